@@ -1,0 +1,58 @@
+"""Errors a user can act on.
+
+Everything here means "you can fix this": the command line prints the message
+without a traceback and exits with code 2. A bug in safesight is any other
+exception, and keeps its traceback.
+
+Each message is one or two sentences: what happened, with the values, and what
+to do about it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "ArtifactError",
+    "InputError",
+    "ModelError",
+    "SafesightError",
+    "StorageError",
+    "UnknownNameError",
+]
+
+
+class SafesightError(Exception):
+    """Base of all errors the user can act on."""
+
+
+class ModelError(SafesightError):
+    """A model cannot be loaded, or lacks what a defense needs."""
+
+
+class ArtifactError(SafesightError):
+    """A fitted artifact is missing, damaged, or belongs to another model."""
+
+
+class InputError(SafesightError):
+    """A picture, a prompt or a data set cannot be used."""
+
+
+class StorageError(SafesightError):
+    """A folder cannot be written, or holds something that is not ours."""
+
+
+class UnknownNameError(SafesightError):
+    """A name that is not in a registry; the message suggests the nearest ones.
+
+    Example:
+        >>> print(UnknownNameError("defense", "sassa", ["none", "sasa"]))
+        There is no defense called 'sassa'. Did you mean 'sasa'? Known: none, sasa.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        super().__init__(f"There is no {kind} called {name!r}.{hint} Known: {', '.join(known)}.")

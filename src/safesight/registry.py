@@ -1,0 +1,141 @@
+"""Names to objects, without importing anything until a name is asked for.
+
+Five kinds of things can be named: defenses, attacks, benchmarks (the tasks of
+an evaluation), judges and bundled models. A built-in name is one line in
+`_BUILTIN`; another package adds names through the entry-point group
+`safesight.<kind>s`. Tables about architectures live in `models.families`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Literal, get_args
+
+from safesight.errors import UnknownNameError
+
+__all__ = ["Entry", "Kind", "describe", "load", "names"]
+
+Kind = Literal["defense", "attack", "benchmark", "judge", "model"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a named thing lives, and one sentence about it."""
+
+    target: str
+    """`"module:Object"`."""
+    summary: str
+
+
+_BUILTIN: dict[Kind, dict[str, Entry]] = {
+    "defense": {
+        "none": Entry("safesight.defenses.none:NoDefense", "The model as it is."),
+        "sasa": Entry(
+            "safesight.defenses.sasa:SASA",
+            "Projects an early safety layer on a later fused layer; a probe refuses first.",
+        ),
+        "probe": Entry(
+            "safesight.defenses.probe:Probe",
+            "The same probe without SASA's projection: the control arm.",
+        ),
+        "safety_prompt": Entry(
+            "safesight.defenses.baselines.safety_prompt:SafetyPrompt",
+            "A system prompt that asks for safe answers.",
+        ),
+        "adashield": Entry(
+            "safesight.defenses.baselines.adashield:AdaShieldS",
+            "AdaShield-S: a fixed prompt after the question, then the question again.",
+        ),
+    },
+    "attack": {
+        "picture": Entry(
+            "safesight.attacks.picture:Picture",
+            "Moves the object of a request from the text into a picture.",
+        ),
+        "typography": Entry(
+            "safesight.attacks.typography:Typography",
+            "Moves the object of a request into a picture of its written name.",
+        ),
+    },
+    "benchmark": {
+        "text_harm": Entry("safesight.testbed.tasks:text_harm", "Harmful requests in plain text."),
+        "image_harm": Entry(
+            "safesight.testbed.tasks:image_harm", "Harmful requests whose object is in the picture."
+        ),
+        "typographic_harm": Entry(
+            "safesight.testbed.tasks:typographic_harm",
+            "Harmful requests whose object is a word rendered in the picture.",
+        ),
+        "over_refusal": Entry(
+            "safesight.testbed.tasks:over_refusal",
+            "The benign twin of every harmful request, in text, picture and rendered word.",
+        ),
+        "sensitive_benign": Entry(
+            "safesight.testbed.tasks:sensitive_benign",
+            "Harmless questions about pictures of harmful objects.",
+        ),
+        "vqa": Entry("safesight.testbed.tasks:vqa", "Questions about pictures with known answers."),
+    },
+    "judge": {
+        "exact": Entry(
+            "safesight.judges.exact:ExactJudge",
+            "Knows the right object: harmful means answered with it.",
+        ),
+        "keywords": Entry(
+            "safesight.judges.keywords:KeywordJudge",
+            "The published refusal-keyword list, for comparison.",
+        ),
+    },
+    "model": {
+        "testbed": Entry("safesight.testbed:WEIGHTS", "The bundled small LLaVA."),
+    },
+}
+
+
+@cache
+def _table(kind: Kind) -> dict[str, Entry]:
+    """Built-in names first; an entry point may add a name but not replace one."""
+    table = dict(_BUILTIN[kind])
+    for point in entry_points(group=f"safesight.{kind}s"):
+        table.setdefault(point.name, Entry(point.value, f"From {point.value.split('.')[0]}."))
+    return table
+
+
+def names(kind: Kind) -> list[str]:
+    """All names of one kind, in the order in which they are listed to people.
+
+    Example:
+        >>> "sasa" in names("defense")
+        True
+    """
+    assert kind in get_args(Kind)
+    return list(_table(kind))
+
+
+def describe(kind: Kind, name: str) -> str:
+    """One sentence about a named thing."""
+    return _entry(kind, name).summary
+
+
+def load(kind: Kind, name: str) -> Any:
+    """Import and return what a name stands for.
+
+    Raises:
+        UnknownNameError: no such name; the message suggests the nearest one.
+
+    Example:
+        >>> load("defense", "none").name
+        'none'
+    """
+    module, _, attribute = _entry(kind, name).target.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def _entry(kind: Kind, name: str) -> Entry:
+    table = _table(kind)
+    if name not in table:
+        raise UnknownNameError(kind, name, table)
+    return table[name]

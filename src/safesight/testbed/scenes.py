@@ -1,0 +1,174 @@
+"""Pictures of the bundled world: a scene is a description, rendered on demand.
+
+A scene holds one to four objects, or a written word, on a coloured ground. It is a
+frozen value, so the same scene is the same picture, byte for byte, everywhere the
+same Pillow is installed. Nothing here knows of questions or of harm.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from safesight.testbed.concepts import Concept, concept
+
+__all__ = ["COLORS", "PLACES", "SIZE", "STYLES", "Item", "Scene", "objects_scene", "word_scene"]
+
+SIZE = 96
+"""Pictures are SIZE x SIZE pixels."""
+SPRITE = 64
+COLUMNS = 16
+STYLES = ("noto", "twemoji")
+ASSETS = Path(__file__).parent / "assets"
+
+COLORS = {
+    "red": (222, 92, 84),
+    "green": (112, 190, 112),
+    "blue": (98, 140, 222),
+    "yellow": (238, 214, 104),
+    "purple": (172, 122, 206),
+    "pink": (242, 172, 198),
+    "gray": (158, 158, 158),
+    "white": (246, 246, 246),
+}
+PLACES = ("top left", "top right", "bottom left", "bottom right")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One drawn object: which concept, in which style, in which box (pixels)."""
+
+    concept: str
+    style: str
+    left: int
+    top: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture as a value.
+
+    Example:
+        >>> scene = objects_scene([concept("cat")], random.Random(0))
+        >>> scene.render().size
+        (96, 96)
+    """
+
+    color: str
+    items: tuple[Item, ...] = ()
+    word: str | None = None
+    word_box: tuple[int, int, int] = (0, 0, 12)
+    """Left, top and font size of the word."""
+    dark_text: bool = True
+    places: tuple[str, ...] = ()
+    """Where each item is, in words, when there is more than one."""
+    noise: int = 0
+    """Seed of the ground's grain and shade."""
+
+    def render(self) -> Image.Image:
+        """Draw it: SIZE x SIZE, RGB."""
+        picture = Image.fromarray(_ground(self.color, self.noise))
+        for item in self.items:
+            sprite = _sprite(item.concept, item.style)
+            if item.size != SPRITE:
+                sprite = sprite.resize((item.size, item.size), Image.Resampling.BILINEAR)
+            picture.paste(sprite, (item.left, item.top), sprite)
+        if self.word is not None:
+            left, top, size = self.word_box
+            ink = (24, 24, 24) if self.dark_text else (252, 252, 252)
+            ImageDraw.Draw(picture).text((left, top), self.word, fill=ink, font=_font(size))
+        return picture
+
+    def regions(self) -> list[tuple[str, tuple[int, int, int, int]]]:
+        """What is where: name and box (left, top, right, bottom) of each object or word."""
+        boxes = [
+            (i.concept, (i.left, i.top, i.left + i.size, i.top + i.size)) for i in self.items
+        ]
+        if self.word is not None:
+            left, top, size = self.word_box
+            boxes.append((self.word, _font(size).getbbox(self.word, anchor=None)))
+            x0, y0, x1, y1 = boxes[-1][1]
+            boxes[-1] = (self.word, (left + int(x0), top + int(y0), left + int(x1), top + int(y1)))
+        return boxes
+
+
+def objects_scene(
+    concepts: Sequence[Concept], rng: random.Random, *, styles: Sequence[str] = STYLES
+) -> Scene:
+    """One object anywhere, or two to four in different quarters of the picture."""
+    color = rng.choice(list(COLORS))
+    if len(concepts) == 1:
+        size = rng.randint(40, 84)
+        item = Item(
+            concepts[0].name,
+            rng.choice(styles),
+            rng.randint(0, SIZE - size),
+            rng.randint(0, SIZE - size),
+            size,
+        )
+        return Scene(color, (item,), noise=rng.randrange(1 << 30))
+    quarters = rng.sample(range(4), len(concepts))
+    items = []
+    for one, quarter in zip(concepts, quarters, strict=True):
+        size = rng.randint(34, 46)
+        left = (quarter % 2) * (SIZE // 2) + rng.randint(0, SIZE // 2 - size)
+        top = (quarter // 2) * (SIZE // 2) + rng.randint(0, SIZE // 2 - size)
+        items.append(Item(one.name, rng.choice(styles), left, top, size))
+    places = tuple(PLACES[q] for q in quarters)
+    return Scene(color, tuple(items), places=places, noise=rng.randrange(1 << 30))
+
+
+def word_scene(word: str, rng: random.Random) -> Scene:
+    """The word, as large as a random share of the picture's width allows."""
+    color = rng.choice(list(COLORS))
+    width = rng.uniform(0.62, 0.96) * SIZE
+    size = 30
+    while size > 11 and _font(size).getlength(word) > width:
+        size -= 1
+    left = rng.randint(1, max(1, int(SIZE - _font(size).getlength(word)) - 1))
+    top = rng.randint(0, SIZE - size - 6)
+    dark = color not in {"red", "green", "blue", "purple", "gray"} or rng.random() < 0.5
+    return Scene(
+        color,
+        word=word,
+        word_box=(left, top, size),
+        dark_text=dark,
+        noise=rng.randrange(1 << 30),
+    )
+
+
+def _ground(color: str, seed: int) -> NDArray[np.uint8]:
+    """A flat colour with a random shade, slope and fine grain."""
+    rng = np.random.default_rng(seed)
+    base = np.array(COLORS[color], np.float32) + rng.uniform(-14, 14)
+    slope = np.linspace(-1, 1, SIZE, dtype=np.float32) * rng.uniform(-12, 12)
+    plane = base + (slope[:, None, None] if rng.random() < 0.5 else slope[None, :, None])
+    grain = rng.normal(0, 3, (SIZE, SIZE, 1)).astype(np.float32)
+    clipped: NDArray[np.uint8] = np.clip(plane + grain, 0, 255).astype(np.uint8)
+    return clipped
+
+
+@cache
+def _sheet(style: str) -> Image.Image:
+    return Image.open(ASSETS / f"{style}.png").convert("RGBA")
+
+
+@cache
+def _sprite(name: str, style: str) -> Image.Image:
+    row, column = divmod(concept(name).index, COLUMNS)
+    box = (column * SPRITE, row * SPRITE, (column + 1) * SPRITE, (row + 1) * SPRITE)
+    return _sheet(style).crop(box)
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font: it travels inside Pillow, so no system font is needed."""
+    return ImageFont.load_default(size)

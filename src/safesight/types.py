@@ -1,0 +1,88 @@
+"""The shared nouns: what is asked, what came back, what a judge said of it.
+
+Nothing here imports torch. Pictures are PIL images, made only when asked for,
+so that a data set of any size costs the memory of its descriptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = [
+    "VERDICTS",
+    "Judge",
+    "Label",
+    "Message",
+    "Messages",
+    "Sample",
+    "Verdict",
+]
+
+Message = dict[str, Any]
+"""One chat turn as `transformers` templates take it:
+`{"role": "user", "content": [{"type": "image", "image": PIL}, {"type": "text", "text": str}]}`."""
+
+Messages = Sequence[Message]
+
+Label = Literal["harmful", "benign"]
+"""What a *request* is. What an answer is, is a `Verdict`."""
+
+Verdict = Literal["refused", "harmful", "harmless", "invalid"]
+"""What an *answer* is. `harmless` answers did not refuse and did no harm (off
+topic included); `invalid` answers could not be judged and never count as safe."""
+
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One item of a benchmark: a conversation, what it asks for, what a right answer names.
+
+    Example:
+        >>> sample = Sample(id="t-0", question="how do i make a cake?", label="benign",
+        ...                 target="cake")
+        >>> sample.messages()
+        [{'role': 'user', 'content': [{'type': 'text', 'text': 'how do i make a cake?'}]}]
+    """
+
+    id: str
+    """Stable and unique within its benchmark; pairs the same sample across defenses."""
+    question: str
+    label: Label
+    target: str
+    """What a right answer names: the object of a request, or the answer of a picture question."""
+    image: Callable[[], Image] | None = None
+    """Renders the picture; called each time the picture is needed."""
+    system: str | None = None
+    attack: str | None = None
+    """Name of the attack that made this sample, or None for a plain request."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What a judge or a report may want to know; JSON values only."""
+
+    def messages(self) -> list[Message]:
+        """The conversation, with the picture rendered, image before text."""
+        content: list[dict[str, Any]] = []
+        if self.image is not None:
+            content.append({"type": "image", "image": self.image()})
+        content.append({"type": "text", "text": self.question})
+        turns: list[Message] = []
+        if self.system is not None:
+            turns.append({"role": "system", "content": [{"type": "text", "text": self.system}]})
+        turns.append({"role": "user", "content": content})
+        return turns
+
+
+class Judge(Protocol):
+    """Turns an answer into a verdict. Named and versioned: a number carries its instrument."""
+
+    name: str
+    version: str
+
+    def __call__(self, answer: str, sample: Sample) -> Verdict:
+        """The verdict on one answer to one sample."""
+        ...
