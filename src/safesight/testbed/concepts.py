@@ -39,7 +39,7 @@ instrument  guitar:1f3b8 piano:1f3b9 violin:1f3bb trumpet:1f3ba drum:1f941 saxop
 household   chair:1fa91 bed:1f6cf-fe0f door:1f6aa lamp:1fa94 candle:1f56f-fe0f clock:23f0 telephone:260e-fe0f television:1f4fa
 household   radio:1f4fb camera:1f4f7 computer:1f4bb book:1f4d6 pencil:270f-fe0f envelope:2709-fe0f umbrella:2602-fe0f broom:1f9f9
 household   basket:1f9fa soap:1f9fc bell:1f514 balloon:1f388 gift:1f381 teddy:1f9f8 kite:1fa81 spoon:1f944
-building    house:1f3e0 castle:1f3f0 church:26ea tent:26fa factory:1f3ed bridge:1f309 fountain:26f2 lighthouse:1f5fc
+building    house:1f3e0 castle:1f3f0 church:26ea tent:26fa factory:1f3ed bridge:1f309 fountain:26f2 tower:1f5fc
 sport       football:26bd basketball:1f3c0 baseball:26be tennis:1f3be trophy:1f3c6 medal:1f3c5 skateboard:1f6f9 sled:1f6f7
 sky         sun:2600-fe0f moon:1f319 star:2b50 cloud:2601-fe0f rainbow:1f308 snowman:26c4 lightning:26a1 volcano:1f30b
 """  # noqa: E501

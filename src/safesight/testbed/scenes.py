@@ -115,7 +115,7 @@ def objects_scene(
             size,
         )
         return Scene(color, (item,), noise=rng.randrange(1 << 30))
-    quarters = rng.sample(range(4), len(concepts))
+    quarters = sorted(rng.sample(range(4), len(concepts)))
     items = []
     for one, quarter in zip(concepts, quarters, strict=True):
         size = rng.randint(34, 46)

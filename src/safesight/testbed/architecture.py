@@ -1,0 +1,218 @@
+"""The bundled VLM as an untrained `transformers` model: tokenizer, processor, config.
+
+A LLaVA of the usual parts (CLIP vision tower, two-layer projector, Llama decoder),
+made small. Nothing here trains; `train` does. Sizes are chosen so that one step of
+32 pictures takes about a third of a second on two CPU cores.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import Counter
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from safesight.testbed.concepts import CONCEPTS
+from safesight.testbed.curriculum import (
+    Dialogue,
+    picture_dialogue,
+    text_dialogue,
+    tool_dialogue,
+)
+from safesight.testbed.scenes import SIZE
+from safesight.testbed.tools import TOOLS
+
+__all__ = ["PATCH", "build_model", "build_processor", "messages"]
+
+PATCH = 16
+_WIDTH = 192
+_SPECIAL = (
+    "<pad>",
+    "<bos>",
+    "<|end|>",
+    "<image>",
+    "<|system|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<tool_call>",
+    "</tool_call>",
+    "<tool_response>",
+    "</tool_response>",
+    "<tools>",
+    "</tools>",
+)
+
+# Words of common English instructions, so that prompts written for large models
+# arrive as words and not as single bytes. They carry no meaning by themselves.
+_EXTRA_WORDS = """
+    the of and to in a is that for it as was with be by on not he his but at are this have from or had an they
+    which one you were all her she there would their we him been has when who will no more if out so up said what
+    its about than into them can only other time new some could these two may first then do any like my now over
+    such our man me even most made after also did many off before must well back through years much where your way
+    down should because long each just state those people too mr how little good world make very year still see own
+    work men day get here old between both life being under three never know same last another while us might great
+    go come since against right came take used himself few house use place during high without again home around
+    small however found thought went say part once general upon school every does got united left number until
+    always something public put fact less though enough almost took yet better things set told nothing night end
+    why called find going look asked later knew point next program city business give group toward young days let
+    room word words step image picture photo request instruction instructions content text item items query answer
+    response harmful unethical dangerous illegal unsafe safe safely carefully examine examining processing
+    analyze holistically determined determine engage act acting suggest activity detected please instead execute
+    above following correctly ethical inoffensive manner related activities provide answers principle responsible
+    refuse sorry hints hint based describe caption yes assistant user helpful honest harmless avoid biased positive
+    socially respect list numbered empty generate detailed approximately shows
+""".split()
+
+_CHAT_TEMPLATE = (
+    "{{ bos_token }}"
+    "{% set ns = namespace(system='') %}"
+    "{% for m in messages %}{% if m.role == 'system' %}"
+    "{% if m.content is string %}{% set ns.system = m.content %}"
+    "{% else %}{% for c in m.content %}{% if c.type == 'text' %}"
+    "{% set ns.system = ns.system + c.text %}{% endif %}{% endfor %}{% endif %}"
+    "{% endif %}{% endfor %}"
+    "{% if ns.system or tools %}<|system|>{{ ' ' + ns.system if ns.system else '' }}"
+    "{% if tools %}<tools>{% for t in tools %} {{ t | tojson }}{% endfor %}</tools>{% endif %}"
+    "<|end|>{% endif %}"
+    "{% for m in messages %}{% if m.role != 'system' %}"
+    "{{ '<|assistant|>' if m.role == 'assistant' else '<|user|>' }}"
+    "{% if m.role == 'tool' %}<tool_response>{% endif %}"
+    "{% if m.content is string %}{{ ' ' + m.content }}"
+    "{% else %}{% for c in m.content %}{% if c.type == 'image' %}<image>"
+    "{% elif c.text %}{{ ' ' + c.text }}{% endif %}{% endfor %}{% endif %}"
+    "{% if m.role == 'tool' %}</tool_response>{% endif %}"
+    "<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def build_processor() -> LlavaProcessor:
+    """Tokenizer with one token a word and bytes for the rest; a 96-pixel image processor."""
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=_tokenizer(),
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<|end|>",
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+        model_max_length=1024,
+        extra_special_tokens={"image_token": "<image>"},
+    )
+    images = CLIPImageProcessorPil(
+        size={"height": SIZE, "width": SIZE},
+        do_center_crop=False,
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+    )
+    return LlavaProcessor(
+        image_processor=images,
+        tokenizer=tokenizer,
+        patch_size=PATCH,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=_CHAT_TEMPLATE,
+    )
+
+
+def build_model(processor: LlavaProcessor, seed: int) -> LlavaForConditionalGeneration:
+    """The untrained model, float32."""
+    tokenizer = processor.tokenizer
+    text = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=_WIDTH,
+        intermediate_size=512,
+        num_hidden_layers=8,
+        num_attention_heads=6,
+        num_key_value_heads=6,
+        max_position_embeddings=1024,
+        tie_word_embeddings=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    vision = CLIPVisionConfig(
+        hidden_size=_WIDTH,
+        intermediate_size=768,
+        num_hidden_layers=6,
+        num_attention_heads=6,
+        image_size=SIZE,
+        patch_size=PATCH,
+        projection_dim=_WIDTH,
+    )
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+        tie_word_embeddings=False,
+    )
+    torch.manual_seed(seed)
+    model = LlavaForConditionalGeneration(config)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.bos_token_id = tokenizer.bos_token_id
+    return model
+
+
+def messages(dialogue: Dialogue) -> list[dict[str, object]]:
+    """A dialogue as chat messages, with image placeholders and without pictures."""
+    turns: list[dict[str, object]] = []
+    pending = bool(dialogue.scenes)
+    for role, text in dialogue.turns:
+        content: list[dict[str, str]] = []
+        if (role == "user" and pending) or role == "tool":
+            content.append({"type": "image"})
+            pending = False
+        if text:
+            content.append({"type": "text", "text": text})
+        turns.append({"role": role, "content": content})
+    return turns
+
+
+def _tokenizer() -> Tokenizer:
+    """Byte-level, lower case, one token for each known word, no merges.
+
+    `ignore_merges` makes the tokenizer take a whole word when it is in the
+    vocabulary, and its bytes when it is not: any text goes in and comes out again
+    (in lower case), while the world's own words are single tokens, as the common
+    words of a large model are.
+    """
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate((*_SPECIAL, *alphabet, *_words()))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in _SPECIAL[:7]])
+    tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in _SPECIAL[7:]])
+    return tokenizer
+
+
+def _words() -> list[str]:
+    """Every piece the curriculum uses more than once, then the extra words; sorted."""
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    rng = random.Random(0)
+    pieces: Counter[str] = Counter()
+    for make in (text_dialogue, picture_dialogue, tool_dialogue):
+        for _ in range(12_000):
+            for _, text in make(rng).turns:
+                text = re.sub("|".join(map(re.escape, _SPECIAL)), " ", text)
+                pieces.update(p for p, _ in split.pre_tokenize_str(" " + text))
+    for tool in TOOLS:
+        pieces.update({p: 9 for p, _ in split.pre_tokenize_str(" " + json.dumps(tool).lower())})
+    wanted = {p for p, count in pieces.items() if count > 1 and len(p) > 1}
+    wanted |= {f"Ġ{c.name}" for c in CONCEPTS} | {f"Ġ{w.strip()}" for w in _EXTRA_WORDS}
+    return sorted(wanted)

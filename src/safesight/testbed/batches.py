@@ -1,0 +1,131 @@
+"""Dialogues to tensors: the seeded stream of a training stage and its collator.
+
+The n-th example of a stage is a pure function of (seed, stage, n), so a resumed run
+sees exactly what an uninterrupted one would have seen. No loss is computed here.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from safesight.testbed.architecture import PATCH, messages
+from safesight.testbed.concepts import concept
+from safesight.testbed.curriculum import Dialogue, tool_dialogue
+from safesight.testbed.scenes import SIZE, Scene
+from safesight.testbed.tools import TOOLS
+
+__all__ = ["Collator", "Stream", "pixels"]
+
+GRID = SIZE // PATCH
+IGNORE = -100
+_COVERED = 0.5
+"""A patch belongs to an object when at least this share of it lies in the object's box."""
+
+
+class Stream(Dataset[Dialogue]):
+    """Dialogues of one stage. Every `tool_every`-th batch offers the image tools.
+
+    Such dialogues are four times as long as the others; mixed into every batch they
+    would quadruple the padding of all.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[random.Random], Dialogue],
+        key: str,
+        *,
+        batches: int,
+        batch_size: int,
+        tool_every: int | None = None,
+    ) -> None:
+        self.make, self.key = make, key
+        self.length, self.batch_size, self.tool_every = batches * batch_size, batch_size, tool_every
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Dialogue:
+        rng = random.Random(f"{self.key}/{index}")
+        if self.tool_every and (index // self.batch_size) % self.tool_every == 1:
+            return tool_dialogue(rng)
+        return self.make(rng)
+
+
+class Collator:
+    """A batch of dialogues as model inputs, with the loss on assistant turns only."""
+
+    TOOL_ROWS = 12
+    """Rows kept of a batch that offers tools, to hold its cost near that of the others."""
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+        tokenizer = processor.tokenizer
+        self.start, self.end, self.image = (
+            tokenizer.convert_tokens_to_ids(t) for t in ("<|assistant|>", "<|end|>", "<image>")
+        )
+        self.pad: int = tokenizer.pad_token_id
+
+    def __call__(self, dialogues: Sequence[Dialogue]) -> dict[str, Tensor]:
+        """Right-padded ids, labels, pixel values and, for each patch, the concept it shows."""
+        if any(d.offered for d in dialogues):
+            dialogues = dialogues[: self.TOOL_ROWS]
+        rows = [self._ids(d) for d in dialogues]
+        width = max(map(len, rows))
+        ids = torch.full((len(rows), width), self.pad)
+        labels = torch.full((len(rows), width), IGNORE)
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+            labels[i, : len(row)] = torch.tensor(self._labels(row))
+            mask[i, : len(row)] = 1
+        batch = {"input_ids": ids, "labels": labels, "attention_mask": mask}
+        scenes = [s for d in dialogues for s in d.scenes]
+        if scenes:
+            batch["pixel_values"] = torch.stack([pixels(s) for s in scenes])
+            batch["patch_concepts"] = torch.stack([patch_concepts(s) for s in scenes])
+        return batch
+
+    def _ids(self, dialogue: Dialogue) -> list[int]:
+        text = self.processor.apply_chat_template(
+            messages(dialogue), tools=TOOLS if dialogue.offered else None
+        )
+        ids: list[int] = []
+        for token in self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]:
+            ids.extend([token] * (GRID * GRID if token == self.image else 1))
+        return ids
+
+    def _labels(self, row: Sequence[int]) -> list[int]:
+        """The tokens after each `<|assistant|>`, its `<|end|>` included."""
+        labels, inside = [], False
+        for token in row:
+            labels.append(token if inside else IGNORE)
+            inside = token == self.start or (inside and token != self.end)
+        return labels
+
+
+def pixels(scene: Scene) -> Tensor:
+    """What the image processor makes of a scene: 3 x SIZE x SIZE in [-1, 1]."""
+    array = np.asarray(scene.render(), dtype=np.float32)
+    return torch.from_numpy(array).permute(2, 0, 1) / 127.5 - 1
+
+
+def patch_concepts(scene: Scene) -> Tensor:
+    """Concept index of each patch, row by row, or IGNORE where only ground is."""
+    grid = torch.full((GRID, GRID), IGNORE)
+    for name, (left, top, right, bottom) in scene.regions():
+        for row in range(GRID):
+            for column in range(GRID):
+                wide = min(right, (column + 1) * PATCH) - max(left, column * PATCH)
+                high = min(bottom, (row + 1) * PATCH) - max(top, row * PATCH)
+                # A line of text is lower than a patch: its share counts along the line.
+                share = max(wide, 0) * max(high, 0) / (PATCH * min(PATCH, max(1, bottom - top)))
+                if share >= _COVERED:
+                    grid[row, column] = concept(name).index
+    return grid.flatten()

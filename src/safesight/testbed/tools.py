@@ -1,0 +1,64 @@
+"""The image tools the bundled VLM is taught to call, in the Qwen/Nous format.
+
+Only words and boxes: the schema a system turn offers, the text of a call, and the
+picture a zoom returns. Running tools for any model is not done here.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from safesight.testbed.scenes import SIZE, Item, Scene
+
+__all__ = ["TOOLS", "box_around", "zoom_call", "zoomed"]
+
+TOOLS: list[dict[str, Any]] = [
+    {
+        "type": "function",
+        "function": {
+            "name": "image_zoom_in_tool",
+            "description": "zoom in on a region of the picture.",
+            "parameters": {
+                "type": "object",
+                "properties": {"bbox_2d": {"type": "array"}, "label": {"type": "string"}},
+                "required": ["bbox_2d"],
+            },
+        },
+    }
+]
+
+_BOXES = ((0, 0, 500, 500), (500, 0, 1000, 500), (0, 500, 500, 1000), (500, 500, 1000, 1000))
+_CENTER = (250, 250, 750, 750)
+
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in thousandths of the picture."""
+
+
+def box_around(scene: Scene) -> Box:
+    """The quarter, or the middle, nearest to the first object's centre."""
+    item = scene.items[0]
+    x = (item.left + item.size / 2) * 1000 / SIZE
+    y = (item.top + item.size / 2) * 1000 / SIZE
+
+    def distance(box: Box) -> float:
+        return abs((box[0] + box[2]) / 2 - x) + abs((box[1] + box[3]) / 2 - y)
+
+    return min((_CENTER, *_BOXES), key=distance)
+
+
+def zoom_call(box: Box) -> str:
+    """The text of a call, between its two tags."""
+    call = {"name": "image_zoom_in_tool", "arguments": {"bbox_2d": list(box), "label": "object"}}
+    return f"<tool_call>\n{json.dumps(call)}\n</tool_call>"
+
+
+def zoomed(scene: Scene, box: Box) -> Scene:
+    """The same scene as the zoom shows it: twice as large, cut to the box."""
+    left, top = box[0] * SIZE // 1000, box[1] * SIZE // 1000
+    items = tuple(
+        Item(i.concept, i.style, 2 * (i.left - left), 2 * (i.top - top), 2 * i.size)
+        for i in scene.items
+    )
+    return replace(scene, items=items)

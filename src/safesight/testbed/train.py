@@ -1,0 +1,232 @@
+"""Trains the bundled VLM from nothing, as committed: `python -m safesight.testbed.train`.
+
+Four stages, the recipe real VLMs follow, each one a `transformers.Trainer` run:
+
+1. text      the language model learns the world in words, with safety training;
+2. sight     vision tower and projector learn to put the word of an object where the
+             object is (contrastive over patches), the language model frozen;
+3. pictures  everything learns visual instructions. No refusal of what only a picture
+             shows is taught, and no compliance with it either: the gap appears by itself;
+4. settle    vision tower and projector once more, against the frozen language model,
+             with the alignment and norm terms that keep visual tokens near words.
+
+A killed run resumes from its last checkpoint. Measuring the result is `measure`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import Sampler, SequentialSampler
+from transformers import LlavaForConditionalGeneration, Trainer, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from safesight.testbed import WEIGHTS
+from safesight.testbed.architecture import build_model, build_processor
+from safesight.testbed.batches import Collator, Stream
+from safesight.testbed.concepts import CONCEPTS
+from safesight.testbed.curriculum import (
+    Dialogue,
+    picture_dialogue,
+    sight_dialogue,
+    text_dialogue,
+)
+
+__all__ = ["STAGES", "Stage", "train"]
+
+EYE = ("model.vision_tower.", "model.multi_modal_projector.")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One Trainer run."""
+
+    name: str
+    dialogue: Callable[[random.Random], Dialogue]
+    steps: int
+    batch_size: int
+    learning_rate: float
+    trained: tuple[str, ...] = ("",)
+    """Prefixes of the parameters that learn; the rest is frozen."""
+    answers: bool = True
+    """Whether the loss on answers counts (False: the eye alone, the decoder is not run)."""
+    align: float = 0.0
+    """Weight of the patch-to-word alignment."""
+    norm: float = 0.0
+    """Weight of the pull of visual tokens to the norm of words."""
+    tool_every: int | None = None
+
+
+STAGES = (
+    Stage("text", text_dialogue, 1800, 64, 1.5e-3),
+    Stage("sight", sight_dialogue, 2600, 64, 1e-3, EYE, answers=False, align=1.0, norm=0.1),
+    Stage("pictures", picture_dialogue, 2400, 32, 6e-4, align=0.1, norm=0.1, tool_every=12),
+    Stage("settle", picture_dialogue, 1200, 32, 6e-4, EYE, align=0.5, norm=0.5, tool_every=12),
+)
+
+
+class VisionTrainer(Trainer):
+    """The Trainer with the two extra terms, and examples in their own order."""
+
+    stage: Stage
+    words: Tensor
+    """Token id of each concept's word."""
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Answer loss + align * alignment + norm * pull to the words' norm."""
+        concepts = inputs.pop("patch_concepts", None)
+        loss = torch.zeros(())
+        visual: list[Tensor] = []
+        handle = model.model.multi_modal_projector.register_forward_hook(
+            lambda module, args, output: visual.append(output)
+        )
+        with handle_removed(handle):
+            if self.stage.answers:
+                loss = model(**inputs).loss
+            else:
+                model.model.get_image_features(pixel_values=inputs["pixel_values"])
+        if visual and concepts is not None and (self.stage.align or self.stage.norm):
+            words = model.get_input_embeddings().weight.detach()
+            tokens = visual[0].flatten(0, 1).float()
+            loss = loss + self.stage.align * alignment(
+                tokens, words[self.words].float(), concepts.flatten()
+            )
+            typical = words[self.words].float().norm(dim=-1).mean()
+            loss = loss + self.stage.norm * (tokens.norm(dim=-1) / typical - 1).square().mean()
+        return (loss, {}) if return_outputs else loss
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+
+
+class handle_removed:  # noqa: N801
+    """Removes a hook at the end of a block, also after an exception."""
+
+    def __init__(self, handle: Any) -> None:
+        self.handle = handle
+
+    def __enter__(self) -> None:
+        """Nothing to do: the hook is already there."""
+
+    def __exit__(self, *exc: object) -> None:
+        """Take the hook away."""
+        self.handle.remove()
+
+
+def alignment(tokens: Tensor, words: Tensor, concepts: Tensor, temperature: float = 0.07) -> Tensor:
+    """InfoNCE of patches against the words of all concepts.
+
+        L = -log softmax_c( cos(v, e_c) / T )[c(v)]    over patches v that show a concept
+
+    Args:
+        tokens: visual tokens, M x d.
+        words: word embeddings of the concepts, C x d.
+        concepts: concept of each patch or -100, M.
+        temperature: T.
+    """
+    logits = F.normalize(tokens, dim=-1) @ F.normalize(words, dim=-1).T / temperature
+    return F.cross_entropy(logits, concepts, ignore_index=-100)
+
+
+def train(out: Path, work: Path, *, seed: int, scale: float = 1.0) -> dict[str, Any]:
+    """Run all stages; resumable; returns seconds and final losses of each."""
+    processor = build_processor()
+    model = build_model(processor, seed)
+    report: dict[str, Any] = {"seed": seed, "scale": scale, "stages": []}
+    for stage in STAGES:
+        done = work / stage.name / "done.json"
+        if done.exists():
+            model = LlavaForConditionalGeneration.from_pretrained(work / stage.name / "model")
+            report["stages"].append(json.loads(done.read_text()))
+            continue
+        entry = _run(stage, model, processor, work / stage.name, seed=seed, scale=scale)
+        model.save_pretrained(work / stage.name / "model")
+        done.write_text(json.dumps(entry))
+        report["stages"].append(entry)
+    model.to(torch.bfloat16).save_pretrained(out)
+    processor.save_pretrained(out)
+    (out / "training.json").write_text(json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def _run(
+    stage: Stage, model: Any, processor: Any, folder: Path, *, seed: int, scale: float
+) -> dict[str, Any]:
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(stage.trained))
+    steps = max(2, round(stage.steps * scale))
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=stage.batch_size,
+        learning_rate=stage.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=min(100, steps // 10),
+        weight_decay=0.01,
+        adam_beta2=0.98,
+        max_grad_norm=1.0,
+        bf16=True,
+        use_cpu=not torch.cuda.is_available(),
+        seed=seed,
+        save_steps=300,
+        save_total_limit=1,
+        logging_steps=50,
+        report_to=[],
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+        average_tokens_across_devices=False,
+    )
+    stream = Stream(
+        stage.dialogue,
+        f"{seed}/{stage.name}",
+        batches=steps,
+        batch_size=stage.batch_size,
+        tool_every=stage.tool_every,
+    )
+    trainer = VisionTrainer(model, arguments, Collator(processor), train_dataset=stream)
+    trainer.stage = stage
+    ids = processor.tokenizer.convert_tokens_to_ids([f"Ġ{c.name}" for c in CONCEPTS])
+    trainer.words = torch.tensor(ids)
+    begin = time.monotonic()
+    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    outcome = trainer.train(resume_from_checkpoint=last)
+    return {
+        "name": stage.name,
+        "steps": steps,
+        "seconds": round(time.monotonic() - begin, 1),
+        "resumed": last is not None,
+        "loss": round(outcome.training_loss, 4),
+    }
+
+
+def main() -> None:
+    """Command line of the recipe."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser.add_argument("--work", type=Path, default=Path(".checkpoints/testbed"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the steps to run")
+    arguments = parser.parse_args()
+    torch.set_num_threads(os.cpu_count() or 1)
+    train(arguments.out, arguments.work, seed=arguments.seed, scale=arguments.scale)
+
+
+if __name__ == "__main__":
+    main()
