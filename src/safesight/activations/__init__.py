@@ -1,0 +1,43 @@
+"""Read, change and measure hidden states of a decoder. Pure torch, knows nothing of VLMs.
+
+Read next: `sites` (names of places), `capture` (read), `edit` (write), `replay`
+(run blocks again), `directions` and `probes` (measure).
+"""
+
+from safesight.activations.capture import capture
+from safesight.activations.directions import cosine, difference_of_means, project, unit
+from safesight.activations.edit import EditFn, ablate, add, edit
+from safesight.activations.probes import (
+    LinearProbe,
+    RocArea,
+    Threshold,
+    auroc,
+    threshold_at_fpr,
+)
+from safesight.activations.replay import BlockCall, record_calls, replay
+from safesight.activations.sites import Place, Site, TokenSelector, resid_post, resid_pre
+
+__all__ = [
+    "BlockCall",
+    "EditFn",
+    "LinearProbe",
+    "Place",
+    "RocArea",
+    "Site",
+    "Threshold",
+    "TokenSelector",
+    "ablate",
+    "add",
+    "auroc",
+    "capture",
+    "cosine",
+    "difference_of_means",
+    "edit",
+    "project",
+    "record_calls",
+    "replay",
+    "resid_post",
+    "resid_pre",
+    "threshold_at_fpr",
+    "unit",
+]

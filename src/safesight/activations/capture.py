@@ -1,0 +1,88 @@
+"""Read hidden states while a model runs. Changes nothing in the model.
+
+`capture` keeps what the first forward (the prefill, inside `generate`) shows at
+the asked places. To change states see `edit`; to run some blocks again on
+another state see `replay`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from safesight.activations.sites import (
+    Site,
+    TokenSelector,
+    check_layer,
+    read_input,
+    read_output,
+    select,
+)
+
+__all__ = ["capture"]
+
+
+@contextmanager
+def capture(
+    layers: Sequence[nn.Module], sites: Iterable[Site], tokens: TokenSelector = None
+) -> Iterator[dict[Site, Tensor]]:
+    """Collect the states at `sites` during the first forward inside the context.
+
+    Later forwards (the decoding steps of `generate`) are ignored. States are
+    detached copies in the model's dtype, on the device of their block. Of two
+    contexts on the same block, the one entered last sees the other's edits.
+
+    Args:
+        layers: The decoder blocks, in order.
+        sites: Where to look.
+        tokens: None for B x L x d, "last" for B x d, a B x L mask for n x d.
+
+    Raises:
+        ModelError: a site names a block the model does not have.
+
+    Example:
+        >>> import torch
+        >>> from safesight.activations import capture, resid_post
+        >>> layers = torch.nn.ModuleList([torch.nn.Linear(4, 4)])
+        >>> with capture(layers, [resid_post(0)], tokens="last") as states:
+        ...     _ = layers[0](torch.zeros(2, 3, 4))
+        >>> states[resid_post(0)].shape
+        torch.Size([2, 4])
+    """
+    sites = list(sites)
+    for site in sites:
+        check_layer(layers, site.layer)
+    states: dict[Site, Tensor] = {}
+    with ExitStack() as stack:
+        for site in sites:
+            block = layers[site.layer]
+            if site.place == "resid_pre":
+                before = _before(states, site, tokens)
+                handle = block.register_forward_pre_hook(before, with_kwargs=True)
+            else:
+                handle = block.register_forward_hook(_after(states, site, tokens))
+            stack.callback(handle.remove)
+        yield states
+
+
+def _before(
+    states: dict[Site, Tensor], site: Site, tokens: TokenSelector
+) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if site not in states:
+            states[site] = select(read_input(args, kwargs), tokens)
+
+    return hook
+
+
+def _after(
+    states: dict[Site, Tensor], site: Site, tokens: TokenSelector
+) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if site not in states:
+            states[site] = select(read_output(output), tokens)
+
+    return hook

@@ -1,0 +1,159 @@
+"""Change hidden states while a model runs, and leave no trace.
+
+`edit` puts functions at places inside the decoder; leaving the context, also by
+an exception, removes them. `add` and `ablate` make the two usual functions.
+An edit that returns None leaves the state untouched, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from safesight.activations.sites import (
+    Site,
+    TokenSelector,
+    check_layer,
+    past_length,
+    read_input,
+    read_output,
+    replace,
+    write_input,
+    write_output,
+)
+
+__all__ = ["EditFn", "ablate", "add", "edit"]
+
+EditFn = Callable[[Tensor], Tensor | None]
+"""Takes B x L x d, returns the same shape and dtype, or None for "untouched"."""
+
+
+@dataclass
+class _Forward:
+    """What the first block saw of the forward that is running."""
+
+    is_prefill: bool = True
+
+
+@contextmanager
+def edit(
+    layers: Sequence[nn.Module],
+    edits: Mapping[Site, EditFn],
+    *,
+    prefill_only: bool = False,
+    prompt_length: int | None = None,
+) -> Iterator[None]:
+    """Apply a function at each site in every forward inside the context.
+
+    Args:
+        layers: The decoder blocks, in order.
+        edits: What to do where.
+        prefill_only: Skip forwards that continue a cache: the decoding steps of `generate`.
+        prompt_length: Give the functions the first so many positions only. With
+            `use_cache=False` every decoding step runs the whole sequence again; this keeps
+            such a step equal to a cached one, whose edit ended with the prompt.
+
+    Raises:
+        ModelError: a site names a block the model does not have.
+
+    Example:
+        >>> import torch
+        >>> from safesight.activations import add, edit, resid_post
+        >>> layers = torch.nn.ModuleList([torch.nn.Identity()])
+        >>> with edit(layers, {resid_post(0): add(torch.ones(2), strength=3.0)}):
+        ...     layers[0](torch.zeros(1, 1, 2))
+        tensor([[[3., 3.]]])
+    """
+    for site in edits:
+        check_layer(layers, site.layer)
+    forward = _Forward()
+    with ExitStack() as stack:
+        if prefill_only and edits:
+            watch = layers[0].register_forward_pre_hook(_watch(forward), with_kwargs=True)
+            stack.callback(watch.remove)
+        for site, function in edits.items():
+            bounded = _bounded(function, prompt_length)
+            block = layers[site.layer]
+            if site.place == "resid_pre":
+                before = _before(bounded, forward)
+                handle = block.register_forward_pre_hook(before, with_kwargs=True)
+            else:
+                handle = block.register_forward_hook(_after(bounded, forward))
+            stack.callback(handle.remove)
+        yield
+
+
+def add(vector: Tensor, strength: float = 1.0, tokens: TokenSelector = None) -> EditFn:
+    """An edit that adds `strength * vector` (d, or B x L x d) at the chosen tokens.
+
+    Computed in float32. Strength 0 is the untouched state. A mask needs an edit that sees
+    the prompt only (`prefill_only` or `prompt_length`), as it has the prompt's length.
+    """
+
+    def function(hidden: Tensor) -> Tensor | None:
+        if strength == 0:
+            return None
+        shift = strength * vector.to(hidden.device, torch.float32)
+        return replace(hidden, hidden.float() + shift, tokens)
+
+    return function
+
+
+def ablate(direction: Tensor, strength: float = 1.0, tokens: TokenSelector = None) -> EditFn:
+    """An edit that removes `strength` times the component along `direction` (d, unit length).
+
+    Computed in float32. Strength 0 is the untouched state, 1 leaves nothing of the component.
+    """
+
+    def function(hidden: Tensor) -> Tensor | None:
+        if strength == 0:
+            return None
+        axis = direction.to(hidden.device, torch.float32)
+        states = hidden.float()
+        component = (states @ axis)[..., None] * axis
+        return replace(hidden, states - strength * component, tokens)
+
+    return function
+
+
+def _bounded(function: EditFn, prompt_length: int | None) -> EditFn:
+    def checked(hidden: Tensor) -> Tensor | None:
+        part = hidden if prompt_length is None else hidden[:, :prompt_length]
+        new = function(part)
+        if new is None:
+            return None
+        assert new.shape == part.shape, f"edit made {tuple(new.shape)} of {tuple(part.shape)}"
+        assert new.dtype == part.dtype, f"edit made {new.dtype} of {part.dtype}"
+        return new if part is hidden else torch.cat([new, hidden[:, part.shape[1] :]], dim=1)
+
+    return checked
+
+
+def _watch(forward: _Forward) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        forward.is_prefill = past_length(kwargs) == 0
+
+    return hook
+
+
+def _before(
+    function: EditFn, forward: _Forward
+) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Any]:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        new = function(read_input(args, kwargs)) if forward.is_prefill else None
+        return None if new is None else write_input(args, kwargs, new)
+
+    return hook
+
+
+def _after(function: EditFn, forward: _Forward) -> Callable[[nn.Module, tuple[Any, ...], Any], Any]:
+    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        new = function(read_output(output)) if forward.is_prefill else None
+        return None if new is None else write_output(output, new)
+
+    return hook

@@ -1,0 +1,173 @@
+"""Run the later decoder blocks again on another hidden state, without a second prefill.
+
+`record_calls` notes how a model calls its blocks in the prefill (masks, position
+embeddings, and what it adds between blocks); `replay` calls them again with a
+state of your choice. The cache of the recorded generation is neither kept nor
+touched, so generation may go on from it. Reading states is `capture`'s work.
+
+Not supported: a prefill that continues an existing cache, and models whose later
+blocks read keys of earlier blocks from the cache (Gemma 3n); `safesight check`
+tells whether replay reproduces a given model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from safesight.activations.sites import (
+    CACHES,
+    check_layer,
+    past_length,
+    read_input,
+    read_output,
+    write_input,
+)
+from safesight.errors import InputError
+
+__all__ = ["BlockCall", "record_calls", "replay"]
+
+
+@dataclass(frozen=True)
+class BlockCall:
+    """How one block was called in the prefill, but for its hidden state and its cache."""
+
+    args: tuple[Any, ...]
+    """Positional arguments; the first (the hidden state) is None."""
+    kwargs: Mapping[str, Any]
+    added: Tensor | None
+    """What the model added to the previous block's output before this block, B x L x d."""
+
+
+@contextmanager
+def record_calls(layers: Sequence[nn.Module], start: int = 0) -> Iterator[dict[int, BlockCall]]:
+    """Record how blocks `start` .. N-1 are called in the first forward inside the context.
+
+    Enter it inside any `edit` of the same blocks, so that it sees what they leave.
+
+    Raises:
+        ModelError: the model has no block `start`.
+        InputError: the first forward continues an existing cache (raised by the forward).
+
+    Example:
+        >>> import torch
+        >>> from safesight.activations import record_calls, replay
+        >>> layers = torch.nn.ModuleList([torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)])
+        >>> with record_calls(layers, start=1) as calls:
+        ...     hidden = layers[0](torch.ones(1, 2, 4))
+        ...     out = layers[1](hidden)
+        >>> torch.equal(replay(layers, calls, hidden, start=1), out)
+        True
+    """
+    check_layer(layers, start)
+    calls: dict[int, BlockCall] = {}
+    outputs: dict[int, Tensor] = {}
+    with ExitStack() as stack:
+        first = layers[0].register_forward_pre_hook(_refuse_continued(calls), with_kwargs=True)
+        stack.callback(first.remove)
+        for index in range(start, len(layers)):
+            before = layers[index].register_forward_pre_hook(
+                _before(calls, outputs, index), with_kwargs=True
+            )
+            stack.callback(before.remove)
+        for index in range(max(start - 1, 0), len(layers) - 1):
+            after = layers[index].register_forward_hook(_after(calls, outputs, index))
+            stack.callback(after.remove)
+        yield calls
+
+
+def replay(
+    layers: Sequence[nn.Module], calls: Mapping[int, BlockCall], hidden: Tensor, start: int
+) -> Tensor:
+    """Run blocks `start` .. N-1 on `hidden`, as if block `start - 1` had returned it.
+
+    Hooks on the blocks act, gradients follow the caller's mode, no cache is read
+    or written.
+
+    Args:
+        layers: The decoder blocks, in order.
+        calls: What `record_calls` noted.
+        hidden: B x L x d, the batch and length of the recorded prefill.
+        start: The first block to run; at least the recorded `start`.
+
+    Returns:
+        The output of the last block, B x L x d, before the final norm.
+
+    Raises:
+        InputError: the recorded forward never reached these blocks.
+    """
+    check_layer(layers, start)
+    for index in range(start, len(layers)):
+        if index not in calls:
+            raise InputError(
+                f"Block {index} was not recorded, so it cannot be run again: "
+                f"run a forward inside record_calls(layers, start={start}) first."
+            )
+        call = calls[index]
+        if call.added is not None:
+            hidden = hidden + call.added
+        args, kwargs = write_input(call.args, dict(call.kwargs), hidden)
+        hidden = read_output(layers[index](*args, **kwargs))
+    return hidden
+
+
+def _refuse_continued(
+    calls: dict[int, BlockCall],
+) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not calls and past_length(kwargs) > 0:
+            raise InputError(
+                "This generation continues an existing cache, whose tokens a detector cannot see. "
+                "Pass the whole conversation and no past_key_values."
+            )
+
+    return hook
+
+
+def _before(
+    calls: dict[int, BlockCall], outputs: dict[int, Tensor], index: int
+) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if index in calls:
+            return
+        hidden = read_input(args, kwargs).detach()
+        previous = outputs.pop(index - 1, None)
+        added = None
+        if previous is not None and not torch.equal(previous, hidden):
+            added = hidden - previous
+        calls[index] = BlockCall(
+            args=(None, *args[1:]) if args else (),
+            kwargs=_without_cache(kwargs, hidden.shape[1]),
+            added=added,
+        )
+
+    return hook
+
+
+def _after(
+    calls: dict[int, BlockCall], outputs: dict[int, Tensor], index: int
+) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        # A copy, because a model may add to this very tensor before the next block.
+        if index + 1 not in calls:
+            outputs[index] = read_output(output).detach().clone()
+
+    return hook
+
+
+def _without_cache(kwargs: Mapping[str, Any], length: int) -> dict[str, Any]:
+    """The same call for a forward that has no cache."""
+    kept = {name: value for name, value in kwargs.items() if name not in CACHES}
+    kept.pop("hidden_states", None)
+    if "use_cache" in kept:
+        kept["use_cache"] = False
+    mask = kept.get("attention_mask")
+    # A static cache makes masks as wide as the cache; the prefill fills its beginning.
+    if isinstance(mask, Tensor) and mask.dim() == 4 and mask.shape[-1] > length:
+        kept["attention_mask"] = mask[..., :length]
+    return kept

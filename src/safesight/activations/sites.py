@@ -1,0 +1,132 @@
+"""Names for places inside a decoder, and the only code that knows how a block is called.
+
+`layer` counts decoder blocks from 0. `resid_pre(l)` is the input of block `l`,
+`resid_post(l)` its output, which is `hidden_states[l + 1]` of transformers. Two
+differences are said here once: for the last block transformers returns the
+state *after* the final norm, `resid_post` the one before it; and where a model
+adds something between two blocks (DeepStack), `resid_pre(l + 1)` contains the
+addition and `resid_post(l)` does not.
+
+Nothing here knows about pictures, chat or a particular architecture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from safesight.errors import ModelError
+
+__all__ = ["Place", "Site", "TokenSelector", "resid_post", "resid_pre"]
+
+Place = Literal["resid_pre", "resid_post"]
+
+TokenSelector = Tensor | Literal["last"] | None
+"""Which tokens: all (None), the last position ("last": the last prompt token, as rows
+are padded on the left), or a boolean mask of shape B x L."""
+
+
+@dataclass(frozen=True, order=True)
+class Site:
+    """One place in one decoder block.
+
+    Example:
+        >>> resid_post(3)
+        Site(layer=3, place='resid_post')
+    """
+
+    layer: int
+    place: Place
+
+
+def resid_pre(layer: int) -> Site:
+    """The input of block `layer`, B x L x d."""
+    return Site(layer, "resid_pre")
+
+
+def resid_post(layer: int) -> Site:
+    """The output of block `layer`, B x L x d: `hidden_states[layer + 1]` of transformers."""
+    return Site(layer, "resid_post")
+
+
+def check_layer(layers: Sequence[nn.Module], layer: int) -> None:
+    """Refuse a layer that the model does not have.
+
+    Raises:
+        ModelError: the layer is negative or beyond the last block.
+    """
+    if not 0 <= layer < len(layers):
+        raise ModelError(
+            f"Layer {layer} does not exist: this model has {len(layers)} decoder blocks. "
+            f"Choose a layer from 0 to {len(layers) - 1}."
+        )
+
+
+def read_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """The hidden state a block is called with; blocks take it first or by name."""
+    hidden = args[0] if args else kwargs["hidden_states"]
+    assert isinstance(hidden, Tensor)
+    return hidden
+
+
+def write_input(
+    args: tuple[Any, ...], kwargs: dict[str, Any], hidden: Tensor
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The same call with another hidden state."""
+    if args:
+        return (hidden, *args[1:]), kwargs
+    return args, {**kwargs, "hidden_states": hidden}
+
+
+def read_output(output: Any) -> Tensor:
+    """The hidden state a block returns, alone or first in a tuple."""
+    hidden = output[0] if isinstance(output, tuple) else output
+    assert isinstance(hidden, Tensor)
+    return hidden
+
+
+def write_output(output: Any, hidden: Tensor) -> Any:
+    """The same output with another hidden state."""
+    return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+
+CACHES = ("past_key_values", "past_key_value", "cache_params")
+"""The names under which blocks are given a cache of earlier tokens."""
+
+
+def past_length(kwargs: Mapping[str, Any]) -> int:
+    """How many tokens the cache held when this forward began; 0 in a prefill.
+
+    Meaningful at the first block only: later blocks see a cache that the first
+    one has already filled.
+    """
+    for name in CACHES:
+        cache = kwargs.get(name)
+        if cache is not None and hasattr(cache, "get_seq_length"):
+            return int(cache.get_seq_length())
+    return 0
+
+
+def select(hidden: Tensor, tokens: TokenSelector) -> Tensor:
+    """The chosen tokens as a copy: B x L x d (all), B x d (last) or n x d (mask, row by row)."""
+    if tokens is None:
+        return hidden.detach().clone()
+    if isinstance(tokens, str):
+        return hidden[:, -1].detach().clone()
+    assert tokens.shape == hidden.shape[:2], (tokens.shape, hidden.shape)
+    return hidden[tokens.to(hidden.device)].detach()
+
+
+def replace(hidden: Tensor, new: Tensor, tokens: TokenSelector) -> Tensor:
+    """`hidden` with `new` (B x L x d) at the chosen tokens; all others keep their bits."""
+    new = new.to(hidden.dtype)
+    if tokens is None:
+        return new
+    if isinstance(tokens, str):
+        return torch.cat([hidden[:, :-1], new[:, -1:]], dim=1)
+    assert tokens.shape == hidden.shape[:2], (tokens.shape, hidden.shape)
+    return torch.where(tokens.to(hidden.device)[..., None], new, hidden)
