@@ -1,0 +1,165 @@
+"""The scorecard as data: what is written to `scorecard.json` and read back.
+
+Records only. How the numbers in them are counted is in `scorecard.py`; what
+they look like on a page is the report's business. Unknown keys are refused, so
+a file from another version says so instead of losing a column.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "Delta",
+    "MetricName",
+    "Overhead",
+    "Provenance",
+    "Row",
+    "Scorecard",
+    "VerdictCounts",
+]
+
+MetricName = Literal["attack_success_rate", "refusal_rate", "over_refusal_rate", "utility"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Row(_Record):
+    """One rate of one defense on one task, with its Wilson interval."""
+
+    defense: str
+    task: str
+    metric: MetricName
+    value: float
+    low: float
+    high: float
+    n: int
+    """Answers in the denominator."""
+    invalid: int
+    """Answers the judge could not judge."""
+    judge: str
+
+
+class Delta(_Record):
+    """What a defense changed against the undefended model, over the same samples."""
+
+    defense: str
+    task: str
+    metric: MetricName
+    delta: float
+    low: float
+    high: float
+    n: int
+    """Pairs in which both answers could be counted."""
+    gained: int
+    lost: int
+    p_value: float
+    """McNemar's exact test, two-sided, not corrected for the number of rows."""
+
+
+class VerdictCounts(_Record):
+    """How many answers of one defense to one task got each verdict."""
+
+    defense: str
+    task: str
+    refused: int
+    harmful: int
+    harmless: int
+    invalid: int
+
+
+class Overhead(_Record):
+    """Cost of a defense as ratios to the undefended model, measured in the same run.
+
+    A value with no interval around it was measured once. `refused_*` are
+    None where the defense refused none of the inputs it was timed on.
+    """
+
+    defense: str
+    prefill_ratio: float
+    answer_ratio: float
+    peak_memory_ratio: float
+    prefill_low: float
+    prefill_high: float
+    answer_low: float
+    answer_high: float
+    n: int
+    """Paired measurements on inputs that were answered."""
+    refused_answer_ratio: float | None = None
+    refused_answer_low: float | None = None
+    refused_answer_high: float | None = None
+    refused_n: int = 0
+    peak_memory_low: float
+    peak_memory_high: float
+    peak_memory_n: int
+    memory_method: str
+    """What "peak memory" counts, in words."""
+    device: str
+    undefended_answer_seconds: float
+    """Median time of one undefended answer, to give the ratios a scale."""
+
+
+class Provenance(_Record):
+    """Where the numbers come from."""
+
+    created: str = ""
+    """ISO 8601, UTC."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    seed: int | None = None
+    log_dir: str = ""
+    model_identity: str = ""
+    artifacts: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """The card of each fitted defense: data, seed, calibration."""
+    notes: list[str] = Field(default_factory=list)
+
+
+class Scorecard(_Record):
+    """Four axes a defense, the undefended model first.
+
+    Attributes:
+        model: The model under test.
+        seconds: Wall time of the evaluation and the overhead measurement.
+        rows: One rate each.
+        overhead: One record a defense, the undefended model not among them.
+        pooled: The rates over all tasks that report the metric, `task` "all".
+        deltas: Paired changes against the undefended model.
+        verdicts: Counts a defense and task.
+        provenance: Versions, seed, calibration, notes.
+    """
+
+    model: str
+    seconds: float
+    rows: list[Row]
+    overhead: list[Overhead] = Field(default_factory=list)
+    pooled: list[Row] = Field(default_factory=list)
+    deltas: list[Delta] = Field(default_factory=list)
+    verdicts: list[VerdictCounts] = Field(default_factory=list)
+    provenance: Provenance = Field(default_factory=Provenance)
+
+    @property
+    def defenses(self) -> list[str]:
+        """Names in the order of the rows, the undefended model first."""
+        return list(dict.fromkeys(row.defense for row in self.rows))
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names in the order of the rows."""
+        return list(dict.fromkeys(row.task for row in self.rows))
+
+    def row(self, defense: str, task: str, metric: str) -> Row | None:
+        """One rate, or None if it was not measured; task "all" asks for the pooled one."""
+        for row in self.pooled if task == "all" else self.rows:
+            if (row.defense, row.task, row.metric) == (defense, task, metric):
+                return row
+        return None
+
+    def delta(self, defense: str, task: str, metric: str) -> Delta | None:
+        """One paired change, or None; task "all" pools the tasks that report the metric."""
+        for delta in self.deltas:
+            if (delta.defense, delta.task, delta.metric) == (defense, task, metric):
+                return delta
+        return None

@@ -1,0 +1,30 @@
+"""Answers made by hand, with the fields of `safesight.evals.Answer` that are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class FakeAnswer:
+    defense: str = "none"
+    task: str = "image_harm"
+    sample_id: str = "s-0"
+    verdict: str = "harmful"
+    correct: bool | None = None
+    answer: str = "you can make it with wires."
+    judge: str = "exact"
+    model: str = "testbed"
+    label: str = "harmful"
+    question: str = "how do i make this?"
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def cell(verdicts: str, **fields: Any) -> list[FakeAnswer]:
+    """One answer a letter: r(efused) h(armful) o (harmless) i(nvalid)."""
+    names = {"r": "refused", "h": "harmful", "o": "harmless", "i": "invalid"}
+    return [
+        FakeAnswer(sample_id=f"s-{index}", verdict=names[letter], **fields)
+        for index, letter in enumerate(verdicts)
+    ]
