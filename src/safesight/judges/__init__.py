@@ -1,0 +1,12 @@
+"""Judges turn an answer into a verdict: refused, harmful, harmless or invalid.
+
+A judge sees the answer and the sample, never a model. Each has a name and a version,
+because a number means nothing without the instrument that read it. `exact` knows the
+right object; `keywords` is the published list of refusal phrases, kept to be measured
+against `exact` (`measure_error`). Nothing here knows of evaluations, logs or testbeds.
+"""
+
+from safesight.judges.exact import ExactJudge
+from safesight.judges.keywords import JudgeError, KeywordJudge, Rate, measure_error
+
+__all__ = ["ExactJudge", "JudgeError", "KeywordJudge", "Rate", "measure_error"]
