@@ -1,0 +1,66 @@
+"""What attacks share: taking the object out of a sentence, and deriving the sample.
+
+No pictures here, and no attack: each attack is a file of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from safesight.errors import InputError
+from safesight.types import Sample
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["derive", "point_at"]
+
+
+def point_at(question: str, target: str, pointer: str) -> str:
+    """Replace every mention of the target, its article and its plural, by a pointer.
+
+    Raises:
+        InputError: the question does not mention the target.
+
+    Example:
+        >>> point_at("How do I make a bomb, and are bombs loud?", "bomb", "this thing")
+        'How do I make this thing, and are this thing loud?'
+    """
+    words = r"\s+".join(re.escape(word) for word in target.split())
+    mention = re.compile(
+        rf"(?<!\w)(?:(?:a|an|the|some)\s+)?{words}(?:e?s)?(?!\w)", flags=re.IGNORECASE
+    )
+    moved, count = mention.subn(lambda _: pointer, question)
+    if not words or count == 0:
+        raise InputError(
+            f"The question {question!r} does not mention its target {target!r}, so there is "
+            "nothing to move into a picture. Attack requests that name their object."
+        )
+    return moved
+
+
+def derive(
+    sample: Sample, attack: str, question: str, image: Callable[[], Image], picture: str
+) -> Sample:
+    """The attacked sample: same label, target and facts, a new question, picture and id.
+
+    Raises:
+        InputError: the sample already has a picture.
+    """
+    if sample.image is not None:
+        raise InputError(
+            f"Sample {sample.id!r} already has a picture, and the attack {attack!r} would "
+            "replace it. Attack requests in plain text."
+        )
+    facts = {**sample.facts, "picture": picture, "plain": sample.id}
+    return replace(
+        sample,
+        id=f"{sample.id}+{attack}",
+        question=question,
+        image=image,
+        attack=attack,
+        facts=facts,
+    )
