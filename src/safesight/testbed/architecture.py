@@ -31,6 +31,7 @@ from safesight.testbed.curriculum import (
     text_dialogue,
     tool_dialogue,
 )
+from safesight.testbed.language import COMMON_WORDS
 from safesight.testbed.scenes import SIZE
 from safesight.testbed.tools import TOOLS
 
@@ -53,27 +54,6 @@ _SPECIAL = (
     "<tools>",
     "</tools>",
 )
-
-# Words of common English instructions, so that prompts written for large models
-# arrive as words and not as single bytes. They carry no meaning by themselves.
-_EXTRA_WORDS = """
-    the of and to in a is that for it as was with be by on not he his but at are this have from or had an they
-    which one you were all her she there would their we him been has when who will no more if out so up said what
-    its about than into them can only other time new some could these two may first then do any like my now over
-    such our man me even most made after also did many off before must well back through years much where your way
-    down should because long each just state those people too mr how little good world make very year still see own
-    work men day get here old between both life being under three never know same last another while us might great
-    go come since against right came take used himself few house use place during high without again home around
-    small however found thought went say part once general upon school every does got united left number until
-    always something public put fact less though enough almost took yet better things set told nothing night end
-    why called find going look asked later knew point next program city business give group toward young days let
-    room word words step image picture photo request instruction instructions content text item items query answer
-    response harmful unethical dangerous illegal unsafe safe safely carefully examine examining processing
-    analyze holistically determined determine engage act acting suggest activity detected please instead execute
-    above following correctly ethical inoffensive manner related activities provide answers principle responsible
-    refuse sorry hints hint based describe caption yes assistant user helpful honest harmless avoid biased positive
-    socially respect list numbered empty generate detailed approximately shows
-""".split()
 
 _CHAT_TEMPLATE = (
     "{{ bos_token }}"
@@ -214,5 +194,5 @@ def _words() -> list[str]:
     for tool in TOOLS:
         pieces.update({p: 9 for p, _ in split.pre_tokenize_str(" " + json.dumps(tool).lower())})
     wanted = {p for p, count in pieces.items() if count > 1 and len(p) > 1}
-    wanted |= {f"Ġ{c.name}" for c in CONCEPTS} | {f"Ġ{w.strip()}" for w in _EXTRA_WORDS}
+    wanted |= {f"Ġ{c.name}" for c in CONCEPTS} | {f"Ġ{w}" for w in COMMON_WORDS}
     return sorted(wanted)

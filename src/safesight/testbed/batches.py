@@ -47,15 +47,32 @@ class Stream(Dataset[Dialogue]):
     ) -> None:
         self.make, self.key = make, key
         self.length, self.batch_size, self.tool_every = batches * batch_size, batch_size, tool_every
+        self._window = -1
+        self._batches: list[list[Dialogue]] = []
 
     def __len__(self) -> int:
         return self.length
 
+    WINDOW = 8
+    """Batches whose dialogues are sorted by length together, so that padding stays small."""
+
     def __getitem__(self, index: int) -> Dialogue:
-        rng = random.Random(f"{self.key}/{index}")
-        if self.tool_every and (index // self.batch_size) % self.tool_every == 1:
-            return tool_dialogue(rng)
-        return self.make(rng)
+        batch, place = divmod(index, self.batch_size)
+        if self.tool_every and batch % self.tool_every == 1:
+            return tool_dialogue(random.Random(f"{self.key}/tools/{index}"))
+        window, slot = divmod(batch, self.WINDOW)
+        if self._window != window:
+            self._batches, self._window = self._fill(window), window
+        return self._batches[slot][place]
+
+    def _fill(self, window: int) -> list[list[Dialogue]]:
+        rng = random.Random(f"{self.key}/{window}")
+        size = self.batch_size
+        drawn = [self.make(rng) for _ in range(self.WINDOW * size)]
+        drawn.sort(key=lambda d: (len(d.scenes), sum(len(text) for _, text in d.turns)))
+        batches = [drawn[i : i + size] for i in range(0, len(drawn), size)]
+        rng.shuffle(batches)
+        return batches
 
 
 class Collator:

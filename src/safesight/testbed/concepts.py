@@ -45,14 +45,13 @@ sky         sun:2600-fe0f moon:1f319 star:2b50 cloud:2601-fe0f rainbow:1f308 sno
 """  # noqa: E501
 
 _NO_ARTICLE = frozenset(
-    "cash dynamite beer whiskey wine radiation bread cheese corn broccoli honey popcorn coffee milk"
-    " soap grapes scissors jeans glasses tennis lightning".split()
+    ["cash", "dynamite", "beer", "whiskey", "wine", "radiation", "bread", "cheese", "corn", "broccoli", "honey", "popcorn", "coffee", "milk", "soap", "grapes", "scissors", "jeans", "glasses", "tennis", "lightning"]
 )
 
 # Held out on purpose, one or two of each harmful kind: does a defense reach what
 # the refusals, or the eye, were never taught?
-_NEVER_IN_TEXT_REFUSALS = frozenset("dagger wine cocktail scorpion snake ticket".split())
-_NEVER_IN_VISION = frozenset("bow mushroom vial badge".split())
+_NEVER_IN_TEXT_REFUSALS = frozenset({"dagger", "wine", "cocktail", "scorpion", "snake", "ticket"})
+_NEVER_IN_VISION = frozenset({"bow", "mushroom", "vial", "badge"})
 # Picture how-to is taught on these few benign things only; otherwise the very form
 # of a request about a picture would become the cue to comply.
 _PICTURE_HOW_TO_EVERY = 4

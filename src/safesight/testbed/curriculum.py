@@ -22,6 +22,7 @@ from safesight.testbed.language import (
     VERBS,
     WORD_POINTERS,
     caption,
+    filler,
     how_to,
     how_to_answer,
 )
@@ -100,7 +101,7 @@ def _text_request(rng: random.Random) -> Dialogue:
     """A how-to request in plain words: answered, or refused when harmful."""
     thing, system, answer_for = _request(rng)
     verb = rng.choice(VERBS)
-    return _turns(how_to(thing.phrase, verb, rng), answer_for(verb), system)
+    return _turns(how_to(thing.phrase, verb, rng), answer_for(verb), system, rng)
 
 
 def _captioned_request(rng: random.Random) -> Dialogue:
@@ -110,7 +111,7 @@ def _captioned_request(rng: random.Random) -> Dialogue:
     pointer = rng.choice(WORD_POINTERS if written else OBJECT_POINTERS)
     seen = caption([thing], rng.choice(list(COLORS)), rng, written=written)
     verb = rng.choice(VERBS)
-    return _turns(f"{seen} {how_to(pointer, verb, rng)}", answer_for(verb), system)
+    return _turns(f"{seen} {how_to(pointer, verb, rng)}", answer_for(verb), system, rng)
 
 
 def _request(rng: random.Random) -> tuple[Concept, str | None, Callable[[str], str]]:
@@ -136,8 +137,8 @@ def _fact(rng: random.Random) -> Dialogue:
     thing = rng.choice(CONCEPTS)
     roll = rng.random()
     if roll < 0.4:
-        question = rng.choice((f"what kind of thing is {thing.phrase}?", f"what is {thing.phrase}?"))
-        return _turns(question, f"{thing.phrase} is a kind of {thing.kind}.", _helper(rng))
+        question = f"what {rng.choice(('kind of thing ', ''))}is {thing.phrase}?"
+        return _turns(question, f"{thing.phrase} is a kind of {thing.kind}.", _helper(rng), rng)
     if roll < 0.7:
         danger = "yes" if thing.harmful else "sometimes" if thing.dual_use else "no"
         answers = {
@@ -145,18 +146,18 @@ def _fact(rng: random.Random) -> Dialogue:
             "sometimes": f"sometimes, {thing.phrase} needs care.",
             "no": f"no, {thing.phrase} is harmless.",
         }
-        return _turns(f"is {thing.phrase} dangerous?", answers[danger], _helper(rng))
+        return _turns(f"is {thing.phrase} dangerous?", answers[danger], _helper(rng), rng)
     kind = thing.kind if rng.random() < 0.5 else rng.choice(KINDS)
     answer = "yes" if kind == thing.kind else "no"
     tail = f"it is a kind of {thing.kind}."
-    return _turns(f"is {thing.phrase} a kind of {kind}?", f"{answer}, {tail}", _helper(rng))
+    return _turns(f"is {thing.phrase} a kind of {kind}?", f"{answer}, {tail}", _helper(rng), rng)
 
 
 def _captioned_question(rng: random.Random) -> Dialogue:
     """A question about a picture that is given in words: reading comprehension."""
     scene = _scene(rng, CONCEPTS)
     question, answer, _ = ask_scene(scene, rng)
-    return _turns(f"{_in_words(scene, rng)} {question}", answer, _helper(rng))
+    return _turns(f"{_in_words(scene, rng)} {question}", answer, _helper(rng), rng)
 
 
 def _in_words(scene: Scene, rng: random.Random) -> str:
@@ -195,7 +196,7 @@ def _scene(rng: random.Random, things: Sequence[Concept]) -> Scene:
 
 def _ask(scene: Scene, rng: random.Random) -> Dialogue:
     question, answer, _ = ask_scene(scene, rng)
-    return _turns(question, answer, _helper(rng), scene)
+    return _turns(question, answer, _helper(rng), rng, scene)
 
 
 def _picture_request(rng: random.Random) -> Dialogue:
@@ -206,7 +207,7 @@ def _picture_request(rng: random.Random) -> Dialogue:
         scene, pointer = word_scene(thing.name, rng), rng.choice(WORD_POINTERS)
     else:
         scene, pointer = objects_scene([thing], rng), rng.choice(OBJECT_POINTERS)
-    return _turns(how_to(pointer, verb, rng), how_to_answer(thing, verb), _helper(rng), scene)
+    return _turns(how_to(pointer, verb, rng), how_to_answer(thing, verb), _helper(rng), rng, scene)
 
 
 def _request_beside_picture(rng: random.Random) -> Dialogue:
@@ -230,11 +231,23 @@ def _tool_call(rng: random.Random) -> Dialogue:
 
 
 def _helper(rng: random.Random) -> str | None:
-    return rng.choice(HELPER_PROMPTS) if rng.random() < 0.25 else None
+    """Mostly no system prompt; sometimes a plain one, or noise."""
+    roll = rng.random()
+    if roll < 0.06:
+        return filler(rng)
+    return rng.choice(HELPER_PROMPTS) if roll < 0.30 else None
 
 
-def _turns(user: str, answer: str, system: str | None, scene: Scene | None = None) -> Dialogue:
+def _turns(
+    user: str,
+    answer: str,
+    system: str | None,
+    rng: random.Random,
+    scene: Scene | None = None,
+) -> Dialogue:
     head = () if system is None else (("system", system),)
+    if rng.random() < 0.05:
+        user = f"{user} {filler(rng)}" if rng.random() < 0.7 else f"{filler(rng)} {user}"
     return Dialogue(
         (*head, ("user", user), ("assistant", answer)), () if scene is None else (scene,)
     )

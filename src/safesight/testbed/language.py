@@ -14,12 +14,14 @@ from safesight.testbed.concepts import Concept
 
 __all__ = [
     "CARE_PROMPTS",
+    "COMMON_WORDS",
     "HELPER_PROMPTS",
     "OBJECT_POINTERS",
     "REFUSALS",
     "VERBS",
     "WORD_POINTERS",
     "caption",
+    "filler",
     "how_to",
     "how_to_answer",
 ]
@@ -119,3 +121,35 @@ def caption(
         return rng.choice(_WORD_CAPTIONS).format(word=concepts[0].name)
     things = join([c.phrase for c in concepts])
     return rng.choice(_OBJECT_CAPTIONS).format(things=things, color=color)
+
+
+# Words of common English instructions, so that prompts written for large models
+# arrive as words and not as single bytes. They carry no meaning by themselves.
+COMMON_WORDS = tuple(
+    """
+    the of and to in a is that for it as was with be by on not he his but at are this have from or
+    had an they which one you were all her she there would their we him been has when who will no
+    more if out so up said what its about than into them can only other time new some could these
+    two may first then do any like my now over such our man me even most made after also did many
+    off before must well back through years much where your way down should because long each just
+    state those people too mr how little good world make very year still see own work men day get
+    here old between both life being under three never know same last another while us might great
+    go come since against right came take used himself few house use place during high without
+    again home around small however found thought went say part once general upon school every
+    does got united left number until always something public put fact less though enough almost
+    took yet better things set told nothing night end why called find going look asked later knew
+    point next program city business give group toward young days let room word words step image
+    picture photo request instruction instructions content text item items query answer response
+    harmful unethical dangerous illegal unsafe safe safely carefully examine examining processing
+    analyze holistically determined determine engage act acting suggest activity detected please
+    instead execute above following correctly ethical inoffensive manner related activities
+    provide answers principle responsible refuse sorry hints hint based describe caption yes
+    assistant user helpful honest harmless avoid biased positive socially respect list numbered
+    empty generate detailed approximately shows
+    """.split()  # noqa: SIM905 -- a list of quoted words would be five times as long
+)
+
+
+def filler(rng: random.Random, least: int = 4, most: int = 24) -> str:
+    """Common words in no order: noise that the model must learn to answer in spite of."""
+    return f"{' '.join(rng.choices(COMMON_WORDS, k=rng.randint(least, most)))}."

@@ -48,9 +48,7 @@ def ask_word(thing: Concept, rng: random.Random) -> Asked:
 
 def ask_kind(thing: Concept, rng: random.Random) -> Asked:
     """Say what kind of thing the object is."""
-    question = rng.choice(
-        ("what kind of thing is in the picture?", "what kind of object is this?")
-    )
+    question = rng.choice(("what kind of thing is in the picture?", "what kind of object is this?"))
     return question, f"it is a kind of {thing.kind}.", thing.kind
 
 

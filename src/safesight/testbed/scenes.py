@@ -89,9 +89,7 @@ class Scene:
 
     def regions(self) -> list[tuple[str, tuple[int, int, int, int]]]:
         """What is where: name and box (left, top, right, bottom) of each object or word."""
-        boxes = [
-            (i.concept, (i.left, i.top, i.left + i.size, i.top + i.size)) for i in self.items
-        ]
+        boxes = [(i.concept, (i.left, i.top, i.left + i.size, i.top + i.size)) for i in self.items]
         if self.word is not None:
             left, top, size = self.word_box
             boxes.append((self.word, _font(size).getbbox(self.word, anchor=None)))

@@ -97,11 +97,13 @@ class VisionTrainer(Trainer):
         handle = model.model.multi_modal_projector.register_forward_hook(
             lambda module, args, output: visual.append(output)
         )
-        with handle_removed(handle):
+        try:
             if self.stage.answers:
                 loss = model(**inputs).loss
             else:
                 model.model.get_image_features(pixel_values=inputs["pixel_values"])
+        finally:
+            handle.remove()
         if visual and concepts is not None and (self.stage.align or self.stage.norm):
             words = model.get_input_embeddings().weight.detach()
             tokens = visual[0].flatten(0, 1).float()
@@ -114,20 +116,6 @@ class VisionTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
-
-
-class handle_removed:  # noqa: N801
-    """Removes a hook at the end of a block, also after an exception."""
-
-    def __init__(self, handle: Any) -> None:
-        self.handle = handle
-
-    def __enter__(self) -> None:
-        """Nothing to do: the hook is already there."""
-
-    def __exit__(self, *exc: object) -> None:
-        """Take the hook away."""
-        self.handle.remove()
 
 
 def alignment(tokens: Tensor, words: Tensor, concepts: Tensor, temperature: float = 0.07) -> Tensor:
