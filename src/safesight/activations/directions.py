@@ -66,8 +66,7 @@ def project(states: Tensor, onto: Tensor, eps: float = EPS) -> Tensor:
     """
     states, onto = states.float(), onto.float()
     scale = (states * onto).sum(dim=-1, keepdim=True)
-    projected: Tensor = scale / (onto.square().sum(dim=-1, keepdim=True) + eps) * onto
-    return projected
+    return scale / (onto.square().sum(dim=-1, keepdim=True) + eps) * onto
 
 
 def cosine(states: Tensor, others: Tensor) -> Tensor:
@@ -77,4 +76,5 @@ def cosine(states: Tensor, others: Tensor) -> Tensor:
         >>> cosine(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([1.0, 0.0]))
         tensor([1., 0.])
     """
-    return torch.nn.functional.cosine_similarity(states.float(), others.float(), dim=-1)
+    similarity: Tensor = torch.cosine_similarity(states.float(), others.float(), dim=-1)
+    return similarity

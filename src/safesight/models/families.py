@@ -1,0 +1,141 @@
+"""Where each architecture keeps its parts: a table, and no logic beyond reading it.
+
+A path is a chain of attribute names from the model object. Architectures that
+are not in the table are looked up through the accessors that transformers
+models share (`get_decoder`, `get_input_embeddings`, `get_output_embeddings`);
+what cannot be found is named in the error. Importing this file loads no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+from safesight.errors import ModelError
+
+__all__ = ["FAMILIES", "Family", "family_of"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One architecture, by the `model_type` of its config."""
+
+    name: str
+    decoder: str = "model.language_model"
+    """The module that runs the decoder blocks."""
+    layers: str = "layers"
+    """The decoder blocks, from the decoder; so are the next two."""
+    embed: str = "embed_tokens"
+    norm: str = "norm"
+    head: str = "lm_head"
+    """From the model."""
+    vision: str = "model.vision_tower"
+    projector: str = "model.multi_modal_projector"
+    image_token: str = "image_token_id"
+    """The config attribute that holds the id of the image placeholder token."""
+    note: str = ""
+
+    def part(self, model: Any, name: str) -> Any:
+        """The module called `name` ("decoder", "layers", "embed", "norm", "head", ...).
+
+        Raises:
+            ModelError: the model has no such part at the place the table says.
+
+        Example:
+            >>> from types import SimpleNamespace as N
+            >>> FAMILIES["llava"].part(N(lm_head="head"), "head")
+            'head'
+        """
+        path = getattr(self, name)
+        if name in ("layers", "embed", "norm"):
+            path = f"{self.decoder}.{path}" if self.decoder else path
+        try:
+            return attrgetter(path)(model)
+        except AttributeError:
+            raise ModelError(
+                f"{type(model).__name__} (model type {self.name!r}) has no {name} at {path!r}. "
+                "Its transformers version may differ from the one safesight was tested with."
+            ) from None
+
+
+_IN_VISUAL = {"vision": "model.visual", "projector": "model.visual.merger"}
+_IDEFICS = {
+    "decoder": "model.text_model",
+    "vision": "model.vision_model",
+    "projector": "model.connector",
+}
+_ALIGNER = {"vision": "model.vision_model", "projector": "model.aligner"}
+_TILES = "A picture becomes several tiles; how many depends on its size."
+_NATIVE = "How many image tokens there are follows from the picture's size."
+_DEEPSTACK = "Adds visual features between the first decoder blocks (DeepStack)."
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family("llava"),
+        Family("llava_next", note=_TILES),
+        Family("llava_onevision"),
+        Family("vipllava"),
+        Family("got_ocr2"),
+        Family("internvl", note=_TILES),
+        Family("gemma3", note="Image tokens attend to each other in both directions."),
+        Family("paligemma", note="The prompt attends to itself in both directions."),
+        Family("mistral3", note=_NATIVE),
+        Family("cohere2_vision"),
+        Family("aria"),
+        Family("molmo2"),
+        Family("lfm2_vl", norm="embedding_norm", note="Mixes attention and convolution blocks."),
+        Family("idefics2", **_IDEFICS),
+        Family("idefics3", **_IDEFICS),
+        Family("smolvlm", **_IDEFICS),
+        Family("deepseek_vl", **_ALIGNER),
+        Family("qwen2_vl", **_IN_VISUAL, note=_NATIVE),
+        Family("qwen2_5_vl", **_IN_VISUAL, note=_NATIVE),
+        Family("qwen3_vl", **_IN_VISUAL, note=_DEEPSTACK),
+        Family("qwen3_vl_moe", **_IN_VISUAL, note=_DEEPSTACK),
+        Family("glm4v", **_IN_VISUAL),
+    )
+}
+"""Tested: llava, llava_next, qwen2_5_vl, qwen3_vl, idefics3, internvl, gemma3, mistral3 with
+the whole conformance suite; the others for the places of their parts."""
+
+
+def family_of(model: Any) -> Family:
+    """The table entry of a model, or one made from the accessors that transformers models share.
+
+    Raises:
+        ModelError: neither the table nor the accessors lead to a part; the message names it.
+    """
+    model_type = model.config.model_type
+    if model_type in FAMILIES:
+        return FAMILIES[model_type]
+    decoder = model.get_decoder()
+    for _ in range(2):  # a causal language model wraps its decoder once more
+        if not hasattr(decoder, "layers") and hasattr(decoder, "model"):
+            decoder = decoder.model
+    found = {
+        "decoder": _path_of(model, decoder) if hasattr(decoder, "layers") else None,
+        "embed": _path_of(decoder, model.get_input_embeddings()),
+        "head": _path_of(model, model.get_output_embeddings()),
+        "norm": _first_of(decoder, "norm", "final_layer_norm", "ln_f"),
+        "image_token": _first_of(model.config, "image_token_id", "image_token_index"),
+    }
+    missing = [name for name, path in found.items() if path is None]
+    if missing:
+        raise ModelError(
+            f"{type(model).__name__} (model type {model_type!r}) is not in safesight's table of "
+            f"families, and its {' and '.join(missing)} cannot be found the usual way. "
+            f"Families that are known: {', '.join(sorted(FAMILIES))}."
+        )
+    paths = {name: path for name, path in found.items() if path is not None}
+    return Family(model_type, **paths, vision="", projector="", note="Not in the table.")
+
+
+def _first_of(owner: Any, *names: str) -> str | None:
+    return next((name for name in names if getattr(owner, name, None) is not None), None)
+
+
+def _path_of(root: Any, part: Any) -> str | None:
+    """The attribute path from one module to another inside it."""
+    return next((name for name, module in root.named_modules() if module is part), None)

@@ -1,0 +1,217 @@
+"""From a name to a model and its processor, or to one sentence about what is wrong.
+
+Reads safetensors only, never pickles, and runs no code from a checkpoint unless
+asked to. Nothing here knows what a model is used for; see `vlm`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers.utils import logging as hf_logging
+
+from safesight import registry
+from safesight.errors import ModelError
+from safesight.models.no_video import without_video
+
+__all__ = ["Loaded", "load_pretrained"]
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+_FAILURES = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
+"""How transformers reports a checkpoint it cannot use."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was loaded, and from where."""
+
+    model: Any
+    processor: Any
+    name: str
+    revision: str | None
+
+
+def load_pretrained(
+    name: str,
+    *,
+    dtype: str | torch.dtype | None,
+    device: str | None,
+    revision: str | None,
+    trust_remote_code: bool,
+) -> Loaded:
+    """Load a bundled model, a local folder or a model of the hub; arguments as in `VLM.load`.
+
+    Raises:
+        ModelError: anything that makes the model unusable here.
+    """
+    place = _resolve(name)
+    local = Path(place) if Path(place).is_dir() else None
+    if local is not None:
+        _check_weight_files(local)
+    place_options = {"revision": revision, "trust_remote_code": trust_remote_code}
+    target = _device(device)
+    precision = _dtype(dtype, target)
+    with _quiet(bars=local is None):
+        config = _guarded(name, "config", AutoConfig.from_pretrained, place, **place_options)
+        _check_task(name, config, trust_remote_code)
+        with without_video():
+            processor = _guarded(
+                name, "processor", AutoProcessor.from_pretrained, place, **place_options
+            )
+        model, info = _guarded(
+            name,
+            "weights",
+            AutoModelForImageTextToText.from_pretrained,
+            place,
+            config=config,
+            dtype=precision,
+            use_safetensors=True,
+            output_loading_info=True,
+            **place_options,
+        )
+        _check_complete(name, info)
+        model = _guarded(name, f"copy on {target!r}", model.to, target)
+    return Loaded(model.eval(), processor, name, getattr(config, "_commit_hash", None) or revision)
+
+
+def _resolve(name: str) -> str:
+    """The folder or hub id that a name stands for."""
+    if name in registry.names("model"):
+        folder = Path(registry.load("model", name))
+        if not folder.is_dir():
+            raise ModelError(
+                f"The bundled model {name!r} is missing from {folder}. Reinstall safesight."
+            )
+        return str(folder)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return str(path)
+    if path.is_file():
+        raise ModelError(f"{name!r} is a file. Give the folder that holds the model.")
+    if name.startswith((".", "/", "~")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        raise ModelError(f"There is no folder {name!r}. Check the path of the model.")
+    return name
+
+
+def _check_weight_files(folder: Path) -> None:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickles = [path.name for pattern in _PICKLES for path in folder.glob(pattern)]
+        if pickles:
+            raise ModelError(
+                f"{folder} holds only pickled weights ({pickles[0]}), which can run code when they "
+                "are opened. Convert them to safetensors first."
+            )
+        raise ModelError(
+            f"{folder} holds no weights. Put the model's safetensors files there, "
+            "or check the path."
+        )
+    for path in files:
+        try:
+            with safe_open(path, framework="pt") as tensors:
+                tensors.keys()
+        except (OSError, SafetensorError) as error:
+            raise ModelError(
+                f"The weights file {path} cannot be read ({_first_line(error)}). "
+                "It may be cut off: copy or download it again."
+            ) from None
+
+
+def _check_task(name: str, config: Any, trust_remote_code: bool) -> None:
+    """Refuse models that take no pictures, before any weight is read."""
+    by_remote_code = trust_remote_code and "AutoModelForImageTextToText" in (
+        getattr(config, "auto_map", None) or {}
+    )
+    if type(config) not in AutoModelForImageTextToText._model_mapping and not by_remote_code:
+        raise ModelError(
+            f"{name!r} (model type {config.model_type!r}) takes no pictures. "
+            "Choose a vision-language model, one that transformers lists under image-text-to-text."
+        )
+
+
+def _check_complete(name: str, info: dict[str, Any]) -> None:
+    missing = sorted(info.get("missing_keys") or ())
+    if missing:
+        raise ModelError(
+            f"The weights of {name!r} lack {len(missing)} of the model's tensors, first "
+            f"{missing[0]!r}. Copy or download all of its files again."
+        )
+
+
+def _device(device: str | None) -> str:
+    target = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        kind = torch.device(target).type
+    except RuntimeError:
+        raise ModelError(f"There is no device {target!r}. Use cpu, cuda or cuda:0.") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ModelError("This machine has no GPU that torch can use. Use the device cpu.")
+    return target
+
+
+def _dtype(dtype: str | torch.dtype | None, device: str) -> str | torch.dtype:
+    """float32 on a CPU, which is exact and fast there; what the checkpoint says on a GPU."""
+    if dtype is None:
+        return torch.float32 if device.startswith("cpu") else "auto"
+    if isinstance(dtype, torch.dtype) or dtype == "auto":
+        return dtype
+    named = getattr(torch, dtype, None)
+    if not isinstance(named, torch.dtype) or not named.is_floating_point:
+        raise ModelError(
+            f"There is no weight type {dtype!r}. Use float32, bfloat16, float16 or auto."
+        )
+    return named
+
+
+def _guarded(name: str, what: str, call: Any, *args: Any, **kwargs: Any) -> Any:
+    """Run one loading step of transformers and translate its failure."""
+    try:
+        return call(*args, **kwargs)
+    except _FAILURES as error:
+        reason = _first_line(error)
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"{name!r} needs code that comes with its weights. Read that code, and load it "
+                "with trust_remote_code=True if you trust it."
+            ) from error
+        if isinstance(error, torch.OutOfMemoryError):
+            raise ModelError(
+                f"{name!r} does not fit on the device. Use dtype='bfloat16' or a smaller model."
+            ) from error
+        if isinstance(error, OSError) and not Path(name).is_dir():
+            raise ModelError(
+                f"{name!r} is neither a folder nor a model that can be fetched ({reason}). "
+                "Check the name and the network, or give the folder of a downloaded model."
+            ) from error
+        raise ModelError(
+            f"The {what} of {name!r} cannot be used ({reason}). "
+            "Check that the folder is complete and that transformers supports this model."
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".")[:200]
+
+
+@contextmanager
+def _quiet(*, bars: bool) -> Iterator[None]:
+    """No warnings from transformers while loading, and no progress bars unless `bars`."""
+    level, had_bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity(hf_logging.CRITICAL)
+    if not bars:
+        hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if had_bars:
+            hf_logging.enable_progress_bar()

@@ -1,0 +1,272 @@
+"""VLM: one way to load, ask and look inside any Hugging Face vision-language model.
+
+It holds a `transformers` model and its processor and changes neither. Where the
+parts of an architecture are is in `families`; reading and changing hidden states
+is the work of `safesight.activations`; defenses know this class and nothing of
+particular architectures.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from jinja2 import TemplateError
+from torch import Tensor, nn
+from transformers import BatchFeature
+
+from safesight.errors import InputError, ModelError
+from safesight.models.families import Family, family_of
+from safesight.models.identity import hash_config, hash_weights
+from safesight.models.loading import load_pretrained
+from safesight.models.pictures import clean_messages
+from safesight.types import Messages
+
+__all__ = ["VLM"]
+
+
+class VLM:
+    """A vision-language model with its processor.
+
+    Rows of a batch are padded on the left, so position -1 is the last prompt token of every row.
+
+    Example:
+        >>> vlm = VLM.load("testbed")
+        >>> inputs = vlm.encode([[{"role": "user", "content": "hello"}]])
+        >>> vlm.image_mask(inputs).any().item()
+        False
+    """
+
+    def __init__(
+        self, model: Any, processor: Any, name: str | None = None, revision: str | None = None
+    ) -> None:
+        self.model = model
+        self.processor = _ready(processor)
+        self.name = name or getattr(model.config, "_name_or_path", "") or type(model).__name__
+        self.revision = revision
+        self.family: Family = family_of(model)
+        self.layers: nn.ModuleList = self._part("layers")
+        self.embed_tokens: nn.Module = self._part("embed")
+        self.final_norm: nn.Module = self._part("norm")
+        self.lm_head: nn.Module = self._part("head")
+
+    @classmethod
+    def load(
+        cls,
+        name: str = "testbed",
+        *,
+        dtype: str | torch.dtype | None = None,
+        device: str | None = None,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> VLM:
+        """Load a bundled model ("testbed"), a local folder, or a model of the hub.
+
+        Args:
+            name: A bundled name, a folder, or a hub id such as "org/model".
+            dtype: Weight type; None is float32 on a CPU and the checkpoint's own on a GPU.
+            device: "cpu", "cuda", "cuda:1"; None takes a GPU if there is one.
+            revision: Branch, tag or commit of a hub model.
+            trust_remote_code: Run code that comes with the checkpoint.
+
+        Raises:
+            ModelError: missing, damaged, pickled or incomplete weights; a model that takes no
+                pictures or has no chat template; code in the checkpoint without permission.
+        """
+        loaded = load_pretrained(
+            str(name),
+            dtype=dtype,
+            device=device,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+        )
+        return cls(loaded.model, loaded.processor, loaded.name, loaded.revision)
+
+    @classmethod
+    def wrap(cls, model: Any, processor: Any, name: str | None = None) -> VLM:
+        """Use a `transformers` model and processor that are already in memory.
+
+        Raises:
+            ModelError: an architecture whose parts cannot be found, or no chat template.
+        """
+        return cls(model, processor, name, getattr(model.config, "_commit_hash", None))
+
+    def __repr__(self) -> str:
+        return f"VLM({self.name!r}, {self.family.name}, {self.num_layers} layers, {self.dtype})"
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """Hex hash of the weights as they were when first asked for, whatever their dtype."""
+        return hash_weights(self.model)
+
+    @cached_property
+    def identity(self) -> str:
+        """Hex hash of config, weights and dtype: what an artifact is fitted on."""
+        parts = (hash_config(self.model.config), self.weights_hash, str(self.dtype))
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        return cast(torch.dtype, self.model.dtype)
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+        return cast(torch.device, self.model.device)
+
+    @property
+    def num_layers(self) -> int:
+        """How many decoder blocks there are."""
+        return len(self.layers)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width d of the hidden states."""
+        return cast(int, self._text_config.hidden_size)
+
+    @property
+    def vocab_size(self) -> int:
+        """Length of the logits."""
+        return cast(int, self._text_config.vocab_size)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The processor's tokenizer."""
+        return self.processor.tokenizer
+
+    @property
+    def image_token_id(self) -> int:
+        """The id of the placeholder that stands for one visual token."""
+        return cast(int, getattr(self.model.config, self.family.image_token))
+
+    def encode(
+        self, batch: Sequence[Messages], *, add_generation_prompt: bool = True
+    ) -> BatchFeature:
+        """Conversations to model inputs on the model's device, rows padded on the left.
+
+        Rows may hold no, one or several pictures, in any mixture.
+
+        Args:
+            batch: One conversation a row; see `safesight.types.Message`.
+            add_generation_prompt: End each row where the answer begins.
+
+        Returns:
+            `input_ids` and `attention_mask` of shape B x L, and what the architecture needs
+            for pictures.
+
+        Raises:
+            InputError: an unreadable or oversized picture, a malformed message, or a conversation
+                that the chat template or the processor refuses.
+        """
+        if not batch:
+            raise InputError("There is nothing to ask: the batch has no conversation. Add one.")
+        rows = [clean_messages(messages) for messages in batch]
+        try:
+            inputs = self.processor.apply_chat_template(
+                rows,
+                add_generation_prompt=add_generation_prompt,
+                tokenize=True,
+                return_dict=True,
+                processor_kwargs={
+                    "padding": True,
+                    "padding_side": "left",
+                    "return_tensors": "pt",
+                },
+            )
+        except (ValueError, IndexError, TemplateError) as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise InputError(
+                f"{self.name!r} cannot take this conversation: {reason[0][:300]} "
+                "Check its roles, its pictures and any special tokens in its text."
+            ) from error
+        return inputs.to(self.device, dtype=self.dtype)
+
+    def image_mask(self, inputs: Any) -> Tensor:
+        """Where the visual tokens are: bool, B x L, True at image placeholders."""
+        ids: Tensor = inputs["input_ids"]
+        return ids == self.image_token_id
+
+    def generate(self, inputs: Any, **kwargs: Any) -> Tensor:
+        """`model.generate`, with any defense that is attached to it; full sequences, B x (L + new).
+
+        Greedy unless asked otherwise, whatever the checkpoint's generation config says.
+        """
+        if not kwargs.setdefault("do_sample", False):
+            # Unset, or transformers warns that they are ignored in greedy decoding.
+            kwargs = {"temperature": None, "top_p": None, "top_k": None, **kwargs}
+        kwargs.setdefault("pad_token_id", self.tokenizer.pad_token_id)
+        return cast(Tensor, self.model.generate(**inputs, **kwargs))
+
+    def answer(
+        self, batch: Sequence[Messages], *, max_new_tokens: int = 48, **kwargs: Any
+    ) -> list[str]:
+        """Ask a batch of conversations; one answer a row, without prompt and special tokens.
+
+        Args:
+            batch: As for `encode`.
+            max_new_tokens: Where answers are cut.
+            kwargs: More for `generate`.
+
+        Raises:
+            InputError: as for `encode`.
+        """
+        inputs = self.encode(batch)
+        sequences = self.generate(inputs, max_new_tokens=max_new_tokens, **kwargs)
+        return self.decode(sequences, inputs["input_ids"].shape[1])
+
+    def decode(self, sequences: Tensor, prompt_length: int) -> list[str]:
+        """The text after the prompt of every row of B x (L + new), special tokens left out."""
+        texts = self.tokenizer.batch_decode(sequences[:, prompt_length:], skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+    def logits_of(self, hidden: Tensor) -> Tensor:
+        """What the head says of `resid_post` states: ... x d to ... x vocabulary.
+
+        Final norm, head, and the scaling or soft cap that some families put after it.
+        """
+        logits: Tensor = self.lm_head(self.final_norm(hidden.to(self.dtype)))
+        text = self._text_config
+        if (divisor := getattr(text, "logits_scaling", None)) is not None:
+            logits = logits / divisor
+        if (factor := getattr(text, "logit_scale", None)) is not None:
+            logits = logits * factor
+        if (cap := getattr(text, "final_logit_softcapping", None)) is not None:
+            logits = torch.tanh(logits / cap) * cap
+        return logits
+
+    @property
+    def _text_config(self) -> Any:
+        return self.model.config.get_text_config(decoder=True)
+
+    def _part(self, name: str) -> Any:
+        return self.family.part(self.model, name)
+
+
+def _ready(processor: Any) -> Any:
+    """The processor itself, or a copy with a padding token where it has none.
+
+    Raises:
+        ModelError: it has no tokenizer or no chat template.
+    """
+    tokenizer = getattr(processor, "tokenizer", None)
+    if tokenizer is None or getattr(processor, "image_processor", None) is None:
+        raise ModelError(
+            f"{type(processor).__name__} is not a processor for pictures and text. "
+            "Load it with transformers.AutoProcessor."
+        )
+    if not (getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)):
+        raise ModelError(
+            "This model has no chat template, so conversations cannot be written for it. "
+            "Use its instruction-tuned version, or put a chat_template.jinja into its folder."
+        )
+    if tokenizer.pad_token_id is not None:
+        return processor
+    ours = copy.copy(processor)
+    ours.tokenizer = copy.deepcopy(tokenizer)
+    ours.tokenizer.pad_token = tokenizer.eos_token
+    return ours
