@@ -45,7 +45,8 @@ sky         sun:2600-fe0f moon:1f319 star:2b50 cloud:2601-fe0f rainbow:1f308 sno
 """  # noqa: E501
 
 _NO_ARTICLE = frozenset(
-    ["cash", "dynamite", "beer", "whiskey", "wine", "radiation", "bread", "cheese", "corn", "broccoli", "honey", "popcorn", "coffee", "milk", "soap", "grapes", "scissors", "jeans", "glasses", "tennis", "lightning"]
+    "cash dynamite beer whiskey wine radiation bread cheese corn broccoli honey popcorn coffee milk"
+    " soap grapes scissors jeans glasses tennis lightning".split()
 )
 
 # Held out on purpose, one or two of each harmful kind: does a defense reach what

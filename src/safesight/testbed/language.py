@@ -146,7 +146,7 @@ COMMON_WORDS = tuple(
     provide answers principle responsible refuse sorry hints hint based describe caption yes
     assistant user helpful honest harmless avoid biased positive socially respect list numbered
     empty generate detailed approximately shows
-    """.split()  # noqa: SIM905 -- a list of quoted words would be five times as long
+    """.split()
 )
 
 
