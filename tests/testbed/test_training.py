@@ -123,7 +123,8 @@ def test_the_stream_is_the_same_when_read_from_the_middle():
 
 def test_any_text_survives_the_tokenizer_in_lower_case(processor):
     tokenizer = processor.tokenizer
-    call = f"<tool_call>\n{json.dumps({'name': 'image_zoom_in_tool', 'arguments': [0, 1]})}\n</tool_call>"
+    arguments = json.dumps({"name": "image_zoom_in_tool", "arguments": [0, 1]})
+    call = f"<tool_call>\n{arguments}\n</tool_call>"
     for text in (call, "Ein Äpfel — 42 Quokkas?", " tabs\tand\nlines "):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.decode(ids) == text.lower()

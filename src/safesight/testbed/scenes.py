@@ -92,9 +92,8 @@ class Scene:
         boxes = [(i.concept, (i.left, i.top, i.left + i.size, i.top + i.size)) for i in self.items]
         if self.word is not None:
             left, top, size = self.word_box
-            boxes.append((self.word, _font(size).getbbox(self.word, anchor=None)))
-            x0, y0, x1, y1 = boxes[-1][1]
-            boxes[-1] = (self.word, (left + int(x0), top + int(y0), left + int(x1), top + int(y1)))
+            x0, y0, x1, y1 = map(int, _font(size).getbbox(self.word))
+            boxes.append((self.word, (left + x0, top + y0, left + x1, top + y1)))
         return boxes
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import LlavaForConditionalGeneration, Trainer, TrainingArguments
@@ -76,7 +76,7 @@ STAGES = (
 )
 
 
-class VisionTrainer(Trainer):
+class VisionTrainer(Trainer):  # type: ignore[misc]  # transformers ships no types
     """The Trainer with the two extra terms, and examples in their own order."""
 
     stage: Stage
@@ -85,7 +85,7 @@ class VisionTrainer(Trainer):
 
     def compute_loss(
         self,
-        model: nn.Module,
+        model: Any,
         inputs: dict[str, Tensor],
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
