@@ -1,0 +1,67 @@
+# Everything runs in .venv at the root and is set up from nothing when it is needed.
+#
+#   make demo     the main job on the bundled model: scorecard, HTML report
+#   make test     format, lint, types, tests
+#
+# Another interpreter: make PYTHON=/path/to/python3.12 test
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO := runs/demo
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo "$$python"; break; }; done)
+PYTEST_ARGS ?=
+
+# Two threads a process unless the caller says otherwise: the sizes here are small.
+export OMP_NUM_THREADS ?= 2
+export TOKENIZERS_PARALLELISM ?= false
+
+.DEFAULT_GOAL := help
+.PHONY: help install check test test-slow demo docs testbed clean
+
+help:  ## Show the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP)  ## Set up .venv; instant when nothing changed.
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { \
+		echo "safesight needs Python 3.11 or newer, and none was found on the PATH." >&2; \
+		echo "Install one, or name it: make PYTHON=/path/to/python3.11 install" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "safesight needs Python 3.11 or newer; $(PYTHON) is $$("$(PYTHON)" --version 2>&1)." >&2; \
+		echo "Name a newer one: make PYTHON=/path/to/python3.11 install" >&2; exit 2; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "The virtual environment could not be made. On Debian and Ubuntu: apt install python3-venv" >&2; \
+		exit 2; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+check: $(STAMP)  ## Format, lint and types.
+	$(BIN)/ruff format --check src tests scripts examples
+	$(BIN)/ruff check src tests scripts examples
+	$(BIN)/mypy
+
+test: check  ## Everything that must pass before a change lands.
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+test-slow: check  ## The same, with the slow tests.
+	$(BIN)/pytest --runslow $(PYTEST_ARGS)
+
+demo: $(STAMP)  ## Undefended against SASA and two prompts on the bundled model.
+	@rm -rf $(DEMO)
+	$(BIN)/safesight eval --model testbed --log-dir $(DEMO)/logs \
+		--defense none,probe,sasa,safety_prompt,adashield
+	$(BIN)/safesight compare $(DEMO)/logs --json $(DEMO)/scorecard.json
+	$(BIN)/safesight report $(DEMO)/logs -o $(DEMO)/report.html
+
+docs: $(STAMP)  ## Regenerate what is generated: help pages, numbers, the figure.
+	$(BIN)/python -m scripts.docs
+
+testbed: $(STAMP)  ## Retrain the bundled model by its committed recipe (about an hour).
+	$(BIN)/python -m safesight.testbed.train
+
+clean:  ## Remove the environment and what runs left behind.
+	rm -rf $(VENV) runs logs dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
