@@ -46,7 +46,7 @@ def unit(vector: Tensor) -> Tensor:
         tensor([0.6000, 0.8000])
     """
     states = vector.float()
-    length = states.norm(dim=-1, keepdim=True)
+    length: Tensor = torch.linalg.vector_norm(states, dim=-1, keepdim=True)
     if not bool(((length > 0) & length.isfinite()).all()):
         raise InputError(
             "A vector of length zero (or not finite) has no direction. "

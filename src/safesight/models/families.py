@@ -34,6 +34,8 @@ class Family:
     projector: str = "model.multi_modal_projector"
     image_token: str = "image_token_id"
     """The config attribute that holds the id of the image placeholder token."""
+    logit_cap: str = ""
+    """The text config's attribute of a tanh cap on logits, where the model applies one."""
     note: str = ""
 
     def part(self, model: Any, name: str) -> Any:
@@ -79,8 +81,13 @@ FAMILIES: dict[str, Family] = {
         Family("vipllava"),
         Family("got_ocr2"),
         Family("internvl", note=_TILES),
+        # Its config has a soft cap, which this class of transformers does not apply.
         Family("gemma3", note="Image tokens attend to each other in both directions."),
-        Family("paligemma", note="The prompt attends to itself in both directions."),
+        Family(
+            "paligemma",
+            logit_cap="final_logit_softcapping",
+            note="The prompt attends to itself in both directions.",
+        ),
         Family("mistral3", note=_NATIVE),
         Family("cohere2_vision"),
         Family("aria"),

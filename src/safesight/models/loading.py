@@ -20,7 +20,7 @@ from transformers.utils import logging as hf_logging
 
 from safesight import registry
 from safesight.errors import ModelError
-from safesight.models.no_video import without_video
+from safesight.models.no_torchvision import without_torchvision
 
 __all__ = ["Loaded", "load_pretrained"]
 
@@ -62,7 +62,7 @@ def load_pretrained(
     with _quiet(bars=local is None):
         config = _guarded(name, "config", AutoConfig.from_pretrained, place, **place_options)
         _check_task(name, config, trust_remote_code)
-        with without_video():
+        with without_torchvision():
             processor = _guarded(
                 name, "processor", AutoProcessor.from_pretrained, place, **place_options
             )

@@ -166,6 +166,7 @@ class VLM:
         if not batch:
             raise InputError("There is nothing to ask: the batch has no conversation. Add one.")
         rows = [clean_messages(messages) for messages in batch]
+        self._refuse_placeholders(rows)
         try:
             inputs = self.processor.apply_chat_template(
                 rows,
@@ -227,17 +228,31 @@ class VLM:
     def logits_of(self, hidden: Tensor) -> Tensor:
         """What the head says of `resid_post` states: ... x d to ... x vocabulary.
 
-        Final norm, head, and the scaling or soft cap that some families put after it.
+        Final norm, head, and the soft cap that some families put after it.
         """
         logits: Tensor = self.lm_head(self.final_norm(hidden.to(self.dtype)))
-        text = self._text_config
-        if (divisor := getattr(text, "logits_scaling", None)) is not None:
-            logits = logits / divisor
-        if (factor := getattr(text, "logit_scale", None)) is not None:
-            logits = logits * factor
-        if (cap := getattr(text, "final_logit_softcapping", None)) is not None:
+        if (cap := self._logit_cap) is not None:
             logits = torch.tanh(logits / cap) * cap
         return logits
+
+    def _refuse_placeholders(self, rows: list[list[dict[str, Any]]]) -> None:
+        """Text that writes an image placeholder would be taken for a picture."""
+        placeholders = {
+            self.tokenizer.convert_ids_to_tokens(self.image_token_id),
+            getattr(self.processor, "image_token", None),
+        } - {None}
+        for part in (part for row in rows for message in row for part in message["content"]):
+            found = [each for each in placeholders if each in part.get("text", "")]
+            if found:
+                raise InputError(
+                    f"A text contains the image placeholder {found[0]!r}. "
+                    "Remove it: a picture is a part of its own in the message."
+                )
+
+    @property
+    def _logit_cap(self) -> float | None:
+        name = self.family.logit_cap
+        return getattr(self._text_config, name) if name else None
 
     @property
     def _text_config(self) -> Any:
