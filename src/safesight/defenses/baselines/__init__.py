@@ -1,0 +1,1 @@
+"""Baselines: the simplest published defenses, which every other must beat."""

@@ -1,0 +1,30 @@
+"""No defense: the model as it is, the first row of every comparison.
+
+It has no parts, so a model with it attached runs its own `generate` on the very same
+inputs. Also the smallest example of a defense file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from safesight.defenses.base import Defense, Parts
+
+if TYPE_CHECKING:
+    from safesight.defenses.artifact import Artifact
+    from safesight.models import VLM
+
+__all__ = ["NoDefense"]
+
+
+@final
+class NoDefense(Defense):
+    """The undefended model."""
+
+    name = "none"
+    kind = "input"
+    paper = "none"
+
+    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+        """Nothing."""
+        return Parts()

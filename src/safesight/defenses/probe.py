@@ -1,0 +1,81 @@
+"""Probe: a linear probe on the plain prefill. SASA without its projection, as a control.
+
+The same data, features, solver, threshold and refusal as `sasa`; the only difference is
+that the probe reads what the model itself computed. Whatever SASA gains over this arm it
+owes to the projection. No paper proposes it as a defense; probes on first-token logits and
+hidden states are common baselines.
+
+Where it acts: on the prefill, once; nothing runs twice. With z the first-token logits (or
+the last hidden state) at the last prompt token, p(harmful) = sigmoid(w . z + b).
+
+What is fitted: w, b and the threshold. What it cannot do: as SASA.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, final
+
+from torch import Tensor
+
+from safesight.activations import LinearProbe, resid_post
+from safesight.defenses.base import Defense, Parts
+from safesight.defenses.linear_gate import (
+    Feature,
+    GateConfig,
+    LinearGate,
+    blank_probe,
+    fit_gate,
+    gate_artifact,
+    gate_probe,
+    read_feature,
+)
+
+if TYPE_CHECKING:
+    from safesight.defenses.artifact import Artifact
+    from safesight.defenses.data import FitData
+    from safesight.defenses.prefill import Prefill
+    from safesight.models import VLM
+
+__all__ = ["Probe"]
+
+
+def _read(prefill: Prefill, feature: Feature, last: int) -> Tensor:
+    return read_feature(prefill, prefill.states[resid_post(last)], feature)
+
+
+def _gate(vlm: VLM, config: GateConfig, probe: LinearProbe) -> LinearGate:
+    last = vlm.num_layers - 1
+    read = partial(_read, feature=config.feature, last=last)
+    return LinearGate([resid_post(last)], None, config.refusal, probe, read)
+
+
+@final
+class Probe(Defense):
+    """A linear probe without projection."""
+
+    name = "probe"
+    kind = "detector"
+    paper = "none: the control arm of SASA"
+    needs = frozenset({"activations", "labels"})
+    fitted = True
+    Config: ClassVar[type[GateConfig]] = GateConfig
+    config: GateConfig
+
+    def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:
+        """Fit the probe and set the threshold; the model is not changed.
+
+        Raises:
+            InputError: too few samples of a kind.
+        """
+        gates = {"plain": _gate(vlm, self.config, blank_probe())}
+        fit = fit_gate(vlm, data, self.config, gates, seed=seed, progress=progress)
+        return gate_artifact(self.name, vlm, data, self.config, fit, seed)
+
+    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+        """The detector."""
+        config = self.settings(artifact)
+        assert isinstance(config, GateConfig)
+        assert artifact is not None
+        width = vlm.vocab_size if config.feature == "logits" else vlm.hidden_size
+        return Parts(detector=_gate(vlm, config, gate_probe(artifact, config, width)))
