@@ -1,0 +1,46 @@
+"""Every source file keeps the house rules; each rule is proved able to fail next door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.house import rules
+from tests.house.source import Source, sources
+
+Rule = Callable[[Source], list[str]]
+
+RULES: tuple[Rule, ...] = (
+    rules.upward_imports,
+    rules.library_imports,
+    rules.missing_docstrings,
+    rules.bad_exports,
+    rules.oversize,
+    rules.too_many_parameters,
+    rules.broad_excepts,
+    rules.unlabelled_defaults,
+    rules.leftovers,
+)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_source_keeps(rule: Rule) -> None:
+    wrong = [sentence for source in sources() for sentence in rule(source)]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_room_has_a_level() -> None:
+    rooms = {source.room for source in sources()} - {""}
+    assert rooms <= set().union(*rules.LEVELS)
+
+
+def test_every_exception_to_a_rule_is_still_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    excused = [*rules.BROAD_EXCEPTS, *(name.rpartition(".")[0] for name in rules.WIDE_SIGNATURES)]
+    monkeypatch.setattr(rules, "BROAD_EXCEPTS", {})
+    monkeypatch.setattr(rules, "WIDE_SIGNATURES", {})
+    for source in sources():
+        if source.module in excused:
+            excused.remove(source.module)
+            assert rules.broad_excepts(source) + rules.too_many_parameters(source), source.module
+    assert not excused, "these files are gone"
