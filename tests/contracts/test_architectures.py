@@ -165,11 +165,26 @@ def test_replay_inside_generate_reproduces_the_last_block(vlm, start):
     with capture(vlm.layers, sites) as states, record_calls(vlm.layers, start=start) as calls:
         recorded = vlm.generate(inputs, max_new_tokens=4)
     assert torch.equal(recorded, plain)
+    adds = [index for index, call in calls.items() if call.added is not None]
+    assert adds == ([i for i in (1, 2) if i >= start] if vlm.family.name == "qwen3_vl" else [])
     with torch.no_grad():
         again = replay(vlm.layers, calls, states[sites[0]], start)
         other = replay(vlm.layers, calls, 2 * states[sites[0]], start)
     assert torch.allclose(again, states[sites[1]], atol=1e-5)
     assert not torch.allclose(other, states[sites[1]], atol=1e-2)
+
+
+def test_replay_is_exact_in_bfloat16(vlm):
+    model, processor = tiny.fresh(vlm.family.name)
+    half = VLM.wrap(model.bfloat16(), processor)
+    inputs = half.encode(MIXED)
+    sites = [resid_post(0), resid_post(half.num_layers - 1)]
+    with capture(half.layers, sites) as states, record_calls(half.layers, start=1) as calls:
+        forward(half, inputs)
+    with torch.no_grad():
+        again = replay(half.layers, calls, states[sites[0]], 1)
+    assert again.dtype == torch.bfloat16
+    assert torch.equal(again, states[sites[1]])
 
 
 def test_replay_does_not_touch_the_cache_that_generation_goes_on_from(vlm):

@@ -15,10 +15,11 @@ from safesight.activations.probes import (
     threshold_at_fpr,
 )
 from safesight.activations.replay import BlockCall, record_calls, replay
-from safesight.activations.sites import Place, Site, TokenSelector, resid_post, resid_pre
+from safesight.activations.sites import Blocks, Place, Site, TokenSelector, resid_post, resid_pre
 
 __all__ = [
     "BlockCall",
+    "Blocks",
     "EditFn",
     "LinearProbe",
     "Place",

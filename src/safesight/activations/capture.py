@@ -7,13 +7,14 @@ another state see `replay`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
 from safesight.activations.sites import (
+    Blocks,
     Site,
     TokenSelector,
     check_layer,
@@ -27,7 +28,7 @@ __all__ = ["capture"]
 
 @contextmanager
 def capture(
-    layers: Sequence[nn.Module], sites: Iterable[Site], tokens: TokenSelector = None
+    layers: Blocks, sites: Iterable[Site], tokens: TokenSelector = None
 ) -> Iterator[dict[Site, Tensor]]:
     """Collect the states at `sites` during the first forward inside the context.
 

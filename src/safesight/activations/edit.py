@@ -7,7 +7,7 @@ An edit that returns None leaves the state untouched, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from safesight.activations.sites import (
+    Blocks,
     Site,
     TokenSelector,
     check_layer,
@@ -42,7 +43,7 @@ class _Forward:
 
 @contextmanager
 def edit(
-    layers: Sequence[nn.Module],
+    layers: Blocks,
     edits: Mapping[Site, EditFn],
     *,
     prefill_only: bool = False,

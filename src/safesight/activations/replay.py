@@ -12,7 +12,7 @@ tells whether replay reproduces a given model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from safesight.activations.sites import (
     CACHES,
+    Blocks,
     check_layer,
     past_length,
     read_input,
@@ -41,11 +42,11 @@ class BlockCall:
     """Positional arguments; the first (the hidden state) is None."""
     kwargs: Mapping[str, Any]
     added: Tensor | None
-    """What the model added to the previous block's output before this block, B x L x d."""
+    """What the model added to the previous block's output before this block, B x L x d, float32."""
 
 
 @contextmanager
-def record_calls(layers: Sequence[nn.Module], start: int = 0) -> Iterator[dict[int, BlockCall]]:
+def record_calls(layers: Blocks, start: int = 0) -> Iterator[dict[int, BlockCall]]:
     """Record how blocks `start` .. N-1 are called in the first forward inside the context.
 
     Enter it inside any `edit` of the same blocks, so that it sees what they leave.
@@ -81,9 +82,7 @@ def record_calls(layers: Sequence[nn.Module], start: int = 0) -> Iterator[dict[i
         yield calls
 
 
-def replay(
-    layers: Sequence[nn.Module], calls: Mapping[int, BlockCall], hidden: Tensor, start: int
-) -> Tensor:
+def replay(layers: Blocks, calls: Mapping[int, BlockCall], hidden: Tensor, start: int) -> Tensor:
     """Run blocks `start` .. N-1 on `hidden`, as if block `start - 1` had returned it.
 
     Hooks on the blocks act, gradients follow the caller's mode, no cache is read
@@ -110,7 +109,7 @@ def replay(
             )
         call = calls[index]
         if call.added is not None:
-            hidden = hidden + call.added
+            hidden = (hidden.float() + call.added).to(hidden.dtype)
         args, kwargs = write_input(call.args, dict(call.kwargs), hidden)
         hidden = read_output(layers[index](*args, **kwargs))
     return hidden
@@ -139,7 +138,8 @@ def _before(
         previous = outputs.pop(index - 1, None)
         added = None
         if previous is not None and not torch.equal(previous, hidden):
-            added = hidden - previous
+            # In float32, so that adding it to the same state gives the same bits in bfloat16.
+            added = hidden.float() - previous.float()
         calls[index] = BlockCall(
             args=(None, *args[1:]) if args else (),
             kwargs=_without_cache(kwargs, hidden.shape[1]),

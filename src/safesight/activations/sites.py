@@ -21,9 +21,12 @@ from torch import Tensor, nn
 
 from safesight.errors import ModelError
 
-__all__ = ["Place", "Site", "TokenSelector", "resid_post", "resid_pre"]
+__all__ = ["Blocks", "Place", "Site", "TokenSelector", "resid_post", "resid_pre"]
 
 Place = Literal["resid_pre", "resid_post"]
+
+Blocks = nn.ModuleList | Sequence[nn.Module]
+"""The decoder blocks of a model, in order."""
 
 TokenSelector = Tensor | Literal["last"] | None
 """Which tokens: all (None), the last position ("last": the last prompt token, as rows
@@ -53,7 +56,7 @@ def resid_post(layer: int) -> Site:
     return Site(layer, "resid_post")
 
 
-def check_layer(layers: Sequence[nn.Module], layer: int) -> None:
+def check_layer(layers: Blocks, layer: int) -> None:
     """Refuse a layer that the model does not have.
 
     Raises:

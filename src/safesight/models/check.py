@@ -1,0 +1,227 @@
+"""Does this model behave as defenses need? A self-check on one small batch.
+
+Runs a handful of forwards on a text-only row beside a row with a drawn picture
+and compares what the parts of safesight say of the same thing. It judges the
+plumbing only: whether the model is safe or useful is for an evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from safesight.activations import (
+    add,
+    capture,
+    edit,
+    record_calls,
+    replay,
+    resid_post,
+    resid_pre,
+)
+from safesight.errors import SafesightError
+from safesight.models.vlm import VLM
+
+__all__ = ["Check", "CheckReport", "check"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """All checks of one model; prints as a table, `to_dict` is JSON-able."""
+
+    model: str
+    family: str
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check passed."""
+        return all(item.ok for item in self.checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """`{"model", "family", "ok", "checks": [{"name", "ok", "detail"}]}`."""
+        return {**asdict(self), "checks": [asdict(item) for item in self.checks], "ok": self.ok}
+
+    def __str__(self) -> str:
+        width = max(len(item.name) for item in self.checks)
+        lines = [
+            f"{'ok  ' if item.ok else 'FAIL'}  {item.name:<{width}}  {item.detail}"
+            for item in self.checks
+        ]
+        return "\n".join([f"{self.model} ({self.family})", *lines])
+
+
+class _FailedError(Exception):
+    """What was looked at is not as it should be; the message says how."""
+
+
+_ROOM = {torch.bfloat16: 0.05, torch.float16: 0.01}
+"""How far logits may differ, as a share of their largest size, from another order of additions.
+For other types 1e-4."""
+
+
+@dataclass(frozen=True)
+class _Case:
+    """The batch of the check, and what a plain forward says of it."""
+
+    vlm: VLM
+    inputs: Any
+    logits: Tensor
+    states: dict[Any, Tensor]
+
+    @property
+    def tolerance(self) -> float:
+        """The largest difference of logits that counts as none."""
+        return _ROOM.get(self.vlm.dtype, 1e-4) * max(1.0, float(self.logits.abs().max()))
+
+    def forward(self) -> Tensor:
+        """Logits of the batch, B x L x V."""
+        with torch.no_grad():
+            return _logits(self.vlm, self.inputs)
+
+
+def check(vlm: VLM) -> CheckReport:
+    """Check that a model's parts, pictures, hooks, replay and padding work as expected.
+
+    Example:
+        >>> check(VLM.load("testbed")).ok
+        True
+    """
+    with torch.no_grad():
+        case = _prepare(vlm)
+        checks = tuple(_run(name, function, case) for name, function in _CHECKS.items())
+    return CheckReport(vlm.name, vlm.family.name, checks)
+
+
+def _run(name: str, function: Callable[[_Case], str], case: _Case) -> Check:
+    try:
+        return Check(name, True, function(case))
+    except (_FailedError, SafesightError) as error:
+        return Check(name, False, str(error))
+
+
+def _prepare(vlm: VLM) -> _Case:
+    inputs = vlm.encode(_rows())
+    sites = [resid_pre(0), *(resid_post(layer) for layer in range(vlm.num_layers))]
+    with capture(vlm.layers, sites) as states:
+        logits = _logits(vlm, inputs)
+    return _Case(vlm, inputs, logits, states)
+
+
+def _rows() -> list[list[dict[str, Any]]]:
+    picture = Image.new("RGB", (96, 80), "white")
+    ImageDraw.Draw(picture).ellipse((20, 16, 70, 66), fill="red", outline="black")
+    text = {"type": "text", "text": "what is this?"}
+    return [
+        [{"role": "user", "content": [{"type": "image", "image": picture}, text]}],
+        [{"role": "user", "content": [{"type": "text", "text": "hello"}]}],
+    ]
+
+
+def _logits(vlm: VLM, inputs: Any) -> Tensor:
+    logits: Tensor = vlm.model(**inputs).logits
+    return logits
+
+
+def _chat_template(case: _Case) -> str:
+    tail = case.vlm.tokenizer.decode(case.inputs["input_ids"][1, -5:])
+    return f"prompts end in {tail!r}"
+
+
+def _sites(case: _Case) -> str:
+    shape = (*case.inputs["input_ids"].shape, case.vlm.hidden_size)
+    wrong = [site for site, state in case.states.items() if state.shape != shape]
+    _require(not wrong, f"not of shape {shape}: {', '.join(map(str, wrong[:3]))}")
+    return f"{case.vlm.num_layers} decoder blocks, states of shape {shape}"
+
+
+def _image_span(case: _Case) -> str:
+    ids = case.inputs["input_ids"]
+    mask = case.vlm.image_mask(case.inputs)
+    changed = (case.states[resid_pre(0)] != case.vlm.embed_tokens(ids)).any(dim=-1)
+    count = int(mask[0].sum())
+    _require(count > 0, "the row with a picture has no image token")
+    _require(not mask[1].any(), "the row without a picture has image tokens")
+    _require(torch.equal(mask, changed), "image tokens are not the ones that hold visual features")
+    return f"{count} image tokens, each holding a visual feature"
+
+
+def _unembedding(case: _Case) -> str:
+    again = case.vlm.logits_of(case.states[resid_post(case.vlm.num_layers - 1)])
+    return _close(again, case.logits, case, "final norm and head give the model's logits")
+
+
+def _hooks(case: _Case) -> str:
+    middle = case.vlm.num_layers // 2
+    vector = torch.ones(case.vlm.hidden_size)
+    with edit(case.vlm.layers, {resid_post(middle): add(vector, strength=0.0)}):
+        zero = case.forward()
+    with edit(case.vlm.layers, {resid_post(middle): add(vector, tokens="last")}):
+        changed = case.forward()
+    reached = not torch.equal(changed[:, -1], case.logits[:, -1])
+    _require(torch.equal(zero, case.logits), "an edit of strength 0 changed the logits")
+    _require(reached, "an edit did not reach the logits")
+    _require(
+        torch.equal(case.forward(), case.logits), "the logits differ after an edit was removed"
+    )
+    return "edits act, strength 0 and removal are bit-identical"
+
+
+def _replay(case: _Case) -> str:
+    layers, start = case.vlm.layers, max(1, case.vlm.num_layers // 3)
+    with record_calls(layers, start) as calls:
+        case.forward()
+    again = replay(layers, calls, case.states[resid_post(start - 1)], start)
+    last = case.states[resid_post(len(layers) - 1)]
+    real = case.inputs["attention_mask"].bool()
+    # In the head's units, so that one tolerance serves: raw states may be of any size.
+    return _close(
+        case.vlm.logits_of(again[real]),
+        case.vlm.logits_of(last[real]),
+        case,
+        f"blocks {start} to {len(layers) - 1} run again give the same states",
+    )
+
+
+def _padding(case: _Case) -> str:
+    alone = _logits(case.vlm, case.vlm.encode([_rows()[1]]))[0]
+    return _close(case.logits[1, -len(alone) :], alone, case, "a padded row equals the row alone")
+
+
+def _require(fact: Tensor | bool, message: str) -> None:
+    if not fact:
+        raise _FailedError(message)
+
+
+def _close(one: Tensor, other: Tensor, case: _Case, fact: str) -> str:
+    gap = float((one.float() - other.float()).abs().max())
+    _require(
+        gap <= case.tolerance,
+        f"not so: {fact} (largest difference {gap:.2g}, allowed {case.tolerance:.2g})",
+    )
+    return f"{fact} (largest difference {gap:.1g})"
+
+
+_CHECKS: dict[str, Callable[[_Case], str]] = {
+    "chat template": _chat_template,
+    "sites": _sites,
+    "image span": _image_span,
+    "unembedding": _unembedding,
+    "hooks": _hooks,
+    "replay": _replay,
+    "padding": _padding,
+}
