@@ -137,7 +137,12 @@ def train(out: Path, work: Path, *, seed: int, scale: float = 1.0) -> dict[str, 
     """Run all stages; resumable; returns seconds and final losses of each."""
     processor = build_processor()
     model = build_model(processor, seed)
-    report: dict[str, Any] = {"seed": seed, "scale": scale, "stages": []}
+    report: dict[str, Any] = {
+        "seed": seed,
+        "scale": scale,
+        "machine": f"{os.cpu_count()} processors, torch {torch.__version__}",
+        "stages": [],
+    }
     for stage in STAGES:
         done = work / stage.name / "done.json"
         if done.exists():
