@@ -1,0 +1,171 @@
+"""Text between `<!-- fill: COMMAND ARGUMENTS -->` and `<!-- /fill -->`, made anew each time.
+
+Commands on committed results (`docs/results/NAME.json`, a scorecard where not said):
+
+    rate NAME DEFENSE TASK METRIC      2.0% (0.9 to 4.3, n = 300)
+    delta NAME DEFENSE TASK METRIC     -98.0 points (-99.1 to -95.7, n = 300)
+    ratio NAME DEFENSE COLUMN          1.04 (1.03 to 1.06, n = 40)
+    value NAME PATH FORMAT             any value of any JSON file, as Python formats it
+    scorecard NAME                     the four axes as a table, a row a defense
+    output FILE                        a text file of docs/results, as a code block
+
+and on the source: `config NAME` (a defense's settings), `defenses` (all of them),
+`tree` (the package, one caption a file).
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from safesight import registry
+from safesight.compare import Scorecard
+from scripts.docs import source
+from scripts.docs.results import Results
+from scripts.docs.tables import render_table
+
+ROOT = Path(__file__).parents[2]
+NOT_MEASURED = "not measured yet"
+
+_MARKED = re.compile(r"(<!-- fill: (.+?) -->)(.*?)(<!-- /fill -->)", re.DOTALL)
+
+
+def fill(text: str, results: Results, page: str) -> str:
+    """The page with everything between markers made anew.
+
+    Raises:
+        ValueError: a marker that is unknown, malformed or not closed.
+    """
+    if text.count("<!-- fill:") != len(_MARKED.findall(text)):
+        raise ValueError(f"{page}: a fill marker is not closed")
+
+    def replaced(match: re.Match[str]) -> str:
+        made = _made(match.group(2), results, page)
+        between = f"\n{made}\n" if "\n" in made or made.startswith("|") else made
+        return f"{match.group(1)}{between}{match.group(4)}"
+
+    return _MARKED.sub(replaced, text)
+
+
+def _made(command: str, results: Results, page: str) -> str:
+    name, *arguments = shlex.split(command)
+    if name not in COMMANDS:
+        raise ValueError(f"{page}: {name!r} is not one of {', '.join(COMMANDS)}")
+    try:
+        return COMMANDS[name](results, page, *arguments)
+    except TypeError as error:
+        raise ValueError(f"{page}: {command!r} cannot be filled: {error}") from error
+
+
+def rate(results: Results, page: str, name: str, defense: str, task: str, metric: str) -> str:
+    card = results.scorecard(name, page)
+    row = card and card.row(defense, task, metric)
+    if not row:
+        return _absent(results, page, f"{defense} {task} {metric}", name, card)
+    return f"{row.value:.1%} ({100 * row.low:.1f} to {100 * row.high:.1f}, n = {row.n})"
+
+
+def delta(results: Results, page: str, name: str, defense: str, task: str, metric: str) -> str:
+    card = results.scorecard(name, page)
+    row = card and card.delta(defense, task, metric)
+    if not row:
+        return _absent(results, page, f"{defense} {task} {metric} delta", name, card)
+    return (
+        f"{100 * row.delta:+.1f} points "
+        f"({100 * row.low:+.1f} to {100 * row.high:+.1f}, n = {row.n})"
+    )
+
+
+def ratio(results: Results, page: str, name: str, defense: str, column: str) -> str:
+    """`column` is prefill, answer, refused_answer or peak_memory."""
+    card = results.scorecard(name, page)
+    row = card and next((row for row in card.overhead if row.defense == defense), None)
+    value = row and getattr(row, f"{column}_ratio")
+    if not row or value is None:
+        return _absent(results, page, f"{defense} {column} ratio", name, card)
+    low, high = getattr(row, f"{column}_low"), getattr(row, f"{column}_high")
+    counts = {"prefill": row.prefill_n, "answer": row.n, "refused_answer": row.refused_n}
+    n = counts.get(column, row.peak_memory_n)
+    return f"{value:.2f} ({low:.2f} to {high:.2f}, n = {n})"
+
+
+def value(results: Results, page: str, name: str, path: str, form: str = "") -> str:
+    found = results.value(name, path, page)
+    return NOT_MEASURED if found is None else format(found, form)
+
+
+def scorecard(results: Results, page: str, name: str) -> str:
+    card = results.scorecard(name, page)
+    return NOT_MEASURED if card is None else render_table(card)
+
+
+def output(results: Results, page: str, name: str) -> str:
+    text = results.text(name, page)
+    return NOT_MEASURED if text is None else f"```text\n{text.rstrip()}\n```"
+
+
+def config(results: Results, page: str, name: str) -> str:
+    """The settings of a defense, its own and those of the classes above, from the source."""
+    rows = []
+    for ancestor in reversed(registry.load("defense", name).Config.__mro__):
+        if ancestor.__module__.startswith("safesight"):
+            path = ROOT / "src" / Path(*ancestor.__module__.split(".")).with_suffix(".py")
+            rows += source.config_fields(path, ancestor.__name__)
+    lines = [
+        "| setting | default | what it is | source of the default |",
+        "| --- | --- | --- | --- |",
+    ]
+    for field, default, text in rows:
+        what, _, origin = " ".join(text.split()).rpartition("Source: ")
+        shown = default if len(default) < 60 else "see the source"
+        lines.append(f"| `{field}` | `{shown}` | {what.strip() or 'its text'} | {origin} |")
+    return "\n".join(lines)
+
+
+def defenses(results: Results, page: str) -> str:
+    """Every defense with its kind, its card and one sentence."""
+    up = "../" * page.count("/")
+    lines = ["| defense | kind | what it does |", "| --- | --- | --- |"]
+    for name in registry.names("defense"):
+        kind = "" if name == "none" else registry.load("defense", name).kind
+        link = name if name == "none" else f"[{name}]({up or ''}docs/cards/{name}.md)"
+        lines.append(f"| {link} | {kind} | {registry.describe('defense', name)} |")
+    return "\n".join(lines)
+
+
+def tree(results: Results, page: str) -> str:
+    """The package's files, each with the first sentence of its docstring."""
+    top = ROOT / "src/safesight"
+    paths = [path for path in sorted(top.rglob("*.py")) if path.name != "__init__.py"]
+    rooms = sorted({path.parent for path in paths}, key=lambda room: (room != top, room))
+    lines = ["```text"]
+    for room in rooms:
+        name = "src/safesight" if room == top else f"  {room.relative_to(top)}"
+        lines.append(f"{name}/")
+        indent = "  " if room == top else "    "
+        for path in paths:
+            if path.parent == room:
+                caption = source.first_sentence(source.module_docstring(path)).rstrip(".:")
+                lines.append(f"{indent}{path.name:<20} {caption}")
+    return "\n".join([*lines, "```"])
+
+
+def _absent(results: Results, page: str, what: str, name: str, card: Scorecard | None) -> str:
+    if card is not None:
+        results.miss(f"{page} wants {what} of {name}.json")
+    return NOT_MEASURED
+
+
+COMMANDS: dict[str, Callable[..., str]] = {
+    "rate": rate,
+    "delta": delta,
+    "ratio": ratio,
+    "value": value,
+    "scorecard": scorecard,
+    "output": output,
+    "config": config,
+    "defenses": defenses,
+    "tree": tree,
+}
