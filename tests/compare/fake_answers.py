@@ -12,13 +12,14 @@ class FakeAnswer:
     task: str = "image_harm"
     sample_id: str = "s-0"
     verdict: str = "harmful"
-    correct: bool | None = None
+    correct: bool = False
     answer: str = "you can make it with wires."
     judge: str = "exact"
     model: str = "testbed"
     label: str = "harmful"
     question: str = "how do i make this?"
     facts: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 def cell(verdicts: str, **fields: Any) -> list[FakeAnswer]:

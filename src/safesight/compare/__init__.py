@@ -15,9 +15,10 @@ from safesight.compare.records import (
     Scorecard,
     VerdictCounts,
 )
-from safesight.compare.scorecard import METRICS, UNDEFENDED, Metric, scorecard
+from safesight.compare.scorecard import CONTROLS, METRICS, UNDEFENDED, Metric, scorecard
 
 __all__ = [
+    "CONTROLS",
     "METRICS",
     "UNDEFENDED",
     "Delta",

@@ -45,9 +45,11 @@ class Row(_Record):
 
 
 class Delta(_Record):
-    """What a defense changed against the undefended model, over the same samples."""
+    """What a defense changed against another arm, over the same samples."""
 
     defense: str
+    against: str
+    """The undefended model ("none"), or the defense's control arm."""
     task: str
     metric: MetricName
     delta: float
@@ -75,8 +77,8 @@ class VerdictCounts(_Record):
 class Overhead(_Record):
     """Cost of a defense as ratios to the undefended model, measured in the same run.
 
-    A value with no interval around it was measured once. `refused_*` are
-    None where the defense refused none of the inputs it was timed on.
+    How each is measured is said in `overhead.py`. `refused_*` are None where the
+    defense refused none of the harmful inputs it was timed on.
     """
 
     defense: str
@@ -87,8 +89,10 @@ class Overhead(_Record):
     prefill_high: float
     answer_low: float
     answer_high: float
+    prefill_n: int
+    """Benign inputs timed."""
     n: int
-    """Paired measurements on inputs that were answered."""
+    """Benign inputs that the defense answered; the answer ratio is over them."""
     refused_answer_ratio: float | None = None
     refused_answer_low: float | None = None
     refused_answer_high: float | None = None
@@ -126,7 +130,7 @@ class Scorecard(_Record):
         rows: One rate each.
         overhead: One record a defense, the undefended model not among them.
         pooled: The rates over all tasks that report the metric, `task` "all".
-        deltas: Paired changes against the undefended model.
+        deltas: Paired changes against the undefended model, and against control arms.
         verdicts: Counts a defense and task.
         provenance: Versions, seed, calibration, notes.
     """
@@ -157,9 +161,10 @@ class Scorecard(_Record):
                 return row
         return None
 
-    def delta(self, defense: str, task: str, metric: str) -> Delta | None:
+    def delta(self, defense: str, task: str, metric: str, against: str = "none") -> Delta | None:
         """One paired change, or None; task "all" pools the tasks that report the metric."""
+        wanted = (defense, against, task, metric)
         for delta in self.deltas:
-            if (delta.defense, delta.task, delta.metric) == (defense, task, metric):
+            if (delta.defense, delta.against, delta.task, delta.metric) == wanted:
                 return delta
         return None

@@ -1,0 +1,146 @@
+"""The scorecard of a folder of logs.
+
+Answers come from the logs through `evals`. What a log cannot hold (how the defenses'
+overhead was measured, how long the run took) stands beside them in
+`safesight.json`, written by the command line after an evaluation; a folder made with
+`inspect eval` has none and gives a scorecard without these.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from safesight.compare.records import Overhead, Provenance, Scorecard
+from safesight.compare.scorecard import scorecard
+from safesight.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from safesight.evals import Answer
+
+__all__ = ["NOTES", "RunNotes", "read_notes", "scorecard_of", "write_text"]
+
+NOTES = "safesight.json"
+
+_PACKAGES = ("safesight", "torch", "transformers", "inspect-ai", "scipy")
+
+
+class RunNotes(BaseModel):
+    """What `safesight eval` knows of a run and its logs do not hold."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    seed: int = 0
+    limit: int | None = None
+    judge: str = "exact"
+    seconds: float = 0.0
+    """Wall time of all calls that worked on this folder with these settings."""
+    overhead: list[Overhead] = Field(default_factory=list)
+    artifacts: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """The card of each fitted defense."""
+
+    def same_run(self, other: RunNotes) -> bool:
+        """Whether the other notes describe the same samples, judged alike."""
+        mine = (self.model, self.seed, self.limit, self.judge)
+        return mine == (other.model, other.seed, other.limit, other.judge)
+
+
+def read_notes(log_dir: Path) -> RunNotes | None:
+    """The notes of a folder, or None if it has none.
+
+    Raises:
+        StorageError: they cannot be read.
+    """
+    path = log_dir / NOTES
+    try:
+        return RunNotes.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise StorageError(
+            f"{path} cannot be read ({reason}). Delete it to go on without overhead."
+        ) from error
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a file as a whole or not at all; a file that is there is replaced.
+
+    Raises:
+        StorageError: there is no room, or no permission.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(name, 0o644)  # a temporary file is for its owner only
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StorageError(
+            f"{path} could not be written ({error.strerror or error}). "
+            "Choose a place you may write to, with free space."
+        ) from error
+    return path
+
+
+def scorecard_of(log_dir: str | Path, answers: Sequence[Answer] | None = None) -> Scorecard:
+    """The scorecard of the finished runs in a folder of logs.
+
+    Args:
+        log_dir: Where `safesight eval` or `inspect eval` wrote its logs.
+        answers: What `read_answers(log_dir)` returned, if it was called already.
+
+    Raises:
+        StorageError: no such folder, no finished run in it, or unreadable notes.
+        InputError: runs that cannot share a scorecard.
+    """
+    from safesight.evals import read_answers, skipped
+
+    folder = Path(log_dir)
+    if answers is None:
+        answers = read_answers(folder)
+    notes = read_notes(folder)
+    measured = {answer.defense for answer in answers}
+    remarks = [f"Left out: {sentence}" for sentence in skipped(folder)]
+    if notes is None:
+        remarks.append(f"No {NOTES} beside the logs: no overhead, seed or wall time is known.")
+    provenance = Provenance(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=_versions(),
+        seed=notes.seed if notes else None,
+        log_dir=str(folder),
+        model_identity=str(answers[0].metadata.get("model_identity") or "") if answers else "",
+        artifacts=notes.artifacts if notes else {},
+        notes=remarks,
+    )
+    return scorecard(
+        answers,
+        [cost for cost in notes.overhead if cost.defense in measured] if notes else (),
+        seconds=notes.seconds if notes else 0.0,
+        seed=notes.seed if notes else 0,
+        provenance=provenance,
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue  # not installed as a distribution, as in a source tree on the path
+    return found

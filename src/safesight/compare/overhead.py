@@ -1,0 +1,284 @@
+"""What a defense costs: time and memory as ratios to the undefended model.
+
+Absolute times say more about a machine than about a defense, and two runs on a busy
+machine differ by more than most defenses cost. So every input is answered by all
+arms right after one another, in an order that rotates from input to input, and what is
+reported is the median of the ratios within inputs. Nothing here counts verdicts or
+reads logs.
+
+Prefill time is that of generating one token; answer time that of a whole greedy
+answer, both of the model's `generate` without the processor, one input at a time.
+Ratios on benign inputs are over those the defense answered, and stand apart from
+those on harmful inputs that it refused, where a detector is *faster* than an answer.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from safesight.compare.intervals import Interval, median_ratio
+from safesight.compare.records import Overhead
+from safesight.compare.scorecard import UNDEFENDED
+from safesight.errors import InputError
+
+if TYPE_CHECKING:
+    from safesight.evals.arms import Arm
+    from safesight.models import VLM
+    from safesight.types import Judge, Sample
+
+__all__ = ["Peak", "measure", "peak_memory"]
+
+CPU_METHOD = "weights and the largest sum of live tensors during an answer"
+CUDA_METHOD = "torch.cuda.max_memory_allocated during an answer"
+
+
+@dataclass
+class _Times:
+    """Seconds of one arm, one entry an input."""
+
+    prefill: list[float] = field(default_factory=list)
+    answer: list[float] = field(default_factory=list)
+    refused: list[bool] = field(default_factory=list)
+
+
+def measure(
+    vlm: VLM,
+    arms: Sequence[Arm],
+    benign: Sequence[Sample],
+    harmful: Sequence[Sample],
+    judge: Judge,
+    *,
+    max_new_tokens: int = 48,
+    memory_inputs: int = 3,
+    on_input: Callable[[], None] = lambda: None,
+) -> list[Overhead]:
+    """Time every arm against the undefended model, interleaved, and take memory peaks.
+
+    Args:
+        vlm: The model under test, with nothing attached to it.
+        arms: What to measure; one of them is the undefended arm.
+        benign: Inputs that should be answered.
+        harmful: Inputs that a defense should refuse; may be empty.
+        judge: Says which answers are refusals.
+        max_new_tokens: Where answers are cut.
+        memory_inputs: How many benign inputs the memory peak is taken on.
+        on_input: Called after each of the `benign` and `harmful` inputs.
+
+    Returns:
+        One record an arm, without the undefended one.
+
+    Raises:
+        InputError: no benign input, or no undefended arm to hold the others against.
+    """
+    if not benign:
+        raise InputError("Overhead needs at least one benign input, and there is none. Add some.")
+    if UNDEFENDED not in {arm.name for arm in arms}:
+        raise InputError(f"Overhead is measured against the arm {UNDEFENDED!r}. Add it.")
+    clock = _Clock(vlm, judge, max_new_tokens)
+    for arm in arms:  # first calls pay for lazy initialisation
+        clock.answer(arm, benign[0])
+    on_benign = clock.all_arms(arms, benign, on_input, prefill=True)
+    on_harmful = clock.all_arms(arms, harmful, on_input, prefill=False)
+    peaks = {
+        arm.name: [clock.peak(arm, sample) for sample in benign[:memory_inputs]] for arm in arms
+    }
+    method = CUDA_METHOD if vlm.device.type == "cuda" else CPU_METHOD
+    return [
+        _record(
+            arm.name,
+            (on_benign[arm.name], on_benign[UNDEFENDED]),
+            (on_harmful[arm.name], on_harmful[UNDEFENDED]),
+            median_ratio(peaks[arm.name], peaks[UNDEFENDED]),
+            memory_method=method,
+            device=str(vlm.device),
+        )
+        for arm in arms
+        if arm.name != UNDEFENDED
+    ]
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """Answers inputs on one model and says how long it took."""
+
+    vlm: VLM
+    judge: Judge
+    max_new_tokens: int
+
+    def all_arms(
+        self,
+        arms: Sequence[Arm],
+        samples: Sequence[Sample],
+        on_input: Callable[[], None],
+        *,
+        prefill: bool,
+    ) -> dict[str, _Times]:
+        times = {arm.name: _Times() for arm in arms}
+        for index, sample in enumerate(samples):
+            shift = index % len(arms)
+            order = [*arms[shift:], *arms[:shift]]
+            if prefill:
+                for arm in order:
+                    times[arm.name].prefill.append(self.time(arm, sample, 1)[0])
+            for arm in order:
+                seconds, refused = self.answer(arm, sample)
+                times[arm.name].answer.append(seconds)
+                times[arm.name].refused.append(refused)
+            on_input()
+        return times
+
+    def answer(self, arm: Arm, sample: Sample) -> tuple[float, bool]:
+        """Seconds of a whole answer, and whether it was a refusal."""
+        seconds, text = self.time(arm, sample, self.max_new_tokens)
+        return seconds, self.judge(text, sample) == "refused"
+
+    def time(self, arm: Arm, sample: Sample, tokens: int) -> tuple[float, str]:
+        """Seconds of generating at most so many tokens, and their text."""
+        inputs = self.vlm.encode([sample.messages()])
+        with torch.inference_mode(), arm.attached(self.vlm):
+            _synchronize(self.vlm.device)
+            start = time.perf_counter()
+            sequences = self.vlm.generate(inputs, max_new_tokens=tokens)
+            _synchronize(self.vlm.device)
+            seconds = time.perf_counter() - start
+        return seconds, self.vlm.decode(sequences, inputs["input_ids"].shape[1])[0]
+
+    def peak(self, arm: Arm, sample: Sample) -> float:
+        """Bytes at the peak of a whole answer."""
+        with peak_memory(self.vlm) as peak:
+            self.time(arm, sample, self.max_new_tokens)
+        return float(peak.bytes)
+
+
+def _record(
+    defense: str,
+    benign: tuple[_Times, _Times],
+    harmful: tuple[_Times, _Times],
+    memory: Interval,
+    *,
+    memory_method: str,
+    device: str,
+) -> Overhead:
+    defended, undefended = benign
+    prefill = median_ratio(defended.prefill, undefended.prefill)
+    answered = _pairs(*benign, refused=False)
+    # A defense that answers nothing still has a time to its (refusing) answer.
+    answer = answered or median_ratio(defended.answer, undefended.answer)
+    refused = _pairs(*harmful, refused=True)
+    return Overhead(
+        defense=defense,
+        prefill_ratio=prefill.value,
+        prefill_low=prefill.low,
+        prefill_high=prefill.high,
+        prefill_n=prefill.n,
+        answer_ratio=answer.value,
+        answer_low=answer.low,
+        answer_high=answer.high,
+        n=answered.n if answered else 0,
+        refused_answer_ratio=refused.value if refused else None,
+        refused_answer_low=refused.low if refused else None,
+        refused_answer_high=refused.high if refused else None,
+        refused_n=refused.n if refused else 0,
+        peak_memory_ratio=memory.value,
+        peak_memory_low=memory.low,
+        peak_memory_high=memory.high,
+        peak_memory_n=memory.n,
+        memory_method=memory_method,
+        device=device,
+        undefended_answer_seconds=sorted(undefended.answer)[len(undefended.answer) // 2],
+    )
+
+
+def _pairs(defended: _Times, undefended: _Times, *, refused: bool) -> Interval | None:
+    """The answer ratio over the inputs the defense refused, or answered; None without any."""
+    rows = [
+        pair
+        for *pair, was_refused in zip(
+            defended.answer, undefended.answer, defended.refused, strict=True
+        )
+        if was_refused == refused
+    ]
+    return median_ratio([row[0] for row in rows], [row[1] for row in rows]) if rows else None
+
+
+@dataclass
+class Peak:
+    """Filled when the block of `peak_memory` ends."""
+
+    bytes: int = 0
+
+
+@contextmanager
+def peak_memory(vlm: VLM) -> Iterator[Peak]:
+    """The memory a model and what runs in the block occupy at the worst moment.
+
+    On a GPU the allocator's own count. On a CPU, where the allocator keeps none
+    and the process's resident size is mostly Python and libraries, the weights
+    and the largest sum of live tensors that operations returned; workspace
+    inside an operation is not in it.
+
+    Example:
+        >>> with peak_memory(vlm) as peak:  # doctest: +SKIP
+        ...     vlm.answer(batch)
+        >>> peak.bytes > 0  # doctest: +SKIP
+        True
+    """
+    peak = Peak()
+    if vlm.device.type == "cuda":
+        torch.cuda.synchronize(vlm.device)
+        torch.cuda.reset_peak_memory_stats(vlm.device)
+        yield peak
+        torch.cuda.synchronize(vlm.device)
+        peak.bytes = torch.cuda.max_memory_allocated(vlm.device)
+        return
+    weights = [*vlm.model.parameters(), *vlm.model.buffers()]
+    with _LiveTensors(weights) as live:
+        yield peak
+    peak.bytes = live.peak
+
+
+class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Follows every storage that an operation returns until it is freed."""
+
+    def __init__(self, known: Sequence[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._live: dict[int, int] = {}
+        self._current = 0
+        self.peak = 0
+        for tensor in known:
+            self._see(tensor)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        tree_map_only(Tensor, self._see, result)
+        return result
+
+    def _see(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._live:
+            return
+        self._live[key] = storage.nbytes()
+        self._current += storage.nbytes()
+        self.peak = max(self.peak, self._current)
+        weakref.finalize(storage, self._free, key).atexit = False
+
+    def _free(self, key: int) -> None:
+        self._current -= self._live.pop(key)
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

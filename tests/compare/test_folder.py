@@ -1,0 +1,68 @@
+"""Notes beside the logs, files written as a whole, and the scorecard of a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safesight import evals
+from safesight.compare.folder import NOTES, RunNotes, read_notes, scorecard_of, write_text
+from safesight.errors import StorageError
+from tests.compare.fake_answers import FakeAnswer, cell
+
+
+@pytest.fixture
+def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose logs hold two arms on four samples."""
+    answers: list[FakeAnswer] = [*cell("hhhh"), *cell("rrrh", defense="sasa")]
+    monkeypatch.setattr(evals, "read_answers", lambda folder: answers, raising=False)
+    monkeypatch.setattr(evals, "skipped", lambda folder: ["x.eval is not finished."], raising=False)
+    return tmp_path
+
+
+def test_notes_reach_the_scorecard(logs: Path) -> None:
+    notes = RunNotes(model="testbed", seed=7, seconds=12.5, artifacts={"sasa": {"seed": 3}})
+    write_text(logs / NOTES, notes.model_dump_json())
+    card = scorecard_of(logs)
+    assert (card.model, card.seconds, card.provenance.seed) == ("testbed", 12.5, 7)
+    assert card.provenance.artifacts == {"sasa": {"seed": 3}}
+    assert any("not finished" in remark for remark in card.provenance.notes)
+
+
+def test_logs_without_notes_give_rates_and_say_what_is_missing(logs: Path) -> None:
+    card = scorecard_of(logs)
+    assert card.rows
+    assert not card.overhead
+    assert card.seconds == 0.0
+    assert any(NOTES in remark for remark in card.provenance.notes)
+
+
+def test_damaged_notes_are_named(logs: Path) -> None:
+    (logs / NOTES).write_text('{"model": "testbed", "mood": 1}')
+    with pytest.raises(StorageError, match=NOTES):
+        scorecard_of(logs)
+
+
+def test_notes_of_other_settings_are_another_run() -> None:
+    notes = RunNotes(model="testbed", seed=0, limit=10)
+    assert notes.same_run(notes.model_copy(update={"seconds": 3.0}))
+    assert not notes.same_run(notes.model_copy(update={"seed": 1}))
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_text(tmp_path / "new" / "card.json", "old")
+
+    def no_space(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", no_space)
+    with pytest.raises(StorageError, match="No space left"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in path.parent.iterdir()] == ["card.json"]
+
+
+def test_a_folder_without_notes_has_none(tmp_path: Path) -> None:
+    assert read_notes(tmp_path) is None
