@@ -1,0 +1,30 @@
+"""Evaluation on Inspect AI: a batched provider, tasks, scorers, resumable runs, log reading.
+
+Read next: `run` (an evaluation from Python), `provider` and `hosts` (how answers are
+made), `tasks` (what is asked), `logs` (answers read back). Only this package imports
+`inspect_ai`. Names are imported on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from safesight.evals.logs import Answer, read_answers, skipped
+    from safesight.evals.run import run_eval
+
+_HOME = {
+    "Answer": "safesight.evals.logs",
+    "read_answers": "safesight.evals.logs",
+    "run_eval": "safesight.evals.run",
+    "skipped": "safesight.evals.logs",
+}
+
+__all__ = ["Answer", "read_answers", "run_eval", "skipped"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'safesight.evals' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,41 @@
+"""What Inspect finds under the name `safesight`: the provider, the tasks, the scorer.
+
+Loaded through the entry point `inspect_ai` of this package. It loads no torch; the
+provider does, when a model is asked for.
+"""
+
+from __future__ import annotations
+
+from inspect_ai.model import ModelAPI, modelapi
+
+from safesight.evals.scorers import (
+    attack_success_rate,
+    invalid_rate,
+    over_refusal_rate,
+    refusal_rate,
+    utility,
+    verdict,
+)
+from safesight.evals.tasks import register_tasks
+
+__all__ = [
+    "TASKS",
+    "attack_success_rate",
+    "invalid_rate",
+    "over_refusal_rate",
+    "refusal_rate",
+    "safesight",
+    "utility",
+    "verdict",
+]
+
+
+@modelapi(name="safesight")
+def safesight() -> type[ModelAPI]:
+    """`--model safesight/testbed`, `safesight/<folder>`, `safesight/<hub id>`."""
+    from safesight.evals.provider import SafesightAPI
+
+    return SafesightAPI
+
+
+TASKS = register_tasks()

@@ -1,0 +1,114 @@
+"""An arm: one defense (or several, or none) on one model, with an identity of its own.
+
+The identity is a hash of everything that can change an answer: weights, config and
+dtype of the model, its processor, the defenses, their settings and the content of
+their artifacts. Answers with different identities are never mixed. Nothing is
+attached here until `attached` is entered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safesight import __version__
+from safesight.defenses import Artifact, Defense, load_defense
+from safesight.defenses.bundled import bundled
+from safesight.errors import InputError
+
+if TYPE_CHECKING:
+    from safesight.models import VLM
+
+__all__ = ["Arm", "build_arm"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Defenses and what was fitted for them. Build with `build_arm`."""
+
+    name: str
+    """The defense as it was asked for: "none", "sasa", "safety_prompt+sasa"."""
+    defenses: tuple[tuple[Defense, Artifact | None], ...]
+    identity: str
+
+    @contextmanager
+    def attached(self, vlm: VLM) -> Iterator[VLM]:
+        """Inside, the model's generate is defended; afterwards it is as it was."""
+        with ExitStack() as stack:
+            for defense, artifact in self.defenses:
+                stack.enter_context(defense.apply(vlm, artifact))
+            yield vlm
+
+
+def build_arm(
+    vlm: VLM, name: str, artifact: str | Path | Artifact | None = None, **config: Any
+) -> Arm:
+    """The arm of a name such as "sasa", "none", or "safety_prompt+sasa".
+
+    Args:
+        vlm: The model under test.
+        name: Defenses of the registry, joined by "+".
+        artifact: What `fit` returned, or its folder; None takes the bundled one where the
+            defense needs any.
+        **config: Settings of the defense, for a single one.
+
+    Raises:
+        UnknownNameError: no such defense.
+        InputError: settings or an artifact that cannot be assigned to one defense.
+        ArtifactError: the artifact is missing, damaged or belongs to another model.
+    """
+    names = [part.strip() for part in name.split("+")]
+    if config and len(names) > 1:
+        raise InputError(
+            f"The settings {', '.join(sorted(config))} cannot be given to {name!r} as a whole. "
+            "Give settings to a single defense."
+        )
+    built = [load_defense(part, **config) for part in names]
+    fitted = [defense for defense in built if defense.fitted]
+    if artifact is not None and len(fitted) != 1:
+        raise InputError(
+            f"An artifact was given for {name!r}, which has {len(fitted)} defenses that take "
+            "one. Give it to exactly one."
+        )
+    loaded = Artifact.load(artifact) if isinstance(artifact, str | Path) else artifact
+    pairs = tuple(
+        (defense, _artifact_of(defense, loaded, vlm) if defense.fitted else None)
+        for defense in built
+        if defense.name != "none"  # nothing to attach: the model itself is asked
+    )
+    return Arm(name, pairs, _identity(vlm, pairs))
+
+
+def _artifact_of(defense: Defense, given: Artifact | None, vlm: VLM) -> Artifact | None:
+    if defense.config.strength == 0:
+        return None
+    artifact = bundled(defense.name, vlm) if given is None else given
+    artifact.check_model(vlm)
+    defense.settings(artifact)  # refuses another defense's artifact now, not in mid-run
+    return artifact
+
+
+def _identity(vlm: VLM, pairs: tuple[tuple[Defense, Artifact | None], ...]) -> str:
+    parts: Mapping[str, Any] = {
+        "safesight": __version__,
+        "model": vlm.identity,
+        "processor": _processor_hash(vlm.processor),
+        "defenses": [
+            [defense.name, defense.config.model_dump(mode="json"), artifact and artifact.hash]
+            for defense, artifact in pairs
+        ],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _processor_hash(processor: Any) -> str:
+    """What the processor does to text and pictures: its template and picture settings."""
+    template = getattr(processor, "chat_template", None) or processor.tokenizer.chat_template
+    pictures = processor.image_processor.to_dict()
+    text = json.dumps([template, pictures], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

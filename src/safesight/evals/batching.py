@@ -1,0 +1,144 @@
+"""Requests from anywhere, answered in batches by one thread.
+
+Knows nothing of models: a batch is a list of payloads handed to a function. Requests
+with the same key may share a batch. A batch starts when it is full, or when nothing new
+has come for a moment; requests of similar size are put together, around the oldest one,
+so that little of a batch is padding and nobody waits for ever.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+__all__ = ["Batcher"]
+
+Payload = TypeVar("Payload")
+Result = TypeVar("Result")
+
+
+@dataclass
+class _Request(Generic[Payload, Result]):
+    key: Hashable
+    payload: Payload
+    size: int
+    future: Future[Result] = field(default_factory=Future)
+
+
+class Batcher(Generic[Payload, Result]):
+    """Collects requests and runs them in batches, one batch at a time.
+
+    Args:
+        run: Gets a key and the payloads of one batch; returns for each, in order, a result or
+            the error that only this request met.
+        idle: Called in the same thread whenever nothing is waiting.
+        max_batch: Most requests in one batch.
+        quiet: Seconds without a new request after which a batch starts although not full.
+
+    Example:
+        >>> batcher = Batcher(lambda key, words: [key + word for word in words], max_batch=2)
+        >>> futures = [batcher.submit("a ", word, size=1) for word in ("cat", "dog", "owl")]
+        >>> [future.result() for future in futures]
+        ['a cat', 'a dog', 'a owl']
+        >>> batcher.close()
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Hashable, list[Payload]], Sequence[Result | Exception]],
+        *,
+        idle: Callable[[], None] = lambda: None,
+        max_batch: int = 32,
+        quiet: float = 0.05,
+    ) -> None:
+        self.max_batch = max_batch
+        self.quiet = quiet
+        self._run, self._idle = run, idle
+        self._waiting: list[_Request[Payload, Result]] = []
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def submit(self, key: Hashable, payload: Payload, size: int) -> Future[Result]:
+        """Ask for one result; the future carries it, or the error of its batch."""
+        request: _Request[Payload, Result] = _Request(key, payload, size)
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("The batcher is closed.")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="safesight", daemon=True)
+                self._thread.start()
+            self._waiting.append(request)
+            self._changed.notify_all()
+        return request.future
+
+    def close(self) -> None:
+        """Finish what is waiting, then stop the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _serve(self) -> None:
+        key: Hashable = None
+        while True:
+            if not self._waiting:
+                self._idle()
+            with self._changed:
+                while not self._waiting and not self._closed:
+                    self._changed.wait()
+                if not self._waiting:
+                    return
+                key = self._next_key(key)
+                self._wait_until_quiet(key)
+                batch = self._take(key)
+            if batch:
+                self._answer(key, batch)
+
+    def _next_key(self, last: Hashable) -> Hashable:
+        """The last key while it can fill a batch (no need to switch); else the oldest's."""
+        keys = [request.key for request in self._waiting]
+        return last if keys.count(last) >= self.max_batch else keys[0]
+
+    def _wait_until_quiet(self, key: Hashable) -> None:
+        def count() -> int:
+            return sum(request.key == key for request in self._waiting)
+
+        deadline = time.monotonic() + self.quiet
+        seen = count()
+        while seen < self.max_batch and not self._closed:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return
+            self._changed.wait(remaining)
+            if count() > seen:
+                seen, deadline = count(), time.monotonic() + self.quiet
+
+    def _take(self, key: Hashable) -> list[_Request[Payload, Result]]:
+        """The oldest request of this key and those nearest to it in size."""
+        same = [request for request in self._waiting if request.key == key]
+        nearest = sorted(same, key=lambda request: abs(request.size - same[0].size))
+        batch = nearest[: self.max_batch]
+        taken = {id(request) for request in batch}
+        self._waiting = [request for request in self._waiting if id(request) not in taken]
+        return [request for request in batch if request.future.set_running_or_notify_cancel()]
+
+    def _answer(self, key: Hashable, batch: list[_Request[Payload, Result]]) -> None:
+        try:
+            results = self._run(key, [request.payload for request in batch])
+        # The thread's border: whoever waits for a result gets the error instead.
+        except Exception as error:
+            for request in batch:
+                request.future.set_exception(error)
+            return
+        for request, result in zip(batch, results, strict=True):
+            if isinstance(result, Exception):
+                request.future.set_exception(result)
+            else:
+                request.future.set_result(result)

@@ -1,0 +1,246 @@
+"""One copy of the weights in a process, and the one thread that runs it.
+
+All arms of an evaluation share a host: the defense of a batch is attached before it and
+stays on while the next batches want the same one. The host knows nothing of Inspect;
+`provider` translates.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Hashable
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from safesight import registry
+from safesight.defenses import Outcome, protection
+from safesight.errors import InputError
+from safesight.evals.arms import Arm
+from safesight.evals.batching import Batcher
+from safesight.evals.messages import Settings, size_of
+from safesight.evals.sampling import SeededSampling
+from safesight.types import Message
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from safesight.models import VLM
+
+__all__ = ["Generation", "Host", "host"]
+
+_log = logging.getLogger("safesight")
+
+DEFAULT_BATCH = 32
+DEFAULT_MAX_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What came out of one row."""
+
+    text: str
+    stop_reason: Literal["stop", "max_tokens"]
+    input_tokens: int
+    output_tokens: int
+    refused: bool | None
+    """Whether a detector refused the row; None if no detector looked."""
+    decisions: dict[str, dict[str, Any]]
+    """Per detector: score, threshold, refuse, error."""
+
+
+class Host:
+    """A model, a lock, and the thread that answers for it in batches.
+
+    Example:
+        >>> served = host("testbed")  # doctest: +SKIP
+        >>> served is host("testbed")  # doctest: +SKIP
+        True
+    """
+
+    def __init__(self, vlm: VLM) -> None:
+        self.vlm = vlm
+        self.lock = threading.RLock()
+        """Held while a batch runs or a defense is attached."""
+        self._arms: dict[str, Arm] = {}
+        self._attached: Arm | None = None
+        self._stack = ExitStack()
+        self.batcher: Batcher[list[Message], Generation] = Batcher(
+            self._run, idle=self.detach, max_batch=DEFAULT_BATCH
+        )
+
+    def submit(self, arm: Arm, settings: Settings, messages: list[Message]) -> Future[Generation]:
+        """Ask for an answer of an arm; it shares a batch with equal arms and settings."""
+        self._arms[arm.identity] = arm
+        return self.batcher.submit((arm.identity, settings), messages, size_of(messages))
+
+    @property
+    def default_max_tokens(self) -> int:
+        """What the checkpoint's generation config says, or 256."""
+        config = getattr(self.vlm.model, "generation_config", None)
+        return int(getattr(config, "max_new_tokens", None) or DEFAULT_MAX_TOKENS)
+
+    def detach(self) -> None:
+        """Take the defense of the last batch off; the model is as it was."""
+        if self._attached is not None:
+            self._attached = None
+            self._stack.close()
+            self.lock.release()
+
+    def _attach(self, arm: Arm) -> None:
+        if self._attached is not None and self._attached.identity == arm.identity:
+            return
+        self.detach()
+        self.lock.acquire()
+        try:
+            self._stack.enter_context(arm.attached(self.vlm))
+        except BaseException:
+            self.lock.release()
+            raise
+        self._attached = arm
+
+    def _run(self, key: Hashable, batch: list[list[Message]]) -> list[Generation | Exception]:
+        identity, settings = cast("tuple[str, Settings]", key)
+        self._attach(self._arms[identity])
+        return self._generate(settings, batch)
+
+    def _generate(
+        self, settings: Settings, batch: list[list[Message]]
+    ) -> list[Generation | Exception]:
+        """Generate, in smaller batches where one does not fit or holds a row that cannot be asked.
+
+        A batch too large for the memory is halved, then and from then on.
+        """
+        import torch
+
+        alone = len(batch) == 1
+        try:
+            return list(self._generate_batch(settings, batch))
+        except InputError as error:
+            if alone:
+                return [error]
+            return [result for row in batch for result in self._generate(settings, [row])]
+        except torch.OutOfMemoryError:
+            if alone:
+                raise
+        half = len(batch) // 2
+        self.batcher.max_batch = min(self.batcher.max_batch, half)
+        _log.warning("Out of memory with %d answers at a time; going on with %d.", 2 * half, half)
+        torch.cuda.empty_cache()
+        return self._generate(settings, batch[:half]) + self._generate(settings, batch[half:])
+
+    def _generate_batch(self, settings: Settings, batch: list[list[Message]]) -> list[Generation]:
+        import torch
+
+        with torch.inference_mode():
+            inputs = self.vlm.encode(batch)
+            sequences = self.vlm.generate(inputs, **_decoding(settings, self.vlm))
+        handle = protection(self.vlm.model)
+        outcome = handle.last if handle is not None else None
+        prompt = int(inputs["input_ids"].shape[1])
+        lengths = inputs["attention_mask"].sum(dim=1).tolist()
+        texts = self.vlm.decode(sequences, prompt)
+        used, ended = _used_tokens(sequences[:, prompt:], self.vlm)
+        rows: list[Generation] = []
+        for row, text in enumerate(texts):
+            refused, decisions = _decision(outcome, row)
+            cut = min((text.find(stop) for stop in settings.stop if stop in text), default=-1)
+            stopped = ended[row] or cut >= 0 or bool(refused)
+            rows.append(
+                Generation(
+                    text=text if cut < 0 else text[:cut],
+                    stop_reason="stop" if stopped else "max_tokens",
+                    input_tokens=int(lengths[row]),
+                    output_tokens=used[row],
+                    refused=refused,
+                    decisions=decisions,
+                )
+            )
+        return rows
+
+
+def host(
+    name: str,
+    *,
+    dtype: str | None = None,
+    device: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> Host:
+    """The host of a model, loaded on first use and shared from then on.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+    """
+    if name in registry.names("model"):
+        name = str(registry.load("model", name))
+    place = Path(name).expanduser()
+    resolved = str(place.resolve()) if place.exists() else name
+    return _load(resolved, dtype, device, revision, trust_remote_code)
+
+
+@cache
+def _load(
+    name: str, dtype: str | None, device: str | None, revision: str | None, trust: bool
+) -> Host:
+    from safesight.models import VLM
+
+    return Host(
+        VLM.load(name, dtype=dtype, device=device, revision=revision, trust_remote_code=trust)
+    )
+
+
+def _decoding(settings: Settings, vlm: VLM) -> dict[str, Any]:
+    """Arguments of `generate` for these settings."""
+    kwargs: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "do_sample": False}
+    if settings.stop:
+        kwargs |= {"stop_strings": list(settings.stop), "tokenizer": vlm.tokenizer}
+    if settings.temperature and settings.seed is not None:
+        sampling = SeededSampling(
+            settings.seed,
+            settings.temperature,
+            settings.top_p,
+            settings.top_k,
+            pad=vlm.tokenizer.pad_token_id,
+        )
+        kwargs["logits_processor"] = [sampling]
+    elif settings.temperature:
+        kwargs |= {
+            "do_sample": True,
+            "temperature": settings.temperature,
+            "top_p": settings.top_p,
+            "top_k": settings.top_k or 0,
+        }
+    return kwargs
+
+
+def _used_tokens(new: Tensor, vlm: VLM) -> tuple[list[int], list[bool]]:
+    """Per row of B x new: tokens up to and with the first end token, and whether it ended."""
+    import torch
+
+    config = vlm.model.generation_config
+    end = config.eos_token_id if config.eos_token_id is not None else vlm.tokenizer.eos_token_id
+    ends = torch.isin(new, torch.as_tensor(end, device=new.device))
+    ended = ends.any(dim=1)
+    first = ends.int().argmax(dim=1) + 1
+    used = torch.where(ended, first, torch.full_like(first, new.shape[1]))
+    return used.tolist(), ended.tolist()
+
+
+def _decision(outcome: Outcome | None, row: int) -> tuple[bool | None, dict[str, dict[str, Any]]]:
+    if outcome is None:
+        return None, {}
+    decisions = {
+        name: {
+            "score": float(decision.scores[row]),
+            "threshold": decision.threshold,
+            "refuse": bool(decision.refuse[row]),
+            **({"error": decision.error} if decision.error else {}),
+        }
+        for name, decision in outcome.decisions.items()
+    }
+    return bool(outcome.refused[row]), decisions

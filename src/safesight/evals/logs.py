@@ -1,0 +1,177 @@
+"""Answers read back from a folder of Inspect logs.
+
+Only finished, clean runs count: a log that was interrupted, that holds a failed sample
+or that was invalidated is left out as a whole, and `skipped` says why. Where a cell was
+run more than once (another seed, another artifact), the newest run counts. Nothing is
+judged here.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from inspect_ai.log import (
+    EvalLog,
+    EvalSample,
+    list_eval_logs,
+    read_eval_log,
+    read_eval_log_samples_by_id,
+)
+
+from safesight.errors import StorageError
+from safesight.types import VERDICTS, Label, Verdict
+
+__all__ = ["Answer", "read_answers", "skipped"]
+
+# What an answer does not need: these hold the pictures and the transcript.
+_UNREAD = {"attachments", "events", "events_data", "messages", "store", "timelines"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One judged answer of one arm to one sample."""
+
+    defense: str
+    task: str
+    sample_id: str
+    verdict: Verdict
+    correct: bool
+    """Whether it names what a right answer names; see the judge."""
+    label: Label
+    """Of the request."""
+    answer: str
+    question: str
+    target: str
+    judge: str
+    """Name and version."""
+    model: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Of the sample."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Of the answer: identity, the detectors' decisions, tokens, seconds, and the log's path."""
+
+
+def read_answers(log_dir: str | Path) -> list[Answer]:
+    """All answers of the finished runs in a folder, in the order of the runs.
+
+    Raises:
+        StorageError: there is no such folder, or no finished run in it.
+    """
+    finished, left_out = _sorted_logs(Path(log_dir))
+    if not finished:
+        raise StorageError(
+            f"There is no finished evaluation in {log_dir}. "
+            + (f"{left_out[0]} " if left_out else "")
+            + f"Run: safesight eval --log-dir {log_dir}"
+        )
+    return [answer for log in finished for answer in _answers(log)]
+
+
+def skipped(log_dir: str | Path) -> list[str]:
+    """One sentence for every log of the folder that `read_answers` leaves out.
+
+    Raises:
+        StorageError: there is no such folder.
+    """
+    return _sorted_logs(Path(log_dir))[1]
+
+
+def _sorted_logs(folder: Path) -> tuple[list[EvalLog], list[str]]:
+    """Headers of the logs that count, oldest first, and why the others do not."""
+    if not folder.is_dir():
+        raise StorageError(f"There is no folder {folder}. Run: safesight eval --log-dir {folder}")
+    newest: dict[tuple[str, str, str], EvalLog] = {}
+    left_out: list[str] = []
+    infos = list_eval_logs(str(folder.resolve()), descending=False)
+    for info in infos:
+        name = Path(info.name).name
+        try:
+            log = read_eval_log(info, header_only=True)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            left_out.append(f"{name} cannot be read ({error}).")
+            continue
+        reason = _unfit(log)
+        if reason is not None:
+            left_out.append(f"{name} {reason}.")
+            continue
+        cell = (_model(log), _defense(log), log.eval.task)
+        if cell in newest:
+            older = Path(newest.pop(cell).location).name
+            left_out.append(f"{older} is superseded by {name}.")
+        newest[cell] = log
+    return list(newest.values()), left_out
+
+
+def _unfit(log: EvalLog) -> str | None:
+    """Why a log does not count, or None."""
+    if log.status != "success":
+        return f"is not finished (status {log.status}); run the same command again to resume"
+    if log.invalidated:
+        return "was invalidated"
+    if log.results is None or not any(score.name == "verdict" for score in log.results.scores):
+        return "was not scored by the scorer safesight/verdict"
+    if log.results.completed_samples < log.results.total_samples:
+        missing = log.results.total_samples - log.results.completed_samples
+        return f"lacks {missing} of {log.results.total_samples} answers"
+    return None
+
+
+def _model(log: EvalLog) -> str:
+    return str((log.eval.metadata or {}).get("model") or log.eval.model)
+
+
+def _defense(log: EvalLog) -> str:
+    return str((log.eval.metadata or {}).get("defense") or "none")
+
+
+def _answers(log: EvalLog) -> Iterator[Answer]:
+    ids = log.eval.dataset.sample_ids or []
+    if (log.eval.config.epochs or 1) > 1:
+        raise StorageError(
+            f"{log.location} asked every sample {log.eval.config.epochs} times, and answers are "
+            "compared one to one. Run it again without epochs."
+        )
+    identity = (log.eval.metadata or {}).get("identity")
+    samples = read_eval_log_samples_by_id(
+        log.location, [(id, 1) for id in ids], exclude_fields=_UNREAD
+    )
+    for sample in samples:
+        answer = _answer(log, sample)
+        if identity is not None and answer.metadata.get("identity") != identity:
+            raise StorageError(
+                f"Sample {sample.id!r} in {log.location} was answered by another model or "
+                "artifact than the rest. Delete that log and run the evaluation again."
+            )
+        yield answer
+
+
+def _answer(log: EvalLog, sample: EvalSample) -> Answer:
+    score = (sample.scores or {})["verdict"]
+    judged = score.metadata or {}
+    assert score.value in VERDICTS
+    usage = sample.output.usage
+    return Answer(
+        defense=_defense(log),
+        task=log.eval.task,
+        sample_id=str(sample.id),
+        verdict=score.value,
+        correct=bool(judged.get("correct")),
+        label=cast(Label, sample.metadata.get("label", "benign")),
+        answer=sample.output.completion,
+        question=str(sample.metadata.get("question", "")),
+        target=sample.target if isinstance(sample.target, str) else ", ".join(sample.target),
+        judge=str(judged.get("judge", "")),
+        model=_model(log),
+        facts=sample.metadata.get("facts") or {},
+        metadata={
+            **(sample.output.metadata or {}),
+            "input_tokens": usage.input_tokens if usage else None,
+            "output_tokens": usage.output_tokens if usage else None,
+            "model_identity": (log.eval.metadata or {}).get("model_identity"),
+            "log": log.location,
+        },
+    )

@@ -1,0 +1,89 @@
+"""The bar of a running evaluation: answers done, of all arms and tasks together.
+
+Answers that an earlier run left in the folder count as done from the start. Shown on
+standard error, so that standard output stays for results.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from inspect_ai.log import list_eval_logs, read_eval_log, read_eval_log_sample_summaries
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """A context that shows the bar while it is open.
+
+    Args:
+        log_dir: The folder of the run.
+        task_args: Arguments of its tasks; logs with others are not its own.
+        visible: Show the bar at all.
+    """
+
+    def __init__(self, log_dir: Path, task_args: dict[str, Any], *, visible: bool = True) -> None:
+        self.total = 0
+        self.done = 0
+        self._logged = _logged(log_dir, task_args)
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            refresh_per_second=4,
+            disable=not visible,
+        )
+        self._row = self._bar.add_task("answers", total=None)
+
+    def __enter__(self) -> Progress:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.__exit__(kind, error, traceback)
+
+    def add_task(self, name: str, version: int | str, samples: int) -> None:
+        """A task was made; what is in the folder of it counts as done."""
+        self.total += samples
+        self.done += min(samples, self._logged.pop((name, str(version)), 0))
+        self._bar.update(self._row, total=self.total, completed=self.done)
+
+    def advance(self) -> None:
+        """One more answer."""
+        self.done += 1
+        self._bar.update(self._row, completed=min(self.done, self.total))
+
+    def finish(self) -> None:
+        """Everything is done, whatever was counted."""
+        self.done = self.total
+        self._bar.update(self._row, total=self.total, completed=self.total)
+
+
+def _logged(log_dir: Path, task_args: dict[str, Any]) -> dict[tuple[str, str], int]:
+    """How many answers of each task and version are in the folder."""
+    wanted = {name: value for name, value in task_args.items() if value is not None}
+    counts: dict[tuple[str, str], int] = {}
+    for info in list_eval_logs(str(log_dir.resolve())):
+        try:
+            log = read_eval_log(info, header_only=True)
+            if log.eval.task_args_passed != wanted:
+                continue
+            answers = len(read_eval_log_sample_summaries(info))
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            continue  # a damaged log has nothing to go on from
+        key = (log.eval.task, str(log.eval.task_version))
+        counts[key] = max(answers, counts.get(key, 0))
+    return counts

@@ -1,0 +1,153 @@
+"""`safesight/<model>`: Inspect's door to a local VLM, defended or not, in batches.
+
+Concurrent `generate` calls of an evaluation meet in one queue and are answered together
+(see `hosts`). All arms in one process share one copy of the weights. The provider
+decides nothing: it translates messages, settings and errors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import anyio
+import sniffio
+from inspect_ai.model import (
+    ChatCompletionChoice,
+    ChatMessage,
+    ChatMessageAssistant,
+    GenerateConfig,
+    ModelAPI,
+    ModelOutput,
+    ModelUsage,
+)
+from inspect_ai.tool import ToolChoice, ToolInfo
+
+from safesight.errors import InputError
+from safesight.evals.arms import build_arm
+from safesight.evals.hosts import Generation, host
+from safesight.evals.messages import hf_messages, settings_of
+
+__all__ = ["SafesightAPI"]
+
+
+class SafesightAPI(ModelAPI):
+    """A model of `transformers` with an optional defense, behind Inspect's `ModelAPI`.
+
+    `inspect eval safesight/image_harm --model safesight/testbed -M defense=sasa`
+
+    Args:
+        model_name: "testbed", a folder, or a hub id.
+        base_url: Not used; Inspect passes it.
+        api_key: Not used; Inspect passes it.
+        config: Generation settings of the model.
+        defense: Defenses of the registry, joined by "+".
+        artifact: Folder of what was fitted for the defense; the bundled one if not given.
+        dtype: "float32", "bfloat16" or "float16"; chosen by the device if not given.
+        device: "cpu", "cuda", "cuda:1"; a GPU if there is one.
+        batch_size: Most answers in one batch.
+        **settings: `revision` and `trust_remote_code` of the model, everything else for the
+            defense.
+
+    Raises:
+        SafesightError: the model, the defense or the artifact cannot be used.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        config: GenerateConfig = GenerateConfig(),  # noqa: B008 (Inspect's own default; frozen here)
+        defense: str = "none",
+        artifact: str | Path | None = None,
+        dtype: str | None = None,
+        device: str | None = None,
+        batch_size: int | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(model_name, base_url, api_key, [], config)
+        self.host = host(
+            model_name,
+            dtype=dtype,
+            device=device,
+            revision=settings.pop("revision", None),
+            trust_remote_code=bool(settings.pop("trust_remote_code", False)),
+        )
+        if batch_size is not None:
+            if batch_size < 1:
+                raise InputError(f"A batch of {batch_size} holds no answer. Use 1 or more.")
+            self.host.batcher.max_batch = batch_size
+        self.arm = build_arm(self.host.vlm, defense, artifact, **settings)
+        # Part of the key of Inspect's answer cache (`--cache`): another artifact, dtype or
+        # defense never meets an answer of this one.
+        self.base_url = f"safesight:{self.arm.identity}"
+
+    def max_connections(self) -> int:
+        """Twice a batch: one is answered while the next is prepared."""
+        return 2 * self.host.batcher.max_batch
+
+    def connection_key(self) -> str:
+        """All arms of one model queue for the same thread."""
+        return str(id(self.host))
+
+    async def generate(
+        self,
+        input: list[ChatMessage],
+        tools: list[ToolInfo],
+        tool_choice: ToolChoice,
+        config: GenerateConfig,
+    ) -> ModelOutput:
+        """The answer to one conversation; runs in a batch with others.
+
+        Raises:
+            InputError: a setting, a tool, or content that local generation does not take.
+        """
+        if tools:
+            raise InputError(
+                f"safesight models do not take tools ({tools[0].name!r}). "
+                "Describe them in the system message."
+            )
+        settings = settings_of(config, self.host.default_max_tokens)
+        future = self.host.submit(self.arm, settings, hf_messages(input))
+        return self._output(await _result(future))
+
+    def _output(self, generation: Generation) -> ModelOutput:
+        message = ChatMessageAssistant(
+            content=generation.text, model=self.model_name, source="generate"
+        )
+        return ModelOutput(
+            model=self.model_name,
+            choices=[ChatCompletionChoice(message=message, stop_reason=generation.stop_reason)],
+            usage=ModelUsage(
+                input_tokens=generation.input_tokens,
+                output_tokens=generation.output_tokens,
+                total_tokens=generation.input_tokens + generation.output_tokens,
+            ),
+            metadata=self._metadata(generation),
+        )
+
+    def _metadata(self, generation: Generation) -> dict[str, Any]:
+        metadata: dict[str, Any] = {"defense": self.arm.name, "identity": self.arm.identity}
+        if generation.refused is not None:
+            metadata["refused_by_detector"] = generation.refused
+            metadata["decisions"] = {
+                # JSON has no "not a number"; a detector that failed has no score
+                name: {key: _json(value) for key, value in decision.items()}
+                for name, decision in generation.decisions.items()
+            }
+        return metadata
+
+
+def _json(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+async def _result(future: Future[Generation]) -> Generation:
+    """Wait for another thread without blocking the event loop, asyncio's or trio's."""
+    if sniffio.current_async_library() == "asyncio":
+        return await asyncio.wrap_future(future)
+    return await anyio.to_thread.run_sync(future.result, abandon_on_cancel=True)

@@ -1,0 +1,74 @@
+"""Sampling that depends on the seed and the text alone, not on who shares the batch.
+
+`generate` draws from one global generator for a whole batch, so the same prompt with
+the same seed would give another answer in other company. Here each row gets its own
+noise, made from the seed and the tokens so far, and greedy decoding of the noisy scores
+is an exact draw (the Gumbel-max trick). Pure torch; nothing is known of models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+__all__ = ["SeededSampling"]
+
+
+class SeededSampling:
+    """A logits processor for greedy `generate` that turns it into seeded sampling.
+
+    Args:
+        seed: Seed of all draws.
+        temperature: Divides the scores; above 0.
+        top_p: Draw only from the most probable tokens that together reach this.
+        top_k: Draw only from this many most probable tokens.
+        pad: The padding token, left out of a row's identity.
+
+    Example:
+        >>> sampling = SeededSampling(seed=0, temperature=1.0)
+        >>> prompt = torch.tensor([[5, 6]])
+        >>> noisy = sampling(prompt, torch.zeros(1, 4))
+        >>> torch.equal(noisy, sampling(prompt, torch.zeros(1, 4)))
+        True
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        temperature: float,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        pad: int | None = None,
+    ) -> None:
+        self.seed, self.temperature = seed, temperature
+        self.top_p, self.top_k, self.pad = top_p, top_k, pad
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores B x V whose largest entry is the token drawn for each row."""
+        logits = self._warp(scores.float() / self.temperature)
+        noise = torch.stack([self._gumbel(row, logits.shape[1]) for row in input_ids.tolist()])
+        return logits + noise.to(logits.device)
+
+    def _warp(self, logits: Tensor) -> Tensor:
+        """Tokens outside top-k and top-p get no probability; the best always stays."""
+        if self.top_k is not None and self.top_k < logits.shape[1]:
+            least = logits.topk(self.top_k, dim=1).values[:, -1:]
+            logits = logits.masked_fill(logits < least, -torch.inf)
+        if self.top_p is not None and self.top_p < 1:
+            ranked, order = logits.sort(dim=1, descending=True)
+            before = ranked.softmax(1).cumsum(1) - ranked.softmax(1)
+            drop = (before >= self.top_p).scatter(1, order, before >= self.top_p)
+            drop.scatter_(1, order[:, :1], False)
+            logits = logits.masked_fill(drop, -torch.inf)
+        return logits
+
+    def _gumbel(self, tokens: list[int], size: int) -> Tensor:
+        start = 0
+        while start < len(tokens) - 1 and tokens[start] == self.pad:
+            start += 1
+        digest = hashlib.sha256(repr((self.seed, tokens[start:])).encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        uniform = torch.rand(size, generator=generator, dtype=torch.float64)
+        return -(-uniform.clamp_min(1e-300).log()).log().float()

@@ -1,0 +1,59 @@
+"""What one `run_eval` wants to hear from the tasks that run inside it.
+
+Tasks, scorers and solvers run deep inside Inspect; a context variable carries the
+listener down to them. Without a listener nothing happens, as under `inspect eval`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from safesight.errors import SafesightError
+
+__all__ = ["Session", "answered", "failed", "listening", "planned"]
+
+
+@dataclass
+class Session:
+    """Hears of tasks and answers, and keeps the user errors that ended a task."""
+
+    on_task: Callable[[str, int | str, int], None] = lambda name, version, samples: None
+    on_answer: Callable[[], None] = lambda: None
+    errors: list[SafesightError] = field(default_factory=list)
+
+
+_session: ContextVar[Session | None] = ContextVar("safesight_session", default=None)
+
+
+@contextmanager
+def listening(session: Session) -> Iterator[Session]:
+    """Inside, answers and errors of tasks are told to the session."""
+    token = _session.set(session)
+    try:
+        yield session
+    finally:
+        _session.reset(token)
+
+
+def planned(name: str, version: int | str, samples: int) -> None:
+    """A task with this many samples was made."""
+    session = _session.get()
+    if session is not None:
+        session.on_task(name, version, samples)
+
+
+def answered() -> None:
+    """One more answer was judged."""
+    session = _session.get()
+    if session is not None:
+        session.on_answer()
+
+
+def failed(error: SafesightError) -> None:
+    """A user error is about to end a task."""
+    session = _session.get()
+    if session is not None:
+        session.errors.append(error)

@@ -1,0 +1,162 @@
+"""Every benchmark of the registry as an Inspect task.
+
+A task's data set holds descriptions only. A picture is drawn when its sample starts,
+put into the conversation as a PNG, and forgotten with the sample, so memory does not
+grow with the number of pictures. The version of a task carries the identity of the arm
+that answers it: Inspect resumes only what that very arm has left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset
+from inspect_ai.dataset import Sample as InspectSample
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageSystem,
+    ChatMessageUser,
+    ContentImage,
+    ContentText,
+    GenerateConfig,
+    get_model,
+)
+from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
+
+from safesight import registry
+from safesight.errors import InputError, SafesightError
+from safesight.evals.messages import data_uri
+from safesight.evals.scorers import metrics_for, verdict
+from safesight.evals.session import failed, planned
+from safesight.types import Sample
+
+__all__ = ["TASK_VERSION", "benchmark_task", "register_tasks"]
+
+TASK_VERSION = 1
+"""Raised when the same sample is asked or judged in another way."""
+
+
+def benchmark_task(
+    benchmark: str, limit: int | None = None, seed: int = 0, judge: str = "exact"
+) -> Task:
+    """The Inspect task of a benchmark.
+
+    Args:
+        benchmark: A name of the registry.
+        limit: How many samples; None is the benchmark's own choice.
+        seed: Seed of the samples.
+        judge: A name of the registry.
+
+    Raises:
+        UnknownNameError: no such benchmark or judge.
+        InputError: there are no samples.
+    """
+    samples: list[Sample] = registry.load("benchmark", benchmark)(limit, seed=seed)
+    if not samples:
+        raise InputError(
+            f"The benchmark {benchmark!r} has no samples with limit {limit}. Raise the limit."
+        )
+    by_id = {sample.id: sample for sample in samples}
+    if len(by_id) < len(samples):
+        raise InputError(
+            f"The benchmark {benchmark!r} uses a sample id twice. Give every sample its own."
+        )
+    arm, config = _active_arm()
+    version = f"{TASK_VERSION}-{arm['identity'][:16]}" if arm else TASK_VERSION
+    planned(benchmark, version, len(samples))
+    return Task(
+        dataset=MemoryDataset([_described(sample) for sample in samples], name=benchmark),
+        setup=ask(by_id),
+        solver=generate(),
+        scorer=verdict(judge),
+        metrics=[*metrics_for(samples)],
+        config=config,
+        name=benchmark,
+        version=version,
+        metadata={"benchmark": benchmark, "judge": judge, "seed": seed, **arm},
+    )
+
+
+def register_tasks() -> dict[str, Callable[..., Task]]:
+    """One `@task` for each benchmark, so that `inspect eval safesight/<benchmark>` finds it."""
+    return {name: _register(name) for name in registry.names("benchmark")}
+
+
+def _register(benchmark: str) -> Callable[..., Task]:
+    def make(limit: int | None = None, seed: int = 0, judge: str = "exact") -> Task:
+        return benchmark_task(benchmark, limit, seed, judge)
+
+    make.__name__ = make.__qualname__ = benchmark
+    make.__doc__ = registry.describe("benchmark", benchmark)
+    made: Callable[..., Task] = task(name=benchmark)(make)
+    return made
+
+
+@solver
+def ask(samples: Mapping[str, Sample]) -> Solver:
+    """Puts the conversation of a sample in place, its picture drawn just now."""
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        try:
+            state.messages = _conversation(samples[str(state.sample_id)])
+        except SafesightError as error:
+            failed(error)
+            raise
+        return state
+
+    return solve
+
+
+def _conversation(sample: Sample) -> list[ChatMessage]:
+    content: list[ContentImage | ContentText] = [ContentText(text=sample.question)]
+    if sample.image is not None:
+        try:
+            picture = data_uri(sample.image())
+        except OSError as error:
+            raise InputError(
+                f"The picture of sample {sample.id!r} cannot be read ({error}). "
+                "Replace it, or leave the sample out."
+            ) from error
+        content.insert(0, ContentImage(image=picture))
+    user = ChatMessageUser(content=list(content), source="input")
+    if sample.system is None:
+        return [user]
+    return [ChatMessageSystem(content=sample.system, source="input"), user]
+
+
+def _described(sample: Sample) -> InspectSample:
+    return InspectSample(
+        id=sample.id,
+        input=sample.question,
+        target=sample.target,
+        metadata={
+            "question": sample.question,
+            "label": sample.label,
+            "attack": sample.attack,
+            "facts": dict(sample.facts),
+        },
+    )
+
+
+def _active_arm() -> tuple[dict[str, str], GenerateConfig]:
+    """The arm that this task is made for, and how many of its samples may run at a time.
+
+    Empty for other providers.
+    """
+    # Asked of the provider by attribute: its module loads torch, and listing tasks must not.
+    try:
+        api: Any = get_model().api
+    except ValueError:  # no model is active, as when tasks are only listed
+        return {}, GenerateConfig()
+    if getattr(api, "arm", None) is None:
+        return {}, GenerateConfig()
+    arm = {
+        "defense": api.arm.name,
+        "identity": api.arm.identity,
+        "model": api.model_name,
+        "model_identity": api.host.vlm.identity,
+    }
+    # Stated, or Inspect starts with 20 connections and never fills a batch.
+    return arm, GenerateConfig(max_connections=api.max_connections())
