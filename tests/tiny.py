@@ -110,6 +110,7 @@ def _llava() -> tuple[Any, Any]:
         text_config={"model_type": "llama", **text_config(words)},
         vision_config={"model_type": "clip_vision_model", **vision_config()},
         image_token_index=_token(words, "<image>"),
+        tie_word_embeddings=False,
     )
     processor = hf.LlavaProcessor(
         CLIPImageProcessorPil(

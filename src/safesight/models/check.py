@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from safesight.activations import (
+    Site,
     add,
     capture,
     edit,
@@ -81,12 +82,17 @@ class _Case:
     vlm: VLM
     inputs: Any
     logits: Tensor
-    states: dict[Any, Tensor]
+    states: dict[Site, Tensor]
 
     @property
     def tolerance(self) -> float:
         """The largest difference of logits that counts as none."""
         return _ROOM.get(self.vlm.dtype, 1e-4) * max(1.0, float(self.logits.abs().max()))
+
+    def state(self, site: Site) -> Tensor:
+        """The state at a site in the plain forward, B x L x d."""
+        _require(site in self.states, f"block {site.layer} never ran")
+        return self.states[site]
 
     def forward(self) -> Tensor:
         """Logits of the batch, B x L x V."""
@@ -144,7 +150,8 @@ def _chat_template(case: _Case) -> str:
 
 def _sites(case: _Case) -> str:
     shape = (*case.inputs["input_ids"].shape, case.vlm.hidden_size)
-    wrong = [site for site, state in case.states.items() if state.shape != shape]
+    sites = [resid_post(layer) for layer in range(case.vlm.num_layers)]
+    wrong = [site for site in sites if case.state(site).shape != shape]
     _require(not wrong, f"not of shape {shape}: {', '.join(map(str, wrong[:3]))}")
     return f"{case.vlm.num_layers} decoder blocks, states of shape {shape}"
 
@@ -152,7 +159,7 @@ def _sites(case: _Case) -> str:
 def _image_span(case: _Case) -> str:
     ids = case.inputs["input_ids"]
     mask = case.vlm.image_mask(case.inputs)
-    changed = (case.states[resid_pre(0)] != case.vlm.embed_tokens(ids)).any(dim=-1)
+    changed = (case.state(resid_pre(0)) != case.vlm.embed_tokens(ids)).any(dim=-1)
     count = int(mask[0].sum())
     _require(count > 0, "the row with a picture has no image token")
     _require(not mask[1].any(), "the row without a picture has image tokens")
@@ -161,7 +168,7 @@ def _image_span(case: _Case) -> str:
 
 
 def _unembedding(case: _Case) -> str:
-    again = case.vlm.logits_of(case.states[resid_post(case.vlm.num_layers - 1)])
+    again = case.vlm.logits_of(case.state(resid_post(case.vlm.num_layers - 1)))
     return _close(again, case.logits, case, "final norm and head give the model's logits")
 
 
@@ -185,8 +192,8 @@ def _replay(case: _Case) -> str:
     layers, start = case.vlm.layers, max(1, case.vlm.num_layers // 3)
     with record_calls(layers, start) as calls:
         case.forward()
-    again = replay(layers, calls, case.states[resid_post(start - 1)], start)
-    last = case.states[resid_post(len(layers) - 1)]
+    again = replay(layers, calls, case.state(resid_post(start - 1)), start)
+    last = case.state(resid_post(len(layers) - 1))
     real = case.inputs["attention_mask"].bool()
     # In the head's units, so that one tolerance serves: raw states may be of any size.
     return _close(

@@ -15,7 +15,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+)
 from transformers.utils import logging as hf_logging
 
 from safesight import registry
@@ -130,7 +135,7 @@ def _check_task(name: str, config: Any, trust_remote_code: bool) -> None:
     by_remote_code = trust_remote_code and "AutoModelForImageTextToText" in (
         getattr(config, "auto_map", None) or {}
     )
-    if type(config) not in AutoModelForImageTextToText._model_mapping and not by_remote_code:
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and not by_remote_code:
         raise ModelError(
             f"{name!r} (model type {config.model_type!r}) takes no pictures. "
             "Choose a vision-language model, one that transformers lists under image-text-to-text."

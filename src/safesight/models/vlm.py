@@ -252,7 +252,8 @@ class VLM:
     @property
     def _logit_cap(self) -> float | None:
         name = self.family.logit_cap
-        return getattr(self._text_config, name) if name else None
+        # PaliGemma has it in version 2 only.
+        return getattr(self._text_config, name, None) if name else None
 
     @property
     def _text_config(self) -> Any:
@@ -274,10 +275,11 @@ def _ready(processor: Any) -> Any:
             f"{type(processor).__name__} is not a processor for pictures and text. "
             "Load it with transformers.AutoProcessor."
         )
-    if not (getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)):
+    if not getattr(processor, "chat_template", None):
         raise ModelError(
             "This model has no chat template, so conversations cannot be written for it. "
-            "Use its instruction-tuned version, or put a chat_template.jinja into its folder."
+            "Use its instruction-tuned version, or put a chat_template.jinja that takes pictures "
+            "into its folder."
         )
     if tokenizer.pad_token_id is not None:
         return processor

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+import transformers as hf
+from safetensors.torch import load_file, save_file
+
+from safesight.errors import ModelError
+from safesight.models import VLM
+from tests import tiny
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory):
+    return tiny.save("llava", tmp_path_factory.mktemp("llava"))
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "model")
+
+
+def refusal(name, **kwargs) -> str:
+    """The message of the ModelError; one paragraph without a traceback in it."""
+    with pytest.raises(ModelError) as caught:
+        VLM.load(str(name), **kwargs)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.endswith(".")
+    return message
+
+
+def edit_json(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_missing_folder(tmp_path):
+    assert "There is no folder" in refusal(tmp_path / "nowhere")
+    assert "There is no folder" in refusal("./nowhere")
+    assert "Give the folder" in refusal(__file__)
+
+
+def test_a_hub_model_without_network():
+    message = refusal("some-organisation/some-model")
+    assert "neither a folder nor a model that can be fetched" in message
+
+
+def test_torn_weights(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    assert "cannot be read" in (message := refusal(folder))
+    assert "download it again" in message
+    weights.write_bytes(b"")
+    assert "cannot be read" in refusal(folder)
+
+
+def test_pickled_weights_are_never_opened(folder):
+    (folder / "model.safetensors").unlink()
+    assert "holds no weights" in refusal(folder)
+
+    class Trap:
+        def __reduce__(self):
+            return pytest.fail, ("a pickle was opened",)
+
+    torch.save(Trap(), folder / "pytorch_model.bin")
+    assert "only pickled weights (pytorch_model.bin)" in refusal(folder)
+
+
+def test_incomplete_weights(folder):
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    head = next(name for name in tensors if name.endswith("lm_head.weight"))
+    tensors.pop(head)
+    save_file(tensors, path, {"format": "pt"})
+    assert "lack 1 of the model's tensors, first 'lm_head.weight'" in refusal(folder)
+
+
+def test_a_missing_shard(folder):
+    shutil.rmtree(folder)
+    model, processor = tiny.build("llava")
+    model.save_pretrained(folder, max_shard_size="50KB")
+    processor.save_pretrained(folder)
+    assert VLM.load(str(folder)).identity == tiny.vlm("llava").identity
+    min(folder.glob("model-*.safetensors")).unlink()
+    assert "cannot be used" in refusal(folder)
+
+
+def test_weights_of_another_shape(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["intermediate_size"] = 72
+    (folder / "config.json").write_text(json.dumps(config))
+    assert "weights" in refusal(folder)
+
+
+def test_a_text_only_model(tmp_path):
+    words = tiny.tokenizer()
+    config = hf.LlamaConfig(**tiny.text_config(words))
+    hf.LlamaForCausalLM(config).save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    assert "(model type 'llama') takes no pictures" in refusal(tmp_path)
+
+
+def test_remote_code_is_not_run_unless_asked(folder):
+    (folder / "code.py").write_text("raise SystemExit('remote code was run')")
+    edit_json(
+        folder / "config.json",
+        model_type="homemade",
+        auto_map={"AutoConfig": "code.Config", "AutoModelForImageTextToText": "code.Model"},
+    )
+    assert "trust_remote_code=True if you trust it" in refusal(folder)
+
+
+def test_a_model_without_chat_template(folder):
+    (folder / "chat_template.jinja").unlink()
+    assert "no chat template" in refusal(folder)
+
+
+def test_a_config_that_is_not_json(folder):
+    (folder / "config.json").write_text("{")
+    assert "The config of" in refusal(folder)
+
+
+def test_a_folder_without_processor(folder):
+    for name in ("processor_config.json", "tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    assert "The processor of" in refusal(folder)
+
+
+def test_options_that_do_not_exist(saved):
+    assert "no weight type 'int3'" in refusal(saved, dtype="int3")
+    assert "no weight type 'cuda'" in refusal(saved, dtype="cuda")
+    assert "no device 'warp'" in refusal(saved, device="warp")
+    if not torch.cuda.is_available():
+        assert "no GPU" in refusal(saved, device="cuda:1")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", torch.bfloat16, "auto", None])
+def test_weight_types(folder, dtype):
+    model, processor = tiny.fresh("llava")
+    model.bfloat16().save_pretrained(folder)
+    processor.save_pretrained(folder)
+    # A CPU computes in float32 unless asked otherwise, whatever the checkpoint holds.
+    expected = torch.float32 if dtype is None else torch.bfloat16
+    assert VLM.load(str(folder), device="cpu", dtype=dtype).dtype == expected
+
+
+def test_loading_and_asking_say_nothing(saved, capfd):
+    level = hf.utils.logging.get_verbosity()
+    vlm = VLM.load(str(saved))
+    vlm.answer([tiny.ask("hi"), tiny.ask("and this?", tiny.picture(0))], max_new_tokens=2)
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+    assert hf.utils.logging.get_verbosity() == level
+    assert hf.utils.logging.is_progress_bar_enabled()
+
+
+def test_the_bundled_model_loads_by_name_and_with_plain_transformers():
+    from safesight.testbed import WEIGHTS
+
+    vlm = VLM.load()
+    assert vlm.name == "testbed"
+    plain = hf.LlavaForConditionalGeneration.from_pretrained(WEIGHTS)
+    assert type(vlm.model) is type(plain)
+    assert (
+        VLM.wrap(plain.float(), hf.AutoProcessor.from_pretrained(WEIGHTS)).identity == vlm.identity
+    )
+
+
+def test_models_that_transformers_itself_cannot_load_without_torchvision_load(tmp_path):
+    for family in ("qwen2_5_vl", "mistral3"):
+        folder = tiny.save(family, tmp_path / family)
+        assert VLM.load(str(folder)).family.name == family

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from safesight.errors import InputError, ModelError
+from safesight.models import VLM
+from tests import tiny
+
+
+@pytest.fixture
+def own() -> VLM:
+    """A model that the test may change."""
+    return VLM.wrap(*tiny.fresh("llava"))
+
+
+def test_wrap_keeps_the_objects_it_is_given():
+    model, processor = tiny.build("llava")
+    vlm = VLM.wrap(model, processor, name="mine")
+    assert vlm.model is model
+    assert vlm.processor is processor
+    assert vlm.name == "mine"
+    assert "mine" in repr(vlm)
+
+
+def test_generate_is_whatever_is_attached_to_the_model(own):
+    calls = []
+    own.model.generate = lambda **kwargs: (
+        calls.append(kwargs) or torch.zeros(1, 3, dtype=torch.long)
+    )
+    assert own.generate({"input_ids": torch.ones(1, 2, dtype=torch.long)}).shape == (1, 3)
+    assert calls[0]["do_sample"] is False
+
+
+def test_greedy_by_default_whatever_the_checkpoint_says(own, capfd):
+    own.model.generation_config.update(do_sample=True, temperature=50.0, top_p=0.9, top_k=40)
+    batch = [tiny.ask("hi"), tiny.ask("what?", tiny.picture(0))]
+    assert own.answer(batch, max_new_tokens=6) == tiny.vlm("llava").answer(batch, max_new_tokens=6)
+    assert capfd.readouterr() == ("", "")
+    torch.manual_seed(0)
+    sampled = {own.answer(batch, max_new_tokens=6, do_sample=True)[0] for _ in range(3)}
+    assert len(sampled) > 1
+
+
+def test_answers_hold_neither_prompt_nor_special_tokens(own):
+    words = own.tokenizer
+    prompt = own.encode([tiny.ask("hi")])["input_ids"]
+    ids = words("fine, thanks", add_special_tokens=False)["input_ids"]
+    end = [words.eos_token_id, words.pad_token_id]
+    sequences = torch.cat([prompt, torch.tensor([[*ids, *end]])], dim=1)
+    assert own.decode(sequences, prompt.shape[1]) == ["fine, thanks"]
+
+
+def test_encode_without_generation_prompt_is_shorter(own):
+    with_prompt = own.encode([tiny.ask("hi")])["input_ids"]
+    without = own.encode([tiny.ask("hi")], add_generation_prompt=False)["input_ids"]
+    assert torch.equal(with_prompt[:, : without.shape[1]], without)
+    assert with_prompt.shape[1] > without.shape[1]
+
+
+def test_encode_does_not_change_the_messages(own):
+    messages = tiny.ask("what?", tiny.picture(0))
+    before = copy.deepcopy(messages)
+    own.encode([messages])
+    assert messages == before
+
+
+def test_a_processor_without_padding_token_is_left_alone(own):
+    processor = own.processor
+    processor.tokenizer.pad_token = None
+    batch = [tiny.ask("hi"), tiny.ask("what?", tiny.picture(0))]
+    vlm = VLM.wrap(own.model, processor)
+    assert vlm.answer(batch, max_new_tokens=4) == tiny.vlm("llava").answer(batch, max_new_tokens=4)
+    assert processor.tokenizer.pad_token is None
+
+
+def test_what_is_not_a_processor_is_refused(own):
+    with pytest.raises(ModelError, match="AutoProcessor"):
+        VLM.wrap(own.model, own.tokenizer)
+    with pytest.raises(ModelError, match="AutoProcessor"):
+        VLM.wrap(own.model, own.processor.image_processor)
+
+
+def test_an_empty_batch_is_refused(own):
+    with pytest.raises(InputError, match="nothing to ask"):
+        own.encode([])
+
+
+def test_what_the_chat_template_refuses_is_an_input_error(own):
+    own.processor.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}x"
+    )
+    with pytest.raises(InputError, match="no system here"):
+        own.encode([[{"role": "system", "content": "be kind"}]])
+
+
+def test_text_and_picture_order_is_kept(own):
+    picture = {"type": "image", "image": tiny.picture(0)}
+    text = {"type": "text", "text": "look"}
+    first = own.encode([[{"role": "user", "content": [picture, text]}]])
+    second = own.encode([[{"role": "user", "content": [text, picture]}]])
+    assert own.image_mask(first)[0].nonzero()[0] < own.image_mask(second)[0].nonzero()[0]
+
+
+def test_identity_changes_with_weights_config_and_dtype_and_with_nothing_else(own):
+    same = VLM.wrap(*tiny.fresh("llava"), name="another name")
+    assert (own.identity, own.weights_hash) == (same.identity, same.weights_hash)
+
+    other_seed = VLM.wrap(*tiny.fresh("llava", seed=1))
+    assert other_seed.weights_hash != own.weights_hash
+
+    one_element = VLM.wrap(*tiny.fresh("llava"))
+    weight = one_element.lm_head.weight.data
+    weight[3, 5] = torch.nextafter(weight[3, 5], torch.tensor(9.0))
+    assert one_element.weights_hash != own.weights_hash
+
+    config = VLM.wrap(*tiny.fresh("llava"))
+    config.model.config.text_config.rms_norm_eps = 1e-3
+    assert config.weights_hash == own.weights_hash
+    assert config.identity != own.identity
+
+
+def test_the_weights_hash_ignores_the_dtype_the_identity_does_not():
+    model, processor = tiny.fresh("llava")
+    half = VLM.wrap(model.bfloat16(), processor)
+    hashes = half.weights_hash, half.identity
+    full = VLM.wrap(model.float(), processor)
+    assert full.weights_hash == hashes[0]
+    assert full.identity != hashes[1]
+
+
+def test_swapped_elements_of_a_large_tensor_are_noticed():
+    from torch import nn
+
+    from safesight.models.identity import hash_weights
+
+    class Large(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.arange(100_000, dtype=torch.float32))
+
+    one, other = Large(), Large()
+    assert hash_weights(one) == hash_weights(other)
+    with torch.no_grad():
+        other.weight[:] = other.weight.flip(0)  # the same sum
+    assert hash_weights(one) != hash_weights(other)
+    last = Large()
+    with torch.no_grad():
+        last.weight[99_999] += 1  # not in the sample
+    assert hash_weights(one) != hash_weights(last)
