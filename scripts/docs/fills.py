@@ -10,7 +10,7 @@ Commands on committed results (`docs/results/NAME.json`, a scorecard where not s
     output FILE                        a text file of docs/results, as a code block
 
 and on the source: `config NAME` (a defense's settings), `defenses` (all of them),
-`tree` (the package, one caption a file).
+`families` (architectures, and which pass the whole suite), `tree` (one caption a file).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 
 from safesight import registry
 from safesight.compare import Scorecard
+from safesight.models.families import FAMILIES
 from scripts.docs import source
 from scripts.docs.results import Results
 from scripts.docs.tables import render_table
@@ -135,6 +136,15 @@ def defenses(results: Results, page: str) -> str:
     return "\n".join(lines)
 
 
+def families(results: Results, page: str) -> str:
+    """Every architecture of the table; those in `tests/tiny.py` run the whole suite."""
+    suite = source.keys_of(ROOT / "tests/tiny.py", "_MAKERS")
+    lines = ["| architecture | conformance suite | note |", "| --- | --- | --- |"]
+    for name, family in FAMILIES.items():
+        lines.append(f"| {name} | {'passes' if name in suite else 'places only'} | {family.note} |")
+    return "\n".join(lines)
+
+
 def tree(results: Results, page: str) -> str:
     """The package's files, each with the first sentence of its docstring."""
     top = ROOT / "src/safesight"
@@ -167,5 +177,6 @@ COMMANDS: dict[str, Callable[..., str]] = {
     "output": output,
     "config": config,
     "defenses": defenses,
+    "families": families,
     "tree": tree,
 }

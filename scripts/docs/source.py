@@ -66,3 +66,14 @@ def _default(value: ast.expr | None) -> str:
     if isinstance(value, ast.Call) and value.args:
         value = value.args[0]
     return "required" if value is None else ast.unparse(value)
+
+
+def keys_of(path: Path, name: str) -> list[str]:
+    """The keys of a dictionary that a file writes out as `name = {...}`."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
+        if name in map(ast.unparse, targets) and isinstance(node, ast.Assign | ast.AnnAssign):
+            assert isinstance(node.value, ast.Dict)
+            return [str(ast.literal_eval(key)) for key in node.value.keys if key is not None]
+    raise LookupError(f"{path} has no {name}")
