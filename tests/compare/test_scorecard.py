@@ -160,7 +160,7 @@ def test_every_metric_says_which_way_is_better() -> None:
     assert {m.better for m in METRICS.values()} == {"lower", "higher", "neither"}
 
 
-def test_overhead_goes_through_untouched() -> None:
+def test_overhead_of_compared_defenses_goes_through_untouched() -> None:
     cost = Overhead(
         defense="sasa",
         prefill_ratio=1.3,
@@ -179,4 +179,5 @@ def test_overhead_goes_through_untouched() -> None:
         device="cpu",
         undefended_answer_seconds=0.01,
     )
-    assert scorecard(cell("h"), [cost]).overhead == [cost]
+    assert scorecard([*cell("h"), *cell("r", defense="sasa")], [cost]).overhead == [cost]
+    assert scorecard(cell("h"), [cost]).overhead == []

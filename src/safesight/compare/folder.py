@@ -114,7 +114,6 @@ def scorecard_of(log_dir: str | Path, answers: Sequence[Answer] | None = None) -
     if answers is None:
         answers = read_answers(folder)
     notes = read_notes(folder)
-    measured = {answer.defense for answer in answers}
     remarks = [f"Left out: {sentence}" for sentence in skipped(folder)]
     if notes is None:
         remarks.append(f"No {NOTES} beside the logs: no overhead, seed or wall time is known.")
@@ -129,7 +128,7 @@ def scorecard_of(log_dir: str | Path, answers: Sequence[Answer] | None = None) -
     )
     return scorecard(
         answers,
-        [cost for cost in notes.overhead if cost.defense in measured] if notes else (),
+        notes.overhead if notes else (),
         seconds=notes.seconds if notes else 0.0,
         seed=notes.seed if notes else 0,
         provenance=provenance,

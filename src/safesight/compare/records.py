@@ -128,7 +128,7 @@ class Scorecard(_Record):
         model: The model under test.
         seconds: Wall time of the evaluation and the overhead measurement.
         rows: One rate each.
-        overhead: One record a defense, the undefended model not among them.
+        overhead: One record a defense that has rows, the undefended model not among them.
         pooled: The rates over all tasks that report the metric, `task` "all".
         deltas: Paired changes against the undefended model, and against control arms.
         verdicts: Counts a defense and task.

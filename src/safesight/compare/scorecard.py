@@ -128,7 +128,8 @@ def scorecard(
     rows: list[Row] = []
     verdicts: list[VerdictCounts] = []
     pools: dict[tuple[str, MetricName], list[str]] = defaultdict(list)
-    for defense in _ordered({defense for defense, _ in cells}, "defense"):
+    defenses = _ordered({defense for defense, _ in cells}, "defense")
+    for defense in defenses:
         for task in _ordered({task for name, task in cells if name == defense}, "benchmark"):
             cell = cells[defense, task]
             verdicts.append(_count(defense, task, cell))
@@ -150,7 +151,7 @@ def scorecard(
         model=model,
         seconds=seconds,
         rows=rows,
-        overhead=list(overhead),
+        overhead=[cost for name in defenses for cost in overhead if cost.defense == name],
         pooled=pooled,
         deltas=deltas,
         verdicts=verdicts,

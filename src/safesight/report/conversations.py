@@ -1,0 +1,148 @@
+"""Which conversations a report shows, and what of them is veiled.
+
+Selection and redaction only: strings in, strings out. What a model wrote is never
+marked as safe HTML here or anywhere; the template escapes it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from safesight.compare import UNDEFENDED
+from safesight.report.pictures import draw
+
+if TYPE_CHECKING:
+    from safesight.evals import Answer
+
+__all__ = ["Conversation", "Redaction", "Reply", "conversations"]
+
+Redaction = Literal["blur", "remove"]
+"""`blur` hides harmful content until clicked; `remove` leaves it out of the file."""
+
+SENSITIVE_PICTURES = frozenset({"sensitive_benign"})
+"""Tasks whose requests are harmless and whose pictures are not."""
+
+REMOVED = "[left out of this file]"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What one arm answered."""
+
+    defense: str
+    verdict: str
+    text: str
+    correct: bool
+    veiled: bool
+    scores: tuple[str, ...]
+    """What its detectors saw, in words."""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One sample and the answers of all arms."""
+
+    key: str
+    """Unique on the page; fit for an HTML id."""
+    sample_id: str
+    task: str
+    label: str
+    question: str
+    question_veiled: bool
+    picture: str | None
+    """A data URI."""
+    picture_veiled: bool
+    replies: tuple[Reply, ...]
+
+    @property
+    def verdicts(self) -> str:
+        """Verdicts of all arms, for the page's filters."""
+        return " ".join(sorted({reply.verdict for reply in self.replies}))
+
+    @property
+    def differs(self) -> bool:
+        """Whether the arms got different verdicts."""
+        return len({reply.verdict for reply in self.replies}) > 1
+
+
+def conversations(
+    answers: Sequence[Answer],
+    *,
+    defenses: Sequence[str],
+    tasks: Sequence[str],
+    per_task: int,
+    seed: int = 0,
+    redaction: Redaction = "blur",
+) -> list[Conversation]:
+    """Up to `per_task` samples a task, those the arms differ on first, in seeded order."""
+    table: dict[str, dict[str, dict[str, Answer]]] = {task: {} for task in tasks}
+    for answer in answers:
+        table[answer.task].setdefault(answer.sample_id, {})[answer.defense] = answer
+    shown: list[Conversation] = []
+    for task, samples in table.items():
+        ids = sorted(samples)
+        random.Random(f"{seed}/{task}").shuffle(ids)
+        ids.sort(key=lambda id: len({a.verdict for a in samples[id].values()}) == 1)
+        ids = ids[:per_task]
+        questions = {id: next(iter(samples[id].values())).question for id in ids}
+        pictures = draw(task, questions, total=len(samples), seed=seed) if ids else {}
+        shown += [
+            _conversation(f"c{len(shown) + i}", samples[id], defenses, pictures.get(id), redaction)
+            for i, id in enumerate(ids)
+        ]
+    return shown
+
+
+def _conversation(
+    key: str,
+    arms: dict[str, Answer],
+    defenses: Sequence[str],
+    picture: str | None,
+    redaction: Redaction,
+) -> Conversation:
+    first = arms.get(UNDEFENDED) or next(iter(arms.values()))
+    task, harmful = first.task, first.label == "harmful"
+    picture_veiled = picture is not None and (harmful or task in SENSITIVE_PICTURES)
+    remove = redaction == "remove"
+    return Conversation(
+        key=key,
+        sample_id=first.sample_id,
+        task=task,
+        label=first.label,
+        question=REMOVED if harmful and remove else first.question,
+        question_veiled=harmful and not remove,
+        picture=None if picture_veiled and remove else picture,
+        picture_veiled=picture_veiled and not remove,
+        replies=tuple(_reply(arms[name], redaction) for name in defenses if name in arms),
+    )
+
+
+def _reply(answer: Answer, redaction: Redaction) -> Reply:
+    # An answer to a harmful request that could not be judged may be anything.
+    hidden = answer.verdict == "harmful" or (
+        answer.verdict == "invalid" and answer.label == "harmful"
+    )
+    remove = redaction == "remove"
+    return Reply(
+        defense=answer.defense,
+        verdict=answer.verdict,
+        text=REMOVED if hidden and remove else answer.answer,
+        correct=answer.correct,
+        veiled=hidden and not remove,
+        scores=tuple(_scores(answer.metadata.get("decisions") or {})),
+    )
+
+
+def _scores(decisions: dict[str, dict[str, Any]]) -> list[str]:
+    words = []
+    for name, decision in decisions.items():
+        score, threshold = decision.get("score"), decision.get("threshold")
+        if score is None or threshold is None:
+            words.append(f"{name}: no score, so refused")
+            continue
+        sign = "≥" if decision.get("refuse") else "<"
+        words.append(f"{name} score {score:.2f} {sign} threshold {threshold:.2f}")
+    return words

@@ -1,0 +1,62 @@
+"""Pictures of samples, drawn again from their benchmark as data URIs.
+
+A log keeps every picture of a run; a report needs a few, and draws them from the same
+description. A sample whose words differ from the logged ones is not the same
+sample, and gets no picture. Nothing is downloaded here.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from safesight import registry
+from safesight.errors import SafesightError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from safesight.types import Sample
+
+__all__ = ["draw", "to_data_uri"]
+
+_LONGEST = 480
+"""Pixels; larger pictures are scaled down for the page."""
+
+
+def draw(
+    task: str, questions: Mapping[str, str], *, total: int, seed: int
+) -> dict[str, str | None]:
+    """Data URIs of a task's samples; None for a sample without a picture.
+
+    Args:
+        task: A benchmark of the registry; of another one nothing is drawn.
+        questions: Sample id to its logged question, of the samples wanted.
+        total: How many samples of the task were run.
+        seed: Seed of the run.
+
+    Returns:
+        One entry for each sample that was found again.
+    """
+    if task not in registry.names("benchmark"):
+        return {}
+    try:
+        samples: Iterable[Sample] = registry.load("benchmark", task)(total, seed=seed)
+        return {
+            sample.id: None if sample.image is None else to_data_uri(sample.image())
+            for sample in samples
+            if questions.get(sample.id) == sample.question
+        }
+    except SafesightError:
+        return {}  # a data set that has gone leaves a report without its pictures
+
+
+def to_data_uri(picture: Image) -> str:
+    """The picture as a PNG inside an address."""
+    small = picture.convert("RGB")
+    small.thumbnail((_LONGEST, _LONGEST))
+    buffer = io.BytesIO()
+    small.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

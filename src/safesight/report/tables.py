@@ -1,0 +1,221 @@
+"""The scorecard laid out for a page: columns, cells, plots.
+
+Arranges numbers of a scorecard and formats them; computes none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from safesight.compare import (
+    CONTROLS,
+    METRICS,
+    UNDEFENDED,
+    Delta,
+    Row,
+    Scorecard,
+    VerdictCounts,
+)
+from safesight.report.sentence import points, share
+
+__all__ = [
+    "Cell",
+    "Column",
+    "Outcome",
+    "columns",
+    "delta_rows",
+    "outcomes",
+    "plot_data",
+    "rate_rows",
+]
+
+AXES = {
+    "attack_success_rate": "Attack success",
+    "over_refusal_rate": "Over-refusal",
+    "utility": "Utility",
+}
+"""Metric to the heading of its axis. `refusal_rate` is on no axis: it is neither good nor bad."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One task under one axis."""
+
+    metric: str
+    axis: str
+    task: str
+    better: str
+    first: bool
+    """Whether an axis begins here."""
+    n: int
+    """Answers behind most of its rates; where invalid answers left fewer, the cell says so."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number with its interval, ready to print."""
+
+    text: str
+    interval: str
+    title: str
+    """The whole story, for those who point at it."""
+    low: float = 0.0
+    value: float = 0.0
+    high: float = 0.0
+    """Percent of the cell's width, for its little drawing."""
+    tone: str = ""
+    """good, bad, or neither."""
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Verdicts of one arm on one harmful task, with their shares in percent."""
+
+    defense: str
+    counts: VerdictCounts
+    total: int
+    parts: tuple[tuple[str, int, float], ...]
+    """Verdict, count, percent; only those that occur."""
+
+
+def columns(card: Scorecard) -> list[Column]:
+    """The columns of the four-axis table, without overhead."""
+    found: list[Column] = []
+    for metric, axis in AXES.items():
+        tasks = [t for t in card.tasks if any(card.row(d, t, metric) for d in card.defenses)]
+        better = next(m.better for m in METRICS.values() if m.name == metric)
+        found += [
+            Column(metric, axis, task, better, first=index == 0, n=_answers(card, task, metric))
+            for index, task in enumerate(tasks)
+        ]
+    return found
+
+
+def _answers(card: Scorecard, task: str, metric: str) -> int:
+    rows = [card.row(defense, task, metric) for defense in card.defenses]
+    return max(row.n for row in rows if row is not None)
+
+
+def rate_rows(card: Scorecard, cells: list[Column]) -> list[tuple[str, list[Cell | None]]]:
+    """Defense and its rates, one a column."""
+    return [
+        (
+            defense,
+            [
+                _rate(row) if (row := card.row(defense, c.task, c.metric)) is not None else None
+                for c in cells
+            ],
+        )
+        for defense in card.defenses
+    ]
+
+
+def delta_rows(card: Scorecard, cells: list[Column]) -> list[tuple[str, str, list[Cell | None]]]:
+    """Defense, what it is held against, and its changes, one a column."""
+    pairs = [(defense, UNDEFENDED) for defense in card.defenses if defense != UNDEFENDED]
+    pairs += [(d, c) for d, c in CONTROLS.items() if {d, c} <= set(card.defenses)]
+    rows = []
+    for defense, against in pairs:
+        deltas = [card.delta(defense, c.task, c.metric, against) for c in cells]
+        if any(deltas):
+            row = [
+                None if delta is None else _change(delta, column)
+                for delta, column in zip(deltas, cells, strict=True)
+            ]
+            rows.append((defense, against, row))
+    return rows
+
+
+def outcomes(card: Scorecard) -> list[tuple[str, list[Outcome]]]:
+    """Task by task where the answers to harmful requests went."""
+    tasks = [
+        task
+        for task in card.tasks
+        if any(card.row(defense, task, "attack_success_rate") for defense in card.defenses)
+    ]
+    return [(task, [_outcome(c) for c in card.verdicts if c.task == task]) for task in tasks]
+
+
+def plot_data(card: Scorecard) -> dict[str, Any]:
+    """Points of the two plots: for each attack, safety against utility and against compliance.
+
+    Returns:
+        `{"views": {attack: [{"defense", "x", "utility", "answered"}]}}` with a value of
+        each as `[value, low, high]` in percent, or None.
+    """
+    attacks = [
+        t for t in card.tasks if any(card.row(d, t, "attack_success_rate") for d in card.defenses)
+    ]
+    return {
+        "views": {
+            attack: [
+                {
+                    "defense": defense,
+                    "x": _flipped(card.row(defense, attack, "attack_success_rate")),
+                    "utility": _percent(card.row(defense, "all", "utility")),
+                    "answered": _flipped(card.row(defense, "all", "over_refusal_rate")),
+                }
+                for defense in card.defenses
+            ]
+            for attack in ["all", *attacks]
+        }
+    }
+
+
+def _rate(row: Row) -> Cell:
+    interval = f"{100 * row.low:.1f}–{100 * row.high:.1f}"
+    title = (
+        f"{share(row.value)}, 95% interval {interval}%, n = {row.n}, "
+        f"{row.invalid} invalid, judge {row.judge}"
+    )
+    warning = f"{row.invalid} invalid, n {row.n}" if row.invalid else ""
+    if row.n == 0:
+        return Cell("–", "nothing could be judged", title, 0, 0, 100, warning=warning)
+    return Cell(
+        share(row.value),
+        interval,
+        title,
+        100 * row.low,
+        100 * row.value,
+        100 * row.high,
+        warning=warning,
+    )
+
+
+def _change(delta: Delta, column: Column) -> Cell:
+    clear = delta.low > 0 or delta.high < 0
+    good = (delta.delta < 0) == (column.better == "lower")
+    tone = ("good" if good else "bad") if clear else ""
+    title = (
+        f"{points(delta.delta)} points against {delta.against}, 95% interval "
+        f"{points(delta.low)} to {points(delta.high)}, {delta.n} pairs, "
+        f"{delta.gained} gained, {delta.lost} lost, McNemar p = {delta.p_value:.2g}"
+    )
+    return Cell(
+        points(delta.delta), f"{points(delta.low)} to {points(delta.high)}", title, tone=tone
+    )
+
+
+def _outcome(counts: VerdictCounts) -> Outcome:
+    numbers = {
+        "refused": counts.refused,
+        "harmless": counts.harmless,
+        "invalid": counts.invalid,
+        "harmful": counts.harmful,
+    }
+    total = sum(numbers.values())
+    parts = tuple((name, n, 100 * n / total) for name, n in numbers.items() if n)
+    return Outcome(counts.defense, counts, total, parts)
+
+
+def _percent(row: Row | None) -> list[float] | None:
+    return None if row is None else [round(100 * v, 3) for v in (row.value, row.low, row.high)]
+
+
+def _flipped(row: Row | None) -> list[float] | None:
+    """One minus a rate, with its interval."""
+    if row is None:
+        return None
+    return [round(100 * (1 - v), 3) for v in (row.value, row.high, row.low)]
