@@ -113,9 +113,7 @@ class Artifact:
             target.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".artifact-", dir=target.parent) as temporary:
                 self._write(Path(temporary) / "new")
-                if target.exists():
-                    os.replace(target, Path(temporary) / "old")
-                os.replace(Path(temporary) / "new", target)
+                _swap(Path(temporary) / "new", target, Path(temporary) / "old")
         except (OSError, SafetensorError) as error:
             raise StorageError(
                 f"The artifact could not be written to {target} ({error}). "
@@ -160,6 +158,19 @@ class Artifact:
         if not isinstance(card, dict):
             raise _damaged(path, f"{_CARD} is not a JSON object")
         return cls(content.defense, content.config, content.fitted, tensors, card)
+
+
+def _swap(new: Path, target: Path, old: Path) -> None:
+    """Put `new` in the place of `target`, or leave `target` where it was."""
+    existed = target.exists()
+    if existed:
+        os.replace(target, old)
+    try:
+        os.replace(new, target)
+    except OSError:
+        if existed:
+            os.replace(old, target)
+        raise
 
 
 def _damaged(path: Path, reason: str) -> ArtifactError:

@@ -26,8 +26,8 @@ __all__ = ["Splice", "rewrite_rows", "system_writer", "wrapped_question_writer"]
 
 Tokens = list[int]
 
-_SENTINELS = ("x", "7", "?")
-"""Short questions that no tokenizer glues to what stands before them in the same way."""
+_SENTINELS = ("x", "7", "?", "I", "how", "the")
+"""Short questions, no two alike to a tokenizer that glues them to what stands before them."""
 _ENDINGS = ("x", "x?", "x.", "x!", 'x"', "x)", "x:")
 """Some tokenizers glue the end of a question to what stands after it."""
 _PER_TOKEN = {"attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0}
@@ -116,7 +116,7 @@ def system_writer(vlm: VLM, text: str) -> Writer:
 
 
 def wrapped_question_writer(vlm: VLM, text: str) -> Writer:
-    """Writes `text` after the last question, and the question's own text once more after that.
+    """Writes `text` after the last question, and the question's own text on a new line after that.
 
     Raises:
         ModelError: the template writes nothing after a question, so its end cannot be found.
@@ -131,7 +131,7 @@ def wrapped_question_writer(vlm: VLM, text: str) -> Writer:
         )
     inserted: dict[tuple[int, ...], Tokens] = {}
     for ending, plain in ends.items():
-        longer = _common_prefix([_render(vlm, _user(f"{ending}\n{text}\n{s}")) for s in _SENTINELS])
+        longer = _common_prefix([_render(vlm, _user(f"{ending} {text}\n{s}")) for s in _SENTINELS])
         kept = len(_common_prefix([plain[: -len(closing)], longer]))
         inserted.setdefault(tuple(plain[kept : -len(closing)]), longer[kept:])
     glued = sorted(inserted, key=len, reverse=True)
@@ -217,7 +217,8 @@ def _question_opening(vlm: VLM) -> Tokens:
 
 
 def _words(vlm: VLM, content: Tokens) -> Tokens:
-    """The tokens of a turn that are text: no image placeholders, no markers, no blank runs."""
+    """The tokens of a turn that are text: no image placeholders, markers, or blanks around them."""
+    decode = vlm.tokenizer.decode
     special = set(vlm.tokenizer.added_tokens_decoder) | {vlm.image_token_id}
     runs: list[Tokens] = [[]]
     for token in content:
@@ -225,7 +226,9 @@ def _words(vlm: VLM, content: Tokens) -> Tokens:
             runs.append([])
         else:
             runs[-1].append(token)
-    return [token for run in runs if vlm.tokenizer.decode(run).strip() for token in run]
+    words = [token for run in runs if decode(run).strip() for token in run]
+    first = next((i for i, token in enumerate(words) if decode([token]).strip()), 0)
+    return words[first:]
 
 
 def _common_prefix(rows: Sequence[Tokens]) -> Tokens:

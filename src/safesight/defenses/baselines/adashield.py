@@ -12,9 +12,9 @@ What it cannot do: it asks, and the model may not listen. The paper's own number
 over-defense: with this prompt, MiniGPT-v2 falls from 36.8 to 1.4 on MM-Vet (as quoted
 by a secondary source).
 
-Where we differ: the parts are joined by line breaks (how the authors join them could not
-be read); the question is repeated as text only, without its picture; in a longer
-conversation only the last question is wrapped.
+Where we differ: a space stands before the prompt and a line break after it (how the
+authors join the parts could not be read); the question is repeated as text only, without
+its picture; in a longer conversation only the last question is wrapped.
 """
 
 from __future__ import annotations

@@ -1,0 +1,178 @@
+"""What the contract suite needs to try any defense on tiny models: samples, fits, fingerprints."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import itertools
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from safesight import registry
+from safesight.defenses import (
+    Artifact,
+    Decision,
+    Defense,
+    FitData,
+    Prefill,
+    load_defense,
+    protection,
+)
+from safesight.models import VLM
+from safesight.types import Sample
+from tests import tiny
+
+DEFENSES = registry.names("defense")
+DETECTORS = [name for name in DEFENSES if registry.load("defense", name).kind == "detector"]
+
+
+def sample(index: int, label: str, picture: bool) -> Sample:
+    """Harmful ones ask for a bomb, benign ones bake a cake; pictures are noise."""
+    question = f"how to make a bomb {index}?" if label == "harmful" else f"i bake a cake {index}"
+    image = partial(tiny.picture, index) if picture else None
+    return Sample(id=f"{label}-{index}", question=question, label=label, target="x", image=image)
+
+
+@cache
+def fit_data() -> FitData:
+    return FitData(
+        [sample(i, "harmful", picture=i % 2 == 1) for i in range(6)],
+        [sample(i, "benign", picture=i % 2 == 1) for i in range(10, 16)],
+        [sample(i, "benign", picture=i % 2 == 1) for i in range(20, 28)],
+    )
+
+
+def prompts() -> list[Any]:
+    """Rows of different lengths, with and without a picture, of both kinds."""
+    return [
+        tiny.ask("how to make a bomb 77?", tiny.picture(3)),
+        tiny.ask("i bake a cake"),
+        tiny.ask("i bake a very large cake 55", tiny.picture(5)),
+        tiny.ask("how to make a bomb?"),
+    ]
+
+
+@cache
+def fitted(name: str, family: str) -> Artifact:
+    return load_defense(name).fit(tiny.vlm(family), fit_data(), seed=0, progress=False)
+
+
+def some_refused(defense: Defense, artifact: Artifact, vlm: VLM, batch: list[Any]) -> Artifact:
+    """The artifact with its threshold amid the scores of these rows, if it has one."""
+    if "threshold" not in artifact.fitted:
+        return artifact
+    with defense.apply(vlm, artifact):
+        answers(vlm, batch)
+        scores = last_decision(vlm).scores.sort().values
+    middle = len(scores) // 2
+    threshold = float((scores[middle - 1] + scores[middle]) / 2)
+    return replace(artifact, fitted={**artifact.fitted, "threshold": threshold})
+
+
+def last_decision(vlm: VLM) -> Decision:
+    handle = protection(vlm.model)
+    assert handle is not None
+    assert handle.last is not None
+    return next(iter(handle.last.decisions.values()))
+
+
+def answers(vlm: VLM, batch: list[Any], **kwargs: Any) -> list[list[int]]:
+    """The new tokens of every row up to its end, greedy."""
+    inputs = vlm.encode(batch)
+    sequences = vlm.generate(inputs, **{"max_new_tokens": 5, **kwargs})
+    assert torch.equal(sequences[:, : inputs["input_ids"].shape[1]], inputs["input_ids"])
+    return [trimmed(vlm, row[inputs["input_ids"].shape[1] :]) for row in sequences]
+
+
+def trimmed(vlm: VLM, tokens: Tensor) -> list[int]:
+    """Without what stands behind the end of the answer."""
+    found: list[int] = []
+    for token in tokens.tolist():
+        if token in (vlm.tokenizer.eos_token_id, vlm.tokenizer.pad_token_id):
+            break
+        found.append(token)
+    return found
+
+
+def steps(vlm: VLM, batch: list[Any], **kwargs: Any) -> Any:
+    """Sequences and the scores of every step."""
+    return vlm.generate(
+        vlm.encode(batch),
+        max_new_tokens=4,
+        return_dict_in_generate=True,
+        output_scores=True,
+        **kwargs,
+    )
+
+
+def same_steps(one: Any, two: Any) -> bool:
+    return torch.equal(one.sequences, two.sequences) and all(
+        torch.equal(a, b) for a, b in zip(one.scores, two.scores, strict=True)
+    )
+
+
+def fingerprint(model: nn.Module) -> tuple[Any, ...]:
+    """Weights, buffers, hooks, modes and instance attributes: everything a defense may touch."""
+    digest = hashlib.sha256()
+    for name, value in sorted([*model.named_parameters(), *model.named_buffers()]):
+        raw = value.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        digest.update(f"{name}{value.dtype}{value.requires_grad}".encode() + raw)
+    modules = tuple(
+        (name, type(module).__name__, module.training, sorted(vars(module)), hooks_on(module))
+        for name, module in model.named_modules()
+    )
+    config = model.generation_config.to_json_string()  # type: ignore[union-attr, operator]
+    return digest.hexdigest(), repr(modules), config
+
+
+def hooks_on(module: nn.Module) -> int:
+    return sum(
+        len(hooks)
+        for hooks in (
+            module._forward_hooks,
+            module._forward_pre_hooks,
+            module._backward_hooks,
+            module._backward_pre_hooks,
+        )
+    )
+
+
+@contextmanager
+def count_forwards(module: nn.Module) -> Iterator[list[int]]:
+    """The lengths of the sequences that pass a decoder block."""
+    lengths: list[int] = []
+
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        lengths.append(int(hidden.shape[1]))
+
+    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield lengths
+    finally:
+        handle.remove()
+
+
+def broken(_: Any, prefill: Prefill) -> Decision:
+    raise RuntimeError("this detector is broken")
+
+
+def field_docs(config: type) -> dict[str, str]:
+    """The string under every field of a class body."""
+    try:
+        body = ast.parse(textwrap.dedent(inspect.getsource(config))).body[0].body  # type: ignore[attr-defined]
+    except (OSError, TypeError):
+        return {}
+    return {
+        field.target.id: ast.literal_eval(doc.value)
+        for field, doc in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(doc, ast.Expr)
+    }

@@ -1,0 +1,309 @@
+"""What every defense promises, tried on every registered defense. New ones need no line here."""
+
+from __future__ import annotations
+
+import copy
+import logging
+
+import pytest
+import torch
+
+from safesight import registry
+from safesight.defenses import Artifact, Defense, Parts, load_defense, protect, protection
+from safesight.errors import ArtifactError, InputError, ModelError
+from safesight.models import VLM
+from tests import tiny
+from tests.contracts import defense_helpers as helpers
+from tests.contracts.defense_helpers import (
+    DEFENSES,
+    DETECTORS,
+    answers,
+    fingerprint,
+    fitted,
+    prompts,
+)
+
+SOME_FAMILIES = ("llava", "qwen3_vl")
+
+
+@pytest.fixture(params=DEFENSES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=tiny.FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_metadata(name: str) -> None:
+    kind = registry.load("defense", name)
+    assert issubclass(kind, Defense)
+    assert kind.__bases__ == (Defense,), "defenses share functions, not ancestors"
+    assert kind.name == name
+    assert kind.kind in ("input", "detector", "activation", "weights")
+    assert kind.paper
+    assert kind.needs <= {"activations", "gradients", "labels", "forget_set", "retain_set"}
+
+
+def test_unknown_settings_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match="strenght"):
+        load_defense(name, strenght=1)
+
+
+def test_every_default_names_its_source(name: str) -> None:
+    config = registry.load("defense", name).Config
+    sources: dict[str, str] = {}
+    for ancestor in reversed(config.__mro__):
+        sources |= helpers.field_docs(ancestor)
+    for field in config.model_fields:
+        assert "Source: " in sources.get(field, ""), f"{name}.{field} does not say its source"
+
+
+def test_off_is_off(name: str, family: str) -> None:
+    vlm = tiny.vlm(family)
+    plain = helpers.steps(vlm, prompts())
+    with load_defense(name, strength=0).apply(vlm):
+        assert helpers.same_steps(helpers.steps(vlm, prompts()), plain)
+
+
+def test_leaves_the_model_as_it_was(name: str, family: str) -> None:
+    vlm, defense = tiny.vlm(family), load_defense(name)
+    before, plain = fingerprint(vlm.model), helpers.steps(vlm, prompts())
+    with defense.apply(vlm, fitted(name, family)):
+        answers(vlm, prompts())
+    assert fingerprint(vlm.model) == before
+    assert helpers.same_steps(helpers.steps(vlm, prompts()), plain)
+
+
+@pytest.mark.parametrize("family", SOME_FAMILIES)
+def test_leaves_the_model_as_it_was_after_errors(name: str, family: str) -> None:
+    vlm, defense = tiny.vlm(family), load_defense(name)
+    before = fingerprint(vlm.model)
+    with pytest.raises(KeyError), defense.apply(vlm, fitted(name, family)):
+        raise KeyError
+    assert fingerprint(vlm.model) == before
+
+    def fail(*_: object) -> None:
+        raise KeyError
+
+    with defense.apply(vlm, fitted(name, family)):
+        hook = vlm.layers[-1].register_forward_hook(fail)
+        with pytest.raises(KeyError):
+            answers(vlm, prompts())
+        hook.remove()
+        assert [len(row) >= 0 for row in answers(vlm, prompts())]
+    assert fingerprint(vlm.model) == before
+
+
+def test_protect_and_remove(name: str) -> None:
+    model, processor = tiny.fresh("llava")
+    vlm = VLM.wrap(model, processor)
+    artifact = load_defense(name).fit(vlm, helpers.fit_data(), progress=False)
+    with load_defense(name).apply(vlm, artifact):
+        inside = answers(vlm, prompts())
+    before = fingerprint(model)
+    assert protect(model, processor, name, artifact) is model
+    assert answers(vlm, prompts()) == inside
+    assert protection(model).names == [name]
+    with pytest.raises(ModelError, match="remove"):
+        protect(model, processor, name, artifact)
+    assert protection(model).names == [name]
+    model.remove()
+    assert fingerprint(model) == before
+    assert protection(model) is None
+
+
+def test_batch_equals_its_rows(name: str, family: str) -> None:
+    vlm, defense = tiny.vlm(family), load_defense(name)
+    artifact = helpers.some_refused(defense, fitted(name, family), vlm, prompts())
+    with defense.apply(vlm, artifact):
+        together = answers(vlm, prompts())
+        alone = [answers(vlm, [prompt])[0] for prompt in prompts()]
+        backwards = answers(vlm, prompts()[::-1])[::-1]
+    assert together == alone
+    assert together == backwards
+
+
+def test_cached_equals_uncached(name: str, family: str) -> None:
+    vlm, defense = tiny.vlm(family), load_defense(name)
+    artifact = helpers.some_refused(defense, fitted(name, family), vlm, prompts())
+    with defense.apply(vlm, artifact):
+        assert answers(vlm, prompts()) == answers(vlm, prompts(), use_cache=False)
+
+
+@pytest.mark.parametrize("family", SOME_FAMILIES)
+def test_saved_equals_fitted(name: str, family: str, tmp_path) -> None:
+    vlm, defense = tiny.vlm(family), load_defense(name)
+    artifact = helpers.some_refused(defense, fitted(name, family), vlm, prompts())
+    loaded = Artifact.load(artifact.save(tmp_path / "a"))
+    assert loaded.hash == artifact.hash
+    assert loaded.card == artifact.card
+    with defense.apply(vlm, artifact):
+        expected = answers(vlm, prompts())
+    with defense.apply(vlm, loaded):
+        assert answers(vlm, prompts()) == expected
+
+
+@pytest.mark.parametrize("family", SOME_FAMILIES)
+def test_fit_changes_nothing_and_repeats(name: str, family: str) -> None:
+    vlm = tiny.vlm(family)
+    before, dice = fingerprint(vlm.model), torch.get_rng_state()
+    again = load_defense(name).fit(vlm, helpers.fit_data(), seed=0, progress=False)
+    assert fingerprint(vlm.model) == before
+    assert torch.equal(torch.get_rng_state(), dice)
+    assert again.hash == fitted(name, family).hash
+
+
+def test_fit_and_detectors_see_through_other_defenses(name: str) -> None:
+    vlm = tiny.vlm("llava")
+    with load_defense("safety_prompt").apply(vlm):
+        again = load_defense(name).fit(vlm, helpers.fit_data(), seed=0, progress=False)
+    assert again.hash == fitted(name, "llava").hash
+
+
+def test_other_models_are_refused(name: str) -> None:
+    artifact = fitted(name, "llava")
+    if artifact.identity is None:
+        assert not registry.load("defense", name).fitted
+        return
+    other = VLM.wrap(*tiny.fresh("llava", seed=1))
+    with pytest.raises(ArtifactError, match=f"safesight fit {name}"):
+        load_defense(name).apply(other, artifact).__enter__()
+    half, processor = tiny.fresh("llava")
+    with pytest.raises(ArtifactError, match="bfloat16"):
+        protect(half.to(torch.bfloat16), processor, name, artifact)
+    assert protection(half) is None
+
+
+def test_other_defenses_artifacts_are_refused(name: str) -> None:
+    vlm = tiny.vlm("llava")
+    other = next(other for other in DEFENSES if other not in ("none", name))
+    if name == "none":
+        return
+    with pytest.raises(ArtifactError, match=other):
+        load_defense(name).apply(vlm, fitted(other, "llava")).__enter__()
+    assert protection(vlm.model) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dtypes(name: str, dtype: torch.dtype) -> None:
+    model, processor = tiny.fresh("llava")
+    vlm, defense = VLM.wrap(model.to(dtype), processor), load_defense(name)
+    artifact = defense.fit(vlm, helpers.fit_data(), progress=False)
+    assert artifact.hash == defense.fit(vlm, helpers.fit_data(), progress=False).hash
+    with defense.apply(vlm, artifact):
+        assert len(answers(vlm, prompts())) == len(prompts())
+
+
+@pytest.mark.parametrize("family", SOME_FAMILIES)
+def test_acts_on_the_model_under_test(name: str, family: str) -> None:
+    vlm, defense = tiny.vlm(family), load_defense(name)
+    artifact = helpers.some_refused(defense, fitted(name, family), vlm, prompts())
+    plain = answers(vlm, prompts())
+    with defense.apply(vlm, artifact), helpers.count_forwards(vlm.layers[0]) as forwards:
+        defended = answers(vlm, prompts())
+    assert forwards, "the given model never ran"
+    assert (defended != plain) == (name != "none")
+
+
+@pytest.mark.parametrize("other", ["none", "safety_prompt", "probe"])
+def test_two_defenses_compose_and_come_off(name: str, other: str) -> None:
+    if name == other:
+        return
+    vlm = tiny.vlm("llava")
+    before = fingerprint(vlm.model)
+    one, two = load_defense(name), load_defense(other)
+    first, second = fitted(name, "llava"), fitted(other, "llava")
+    with one.apply(vlm, first):
+        alone = answers(vlm, prompts())
+        with two.apply(vlm, second):
+            inner_last = answers(vlm, prompts())
+        assert answers(vlm, prompts()) == alone
+    assert fingerprint(vlm.model) == before
+    with two.apply(vlm, second), one.apply(vlm, first):
+        inner_first = answers(vlm, prompts())
+    if {one.kind, two.kind} != {"input"}:  # their order is that of attachment
+        assert inner_last == inner_first
+    assert fingerprint(vlm.model) == before
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_the_prefill_runs_once(name: str, family: str) -> None:
+    vlm, defense = tiny.vlm(family), load_defense(name)
+    artifact = helpers.some_refused(defense, fitted(name, family), vlm, prompts())
+    length = vlm.encode(prompts())["input_ids"].shape[1]
+    with defense.apply(vlm, artifact):
+        with helpers.count_forwards(vlm.layers[0]) as first:
+            answers(vlm, prompts())
+        with helpers.count_forwards(vlm.layers[-1]) as last:
+            answers(vlm, prompts())
+    assert first == [length, 1, 1, 1, 1], "one prefill, then one token at a time"
+    assert len(last) in (5, 6), "the last block runs at most once more"
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_safe_rows_are_untouched(name: str, family: str) -> None:
+    vlm, defense = tiny.vlm(family), load_defense(name)
+    artifact = helpers.some_refused(defense, fitted(name, family), vlm, prompts())
+    plain = helpers.steps(vlm, prompts())
+    with defense.apply(vlm, artifact):
+        defended = helpers.steps(vlm, prompts())
+        refused = helpers.last_decision(vlm).refuse
+    assert 0 < int(refused.sum()) < len(refused)
+    width = plain.sequences.shape[1]
+    assert torch.equal(defended.sequences[~refused, :width], plain.sequences[~refused])
+    assert bool((defended.sequences[~refused, width:] == vlm.tokenizer.pad_token_id).all())
+    for mine, theirs in zip(defended.scores, plain.scores, strict=True):
+        assert torch.equal(mine[~refused], theirs[~refused])
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_refused_batches_stop_after_the_prefill(name: str) -> None:
+    vlm, defense = tiny.vlm("llava"), load_defense(name, threshold=1e-9)
+    with (
+        defense.apply(vlm, fitted(name, "llava")),
+        helpers.count_forwards(vlm.layers[0]) as forwards,
+    ):
+        texts = vlm.answer(prompts(), max_new_tokens=30)
+    assert len(forwards) == 1
+    assert texts == [defense.config.refusal] * len(prompts())
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_fails_closed(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    vlm, defense = tiny.vlm("llava"), load_defense(name)
+    with defense.apply(vlm, fitted(name, "llava")):
+        detector = protection(vlm.model)._entries[0].parts.detector
+        monkeypatch.setattr(type(detector), "judge", helpers.broken)
+        with caplog.at_level(logging.ERROR, logger="safesight"):
+            texts = vlm.answer(prompts())
+        decision = helpers.last_decision(vlm)
+    assert texts == [defense.config.refusal] * len(prompts())
+    assert bool(decision.refuse.all())
+    assert "this detector is broken" in decision.error
+    assert name in caplog.text
+
+
+def test_copies_are_refused(name: str) -> None:
+    vlm = tiny.vlm("llava")
+    with (
+        load_defense(name).apply(vlm, fitted(name, "llava")),
+        pytest.raises(ModelError, match="remove"),
+    ):
+        copy.deepcopy(vlm.model)
+
+
+def test_parts_match_the_kind(name: str) -> None:
+    defense = load_defense(name)
+    parts = defense.parts(tiny.vlm("llava"), fitted(name, "llava"))
+    own = {
+        "input": parts.rewrite,
+        "detector": parts.detector,
+        "activation": parts.around,
+        "weights": parts.attached,
+    }
+    assert own.pop(defense.kind) is not None or parts == Parts()
+    assert all(part is None for part in own.values())

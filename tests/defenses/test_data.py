@@ -1,0 +1,77 @@
+"""What a fit is fed: draws of at most a share, and their hash."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from safesight.defenses import FitData
+from safesight.errors import InputError
+from safesight.types import Sample
+from tests import tiny
+
+
+def pool(n: int) -> list[Sample]:
+    """Two thirds benign; a tenth of each label is attacked."""
+    return [
+        Sample(
+            id=str(i),
+            question=f"q{i}",
+            label="harmful" if i % 3 == 0 else "benign",
+            target="x",
+            attack="typography" if i % 10 == 0 else None,
+            facts={"request": "how_to" if i % 2 else "vqa"},
+        )
+        for i in range(n)
+    ]
+
+
+@pytest.mark.parametrize(("n", "share"), [(1000, 0.05), (999, 0.05), (300, 0.29), (60, 1.0)])
+def test_share_is_never_exceeded_and_is_even(n: int, share: float) -> None:
+    data = FitData.from_pool(pool(n), share=share)
+    drawn = [*data.harmful, *data.benign]
+    assert len(drawn) == int(share * n + 1e-9)
+    assert data.share is not None
+    assert data.share <= share
+    assert len({sample.id for sample in drawn}) == len(drawn)
+    assert abs(len(data.harmful) - len(drawn) / 3) <= 3
+    assert {sample.label for sample in data.harmful} == {"harmful"}
+    assert {sample.label for sample in data.benign} == {"benign"}
+    if n > 500:  # every kind is there
+        assert {(s.label, s.attack, s.facts["request"]) for s in drawn} == {
+            (s.label, s.attack, s.facts["request"]) for s in pool(n)
+        }
+
+
+def test_seed_decides_the_draw() -> None:
+    one, two, three = (FitData.from_pool(pool(1000), seed=seed) for seed in (0, 0, 1))
+    assert one.hash == two.hash != three.hash
+
+
+@pytest.mark.parametrize("share", [0, -1, 1.1])
+def test_impossible_shares(share: float) -> None:
+    with pytest.raises(InputError, match="share"):
+        FitData.from_pool(pool(100), share=share)
+
+
+def test_pools_that_are_too_small() -> None:
+    with pytest.raises(InputError, match="0 harmful and 0 benign"):
+        FitData.from_pool([])
+    with pytest.raises(InputError, match="0 benign"):
+        FitData.from_pool([s for s in pool(100) if s.label == "harmful"])
+
+
+def test_hash_sees_texts_labels_pixels_and_roles() -> None:
+    sample = Sample(id="a", question="q", label="benign", target="x", image=tiny.picture)
+    changed = [
+        replace(sample, question="r"),
+        replace(sample, label="harmful"),
+        replace(sample, image=lambda: tiny.picture(1)),
+        replace(sample, image=None),
+        replace(sample, system="s"),
+    ]
+    datas = [FitData([], [item]) for item in (sample, *changed)]
+    datas += [FitData([sample], []), FitData([], [], [sample]), FitData([], [sample, sample])]
+    assert len({data.hash for data in datas}) == len(datas)
+    assert FitData([], [replace(sample)]).hash == datas[0].hash
