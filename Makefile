@@ -19,7 +19,7 @@ export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test test-slow demo docs testbed clean
+.PHONY: help install check test test-slow demo results docs testbed clean
 
 help:  ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,14 @@ demo: $(STAMP)  ## Undefended against SASA and two prompts on the bundled model.
 		--defense none,probe,sasa,safety_prompt,adashield
 	$(BIN)/safesight compare $(DEMO)/logs --json $(DEMO)/scorecard.json
 	$(BIN)/safesight report $(DEMO)/logs -o $(DEMO)/report.html
+
+results: $(STAMP)  ## Measure anew what the documentation shows: the demo, then the tests.
+	@mkdir -p docs/results
+	COLUMNS=100 NO_COLOR=1 $(MAKE) -s demo > docs/results/demo.txt
+	cp $(DEMO)/scorecard.json docs/results/demo.json
+	$(BIN)/python -m scripts.docs
+	COLUMNS=100 $(BIN)/pytest -q --color=no $(PYTEST_ARGS) | tail -n 1 > docs/results/test.txt
+	$(BIN)/python -m scripts.docs
 
 docs: $(STAMP)  ## Regenerate what is generated: help pages, numbers, the figure.
 	$(BIN)/python -m scripts.docs

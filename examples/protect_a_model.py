@@ -1,0 +1,36 @@
+"""Defend a plain `transformers` model, ask it through a pipeline, and take the defense off.
+
+    python examples/protect_a_model.py [MODEL] [ARTIFACT]
+
+Without arguments: the bundled model and its bundled artifact.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from safesight import VLM, protect, registry
+
+
+def main(model: str = "testbed", artifact: str | None = None) -> None:
+    """Print one answer undefended, defended, and undefended again."""
+    vlm = VLM.load(model)
+    sample = registry.load("benchmark", "image_harm")(1)[0]
+    inputs = vlm.encode([sample.messages()])
+    length = inputs["input_ids"].shape[1]
+
+    def answer() -> str:
+        # Plain transformers from here: whoever calls `generate` gets the defended behaviour.
+        output = vlm.model.generate(**inputs, max_new_tokens=48, do_sample=False)
+        return vlm.decode(output, length)[0]
+
+    print(f"question:   {sample.question} (the picture shows: {sample.target})")
+    print(f"undefended: {answer()}")
+    protect(vlm.model, vlm.processor, "sasa", artifact)
+    print(f"sasa:       {answer()}")
+    vlm.model.remove()
+    print(f"removed:    {answer()}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])
