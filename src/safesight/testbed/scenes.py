@@ -26,6 +26,8 @@ SIZE = 96
 SPRITE = 64
 COLUMNS = 16
 STYLES = ("noto", "twemoji")
+_STEP = 16
+_WORD_SIZES = (11, 13, 16, 22, 30)
 ASSETS = Path(__file__).parent / "assets"
 
 COLORS = {
@@ -103,22 +105,23 @@ def objects_scene(
     """One object anywhere, or two to four in different quarters of the picture."""
     color = rng.choice(list(COLORS))
     if len(concepts) == 1:
-        size = rng.randint(40, 84)
-        item = Item(
-            concepts[0].name,
-            rng.choice(styles),
-            rng.randint(0, SIZE - size),
-            rng.randint(0, SIZE - size),
-            size,
-        )
+        about = rng.randint(40, 84)
+        style = rng.choice(styles)
+        left, top = rng.randint(0, SIZE - about), rng.randint(0, SIZE - about)
+        size = 48 if about < 56 else 80
+        item = Item(concepts[0].name, style, _near_grid(left, size), _near_grid(top, size), size)
         return Scene(color, (item,), noise=rng.randrange(1 << 30))
     quarters = sorted(rng.sample(range(4), len(concepts)))
     items = []
+    half = SIZE // 2
     for one, quarter in zip(concepts, quarters, strict=True):
-        size = rng.randint(34, 46)
-        left = (quarter % 2) * (SIZE // 2) + rng.randint(0, SIZE // 2 - size)
-        top = (quarter // 2) * (SIZE // 2) + rng.randint(0, SIZE // 2 - size)
-        items.append(Item(one.name, rng.choice(styles), left, top, size))
+        about = rng.randint(34, 46)
+        right, down = rng.randint(0, half - about), rng.randint(0, half - about)
+        size = 48
+        left = (quarter % 2) * half + min(2 * right, half - size)
+        top = (quarter // 2) * half + min(2 * down, half - size)
+        style = rng.choice(styles)
+        items.append(Item(one.name, style, _near_grid(left, size), _near_grid(top, size), size))
     places = tuple(PLACES[q] for q in quarters)
     return Scene(color, tuple(items), places=places, noise=rng.randrange(1 << 30))
 
@@ -132,6 +135,8 @@ def word_scene(word: str, rng: random.Random) -> Scene:
         size -= 1
     left = rng.randint(1, max(1, int(SIZE - _font(size).getlength(word)) - 1))
     top = rng.randint(0, SIZE - size - 6)
+    size = max(s for s in _WORD_SIZES if s <= size)
+    left, top = max(1, _near_grid(left, 0)), _near_grid(top, size + 6)
     dark = color not in {"red", "green", "blue", "purple", "gray"} or rng.random() < 0.5
     return Scene(
         color,
@@ -140,6 +145,15 @@ def word_scene(word: str, rng: random.Random) -> Scene:
         dark_text=dark,
         noise=rng.randrange(1 << 30),
     )
+
+
+def _near_grid(position: int, size: int) -> int:
+    """On the grid of patches, up to 1 pixel off, and inside the picture.
+
+    A small vision tower learns what lies near its patches' grid several times faster
+    than what lies anywhere; see `LOG.md`.
+    """
+    return min(position // _STEP * _STEP + position % 2, SIZE - size)
 
 
 def _ground(color: str, seed: int) -> NDArray[np.uint8]:
