@@ -59,7 +59,7 @@ def render(
     )
     cells = columns(card)
     scripts = {"plotly": _plotly(), "report": _page_file("report.js")}
-    return _template().render(
+    page: str = _template().render(
         card=card,
         sentence=verdict_sentence(card),
         rule=RULE,
@@ -80,6 +80,7 @@ def render(
         scripts={name: Markup(text) for name, text in scripts.items()},
         policy=_policy(scripts.values()),
     )
+    return page
 
 
 def write_report(

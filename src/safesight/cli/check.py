@@ -1,0 +1,40 @@
+"""`safesight check`: does a model behave as defenses need?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from safesight.cli.options import Device, Dtype, TrustRemoteCode, model_args
+from safesight.cli.show import examples, print_json, stdout, waiting
+
+__all__ = ["EXAMPLES", "check"]
+
+EXAMPLES = examples("safesight check testbed", "safesight check ./my-model --dtype bfloat16 --json")
+
+
+def check(
+    model: Annotated[str, typer.Argument(help="testbed, a folder, or a model hub's id.")],
+    dtype: Dtype = None,
+    device: Device = None,
+    trust_remote_code: TrustRemoteCode = False,
+    json: Annotated[bool, typer.Option("--json", help="The checks as JSON.")] = False,
+) -> None:
+    """Check that a model's parts, pictures, hooks and padding work as defenses expect.
+
+    Exits with code 1 where a check fails.
+    """
+    with waiting(f"Loading {model}"):
+        from safesight.models import VLM
+        from safesight.models.check import check as self_check
+
+        vlm = VLM.load(model, **model_args(dtype, device, trust_remote_code))
+    with waiting("Checking"):
+        found = self_check(vlm)
+    if json:
+        print_json(found.to_dict())
+    else:
+        stdout().print(str(found), markup=False, soft_wrap=True)
+    if not found.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,36 @@
+"""`safesight compare`: the scorecard of a folder of logs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from safesight.cli.show import examples, print_scorecard, waiting, write_json
+
+__all__ = ["EXAMPLES", "compare"]
+
+EXAMPLES = examples(
+    "safesight compare runs/mine",
+    "safesight compare runs/mine --json scorecard.json",
+    "safesight compare runs/mine --json - | jq .rows",
+)
+
+
+def compare(
+    log_dir: Annotated[Path, typer.Argument(help="Where `safesight eval` wrote its logs.")],
+    json: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE", help="Write JSON too; - prints nothing else."),
+    ] = None,
+) -> None:
+    """Print what each defense bought and cost, with intervals, over the same samples."""
+    with waiting("Reading logs"):
+        from safesight.compare.folder import scorecard_of
+
+        card = scorecard_of(log_dir)
+    if json is not None:
+        write_json(card, json)
+    if json != "-":
+        print_scorecard(card)

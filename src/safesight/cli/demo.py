@@ -1,0 +1,51 @@
+"""`safesight demo`: the main job on the bundled model, from nothing to a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from safesight.cli.options import Seed
+from safesight.cli.show import examples, print_scorecard, stderr, waiting, write_json
+
+__all__ = ["EXAMPLES", "demo"]
+
+EXAMPLES = examples("safesight demo", "safesight demo --limit 30 --output /tmp/demo")
+
+DEFENSES = ("safety_prompt", "adashield", "sasa")
+
+
+def demo(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for logs, scorecard and report.")
+    ] = Path("runs/demo"),
+    limit: Annotated[int, typer.Option(min=1, help="Samples a task.")] = 150,
+    seed: Seed = 0,
+) -> None:
+    """Compare SASA, its control and two prompts with the undefended bundled model.
+
+    Writes scorecard.json and report.html; the same command again goes on where it stopped.
+    """
+    from safesight.cli.evaluation import ALL_TASKS, Evaluation, arms_of, run
+
+    logs = output / "logs"
+    card = run(
+        Evaluation(
+            model="testbed",
+            arms=arms_of(DEFENSES),
+            tasks=ALL_TASKS,
+            log_dir=logs,
+            limit=limit,
+            seed=seed,
+        )
+    )
+    with waiting("Writing the report"):
+        from safesight.evals import read_answers
+        from safesight.report import write_report
+
+        write_json(card, str(output / "scorecard.json"))
+        page = write_report(output / "report.html", card, read_answers(logs))
+    print_scorecard(card)
+    stderr().print(f"Scorecard: {output / 'scorecard.json'}   Report: {page}")

@@ -1,0 +1,89 @@
+"""`safesight eval`: defenses times tasks on one model, into a folder of logs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from safesight.cli.options import (
+    Artifacts,
+    BatchSize,
+    Device,
+    Dtype,
+    Judge,
+    Limit,
+    Model,
+    Seed,
+    TrustRemoteCode,
+    model_args,
+    names_of,
+)
+from safesight.cli.show import examples, print_scorecard, stderr, write_json
+
+__all__ = ["EXAMPLES", "evaluate"]
+
+EXAMPLES = examples(
+    "safesight eval --defense sasa",
+    "safesight eval --model ./my-model --defense sasa,adashield --tasks image_harm,vqa --limit 100",
+    "safesight eval --defense sasa --artifact artifacts/sasa --log-dir runs/mine --json card.json",
+)
+
+
+def evaluate(
+    defense: Annotated[
+        str,
+        typer.Option(help="Names with commas; joined by + they act together."),
+    ] = "sasa",
+    tasks: Annotated[
+        str, typer.Option(help="Names with commas; see `safesight list tasks`.")
+    ] = "text_harm,image_harm,typographic_harm,over_refusal,sensitive_benign,vqa",
+    model: Model = "testbed",
+    limit: Limit = None,
+    log_dir: Annotated[
+        Path, typer.Option(help="Where logs go; the same command again goes on there.")
+    ] = Path("runs/eval"),
+    artifact: Artifacts = None,
+    judge: Judge = "exact",
+    seed: Seed = 0,
+    batch_size: BatchSize = None,
+    overhead: Annotated[
+        int, typer.Option(min=0, help="Inputs that overhead is timed on; 0 leaves it out.")
+    ] = 24,
+    dtype: Dtype = None,
+    device: Device = None,
+    trust_remote_code: TrustRemoteCode = False,
+    json: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE", help="Write the scorecard; - prints nothing else."),
+    ] = None,
+) -> None:
+    """Ask a model every task, undefended and with each defense, and compare.
+
+    The undefended model always takes part, and beside sasa its control arm, probe.
+
+    What has no artifact for this model is fitted first, on samples that no task asks.
+    """
+    from safesight.cli.evaluation import Evaluation, arms_of, run
+
+    card = run(
+        Evaluation(
+            model=model,
+            arms=arms_of(names_of(defense)),
+            tasks=names_of(tasks),
+            log_dir=log_dir,
+            limit=limit,
+            judge=judge,
+            seed=seed,
+            batch_size=batch_size,
+            artifacts=artifact or [],
+            overhead_inputs=overhead,
+            model_args=model_args(dtype, device, trust_remote_code),
+        )
+    )
+    if json is not None:
+        write_json(card, json)
+    if json != "-":
+        print_scorecard(card)
+    stderr().print(f"Logs: {log_dir}   Page: safesight report {log_dir} -o report.html")

@@ -1,0 +1,58 @@
+"""`safesight list`: what there is to choose from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from safesight import registry
+from safesight.cli.show import examples, print_json, stdout
+from safesight.errors import UnknownNameError
+
+__all__ = ["EXAMPLES", "list_names"]
+
+EXAMPLES = examples("safesight list defenses", "safesight list tasks --json")
+
+_KINDS: dict[str, registry.Kind] = {
+    "defenses": "defense",
+    "attacks": "attack",
+    "tasks": "benchmark",
+    "judges": "judge",
+    "models": "model",
+}
+
+
+def list_names(
+    kind: Annotated[
+        str, typer.Argument(help="defenses, attacks, tasks, judges, models or families.")
+    ],
+    json: Annotated[bool, typer.Option("--json", help="A JSON array of names.")] = False,
+) -> None:
+    """List the names that commands take."""
+    entries = _entries(kind)
+    if json:
+        print_json(list(entries))
+        return
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 3))
+    for name, summary in entries.items():
+        table.add_row(f"[bold]{name}[/bold]", summary)
+    stdout().print(table)
+
+
+def _entries(kind: str) -> dict[str, str]:
+    """Name to one sentence.
+
+    Raises:
+        UnknownNameError: no such kind.
+    """
+    if kind == "families":
+        from safesight.models import FAMILIES
+
+        return {name: family.note for name, family in FAMILIES.items()}
+    if kind not in _KINDS:
+        raise UnknownNameError("list", kind, [*_KINDS, "families"])
+    which = _KINDS[kind]
+    return {name: registry.describe(which, name) for name in registry.names(which)}

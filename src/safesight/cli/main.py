@@ -1,0 +1,100 @@
+"""The program `safesight`: its commands, and what happens to errors.
+
+An error a person can fix ends as one message on standard error with exit code 2. Any
+other exception is a bug of ours and keeps its traceback. The commands are in the other files.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from safesight import __version__
+from safesight.cli import check, compare, demo, eval, fit, list_, report, try_
+from safesight.cli.show import examples
+from safesight.errors import SafesightError
+
+__all__ = ["app", "main"]
+
+USER_ERROR = 2
+
+_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+class _Group(TyperGroup):
+    """Ends errors a person can fix as a message."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SafesightError as error:
+            raise _stop(str(error)) from error
+        except OSError as error:
+            if error.errno not in _STORAGE:
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            message = f"{place}{os.strerror(error.errno)}. Free some space, or choose another place"
+            raise _stop(f"{message} you may write to.") from error
+
+
+def _stop(message: str) -> typer.Exit:
+    typer.echo(f"safesight: {message}", err=True)
+    return typer.Exit(USER_ERROR)
+
+
+app = typer.Typer(
+    cls=_Group,
+    name="safesight",
+    help="Measure how unsafe a vision-language model is, defend it, and see what that cost.",
+    epilog=examples(
+        "safesight demo",
+        "safesight eval --model testbed --defense sasa --tasks image_harm,vqa --log-dir runs/mine",
+        "safesight report runs/mine -o report.html",
+    ),
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"safesight {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+for _name, _command, _examples in (
+    ("demo", demo.demo, demo.EXAMPLES),
+    ("eval", eval.evaluate, eval.EXAMPLES),
+    ("fit", fit.fit, fit.EXAMPLES),
+    ("compare", compare.compare, compare.EXAMPLES),
+    ("report", report.report, report.EXAMPLES),
+    ("try", try_.try_defense, try_.EXAMPLES),
+    ("list", list_.list_names, list_.EXAMPLES),
+    ("check", check.check, check.EXAMPLES),
+):
+    app.command(_name, epilog=_examples)(_command)
+
+
+def main() -> None:
+    """Run the program with the words of the command line."""
+    app(prog_name="safesight")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""`safesight report`: one HTML page from a folder of logs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from safesight.cli.show import examples, waiting
+
+__all__ = ["EXAMPLES", "report"]
+
+EXAMPLES = examples(
+    "safesight report runs/mine -o report.html",
+    "safesight report runs/mine -o report.html --conversations 50 --remove-harmful",
+)
+
+
+def report(
+    log_dir: Annotated[Path, typer.Argument(help="Where `safesight eval` wrote its logs.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path(
+        "report.html"
+    ),
+    conversations: Annotated[
+        int, typer.Option(min=0, help="Most conversations shown for each task.")
+    ] = 12,
+    remove_harmful: Annotated[
+        bool,
+        typer.Option("--remove-harmful", help="Leave harmful content out instead of blurring it."),
+    ] = False,
+) -> None:
+    """Write a self-contained page: verdict, plots, scorecard, conversations."""
+    with waiting("Writing the report"):
+        from safesight.compare.folder import scorecard_of
+        from safesight.evals import read_answers
+        from safesight.report import write_report
+
+        answers = read_answers(log_dir)
+        card = scorecard_of(log_dir, answers)
+        path = write_report(
+            output,
+            card,
+            answers,
+            per_task=conversations,
+            redaction="remove" if remove_harmful else "blur",
+        )
+    typer.echo(path)

@@ -1,0 +1,225 @@
+"""How commands print: help examples, consoles, progress, the scorecard as a table.
+
+Results go to standard output, everything else to standard error, so that a program can
+read the one while a person watches the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from safesight.compare import Delta, Overhead, Row, Scorecard
+
+__all__ = [
+    "examples",
+    "print_json",
+    "print_scorecard",
+    "stderr",
+    "stdout",
+    "steps",
+    "waiting",
+    "write_json",
+]
+
+_WIDE = 160
+"""Columns of what is piped somewhere, where no window sets a width."""
+
+
+def examples(*lines: str) -> str:
+    """The end of a help page: commands that can be copied."""
+    return "\n\n".join(["[bold]Examples[/bold]", *(f"  $ {line}" for line in lines)])
+
+
+def stdout() -> Console:
+    """For results."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDE)
+
+
+def stderr() -> Console:
+    """For progress and remarks."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """A spinner around something that may take more than two seconds."""
+    with stderr().status(what):
+        yield
+
+
+@contextmanager
+def steps(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar; call what it gives after each step."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=stderr(),
+    )
+    with bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
+
+
+def print_json(value: Any) -> None:
+    """JSON on standard output, for programs."""
+    import json
+
+    import typer
+
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def write_json(card: Scorecard, target: str) -> None:
+    """The scorecard as JSON to a file, or to standard output where the target is "-".
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    import typer
+
+    from safesight.compare.folder import write_text
+
+    text = card.model_dump_json(indent=2)
+    if target == "-":
+        typer.echo(text)
+    else:
+        write_text(Path(target), text + "\n")
+
+
+def print_scorecard(card: Scorecard) -> None:
+    """The verdict, the four axes, and what changed, as tables."""
+    from safesight.report import verdict_sentence
+
+    console = stdout()
+    console.print()
+    console.print(f"[bold]{verdict_sentence(card)}[/bold]", soft_wrap=True)
+    console.print()
+    console.print(_rates(card))
+    if card.deltas:
+        console.print(_changes(card))
+    if card.overhead:
+        console.print(_overhead(card.overhead))
+    judges = sorted({row.judge for row in card.rows})
+    console.print(
+        f"[dim]95% intervals in brackets; judge {', '.join(judges)}; "
+        f"{card.seconds:.0f} s. Invalid answers are in no rate of attack or refusal.[/dim]",
+        soft_wrap=True,
+    )
+    for note in card.provenance.notes:
+        console.print(f"[dim]{note}[/dim]", soft_wrap=True, markup=False)
+
+
+_TITLES = {
+    "attack_success_rate": "attack success ↓",
+    "refusal_rate": "refused",
+    "over_refusal_rate": "over-refusal ↓",
+    "utility": "utility ↑",
+}
+
+
+def _columns(card: Scorecard) -> list[tuple[str, str]]:
+    """Metric and task of every column; refusals only where nothing better describes a task."""
+    found = dict.fromkeys((row.metric, row.task) for row in card.rows)
+    shown = [pair for pair in found if pair[0] != "refusal_rate"]
+    return sorted(shown, key=lambda pair: list(_TITLES).index(pair[0]))
+
+
+def _table(title: str, card: Scorecard) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    table.add_column("defense", no_wrap=True)
+    for metric, task in _columns(card):
+        n = max(row.n for row in card.rows if (row.metric, row.task) == (metric, task))
+        table.add_column(f"{_TITLES[metric]}\n{task}\nn {n}", no_wrap=False)
+    return table
+
+
+def _rates(card: Scorecard) -> Table:
+    table = _table("Scorecard, percent", card)
+    for defense in card.defenses:
+        cells = [_rate(card.row(defense, task, metric)) for metric, task in _columns(card)]
+        table.add_row("undefended" if defense == "none" else defense, *cells)
+    return table
+
+
+def _rate(row: Row | None) -> str:
+    if row is None:
+        return "–"
+    bounds = f"\\[{100 * row.low:.1f}, {100 * row.high:.1f}]"
+    invalid = f"\n{row.invalid} invalid" if row.invalid else ""
+    value = "none judged" if row.n == 0 else f"{100 * row.value:.1f}"
+    return f"{value}\n[dim]{bounds}[/dim]{invalid}"
+
+
+def _changes(card: Scorecard) -> Table:
+    table = _table("Change on the same samples, points", card)
+    for defense, against in dict.fromkeys((d.defense, d.against) for d in card.deltas):
+        name = defense if against == "none" else f"{defense} against {against}"
+        cells = [
+            _change(card.delta(defense, task, metric, against)) for metric, task in _columns(card)
+        ]
+        table.add_row(name, *cells)
+    return table
+
+
+def _change(delta: Delta | None) -> str:
+    if delta is None:
+        return "–"
+    bounds = f"\\[{100 * delta.low:+.1f}, {100 * delta.high:+.1f}]"
+    return f"{100 * delta.delta:+.1f}\n[dim]{bounds}[/dim]"
+
+
+def _overhead(costs: list[Overhead]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        title="Overhead, ratio to undefended",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        title_style="bold",
+    )
+    for heading in ("defense", "prefill", "answer, benign", "answer, refused", "peak memory"):
+        table.add_column(heading, no_wrap=True)
+    for cost in costs:
+        refused = "–"
+        if cost.refused_answer_ratio is not None:
+            refused = _ratio(
+                cost.refused_answer_ratio, cost.refused_answer_low, cost.refused_answer_high
+            )
+        table.add_row(
+            cost.defense,
+            _ratio(cost.prefill_ratio, cost.prefill_low, cost.prefill_high),
+            _ratio(cost.answer_ratio, cost.answer_low, cost.answer_high),
+            refused,
+            _ratio(cost.peak_memory_ratio, cost.peak_memory_low, cost.peak_memory_high),
+        )
+    return table
+
+
+def _ratio(value: float, low: float | None, high: float | None) -> str:
+    return f"{value:.2f} [dim]\\[{low:.2f}, {high:.2f}][/dim]"
