@@ -1,0 +1,209 @@
+"""The page as a browser and a reader would take it: parsed, closed, veiled, escaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safesight.errors import StorageError
+from safesight.report import render, verdict_sentence, write_report
+from tests.report.fakes import ATTACK, RECIPE, REQUEST, answers, card
+
+VOID = {"meta", "br", "img", "input", "link", "hr"}
+LOADS = {"src", "href", "srcset", "poster", "data", "action", "formaction"}
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, the path to each piece of text, and whether tags nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[tuple[str, dict[str, str | None]]] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[str, list[tuple[str, dict[str, str | None]]]]] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID and self.open[-1:] != [("svg", {})]:
+            self.open.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open[-1][0] == tag, (tag, [name for name, _ in self.open])
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append((data, list(self.open)))
+
+    def of(self, tag: str, **wanted: str) -> list[dict[str, str | None]]:
+        return [
+            attrs
+            for name, attrs in self.elements
+            if name == tag and all(attrs.get(k) == v for k, v in wanted.items())
+        ]
+
+    def places_of(self, text: str) -> list[list[dict[str, str | None]]]:
+        """The attributes of all ancestors, for every place where a text stands."""
+        return [
+            [attrs for _, attrs in path]
+            for data, path in self.texts
+            if text in data and not any(tag == "script" for tag, _ in path)
+        ]
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    fakes: Any = answers()
+    return render(card(), fakes)
+
+
+@pytest.fixture(scope="module")
+def page(text: str) -> Page:
+    return Page(text)
+
+
+def test_it_parses_and_every_tag_is_closed(page: Page) -> None:
+    assert page.open == []
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+
+
+def test_it_opens_with_the_verdict_in_one_sentence(page: Page) -> None:
+    heading = "".join(data for data, path in page.texts if path[-1:] and path[-1][0] == "h1")
+    assert heading == verdict_sentence(card())
+    assert re.findall(r"\.(?:\s|$)", heading) == ["."]
+    assert "sasa" in heading
+    assert "75%" in heading
+    assert "0%" in heading
+
+
+def test_nothing_is_loaded_from_anywhere(page: Page) -> None:
+    for tag, attrs in page.elements:
+        for name in LOADS & attrs.keys():
+            value = attrs[name] or ""
+            assert value.startswith(("data:image/png;base64,", "#")), (tag, name, value[:80])
+        assert "url(" not in (attrs.get("style") or "")
+    style = next(data for data, path in page.texts if path[-1:] and path[-1][0] == "style")
+    assert "url(" not in style
+    assert "@import" not in style
+    assert not page.of("link")
+
+
+def test_its_policy_lets_only_its_own_scripts_run(text: str, page: Page) -> None:
+    policy = page.of("meta", **{"http-equiv": "Content-Security-Policy"})[0]["content"]
+    assert policy is not None
+    assert "default-src 'none'" in policy
+    assert "'unsafe-inline'" not in policy.split("script-src")[1].split(";")[0]
+    scripts = [
+        data
+        for data, path in page.texts
+        if path[-1:] and path[-1][0] == "script" and not path[-1][1].get("type")
+    ]
+    assert len(scripts) == 2
+    for script in scripts:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+
+
+def test_plotly_is_inside_once(text: str) -> None:
+    assert text.count("plotly.js v") == 1
+
+
+def test_answers_are_text_and_never_markup(text: str, page: Page) -> None:
+    assert ATTACK not in text
+    assert page.places_of(ATTACK)
+    assert page.places_of("a cake & a <b>pie</b>")
+    assert not page.of("img", src="x")
+    assert not [attrs for _, attrs in page.elements if any(k.startswith("on") for k in attrs)]
+
+
+@pytest.mark.parametrize("harmful", [RECIPE, REQUEST, ATTACK])
+def test_harmful_content_is_veiled_until_clicked(page: Page, harmful: str) -> None:
+    places = page.places_of(harmful)
+    assert places
+    for ancestors in places:
+        veils = [attrs for attrs in ancestors if attrs.get("class") == "veil"]
+        assert len(veils) == 1
+        assert "data-veiled" in veils[0]
+        content = next(a for a in ancestors if a.get("class") == "veil-content")
+        assert content["aria-hidden"] == "true"
+        assert "inert" in content
+
+
+def test_every_veil_has_a_button_that_a_keyboard_reaches(page: Page) -> None:
+    veils = page.of("div", **{"class": "veil"})
+    buttons = page.of("button", **{"class": "veil-button"})
+    contents = {attrs["id"] for attrs in page.of("div", **{"class": "veil-content"})}
+    assert len(veils) == len(buttons) > 0
+    for button in buttons:
+        assert button["type"] == "button"
+        assert button["aria-expanded"] == "false"
+        assert button["aria-controls"] in contents
+        assert "tabindex" not in button
+
+
+def test_harmless_conversations_are_readable_at_once(page: Page) -> None:
+    for ancestors in page.places_of("what is this?"):
+        assert not [attrs for attrs in ancestors if attrs.get("class") == "veil"]
+
+
+def test_removal_leaves_no_harmful_word_in_the_file() -> None:
+    fakes: Any = answers()
+    text = render(card(), fakes, redaction="remove")
+    assert RECIPE not in text
+    assert REQUEST not in text
+    assert "alert(1)" not in text
+    assert Page(text).of("div", **{"class": "veil"}) == []
+
+
+def test_all_arms_of_a_sample_stand_side_by_side_with_their_scores(page: Page) -> None:
+    cards = page.of("article")
+    assert len(cards) == 12
+    assert cards[0]["data-verdicts"].split()[0].startswith("none:")  # type: ignore[union-attr]
+    assert page.places_of("sasa score 2.50 ≥ threshold 0.50")
+
+
+def test_conversations_on_which_arms_differ_come_first(page: Page) -> None:
+    differs = [a["data-differs"] for a in page.of("article") if a["data-task"] == "image_harm"]
+    assert differs == sorted(differs, reverse=True)
+
+
+def test_the_number_of_conversations_is_bounded() -> None:
+    fakes: Any = answers()
+    assert len(Page(render(card(), fakes, per_task=1)).of("article")) == 3
+    assert not Page(render(card())).of("article")
+
+
+def test_the_numbers_of_the_scorecard_are_on_the_page(page: Page) -> None:
+    cells = {attrs.get("title") for attrs in page.of("td")}
+    assert any("75%" in (title or "") and "n = 4" in (title or "") for title in cells)
+    assert any("McNemar p" in (title or "") for title in cells)
+    assert page.places_of("1.07×")
+    assert page.places_of("against probe")
+    assert page.places_of("1 invalid")
+
+
+def test_the_plot_holds_the_numbers_as_json(page: Page) -> None:
+    island = next(d for d, path in page.texts if path[-1:] and path[-1][1].get("id") == "plot-data")
+    views = json.loads(island)["views"]
+    assert set(views) == {"all", "image_harm"}
+    undefended = views["all"][0]
+    assert undefended["defense"] == "none"
+    assert undefended["x"][0] == 25.0
+    assert undefended["x"][1] < 25.0 < undefended["x"][2]
+
+
+def test_a_report_is_written_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = write_report(tmp_path / "deep" / "report.html", card())
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="could not be written"):
+        write_report(tmp_path / "file" / "report.html", card())
