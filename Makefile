@@ -51,14 +51,11 @@ test-slow: check  ## The same, with the slow tests.
 	$(BIN)/pytest --runslow $(PYTEST_ARGS)
 
 demo: $(STAMP)  ## Undefended against SASA and two prompts on the bundled model.
-	@rm -rf $(DEMO)
-	$(BIN)/safesight eval --model testbed --log-dir $(DEMO)/logs \
-		--defense none,probe,sasa,safety_prompt,adashield
-	$(BIN)/safesight compare $(DEMO)/logs --json $(DEMO)/scorecard.json
-	$(BIN)/safesight report $(DEMO)/logs -o $(DEMO)/report.html
+	$(BIN)/safesight demo --output $(DEMO)
 
 results: $(STAMP)  ## Measure anew what the documentation shows: the demo, then the tests.
 	@mkdir -p docs/results
+	rm -rf $(DEMO)
 	COLUMNS=100 NO_COLOR=1 $(MAKE) -s demo > docs/results/demo.txt
 	cp $(DEMO)/scorecard.json docs/results/demo.json
 	$(BIN)/python -m scripts.docs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -18,9 +19,8 @@ _WIDTH = 100
 def render() -> str:
     """The page."""
     parts = [_HEAD]
-    for words in [[], *([verb] for verb in verbs())]:
-        title = " ".join(["safesight", *words])
-        parts.append(f"\n## {title}\n\n```text\n{help_of(words)}\n```\n")
+    for title, text in help_pages([[], *([verb] for verb in verbs())]).items():
+        parts.append(f"\n## {title}\n\n```text\n{text}\n```\n")
     return "".join(parts)
 
 
@@ -50,8 +50,24 @@ def command_tree() -> dict[str, set[str]]:
     }
 
 
-def help_of(words: list[str]) -> str:
-    """What a person sees who asks for help, at a fixed width and without colour."""
+_RUN = """
+import json, sys
+from typer.testing import CliRunner
+from safesight.cli.main import app
+pages = {}
+for words in json.loads(sys.argv[1]):
+    result = CliRunner().invoke(app, [*words, "--help"], prog_name="safesight")
+    assert result.exit_code == 0, result.output
+    pages[" ".join(["safesight", *words])] = result.output
+print(json.dumps(pages))
+"""
+
+
+def help_pages(commands: list[list[str]]) -> dict[str, str]:
+    """What a person sees who asks for help, at a fixed width and without colour.
+
+    In one interpreter of its own, since libraries read these variables when they are imported.
+    """
     environment = {
         **os.environ,
         "COLUMNS": str(_WIDTH),
@@ -63,11 +79,14 @@ def help_of(words: list[str]) -> str:
     for name in ("FORCE_COLOR", "CI", "GITHUB_ACTIONS", "PY_COLORS"):
         environment.pop(name, None)
     result = subprocess.run(
-        [sys.executable, "-m", "safesight.cli.main", *words, "--help"],
+        [sys.executable, "-c", _RUN, json.dumps(commands)],
         env=environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         encoding="utf-8",
         check=True,
     )
-    lines = result.stdout.replace("python -m safesight.cli.main", "safesight").splitlines()
-    return "\n".join(line.rstrip() for line in lines).strip("\n")
+    pages: dict[str, str] = json.loads(result.stdout)
+    return {
+        title: "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")
+        for title, text in pages.items()
+    }

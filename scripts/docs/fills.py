@@ -7,6 +7,7 @@ Commands on committed results (`docs/results/NAME.json`, a scorecard where not s
     ratio NAME DEFENSE COLUMN          1.04 (1.03 to 1.06, n = 40)
     value NAME PATH FORMAT             any value of any JSON file, as Python formats it
     scorecard NAME                     the four axes as a table, a row a defense
+    seeds NAME                         rows of several seeds, as `benchmarks/sasa.py` writes them
     output FILE                        a text file of docs/results, as a code block
 
 and on the source: `config NAME` (a defense's settings), `defenses` (all of them),
@@ -25,7 +26,7 @@ from safesight.compare import Scorecard
 from safesight.models.families import FAMILIES
 from scripts.docs import source
 from scripts.docs.results import Results
-from scripts.docs.tables import render_table
+from scripts.docs.tables import render_seeds, render_table
 
 ROOT = Path(__file__).parents[2]
 NOT_MEASURED = "not measured yet"
@@ -102,6 +103,11 @@ def scorecard(results: Results, page: str, name: str) -> str:
     return NOT_MEASURED if card is None else render_table(card)
 
 
+def seeds(results: Results, page: str, name: str) -> str:
+    rows = results.value(name, "rows", page)
+    return NOT_MEASURED if rows is None else render_seeds(rows)
+
+
 def output(results: Results, page: str, name: str) -> str:
     text = results.text(name, page)
     return NOT_MEASURED if text is None else f"```text\n{text.rstrip()}\n```"
@@ -174,6 +180,7 @@ COMMANDS: dict[str, Callable[..., str]] = {
     "ratio": ratio,
     "value": value,
     "scorecard": scorecard,
+    "seeds": seeds,
     "output": output,
     "config": config,
     "defenses": defenses,

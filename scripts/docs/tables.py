@@ -1,6 +1,10 @@
-"""A scorecard as a Markdown table: what `fills` puts on a page."""
+"""Results as Markdown tables: what `fills` puts on a page."""
 
 from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
 
 from safesight.compare import Scorecard
 
@@ -46,3 +50,33 @@ def _times(card: Scorecard, defense: str) -> list[str]:
         return ["", ""]
     refused = cost.refused_answer_ratio
     return [f"{cost.answer_ratio:.2f}", "" if refused is None else f"{refused:.2f}"]
+
+
+SEED_COLUMNS = {
+    "text_harm/attack_success_rate": "attack success, text",
+    "image_harm/attack_success_rate": "attack success, image",
+    "typographic_harm/attack_success_rate": "attack success, typographic",
+    "over_refusal/over_refusal_rate": "over-refusal, twins",
+    "sensitive_benign/over_refusal_rate": "over-refusal, sensitive",
+    "vqa/utility": "utility, vqa",
+}
+
+
+def render_seeds(rows: Sequence[dict[str, Any]]) -> str:
+    """A row an arm and fit: the mean over seeds, and the smallest and largest seed."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["arm"], row.get("left_out", "")].append(row)
+    heads = ["arm", "kind the fit never saw", "fitted on", *SEED_COLUMNS.values()]
+    lines = [_line(heads), _line(["---", "---", "--:", *["--:"] * len(SEED_COLUMNS)])]
+    for (arm, left_out), group in groups.items():
+        fitted = group[0].get("fitted")
+        cells = [_spread([row["cells"][column] for row in group]) for column in SEED_COLUMNS]
+        lines.append(_line([arm, left_out, "" if fitted is None else str(fitted), *cells]))
+    return "\n".join(lines)
+
+
+def _spread(cells: Sequence[dict[str, float]]) -> str:
+    values = [cell["value"] for cell in cells]
+    mean = sum(values) / len(values)
+    return f"{mean:.1%} ({100 * min(values):.1f} to {100 * max(values):.1f})"
