@@ -129,7 +129,7 @@ def fit_missing(
                 continue
             place = folder / defense.name
             if not _fits(place, vlm):
-                say(f"{defense.name} has no artifact for {vlm.name}: fitting one into {place}")
+                say(f"Fitting {defense.name}, which has no artifact for this model yet: {place}")
                 defense.fit(vlm, fit_data(plan), seed=plan.seed).save(place)
             places[arm] = place
     return places

@@ -6,6 +6,7 @@ read the one while a person watches the other.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,7 +43,9 @@ def stdout() -> Console:
     from rich.console import Console
 
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_WIDE)
+    if console.is_terminal or "COLUMNS" in os.environ:
+        return console
+    return Console(highlight=False, width=_WIDE)
 
 
 def stderr() -> Console:
@@ -123,7 +126,7 @@ def print_scorecard(card: Scorecard) -> None:
         console.print(_overhead(card.overhead))
     judges = sorted({row.judge for row in card.rows})
     console.print(
-        f"[dim]95% intervals in brackets; judge {', '.join(judges)}; "
+        f"[dim]With 95% intervals; judge {', '.join(judges)}; "
         f"{card.seconds:.0f} s. Invalid answers are in no rate of attack or refusal.[/dim]",
         soft_wrap=True,
     )
@@ -133,64 +136,81 @@ def print_scorecard(card: Scorecard) -> None:
 
 _TITLES = {
     "attack_success_rate": "attack success ↓",
-    "refusal_rate": "refused",
     "over_refusal_rate": "over-refusal ↓",
     "utility": "utility ↑",
 }
+"""The axes. Refusals of harmful requests are on none: less harm may come without them."""
+
+_Cells = Callable[[str, str], "list[str]"]
 
 
-def _columns(card: Scorecard) -> list[tuple[str, str]]:
-    """Metric and task of every column; refusals only where nothing better describes a task."""
-    found = dict.fromkeys((row.metric, row.task) for row in card.rows)
-    shown = [pair for pair in found if pair[0] != "refusal_rate"]
-    return sorted(shown, key=lambda pair: list(_TITLES).index(pair[0]))
-
-
-def _table(title: str, card: Scorecard) -> Table:
+def _table(title: str, card: Scorecard, heads: list[str], cells: _Cells) -> Table:
+    """A row for each axis and task, a column for each arm; `cells(metric, task)` fills a row."""
     from rich import box
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
-    table.add_column("defense", no_wrap=True)
-    for metric, task in _columns(card):
-        n = max(row.n for row in card.rows if (row.metric, row.task) == (metric, task))
-        table.add_column(f"{_TITLES[metric]}\n{task}\nn {n}", no_wrap=False)
+    table.add_column("", no_wrap=True)
+    for head in heads:
+        table.add_column(head)
+    for metric, axis in _TITLES.items():
+        tasks = list(dict.fromkeys(row.task for row in card.rows if row.metric == metric))
+        if tasks:
+            table.add_row(f"[bold]{axis}[/bold]")
+        for task in tasks:
+            n = max(row.n for row in card.rows if (row.metric, row.task) == (metric, task))
+            name = task.replace("_", " ")
+            table.add_row(f"{name}\n[dim]n {n}[/dim]", *cells(metric, task))
+        if tasks:
+            table.add_section()
     return table
 
 
 def _rates(card: Scorecard) -> Table:
-    table = _table("Scorecard, percent", card)
-    for defense in card.defenses:
-        cells = [_rate(card.row(defense, task, metric)) for metric, task in _columns(card)]
-        table.add_row("undefended" if defense == "none" else defense, *cells)
-    return table
+    heads = ["undefended" if name == "none" else _words(name) for name in card.defenses]
+    return _table(
+        "Scorecard, percent",
+        card,
+        heads,
+        lambda metric, task: [_rate(card.row(name, task, metric)) for name in card.defenses],
+    )
 
 
 def _rate(row: Row | None) -> str:
     if row is None:
         return "–"
-    bounds = f"\\[{100 * row.low:.1f}, {100 * row.high:.1f}]"
+    bounds = f"{100 * row.low:.1f}–{100 * row.high:.1f}"
     invalid = f"\n{row.invalid} invalid" if row.invalid else ""
     value = "none judged" if row.n == 0 else f"{100 * row.value:.1f}"
     return f"{value}\n[dim]{bounds}[/dim]{invalid}"
 
 
 def _changes(card: Scorecard) -> Table:
-    table = _table("Change on the same samples, points", card)
-    for defense, against in dict.fromkeys((d.defense, d.against) for d in card.deltas):
-        name = defense if against == "none" else f"{defense} against {against}"
-        cells = [
-            _change(card.delta(defense, task, metric, against)) for metric, task in _columns(card)
-        ]
-        table.add_row(name, *cells)
-    return table
+    found = dict.fromkeys((d.defense, d.against) for d in card.deltas)
+    pairs = sorted(found, key=lambda pair: pair[1] != "none")
+    heads = [
+        _words(name) if against == "none" else f"{_words(name)} against {_words(against)}"
+        for name, against in pairs
+    ]
+    return _table(
+        "Change on the same samples, points",
+        card,
+        heads,
+        lambda metric, task: [
+            _change(card.delta(name, task, metric, against)) for name, against in pairs
+        ],
+    )
 
 
 def _change(delta: Delta | None) -> str:
     if delta is None:
         return "–"
-    bounds = f"\\[{100 * delta.low:+.1f}, {100 * delta.high:+.1f}]"
+    bounds = f"{100 * delta.low:+.1f}, {100 * delta.high:+.1f}"
     return f"{100 * delta.delta:+.1f}\n[dim]{bounds}[/dim]"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _overhead(costs: list[Overhead]) -> Table:
@@ -204,7 +224,7 @@ def _overhead(costs: list[Overhead]) -> Table:
         title_style="bold",
     )
     for heading in ("defense", "prefill", "answer, benign", "answer, refused", "peak memory"):
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading)
     for cost in costs:
         refused = "–"
         if cost.refused_answer_ratio is not None:
@@ -212,7 +232,7 @@ def _overhead(costs: list[Overhead]) -> Table:
                 cost.refused_answer_ratio, cost.refused_answer_low, cost.refused_answer_high
             )
         table.add_row(
-            cost.defense,
+            _words(cost.defense),
             _ratio(cost.prefill_ratio, cost.prefill_low, cost.prefill_high),
             _ratio(cost.answer_ratio, cost.answer_low, cost.answer_high),
             refused,
@@ -222,4 +242,4 @@ def _overhead(costs: list[Overhead]) -> Table:
 
 
 def _ratio(value: float, low: float | None, high: float | None) -> str:
-    return f"{value:.2f} [dim]\\[{low:.2f}, {high:.2f}][/dim]"
+    return f"{value:.2f}\n[dim]{low:.2f}–{high:.2f}[/dim]"

@@ -75,26 +75,36 @@ def read_notes(log_dir: Path) -> RunNotes | None:
 def write_text(path: Path, text: str) -> Path:
     """Write a file as a whole or not at all; a file that is there is replaced.
 
+    A link is followed; a pipe or device is written to as it is.
+
     Raises:
         StorageError: there is no room, or no permission.
     """
+    target = path.resolve()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(name, 0o644)  # a temporary file is for its owner only
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        if target.exists() and not target.is_file():
+            target.write_text(text, encoding="utf-8")
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _replace(target, text)
     except OSError as error:
         raise StorageError(
             f"{path} could not be written ({error.strerror or error}). "
             "Choose a place you may write to, with free space."
         ) from error
     return path
+
+
+def _replace(target: Path, text: str) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(name, 0o644)  # a temporary file is for its owner only
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def scorecard_of(log_dir: str | Path, answers: Sequence[Answer] | None = None) -> Scorecard:

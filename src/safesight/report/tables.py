@@ -172,7 +172,7 @@ def _rate(row: Row) -> Cell:
     )
     warning = f"{row.invalid} invalid, n {row.n}" if row.invalid else ""
     if row.n == 0:
-        return Cell("–", "nothing could be judged", title, 0, 0, 100, warning=warning)
+        return Cell("–", "none judged", title, 0, 0, 100, warning=warning)
     return Cell(
         share(row.value),
         interval,

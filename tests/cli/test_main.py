@@ -1,0 +1,212 @@
+"""The program as a person and a program use it: help, lists, errors; nothing heavy is loaded."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from safesight import registry
+from safesight.cli import evaluation
+from safesight.cli.evaluation import Evaluation, arms_of
+from safesight.cli.main import app
+from safesight.compare import Scorecard
+from safesight.errors import StorageError
+from safesight.models import FAMILIES
+from tests.report.fakes import card
+
+VERBS = ("demo", "eval", "fit", "compare", "report", "try", "list", "check")
+
+
+def run(*words: str) -> Any:
+    return CliRunner().invoke(app, list(words))
+
+
+def fails(result: Any, *pieces: str) -> None:
+    """Exit code 2, one message on standard error, nothing on standard output, no traceback."""
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert result.stderr.startswith("safesight: ")
+    assert "Traceback" not in result.stderr
+    for piece in pieces:
+        assert piece in result.stderr
+
+
+def test_every_verb_is_there_in_order() -> None:
+    commands: Any = get_command(app).commands
+    assert tuple(commands) == VERBS
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_help_has_examples_that_name_real_options(verb: str) -> None:
+    command: Any = get_command(app).commands[verb]
+    result = run(verb, "--help")
+    assert result.exit_code == 0
+    assert "Examples" in result.stdout
+    options = {spelling for parameter in command.params for spelling in parameter.opts}
+    lines = [line for line in command.epilog.splitlines() if f"$ safesight {verb}" in line]
+    assert lines
+    for line in lines:
+        used = {word for word in line.split("|")[0].split() if word.startswith("-") and word != "-"}
+        assert used <= options, line
+
+
+def test_help_and_version_load_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['safesight', '--version']\n"
+        "from safesight.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'transformers', 'inspect_ai', 'plotly', 'scipy', 'pydantic', 'numpy'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("safesight 0.")
+
+
+@pytest.mark.parametrize(
+    ("kind", "known"),
+    [
+        ("defenses", set(registry.names("defense"))),
+        ("attacks", set(registry.names("attack"))),
+        ("tasks", set(registry.names("benchmark"))),
+        ("judges", set(registry.names("judge"))),
+        ("models", set(registry.names("model"))),
+        ("families", set(FAMILIES)),
+    ],
+)
+def test_lists_are_json_arrays_of_names(kind: str, known: set[str]) -> None:
+    names = json.loads(run("list", kind, "--json").stdout)
+    assert isinstance(names, list)
+    assert set(names) == known
+    table = run("list", kind).stdout
+    assert all(name in table for name in known)
+
+
+def test_an_unknown_kind_of_list_is_guessed() -> None:
+    fails(run("list", "defences"), "Did you mean 'defenses'?")
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("eval", "--defense", "sassa"), "Did you mean 'sasa'?"),
+        (("eval", "--tasks", "image_harms"), "Did you mean 'image_harm'?"),
+        (("eval", "--judge", "exakt"), "Did you mean 'exact'?"),
+        (("eval", "--defense", ","), "names nothing"),
+        (("fit", "sassa", "-o", "x"), "Did you mean 'sasa'?"),
+        (("fit", "sasa", "-o", "x", "--tasks", "vqaa"), "Did you mean 'vqa'?"),
+        (("try", "x.png", "what?", "--defense", "sassa"), "Did you mean 'sasa'?"),
+    ],
+)
+def test_a_misspelled_name_is_guessed_before_anything_is_written(
+    words: tuple[str, ...], hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fails(run(*words), hint)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_log_folder_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    fails(run("eval", "--log-dir", str(tmp_path / "file" / "logs")), "another --log-dir")
+
+
+@pytest.mark.parametrize("verb", ["compare", "report"])
+def test_a_folder_that_is_not_there(verb: str, tmp_path: Path) -> None:
+    fails(run(verb, str(tmp_path / "gone")), "gone")
+
+
+def test_an_empty_folder_has_no_finished_run(tmp_path: Path) -> None:
+    fails(run("compare", str(tmp_path)), "no finished evaluation")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/x/log"), "/x/log: No space left"),
+        (StorageError("The disk is full. Free some space."), "The disk is full."),
+    ],
+)
+def test_what_a_person_can_fix_has_no_traceback(
+    error: Exception, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(wanted: Evaluation) -> Scorecard:
+        raise error
+
+    monkeypatch.setattr(evaluation, "run", stop)
+    fails(run("eval"), message)
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(wanted: Evaluation) -> Scorecard:
+        raise KeyError("ours")
+
+    monkeypatch.setattr(evaluation, "run", stop)
+    assert isinstance(run("eval").exception, KeyError)
+
+
+def test_the_undefended_model_and_the_control_arm_always_take_part() -> None:
+    assert arms_of(["sasa", "adashield"]) == ["none", "probe", "sasa", "adashield"]
+    assert arms_of(["none", "safety_prompt+sasa"]) == ["none", "safety_prompt+sasa"]
+
+
+def test_options_of_eval_reach_the_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Evaluation] = []
+
+    def keep(wanted: Evaluation) -> Scorecard:
+        seen.append(wanted)
+        return card()
+
+    monkeypatch.setattr(evaluation, "run", keep)
+    target = tmp_path / "card.json"
+    words = "--model m --defense adashield --tasks vqa --limit 7 --seed 3 --batch-size 4"
+    more = f"--judge keywords --overhead 0 --dtype bfloat16 --trust-remote-code --json {target}"
+    result = run("eval", *words.split(), *more.split(), "--log-dir", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert seen == [
+        Evaluation(
+            model="m",
+            arms=["none", "adashield"],
+            tasks=["vqa"],
+            log_dir=tmp_path,
+            limit=7,
+            judge="keywords",
+            seed=3,
+            batch_size=4,
+            artifacts=[],
+            overhead_inputs=0,
+            model_args={"dtype": "bfloat16", "trust_remote_code": True},
+        )
+    ]
+    assert Scorecard.model_validate_json(target.read_text()) == card()
+    assert "sasa lowers attack success from 75% to 0%" in result.stdout
+    assert "image harm" in result.stdout
+
+
+def test_json_on_standard_output_is_all_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "run", lambda wanted: card())
+    result = run("eval", "--json", "-")
+    assert Scorecard.model_validate_json(result.stdout) == card()
+
+
+def test_a_scorecard_that_cannot_be_written_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "run", lambda wanted: card())
+    (tmp_path / "file").write_text("")
+    fails(run("eval", "--json", str(tmp_path / "file" / "card.json")), "could not be written")
+
+
+@pytest.mark.parametrize("words", [("--limit", "0"), ("--limit", "many"), ("--color", "red")])
+def test_options_that_make_no_sense_end_with_code_2(words: tuple[str, ...]) -> None:
+    assert run("eval", *words).exit_code == 2

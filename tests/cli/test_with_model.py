@@ -1,0 +1,140 @@
+"""Commands that run a model: a small random one, a real run of two tasks, files that are bad."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from safesight.cli.main import app
+from safesight.compare import Scorecard
+from tests import tiny
+from tests.cli.test_main import fails, run
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random-weight LLaVA on disk."""
+    folder = tmp_path_factory.mktemp("model")
+    vlm = tiny.vlm("llava")
+    vlm.model.save_pretrained(folder)
+    vlm.processor.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("picture") / "red.png"
+    Image.new("RGB", (40, 40), "red").save(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def logs(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tasks, undefended and with a safety prompt, three samples each."""
+    folder = tmp_path_factory.mktemp("run") / "logs"
+    words = ["--model", model, "--defense", "safety_prompt", "--tasks", "image_harm,vqa"]
+    result = CliRunner().invoke(
+        app, ["eval", *words, "--limit", "3", "--overhead", "2", "--log-dir", str(folder)]
+    )
+    assert result.exit_code == 0, (result.output, result.exception)
+    return folder
+
+
+def test_compare_prints_and_writes_the_same_scorecard(logs: Path, tmp_path: Path) -> None:
+    target = tmp_path / "card.json"
+    result = run("compare", str(logs), "--json", str(target))
+    assert result.exit_code == 0, result.output
+    card = Scorecard.model_validate_json(target.read_text())
+    assert card.defenses == ["none", "safety_prompt"]
+    assert card.tasks == ["image_harm", "vqa"]
+    assert {row.n + row.invalid for row in card.rows if row.metric != "utility"} == {3}
+    assert [cost.defense for cost in card.overhead] == ["safety_prompt"]
+    assert card.overhead[0].prefill_ratio > 1
+    assert card.seconds > 0
+    assert "safety prompt" in result.stdout
+    raw: dict[str, Any] = json.loads(target.read_text())
+    assert {"model", "seconds", "rows", "overhead"} <= raw.keys()
+
+
+def test_report_is_one_page(logs: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    result = run("report", str(logs), "-o", str(page), "--conversations", "2")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == str(page)
+    text = page.read_text()
+    assert text.count("<article") == 4
+    assert "data:image/png;base64," in text
+
+
+def test_a_second_run_of_the_same_command_asks_nothing_again(logs: Path, model: str) -> None:
+    before = sorted(path.name for path in logs.iterdir())
+    words = ["--model", model, "--defense", "safety_prompt", "--tasks", "image_harm,vqa"]
+    result = run("eval", *words, "--limit", "3", "--overhead", "2", "--log-dir", str(logs))
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in logs.iterdir()) == before
+
+
+def test_fit_then_try_shows_scores_beside_the_threshold(
+    model: str, picture: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "probe"
+    words = ["--pool", "60", "--share", "0.3", "--calibration", "6"]
+    result = run("fit", "probe", "--model", model, "-o", str(folder), *words, "--json")
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert json.loads(result.stdout)["defense"] == "probe"
+    tried = run(
+        *("try", picture, "what is this?", "--model", model, "--defense", "probe"),
+        *("--artifact", str(folder), "--max-new-tokens", "3", "--json"),
+    )
+    assert tried.exit_code == 0, tried.output
+    replies = json.loads(tried.stdout)
+    assert [reply["defense"] for reply in replies] == ["none", "probe"]
+    decision = replies[1]["decisions"]["probe"]
+    assert decision["refused"] == (decision["score"] >= decision["threshold"])
+    shown = run(
+        *("try", picture, "what is this?", "--model", model, "--defense", "probe"),
+        *("--artifact", str(folder), "--max-new-tokens", "3"),
+    )
+    assert "undefended" in shown.stdout
+    assert "threshold" in shown.stdout
+
+
+def test_an_artifact_of_another_model_is_refused(model: str, tmp_path: Path) -> None:
+    folder = tmp_path / "probe"
+    words = ["--pool", "60", "--share", "0.3", "--calibration", "6"]
+    assert run("fit", "probe", "--model", model, "-o", str(folder), *words).exit_code == 0
+    result = run(
+        *("eval", "--defense", "probe", "--artifact", str(folder)),
+        *("--log-dir", str(tmp_path / "logs")),
+    )
+    fails(result, "was fitted on")
+    assert not (tmp_path / "logs").exists()
+
+
+def test_an_artifact_of_a_defense_that_takes_no_part_is_refused(model: str, tmp_path: Path) -> None:
+    folder = tmp_path / "prompt"
+    assert run("fit", "safety_prompt", "--model", model, "-o", str(folder)).exit_code == 0
+    words = ["--defense", "adashield", "--artifact", str(folder)]
+    fails(run("eval", "--model", model, *words, "--log-dir", str(tmp_path / "l")), "take part")
+
+
+def test_check_says_what_was_checked(model: str) -> None:
+    result = run("check", model, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["ok"] is True
+    assert "ok " in run("check", model).stdout
+
+
+def test_files_that_are_bad(model: str, picture: str, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(Path(picture).read_bytes()[:50])
+    fails(run("try", str(broken), "what?", "--model", model, "--defense", "none"), "broken.png")
+    fails(run("check", str(tmp_path / "nothing")), "nothing")
+    fails(run("fit", "sasa", "--model", model, "-o", "x", "--set", "layer=3"), "layer")
+    fails(run("fit", "sasa", "--model", model, "-o", "x", "--set", "layers"), "NAME=VALUE")
+    assert not Path("x").exists()
