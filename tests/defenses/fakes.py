@@ -18,7 +18,7 @@ REFUSAL = "no."
 class Verdicts:
     """A detector that refuses the rows it is told to, and notes what it saw."""
 
-    sites = (resid_post(0),)
+    sites = (resid_post(1),)
     replay_from = None
     refusal = REFUSAL
 
@@ -27,7 +27,7 @@ class Verdicts:
         self.seen: list[torch.Tensor] = []
 
     def judge(self, prefill: Prefill) -> Decision:
-        states = prefill.states[resid_post(0)]
+        states = prefill.states[resid_post(1)]
         self.seen.append(states.clone())
         refuse = self.refuse(len(states))
         return Decision(refuse.float(), refuse, 0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -343,3 +344,10 @@ def test_decisions_are_those_of_the_latest_call(vlm: VLM) -> None:
         with pytest.raises(InputError):
             answers(vlm, prompts(), num_beams=2)
         assert protection(vlm.model).last is None
+
+
+def test_threads_take_turns(vlm: VLM) -> None:
+    plain = answers(vlm, prompts())
+    with FakeDetector(0).apply(vlm), ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: answers(vlm, prompts()), range(8)))
+    assert found == [[refusal(vlm), *plain[1:]]] * 8

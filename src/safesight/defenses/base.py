@@ -84,7 +84,10 @@ class Defense(ABC):
         try:
             self.config = self.Config(**config)
         except ValidationError as error:
-            raise InputError(f"{self.name} cannot take {_first(error)}") from error
+            raise InputError(
+                f"{self.name} cannot take {_first(error)} "
+                f"Its settings are {', '.join(self.Config.model_fields)}."
+            ) from error
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:
         """What `apply` needs on this model; the model is not changed.
@@ -131,8 +134,6 @@ class Defense(ABC):
                 f"Pass the folder of a {self.name} fit."
             )
         given = {name: getattr(self.config, name) for name in self.config.model_fields_set}
-        # A fit made while switched off must not switch the defense off unseen.
-        given["strength"] = self.config.strength
         try:
             merged = self.Config(**{**artifact.config, **given})
             saved = self.Config(**artifact.config)

@@ -80,7 +80,9 @@ def generate_after(
     sites, replay_from = _wanted(detectors)
     output, prefill = run_prefill(vlm, inputs, sites, replay_from)
     rows = len(sequences_of(output))
-    outcome = _decide(detectors, prefill, rows)
+    with torch.no_grad():
+        outcome = _decide(detectors, prefill, rows)
+    del prefill  # nothing of it is kept while the answer is written
     prompt_length = sequences_of(output).shape[1] - 1
     if not bool(outcome.refused.all()):
         output = generate(**inputs)
@@ -100,7 +102,9 @@ class _Guard:
     def __init__(self, vlm: VLM, detectors: Mapping[str, Detector], inputs: Inputs) -> None:
         self.vlm, self.detectors, self.inputs = vlm, detectors, inputs
         self.outcome: Outcome | None = None
-        self.prompt_length = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
+        tokens = inputs.get("input_ids")
+        self.prompt_length = 0 if tokens is None else tokens.shape[1]
+        self.finished: Tensor | None = None
         self.watching = ExitStack()
         sites, replay_from = _wanted(detectors)
         mask = inputs.get("attention_mask")
@@ -126,13 +130,14 @@ class _Guard:
             self.watching.close()
             self.prompt_length = input_ids.shape[1]
             self.outcome = _decide(self.detectors, prefill, len(input_ids))
+            self.finished = self.outcome.refused.to(input_ids.device)
         return scores
 
     def stop(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
         """As a stopping criterion: refused rows are finished."""
-        if self.outcome is None:
+        if self.finished is None:
             return torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
-        return self.outcome.refused.to(input_ids.device)
+        return self.finished
 
 
 class _Stream:

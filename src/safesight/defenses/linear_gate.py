@@ -49,7 +49,7 @@ Key = TypeVar("Key")
 class GateConfig(DefenseConfig):
     """Settings of a linear gate."""
 
-    at_use: ClassVar[frozenset[str]] = frozenset({"strength", "refusal", "threshold"})
+    at_use: ClassVar[frozenset[str]] = frozenset({"strength", "refusal", "threshold", "batch_size"})
 
     feature: Feature = "logits"
     """First-token logits, or the last hidden state. Source: secondary, a re-implementation."""
