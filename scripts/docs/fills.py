@@ -3,7 +3,7 @@
 Commands on committed results (`docs/results/NAME.json`, a scorecard where not said):
 
     rate NAME DEFENSE TASK METRIC      2.0% (0.9 to 4.3, n = 300)
-    delta NAME DEFENSE TASK METRIC     -98.0 points (-99.1 to -95.7, n = 300)
+    delta NAME DEFENSE TASK METRIC [AGAINST]    -98.0 points (-99.1 to -95.7, n = 300)
     ratio NAME DEFENSE COLUMN          1.04 (1.03 to 1.06, n = 40)
     value NAME PATH FORMAT             any value of any JSON file, as Python formats it
     scorecard NAME                     the four axes as a table, a row a defense
@@ -69,11 +69,20 @@ def rate(results: Results, page: str, name: str, defense: str, task: str, metric
     return f"{row.value:.1%} ({100 * row.low:.1f} to {100 * row.high:.1f}, n = {row.n})"
 
 
-def delta(results: Results, page: str, name: str, defense: str, task: str, metric: str) -> str:
+def delta(
+    results: Results,
+    page: str,
+    name: str,
+    defense: str,
+    task: str,
+    metric: str,
+    against: str = "none",
+) -> str:
     card = results.scorecard(name, page)
-    row = card and card.delta(defense, task, metric)
+    row = card and card.delta(defense, task, metric, against)
     if not row:
-        return _absent(results, page, f"{defense} {task} {metric} delta", name, card)
+        what = f"{defense} {task} {metric} against {against}"
+        return _absent(results, page, what, name, card)
     return (
         f"{100 * row.delta:+.1f} points "
         f"({100 * row.low:+.1f} to {100 * row.high:+.1f}, n = {row.n})"

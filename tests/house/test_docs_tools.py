@@ -1,0 +1,180 @@
+"""Markers, tables and the figure say what the scorecard says, on one made by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from safesight.compare import Delta, Overhead, Row, Scorecard
+from scripts.docs import figure, fills, source
+from scripts.docs.results import Results
+
+
+def _row(defense: str, task: str, metric: str, value: float) -> Row:
+    low, high = max(0.0, value - 0.02), min(1.0, value + 0.02)
+    return Row(
+        defense=defense,
+        task=task,
+        metric=metric,  # type: ignore[arg-type]
+        value=value,
+        low=low,
+        high=high,
+        n=300,
+        invalid=0,
+        judge="exact",
+    )
+
+
+def _card() -> Scorecard:
+    values = {"none": (0.71, 0.01, 0.93), "sasa": (0.004, 0.02, 0.92)}
+    metrics = ("attack_success_rate", "over_refusal_rate", "utility")
+    pooled = [
+        _row(defense, "all", metric, value)
+        for defense, numbers in values.items()
+        for metric, value in zip(metrics, numbers, strict=True)
+    ]
+    rows = [_row(name, "image_harm", metrics[0], numbers[0]) for name, numbers in values.items()]
+    delta = Delta(
+        defense="sasa",
+        against="none",
+        task="all",
+        metric="utility",
+        delta=-0.01,
+        low=-0.02,
+        high=0.0,
+        n=300,
+        gained=0,
+        lost=3,
+        p_value=0.25,
+    )
+    cost = Overhead(
+        defense="sasa",
+        prefill_ratio=1.5,
+        prefill_low=1.4,
+        prefill_high=1.6,
+        prefill_n=24,
+        answer_ratio=1.08,
+        answer_low=1.06,
+        answer_high=1.11,
+        n=23,
+        refused_answer_ratio=0.31,
+        refused_answer_low=0.3,
+        refused_answer_high=0.33,
+        refused_n=24,
+        peak_memory_ratio=1.02,
+        peak_memory_low=1.01,
+        peak_memory_high=1.03,
+        peak_memory_n=4,
+        memory_method="by hand",
+        device="cpu",
+        undefended_answer_seconds=0.1,
+    )
+    return Scorecard(
+        model="m", seconds=1, rows=rows, pooled=pooled, deltas=[delta], overhead=[cost]
+    )
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    (tmp_path / "demo.json").write_text(_card().model_dump_json())
+    (tmp_path / "demo.txt").write_text("two\nlines\n")
+    return Results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("command", "wanted"),
+    [
+        ("rate demo none all attack_success_rate", "71.0% (69.0 to 73.0, n = 300)"),
+        ("delta demo sasa all utility", "-1.0 points (-2.0 to +0.0, n = 300)"),
+        ("ratio demo sasa answer", "1.08 (1.06 to 1.11, n = 23)"),
+        ("ratio demo sasa refused_answer", "0.31 (0.30 to 0.33, n = 24)"),
+        ("ratio demo sasa peak_memory", "1.02 (1.01 to 1.03, n = 4)"),
+        ("value demo overhead.0.device", "cpu"),
+        ("value demo pooled.0.value .0%", "71%"),
+        ("output demo.txt", "\n```text\ntwo\nlines\n```\n"),
+    ],
+)
+def test_a_marker_is_filled(results: Results, command: str, wanted: str) -> None:
+    page = f"a <!-- fill: {command} -->old<!-- /fill --> b"
+    filled = fills.fill(page, results, "page.md")
+    assert filled == f"a <!-- fill: {command} -->{wanted}<!-- /fill --> b"
+    assert fills.fill(filled, results, "page.md") == filled
+    assert results.missing == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "rate demo nobody all utility",
+        "delta demo none all utility",
+        "delta demo sasa all utility probe",
+        "ratio demo none answer",
+        "value demo overhead.7.device",
+        "output gone.txt",
+        "seeds gone",
+        "scorecard gone",
+    ],
+)
+def test_what_was_not_measured_is_said(results: Results, command: str) -> None:
+    filled = fills.fill(f"<!-- fill: {command} -->7%<!-- /fill -->", results, "page.md")
+    assert fills.NOT_MEASURED in filled
+    assert results.missing
+
+
+def test_the_table_has_a_row_a_defense(results: Results) -> None:
+    lines = fills.scorecard(results, "page.md", "demo").splitlines()
+    assert [line.split("|")[1].strip() for line in lines] == ["defense", "---", "none", "sasa"]
+    assert len({line.count("|") for line in lines}) == 1
+    assert "0.4% (0.0 to 2.4)" in lines[3]
+
+
+def test_seeds_are_averaged(tmp_path: Path) -> None:
+    from scripts.docs.tables import SEED_COLUMNS
+
+    rows = [
+        {"arm": "sasa", "left_out": "none", "fitted": 9, "cells": dict.fromkeys(SEED_COLUMNS, cell)}
+        for cell in ({"value": 0.0}, {"value": 0.02})
+    ]
+    (tmp_path / "sasa.json").write_text(json.dumps({"rows": rows}))
+    table = fills.seeds(Results(tmp_path), "page.md", "sasa").splitlines()
+    assert len(table) == 3
+    assert table[2].count("1.0% (0.0 to 2.0)") == len(SEED_COLUMNS)
+
+
+def test_the_figure_shows_every_defense_and_scales_with_the_numbers() -> None:
+    root = ET.fromstring(figure.render(_card()))
+    texts = ["".join(node.itertext()) for node in root.iter() if node.tag.endswith("text")]
+    assert {"undefended", "sasa", "71.0%", "0.4%", "1.08x"} <= set(texts)
+    dots = [float(n.attrib["cx"]) for n in root.iter() if n.tag.endswith("circle")]
+    assert len(dots) == 8
+    assert dots[0] - figure.LEFT == pytest.approx(0.71 * figure.PANEL, abs=0.1)
+    for node in root.iter():
+        for name in ("x", "x1", "x2", "cx"):
+            assert 0 <= float(node.attrib.get(name, 0)) <= figure.WIDTH
+
+
+@pytest.mark.parametrize(
+    ("docstring", "wanted"),
+    [
+        ("One thing.", "One thing."),
+        ("One thing. And more.", "One thing."),
+        ("Equal to 0.5 at\nmost. `b` is next.", "Equal to 0.5 at most."),
+        ("No full stop", "No full stop"),
+        ("First: then a list\n\n- a", "First: then a list"),
+        (None, ""),
+    ],
+)
+def test_the_first_sentence(docstring: str | None, wanted: str) -> None:
+    assert source.first_sentence(docstring) == wanted
+
+
+def test_the_settings_of_a_defense_are_read_from_its_source(results: Results) -> None:
+    table = fills.config(results, "page.md", "sasa")
+    rows = [line.split("|") for line in table.splitlines()[2:]]
+    assert all(len(row) == 6 and row[4].strip() for row in rows)
+    assert re.search(r"`eps`.*`1e-06`|`eps`.*`1e-6`", table)
+    assert "`strength`" in table
