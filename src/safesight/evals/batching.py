@@ -100,6 +100,7 @@ class Batcher(Generic[Payload, Result]):
                 batch = self._take(key)
             if batch:
                 self._answer(key, batch)
+            del batch  # or the pictures of the last batch would stay until the next
 
     def _next_key(self, last: Hashable) -> Hashable:
         """The last key while it can fill a batch (no need to switch); else the oldest's."""

@@ -1,0 +1,241 @@
+"""The provider: one copy of the weights, batches across callers, arms never mixed."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Sequence
+
+import pytest
+from inspect_ai.model import (
+    ChatMessageUser,
+    ContentImage,
+    ContentText,
+    GenerateConfig,
+    Model,
+    ModelOutput,
+    get_model,
+)
+from inspect_ai.tool import ToolInfo
+from PIL import Image
+
+from safesight.errors import ArtifactError, InputError, UnknownNameError
+from safesight.evals import _registry  # noqa: F401 (registers the provider)
+from safesight.evals.messages import data_uri
+from safesight.evals.provider import SafesightAPI
+from tests.evals.fake import stamp_artifact
+
+
+def model(**args: object) -> Model:
+    return get_model("safesight/fake", memoize=False, **args)
+
+
+def ask(
+    pairs: Sequence[tuple[Model, str]], config: GenerateConfig | None = None
+) -> list[ModelOutput]:
+    async def all_of_them() -> list[ModelOutput]:
+        return await asyncio.gather(
+            *(m.generate(question, config=config or GenerateConfig()) for m, question in pairs)
+        )
+
+    return asyncio.run(all_of_them())
+
+
+def test_concurrent_calls_share_batches_in_one_thread(fakes) -> None:
+    arm = model(batch_size=4)
+    outputs = ask([(arm, f"q{i}") for i in range(10)])
+    assert [o.completion for o in outputs] == [f"to do it, q{i} stop now" for i in range(10)]
+    vlm = fakes["fake"]
+    assert sorted(len(batch) for batch in vlm.batches) == [2, 4, 4]
+    assert len(vlm.threads) == 1
+
+
+def test_output_carries_usage_stop_reason_and_identity(fakes) -> None:
+    arm = model()
+    short, long = ask([(arm, "ab"), (arm, "a long one")])
+    assert (short.stop_reason, long.stop_reason) == ("stop", "max_tokens")
+    assert (short.usage.input_tokens, short.usage.output_tokens) == (2, 3)
+    assert (long.usage.input_tokens, long.usage.output_tokens) == (10, 4)
+    assert short.metadata == {"defense": "none", "identity": arm.api.arm.identity}
+
+
+def test_pictures_reach_the_model(fakes) -> None:
+    grey = data_uri(Image.new("RGB", (4, 4), (77, 77, 77)))
+    message = ChatMessageUser(content=[ContentImage(image=grey), ContentText(text="what?")])
+    output = asyncio.run(model().generate([message]))
+    assert output.completion == "to do it, <77> what? stop now"
+
+
+def test_all_arms_share_one_host_and_are_never_mixed(fakes, tmp_path) -> None:
+    arms = [
+        model(),
+        model(defense="stamp", artifact=stamp_artifact(tmp_path / "a", "one")),
+        model(defense="stamp", artifact=stamp_artifact(tmp_path / "b", "two")),
+    ]
+    assert len({id(arm.api.host) for arm in arms}) == len(fakes) == 1
+    assert len({arm.api.arm.identity for arm in arms}) == 3
+    outputs = ask([(arms[i % 3], f"q{i}") for i in range(30)])
+    for i, output in enumerate(outputs):
+        stamp = ["", "[one] ", "[two] "][i % 3]
+        assert output.completion == f"{stamp}to do it, q{i} stop now"
+
+
+def test_after_the_answers_the_model_is_as_it_was(fakes, tmp_path) -> None:
+    arm = model(defense="stamp", artifact=stamp_artifact(tmp_path / "a", "one"))
+    vlm = arm.api.host.vlm
+    before = dict(vars(vlm.model))
+    ask([(arm, "q")])
+    arm.api.host.batcher.close()
+    with arm.api.host.lock:
+        assert vars(vlm.model) == before
+        assert vlm.stamp == ""
+
+
+def test_the_identity_follows_content_not_place(fakes, tmp_path) -> None:
+    def identity(**args: object) -> str:
+        return model(defense="stamp", **args).api.arm.identity
+
+    one = stamp_artifact(tmp_path / "a", "one")
+    base = identity(artifact=one)
+    assert identity(artifact=stamp_artifact(tmp_path / "copy", "one")) == base
+    assert identity(artifact=one, batch_size=3) == base
+    assert identity(artifact=stamp_artifact(tmp_path / "b", "two")) != base
+    stamp_artifact(tmp_path / "a", "three")  # another content in the same place
+    assert identity(artifact=one) != base
+
+
+def test_dtype_settings_and_defense_change_the_identity(fakes, tmp_path) -> None:
+    anywhere = stamp_artifact(tmp_path / "a", "one", identity=None)
+    identities = {
+        model().api.arm.identity,
+        model(dtype="bfloat16").api.arm.identity,
+        model(defense="stamp", artifact=anywhere).api.arm.identity,
+        model(defense="stamp", artifact=anywhere, dtype="bfloat16").api.arm.identity,
+        model(defense="stamp", strength=0).api.arm.identity,
+    }
+    assert len(identities) == 5
+
+
+def test_inspects_answer_cache_tells_arms_apart(fakes, tmp_path) -> None:
+    """Inspect's own key holds no model arguments, so `--cache` would mix defenses."""
+    arms = [model(), model(defense="stamp", artifact=stamp_artifact(tmp_path / "a", "one"))]
+    config = GenerateConfig(cache=True)
+    for _ in range(2):
+        plain, stamped = ask([(arm, "same question") for arm in arms], config)
+        assert not plain.completion.startswith("[one]")
+        assert stamped.completion.startswith("[one]")
+    assert sum(len(batch) for batch in fakes["fake"].batches) == 2  # the second round was cached
+
+
+def test_settings_reach_generate(fakes) -> None:
+    arm = model()
+    ask([(arm, "a")], GenerateConfig(max_tokens=3, stop_seqs=["stop"]))
+    ask([(arm, "a")], GenerateConfig(temperature=0.5, top_p=0.8, top_k=4))
+    ask([(arm, "a")], GenerateConfig(temperature=0.5, seed=1))
+    greedy, sampled, seeded = fakes["fake"].settings
+    assert (greedy["max_new_tokens"], greedy["do_sample"]) == (3, False)
+    assert greedy["stop_strings"] == ["stop"]
+    assert (sampled["do_sample"], sampled["temperature"], sampled["top_p"]) == (True, 0.5, 0.8)
+    assert sampled["max_new_tokens"] == 8  # of the checkpoint's generation config
+    assert not seeded["do_sample"]
+    assert seeded["logits_processor"][0].seed == 1
+
+
+def test_a_stop_sequence_is_not_in_the_answer(fakes) -> None:
+    output = ask([(model(), "a long one")], GenerateConfig(stop_seqs=["stop", "to"]))[0]
+    assert (output.completion, output.stop_reason) == ("", "stop")
+
+
+def test_different_settings_do_not_share_a_batch(fakes) -> None:
+    async def both() -> None:
+        arm = model()
+        configs = [GenerateConfig(max_tokens=n) for n in (3, 4, 3, 4)]
+        await asyncio.gather(*(arm.generate("q", config=config) for config in configs))
+
+    asyncio.run(both())
+    assert [len(batch) for batch in fakes["fake"].batches] == [2, 2]
+
+
+def test_a_bad_row_fails_alone(fakes) -> None:
+    async def three() -> list[object]:
+        arm = model()
+        questions = ["a", "unreadable", "b"]
+        calls = (arm.generate(question) for question in questions)
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    first, bad, last = asyncio.run(three())
+    assert isinstance(bad, InputError)
+    assert (first.completion, last.completion) == (
+        "to do it, a stop now",
+        "to do it, b stop now",
+    )
+
+
+def test_a_bug_in_the_model_reaches_the_caller_and_the_next_batch_runs(fakes) -> None:
+    arm = model()
+    with pytest.raises(RuntimeError, match="a bug"):
+        ask([(arm, "crash")])
+    assert ask([(arm, "a")])[0].completion == "to do it, a stop now"
+
+
+def test_a_batch_that_does_not_fit_is_halved_for_good(fakes, monkeypatch) -> None:
+    import torch
+
+    arm = model(batch_size=8)
+    vlm = arm.api.host.vlm
+    encode = vlm.encode
+
+    def small(batch: list[object]) -> object:
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError
+        return encode(batch)
+
+    monkeypatch.setattr(vlm, "encode", small)
+    outputs = ask([(arm, f"q{i}") for i in range(8)])
+    assert [o.completion for o in outputs] == [f"to do it, q{i} stop now" for i in range(8)]
+    assert arm.api.host.batcher.max_batch == 2
+
+
+def test_tools_are_refused_in_words(fakes) -> None:
+    tool = ToolInfo(name="look", description="look")
+    with pytest.raises(InputError, match="do not take tools"):
+        asyncio.run(model().generate("q", tools=[tool]))
+
+
+def test_bad_arguments_are_user_errors(fakes, tmp_path) -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'stamp'"):
+        model(defense="stmp")
+    with pytest.raises(InputError, match="which has 0 defenses"):
+        model(artifact=stamp_artifact(tmp_path / "a", "one"))
+    with pytest.raises(ArtifactError, match="no artifact folder"):
+        model(defense="stamp", artifact=str(tmp_path / "nowhere"))
+    with pytest.raises(ArtifactError, match="was fitted on"):
+        model(defense="stamp", artifact=stamp_artifact(tmp_path / "b", "one", identity="other"))
+    with pytest.raises(ArtifactError, match="no bundled artifact"):
+        model(defense="stamp")
+    with pytest.raises(InputError, match="lod"):
+        model(defense="stamp", lod=True)
+    with pytest.raises(InputError, match="single defense"):
+        model(defense="stamp+safety_prompt", loud=True)
+    with pytest.raises(InputError, match="Use 1 or more"):
+        model(batch_size=0)
+
+
+def test_a_default_task_fills_batches(fakes) -> None:
+    api = model(batch_size=6).api
+    assert isinstance(api, SafesightAPI)
+    assert api.max_connections() == 12
+    assert api.connection_key() == model(defense="none").api.connection_key()
+
+
+def test_pictures_are_not_kept_after_their_answer(fakes) -> None:
+    def alive() -> int:
+        gc.collect()
+        # not isinstance: some objects of torch warn when asked for their class
+        return sum(issubclass(type(item), Image.Image) for item in gc.get_objects())
+
+    grey = data_uri(Image.new("RGB", (4, 4)))
+    message = ChatMessageUser(content=[ContentImage(image=grey)])
+    arm, before = model(), alive()
+    asyncio.run(arm.generate([message]))
+    assert alive() == before

@@ -1,0 +1,201 @@
+"""Runs from Python: what is logged, what is resumed, what is refused, what is printed."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from safesight.errors import InputError, StorageError, UnknownNameError
+from safesight.evals import read_answers, run, run_eval, skipped
+from safesight.evals.progress import Progress
+from tests.evals import fake
+from tests.evals.fake import stamp_artifact
+
+
+def asked(fakes) -> int:
+    return sum(len(batch) for vlm in fakes.values() for batch in vlm.batches)
+
+
+def test_arms_times_tasks_one_log_each_in_order(fakes, tmp_path) -> None:
+    artifact = stamp_artifact(tmp_path / "artifact", "one")
+    logs = run_eval(
+        "fake",
+        ["none", "stamp", "none"],
+        ["pictures", "words"],
+        log_dir=tmp_path / "logs",
+        limit=6,
+        artifacts={"stamp": artifact},
+        batch_size=4,
+        progress=False,
+    )
+    assert all(log.is_file() for log in logs)
+    assert len(set(logs)) == 4
+    answers = read_answers(tmp_path / "logs")
+    cells = {(a.defense, a.task) for a in answers}
+    assert cells == {(d, t) for d in ("none", "stamp") for t in ("pictures", "words")}
+    assert len(answers) == len({(a.defense, a.task, a.sample_id) for a in answers}) == 24
+    for answer in answers:
+        assert answer.answer.startswith("[one]") == (answer.defense == "stamp")
+        assert answer.metadata["log"].endswith(tuple(log.name for log in logs))
+    assert asked(fakes) == 24
+    assert fake.RENDERED.count(3) == 2  # once for each arm
+
+
+def test_a_finished_run_is_not_asked_again(fakes, tmp_path) -> None:
+    arguments = {"log_dir": tmp_path, "limit": 5, "progress": False}
+    first = run_eval("fake", ["none"], ["words"], **arguments)
+    second = run_eval("fake", ["none"], ["words"], batch_size=2, **arguments)
+    assert first == second
+    assert asked(fakes) == 5
+    run_eval("fake", ["none"], ["words", "pictures"], **arguments)  # one more task
+    assert asked(fakes) == 10
+
+
+@pytest.mark.parametrize("change", ["artifact", "dtype", "weights", "settings"])
+def test_a_changed_arm_never_meets_a_stale_answer(fakes, tmp_path, change: str) -> None:
+    """The same names in the same folder, but something that changes answers is different."""
+    place = tmp_path / "artifact"
+
+    def run_once(**model_args: object) -> list[str]:
+        run_eval(
+            "fake",
+            ["stamp"],
+            ["words"],
+            log_dir=tmp_path / "logs",
+            limit=3,
+            artifacts={"stamp": place},
+            progress=False,
+            model_args=model_args,
+        )
+        return [a.answer for a in read_answers(tmp_path / "logs")]
+
+    stamp_artifact(place, "one", identity=None)
+    assert run_once()[0].startswith("[one]")
+    assert asked(fakes) == 3
+    if change == "artifact":
+        stamp_artifact(place, "two", identity=None)
+        assert all(answer.startswith("[two]") for answer in run_once())
+    elif change == "dtype":
+        run_once(dtype="bfloat16")
+    elif change == "weights":
+        fakes["fake"].identity = "other weights in the same place"
+        run_once()
+    else:
+        run_once(strength=0)
+    assert asked(fakes) == 6
+    assert len(read_answers(tmp_path / "logs")) == 3  # the newest run alone
+    assert any("superseded" in reason for reason in skipped(tmp_path / "logs"))
+
+
+def test_a_bad_sample_is_a_user_error_and_what_was_done_is_kept(
+    fakes, tmp_path, monkeypatch
+) -> None:
+    def broken(n: int | None = None, *, seed: int = 0):
+        samples = fake.pictures(n, seed=seed)
+        object.__setattr__(samples[9], "image", lambda: (_ for _ in ()).throw(OSError("torn")))
+        return samples
+
+    monkeypatch.setattr(fake, "broken", broken, raising=False)
+    whole = fake.words
+    with monkeypatch.context() as patch:
+        patch.setattr(fake, "words", broken)
+        with pytest.raises(InputError, match="sample 'pictures/0/9' cannot be read"):
+            run_eval("fake", ["none"], ["words"], log_dir=tmp_path, batch_size=2, progress=False)
+    assert fake.words is whole
+    with pytest.raises(StorageError, match="not finished"):
+        read_answers(tmp_path)
+
+
+def test_a_bug_keeps_its_traceback(fakes, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(fake.FakeVLM, "_read", staticmethod(lambda messages: "crash"))
+    with pytest.raises(RuntimeError, match=r"(?s)a bug.*_generate"):
+        run_eval("fake", ["none"], ["words"], log_dir=tmp_path, limit=2, progress=False)
+
+
+def test_unknown_names_are_found_before_anything_runs(fakes, tmp_path) -> None:
+    for arguments in (
+        {"tasks": ["wrds"]},
+        {"defenses": ["stmp"]},
+        {"tasks": ["words"], "judge": "exacct"},
+    ):
+        with pytest.raises(UnknownNameError):
+            run_eval("fake", log_dir=tmp_path / "logs", progress=False, **arguments)
+    assert list((tmp_path / "logs").iterdir()) == []
+
+
+@pytest.mark.skipif(
+    os.geteuid() == 0 and not Path("/proc").is_dir(), reason="needs a closed folder"
+)
+def test_a_folder_that_cannot_be_written_is_said_first(fakes, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "logs", Path("/proc/safesight")):
+        with pytest.raises(StorageError, match="Choose another --log-dir"):
+            run_eval("fake", log_dir=place, progress=False)
+    assert fakes == {}  # no model was loaded for it
+
+
+def test_no_space_is_said_in_words(fakes, tmp_path, monkeypatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(run.os, "fsync", full)
+    with pytest.raises(StorageError, match="no space left"):
+        run_eval("fake", log_dir=tmp_path / "logs", progress=False)
+    assert list((tmp_path / "logs").iterdir()) == []
+
+
+def test_space_that_ends_in_mid_run_is_said_in_words(fakes, tmp_path, monkeypatch) -> None:
+    from inspect_ai.log._recorders import eval as recorder
+
+    def full(temp_file: object, dest: str, fsync: bool) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(recorder, "_copy_temp_to_local", full)
+    with pytest.raises(StorageError, match="no space left"):
+        run_eval("fake", ["none"], ["words"], log_dir=tmp_path, progress=False)
+
+
+def test_nothing_is_printed_on_standard_output(fakes, tmp_path, capfd) -> None:
+    run_eval("fake", ["none"], ["words"], log_dir=tmp_path, limit=3)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "3/3" in err
+    run_eval("fake", ["none"], ["words"], log_dir=tmp_path, limit=2, progress=False)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_progress_counts_what_an_earlier_run_left(fakes, tmp_path) -> None:
+    run_eval("fake", ["none"], ["words"], log_dir=tmp_path, limit=5, progress=False)
+    version = f"1-{read_answers(tmp_path)[0].metadata['identity'][:16]}"
+    progress = Progress(tmp_path, {"limit": 5, "seed": 0, "judge": "exact"}, visible=False)
+    progress.add_task("words", version, 5)
+    progress.add_task("pictures", version, 7)
+    assert (progress.done, progress.total) == (5, 12)
+    other = Progress(tmp_path, {"limit": 5, "seed": 1, "judge": "exact"}, visible=False)
+    other.add_task("words", version, 5)
+    assert (other.done, other.total) == (0, 5)
+
+
+def test_few_samples_are_alive_at_a_time_however_many_there_are(
+    fakes, tmp_path, monkeypatch
+) -> None:
+    """Memory must not grow with the number of samples: pictures wait for their turn."""
+    alive = 0
+    most = 0
+    before = fake.FakeVLM.encode
+
+    def encode(self, batch):
+        nonlocal most
+        answered = sum(len(b) for b in self.batches)
+        most = max(most, len(fake.RENDERED) - answered)
+        return before(self, batch)
+
+    monkeypatch.setattr(fake.FakeVLM, "encode", encode)
+    run_eval(
+        "fake", ["none"], ["pictures"], log_dir=tmp_path, limit=80, batch_size=4, progress=False
+    )
+    assert alive == 0
+    assert 4 <= most <= 16  # two batches, and a few that are being logged
