@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := runs/demo
+CODE := src tests scripts examples benchmarks
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo "$$python"; break; }; done)
@@ -40,8 +41,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 check: $(STAMP)  ## Format, lint and types.
-	$(BIN)/ruff format --check src tests scripts examples
-	$(BIN)/ruff check src tests scripts examples
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
 
 test: check  ## Everything that must pass before a change lands.
