@@ -29,7 +29,14 @@ from safesight.testbed.language import (
 from safesight.testbed.questions import KINDS, ask_scene
 from safesight.testbed.scenes import COLORS, Scene, objects_scene, word_scene
 
-__all__ = ["Dialogue", "picture_dialogue", "sight_dialogue", "text_dialogue", "tool_dialogue"]
+__all__ = [
+    "Dialogue",
+    "picture_dialogue",
+    "settling_dialogue",
+    "sight_dialogue",
+    "text_dialogue",
+    "tool_dialogue",
+]
 
 
 @dataclass(frozen=True)
@@ -64,12 +71,12 @@ def text_dialogue(rng: random.Random) -> Dialogue:
 
 
 def sight_dialogue(rng: random.Random) -> Dialogue:
-    """Stage 2 and 3: pictures, and what is in them; no requests at all."""
+    """Stage 2: pictures, and what is in them; no requests at all."""
     return _ask(_scene(rng, _SEEN), rng)
 
 
 def picture_dialogue(rng: random.Random) -> Dialogue:
-    """Stage 4: visual instructions, without any refusal of what only the picture shows."""
+    """Stage 3: visual instructions, without any refusal of what only the picture shows."""
     return _pick(
         rng,
         (
@@ -80,6 +87,13 @@ def picture_dialogue(rng: random.Random) -> Dialogue:
             (0.05, _text_request),
         ),
     )
+
+
+def settling_dialogue(rng: random.Random) -> Dialogue:
+    """Stage 4, settle: stage 3 without what is text only, which teaches the eye nothing."""
+    while not (dialogue := picture_dialogue(rng)).scenes:
+        pass
+    return dialogue
 
 
 def tool_dialogue(rng: random.Random) -> Dialogue:

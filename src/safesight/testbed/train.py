@@ -39,6 +39,7 @@ from safesight.testbed.concepts import CONCEPTS
 from safesight.testbed.curriculum import (
     Dialogue,
     picture_dialogue,
+    settling_dialogue,
     sight_dialogue,
     text_dialogue,
 )
@@ -66,6 +67,11 @@ class Stage:
     away: it only makes a vision tower that starts from nothing learn faster."""
     align: float = 0.0
     """Weight of the patch-to-word alignment."""
+    temperature: float = 0.07
+    """Of the alignment: a small one is content with small differences between words."""
+    cap: float = 1.0
+    """Cosine with its own word above which a visual token is pushed back. Tokens that are
+    words to the language model are also refused like words, and there is no gap."""
     norm: float = 0.0
     """Weight of the pull of visual tokens to the norm of words."""
     tool_every: int | None = None
@@ -86,7 +92,20 @@ STAGES = (
         norm=0.1,
     ),
     Stage("pictures", picture_dialogue, 1800, 32, 6e-4, align=0.1, norm=0.1, tool_every=12),
-    Stage("settle", picture_dialogue, 900, 32, 6e-4, EYE, align=0.5, norm=0.5, tool_every=12),
+    Stage(
+        "settle",
+        settling_dialogue,
+        900,
+        32,
+        6e-4,
+        EYE,
+        classify=0.5,
+        align=0.5,
+        temperature=0.03,
+        cap=0.3,
+        norm=0.5,
+        tool_every=12,
+    ),
 )
 
 
@@ -129,7 +148,11 @@ class VisionTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
             words = model.get_input_embeddings().weight.detach()
             tokens = visual[0].flatten(0, 1).float()
             loss = loss + self.stage.align * alignment(
-                tokens, words[self.words].float(), concepts.flatten()
+                tokens,
+                words[self.words].float(),
+                concepts.flatten(),
+                temperature=self.stage.temperature,
+                cap=self.stage.cap,
             )
             typical = words[self.words].float().norm(dim=-1).mean()
             loss = loss + self.stage.norm * (tokens.norm(dim=-1) / typical - 1).square().mean()
@@ -139,19 +162,32 @@ class VisionTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
 
 
-def alignment(tokens: Tensor, words: Tensor, concepts: Tensor, temperature: float = 0.07) -> Tensor:
-    """InfoNCE of patches against the words of all concepts.
+def alignment(
+    tokens: Tensor,
+    words: Tensor,
+    concepts: Tensor,
+    *,
+    temperature: float = 0.07,
+    cap: float = 1.0,
+) -> Tensor:
+    """InfoNCE of patches against the words of all concepts, and a cap on the cosine.
 
-        L = -log softmax_c( cos(v, e_c) / T )[c(v)]    over patches v that show a concept
+        L = -log softmax_c( cos(v, e_c) / T )[c(v)] + 10 relu( cos(v, e_c(v)) - cap )^2
+
+    averaged over patches v that show a concept c(v).
 
     Args:
         tokens: visual tokens, M x d.
         words: word embeddings of the concepts, C x d.
         concepts: concept of each patch or -100, M.
         temperature: T.
+        cap: Largest cosine with the right word that costs nothing.
     """
-    logits = F.normalize(tokens, dim=-1) @ F.normalize(words, dim=-1).T / temperature
-    return F.cross_entropy(logits, concepts, ignore_index=-100)
+    shown = concepts >= 0
+    cosines = F.normalize(tokens[shown], dim=-1) @ F.normalize(words, dim=-1).T
+    right = cosines.gather(-1, concepts[shown, None])
+    above = (right - cap).clamp(min=0).square().mean()
+    return F.cross_entropy(cosines / temperature, concepts[shown]) + 10 * above
 
 
 def train(out: Path, work: Path, *, seed: int, scale: float = 1.0) -> dict[str, Any]:
