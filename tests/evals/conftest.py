@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from inspect_ai.model import _model
 
 from safesight import registry
 from safesight.evals import hosts, tasks
@@ -21,7 +22,10 @@ def know_the_fakes(monkeypatch: pytest.MonkeyPatch) -> None:
             "pictures": Entry("tests.evals.fake:pictures", "Pictures."),
             "words": Entry("tests.evals.fake:words", "Words."),
         },
-        "defense": {"stamp": Entry("tests.evals.fake:Stamp", "Stamps.")},
+        "defense": {
+            "picky": Entry("tests.evals.fake:Picky", "Refuses some."),
+            "stamp": Entry("tests.evals.fake:Stamp", "Stamps."),
+        },
     }
 
     def table(kind: registry.Kind) -> dict[str, Entry]:
@@ -55,6 +59,7 @@ def fakes(fake_names: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[st
         return made[key]
 
     monkeypatch.setattr(hosts, "_load", load)
+    monkeypatch.setattr(_model, "_models", {})  # Inspect keeps models for later evaluations
     yield loaded
     for host in made.values():
         host.batcher.close()

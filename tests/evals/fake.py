@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from safesight.defenses import Artifact, Defense, DefenseConfig, Parts
+from safesight.activations import resid_post
+from safesight.defenses import Artifact, Decision, Defense, DefenseConfig, Parts
 from safesight.errors import InputError
 from safesight.types import Sample
 
@@ -95,6 +96,32 @@ class Stamp(Defense):
                 vlm.stamp = ""
 
         return Parts(attached=stamped())
+
+
+class Picky(Defense):
+    """A detector for real models: refuses by the sign of one number of the second block."""
+
+    name, kind, paper = "picky", "detector", "none"
+
+    class Config(DefenseConfig):
+        broken: bool = False
+
+    def parts(self, vlm: Any, artifact: Artifact | None) -> Parts:
+        return Parts(detector=_Sign(self.config.broken))
+
+
+class _Sign:
+    sites, replay_from, refusal = (resid_post(1),), None, "no."
+
+    def __init__(self, broken: bool) -> None:
+        self.broken = broken
+
+    def judge(self, prefill: Any) -> Decision:
+        if self.broken:
+            raise ValueError("a probe of another size")
+        states = prefill.at_last(prefill.states[self.sites[0]]).float()
+        scores = states[:, 0]
+        return Decision(scores, scores > scores.median(), float(scores.median()))
 
 
 def stamp_artifact(folder: Any, word: str, identity: str | None = "fake") -> str:

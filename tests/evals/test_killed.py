@@ -44,7 +44,10 @@ def killed(tmp_path: Path) -> Iterator[set[str]]:
 
 def logged(logs: Path) -> set[str]:
     infos = list_eval_logs(str(logs)) if logs.is_dir() else []
-    return {str(s.id) for info in infos for s in read_eval_log_sample_summaries(info)}
+    try:
+        return {str(s.id) for info in infos for s in read_eval_log_sample_summaries(info)}
+    except ValueError:  # the file has just been made and is empty
+        return set()
 
 
 def asked(tmp_path: Path) -> list[str]:

@@ -90,6 +90,17 @@ def test_a_changed_arm_never_meets_a_stale_answer(fakes, tmp_path, change: str) 
     assert any("superseded" in reason for reason in skipped(tmp_path / "logs"))
 
 
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn"])
+def test_a_log_that_was_torn_by_a_crash_is_set_aside(fakes, tmp_path, content: bytes) -> None:
+    (tmp_path / "sub folder").mkdir()
+    torn = tmp_path / "sub folder" / "2026-01-01T00-00-00-00-00_words_abc.eval"
+    torn.write_bytes(content)
+    run_eval("fake", ["none"], ["words"], log_dir=tmp_path, limit=3, progress=False)
+    assert len(read_answers(tmp_path)) == 3
+    assert not torn.exists()
+    assert torn.with_suffix(".eval.damaged").read_bytes() == content
+
+
 def test_a_bad_sample_is_a_user_error_and_what_was_done_is_kept(
     fakes, tmp_path, monkeypatch
 ) -> None:

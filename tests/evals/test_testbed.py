@@ -66,3 +66,28 @@ def test_a_prompt_defense_changes_the_prompt_and_leaves_no_trace(model: Model) -
     guarded = ask(defended, config)
     assert guarded[0].metadata["defense"] == "safety_prompt"
     assert [output.completion for output in ask(model, config)] == before
+
+
+def picky(**settings: object) -> Model:
+    return get_model("safesight/testbed", memoize=False, device="cpu", defense="picky", **settings)
+
+
+def test_every_answer_carries_its_own_decision(model: Model, fake_names) -> None:
+    config = GenerateConfig(max_tokens=TOKENS)
+    undefended = ask(model, config)
+    judged = ask(picky(), config)
+    refused = [output.metadata["refused_by_detector"] for output in judged]
+    assert len(set(refused)) == 2
+    for before, after, row in zip(undefended, judged, refused, strict=True):
+        decision = after.metadata["decisions"]["picky"]
+        assert decision["refuse"] == row == (decision["score"] > decision["threshold"])
+        assert after.completion == ("no." if row else before.completion)
+        assert after.stop_reason == "stop" or not row
+
+
+def test_a_detector_that_cannot_run_refuses_and_says_so(model: Model, fake_names) -> None:
+    for output in ask(picky(broken=True), GenerateConfig(max_tokens=TOKENS)):
+        assert output.completion == "no."
+        decision = output.metadata["decisions"]["picky"]
+        assert decision["score"] is None  # JSON has no "not a number"
+        assert "a probe of another size" in decision["error"]

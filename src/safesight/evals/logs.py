@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import unquote, urlparse
 
 from inspect_ai.log import (
     EvalLog,
@@ -25,7 +26,10 @@ from inspect_ai.log import (
 from safesight.errors import StorageError
 from safesight.types import VERDICTS, Label, Verdict
 
-__all__ = ["Answer", "read_answers", "skipped"]
+__all__ = ["UNREADABLE", "Answer", "local_path", "read_answers", "set_aside_torn", "skipped"]
+
+UNREADABLE = (OSError, ValueError, KeyError, zipfile.BadZipFile)
+"""How Inspect reports a log that is torn or is none."""
 
 # What an answer does not need: these hold the pictures and the transcript.
 _UNREAD = {"attachments", "events", "events_data", "messages", "store", "timelines"}
@@ -80,6 +84,27 @@ def skipped(log_dir: str | Path) -> list[str]:
     return _sorted_logs(Path(log_dir))[1]
 
 
+def set_aside_torn(log_dir: Path) -> list[Path]:
+    """Rename logs that cannot be read to `*.damaged`, so that a run can go on in the folder.
+
+    A process that is killed while it makes a log leaves an empty one, and Inspect reads all
+    logs of a folder before it starts.
+    """
+    renamed: list[Path] = []
+    for info in list_eval_logs(str(log_dir.resolve())):
+        try:
+            read_eval_log(info, header_only=True)
+        except UNREADABLE:
+            torn = local_path(info.name)
+            renamed.append(torn.rename(torn.with_name(f"{torn.name}.damaged")))
+    return renamed
+
+
+def local_path(location: str) -> Path:
+    """Inspect names local files by path or by file:// URL."""
+    return Path(unquote(urlparse(location).path) if location.startswith("file:") else location)
+
+
 def _sorted_logs(folder: Path) -> tuple[list[EvalLog], list[str]]:
     """Headers of the logs that count, oldest first, and why the others do not."""
     if not folder.is_dir():
@@ -91,7 +116,7 @@ def _sorted_logs(folder: Path) -> tuple[list[EvalLog], list[str]]:
         name = Path(info.name).name
         try:
             log = read_eval_log(info, header_only=True)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             left_out.append(f"{name} cannot be read ({error}).")
             continue
         reason = _unfit(log)
@@ -172,6 +197,6 @@ def _answer(log: EvalLog, sample: EvalSample) -> Answer:
             "input_tokens": usage.input_tokens if usage else None,
             "output_tokens": usage.output_tokens if usage else None,
             "model_identity": (log.eval.metadata or {}).get("model_identity"),
-            "log": log.location,
+            "log": str(local_path(log.location)),
         },
     )

@@ -6,7 +6,6 @@ standard error, so that standard output stays for results.
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,6 +14,8 @@ from inspect_ai.log import list_eval_logs, read_eval_log, read_eval_log_sample_s
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+
+from safesight.evals.logs import UNREADABLE
 
 __all__ = ["Progress"]
 
@@ -82,7 +83,7 @@ def _logged(log_dir: Path, task_args: dict[str, Any]) -> dict[tuple[str, str], i
             if log.eval.task_args_passed != wanted:
                 continue
             answers = len(read_eval_log_sample_summaries(info))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        except UNREADABLE:
             continue  # a damaged log has nothing to go on from
         key = (log.eval.task, str(log.eval.task_version))
         counts[key] = max(answers, counts.get(key, 0))

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 import rich
 from inspect_ai import eval_set
@@ -24,6 +23,7 @@ from inspect_ai.model import Model, get_model
 
 from safesight import registry
 from safesight.errors import SafesightError, StorageError
+from safesight.evals.logs import local_path, set_aside_torn
 from safesight.evals.progress import Progress
 from safesight.evals.session import Session, listening
 
@@ -80,6 +80,7 @@ def run_eval(
         for defense in dict.fromkeys(defenses)
     ]
     task_args = {"limit": limit, "seed": seed, "judge": judge}
+    set_aside_torn(folder)
     with Progress(folder, task_args, visible=progress) as shown, _quiet(), _frozen_heap():
         session = Session(on_task=shown.add_task, on_answer=shown.advance)
         with listening(session):
@@ -89,7 +90,7 @@ def run_eval(
         shown.finish()
     order = [(arm.model_args["defense"], task) for arm in arms for task in tasks]
     logs.sort(key=lambda log: order.index((log.eval.model_args["defense"], log.eval.task)))
-    return [_path(log.location) for log in logs]
+    return [local_path(log.location) for log in logs]
 
 
 def _arm(
@@ -173,11 +174,6 @@ def _storage_error(folder: Path, error: OSError) -> SafesightError:
     return StorageError(
         f"Logs cannot be written to {folder} ({error.strerror or error}). Choose another --log-dir."
     )
-
-
-def _path(location: str) -> Path:
-    """Inspect names local files by path or by file:// URL."""
-    return Path(unquote(urlparse(location).path) if location.startswith("file:") else location)
 
 
 @contextmanager
