@@ -77,6 +77,13 @@ def test_positional_prompt_and_generation_config(vlm: VLM) -> None:
         assert protection(vlm.model).last.refused.tolist() == [False]
 
 
+def test_positional_prompts_are_rewritten(vlm: VLM) -> None:
+    tokens = vlm.encode([tiny.ask("hello")])["input_ids"]
+    with load_defense("safety_prompt").apply(vlm):
+        expected = vlm.model.generate(input_ids=tokens, max_new_tokens=3)
+        assert torch.equal(vlm.model.generate(tokens, max_new_tokens=3), expected)
+
+
 def test_embeddings_as_prompt(vlm: VLM) -> None:
     embeds = vlm.embed_tokens(vlm.encode([tiny.ask("hello")])["input_ids"])
     with FakeDetector(0).apply(vlm):
