@@ -6,7 +6,14 @@ Names are imported on first use, so that `import safesight` loads no torch.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from safesight.defenses import Artifact, Defense
+    from safesight.defenses.protect import protect
+    from safesight.defenses.sasa import SASA
+    from safesight.models import VLM
+    from safesight.types import Sample
 
 __version__ = "0.1.0"
 

@@ -27,7 +27,7 @@ from safesight import registry
 from safesight.errors import ModelError
 from safesight.models.no_torchvision import without_torchvision
 
-__all__ = ["Loaded", "load_pretrained"]
+__all__ = ["Loaded", "load_pretrained", "public_name"]
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 _FAILURES = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
@@ -85,6 +85,21 @@ def load_pretrained(
         _check_complete(name, info)
         model = _guarded(name, f"copy on {target!r}", model.to, target)
     return Loaded(model.eval(), processor, name, getattr(config, "_commit_hash", None) or revision)
+
+
+def public_name(name: str) -> str:
+    """The registry's name of a bundled model given by its folder; any other name as it is.
+
+    What is written into artifacts and logs must not say where a package is installed.
+
+    Example:
+        >>> public_name(str(registry.load("model", "testbed"))), public_name("org/model")
+        ('testbed', 'org/model')
+    """
+    for known in registry.names("model"):
+        if Path(name).expanduser().absolute() == Path(registry.load("model", known)).absolute():
+            return known
+    return name
 
 
 def _resolve(name: str) -> str:

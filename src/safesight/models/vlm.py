@@ -22,7 +22,7 @@ from transformers import BatchFeature
 from safesight.errors import InputError, ModelError
 from safesight.models.families import Family, family_of
 from safesight.models.identity import hash_config, hash_weights
-from safesight.models.loading import load_pretrained
+from safesight.models.loading import load_pretrained, public_name
 from safesight.models.pictures import clean_messages
 from safesight.types import Messages
 
@@ -46,7 +46,8 @@ class VLM:
     ) -> None:
         self.model = model
         self.processor = _ready(processor)
-        self.name = name or getattr(model.config, "_name_or_path", "") or type(model).__name__
+        given = name or getattr(model.config, "_name_or_path", "") or type(model).__name__
+        self.name = public_name(given)
         self.revision = revision
         self.family: Family = family_of(model)
         self.layers: nn.ModuleList = self._part("layers")
