@@ -155,10 +155,13 @@ def measure(folder: Path, *, n: int = 600, seed: int = 0) -> dict[str, Any]:
 
 
 def _text(bench: Bench, n: int, seed: int) -> dict[str, Any]:
-    rows = [s for s in text_harm(3 * n, seed=seed) if s.facts["held_out"] != "text_refusals"]
+    # Some of the harmful things are held out of the refusals: draw enough for n of each form.
+    drawn = [s for s in text_harm(4 * n, seed=seed) if s.facts["held_out"] != "text_refusals"]
+    forms = ("plain", "beside", "caption")
+    rows = [s for form in forms for s in [r for r in drawn if r.facts["form"] == form][:n]]
     answers = bench.answers(rows)
     result = {}
-    for form in ("plain", "beside", "caption"):
+    for form in forms:
         result[f"harmful_{form}_refused"] = share(
             [refused(a) for a, s in zip(answers, rows, strict=True) if s.facts["form"] == form]
         )
