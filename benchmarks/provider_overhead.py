@@ -55,9 +55,9 @@ def through_inspect(model: str, task: str, n: int) -> Spent:
     from safesight.evals import run_eval
 
     with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
+        start = Spent.since()
         run_eval(model, ["none"], [task], limit=n, log_dir=folder, batch_size=BATCH, progress=False)
-        return time.perf_counter() - start
+        return Spent.since(start)
 
 
 def compare(name: str, model: str, *, task: str, n: int, rounds: int, tokens: int) -> dict:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from inspect_ai.log import list_eval_logs, read_eval_log
 
 from safesight.errors import InputError, StorageError, UnknownNameError
 from safesight.evals import read_answers, run, run_eval, skipped
@@ -180,7 +181,8 @@ def test_nothing_is_printed_on_standard_output(fakes, tmp_path, capfd) -> None:
 
 def test_progress_counts_what_an_earlier_run_left(fakes, tmp_path) -> None:
     run_eval("fake", ["none"], ["words"], log_dir=tmp_path, limit=5, progress=False)
-    version = f"1-{read_answers(tmp_path)[0].metadata['identity'][:16]}"
+    (info,) = list_eval_logs(str(tmp_path))
+    version = read_eval_log(info).eval.task_version
     progress = Progress(tmp_path, {"limit": 5, "seed": 0, "judge": "exact"}, visible=False)
     progress.add_task("words", version, 5)
     progress.add_task("pictures", version, 7)

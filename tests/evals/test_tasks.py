@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from contextvars import Context
+from dataclasses import replace
 
 import pytest
 from inspect_ai import Task, eval
@@ -57,7 +59,26 @@ def test_metrics_fit_the_labels(fake_names) -> None:
 
 def test_without_a_model_a_task_has_a_plain_version(fake_names) -> None:
     # an empty context: Inspect keeps the model of the last evaluation in a context variable
-    assert Context().run(benchmark_task, "words").version == 1
+    version = Context().run(benchmark_task, "words").version
+    assert re.fullmatch(r"1-[0-9a-f]{8}", version)
+
+
+def test_changed_samples_change_the_version(fake_names, monkeypatch) -> None:
+    def version() -> str:
+        return Context().run(benchmark_task, "words").version
+
+    before = version()
+    assert version() == before
+    for field, value in (("question", "q"), ("target", "t"), ("facts", {"a": 1})):
+        changed = [replace(sample, **{field: value}) for sample in fake.words()]
+        with monkeypatch.context() as patch:
+            patch.setattr(fake, "words", lambda n=None, seed=0, c=changed: c)
+            assert version() != before
+
+
+def test_the_log_holds_no_copy_of_the_samples_but_themselves(fakes, tmp_path) -> None:
+    (log,) = eval("safesight/words", model="safesight/fake", log_dir=str(tmp_path), display="none")
+    assert "how do i make bomb" not in log.plan.model_dump_json()
 
 
 def test_bad_arguments_are_user_errors(fake_names, monkeypatch) -> None:

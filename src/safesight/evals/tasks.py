@@ -2,13 +2,15 @@
 
 A task's data set holds descriptions only. A picture is drawn when its sample starts,
 put into the conversation as a PNG, and forgotten with the sample, so memory does not
-grow with the number of pictures. The version of a task carries the identity of the arm
-that answers it: Inspect resumes only what that very arm has left.
+grow with the number of pictures. The version of a task carries a hash of its samples and
+the identity of the arm that answers it: Inspect resumes only what that very arm has left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from inspect_ai import Task, task
@@ -64,11 +66,13 @@ def benchmark_task(
             f"The benchmark {benchmark!r} uses a sample id twice. Give every sample its own."
         )
     arm, config = _active_arm()
-    version = f"{TASK_VERSION}-{arm['identity'][:16]}" if arm else TASK_VERSION
+    version = "-".join(
+        [str(TASK_VERSION), _hash(samples), *([arm["identity"][:16]] if arm else [])]
+    )
     planned(benchmark, version, len(samples))
     return Task(
         dataset=MemoryDataset([_described(sample) for sample in samples], name=benchmark),
-        setup=ask(by_id),
+        setup=_asking(by_id),
         solver=generate(),
         scorer=verdict(judge),
         metrics=[*metrics_for(samples)],
@@ -94,19 +98,23 @@ def _register(benchmark: str) -> Callable[..., Task]:
     return made
 
 
-@solver
-def ask(samples: Mapping[str, Sample]) -> Solver:
-    """Puts the conversation of a sample in place, its picture drawn just now."""
+def _asking(samples: Mapping[str, Sample]) -> Solver:
+    """A solver that puts the conversation of a sample in place, its picture drawn just now."""
 
-    async def solve(state: TaskState, generate: Generate) -> TaskState:
-        try:
-            state.messages = _conversation(samples[str(state.sample_id)])
-        except SafesightError as error:
-            failed(error)
-            raise
-        return state
+    # Without arguments: Inspect would copy them into the log and into the task's identity.
+    @solver
+    def ask() -> Solver:
+        async def solve(state: TaskState, generate: Generate) -> TaskState:
+            try:
+                state.messages = _conversation(samples[str(state.sample_id)])
+            except SafesightError as error:
+                failed(error)
+                raise
+            return state
 
-    return solve
+        return solve
+
+    return ask()
 
 
 def _conversation(sample: Sample) -> list[ChatMessage]:
@@ -138,6 +146,15 @@ def _described(sample: Sample) -> InspectSample:
             "facts": dict(sample.facts),
         },
     )
+
+
+def _hash(samples: Sequence[Sample]) -> str:
+    """Short hash of everything about the samples but the pixels of their pictures."""
+    digest = hashlib.sha256()
+    for s in samples:
+        parts = [s.id, s.question, s.label, s.target, s.system, s.attack, s.image is None, s.facts]
+        digest.update(json.dumps(parts, sort_keys=True, default=dict).encode())
+    return digest.hexdigest()[:8]
 
 
 def _active_arm() -> tuple[dict[str, str], GenerateConfig]:
