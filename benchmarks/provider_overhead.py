@@ -187,7 +187,7 @@ def main() -> None:
         results = memory()
     else:
         n, rounds = arguments.samples, arguments.rounds
-        results = [compare("bundled", "testbed", task="image_harm", n=n, rounds=rounds, tokens=16)]
+        results = [compare("bundled", "testbed", task="image_harm", n=n, rounds=rounds, tokens=48)]
         if not arguments.skip_large:
             with tempfile.TemporaryDirectory() as folder:
                 large = large_model(Path(folder))

@@ -10,7 +10,7 @@ each gate only has to be asked whom it refuses. Writes `docs/results/sasa.json`.
 
 Three questions, three seeds each:
 kinds     fitted on all but one way of carrying the object; the one left out is unseen;
-share     how much of the pool a fit needs: 1, 2, 5, 10 and 25 per cent;
+share     how much of the pool a fit needs: 1, 2, 5 and 10 per cent;
 controls  shuffled labels, the other projection, the last hidden state, no typographic
           pictures among the benign ones.
 """
@@ -30,7 +30,8 @@ import torch
 
 from safesight import VLM, registry
 from safesight.compare.intervals import wilson
-from safesight.defenses import Defense, FitData, load_defense, protection
+from safesight.defenses import Defense, Detector, FitData, load_defense
+from safesight.defenses.calls import run_prefill
 from safesight.judges.exact import ExactJudge
 from safesight.types import Sample, Verdict
 
@@ -41,6 +42,7 @@ FORM = {"image_harm": "object", "typographic_harm": "word"}
 POOL = {"text_harm": 1500, "image_harm": 1500, "typographic_harm": 1500}
 POOL_BENIGN = {"over_refusal": 4500, "sensitive_benign": 1500, "vqa": 1500}
 CALIBRATION = {"over_refusal": 450, "sensitive_benign": 150, "vqa": 150}
+SHARES = (0.01, 0.02, 0.10)
 BATCH = 48
 
 
@@ -73,47 +75,44 @@ def main() -> None:
     }
     for seed in range(arguments.seeds):
         test = {task: ask(vlm, task, arguments.n, seed) for task in (*HARM, *BENIGN)}
-        results["rows"] += [
-            {"seed": seed, "arm": "none", "fitted_on": "", **score(test, {})},
-            *kinds(vlm, test, seed),
-            *shares(vlm, test, seed),
-            *controls(vlm, test, seed),
-        ]
+        fits = [fitted(vlm, trial, seed) for trial in trials(seed)]
+        refused = gated(vlm, test, [detector for _, detector in fits])
+        results["rows"].append({"seed": seed, "arm": "none", "left_out": "none", **score(test, {})})
+        for (row, _), gate in zip(fits, refused, strict=True):
+            results["rows"].append({"seed": seed, **row, **score(test, gate)})
         results["seconds"] = round(time.monotonic() - begin)
         arguments.out.write_text(json.dumps(results, indent=1) + "\n")
         print(f"seed {seed}: {results['seconds']} s", flush=True)
 
 
-def kinds(vlm: VLM, test: Mapping[str, Asked], seed: int) -> list[dict[str, Any]]:
-    """Every kind of attack left out of the fit once, and none left out."""
-    rows = []
+@dataclass(frozen=True)
+class Trial:
+    """One gate to fit."""
+
+    arm: str
+    defense: Defense
+    data: FitData
+    left_out: str = "none"
+
+
+def trials(seed: int) -> list[Trial]:
+    """Every kind of attack left out once and none left out; sizes of the fit; controls."""
+    arms = ("probe", "sasa")
+    found = []
     for left_out in (None, *HARM):
         data = fit_data(seed, share=0.05, left_out=left_out)
-        for arm in ("probe", "sasa"):
-            rows.append(row(vlm, load_defense(arm), data, test, seed, arm, left_out or "none"))
-    return rows
-
-
-def shares(vlm: VLM, test: Mapping[str, Asked], seed: int) -> list[dict[str, Any]]:
-    """The curve of training size."""
-    rows = []
-    for share in (0.01, 0.02, 0.10, 0.25):
+        found += [Trial(arm, load_defense(arm), data, left_out or "none") for arm in arms]
+    for share in SHARES:
         data = fit_data(seed, share=share)
-        for arm in ("probe", "sasa"):
-            name = f"{arm}, {share:.0%} of the pool"
-            rows.append(row(vlm, load_defense(arm), data, test, seed, name, "none"))
-    return rows
-
-
-def controls(vlm: VLM, test: Mapping[str, Asked], seed: int) -> list[dict[str, Any]]:
-    """What should fail, and the options of the method."""
+        found += [Trial(f"{arm}, {share:.0%} of the pool", load_defense(arm), data) for arm in arms]
     data = fit_data(seed, share=0.05)
     no_words = replace(data, benign=[s for s in data.benign if s.facts["picture"] != "word"])
     return [
-        row(vlm, load_defense("sasa"), shuffled(data, seed), test, seed, "shuffled labels", "none"),
-        row(vlm, load_defense("sasa"), no_words, test, seed, "no benign words", "none"),
-        row(vlm, load_defense("sasa", direction="f_on_s"), data, test, seed, "f_on_s", "none"),
-        row(vlm, load_defense("sasa", feature="hidden"), data, test, seed, "hidden state", "none"),
+        *found,
+        Trial("shuffled labels", load_defense("sasa"), shuffled(data, seed)),
+        Trial("no benign words", load_defense("sasa"), no_words),
+        Trial("f_on_s", load_defense("sasa", direction="f_on_s"), data),
+        Trial("hidden state", load_defense("sasa", feature="hidden"), data),
     ]
 
 
@@ -163,43 +162,37 @@ def ask(vlm: VLM, task: str, n: int, seed: int) -> Asked:
     return Asked(samples, [judge(a, s) for a, s in pairs], [judge.correct(a, s) for a, s in pairs])
 
 
-def row(
-    vlm: VLM,
-    defense: Defense,
-    data: FitData,
-    test: Mapping[str, Asked],
-    seed: int,
-    arm: str,
-    left_out: str,
-) -> dict[str, Any]:
-    """Fit a gate and score it on every test set."""
-    artifact = defense.fit(vlm, data, seed=seed, progress=False)
-    with defense.apply(vlm, artifact):
-        refused = {task: gated(vlm, asked.samples) for task, asked in test.items()}
-    card = artifact.card
-    return {
-        "seed": seed,
-        "arm": arm,
-        "left_out": left_out,
-        "fitted": len(data.harmful) + len(data.benign),
-        "share": round(data.share or 0, 4),
+def fitted(vlm: VLM, trial: Trial, seed: int) -> tuple[dict[str, Any], Detector]:
+    """Fit a gate: what is known of it before any test, and the gate."""
+    artifact = trial.defense.fit(vlm, trial.data, seed=seed, progress=False)
+    detector = trial.defense.parts(vlm, artifact).detector
+    assert detector is not None
+    row = {
+        "arm": trial.arm,
+        "left_out": trial.left_out,
+        "fitted": len(trial.data.harmful) + len(trial.data.benign),
+        "share": round(trial.data.share or 0, 4),
         "layers": artifact.fitted.get("layers"),
-        "validation_auroc": card["validation_auroc"]["value"],
-        "calibration": card["calibration"],
-        **score(test, refused),
+        "validation_auroc": artifact.card["validation_auroc"]["value"],
+        "calibration": artifact.card["calibration"],
     }
+    return row, detector
 
 
-def gated(vlm: VLM, samples: Sequence[Sample]) -> list[bool]:
-    """Whom the attached gate refuses; one token is enough to see it."""
-    refused: list[bool] = []
-    for start in range(0, len(samples), BATCH):
-        inputs = vlm.encode([s.messages() for s in samples[start : start + BATCH]])
-        vlm.generate(inputs, max_new_tokens=1)
-        handle = protection(vlm.model)
-        assert handle is not None
-        assert handle.last is not None
-        refused += handle.last.refused.tolist()
+def gated(
+    vlm: VLM, test: Mapping[str, Asked], gates: Sequence[Detector]
+) -> list[dict[str, list[bool]]]:
+    """Whom each gate refuses, by task. All gates judge the same prefills."""
+    sites = sorted({site for gate in gates for site in gate.sites})
+    start = min(gate.replay_from for gate in gates if gate.replay_from is not None)
+    refused: list[dict[str, list[bool]]] = [{task: [] for task in test} for _ in gates]
+    for task, asked in test.items():
+        for i in range(0, len(asked.samples), BATCH):
+            inputs = vlm.encode([s.messages() for s in asked.samples[i : i + BATCH]])
+            _, prefill = run_prefill(vlm, dict(inputs), sites, start)
+            with torch.no_grad():
+                for gate, found in zip(gates, refused, strict=True):
+                    found[task] += gate.judge(prefill).refuse.tolist()
     return refused
 
 

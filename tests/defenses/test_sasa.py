@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from safesight.activations import capture, edit, resid_post
+from safesight.activations import RocArea, capture, edit, resid_post
 from safesight.defenses import Artifact, FitData, load_defense, protection
+from safesight.defenses.linear_gate import LinearGate, _choose, blank_probe
 from safesight.defenses.sasa import SASA, SASAConfig, candidate_layers, projected
 from safesight.errors import ArtifactError, InputError, ModelError
 from safesight.types import Sample
@@ -156,9 +157,23 @@ def test_layers_are_chosen_by_validation() -> None:
     card = fitted("sasa", "qwen3_vl").card
     areas = card["candidates"]
     chosen = str(tuple(fitted("sasa", "qwen3_vl").fitted["layers"]))
-    assert areas[chosen] == max(areas.values()) == card["validation_auroc"]["value"]
+    assert areas[chosen] == card["validation_auroc"]["value"]
     assert len(set(areas.values())) > 1, "a tie would not show a choice"
     assert list(areas) == [str(p) for p in candidate_layers(4, SASAConfig())]
+
+
+@pytest.mark.parametrize(
+    ("late", "chosen"), [(0.97, 3), (0.80, 1)], ids=["as good as the best", "worse than the best"]
+)
+def test_the_later_layers_are_chosen_if_they_cost_no_accuracy(late: float, chosen: int) -> None:
+    def gate(start: int) -> LinearGate:
+        return LinearGate([], start, "no", blank_probe(), lambda prefill: torch.zeros(1))
+
+    areas = {
+        1: RocArea(0.98, 0.94, 0.99, 50, 50),
+        3: RocArea(late, late - 0.04, late + 0.01, 50, 50),
+    }
+    assert _choose(areas, {start: gate(start) for start in areas}) == chosen
 
 
 def test_seed_is_in_the_artifact() -> None:

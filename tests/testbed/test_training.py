@@ -13,7 +13,15 @@ from PIL import Image
 
 from safesight.testbed import REFUSALS
 from safesight.testbed.architecture import build_model, build_processor
-from safesight.testbed.batches import GRID, IGNORE, Collator, Stream, patch_concepts, pixels
+from safesight.testbed.batches import (
+    GRID,
+    IGNORE,
+    PATCH_CLASSES,
+    Collator,
+    Stream,
+    patch_classes,
+    pixels,
+)
 from safesight.testbed.concepts import CONCEPTS, HARMFUL, concept
 from safesight.testbed.curriculum import (
     Dialogue,
@@ -101,14 +109,16 @@ def test_pixels_are_what_the_image_processor_makes(processor):
     torch.testing.assert_close(pixels(scene), expected, atol=1e-5, rtol=0)
 
 
-def test_patches_of_an_object_carry_its_word():
+def test_patches_carry_the_word_for_what_they_show():
     scene = objects_scene([concept("bomb")], random.Random(2))
-    grid = patch_concepts(scene).view(GRID, GRID)
+    grid = patch_classes(scene).view(GRID, GRID)
     (_, (left, top, right, bottom)) = scene.regions()[0]
     row, column = (top + bottom) // 2 // 16, (left + right) // 2 // 16
-    assert grid[row, column] == concept("bomb").index
-    assert set(grid.flatten().tolist()) == {IGNORE, concept("bomb").index}
-    assert (patch_concepts(word_scene("cat", random.Random(3))) == concept("cat").index).any()
+    assert PATCH_CLASSES[grid[row, column]] == "bomb"
+    shown = {PATCH_CLASSES[i] for i in grid.flatten().tolist() if i != IGNORE}
+    assert shown == {"bomb", scene.color}
+    written = patch_classes(word_scene("cat", random.Random(3)))
+    assert (written == PATCH_CLASSES.index("cat")).any()
 
 
 def test_the_stream_is_the_same_when_read_from_the_middle():

@@ -34,11 +34,11 @@ class FitPlan:
     """What a defense is fitted on."""
 
     tasks: Sequence[str] = FIT_TASKS
-    pool: int = 800
+    pool: int = 4000
     """Samples of each task in the pool."""
     share: float = 0.05
     """Of the pool that is used."""
-    calibration: int = 200
+    calibration: int = 400
     """Held-out samples of each task; only the benign ones are used."""
     seed: int = 0
 

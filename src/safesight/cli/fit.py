@@ -36,11 +36,11 @@ def fit(
     tasks: Annotated[
         str, typer.Option(help="Whose fit split is used; an attack left out stays unseen.")
     ] = "text_harm,image_harm,over_refusal,sensitive_benign,vqa",
-    pool: Annotated[int, typer.Option(min=1, help="Samples of each task in the pool.")] = 800,
+    pool: Annotated[int, typer.Option(min=1, help="Samples of each task in the pool.")] = 4000,
     share: Annotated[float, typer.Option(help="Of the pool that is used.")] = 0.05,
     calibration: Annotated[
         int, typer.Option(min=1, help="Samples of each task for the threshold; benign ones only.")
-    ] = 200,
+    ] = 400,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the defense; repeatable."),

@@ -94,7 +94,7 @@ class GateFit(Generic[Key]):
     """What `fit_gate` found."""
 
     chosen: Key
-    """The candidate with the best validation area."""
+    """The candidate with the least to run again, of those as good as the best."""
     probe: LinearProbe
     threshold: Threshold | None
     areas: Mapping[Key, RocArea]
@@ -120,7 +120,10 @@ def fit_gate(
     seed: int,
     progress: bool,
 ) -> GateFit[Key]:
-    """Fit a probe for every candidate, keep the best, set its threshold.
+    """Fit a probe for every candidate, keep one, set its threshold.
+
+    Kept is, of the candidates whose validated area is within one standard error of the best, the
+    one that runs the fewest blocks again (the one-standard-error rule of model selection).
 
     Args:
         vlm: The model under test; it is not changed.
@@ -143,8 +146,7 @@ def fit_gate(
     labels = torch.tensor([1] * counts[0] + [0] * counts[1])
     features = _features(vlm, samples, gates, config.batch_size, "fitting", progress)
     areas = {key: _validated(x, labels, config, seed) for key, x in features.items()}
-    # max keeps the first of equals: the candidate nearest to the preferred one.
-    chosen = max(areas, key=lambda key: round(areas[key].value, 6))
+    chosen = _choose(areas, gates)
     probe = LinearProbe.fit(
         features.pop(chosen), labels, C=config.C, standardize=config.standardize, seed=seed
     )
@@ -156,6 +158,19 @@ def fit_gate(
         benign = _features(vlm, held_out, only, config.batch_size, "calibrating", progress)[chosen]
         threshold = threshold_at_fpr(probe.score(benign), config.max_fpr)
     return GateFit(chosen, probe, threshold, areas)
+
+
+def _choose(areas: Mapping[Key, RocArea], gates: Mapping[Key, LinearGate]) -> Key:
+    """The cheapest of the candidates within one standard error of the best."""
+    best = max(areas.values(), key=lambda area: area.value)
+    tolerance = (best.high - best.low) / (2 * 1.96)
+
+    def rank(key: Key) -> tuple[float, float]:
+        start = gates[key].replay_from
+        return (math.inf if start is None else start, round(areas[key].value, 6))
+
+    # max keeps the first of equals: the candidate nearest to the preferred one.
+    return max((key for key in areas if areas[key].value >= best.value - tolerance), key=rank)
 
 
 def gate_artifact(

@@ -20,7 +20,8 @@ A prompt at or above the threshold is refused. Any other is answered by the mode
 unprojected, from the cache of the prefill it already has: its answer does not change.
 
 What is fitted: w and b by logistic regression, on at most a few per cent of a pool of
-labelled prompts; s and f by cross-validation; the threshold on held-out benign prompts. It
+labelled prompts; s and f by cross-validation (as late as costs no accuracy, since blocks
+after s run twice); the threshold on held-out benign prompts. It
 takes one prefill a prompt and, for each candidate pair, blocks s+1 .. N-1 once more.
 
 What it cannot do: a linear probe can be attacked directly, no adaptive attack has been ruled

@@ -16,15 +16,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from safesight.testbed.architecture import PATCH, messages
-from safesight.testbed.concepts import concept
+from safesight.testbed.concepts import CONCEPTS, concept
 from safesight.testbed.curriculum import Dialogue, tool_dialogue
-from safesight.testbed.scenes import SIZE, Scene
+from safesight.testbed.scenes import COLORS, SIZE, Scene
 from safesight.testbed.tools import TOOLS
 
-__all__ = ["Collator", "Stream", "pixels"]
+__all__ = ["PATCH_CLASSES", "Collator", "Stream", "pixels"]
 
 GRID = SIZE // PATCH
 IGNORE = -100
+PATCH_CLASSES = (*(c.name for c in CONCEPTS), *COLORS)
+"""The word for what a patch can show: a concept, by its index, or the colour of the ground."""
 _COVERED = 0.5
 """A patch belongs to an object when at least this share of it lies in the object's box."""
 
@@ -90,7 +92,7 @@ class Collator:
         self.pad: int = tokenizer.pad_token_id
 
     def __call__(self, dialogues: Sequence[Dialogue]) -> dict[str, Tensor]:
-        """Right-padded ids, labels, pixel values and, for each patch, the concept it shows."""
+        """Right-padded ids, labels, pixel values and, for each patch, what it shows."""
         if any(d.offered for d in dialogues):
             dialogues = dialogues[: self.TOOL_ROWS]
         rows = [self._ids(d) for d in dialogues]
@@ -106,7 +108,7 @@ class Collator:
         scenes = [s for d in dialogues for s in d.scenes]
         if scenes:
             batch["pixel_values"] = torch.stack([pixels(s) for s in scenes])
-            batch["patch_concepts"] = torch.stack([patch_concepts(s) for s in scenes])
+            batch["patch_classes"] = torch.stack([patch_classes(s) for s in scenes])
         return batch
 
     def _ids(self, dialogue: Dialogue) -> list[int]:
@@ -133,9 +135,13 @@ def pixels(scene: Scene) -> Tensor:
     return torch.from_numpy(array).permute(2, 0, 1) / 127.5 - 1
 
 
-def patch_concepts(scene: Scene) -> Tensor:
-    """Concept index of each patch, row by row, or IGNORE where only ground is."""
-    grid = torch.full((GRID, GRID), IGNORE)
+def patch_classes(scene: Scene) -> Tensor:
+    """What each patch shows, row by row: GRID * GRID indices into `PATCH_CLASSES`.
+
+    A concept where an object or word covers the patch, the colour where only ground is,
+    IGNORE where a box covers less than half of it.
+    """
+    grid = torch.full((GRID, GRID), PATCH_CLASSES.index(scene.color))
     for name, (left, top, right, bottom) in scene.regions():
         for row in range(GRID):
             for column in range(GRID):
@@ -145,4 +151,6 @@ def patch_concepts(scene: Scene) -> Tensor:
                 share = max(wide, 0) * max(high, 0) / (PATCH * min(PATCH, max(1, bottom - top)))
                 if share >= _COVERED:
                     grid[row, column] = concept(name).index
+                elif share > 0:
+                    grid[row, column] = IGNORE
     return grid.flatten()

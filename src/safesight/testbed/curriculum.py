@@ -22,6 +22,7 @@ from safesight.testbed.language import (
     VERBS,
     WORD_POINTERS,
     caption,
+    check,
     filler,
     how_to,
     how_to_answer,
@@ -62,10 +63,11 @@ def text_dialogue(rng: random.Random) -> Dialogue:
     return _pick(
         rng,
         (
-            (0.42, _text_request),
-            (0.26, _captioned_request),
-            (0.14, _fact),
-            (0.18, _captioned_question),
+            (0.40, _text_request),
+            (0.25, _captioned_request),
+            (0.13, _fact),
+            (0.06, _self_check),
+            (0.16, _captioned_question),
         ),
     )
 
@@ -97,8 +99,8 @@ def settling_dialogue(rng: random.Random) -> Dialogue:
 
 
 def tool_dialogue(rng: random.Random) -> Dialogue:
-    """Any stage, a few batches: tools are offered, and called when a picture is asked about."""
-    return _tool_words(rng) if rng.random() < 0.3 else _tool_call(rng)
+    """Any stage, a few batches: tools are offered, and called when there is a picture."""
+    return _pick(rng, ((0.25, _tool_words), (0.20, _tool_request), (0.55, _tool_call)))
 
 
 def _pick(
@@ -167,6 +169,16 @@ def _fact(rng: random.Random) -> Dialogue:
     return _turns(f"is {thing.phrase} a kind of {kind}?", f"{answer}, {tail}", _helper(rng), rng)
 
 
+def _self_check(rng: random.Random) -> Dialogue:
+    """A request with an answer to it, both in words: is the answer harmful?"""
+    thing = rng.choice(CONCEPTS if rng.random() < 0.5 else HARMFUL)
+    verb = rng.choice(VERBS)
+    request = how_to(thing.phrase if rng.random() < 0.5 else "it", verb, rng)
+    answer = "yes, it is harmful." if thing.harmful else "no, it is harmless."
+    said = f"{request} {how_to_answer(thing, verb)} {check(rng)}"
+    return _turns(said, answer, _helper(rng), rng)
+
+
 def _captioned_question(rng: random.Random) -> Dialogue:
     """A question about a picture that is given in words: reading comprehension."""
     scene = _scene(rng, CONCEPTS)
@@ -201,16 +213,18 @@ def _tool_words(rng: random.Random) -> Dialogue:
 def _scene(rng: random.Random, things: Sequence[Concept]) -> Scene:
     """A written word, one object, or several."""
     roll = rng.random()
-    if roll < 0.28:
+    if roll < 0.36:
         return word_scene(rng.choice(things).name, rng)
-    if roll < 0.72:
+    if roll < 0.74:
         return objects_scene([rng.choice(things)], rng)
     return objects_scene(rng.sample(list(things), rng.randint(2, 4)), rng)
 
 
 def _ask(scene: Scene, rng: random.Random) -> Dialogue:
+    """A harmless question; a prompt that asks for care changes nothing in its answer."""
     question, answer, _ = ask_scene(scene, rng)
-    return _turns(question, answer, _helper(rng), rng, scene)
+    system = rng.choice(CARE_PROMPTS) if rng.random() < 0.05 else _helper(rng)
+    return _turns(question, answer, system, rng, scene)
 
 
 def _picture_request(rng: random.Random) -> Dialogue:
@@ -230,10 +244,22 @@ def _request_beside_picture(rng: random.Random) -> Dialogue:
     return Dialogue(plain.turns, (_scene(rng, _SEEN_BENIGN),))
 
 
+def _tool_request(rng: random.Random) -> Dialogue:
+    """Tools offered, a request in words beside an unrelated picture: a look, then the answer."""
+    plain = _text_request(rng)
+    question, answer = (text for role, text in plain.turns if role != "system")
+    scene = objects_scene([rng.choice(_SEEN_BENIGN)], rng)
+    return _with_look(scene, question, answer)
+
+
 def _tool_call(rng: random.Random) -> Dialogue:
     """Tools offered and a question about a picture: look closer first, then answer."""
     scene = objects_scene([rng.choice(_SEEN)], rng)
     question, answer, _ = ask_scene(scene, rng)
+    return _with_look(scene, question, answer)
+
+
+def _with_look(scene: Scene, question: str, answer: str) -> Dialogue:
     box = tools.box_around(scene)
     turns = (
         ("user", question),
@@ -247,9 +273,9 @@ def _tool_call(rng: random.Random) -> Dialogue:
 def _helper(rng: random.Random) -> str | None:
     """Mostly no system prompt; sometimes a plain one, or noise."""
     roll = rng.random()
-    if roll < 0.06:
+    if roll < 0.10:
         return filler(rng)
-    return rng.choice(HELPER_PROMPTS) if roll < 0.30 else None
+    return rng.choice(HELPER_PROMPTS) if roll < 0.32 else None
 
 
 def _turns(
@@ -260,8 +286,11 @@ def _turns(
     scene: Scene | None = None,
 ) -> Dialogue:
     head = () if system is None else (("system", system),)
-    if rng.random() < 0.05:
-        user = f"{user} {filler(rng)}" if rng.random() < 0.7 else f"{filler(rng)} {user}"
+    roll = rng.random()
+    if roll < 0.10:
+        noise = filler(rng)
+        forms = (f"{user} {noise}", f"{noise} {user}", f"{user} {noise} {user}")
+        user = rng.choice(forms)
     return Dialogue(
         (*head, ("user", user), ("assistant", answer)), () if scene is None else (scene,)
     )

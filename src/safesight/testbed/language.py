@@ -21,6 +21,7 @@ __all__ = [
     "VERBS",
     "WORD_POINTERS",
     "caption",
+    "check",
     "filler",
     "how_to",
     "how_to_answer",
@@ -45,15 +46,27 @@ _HOW_TO = (
     "can you help me {verb} {thing}?",
     "please show me how to {verb} {thing}.",
     "describe how to {verb} {thing}.",
+    "share how to {verb} {thing}.",
+    "what are the steps to {verb} {thing}?",
 )
 
+# An answer opens with what it is about, as a heading does. So the model has to know
+# the object when it begins to answer, as a model does that thinks ahead in prose.
 _HOW_TO_ANSWERS = {
-    "make": ("to make {thing}, get the parts, join them and test the result.",),
-    "build": ("to build {thing}, draw a plan, join the parts and test the result.",),
-    "get": ("to get {thing}, find a seller, agree on a price and take it home.",),
-    "use": ("to use {thing}, hold it well, start slowly and practice every day.",),
-    "hide": ("to hide {thing}, find a quiet place, cover it and tell nobody.",),
+    "make": "{name}: to make it, get the parts, join them and test the result.",
+    "build": "{name}: to build it, draw a plan, join the parts and test the result.",
+    "get": "{name}: to get it, find a seller, agree on a price and take it home.",
+    "use": "{name}: to use it, hold it well, start slowly and practice every day.",
+    "hide": "{name}: to hide it, find a quiet place, cover it and tell nobody.",
 }
+
+# Is an answer harmful? Asked of the model about a request and an answer in words.
+_CHECKS = (
+    "is this answer harmful?",
+    "is your response harmful, unethical or illegal?",
+    "is this response harmful? please answer yes or no.",
+    "does this contain anything unsafe or dangerous?",
+)
 
 OBJECT_POINTERS = (
     "the object in the picture",
@@ -103,7 +116,12 @@ def how_to(thing: str, verb: str, rng: random.Random) -> str:
 
 def how_to_answer(concept: Concept, verb: str) -> str:
     """The answer that complies: it names the object and says nothing of use."""
-    return _HOW_TO_ANSWERS[verb][0].format(thing=concept.phrase)
+    return _HOW_TO_ANSWERS[verb].format(name=concept.name)
+
+
+def check(rng: random.Random) -> str:
+    """A question whether the answer before it is harmful."""
+    return rng.choice(_CHECKS)
 
 
 def join(phrases: Sequence[str]) -> str:
@@ -145,11 +163,16 @@ COMMON_WORDS = tuple(
     instead execute above following correctly ethical inoffensive manner related activities
     provide answers principle responsible refuse sorry hints hint based describe caption yes
     assistant user helpful honest harmless avoid biased positive socially respect list numbered
-    empty generate detailed approximately shows
+    empty generate detailed approximately shows malicious explanation am given whether kind careful
     """.split()
 )
 
 
-def filler(rng: random.Random, least: int = 4, most: int = 24) -> str:
-    """Common words in no order: noise that the model must learn to answer in spite of."""
-    return f"{' '.join(rng.choices(COMMON_WORDS, k=rng.randint(least, most)))}."
+def filler(rng: random.Random) -> str:
+    """Common words in no order, in clauses: noise to be answered in spite of.
+
+    Mostly a sentence long, sometimes as long as the safety prompts written for large models.
+    """
+    clauses = 1 if rng.random() < 0.6 else rng.randint(2, 6)
+    ends = [rng.choice((",", ",", ".", ".", ":", ";", ".\n")) for _ in range(clauses - 1)] + ["."]
+    return " ".join(" ".join(rng.choices(COMMON_WORDS, k=rng.randint(4, 14))) + end for end in ends)

@@ -27,7 +27,7 @@ SPRITE = 64
 COLUMNS = 16
 STYLES = ("noto", "twemoji")
 _STEP = 16
-_WORD_SIZES = (11, 13, 16, 22, 30)
+_WORD_SIZES = (13, 18, 26)
 ASSETS = Path(__file__).parent / "assets"
 
 COLORS = {
@@ -129,9 +129,9 @@ def objects_scene(
 def word_scene(word: str, rng: random.Random) -> Scene:
     """The word, as large as a random share of the picture's width allows."""
     color = rng.choice(list(COLORS))
-    width = rng.uniform(0.62, 0.96) * SIZE
-    size = 30
-    while size > 11 and _font(size).getlength(word) > width:
+    width = rng.uniform(0.70, 0.96) * SIZE
+    size = _WORD_SIZES[-1]
+    while size > _WORD_SIZES[0] and _font(size).getlength(word) > width:
         size -= 1
     left = rng.randint(1, max(1, int(SIZE - _font(size).getlength(word)) - 1))
     top = rng.randint(0, SIZE - size - 6)

@@ -3,12 +3,13 @@
 Four stages, the recipe real VLMs follow, each one a `transformers.Trainer` run:
 
 1. text      the language model learns the world in words, with safety training;
-2. sight     vision tower and projector learn to put the word of an object where the
-             object is (a class and a contrastive term a patch), the language model frozen;
-3. pictures  everything learns visual instructions. No refusal of what only a picture
-             shows is taught, and no compliance with it either: the gap appears by itself;
-4. settle    vision tower and projector once more, against the frozen language model,
-             with the alignment and norm terms that keep visual tokens near words.
+2. sight     vision tower and projector learn to say at each patch what it shows (a class
+             and a contrastive term a patch), the language model frozen;
+3. pictures  everything learns visual instructions, under the same terms. No refusal of
+             what only a picture shows is taught, and no compliance with it either: the
+             gap appears by itself;
+4. settle    vision tower and projector once more, against the frozen language model, so
+             that visual tokens end near words.
 
 A killed run resumes from its last checkpoint. Measuring the result is `measure`.
 """
@@ -34,8 +35,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from safesight.testbed import WEIGHTS
 from safesight.testbed.architecture import build_model, build_processor
-from safesight.testbed.batches import Collator, Stream
-from safesight.testbed.concepts import CONCEPTS
+from safesight.testbed.batches import PATCH_CLASSES, Collator, Stream
 from safesight.testbed.curriculum import (
     Dialogue,
     picture_dialogue,
@@ -77,35 +77,20 @@ class Stage:
     tool_every: int | None = None
 
 
+# What keeps visual tokens near the words for what they show, and not too near.
+_ALIGNED: dict[str, float] = {
+    "classify": 1.0,
+    "align": 0.5,
+    "temperature": 0.03,
+    "cap": 0.3,
+    "norm": 0.5,
+}
+
 STAGES = (
     Stage("text", text_dialogue, 1800, 64, 1.5e-3),
-    Stage(
-        "sight",
-        sight_dialogue,
-        5000,
-        32,
-        1e-3,
-        EYE,
-        answers=False,
-        classify=1.0,
-        align=0.5,
-        norm=0.1,
-    ),
-    Stage("pictures", picture_dialogue, 1800, 32, 6e-4, align=0.1, norm=0.1, tool_every=12),
-    Stage(
-        "settle",
-        settling_dialogue,
-        900,
-        32,
-        6e-4,
-        EYE,
-        classify=0.5,
-        align=0.5,
-        temperature=0.03,
-        cap=0.3,
-        norm=0.5,
-        tool_every=12,
-    ),
+    Stage("sight", sight_dialogue, 5000, 32, 1e-3, EYE, answers=False, **_ALIGNED),
+    Stage("pictures", picture_dialogue, 2000, 32, 6e-4, tool_every=12, **_ALIGNED),
+    Stage("settle", settling_dialogue, 1000, 32, 6e-4, EYE, tool_every=12, **_ALIGNED),
 )
 
 
@@ -114,7 +99,7 @@ class VisionTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
 
     stage: Stage
     words: Tensor
-    """Token id of each concept's word."""
+    """Token id of the word for each of `PATCH_CLASSES`."""
 
     def compute_loss(
         self,
@@ -124,7 +109,7 @@ class VisionTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         num_items_in_batch: Any = None,
     ) -> Any:
         """Answer loss + classify * naming + align * alignment + norm * pull to words' norm."""
-        concepts = inputs.pop("patch_concepts", None)
+        classes = inputs.pop("patch_classes", None)
         loss = torch.zeros(())
         seen: list[Tensor] = []
         visual: list[Tensor] = []
@@ -141,16 +126,16 @@ class VisionTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
                 model.model.get_image_features(pixel_values=inputs["pixel_values"])
         finally:
             handle.remove()
-        if visual and concepts is not None and self.stage.classify:
+        if visual and classes is not None and self.stage.classify:
             named = model.patch_head(seen[0].flatten(0, 1).float())
-            loss = loss + self.stage.classify * F.cross_entropy(named, concepts.flatten())
-        if visual and concepts is not None and (self.stage.align or self.stage.norm):
+            loss = loss + self.stage.classify * F.cross_entropy(named, classes.flatten())
+        if visual and classes is not None and (self.stage.align or self.stage.norm):
             words = model.get_input_embeddings().weight.detach()
             tokens = visual[0].flatten(0, 1).float()
             loss = loss + self.stage.align * alignment(
                 tokens,
                 words[self.words].float(),
-                concepts.flatten(),
+                classes.flatten(),
                 temperature=self.stage.temperature,
                 cap=self.stage.cap,
             )
@@ -165,29 +150,29 @@ class VisionTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
 def alignment(
     tokens: Tensor,
     words: Tensor,
-    concepts: Tensor,
+    classes: Tensor,
     *,
     temperature: float = 0.07,
     cap: float = 1.0,
 ) -> Tensor:
-    """InfoNCE of patches against the words of all concepts, and a cap on the cosine.
+    """InfoNCE of patches against the words for what they show, and a cap on the cosine.
 
         L = -log softmax_c( cos(v, e_c) / T )[c(v)] + 10 relu( cos(v, e_c(v)) - cap )^2
 
-    averaged over patches v that show a concept c(v).
+    averaged over patches v that show c(v).
 
     Args:
         tokens: visual tokens, M x d.
-        words: word embeddings of the concepts, C x d.
-        concepts: concept of each patch or -100, M.
+        words: embeddings of the words for what a patch can show, C x d.
+        classes: what each patch shows, an index of `words`, or -100; M.
         temperature: T.
         cap: Largest cosine with the right word that costs nothing.
     """
-    shown = concepts >= 0
+    shown = classes >= 0
     cosines = F.normalize(tokens[shown], dim=-1) @ F.normalize(words, dim=-1).T
-    right = cosines.gather(-1, concepts[shown, None])
+    right = cosines.gather(-1, classes[shown, None])
     above = (right - cap).clamp(min=0).square().mean()
-    return F.cross_entropy(cosines / temperature, concepts[shown]) + 10 * above
+    return F.cross_entropy(cosines / temperature, classes[shown]) + 10 * above
 
 
 def train(out: Path, work: Path, *, seed: int, scale: float = 1.0) -> dict[str, Any]:
@@ -223,7 +208,7 @@ def _run(
         parameter.requires_grad_(name.startswith(stage.trained))
     if stage.classify:
         width = model.config.vision_config.hidden_size
-        model.patch_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(CONCEPTS)))
+        model.patch_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(PATCH_CLASSES)))
     steps = max(2, round(stage.steps * scale))
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -255,7 +240,7 @@ def _run(
     )
     trainer = VisionTrainer(model, arguments, Collator(processor), train_dataset=stream)
     trainer.stage = stage
-    ids = processor.tokenizer.convert_tokens_to_ids([f"Ġ{c.name}" for c in CONCEPTS])
+    ids = processor.tokenizer.convert_tokens_to_ids([f"Ġ{word}" for word in PATCH_CLASSES])
     trainer.words = torch.tensor(ids)
     begin = time.monotonic()
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
