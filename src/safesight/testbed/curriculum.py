@@ -82,10 +82,10 @@ def picture_dialogue(rng: random.Random) -> Dialogue:
     return _pick(
         rng,
         (
-            (0.56, sight_dialogue),
+            (0.60, sight_dialogue),
             (0.14, _picture_request),
-            (0.19, _request_beside_picture),
-            (0.06, _captioned_request),
+            (0.16, _request_beside_picture),
+            (0.05, _captioned_request),
             (0.05, _text_request),
         ),
     )

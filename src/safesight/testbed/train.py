@@ -77,20 +77,16 @@ class Stage:
     tool_every: int | None = None
 
 
-# What keeps visual tokens near the words for what they show, and not too near.
-_ALIGNED: dict[str, float] = {
-    "classify": 1.0,
-    "align": 0.5,
-    "temperature": 0.03,
-    "cap": 0.3,
-    "norm": 0.5,
-}
+# What keeps visual tokens near the words for what they show.
+_ALIGNED: dict[str, float] = {"classify": 1.0, "align": 0.5, "temperature": 0.03, "norm": 0.5}
 
+# While the language model learns from pictures, tokens near words make it learn fast, and refuse
+# like words; in the end the same tokens, further away, are still read and no longer refused.
 STAGES = (
-    Stage("text", text_dialogue, 1800, 64, 1.5e-3),
-    Stage("sight", sight_dialogue, 5000, 32, 1e-3, EYE, answers=False, **_ALIGNED),
-    Stage("pictures", picture_dialogue, 2000, 32, 6e-4, tool_every=12, **_ALIGNED),
-    Stage("settle", settling_dialogue, 1000, 32, 6e-4, EYE, tool_every=12, **_ALIGNED),
+    Stage("text", text_dialogue, 1600, 64, 1.5e-3),
+    Stage("sight", sight_dialogue, 3600, 32, 1e-3, EYE, answers=False, cap=0.6, **_ALIGNED),
+    Stage("pictures", picture_dialogue, 2000, 32, 6e-4, cap=0.6, tool_every=12, **_ALIGNED),
+    Stage("settle", settling_dialogue, 1000, 32, 6e-4, EYE, cap=0.3, tool_every=12, **_ALIGNED),
 )
 
 
