@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 __all__ = ["RAI", "RAIConfig", "candidate_layers", "injection_of"]
 
 RATIOS = (0.01, 0.03, 0.1)
-GAMMAS = (1.0, 2.0, 4.0, 8.0, 16.0)
+GAMMAS = (1.0, 4.0, 16.0)
 """What "auto" tries. The smallest ratio is the largest that a secondary source names."""
 
 Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
