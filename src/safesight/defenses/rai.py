@@ -134,28 +134,29 @@ def candidate_layers(num_layers: int, layer: Layer | Literal["auto"]) -> list[La
     return [layer]
 
 
-def injection_of(vlm: VLM, artifact: Artifact, config: RAIConfig) -> Injection:
+def injection_of(vlm: VLM, artifact: Artifact, config: DefenseConfig) -> Injection:
     """The injection that an artifact and settings describe.
 
     Raises:
         ArtifactError: tensors or numbers are not what a fit writes.
     """
+    assert isinstance(config, RAIConfig)
     layer, tau, gamma = _numbers(artifact, vlm)
-    tensors = {
-        name: _tensor(artifact, name, vlm.hidden_size)
+    prototypes, token_mean, word_mean = (
+        _tensor(artifact, name, vlm.hidden_size)
         for name in ("prototypes", "token_mean", "word_mean")
-    }
-    if tensors["prototypes"] is None or tensors["prototypes"].dim() != 2:
+    )
+    if prototypes is None or prototypes.dim() != 2:
         raise _unsound("holds no prototypes")
     return Injection(
         site_of(layer),
-        tensors["prototypes"],
+        prototypes,
         tau if config.tau is None else config.tau,
         gamma if config.gamma == "auto" else config.gamma,
         config.norm_matched,
         config.top_k,
-        tensors["token_mean"],
-        tensors["word_mean"],
+        token_mean,
+        word_mean,
     )
 
 
@@ -237,8 +238,6 @@ class RAI(Defense):
 
     def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
         """The injection around a generation."""
-        config = self.settings(artifact)
-        assert isinstance(config, RAIConfig)
         assert artifact is not None
-        injection = injection_of(vlm, artifact, config)
+        injection = injection_of(vlm, artifact, self.settings(artifact))
         return Parts(around=partial(generate_shifted, vlm, injection.site, injection.shift))
