@@ -206,6 +206,11 @@ class _Change:
 
 
 def _visual_tokens(vlm: VLM, inputs: Inputs) -> Tensor:
+    if inputs.get("pixel_values_videos") is not None:
+        raise InputError(
+            "RAI does not look for risk in videos yet, so this one would pass undefended. "
+            "Ask about single frames, or remove the defense."
+        )
     if inputs.get("input_ids") is None and inputs.get("inputs_embeds") is not None:
         raise InputError(
             "RAI finds pictures by their placeholder tokens, but generate was given inputs_embeds. "

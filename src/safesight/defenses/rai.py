@@ -24,8 +24,8 @@ samples: the most refused attacks whose benign losses stay within a bound.
 
 What it cannot do: it re-awakens refusals, so a model that does not refuse the same request in
 text has nothing to awaken; harm that no single visual token shows, and harm in text, pass by;
-nothing is known of attackers who optimise against the gate. Video is not supported: frames are
-not looked for. Text, visual tokens and words must share a space, which a projector gives weakly.
+nothing is known of attackers who optimise against the gate. Words and visual tokens must share
+a space, which a projector gives weakly. A video is refused with an error: frames are not read.
 
 Where we differ: the input of block 0 instead of its output, as the words live there; tau
 calibrated, as none is stated; the search, `gamma`, `norm_matched`, `centered`, `top_k` and
