@@ -8,8 +8,8 @@ unless the model, the code or a number on the command line has changed.
 
 Every seed: the model as it is; RAI as published, with the names of the world's harmful
 things and with generic words; RAI with layer, ratio and strength chosen on the fit split;
-each beside random directions and benign words at the same tokens, and the same pushes
-at random tokens; benign words with a gate of their own. Of the first seed also sweeps
+each beside its controls (see `safesight.analysis.rai_controls`); benign words with a gate
+of their own. Of the first seed also sweeps
 around the chosen setting: gamma, ratio, number of words, layer. Rows say which share of
 visual tokens moved and how far relative to their norm.
 """
@@ -53,6 +53,7 @@ SWEPT = ("image_harm", "typographic_harm", "over_refusal", "sensitive_benign", "
 GAMMAS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 RATIOS = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 COUNTS = (1, 3, 6, 9, 12, 18, 24, 32)
+CONTROLS = ("rai", "random directions", "benign words", "random tokens", "random gate")
 AUTO = {"layer": "auto", "ratio": "auto", "gamma": "auto"}
 CODE = ("injection.py", "prototypes.py", "rai.py", "rai_fit.py", "rai_search.py")
 
@@ -124,7 +125,7 @@ class Bench:
             "chosen setting": AUTO,
         }
         for arm, settings in arms.items():
-            for control in ("rai", "random directions", "benign words", "random tokens"):
+            for control in CONTROLS:
                 name = arm if control == "rai" else f"{arm}, {control}"
                 yield "rows", name, partial(self.row, settings, control)
         own = "chosen setting, benign words and their own gate"

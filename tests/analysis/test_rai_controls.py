@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from safesight import registry
 from safesight.analysis.rai_controls import Counted, controls, measured, mechanism
+from safesight.defenses.injection import risk_scores
 from tests import tiny
 from tests.contracts.defense_helpers import fitted
 
@@ -49,6 +52,19 @@ def test_the_same_shifts_on_other_tokens(shifts: dict[str, torch.Tensor]) -> Non
         assert torch.equal(mine, theirs), "within its own row, and nothing lost"
 
 
+def test_a_gate_of_dice() -> None:
+    vlm, artifact = tiny.vlm("llava"), fitted("rai", "llava")
+    artifact = replace(artifact, fitted={**artifact.fitted, "ratio": 0.3})
+    found = controls(vlm, artifact, tau=2.0)
+    assert not found["rai"](STATES, ROWS).any(), "no score passes"
+    many, rows = STATES.repeat(50, 1), ROWS.repeat(50)
+    added = found["random gate"](many, rows)
+    assert float((added != 0).any(dim=1).float().mean()) == pytest.approx(0.3, abs=0.04)
+    best = risk_scores(many, artifact.tensors["prototypes"]).amax(dim=1).abs()
+    moved = (added != 0).any(dim=1)
+    assert torch.allclose(added[moved].norm(dim=1), best[moved], atol=1e-5), "its nearest word"
+
+
 def test_counting() -> None:
     def shift(states: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         return torch.where(rows[:, None] == 0, 0.5 * states, 0.0)
@@ -72,6 +88,7 @@ def test_rows_of_the_mechanism_test() -> None:
         "random directions",
         "benign words",
         "random tokens",
+        "random gate",
     ]
     for row in rows:
         assert set(row["cells"]) >= {
@@ -82,7 +99,8 @@ def test_rows_of_the_mechanism_test() -> None:
         }
         assert "over_refusal/utility" not in row["cells"]
         assert row["cells"]["vqa/utility"]["n"] == 3
-        assert row["realised_ratio"] == 1.0
-        assert row["relative_shift"] > 0
+        if row["arm"] != "random gate":
+            assert row["realised_ratio"] == 1.0
+            assert row["relative_shift"] > 0
     plain = measured(vlm, tests, max_new_tokens=4)
     assert set(plain) == {"cells"}

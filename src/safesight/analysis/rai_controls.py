@@ -1,11 +1,14 @@
-"""Is it the words? RAI beside three controls that change one thing each.
-
-If RAI works as its paper says, then risky words at risky tokens make a model refuse what
-it would have answered, and each of these does not:
+"""Is it the words, and is it the gate? RAI beside controls that change one thing each.
 
 random directions   the same tokens, pushed as far along random directions;
 benign words        the same tokens, pushed as far along words that name no risk;
-random tokens       the same pushes, on other visual tokens of the same prompt.
+random tokens       the same pushes, on other visual tokens of the same prompt;
+random gate         each visual token is pushed along its own nearest word with the same
+                    small chance, whatever its score: harmful and benign prompts alike.
+
+If the words matter, the first two refuse less than RAI. If it matters where in a picture the
+push lands, the third does. If the gate tells harm from what is harmless, the fourth refuses
+less of the one or more of the other.
 
 `mechanism` asks and judges all of them on the same samples and counts how many visual
 tokens moved, and how far relative to their norm: an edit too small to matter shows there.
@@ -24,7 +27,7 @@ from torch import Tensor
 
 from safesight.activations import Site
 from safesight.compare.intervals import wilson
-from safesight.defenses.injection import Shift, generate_shifted
+from safesight.defenses.injection import Injection, Shift, generate_shifted, shift
 from safesight.defenses.prototypes import PLAIN_WORDS, word_vectors
 from safesight.defenses.rai import RAI, RAIConfig, injection_of
 from safesight.defenses.rai_search import answers
@@ -75,7 +78,7 @@ def controls(vlm: VLM, artifact: Artifact, *, seed: int = 0, **settings: Any) ->
     Args:
         vlm: The model that the artifact is of.
         artifact: Of a RAI fit.
-        seed: Of random directions and tokens.
+        seed: Of random directions, tokens and gates. The dice of a random gate roll on.
         **settings: Of RAI, on top of the artifact's.
     """
     config = RAI(**settings).settings(artifact)
@@ -90,6 +93,7 @@ def controls(vlm: VLM, artifact: Artifact, *, seed: int = 0, **settings: Any) ->
         "random directions": replace(own, directions=anywhere).shift,
         "benign words": replace(own, directions=benign).shift,
         "random tokens": partial(_elsewhere, own.shift, seed),
+        "random gate": partial(_by_chance, own, float(artifact.fitted["ratio"]), dice),
     }
 
 
@@ -169,6 +173,17 @@ def _elsewhere(function: Shift, seed: int, states: Tensor, rows: Tensor) -> Tens
         own = (rows == row).nonzero().flatten()
         dealt[own] = added[own[torch.randperm(len(own), generator=dice).to(own.device)]]
     return dealt
+
+
+def _by_chance(
+    own: Injection, chance: float, dice: torch.Generator, states: Tensor, rows: Tensor
+) -> Tensor:
+    """Eq. 3 with a gate of dice: a token passes by chance, for its nearest word."""
+    best = own.scores(states).max(dim=1)
+    lucky = torch.rand(len(states), generator=dice).to(states.device) < chance
+    passed = states.new_zeros(len(states), len(own.prototypes), dtype=torch.float32)
+    passed.scatter_(1, best.indices[:, None], (best.values * lucky)[:, None])
+    return shift(states, passed, own.prototypes, own.gamma, own.norm_matched)
 
 
 def _rate(hits: Sequence[bool]) -> dict[str, float]:
