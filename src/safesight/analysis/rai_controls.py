@@ -169,7 +169,7 @@ def _elsewhere(function: Shift, seed: int, states: Tensor, rows: Tensor) -> Tens
     added = function(states, rows)
     dice = torch.Generator().manual_seed(seed)
     dealt = torch.empty_like(added)
-    for row in rows.unique():
+    for row in sorted(set(rows.tolist())):
         own = (rows == row).nonzero().flatten()
         dealt[own] = added[own[torch.randperm(len(own), generator=dice).to(own.device)]]
     return dealt

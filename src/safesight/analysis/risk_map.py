@@ -9,7 +9,6 @@ given by token only.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from math import isqrt, prod
 from typing import TYPE_CHECKING, Any
@@ -56,15 +55,15 @@ class RiskMap:
 
     def summary(self) -> dict[str, Any]:
         """Counts, and the moved words with their largest cosine; JSON values only."""
-        found: Counter[str] = Counter()
+        found: dict[str, float] = {}
         for word, score, moved in zip(self.words, self.scores, self.moved, strict=True):
             if moved:
-                found[word] = max(found[word], round(float(score), 4))
+                found[word] = max(found.get(word, -1.0), round(float(score), 4))
         return {
             "moved": int(self.moved.sum()),
             "visual_tokens": len(self.words),
             "tau": round(self.tau, 4),
-            "words": dict(found.most_common()),
+            "words": dict(sorted(found.items(), key=lambda item: -item[1])),
         }
 
 
@@ -175,7 +174,8 @@ def draw(seen: RiskMap) -> Image.Image:
 
 def _runs(mask: list[bool]) -> list[int]:
     """Lengths of the unbroken stretches of visual tokens."""
-    runs, previous = [], False
+    runs: list[int] = []
+    previous = False
     for here in mask:
         if here:
             runs[-1:] = [runs[-1] + 1] if previous else [*runs[-1:], 1]

@@ -83,7 +83,7 @@ def top_tokens(scores: Tensor, rows: Tensor, count: int) -> Tensor:
     """
     best = scores.amax(dim=1)
     tau = torch.empty_like(best)
-    for row in rows.unique():
+    for row in set(rows.tolist()):
         own = best[rows == row]
         # Just below the last that passes, as the gate wants more than the threshold.
         least = own.topk(min(count, len(own))).values[-1]
@@ -218,4 +218,5 @@ def _visual_tokens(vlm: VLM, inputs: Inputs) -> Tensor:
         )
     if inputs.get("input_ids") is None:
         return torch.zeros(1, 1, dtype=torch.bool)
-    return vlm.image_mask(inputs)
+    mask: Tensor = vlm.image_mask(inputs)
+    return mask

@@ -85,7 +85,7 @@ def word_tokens(tokenizer: Any, word: str) -> list[int]:
     forms: list[list[int]] = [
         tokenizer(text, add_special_tokens=False)["input_ids"] for text in (f" {word}", word)
     ]
-    tokens = list(min(forms, key=len))
+    tokens = min(forms, key=lambda form: len(form))
     if not tokens or tokenizer.unk_token_id in tokens:
         raise InputError(f"The model's tokenizer has no tokens for the word {word!r}. Drop it.")
     return tokens
