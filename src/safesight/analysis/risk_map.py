@@ -154,7 +154,8 @@ def draw(seen: RiskMap) -> Image.Image:
     factor = _LONGEST / max(seen.picture.size)
     width, height = (round(side * factor) for side in seen.picture.size)
     heat = seen.scores.clamp(min=0).reshape(rows, columns)
-    heat = heat / heat.max().clamp(min=1e-6)
+    # Against the threshold as well, or the least suspicious picture would glow.
+    heat = heat / max(float(heat.max()), min(seen.tau, 1.0), 1e-6)
     alpha = Image.fromarray((heat.numpy() * 190).astype(np.uint8)).resize(
         (width, height), Image.Resampling.NEAREST
     )

@@ -42,7 +42,7 @@ def risk_scores(
     token_mean: Tensor | None = None,
     word_mean: Tensor | None = None,
 ) -> Tensor:
-    """Eq. 1: M x d states and K x d prototypes to M x K cosines, in float32.
+    """Equation 1, the cosine of every state (M x d) with every prototype (K x d); M x K, float32.
 
     Args:
         states: Of visual tokens.
@@ -64,7 +64,7 @@ def risk_scores(
 
 
 def gated(scores: Tensor, tau: float | Tensor) -> Tensor:
-    """Eq. 2: the cosines above the threshold, zero elsewhere; M x K.
+    """Equation 2, the cosines above the threshold, zero elsewhere; M x K.
 
     Example:
         >>> gated(torch.tensor([[0.1, 0.5]]), 0.3)
@@ -94,7 +94,7 @@ def top_tokens(scores: Tensor, rows: Tensor, count: int) -> Tensor:
 def shift(
     states: Tensor, passed: Tensor, directions: Tensor, gamma: float, norm_matched: bool = False
 ) -> Tensor:
-    """Eq. 3: what is added to the states, M x d, in float32.
+    """Equation 3, what is added to the states; M x d, float32.
 
     Args:
         states: M x d.
@@ -116,7 +116,7 @@ def shift(
 
 @dataclass(frozen=True)
 class Injection:
-    """Eqs. 1 to 3 with all their numbers."""
+    """Equations 1 to 3 with all their numbers."""
 
     site: Site
     prototypes: Tensor

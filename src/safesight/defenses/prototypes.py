@@ -92,7 +92,7 @@ def word_tokens(tokenizer: Any, word: str) -> list[int]:
 
 
 def word_vectors(vlm: VLM, words: Sequence[str], kind: Prototypes, site: Site) -> Tensor:
-    """u_k of every word: K x d, float32.
+    """The prototype u_k of every word, K x d, float32.
 
     Args:
         vlm: The model whose words they are.
@@ -119,7 +119,7 @@ def word_vectors(vlm: VLM, words: Sequence[str], kind: Prototypes, site: Site) -
 
 
 def mean_word(vlm: VLM, kind: Prototypes, site: Site) -> Tensor:
-    """The middle of the space in which prototypes lie: d, float32.
+    """The middle of the space in which prototypes lie, d, float32.
 
     Of embeddings the mean over the vocabulary, of contextual states the mean over plain words.
     """
