@@ -1,6 +1,6 @@
 """The setting of RAI that pays: layer, ratio and strength, chosen on labelled samples.
 
-Ours, not the paper's, which names its settings without saying how they were found. The
+Ours; how the paper found its settings could not be read. The
 rule: the most refused attacks whose benign losses stay within a stated bound. `answers`
 and `verdicts` ask and judge a model under any change, here and for the controls in
 `safesight.analysis`. What is chosen between is made in `rai_fit`.
