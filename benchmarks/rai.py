@@ -9,9 +9,8 @@ unless the model, the code or a number on the command line has changed.
 Every seed: the model as it is; RAI as published, with the names of the world's harmful
 things and with generic words; RAI with layer, ratio and strength chosen on the fit split;
 each beside its controls (see `safesight.analysis.rai_controls`); benign words with a gate
-of their own. Of the first seed also sweeps
-around the chosen setting: gamma, ratio, number of words, layer. Rows say which share of
-visual tokens moved and how far relative to their norm.
+of their own. Of the first seed also sweeps around the chosen setting: gamma, ratio, number of
+words, layer. Rows say which share of visual tokens moved and how far relative to their norm.
 """
 
 from __future__ import annotations
@@ -75,7 +74,8 @@ def main() -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
         for seed in range(arguments.seeds):
-            work = list(Bench(vlm, arguments.n, seed).work(sweeps=seed == 0))
+            bench = Bench(vlm, arguments.n, seed, results["rows"])
+            work = list(bench.work(sweeps=seed == 0))
             for place, arm, make in bar.track(work, description=f"seed {seed}"):
                 if any(row["seed"] == seed and row["arm"] == arm for row in results[place]):
                     continue
@@ -109,8 +109,8 @@ def opened(path: Path, head: Row) -> Row:
 class Bench:
     """All rows of one seed; fits are made when a row first needs them."""
 
-    def __init__(self, vlm: VLM, n: int, seed: int) -> None:
-        self.vlm, self.n, self.seed = vlm, n, seed
+    def __init__(self, vlm: VLM, n: int, seed: int, rows: list[Row]) -> None:
+        self.vlm, self.n, self.seed, self.rows = vlm, n, seed, rows
         self._data: FitData | None = None
         self._tests: Tests = {}
         self._fits: dict[str, Artifact] = {}
@@ -165,14 +165,19 @@ class Bench:
 
     def row(self, settings: Row, control: str) -> Row:
         """RAI with some settings, or one of its controls."""
-        artifact = self.fit(settings)
-        return self.of(artifact, control, TASKS)
+        again = settings is AUTO and control != "rai"
+        return self.of(self.fit(self.chosen() if again else settings), control, TASKS)
 
     def around_chosen(self, change: Row, tasks: tuple[str, ...]) -> Row:
         """RAI with the chosen setting, but for one change."""
-        chosen = self.fit(AUTO).fitted
-        base = {name: chosen[name] for name in ("layer", "ratio", "gamma")}
-        return self.of(self.fit({**base, **change}), "rai", tasks)
+        return self.of(self.fit({**self.chosen(), **change}), "rai", tasks)
+
+    def chosen(self) -> Row:
+        """Layer, ratio and gamma as the search left them; a run that goes on reads them off."""
+        mine = (row for row in self.rows if row["seed"] == self.seed)
+        found = next((row for row in mine if row["arm"] == "chosen setting"), None)
+        names = ("layer", "ratio", "gamma")
+        return {name: (self.fit(AUTO).fitted if found is None else found)[name] for name in names}
 
     def of(self, artifact: Artifact, control: str, tasks: tuple[str, ...]) -> Row:
         """A row with the setting that was used."""
