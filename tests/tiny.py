@@ -331,7 +331,8 @@ def fresh(family: str, seed: int = 0) -> tuple[Any, Any]:
         model = hf.AutoModelForImageTextToText.from_config(config)
     for name, parameter in model.named_parameters():
         # Some classes start these at zero or one, which would hide what they do.
-        if parameter.dim() == 1 and "norm" not in name:
+        hidden = parameter.dim() == 1 and "norm" not in name
+        if hidden or (parameter.dim() > 1 and not bool(parameter.any())):
             parameter.data.normal_(0, 0.05, generator=torch.Generator().manual_seed(len(name)))
     words = processor.tokenizer
     model.generation_config.pad_token_id = words.pad_token_id

@@ -1,7 +1,7 @@
 """Names to objects, without importing anything until a name is asked for.
 
-Five kinds of things can be named: defenses, attacks, benchmarks (the tasks of
-an evaluation), judges and bundled models. A built-in name is one line in
+Six kinds of things can be named: defenses, attacks, benchmarks (the tasks of an
+evaluation), judges, bundled models and lists of risky words. A built-in name is one line in
 `_BUILTIN`; another package adds names through the entry-point group
 `safesight.<kind>s`. Tables about architectures live in `models.families`.
 """
@@ -18,7 +18,7 @@ from safesight.errors import UnknownNameError
 
 __all__ = ["Entry", "Kind", "describe", "load", "names"]
 
-Kind = Literal["defense", "attack", "benchmark", "judge", "model"]
+Kind = Literal["defense", "attack", "benchmark", "judge", "model", "word_list"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,10 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
         "sasa": Entry(
             "safesight.defenses.sasa:SASA",
             "Projects an early safety layer on a later fused layer; a probe refuses first.",
+        ),
+        "rai": Entry(
+            "safesight.defenses.rai:RAI",
+            "Adds words for risk to the visual tokens that resemble them, once, in the prefill.",
         ),
         "probe": Entry(
             "safesight.defenses.probe:Probe",
@@ -91,6 +95,15 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
     },
     "model": {
         "testbed": Entry("safesight.testbed:WEIGHTS", "The bundled small LLaVA."),
+    },
+    "word_list": {
+        "generic": Entry(
+            "safesight.defenses.prototypes:GENERIC_WORDS", "Nine words in six categories of risk."
+        ),
+        "testbed": Entry(
+            "safesight.testbed.concepts:HARMFUL_WORDS",
+            "Names of the harmful things of the bundled model's world.",
+        ),
     },
 }
 

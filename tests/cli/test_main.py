@@ -79,6 +79,7 @@ def test_help_and_version_load_nothing_heavy() -> None:
         ("tasks", set(registry.names("benchmark"))),
         ("judges", set(registry.names("judge"))),
         ("models", set(registry.names("model"))),
+        ("words", {"generic", "testbed"}),
         ("families", set(FAMILIES)),
     ],
 )

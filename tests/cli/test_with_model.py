@@ -104,6 +104,29 @@ def test_fit_then_try_shows_scores_beside_the_threshold(
     assert "threshold" in shown.stdout
 
 
+def test_rai_draws_what_it_sees(model: str, picture: str, tmp_path: Path) -> None:
+    folder, target = tmp_path / "rai", tmp_path / "maps" / "map.png"
+    words = ["--pool", "60", "--share", "0.3", "--set", 'words=["bomb"]', "--set", "tau=-1"]
+    result = run("fit", "rai", "--model", model, "-o", str(folder), *words)
+    assert result.exit_code == 0, (result.output, result.exception)
+    asked = ["try", picture, "what is this?", "--model", model, "--max-new-tokens", "3"]
+    asked += ["--defense", "rai", "--artifact", str(folder), "--risk-map", str(target)]
+    tried = run(*asked, "--json")
+    assert tried.exit_code == 0, tried.output
+    plain, defended = json.loads(tried.stdout)
+    assert "risk" not in plain
+    assert defended["risk"]["moved"] == defended["risk"]["visual_tokens"] == 16
+    assert set(defended["risk"]["words"]) == {"bomb"}
+    with Image.open(target) as drawn:
+        assert drawn.size == (480, 480)
+    assert "rai moved 16 of 16 visual tokens: bomb" in run(*asked).stdout
+
+
+def test_a_risk_map_without_rai(picture: str, tmp_path: Path) -> None:
+    words = ["--defense", "sasa", "--risk-map", str(tmp_path / "map.png")]
+    fails(run("try", picture, "what?", *words), "--defense rai")
+
+
 def test_an_artifact_of_another_model_is_refused(model: str, tmp_path: Path) -> None:
     folder = tmp_path / "probe"
     words = ["--pool", "60", "--share", "0.3", "--calibration", "6"]

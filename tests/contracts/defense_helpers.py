@@ -66,7 +66,10 @@ def fitted(name: str, family: str) -> Artifact:
 
 
 def some_refused(defense: Defense, artifact: Artifact, vlm: VLM, batch: list[Any]) -> Artifact:
-    """The artifact with its threshold amid the scores of these rows, if it has one."""
+    """The artifact with its threshold amid the scores of these rows, if it has one; a gate of
+    tokens stands open, so that something happens to every row with a picture."""
+    if "tau" in artifact.fitted:
+        return replace(artifact, fitted={**artifact.fitted, "tau": -1.0})
     if "threshold" not in artifact.fitted:
         return artifact
     with defense.apply(vlm, artifact):

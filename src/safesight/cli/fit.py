@@ -26,6 +26,7 @@ EXAMPLES = examples(
     "safesight fit sasa -o artifacts/sasa",
     "safesight fit sasa --model ./my-model -o artifacts/mine --set feature=hidden",
     "safesight fit probe --tasks image_harm,over_refusal -o artifacts/probe",
+    "safesight fit rai -o artifacts/rai --set gamma=auto --set ratio=auto",
 )
 
 

@@ -18,8 +18,12 @@ from safesight.cli.options import (
     names_of,
 )
 from safesight.cli.show import examples, print_json, stdout, waiting
+from safesight.errors import InputError, StorageError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from safesight.analysis.risk_map import RiskMap
     from safesight.evals.arms import Arm
     from safesight.models import VLM
 
@@ -28,6 +32,7 @@ __all__ = ["EXAMPLES", "try_defense"]
 EXAMPLES = examples(
     'safesight try picture.png "what is this?" --defense sasa',
     'safesight try picture.png "how do i make this?" --defense sasa,adashield --json',
+    'safesight try picture.png "how do i use this?" --defense rai --risk-map map.png',
 )
 
 
@@ -38,6 +43,9 @@ def try_defense(
     model: Model = "testbed",
     artifact: Artifacts = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Where answers are cut.")] = 64,
+    risk_map: Annotated[
+        Path | None, typer.Option(help="A PNG to draw what RAI sees in the picture into.")
+    ] = None,
     dtype: Dtype = None,
     device: Device = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -47,6 +55,8 @@ def try_defense(
     names = [name for name in names_of(defense) if name != "none"]
     for name in names:
         check_names("defense", name.split("+"))
+    if risk_map is not None and not any("rai" in name.split("+") for name in names):
+        raise InputError("A risk map shows what RAI sees. Add it: --defense rai")
     with waiting(f"Loading {model}"):
         from safesight.cli.artifacts import artifacts_of
         from safesight.evals.arms import build_arm
@@ -59,6 +69,12 @@ def try_defense(
     content = [{"type": "image", "image": picture}, {"type": "text", "text": question}]
     with waiting("Asking"):
         replies = [_reply(vlm, arm, content, max_new_tokens) for arm in arms]
+        seen = [_risk(vlm, arm, picture) for arm in arms]
+    for reply, one in zip(replies, seen, strict=True):
+        if one is not None:
+            reply["risk"] = one.summary()
+    if risk_map is not None:
+        _save_map(risk_map, next(one for one in seen if one is not None))
     if json:
         print_json(replies)
     else:
@@ -90,6 +106,35 @@ def _reply(
     }
 
 
+def _risk(vlm: VLM, arm: Arm, picture: Image) -> RiskMap | None:
+    """What RAI sees in the picture, if it takes part."""
+    artifact = next((found for each, found in arm.defenses if each.name == "rai"), None)
+    if artifact is None:
+        return None
+    from safesight.analysis.risk_map import risk_map
+
+    return risk_map(vlm, picture, artifact)
+
+
+def _save_map(target: Path, seen: RiskMap) -> None:
+    """Draw into a file.
+
+    Raises:
+        InputError: the model's visual tokens have no grid.
+        StorageError: the file cannot be written.
+    """
+    from safesight.analysis.risk_map import draw
+
+    drawn = draw(seen)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        drawn.save(target, format="PNG")
+    except OSError as error:
+        raise StorageError(
+            f"The map could not be written to {target} ({error}). Choose a file you may write."
+        ) from error
+
+
 def _print(replies: list[dict[str, Any]]) -> None:
     from rich.columns import Columns
     from rich.console import Group
@@ -101,8 +146,16 @@ def _print(replies: list[dict[str, Any]]) -> None:
         name = "undefended" if reply["defense"] == "none" else reply["defense"]
         lines = [Text(reply["answer"] or "(empty)")]
         lines += [Text(_decision(*item), style="dim") for item in reply["decisions"].items()]
+        if "risk" in reply:
+            lines.append(Text(_moved(reply["risk"]), style="dim"))
         panels.append(Panel(Group(*lines), title=name, title_align="left"))
     stdout().print(Columns(panels, equal=True, expand=True))
+
+
+def _moved(risk: dict[str, Any]) -> str:
+    words = ", ".join(f"{word} {score:.2f}" for word, score in risk["words"].items())
+    total = f"rai moved {risk['moved']} of {risk['visual_tokens']} visual tokens"
+    return f"{total}: {words}" if words else total
 
 
 def _decision(name: str, decision: dict[str, Any]) -> str:

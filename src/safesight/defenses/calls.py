@@ -54,8 +54,13 @@ def setting(vlm: VLM, inputs: Inputs, name: str) -> Any:
     return None
 
 
-def check_supported(vlm: VLM, inputs: Inputs) -> None:
-    """Refuse a call whose prefill a detector could not judge.
+def check_supported(vlm: VLM, inputs: Inputs, cannot: str = "A detector cannot judge") -> None:
+    """Refuse a call whose prefill a detector could not judge, or an edit not reach as a whole.
+
+    Args:
+        vlm: The model that will run.
+        inputs: The call.
+        cannot: The beginning of the complaint.
 
     Raises:
         InputError: beams, another decoding loop, a prefill in parts, or a batch with a streamer.
@@ -67,7 +72,7 @@ def check_supported(vlm: VLM, inputs: Inputs) -> None:
         modes.append("continuous batching")
     if modes:
         raise InputError(
-            f"A detector cannot judge a generation with {modes[0]}. "
+            f"{cannot} a generation with {modes[0]}. "
             "Use greedy decoding or sampling, or remove the defense."
         )
     tokens = inputs.get("input_ids", inputs.get("inputs_embeds"))
@@ -79,8 +84,8 @@ def check_supported(vlm: VLM, inputs: Inputs) -> None:
     length = getattr(cache, "get_seq_length", None)
     if cache is not None and (length is None or length() > 0):
         raise InputError(
-            "A detector must see the whole prompt, but generate was given a cache that already "
-            "holds a part of it. Pass the whole conversation and no past_key_values."
+            f"{cannot} a generation that goes on from a cache, because a part of the prompt is "
+            "not seen again. Pass the whole conversation and no past_key_values."
         )
 
 

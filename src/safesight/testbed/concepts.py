@@ -13,7 +13,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-__all__ = ["BENIGN", "CONCEPTS", "DUAL_USE", "HARMFUL", "HARMFUL_KINDS", "Concept", "concept"]
+__all__ = [
+    "BENIGN",
+    "CONCEPTS",
+    "DUAL_USE",
+    "HARMFUL",
+    "HARMFUL_KINDS",
+    "HARMFUL_WORDS",
+    "Concept",
+    "concept",
+]
 
 HARMFUL_KINDS = ("weapon", "drug", "hazard", "fraud")
 _DUAL_KIND = "tool"
@@ -124,6 +133,7 @@ def _read() -> tuple[Concept, ...]:
 
 CONCEPTS = _read()
 HARMFUL = tuple(c for c in CONCEPTS if c.harmful)
+HARMFUL_WORDS = tuple(c.name for c in HARMFUL)
 BENIGN = tuple(c for c in CONCEPTS if not c.harmful and not c.dual_use)
 DUAL_USE = tuple(c for c in CONCEPTS if c.dual_use)
 

@@ -1,0 +1,211 @@
+"""RAI beside its controls on the bundled VLM: is it the words, and which settings pay?
+
+    python benchmarks/rai.py             # see `seconds` in the results for how long
+    python benchmarks/rai.py --n 60      # a quick look
+
+Writes `docs/results/rai.json` after every row. A run that is stopped goes on from there,
+unless the model, the code or a number on the command line has changed.
+
+Every seed: the model as it is; RAI as published, with the names of the world's harmful
+things and with generic words; RAI with layer, ratio and strength chosen on the fit split;
+each beside its controls (see `safesight.analysis.rai_controls`); benign words with a gate
+of their own. Of the first seed also sweeps around the chosen setting: gamma, ratio, number of
+words, layer. Rows say which share of visual tokens moved and how far relative to their norm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from safesight import VLM, registry
+from safesight.analysis.rai_controls import Tests, controls, measured
+from safesight.cli.artifacts import FitPlan, fit_data
+from safesight.compare.folder import write_text
+from safesight.defenses import Artifact, FitData
+from safesight.defenses.prototypes import GENERIC_WORDS, PLAIN_WORDS, words_for
+from safesight.defenses.rai import RAI, injection_of
+from safesight.judges import ExactJudge
+
+ROOT = Path(__file__).parents[1]
+OUT = ROOT / "docs" / "results" / "rai.json"
+TASKS = (
+    "text_harm",
+    "image_harm",
+    "typographic_harm",
+    "over_refusal",
+    "sensitive_benign",
+    "vqa",
+)
+SWEPT = ("image_harm", "typographic_harm", "over_refusal", "sensitive_benign", "vqa")
+GAMMAS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+RATIOS = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
+COUNTS = (1, 3, 6, 9, 12, 18, 24, 32)
+CONTROLS = ("rai", "random directions", "benign words", "random tokens", "random gate")
+AUTO = {"layer": "auto", "ratio": "auto", "gamma": "auto"}
+CODE = ("injection.py", "prototypes.py", "rai.py", "rai_fit.py", "rai_search.py")
+
+Row = dict[str, Any]
+Work = tuple[str, str, Callable[[], Row]]
+"""Where a row goes ("rows" or "sweeps"), its arm, and what makes it."""
+
+
+def main() -> None:
+    """Every row that is not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--n", type=int, default=300, help="samples a task")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--model", default="testbed")
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+    vlm = VLM.load(arguments.model)
+    results = opened(arguments.out, header(vlm, arguments.model, arguments.n))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
+        for seed in range(arguments.seeds):
+            bench = Bench(vlm, arguments.n, seed, results["rows"])
+            work = list(bench.work(sweeps=seed == 0))
+            for place, arm, make in bar.track(work, description=f"seed {seed}"):
+                if any(row["seed"] == seed and row["arm"] == arm for row in results[place]):
+                    continue
+                begin = time.monotonic()
+                results[place].append({"seed": seed, "arm": arm, **make()})
+                results["seconds"] = round(results["seconds"] + time.monotonic() - begin)
+                write_text(arguments.out, json.dumps(results, indent=1) + "\n")
+
+
+def header(vlm: VLM, name: str, n: int) -> Row:
+    """What must be the same for rows to stand in one file."""
+    code = [(ROOT / "src/safesight/defenses" / name).read_text() for name in CODE]
+    return {
+        "model": name,
+        "identity": vlm.identity,
+        "code": hashlib.sha256("".join(code).encode()).hexdigest()[:16],
+        "n": n,
+        "judge": f"{ExactJudge.name}/{ExactJudge.version}",
+    }
+
+
+def opened(path: Path, head: Row) -> Row:
+    """The results so far if they are of this very run, else none."""
+    if path.is_file():
+        found: Row = json.loads(path.read_text(encoding="utf-8"))
+        if {key: found.get(key) for key in head} == head:
+            return found
+    return {**head, "seconds": 0, "rows": [], "sweeps": []}
+
+
+class Bench:
+    """All rows of one seed; fits are made when a row first needs them."""
+
+    def __init__(self, vlm: VLM, n: int, seed: int, rows: list[Row]) -> None:
+        self.vlm, self.n, self.seed, self.rows = vlm, n, seed, rows
+        self._data: FitData | None = None
+        self._tests: Tests = {}
+        self._fits: dict[str, Artifact] = {}
+        self.words = words_for(vlm.name)
+
+    def work(self, *, sweeps: bool) -> Iterator[Work]:
+        """What is to be measured, in order."""
+        yield "rows", "none", self.plain
+        arms: Mapping[str, Row] = {
+            "published form": {},
+            "generic words": {"words": GENERIC_WORDS},
+            "chosen setting": AUTO,
+        }
+        for arm, settings in arms.items():
+            for control in CONTROLS:
+                name = arm if control == "rai" else f"{arm}, {control}"
+                yield "rows", name, partial(self.row, settings, control)
+        own = "chosen setting, benign words and their own gate"
+        yield "rows", own, partial(self.around_chosen, {"words": self.benign}, TASKS)
+        if sweeps:
+            for arm, change in self.swept().items():
+                yield "sweeps", arm, partial(self.around_chosen, change, SWEPT)
+
+    def swept(self) -> Mapping[str, Row]:
+        """One setting at a time, away from the chosen one."""
+        mixed = random.Random(0).sample(self.words, len(self.words))
+        counts = [k for k in COUNTS if k <= len(mixed)]
+        layers = ["embed", *range(self.vlm.num_layers)]
+        kinds = ("words", "contextual")
+        return {
+            **{f"gamma {g:g}": {"gamma": g} for g in GAMMAS},
+            **{f"ratio {r:g}": {"ratio": r} for r in RATIOS},
+            **{f"{k} words": {"words": tuple(mixed[:k])} for k in counts},
+            **{
+                f"layer {layer}, {kind}": {"layer": layer, "prototypes": kind}
+                for kind in kinds
+                for layer in layers
+            },
+            "centered": {"centered": True},
+            "norm matched": {"norm_matched": True},
+            "one token a prompt": {"top_k": 1},
+        }
+
+    @property
+    def benign(self) -> tuple[str, ...]:
+        """As many plain words as there are risky ones, where there are as many."""
+        return PLAIN_WORDS[: len(self.words)]
+
+    def plain(self) -> Row:
+        """The model as it is."""
+        return measured(self.vlm, self.tests(TASKS))
+
+    def row(self, settings: Row, control: str) -> Row:
+        """RAI with some settings, or one of its controls."""
+        again = settings is AUTO and control != "rai"
+        return self.of(self.fit(self.chosen() if again else settings), control, TASKS)
+
+    def around_chosen(self, change: Row, tasks: tuple[str, ...]) -> Row:
+        """RAI with the chosen setting, but for one change."""
+        return self.of(self.fit({**self.chosen(), **change}), "rai", tasks)
+
+    def chosen(self) -> Row:
+        """Layer, ratio and gamma as the search left them; a run that goes on reads them off."""
+        mine = (row for row in self.rows if row["seed"] == self.seed)
+        found = next((row for row in mine if row["arm"] == "chosen setting"), None)
+        names = ("layer", "ratio", "gamma")
+        return {name: (self.fit(AUTO).fitted if found is None else found)[name] for name in names}
+
+    def of(self, artifact: Artifact, control: str, tasks: tuple[str, ...]) -> Row:
+        """A row with the setting that was used."""
+        site = injection_of(self.vlm, artifact, RAI().settings(artifact)).site
+        shift = controls(self.vlm, artifact, seed=self.seed)[control]
+        used = {name: artifact.fitted[name] for name in ("layer", "tau", "gamma", "ratio")}
+        note = {"K": len(artifact.fitted["words"]), "calibration": artifact.card["calibration"]}
+        return {**used, **note, **measured(self.vlm, self.tests(tasks), site, shift)}
+
+    def fit(self, settings: Row) -> Artifact:
+        """A fit on the fit split, made once."""
+        key = json.dumps(settings, sort_keys=True)
+        if key not in self._fits:
+            if self._data is None:
+                self._data = fit_data(FitPlan(seed=self.seed))
+            defense = RAI(**settings)
+            self._fits[key] = defense.fit(self.vlm, self._data, seed=self.seed, progress=False)
+        return self._fits[key]
+
+    def tests(self, tasks: tuple[str, ...]) -> Tests:
+        """Samples of the test split."""
+        if not self._tests:
+            self._tests = {
+                task: registry.load("benchmark", task)(self.n, seed=self.seed) for task in TASKS
+            }
+        return {task: self._tests[task] for task in tasks}
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    main()

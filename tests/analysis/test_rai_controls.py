@@ -1,0 +1,106 @@
+"""The controls change one thing each, and what they do is counted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from safesight import registry
+from safesight.analysis.rai_controls import Counted, controls, measured, mechanism
+from safesight.defenses.injection import risk_scores
+from tests import tiny
+from tests.contracts.defense_helpers import fitted
+
+STATES = torch.randn(40, tiny.WIDTH, generator=torch.Generator().manual_seed(1))
+ROWS = torch.tensor([0] * 24 + [1] * 16)
+
+
+@pytest.fixture
+def shifts() -> dict[str, torch.Tensor]:
+    vlm, artifact = tiny.vlm("llava"), fitted("rai", "llava")
+    found = controls(vlm, artifact, seed=3, tau=0.2, gamma=2.0)
+    return {name: shift(STATES, ROWS) for name, shift in found.items()}
+
+
+@pytest.mark.parametrize("name", ["random directions", "benign words"])
+def test_same_tokens_other_directions(name: str, shifts: dict[str, torch.Tensor]) -> None:
+    own, other = shifts["rai"], shifts[name]
+    moved = (own != 0).any(dim=1)
+    assert 0 < int(moved.sum()) < len(moved)
+    assert torch.equal((other != 0).any(dim=1), moved)
+    assert not torch.allclose(own[moved], other[moved], atol=0.1)
+
+
+def test_one_word_moves_a_token_as_far_along_any_direction() -> None:
+    vlm, artifact = tiny.vlm("llava"), fitted("rai", "llava")
+    artifact = type(artifact)(
+        "rai", artifact.config, artifact.fitted, {"prototypes": artifact.tensors["prototypes"][:1]}
+    )
+    found = {k: f(STATES, ROWS) for k, f in controls(vlm, artifact, tau=0.0).items()}
+    lengths = {name: shift.norm(dim=1) for name, shift in found.items()}
+    for name in ("random directions", "benign words"):
+        assert torch.allclose(lengths[name], lengths["rai"], atol=1e-5)
+
+
+def test_the_same_shifts_on_other_tokens(shifts: dict[str, torch.Tensor]) -> None:
+    own, dealt = shifts["rai"], shifts["random tokens"]
+    assert not torch.equal(own, dealt)
+    for row in (0, 1):
+        mine, theirs = (x[row == ROWS].norm(dim=1).sort().values for x in (own, dealt))
+        assert torch.equal(mine, theirs), "within its own row, and nothing lost"
+
+
+def test_a_gate_of_dice() -> None:
+    vlm, artifact = tiny.vlm("llava"), fitted("rai", "llava")
+    artifact = replace(artifact, fitted={**artifact.fitted, "ratio": 0.3})
+    found = controls(vlm, artifact, tau=2.0)
+    assert not found["rai"](STATES, ROWS).any(), "no score passes"
+    many, rows = STATES.repeat(50, 1), ROWS.repeat(50)
+    added = found["random gate"](many, rows)
+    assert float((added != 0).any(dim=1).float().mean()) == pytest.approx(0.3, abs=0.04)
+    best = risk_scores(many, artifact.tensors["prototypes"]).amax(dim=1).abs()
+    moved = (added != 0).any(dim=1)
+    assert torch.allclose(added[moved].norm(dim=1), best[moved], atol=1e-5), "its nearest word"
+
+
+def test_counting() -> None:
+    def shift(states: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return torch.where(rows[:, None] == 0, 0.5 * states, 0.0)
+
+    counted = Counted(shift)
+    assert torch.equal(counted(STATES, ROWS), shift(STATES, ROWS))
+    counted(STATES, ROWS)
+    assert counted.note() == {
+        "realised_ratio": 24 / 40,
+        "relative_shift": pytest.approx(0.5),
+        "visual_tokens": 80,
+    }
+
+
+def test_rows_of_the_mechanism_test() -> None:
+    vlm, artifact = tiny.vlm("llava"), fitted("rai", "llava")
+    tests = {t: registry.load("benchmark", t)(3) for t in ("image_harm", "over_refusal", "vqa")}
+    rows = mechanism(vlm, artifact, tests, max_new_tokens=4, batch_size=2, tau=-1.0)
+    assert [row["arm"] for row in rows] == [
+        "rai",
+        "random directions",
+        "benign words",
+        "random tokens",
+        "random gate",
+    ]
+    for row in rows:
+        assert set(row["cells"]) >= {
+            "image_harm/attack_success_rate",
+            "image_harm/refusal_rate",
+            "over_refusal/over_refusal_rate",
+            "vqa/utility",
+        }
+        assert "over_refusal/utility" not in row["cells"]
+        assert row["cells"]["vqa/utility"]["n"] == 3
+        if row["arm"] != "random gate":
+            assert row["realised_ratio"] == 1.0
+            assert row["relative_shift"] > 0
+    plain = measured(vlm, tests, max_new_tokens=4)
+    assert set(plain) == {"cells"}
