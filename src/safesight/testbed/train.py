@@ -1,15 +1,16 @@
 """Trains the bundled VLM from nothing, as committed: `python -m safesight.testbed.train`.
 
-Four stages, the recipe real VLMs follow, each one a `transformers.Trainer` run:
+Five stages, the recipe real VLMs follow, each one a `transformers.Trainer` run:
 
 1. text      the language model learns the world in words, with safety training;
 2. sight     vision tower and projector learn to say at each patch what it shows (a class
              and a contrastive term a patch), the language model frozen;
-3. pictures  everything learns visual instructions, under the same terms. No refusal of
+3. align     the same, with visual tokens drawn near the words for what they show;
+4. pictures  everything learns visual instructions, under the same terms. No refusal of
              what only a picture shows is taught, and no compliance with it either: the
              gap appears by itself;
-4. settle    vision tower and projector once more, against the frozen language model, so
-             that visual tokens end near words.
+5. settle    vision tower and projector once more, against the frozen language model, so
+             that visual tokens resemble words without being taken for them.
 
 A killed run resumes from its last checkpoint. Measuring the result is `measure`.
 """
@@ -77,16 +78,41 @@ class Stage:
     tool_every: int | None = None
 
 
-# What keeps visual tokens near the words for what they show.
-_ALIGNED: dict[str, float] = {"classify": 1.0, "align": 0.5, "temperature": 0.03, "norm": 0.5}
+# What makes each visual token say what it shows, near the norm of words.
+_NAMED: dict[str, float] = {"classify": 1.0, "align": 0.5, "norm": 0.5}
 
-# While the language model learns from pictures, tokens near words make it learn fast, and refuse
-# like words; in the end the same tokens, further away, are still read and no longer refused.
+# A sharp contrast (a small temperature) teaches the eye to read and leaves its tokens far from
+# words; a soft one then brings them near, from where the language model learns to read them in
+# a few hundred steps. Tokens that near would in the end be refused like words. So the last stage
+# moves them away again, to where they are still read and no longer refused.
 STAGES = (
     Stage("text", text_dialogue, 1600, 64, 1.5e-3),
-    Stage("sight", sight_dialogue, 3600, 32, 1e-3, EYE, answers=False, cap=0.6, **_ALIGNED),
-    Stage("pictures", picture_dialogue, 2000, 32, 6e-4, cap=0.6, tool_every=12, **_ALIGNED),
-    Stage("settle", settling_dialogue, 1000, 32, 6e-4, EYE, cap=0.3, tool_every=12, **_ALIGNED),
+    Stage(
+        "sight",
+        sight_dialogue,
+        3000,
+        32,
+        1e-3,
+        EYE,
+        answers=False,
+        temperature=0.03,
+        cap=0.6,
+        **_NAMED,
+    ),
+    Stage("align", sight_dialogue, 1000, 32, 1e-3, EYE, answers=False, **_NAMED),
+    Stage("pictures", picture_dialogue, 1100, 32, 6e-4, tool_every=12, **_NAMED),
+    Stage(
+        "settle",
+        settling_dialogue,
+        800,
+        32,
+        6e-4,
+        EYE,
+        temperature=0.03,
+        cap=0.3,
+        tool_every=12,
+        **_NAMED,
+    ),
 )
 
 
