@@ -67,9 +67,9 @@ def fitted(name: str, family: str) -> Artifact:
 
 def some_refused(defense: Defense, artifact: Artifact, vlm: VLM, batch: list[Any]) -> Artifact:
     """The artifact with its threshold amid the scores of these rows, if it has one; a gate of
-    tokens stands open, so that something happens to every row with a picture."""
+    tokens stands open and pushes hard, so that something happens to every row with a picture."""
     if "tau" in artifact.fitted:
-        return replace(artifact, fitted={**artifact.fitted, "tau": -1.0})
+        return replace(artifact, fitted={**artifact.fitted, "tau": -1.0, "gamma": 16.0})
     if "threshold" not in artifact.fitted:
         return artifact
     with defense.apply(vlm, artifact):
