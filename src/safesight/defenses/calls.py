@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from safesight.defenses.base import Inputs
     from safesight.models import VLM
 
-__all__ = ["bind", "check_supported", "run_prefill", "setting"]
+__all__ = ["bind", "check_supported", "prompt_of", "run_prefill", "setting"]
 
 _UNSUPPORTED = {
     "assistant_model": "assisted decoding",
@@ -84,6 +84,13 @@ def check_supported(vlm: VLM, inputs: Inputs) -> None:
         )
 
 
+def prompt_of(vlm: VLM, inputs: Inputs) -> Inputs:
+    """The tensors of the prompt alone, without any setting of how it is answered."""
+    settings = set(inspect.signature(type(vlm.model).generate).parameters)
+    settings |= set(vlm.model.generation_config.to_dict())
+    return {name: value for name, value in inputs.items() if name not in settings}
+
+
 def run_prefill(
     vlm: VLM, inputs: Inputs, sites: Sequence[Site], replay_from: int | None
 ) -> tuple[Any, Prefill]:
@@ -93,9 +100,7 @@ def run_prefill(
         What generate returned for one new token, and the prefill.
     """
     generate = type(vlm.model).generate
-    settings = set(inspect.signature(generate).parameters)
-    settings |= set(vlm.model.generation_config.to_dict())
-    prompt = {name: value for name, value in inputs.items() if name not in settings}
+    prompt = prompt_of(vlm, inputs)
     as_dict = bool(setting(vlm, inputs, "return_dict_in_generate"))
     with torch.no_grad(), watch(vlm, sites, replay_from, inputs.get("attention_mask")) as prefill:
         output = generate(

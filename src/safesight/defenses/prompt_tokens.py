@@ -9,7 +9,7 @@ refused with an error. Which text goes where is decided by the defenses that use
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from safesight.defenses.prompt_rows import Splice, Tokens, Writer, rewrite_rows
@@ -18,12 +18,23 @@ from safesight.errors import InputError, ModelError
 if TYPE_CHECKING:
     from safesight.models import VLM
 
-__all__ = ["Splice", "rewrite_rows", "system_writer", "wrapped_question_writer"]
+__all__ = [
+    "SHORTEST",
+    "Splice",
+    "continuation",
+    "rewrite_rows",
+    "system_writer",
+    "tools_writer",
+    "wrapped_question_writer",
+]
 
 _SENTINELS = ("x", "7", "?", "I", "how", "the")
 """Short questions, no two alike to a tokenizer that glues them to what stands before them."""
 _ENDINGS = ("x", "x?", "x.", "x!", 'x"', "x)", "x:")
 """Some tokenizers glue the end of a question to what stands after it."""
+SHORTEST = "x"
+"""A question to write conversations around."""
+
 
 def system_writer(vlm: VLM, text: str) -> Writer:
     """Writes `text` as the system turn, or before the text of the one that is there.
@@ -51,6 +62,50 @@ def system_writer(vlm: VLM, text: str) -> Writer:
         raise _not_by_template("begin")
 
     return write
+
+
+def tools_writer(vlm: VLM, tools: Sequence[Mapping[str, Any]]) -> Writer:
+    """Writes the offer of tools where the chat template itself writes it.
+
+    Args:
+        vlm: The model; its template takes `tools=`.
+        tools: Their JSON schemas.
+    """
+    plain = _common_prefix([_render(vlm, _user(s)) for s in _SENTINELS])
+    opening = _common_prefix([_render(vlm, _user(s), tools=tools) for s in _SENTINELS])
+    header = _common_prefix([_render(vlm, _system(s), _user("x")) for s in _SENTINELS])
+    # What stands between a system text and the question after it, without the offer and with it.
+    tails = [_common_suffix([_render(vlm, _system(s), _user(u)) for s in _SENTINELS]) for u in "x7"]
+    between = _common_prefix(tails)
+    with_system = _render(vlm, _system("x"), _user("x"))
+    offered = _render(vlm, _system("x"), _user("x"), tools=tools)
+    start = len(with_system) - len(tails[0])
+    offer = offered[start : len(offered) - len(tails[0])]
+
+    def write(row: Tokens) -> Splice:
+        if row[: len(plain)] == plain:
+            return Splice(0, len(plain), opening)
+        if header and between and row[: len(header)] == header:
+            for end in range(len(header), len(row) - len(between)):
+                if row[end : end + len(between)] == between:
+                    return Splice(end, end, offer)
+        raise _not_by_template("begin")
+
+    return write
+
+
+def continuation(vlm: VLM, rows: Sequence[Tokens]) -> Tokens:
+    """The prompt of `SHORTEST`, after checking that each row ends as it does.
+
+    What a longer conversation has behind it is what may be written behind such rows.
+
+    Raises:
+        InputError: a row does not end where an answer begins.
+    """
+    closing = _common_suffix([_render(vlm, _user(e)) for e in _ENDINGS])
+    if any(row[len(row) - len(closing) :] != closing for row in rows):
+        raise _not_by_template("end")
+    return _render(vlm, _user(SHORTEST))
 
 
 def wrapped_question_writer(vlm: VLM, text: str) -> Writer:
@@ -90,8 +145,10 @@ def wrapped_question_writer(vlm: VLM, text: str) -> Writer:
     return write
 
 
-def _render(vlm: VLM, *messages: dict[str, Any]) -> Tokens:
-    tokens: Tokens = vlm.encode([messages])["input_ids"][0].tolist()
+def _render(
+    vlm: VLM, *messages: dict[str, Any], tools: Sequence[Mapping[str, Any]] | None = None
+) -> Tokens:
+    tokens: Tokens = vlm.encode([messages], tools=tools)["input_ids"][0].tolist()
     return tokens
 
 
