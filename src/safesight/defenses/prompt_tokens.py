@@ -75,12 +75,14 @@ def tools_writer(vlm: VLM, tools: Sequence[Mapping[str, Any]]) -> Writer:
     opening = _common_prefix([_render(vlm, _user(s), tools=tools) for s in _SENTINELS])
     header = _common_prefix([_render(vlm, _system(s), _user("x")) for s in _SENTINELS])
     # What stands between a system text and the question after it, without the offer and with it.
-    tails = [_common_suffix([_render(vlm, _system(s), _user(u)) for s in _SENTINELS]) for u in "x7"]
-    between = _common_prefix(tails)
+    tails = {
+        u: _common_suffix([_render(vlm, _system(s), _user(u)) for s in _SENTINELS])
+        for u in _SENTINELS
+    }
+    between, tail = _common_prefix(list(tails.values())), len(tails["x"])
     with_system = _render(vlm, _system("x"), _user("x"))
     offered = _render(vlm, _system("x"), _user("x"), tools=tools)
-    start = len(with_system) - len(tails[0])
-    offer = offered[start : len(offered) - len(tails[0])]
+    offer = offered[len(with_system) - tail : len(offered) - tail]
 
     def write(row: Tokens) -> Splice:
         if row[: len(plain)] == plain:
