@@ -45,6 +45,10 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
             "safesight.defenses.image_tools:ImageTools",
             "Looks at the picture through an image tool before it answers.",
         ),
+        "tool_vector": Entry(
+            "safesight.defenses.tool_vector:ToolVector",
+            "Adds the shift that an image-tool call causes in hidden states, without the call.",
+        ),
         "safety_prompt": Entry(
             "safesight.defenses.baselines.safety_prompt:SafetyPrompt",
             "A system prompt that asks for safe answers.",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from safesight.defenses.base import Inputs
     from safesight.models import VLM
 
-__all__ = ["bind", "check_supported", "prompt_of", "run_prefill", "setting"]
+__all__ = ["bind", "check_supported", "prompt_of", "refuse_begun", "run_prefill", "setting"]
 
 _UNSUPPORTED = {
     "assistant_model": "assisted decoding",
@@ -75,11 +75,20 @@ def check_supported(vlm: VLM, inputs: Inputs) -> None:
         raise InputError(
             f"A streamer takes one prompt, but this batch has {len(tokens)}. Pass one at a time."
         )
+    refuse_begun(inputs, "A detector must see the whole prompt")
+
+
+def refuse_begun(inputs: Inputs, why: str) -> None:
+    """Refuse a call that goes on from a cache of an earlier one.
+
+    Raises:
+        InputError: `past_key_values` holds a part of the prompt.
+    """
     cache = inputs.get("past_key_values")
     length = getattr(cache, "get_seq_length", None)
     if cache is not None and (length is None or length() > 0):
         raise InputError(
-            "A detector must see the whole prompt, but generate was given a cache that already "
+            f"{why}, but generate was given a cache that already "
             "holds a part of it. Pass the whole conversation and no past_key_values."
         )
 

@@ -42,7 +42,7 @@ from torch import Tensor
 
 from safesight.defenses.answers import put_back_prompt, sequences_of
 from safesight.defenses.base import Defense, DefenseConfig, Parts
-from safesight.defenses.calls import prompt_of
+from safesight.defenses.calls import prompt_of, refuse_begun
 from safesight.defenses.tool_traces import (
     Look,
     as_inputs,
@@ -51,7 +51,6 @@ from safesight.defenses.tool_traces import (
     with_offer,
     with_traces,
 )
-from safesight.errors import InputError
 from safesight.tools import ToolSetup, has_call
 from safesight.tools.calls import CALL_END, CALL_START, Returned
 from safesight.tools.conditions import overridden
@@ -143,7 +142,7 @@ class _Looking:
 
     def __call__(self, generate: Generate, inputs: Inputs) -> Any:
         """As `generate`: the caller's prompt first, then the answer."""
-        _refuse_begun(inputs)
+        refuse_begun(inputs, "Image tools rewrite the whole prompt")
         banned = [*(inputs.get("bad_words_ids") or ()), *self.banned]
         rows = looks(self.vlm, inputs)
         seeing = [index for index, row in enumerate(rows) if row.pictures]
@@ -206,16 +205,6 @@ class _Looking:
         if self.config.returns == "identity":
             return look.pictures[0]
         return overridden(self.config.returns, look.pictures[0])
-
-
-def _refuse_begun(inputs: Inputs) -> None:
-    cache = inputs.get("past_key_values")
-    length = getattr(cache, "get_seq_length", None)
-    if cache is not None and (length is None or length() > 0):
-        raise InputError(
-            "Image tools rewrite the whole prompt, but generate was given a cache that already "
-            "holds a part of it. Pass the whole conversation and no past_key_values."
-        )
 
 
 def _spellings(vlm: VLM, tag: str) -> list[list[int]]:

@@ -70,7 +70,7 @@ def condition(
 
     Args:
         name: Of `CONDITIONS`.
-        messages: The question, its picture in the last turn.
+        messages: The question, its picture in the last turn. "direct" and "length" need none.
         setup: How the model is offered tools.
         text: The description for "describe", the neutral text for "length".
         picture: What is returned in "tool_benign" and "tool_unsafe".
@@ -88,13 +88,13 @@ def condition(
     if name not in CONDITIONS:
         raise InputError(f"There is no condition {name!r}. There are {', '.join(CONDITIONS)}.")
     turns = list(messages)
-    shown = _picture(turns)
     if name == "direct":
         return Condition(turns)
-    if name == "describe":
-        return Condition(_after_description(turns, text))
     if name == "length":
         return Condition(_with_system(turns, text))
+    shown = _picture(turns)
+    if name == "describe":
+        return Condition(_after_description(turns, text))
     call = setup.scripted_call(shown)
     if name == "crop_no_call":
         return Condition(_beside(turns, setup.run(call, [shown])))
