@@ -46,13 +46,14 @@ from safesight.defenses.calls import prompt_of, refuse_begun
 from safesight.defenses.tool_traces import (
     Look,
     as_inputs,
+    call_tags,
     looks,
     offer_writer,
     with_offer,
     with_traces,
 )
 from safesight.tools import ToolSetup, has_call
-from safesight.tools.calls import CALL_END, CALL_START, Returned
+from safesight.tools.calls import CALL_END, Returned
 from safesight.tools.conditions import overridden
 from safesight.tools.formats import CENTRE
 from safesight.tools.ocr import check_ocr
@@ -138,7 +139,7 @@ class _Looking:
         self, vlm: VLM, config: ImageToolsConfig, setup: ToolSetup, write: Writer
     ) -> None:
         self.vlm, self.config, self.setup, self.write = vlm, config, setup, write
-        self.banned = _spellings(vlm, CALL_START)
+        self.banned = call_tags(vlm)
 
     def __call__(self, generate: Generate, inputs: Inputs) -> Any:
         """As `generate`: the caller's prompt first, then the answer."""
@@ -205,17 +206,6 @@ class _Looking:
         if self.config.returns == "identity":
             return look.pictures[0]
         return overridden(self.config.returns, look.pictures[0])
-
-
-def _spellings(vlm: VLM, tag: str) -> list[list[int]]:
-    """The token sequences that spell a tag, alone and after a blank."""
-    found: list[list[int]] = []
-    for text in (tag, f" {tag}"):
-        tokens = list(vlm.tokenizer(text, add_special_tokens=False)["input_ids"])
-        alone = [t for t in tokens if tag in vlm.tokenizer.decode([t])]
-        if (spelling := alone or tokens) not in found:
-            found.append(spelling)
-    return found
 
 
 def _call_ended(vlm: VLM, length: int, ids: Tensor, scores: Any, **_: Any) -> Tensor:

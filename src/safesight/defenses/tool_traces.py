@@ -29,13 +29,13 @@ from safesight.models.picture_tensors import (
     split_pictures,
 )
 from safesight.tools import ToolSetup
-from safesight.tools.calls import Returned
+from safesight.tools.calls import CALL_START, Returned
 
 if TYPE_CHECKING:
     from safesight.defenses.base import Inputs
     from safesight.models import VLM
 
-__all__ = ["Look", "as_inputs", "looks", "offer_writer", "with_offer", "with_traces"]
+__all__ = ["Look", "as_inputs", "call_tags", "looks", "offer_writer", "with_offer", "with_traces"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,17 @@ def with_traces(
             )
         extended[index] = _extended(rows[index], row, len(question), tensors, traces[index][1])
     return extended
+
+
+def call_tags(vlm: VLM) -> list[list[int]]:
+    """The token sequences that begin a call, for `bad_words_ids`: alone and after a blank."""
+    found: list[list[int]] = []
+    for text in (CALL_START, f" {CALL_START}"):
+        tokens = list(vlm.tokenizer(text, add_special_tokens=False)["input_ids"])
+        alone = [token for token in tokens if CALL_START in vlm.tokenizer.decode([token])]
+        if (spelling := alone or tokens) not in found:
+            found.append(spelling)
+    return found
 
 
 def _extended(
