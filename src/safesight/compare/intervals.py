@@ -13,7 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-__all__ = ["LEVEL", "Interval", "PairedDifference", "median_ratio", "paired_difference", "relative_reduction", "wilson"]
+__all__ = [
+    "LEVEL",
+    "Interval",
+    "PairedDifference",
+    "median_ratio",
+    "paired_difference",
+    "relative_reduction",
+    "wilson",
+]
 
 LEVEL = 0.95
 """Confidence of every interval in safesight."""
@@ -108,9 +116,7 @@ def paired_difference(
     return PairedDifference(delta, low, high, n, gained, lost, p_value)
 
 
-def relative_reduction(
-    before: Sequence[bool], after: Sequence[bool], *, seed: int = 0
-) -> Interval:
+def relative_reduction(before: Sequence[bool], after: Sequence[bool], *, seed: int = 0) -> Interval:
     """By what share of itself a rate fell, over the same samples: (before - after) / before.
 
     The interval is the percentile bootstrap over pairs; a resample without a hit before has

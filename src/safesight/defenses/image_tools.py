@@ -5,7 +5,7 @@ Jailbreak Robustness?"; 2026; https://arxiv.org/abs/2605.27932. Its abstract cla
 image-tool invocation lowers attack success by about 30%, relative, on average over models; that the
 result is there with overridden and with unsafe-looking returned pictures and gone with the text of
 the trace alone; and that what acts is a shift of hidden states. Its full text could not be read:
-which tools, prompts and models it has is not known, and everything below is ours unless it says not.
+which tools, prompts and models it has is not known, and all below is ours unless it says not.
 
 Where it acts: before the answer, on the whole prompt. With v the picture, q the question, t(v) what
 the tool returns, and y the answer,
@@ -15,9 +15,9 @@ the tool returns, and y the answer,
               y ~ model(tools, v, q, c, t_c(v))                   with no further call allowed
 
 A call is written for the model ("scripted": the middle of the picture, zoomed) or by it ("model",
-greedy, at most `calls` times, each result shown before the next; what goes wrong in a tool is told to
-the model). Then one generation answers, with the caller's own settings and `<tool_call>` banned: a
-model trained on tools would call forever. Formats of calls are in `safesight.tools.formats`.
+greedy, at most `calls` times, each result shown before the next; what goes wrong in a tool is told
+to the model). Then one generation answers, with the caller's own settings and `<tool_call>` banned:
+a model trained on tools would call forever. Formats of calls are in `safesight.tools.formats`.
 
 What is fitted: nothing. What it costs: a longer prompt, and for "model" one more generation a call.
 
@@ -135,9 +135,7 @@ class ImageTools(Defense):
 class _Looking:
     """One generation with tools: first the looks of every row, then one answer to each."""
 
-    def __init__(
-        self, vlm: VLM, config: ImageToolsConfig, setup: ToolSetup, write: Writer
-    ) -> None:
+    def __init__(self, vlm: VLM, config: ImageToolsConfig, setup: ToolSetup, write: Writer) -> None:
         self.vlm, self.config, self.setup, self.write = vlm, config, setup, write
         self.banned = call_tags(vlm)
 
@@ -219,5 +217,3 @@ def _call_ended(vlm: VLM, length: int, ids: Tensor, scores: Any, **_: Any) -> Te
 def _until_call_end(text: str) -> str:
     before, tag, _ = text.partition(CALL_END)
     return before + tag
-
-

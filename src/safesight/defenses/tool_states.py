@@ -106,9 +106,7 @@ def split_half(differences: Tensor) -> Tensor:
     return cosine(differences[:, ::2].mean(dim=1), differences[:, 1::2].mean(dim=1))
 
 
-def shift_report(
-    states: Mapping[str, Tensor], refusal: Tensor | None
-) -> list[dict[str, Any]]:
+def shift_report(states: Mapping[str, Tensor], refusal: Tensor | None) -> list[dict[str, Any]]:
     """Per block: how long the shifts are, how reliable, and where they point.
 
     Args:

@@ -3,11 +3,11 @@
 A protected `generate` sees tokens and picture tensors, not messages. The question's own tokens and
 pixels stay as they are, bit for bit: the offer is spliced in where the chat template has it, and
 call and result go behind the prompt, taken from a short conversation that the processor encodes
-around the returned picture. So every family's own placeholders and pixel layout come from its own
+around the returned picture. So every family's placeholders and pixel layout come from its own
 processor. The tool works on the picture as the model was shown it (see
-`safesight.models.picture_tensors`): with the original file a zoom could show detail that a processor
-has already thrown away, but a `generate` call has no file. Which call is made is decided in
-`image_tools`.
+`safesight.models.picture_tensors`): with the original file a zoom could show detail that a
+processor has already thrown away, but a `generate` call has no file. Which call is made is decided
+in `image_tools`.
 """
 
 from __future__ import annotations

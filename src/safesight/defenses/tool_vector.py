@@ -1,9 +1,10 @@
 """Tool vector: the shift that an image-tool call causes in hidden states, added without the call.
 
 Paper: Tian, Hu, Wu, Li, Lu, Gong; "When Think-with-Image Meets Safety: What Determines Multimodal
-Jailbreak Robustness?"; 2026; https://arxiv.org/abs/2605.27932. Its abstract claims that invoking an
-image tool shifts hidden states toward a safety-relevant direction, and names activation interventions
-as evidence. Its full text could not be read: formula, layers, positions and coefficients are ours.
+Jailbreak Robustness?"; 2026; https://arxiv.org/abs/2605.27932. Its abstract claims that invoking
+an image tool shifts hidden states toward a safety-relevant direction, and names activation
+interventions as evidence. Its full text could not be read: formula, layers, positions and
+coefficients are ours.
 
 Where it acts: on the prefill, at the output of one block, at the last prompt token (the one whose
 logits give the first word of the answer). With h_l(x, c) that state of sample x under condition c,
@@ -18,11 +19,11 @@ Adding needs no tool. Ablating is for use under the tool: `protect(model, proces
 ["image_tools", ToolVector(mode="ablate")], ...)`. Added at every decoding step a vector of this
 kind garbles the text of small models, so it is not.
 
-What is fitted: v_l for every block on samples with pictures, three prefills a sample and condition;
-the block on a quarter of them, held out: the largest refusal of harmful ones with benign refusals up
-by at most two points. That choice alone uses labels. The controls are fitted along: the shifts of
-`text_trace` (the call's text without a picture) and `crop_no_call` (the picture without a call), and
-the refusal vector, from requests in text.
+What is fitted: v_l for every block on samples with pictures, one prefill a sample and condition; the
+block on a quarter of them, held out: the largest refusal of harmful ones with benign refusals up by
+at most two points. That choice alone uses labels. The controls are fitted along: the shifts of
+`text_trace` (the call's text without a picture) and `crop_no_call` (the picture without a call),
+and the refusal vector, from requests in text.
 
 What it cannot do: one vector for all prompts cannot tell harmful from harmless; what keeps benign
 answers is only how far they are from the edge. Measure over-refusal beside it. Ablation at one

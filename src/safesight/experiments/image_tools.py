@@ -177,9 +177,7 @@ def _answered(vlm: VLM, recipe: Recipe, name: str, samples: Sequence[Sample]) ->
     return judged
 
 
-def _generated(
-    vlm: VLM, recipe: Recipe, made: Sequence[Condition]
-) -> tuple[list[str], list[int]]:
+def _generated(vlm: VLM, recipe: Recipe, made: Sequence[Condition]) -> tuple[list[str], list[int]]:
     """Answers without calls, and the length of every prompt in tokens."""
     from safesight.defenses.tool_traces import call_tags
 
@@ -221,9 +219,7 @@ def _described(vlm: VLM, recipe: Recipe, batch: Sequence[Sample]) -> list[str]:
     return vlm.answer([[turn] for turn in asked], max_new_tokens=recipe.max_new_tokens)
 
 
-def _neutral(
-    vlm: VLM, setup: ToolSetup, batch: Sequence[Sequence[Any]]
-) -> list[str]:
+def _neutral(vlm: VLM, setup: ToolSetup, batch: Sequence[Sequence[Any]]) -> list[str]:
     """Neutral texts with as many tokens as the tool's prompts have more than the direct ones."""
     direct, longer = (
         vlm.encode([each.messages for each in made], tools=made[0].offered)["attention_mask"]

@@ -139,4 +139,3 @@ def setup_for(
 
 def _text(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}
-
