@@ -180,9 +180,8 @@ def test_the_bundled_model_calls_by_itself() -> None:
 
 def test_plain_models_get_the_trace_in_plain_turns() -> None:
     vlm = tiny.vlm("internvl")
-    text = vlm.tokenizer.decode(
-        rows(looked(vlm, load_defense("image_tools"), PROMPTS[:1]).seen[-1])[0]
-    )
+    final = looked(vlm, load_defense("image_tools"), PROMPTS[:1]).seen[-1]
+    text = vlm.tokenizer.decode(rows(final)[0])
     assert "<tool_response>" not in text
     assert text.count("<IMG_CONTEXT>") > 0
     turns = [line.split(":")[0] for line in text.split("\n") if ":" in line]

@@ -19,11 +19,11 @@ Adding needs no tool. Ablating is for use under the tool: `protect(model, proces
 ["image_tools", ToolVector(mode="ablate")], ...)`. Added at every decoding step a vector of this
 kind garbles the text of small models, so it is not.
 
-What is fitted: v_l for every block on samples with pictures, one prefill a sample and condition; the
-block on a quarter of them, held out: the largest refusal of harmful ones with benign refusals up by
-at most two points. That choice alone uses labels. The controls are fitted along: the shifts of
-`text_trace` (the call's text without a picture) and `crop_no_call` (the picture without a call),
-and the refusal vector, from requests in text.
+What is fitted: v_l for every block on samples with pictures, one prefill a sample and condition;
+the block on a quarter of them, held out: the largest refusal of harmful ones with benign refusals
+up by at most two points. That choice alone uses labels. The controls are fitted along: the shifts
+of `text_trace` (the call's text without a picture) and `crop_no_call` (the picture without a
+call), and the refusal vector, from requests in text.
 
 What it cannot do: one vector for all prompts cannot tell harmful from harmless; what keeps benign
 answers is only how far they are from the edge. Measure over-refusal beside it. Ablation at one
@@ -198,7 +198,8 @@ def _vectors(config: ToolVectorConfig, artifact: Artifact, shape: tuple[int, int
     tool = _tensor(artifact, "tool", shape)
     if config.vector == "random":
         dice = torch.Generator().manual_seed(config.random_seed)
-        return unit(torch.randn(shape, generator=dice)) * tool.norm(dim=-1, keepdim=True)
+        lengths: Tensor = tool.norm(dim=-1, keepdim=True)
+        return lengths * unit(torch.randn(shape, generator=dice))
     if "refusal" not in artifact.tensors:
         raise ArtifactError(
             "This tool_vector artifact has no refusal vector, as its fit had no harmful and benign "

@@ -106,7 +106,7 @@ def _contrast(
     if any(key not in cells for key in keys):
         return None
     pairs = [
-        (bool(metric.is_hit(one)), bool(metric.is_hit(two)))  # type: ignore[arg-type]
+        (bool(metric.is_hit(one)), bool(metric.is_hit(two)))
         for one, two in zip(*(cells[key] for key in keys), strict=True)
         if metric.counts_invalid or "invalid" not in (one.verdict, two.verdict)
     ]

@@ -216,7 +216,8 @@ def _described(vlm: VLM, recipe: Recipe, batch: Sequence[Sample]) -> list[str]:
         for s in batch
         if s.image is not None
     ]
-    return vlm.answer([[turn] for turn in asked], max_new_tokens=recipe.max_new_tokens)
+    texts: list[str] = vlm.answer([[turn] for turn in asked], max_new_tokens=recipe.max_new_tokens)
+    return texts
 
 
 def _neutral(vlm: VLM, setup: ToolSetup, batch: Sequence[Sequence[Any]]) -> list[str]:

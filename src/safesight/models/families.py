@@ -66,13 +66,13 @@ class Family:
             ) from None
 
 
-_IN_VISUAL = {"vision": "model.visual", "projector": "model.visual.merger"}
-_IDEFICS = {
+_IN_VISUAL: dict[str, Any] = {"vision": "model.visual", "projector": "model.visual.merger"}
+_IDEFICS: dict[str, Any] = {
     "decoder": "model.text_model",
     "vision": "model.vision_model",
     "projector": "model.connector",
 }
-_ALIGNER = {"vision": "model.vision_model", "projector": "model.aligner"}
+_ALIGNER: dict[str, Any] = {"vision": "model.vision_model", "projector": "model.aligner"}
 _TILES = "A picture becomes several tiles; how many depends on its size."
 _NOUS: dict[str, Any] = {"tools": "nous"}
 _NOUS_PIXELS: dict[str, Any] = {"tools": "nous", "tool_boxes": "pixels"}

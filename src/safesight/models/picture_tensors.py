@@ -71,9 +71,9 @@ def split_pictures(vlm: VLM, inputs: Mapping[str, Any]) -> list[PictureTensors]:
         raise _unknown(vlm)
     if layout == "sized":
         return _dealt(tensors, pictures)
-    grids = tensors["image_grid_thw"].split(pictures)
+    grids = torch.split(tensors["image_grid_thw"], pictures)
     patches = [int(grid.prod(dim=1).sum()) for grid in grids]
-    pixels = tensors["pixel_values"].split(patches)
+    pixels = torch.split(tensors["pixel_values"], patches)
     return [
         {"pixel_values": values, "image_grid_thw": grid} if len(grid) else {}
         for values, grid in zip(pixels, grids, strict=True)
@@ -164,7 +164,7 @@ def _real_tiles(tensors: Mapping[str, Tensor], row: int) -> PictureTensors:
 
 
 def _dealt(tensors: Mapping[str, Tensor], counts: list[int]) -> list[PictureTensors]:
-    parts = {name: value.split(counts) for name, value in tensors.items()}
+    parts = {name: torch.split(value, counts) for name, value in tensors.items()}
     return [
         {name: part[row] for name, part in parts.items()} if count else {}
         for row, count in enumerate(counts)
@@ -222,10 +222,8 @@ def _to_pil(settings: Any, picture: Tensor) -> Image.Image:
     """Undo normalisation and rescaling."""
     values = picture.detach().float().cpu()
     if settings.do_normalize:
-        mean, std = (
-            torch.tensor(v).view(-1, 1, 1) for v in (settings.image_mean, settings.image_std)
-        )
-        values = values * std + mean
+        std, mean = torch.tensor(settings.image_std), torch.tensor(settings.image_mean)
+        values = values * std.view(-1, 1, 1) + mean.view(-1, 1, 1)
     if settings.do_rescale:
         values = values / settings.rescale_factor
     pixels = values.round().clamp(0, 255).permute(1, 2, 0).numpy().astype(np.uint8)
