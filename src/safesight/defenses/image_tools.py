@@ -24,7 +24,7 @@ What is fitted: nothing. What it costs: a longer prompt, and for "model" one mor
 What it cannot do: a prompt without a picture is left alone (only the ban holds), and so are all
 attacks in text. It sees the picture as the processor left it. Whoever makes the picture writes what
 the tool returns. An answer may change because the prompt is longer, or odd, and not because it is
-safer: compare with the overriding `returns` and with `python -m safesight.experiments.image_tools`.
+safer: compare with the overriding `returns` and with `safesight run recipes/image_tools.yaml`.
 A returned dict's logits and caches are those of the longer prompt.
 
 Where we differ: not known, see above. Of a prompt with several pictures, tools see the last.

@@ -29,7 +29,7 @@ from safesight.models.picture_tensors import (
     split_pictures,
 )
 from safesight.tools import ToolSetup
-from safesight.tools.calls import CALL_START, Returned
+from safesight.tools.calls import CALL_END, CALL_START, Returned
 
 if TYPE_CHECKING:
     from safesight.defenses.base import Inputs
@@ -103,9 +103,10 @@ def with_traces(
     order = list(traces)
     if not order:
         return extended
+    turns = {index: _harmless(vlm, *traces[index]) for index in order}
     question = continuation(vlm, [rows[index].row["input_ids"].tolist() for index in order])
     ask = {"role": "user", "content": [{"type": "text", "text": SHORTEST}]}
-    inputs = vlm.encode([[ask, *setup.trace(*traces[index])] for index in order])
+    inputs = vlm.encode([[ask, *setup.trace(*turns[index])] for index in order])
     longer, returned = prompt_rows(vlm, dict(inputs)), split_pictures(vlm, inputs)
     for index, row, tensors in zip(order, longer, returned, strict=True):
         if row["input_ids"][: len(question)].tolist() != question:
@@ -115,6 +116,18 @@ def with_traces(
             )
         extended[index] = _extended(rows[index], row, len(question), tensors, traces[index][1])
     return extended
+
+
+def _harmless(vlm: VLM, text: str, returned: Returned) -> tuple[str, Returned]:
+    """Call and result without the tokenizer's own marks: a word read in a picture, or written by
+    the model, must not begin another turn."""
+    marks = [str(token) for token in vlm.tokenizer.added_tokens_decoder.values()]
+    for mark in sorted(filter(str.strip, marks), key=len, reverse=True):
+        if mark not in (CALL_START, CALL_END):
+            text = text.replace(mark, " ")
+        if isinstance(returned, str):
+            returned = returned.replace(mark, " ")
+    return text, returned
 
 
 def call_tags(vlm: VLM) -> list[list[int]]:
