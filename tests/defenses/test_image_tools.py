@@ -197,9 +197,8 @@ def test_plain_models_get_the_trace_in_plain_turns() -> None:
     final = looked(vlm, load_defense("image_tools"), PROMPTS[:1]).seen[-1]
     text = vlm.tokenizer.decode(rows(final)[0])
     assert "<tool_response>" not in text
-    assert text.count("<IMG_CONTEXT>") > 0
-    turns = [line.split(":")[0] for line in text.split("\n") if ":" in line]
-    assert turns[-1] == "assistant"
+    assert "</tool_call>user:<img><IMG_CONTEXT>" in text
+    assert text.endswith("</img>assistant:")
 
 
 def test_prompts_of_another_making_are_refused() -> None:
