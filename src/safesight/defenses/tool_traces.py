@@ -119,8 +119,10 @@ def with_traces(
 
 
 def _harmless(vlm: VLM, text: str, returned: Returned) -> tuple[str, Returned]:
-    """Call and result without the tokenizer's own marks: a word read in a picture, or written by
-    the model, must not begin another turn."""
+    """Call and result without the tokenizer's own marks.
+
+    A word read in a picture, or written by the model, must not begin another turn.
+    """
     marks = [str(token) for token in vlm.tokenizer.added_tokens_decoder.values()]
     for mark in sorted(filter(str.strip, marks), key=len, reverse=True):
         if mark not in (CALL_START, CALL_END):
