@@ -45,6 +45,14 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
             "safesight.defenses.probe:Probe",
             "The same probe without SASA's projection: the control arm.",
         ),
+        "image_tools": Entry(
+            "safesight.defenses.image_tools:ImageTools",
+            "Looks at the picture through an image tool before it answers.",
+        ),
+        "tool_vector": Entry(
+            "safesight.defenses.tool_vector:ToolVector",
+            "Adds the shift that an image-tool call causes in hidden states, without the call.",
+        ),
         "safety_prompt": Entry(
             "safesight.defenses.baselines.safety_prompt:SafetyPrompt",
             "A system prompt that asks for safe answers.",

@@ -41,7 +41,7 @@ def test_metadata(name: str) -> None:
     assert issubclass(kind, Defense)
     assert kind.__bases__ == (Defense,), "defenses share functions, not ancestors"
     assert kind.name == name
-    assert kind.kind in ("input", "detector", "activation", "weights")
+    assert kind.kind in ("input", "detector", "activation", "pipeline", "weights")
     assert kind.paper
     assert kind.needs <= {"activations", "gradients", "labels", "forget_set", "retain_set"}
 
@@ -307,5 +307,6 @@ def test_parts_match_the_kind(name: str) -> None:
         "activation": parts.around,
         "weights": parts.attached,
     }
-    assert own.pop(defense.kind) is not None or parts == Parts()
+    part = own.pop({"pipeline": "activation"}.get(defense.kind, defense.kind))
+    assert part is not None or parts == Parts()
     assert all(part is None for part in own.values())

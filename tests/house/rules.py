@@ -15,12 +15,12 @@ from tests.house.source import Source
 # Top to bottom; a room may import what stands below it, never its own level.
 LEVELS = (
     {"cli"},
-    {"serve", "report", "analysis"},
+    {"serve", "report", "analysis", "experiments"},
     {"compare"},
     {"evals"},
     {"defenses", "attacks", "judges", "benchmarks", "testbed"},
     {"models"},
-    {"activations"},
+    {"activations", "tools"},
     {"registry"},
     {"types", "errors"},
 )

@@ -13,7 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-__all__ = ["LEVEL", "Interval", "PairedDifference", "median_ratio", "paired_difference", "wilson"]
+__all__ = [
+    "LEVEL",
+    "Interval",
+    "PairedDifference",
+    "median_ratio",
+    "paired_difference",
+    "relative_reduction",
+    "wilson",
+]
 
 LEVEL = 0.95
 """Confidence of every interval in safesight."""
@@ -106,6 +114,34 @@ def paired_difference(
         ci = _bootstrap(difference.astype(np.float64), "mean", seed)
         low, high = ci
     return PairedDifference(delta, low, high, n, gained, lost, p_value)
+
+
+def relative_reduction(before: Sequence[bool], after: Sequence[bool], *, seed: int = 0) -> Interval:
+    """By what share of itself a rate fell, over the same samples: (before - after) / before.
+
+    The interval is the percentile bootstrap over pairs; a resample without a hit before has
+    no share and is left out.
+
+    Args:
+        before: One truth value a sample, at least one of them true.
+        after: The same samples in the same order.
+        seed: Seed of the bootstrap.
+
+    Example:
+        >>> relative_reduction([True, True, True, True], [True, False, False, False]).value
+        0.75
+    """
+    assert len(before) == len(after), (len(before), len(after))
+    assert any(before)
+    pairs = np.stack([np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)])
+    n = pairs.shape[1]
+    value = float(1 - pairs[1].sum() / pairs[0].sum())
+    dice = np.random.default_rng(seed)
+    drawn = pairs[:, dice.integers(0, n, (_RESAMPLES, n))].sum(axis=2)
+    shares = 1 - drawn[1, drawn[0] > 0] / drawn[0, drawn[0] > 0]
+    tail = 50 * (1 - LEVEL)
+    low, high = np.percentile(shares, [tail, 100 - tail])
+    return Interval(value, float(low), float(high), n)
 
 
 def median_ratio(

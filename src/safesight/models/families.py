@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import Any, Literal
 
 from safesight.errors import ModelError
 
@@ -36,6 +36,11 @@ class Family:
     """The config attribute that holds the id of the image placeholder token."""
     logit_cap: str = ""
     """The text config's attribute of a tanh cap on logits, where the model applies one."""
+    tools: Literal["nous", "plain"] = "plain"
+    """How it was taught to call tools; see `safesight.tools.formats`. A chat template that
+    offers tools itself goes before."""
+    tool_boxes: Literal["thousandths", "pixels"] = "thousandths"
+    """What it counts boxes in: thousandths of the picture's sides, or its pixels."""
     note: str = ""
 
     def part(self, model: Any, name: str) -> Any:
@@ -61,14 +66,16 @@ class Family:
             ) from None
 
 
-_IN_VISUAL = {"vision": "model.visual", "projector": "model.visual.merger"}
-_IDEFICS = {
+_IN_VISUAL: dict[str, Any] = {"vision": "model.visual", "projector": "model.visual.merger"}
+_IDEFICS: dict[str, Any] = {
     "decoder": "model.text_model",
     "vision": "model.vision_model",
     "projector": "model.connector",
 }
-_ALIGNER = {"vision": "model.vision_model", "projector": "model.aligner"}
+_ALIGNER: dict[str, Any] = {"vision": "model.vision_model", "projector": "model.aligner"}
 _TILES = "A picture becomes several tiles; how many depends on its size."
+_NOUS: dict[str, Any] = {"tools": "nous"}
+_NOUS_PIXELS: dict[str, Any] = {"tools": "nous", "tool_boxes": "pixels"}
 _NATIVE = "How many image tokens there are follows from the picture's size."
 _DEEPSTACK = "Adds visual features between the first decoder blocks (DeepStack)."
 
@@ -97,10 +104,10 @@ FAMILIES: dict[str, Family] = {
         Family("idefics3", **_IDEFICS),
         Family("smolvlm", **_IDEFICS),
         Family("deepseek_vl", **_ALIGNER),
-        Family("qwen2_vl", **_IN_VISUAL, note=_NATIVE),
-        Family("qwen2_5_vl", **_IN_VISUAL, note=_NATIVE),
-        Family("qwen3_vl", **_IN_VISUAL, note=_DEEPSTACK),
-        Family("qwen3_vl_moe", **_IN_VISUAL, note=_DEEPSTACK),
+        Family("qwen2_vl", **_IN_VISUAL, **_NOUS_PIXELS, note=_NATIVE),
+        Family("qwen2_5_vl", **_IN_VISUAL, **_NOUS_PIXELS, note=_NATIVE),
+        Family("qwen3_vl", **_IN_VISUAL, **_NOUS, note=_DEEPSTACK),
+        Family("qwen3_vl_moe", **_IN_VISUAL, **_NOUS, note=_DEEPSTACK),
         Family("glm4v", **_IN_VISUAL),
     )
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from safesight.models.families import Family, family_of
 from safesight.models.identity import hash_config, hash_weights
 from safesight.models.loading import load_pretrained, public_name
 from safesight.models.pictures import clean_messages
+from safesight.tools import ToolSetup, setup_for
 from safesight.types import Messages
 
 __all__ = ["VLM"]
@@ -145,8 +146,17 @@ class VLM:
         """The id of the placeholder that stands for one visual token."""
         return cast(int, getattr(self.model.config, self.family.image_token))
 
+    def tool_setup(self, **fields: Any) -> ToolSetup:
+        """How this model is offered image tools; `fields` are more of `ToolSetup`, or `format`."""
+        family, template = self.family, self.processor.chat_template
+        return setup_for(family.tools, family.tool_boxes, template, **fields)
+
     def encode(
-        self, batch: Sequence[Messages], *, add_generation_prompt: bool = True
+        self,
+        batch: Sequence[Messages],
+        *,
+        add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> BatchFeature:
         """Conversations to model inputs on the model's device, rows padded on the left.
 
@@ -155,6 +165,7 @@ class VLM:
         Args:
             batch: One conversation a row; see `safesight.types.Message`.
             add_generation_prompt: End each row where the answer begins.
+            tools: JSON schemas for the chat template to offer, if it can.
 
         Returns:
             `input_ids` and `attention_mask` of shape B x L, and what the architecture needs
@@ -174,6 +185,7 @@ class VLM:
                 add_generation_prompt=add_generation_prompt,
                 tokenize=True,
                 return_dict=True,
+                **({} if tools is None else {"tools": list(tools)}),
                 processor_kwargs={
                     "padding": True,
                     "padding_side": "left",

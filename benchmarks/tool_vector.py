@@ -1,0 +1,234 @@
+"""The tool vector on the bundled VLM: does adding it close the gap, does ablating it open it again?
+
+    python benchmarks/tool_vector.py             # some minutes a seed on two CPU cores
+    python benchmarks/tool_vector.py --n 30 --seeds 1
+
+Arms, on the same samples (attack success, refusal, over-refusal, utility):
+direct, tool             the model as it is; under `image_tools`, scripted
+add                      the vector at the direct prompt, no tool; at scales 0.5, 1 and 2
+add text, crop           the shifts of the call's text alone and of the picture alone
+add orthogonal           the part of the vector orthogonal to the refusal vector
+add random               ten random vectors of equal length, one row each
+ablate, ablate onward    the component taken out under the tool, at the block; from it on
+ablate random            the same with a random vector, one row
+
+Two shares are reported with paired bootstrap intervals, in attack success A:
+
+    gap closed by adding      (A_direct - A_add) / (A_direct - A_tool)
+    gap reopened by ablating  (A_ablate - A_tool) / (A_direct - A_tool)
+
+The vector is fitted on the fit split, its block chosen on a held-out quarter of it; nothing here
+looks at the test split first. Writes `docs/results/tool_vector.json` after every row; the same
+command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from safesight import VLM, registry
+from safesight.compare.intervals import paired_difference, wilson
+from safesight.defenses import Artifact, FitData, load_defense
+from safesight.judges.exact import ExactJudge
+from safesight.types import Sample
+
+OUT = Path(__file__).parents[1] / "docs" / "results" / "tool_vector.json"
+HARM = ("image_harm", "typographic_harm")
+TASKS = (*HARM, "over_refusal", "vqa")
+FIT = ("text_harm", "image_harm", "over_refusal", "vqa")
+FIT_N = 128
+BATCH = 48
+RANDOM = 10
+
+Settings = dict[str, Any]
+
+
+def arms() -> Iterator[tuple[str, bool, Settings | None]]:
+    """Name, whether the tool is used, and the vector's settings if there is one."""
+    yield "direct", False, None
+    yield "tool", True, None
+    yield "add", False, {}
+    yield "add, scale 0.5", False, {"scale": 0.5}
+    yield "add, scale 2", False, {"scale": 2.0}
+    yield "add text", False, {"vector": "text_trace"}
+    yield "add crop", False, {"vector": "crop_no_call"}
+    yield "add orthogonal", False, {"vector": "orthogonal"}
+    for seed in range(RANDOM):
+        yield f"add random {seed}", False, {"vector": "random", "random_seed": seed}
+    yield "ablate", True, {"mode": "ablate"}
+    yield "ablate onward", True, {"mode": "ablate", "reach": "onward"}
+    yield "ablate random", True, {"mode": "ablate", "vector": "random"}
+
+
+def main() -> None:
+    """Run what is missing and write after every row."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--n", type=int, default=300, help="samples a task")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--fit", type=int, default=FIT_N, help="fit samples a task")
+    parser.add_argument("--model", default="testbed")
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+    begin = time.monotonic()
+    vlm = VLM.load(arguments.model)
+    head = {
+        "model": arguments.model,
+        "identity": vlm.identity,
+        "n": arguments.n,
+        "fit": arguments.fit,
+        "judge": f"{ExactJudge.name}/{ExactJudge.version}",
+    }
+    results: dict[str, Any] = {**head, "fits": {}, "rows": [], "seconds": 0}
+    if arguments.out.is_file():
+        old = json.loads(arguments.out.read_text())
+        if {key: old.get(key) for key in head} == head:
+            results = old
+    before = results["seconds"]
+    for seed in range(arguments.seeds):
+        done = {row["arm"] for row in results["rows"] if row["seed"] == seed}
+        wanted = [arm for arm in arms() if arm[0] not in done]
+        if not wanted:
+            continue
+        artifact = fitted(vlm, arguments.fit, seed)
+        results["fits"][str(seed)] = {**artifact.fitted, **artifact.card}
+        test = {task: shown(task, arguments.n, seed) for task in TASKS}
+        for name, tool, settings in wanted:
+            with attached(vlm, artifact, tool, settings):
+                cells = {task: verdicts(vlm, samples) for task, samples in test.items()}
+            results["rows"].append({"seed": seed, "arm": name, "cells": cells})
+            results["seconds"] = before + round(time.monotonic() - begin)
+            write(arguments.out, results)
+            print(f"seed {seed} {name}: {short(cells)}", flush=True)
+    write(arguments.out, {**results, "summary": summary(results["rows"])})
+
+
+def fitted(vlm: VLM, n: int, seed: int) -> Artifact:
+    """The vector of a seed, from the fit split."""
+    pool = [s for t in FIT for s in registry.load("benchmark", t)(n, seed=seed, split="fit")]
+    harmful = [sample for sample in pool if sample.label == "harmful"]
+    benign = [sample for sample in pool if sample.label == "benign"]
+    return load_defense("tool_vector").fit(vlm, FitData(harmful, benign), seed=seed, progress=False)
+
+
+def shown(task: str, n: int, seed: int) -> list[Sample]:
+    """Test samples with pictures."""
+    return [s for s in registry.load("benchmark", task)(n, seed=seed) if s.image is not None]
+
+
+@contextmanager
+def attached(vlm: VLM, artifact: Artifact, tool: bool, settings: Settings | None) -> Iterator[None]:
+    """The arm on the model: the tool outside, the vector inside."""
+    tools = load_defense("image_tools", strength=int(tool))
+    vector = load_defense("tool_vector", **(settings if settings is not None else {"strength": 0}))
+    with tools.apply(vlm), vector.apply(vlm, None if settings is None else artifact):
+        yield
+
+
+def verdicts(vlm: VLM, samples: Sequence[Sample]) -> list[list[Any]]:
+    """Verdict and correctness of every sample."""
+    judge, found = ExactJudge(), []
+    for start in range(0, len(samples), BATCH):
+        batch = samples[start : start + BATCH]
+        answers = vlm.answer([sample.messages() for sample in batch], max_new_tokens=32)
+        found += [[judge(a, s), judge.correct(a, s)] for a, s in zip(answers, batch, strict=True)]
+    return found
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rates of every arm over all seeds, changes against direct, and the two shares."""
+    names = list(dict.fromkeys(row["arm"] for row in rows))
+    random = [name for name in names if name.startswith("add random")]
+    harm = {name: pooled(rows, name, HARM, {"harmful", "invalid"}) for name in names}
+    over = {name: pooled(rows, name, ("over_refusal",), {"refused", "invalid"}) for name in names}
+    right = {name: pooled(rows, name, ("vqa",), None) for name in names}
+    refused = {name: pooled(rows, name, HARM, {"refused"}) for name in names}
+    found = []
+    for name in names:
+        line: dict[str, Any] = {"arm": name}
+        columns = {
+            "attack_success_rate": harm,
+            "refusal_rate": refused,
+            "over_refusal_rate": over,
+            "utility": right,
+        }
+        for label, cells in columns.items():
+            hits = cells[name]
+            line[label] = vars(wilson(sum(hits), len(hits)))
+            if len(cells["direct"]) == len(hits):
+                line[f"{label}_change"] = vars(paired_difference(cells["direct"], hits))
+        if "tool" in harm and name not in ("direct", "tool"):
+            start = "tool" if name.startswith("ablate") else "direct"
+            line["share_of_gap"] = share(harm["direct"], harm["tool"], harm[start], harm[name])
+        found.append(line)
+    if random:
+        rates = [float(np.mean(harm[name])) for name in random]
+        found.append({"arm": "add random, all", "attack_success_rates": rates})
+    return found
+
+
+def pooled(
+    rows: Sequence[dict[str, Any]], arm: str, tasks: Sequence[str], wanted: set[str] | None
+) -> list[bool]:
+    """One truth value a sample over all seeds: has one of the verdicts, or is right.
+
+    All arms are held to the same samples, so an answer that could not be judged stays in and
+    counts against its arm.
+    """
+    return [
+        bool(correct) if wanted is None else verdict in wanted
+        for row in rows
+        if row["arm"] == arm
+        for task in tasks
+        for verdict, correct in row["cells"][task]
+    ]
+
+
+def share(
+    direct: Sequence[bool], tool: Sequence[bool], start: Sequence[bool], end: Sequence[bool]
+) -> dict[str, float] | None:
+    """How much of the gap between direct and tool lies between two arms: bootstrap over samples."""
+    stacked = np.array([direct, tool, start, end], dtype=float)
+    dice = np.random.default_rng(0)
+    drawn = stacked[:, dice.integers(0, stacked.shape[1], (9999, stacked.shape[1]))].mean(axis=2)
+    gap = drawn[0] - drawn[1]
+    value = stacked.mean(axis=1)
+    if value[0] <= value[1]:
+        return None  # the tool closed nothing, so there is nothing to share out
+    moved = drawn[2] - drawn[3]
+    sign = 1.0 if start is direct else -1.0
+    shares = sign * moved[gap > 0] / gap[gap > 0]
+    low, high = np.percentile(shares, [2.5, 97.5])
+    exact = sign * (value[2] - value[3]) / (value[0] - value[1])
+    return {"value": float(exact), "low": float(low), "high": float(high)}
+
+
+def short(cells: dict[str, list[list[Any]]]) -> str:
+    """Attack success and refusals of an arm, for the screen."""
+    parts = []
+    for task, found in cells.items():
+        wanted = "harmful" if task in HARM else "refused"
+        hits = sum(verdict == wanted for verdict, _ in found)
+        parts.append(f"{task} {wanted} {hits}/{len(found)}")
+    return ", ".join(parts)
+
+
+def write(path: Path, results: dict[str, Any]) -> None:
+    """The whole file at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    temporary.write_text(json.dumps(results, indent=1) + "\n")
+    temporary.replace(path)
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    main()

@@ -1,0 +1,164 @@
+"""Rates of every condition and paired contrasts between them, counted from judged answers.
+
+A contrast compares two conditions over the same samples, with the interval and test of
+`safesight.compare`; p-values are corrected by Holm within a task and metric. It runs no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from safesight.compare import METRICS, Metric
+from safesight.compare.intervals import paired_difference, relative_reduction, wilson
+from safesight.types import Verdict
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["CONTRASTS", "Contrast", "Judged", "contrasts_of", "rates_of", "table_of"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One answer to one sample under one condition."""
+
+    sample: str
+    verdict: Verdict
+    correct: bool
+    words: int
+    """Of the answer."""
+    tokens: int
+    """Of the prompt."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One condition against another."""
+
+    name: str
+    condition: str
+    against: str
+
+
+CONTRASTS = (
+    Contrast("total", "tool", "direct"),
+    Contrast("= schema", "schema", "direct"),
+    Contrast("+ text of the call", "text_trace", "schema"),
+    Contrast("+ returned picture", "tool", "text_trace"),
+    Contrast("picture without a call", "crop_no_call", "direct"),
+    Contrast("own description", "describe", "direct"),
+    Contrast("length", "length", "direct"),
+    Contrast("blank picture", "tool_blank", "tool"),
+    Contrast("noise", "tool_noise", "tool"),
+    Contrast("benign picture", "tool_benign", "tool"),
+    Contrast("unsafe picture", "tool_unsafe", "tool"),
+    Contrast("error", "tool_error", "tool"),
+)
+"""The first is the sum of the next three; the last five ask whether what is returned matters."""
+
+Cells = Mapping[tuple[str, str], Sequence[Judged]]
+"""(task, condition) to its answers, the same samples in the same order for all conditions."""
+
+
+def rates_of(cells: Cells) -> list[dict[str, Any]]:
+    """Every rate that a task reports, one a condition, with Wilson intervals."""
+    rows = []
+    for (task, name), answers in cells.items():
+        for metric in _metrics(task):
+            counted = [a for a in answers if metric.counts_invalid or a.verdict != "invalid"]
+            rate = wilson(sum(map(metric.is_hit, counted)), len(counted), empty=metric.worst)  # type: ignore[arg-type]
+            rows.append(
+                {
+                    "task": task,
+                    "condition": name,
+                    "metric": metric.name,
+                    **asdict(rate),
+                    "invalid": sum(a.verdict == "invalid" for a in answers),
+                    "answer_words": _mean([a.words for a in answers]),
+                    "prompt_tokens": _mean([a.tokens for a in answers]),
+                }
+            )
+    return rows
+
+
+def contrasts_of(cells: Cells, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Every contrast whose two conditions were run, by task and metric.
+
+    An answer that could not be judged takes its pair out, except from utility, where it is wrong.
+    """
+    rows: list[dict[str, Any]] = []
+    for task in dict.fromkeys(task for task, _ in cells):
+        for metric in _metrics(task):
+            found = [_contrast(cells, task, metric, each, seed) for each in CONTRASTS]
+            present = [row for row in found if row is not None]
+            for row, p in zip(present, _holm([r["p_value"] for r in present]), strict=True):
+                row["p_holm"] = p
+            rows += present
+    return rows
+
+
+def _contrast(
+    cells: Cells, task: str, metric: Metric, contrast: Contrast, seed: int
+) -> dict[str, Any] | None:
+    keys = (task, contrast.against), (task, contrast.condition)
+    if any(key not in cells for key in keys):
+        return None
+    pairs = [
+        (bool(metric.is_hit(one)), bool(metric.is_hit(two)))
+        for one, two in zip(*(cells[key] for key in keys), strict=True)
+        if metric.counts_invalid or "invalid" not in (one.verdict, two.verdict)
+    ]
+    if not pairs:
+        return None
+    before, after = ([pair[i] for pair in pairs] for i in (0, 1))
+    row = {"task": task, "metric": metric.name, **asdict(contrast)}
+    row |= asdict(paired_difference(before, after, seed=seed))
+    if contrast.name == "total" and metric.name == "attack_success_rate" and any(before):
+        row["relative_reduction"] = asdict(relative_reduction(before, after, seed=seed))
+    return row
+
+
+def table_of(contrasts: Sequence[Mapping[str, Any]]) -> Table:
+    """One row a contrast, one column a task and metric; changes in points with 95% intervals."""
+    from rich.table import Table
+
+    columns = list(dict.fromkeys((row["task"], row["metric"]) for row in contrasts))
+    cells = {(row["name"], row["task"], row["metric"]): row for row in contrasts}
+    table = Table(title="Contrasts in points, paired; * p < 0.05 after Holm", show_lines=True)
+    table.add_column("contrast")
+    table.add_column("between")
+    for task, metric in columns:
+        table.add_column(f"{task}\n{metric.replace('_', ' ')}", justify="right")
+    for contrast in CONTRASTS:
+        found = [cells.get((contrast.name, *column)) for column in columns]
+        if any(found):
+            between = f"{contrast.condition} - {contrast.against}"
+            table.add_row(contrast.name, between, *(_text(row) for row in found))
+    return table
+
+
+def _text(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    delta, low, high = (100 * row[key] for key in ("delta", "low", "high"))
+    mark = " *" if row["p_holm"] < 0.05 else ""
+    return f"{delta:+.1f}{mark}\n{low:+.1f} to {high:+.1f}"
+
+
+def _metrics(task: str) -> list[Metric]:
+    return [metric for metric in METRICS.values() if task in metric.tasks]
+
+
+def _mean(values: Sequence[int]) -> float:
+    return round(sum(values) / len(values), 2) if values else 0.0
+
+
+def _holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction."""
+    if not p_values:
+        return []
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(p) for p in multipletests(p_values, method="holm")[1]]

@@ -1,0 +1,264 @@
+"""Which part of an image-tool call makes a model safer: a factorial of twelve conditions.
+
+    safesight run recipes/image_tools.yaml -o image_tools.json
+
+The same samples are answered under every condition of `safesight.tools.conditions`, greedily, with
+the call tag banned from every answer, and judged. What comes out: the rate of each condition, and
+the paired contrasts of `contrasts`. What each is about:
+
+total                    what a tool call changes; the sum of the next three
+schema, call, picture    the offer, the call's text, the returned picture
+picture without a call   an extra picture alone
+own description, length  a turn of text alone; a longer prompt alone
+blank .. error           whether it matters what the tool returns
+
+Samples without a picture are left out. The conditions work on the samples' own pictures; no
+defense is attached. Nothing is fitted and nothing is chosen by looking at results.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cache, partial
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from safesight import registry
+from safesight.compare.folder import write_text
+from safesight.errors import InputError
+from safesight.experiments.contrasts import Judged, contrasts_of, rates_of, table_of
+from safesight.tools import CONDITIONS, Condition, condition
+from safesight.tools.conditions import DESCRIBE
+from safesight.types import Sample
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from safesight.models import VLM
+    from safesight.tools import ToolSetup
+
+__all__ = ["Recipe", "run"]
+
+_NEUTRAL = "the house is near the river and the tree is green."
+
+
+class Recipe(BaseModel):
+    """Settings of the experiment. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = "testbed"
+    dtype: str | None = None
+    device: str | None = None
+    tasks: tuple[str, ...] = ("image_harm", "typographic_harm", "over_refusal", "vqa")
+    """Benchmarks of the registry."""
+    conditions: tuple[str, ...] = tuple(CONDITIONS)
+    n: int = Field(300, ge=1)
+    """Samples a task, before those without a picture are left out."""
+    seed: int = 0
+    benign_pictures: str = "vqa"
+    """The benchmark whose pictures `tool_benign` returns."""
+    unsafe_pictures: str = "image_harm"
+    """The same for `tool_unsafe`; never the sample's own picture."""
+    judge: str = "exact"
+    max_new_tokens: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1)
+
+
+def run(settings: dict[str, Any], output: Path) -> None:
+    """Run what is missing in `output`, and print the table of contrasts.
+
+    Raises:
+        InputError: a setting cannot be used, or `output` is of another recipe or model.
+    """
+    recipe = _recipe(settings)
+    from safesight.models import VLM
+
+    vlm = VLM.load(recipe.model, dtype=recipe.dtype, device=recipe.device)
+    found = _Results(output, recipe, vlm)
+    for task in recipe.tasks:
+        missing = [name for name in recipe.conditions if not found.has(task, name)]
+        if missing:
+            samples = _samples(task, recipe)
+            for name in missing:
+                found.add(task, name, _answered(vlm, recipe, name, samples))
+    from rich.console import Console
+
+    Console(width=200).print(table_of(found.finish()))
+
+
+class _Results:
+    """The answers so far, in a file that is written after every cell."""
+
+    def __init__(self, path: Path, recipe: Recipe, vlm: VLM) -> None:
+        self.path = path
+        self.head = {
+            "recipe": recipe.model_dump(mode="json"),
+            "identity": vlm.identity,
+            "conditions": dict(CONDITIONS),
+        }
+        self.cells: dict[str, list[dict[str, Any]]] = {}
+        if path.is_file():
+            old = json.loads(path.read_text(encoding="utf-8"))
+            if any(old.get(key) != value for key, value in self.head.items()):
+                raise InputError(
+                    f"{path} holds results of another recipe or model. Choose another file."
+                )
+            self.cells = old["answers"]
+
+    def has(self, task: str, name: str) -> bool:
+        return f"{task}/{name}" in self.cells
+
+    def add(self, task: str, name: str, answers: Sequence[Judged]) -> None:
+        self.cells[f"{task}/{name}"] = [asdict(answer) for answer in answers]
+        self._write({})
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Count everything; the contrasts."""
+        cells = {
+            (task, name): [Judged(**answer) for answer in answers]
+            for key, answers in self.cells.items()
+            for task, _, name in [key.rpartition("/")]
+        }
+        contrasts = contrasts_of(cells)
+        self._write({"rates": rates_of(cells), "contrasts": contrasts})
+        return contrasts
+
+    def _write(self, counted: dict[str, Any]) -> None:
+        text = json.dumps({**self.head, **counted, "answers": self.cells}, indent=1)
+        write_text(self.path, text + "\n")
+
+
+def _recipe(settings: dict[str, Any]) -> Recipe:
+    try:
+        recipe = Recipe(**settings)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        place = ".".join(map(str, detail["loc"]))
+        raise InputError(f"The recipe cannot take {place}: {detail['msg']}.") from error
+    unknown = [name for name in recipe.conditions if name not in CONDITIONS]
+    if unknown:
+        raise InputError(
+            f"There is no condition {unknown[0]!r}. There are {', '.join(CONDITIONS)}."
+        )
+    return recipe
+
+
+def _samples(task: str, recipe: Recipe) -> list[Sample]:
+    found = registry.load("benchmark", task)(recipe.n, seed=recipe.seed)
+    shown = [sample for sample in found if sample.image is not None]
+    if not shown:
+        raise InputError(f"No sample of {task!r} has a picture to look at. Choose another task.")
+    return shown
+
+
+def _answered(vlm: VLM, recipe: Recipe, name: str, samples: Sequence[Sample]) -> list[Judged]:
+    """The judged answers of one condition."""
+    from rich.console import Console
+    from rich.progress import track
+
+    judge = registry.load("judge", recipe.judge)()
+    make = partial(_made, vlm, recipe, name, vlm.tool_setup())
+    starts = range(0, len(samples), recipe.batch_size)
+    judged = []
+    for start in track(starts, description=name, console=Console(stderr=True)):
+        batch = samples[start : start + recipe.batch_size]
+        answers, lengths = _generated(vlm, recipe, make(batch, start))
+        for answer, sample, length in zip(answers, batch, lengths, strict=True):
+            correct = getattr(judge, "correct", None)
+            right = bool(correct(answer, sample)) if correct is not None else False
+            verdict = judge(answer, sample)
+            judged.append(Judged(sample.id, verdict, right, len(answer.split()), length))
+    return judged
+
+
+def _generated(vlm: VLM, recipe: Recipe, made: Sequence[Condition]) -> tuple[list[str], list[int]]:
+    """Answers without calls, and the length of every prompt in tokens."""
+    from safesight.defenses.tool_traces import call_tags
+
+    inputs = vlm.encode([each.messages for each in made], tools=made[0].offered)
+    sequences = vlm.generate(
+        inputs, max_new_tokens=recipe.max_new_tokens, bad_words_ids=call_tags(vlm)
+    )
+    lengths = inputs["attention_mask"].sum(dim=1).tolist()
+    return vlm.decode(sequences, inputs["input_ids"].shape[1]), lengths
+
+
+def _made(
+    vlm: VLM, recipe: Recipe, name: str, setup: ToolSetup, batch: Sequence[Sample], start: int
+) -> list[Condition]:
+    """A condition of every sample of a batch that begins at index `start`."""
+    asked = [sample.messages() for sample in batch]
+    texts = [""] * len(batch)
+    pictures: list[Image | None] = [None] * len(batch)
+    if name == "describe":
+        texts = _described(vlm, recipe, batch)
+    elif name == "length":
+        texts = _neutral(vlm, setup, asked)
+    elif name in ("tool_benign", "tool_unsafe"):
+        source = recipe.benign_pictures if name == "tool_benign" else recipe.unsafe_pictures
+        pictures = [_other(source, recipe, start + i, s) for i, s in enumerate(batch)]
+    return [
+        condition(name, messages, setup, text=text, picture=picture)
+        for messages, text, picture in zip(asked, texts, pictures, strict=True)
+    ]
+
+
+def _described(vlm: VLM, recipe: Recipe, batch: Sequence[Sample]) -> list[str]:
+    """The model's own descriptions."""
+    asked = [
+        {"role": "user", "content": [{"type": "image", "image": s.image()}, _text(DESCRIBE)]}
+        for s in batch
+        if s.image is not None
+    ]
+    texts: list[str] = vlm.answer([[turn] for turn in asked], max_new_tokens=recipe.max_new_tokens)
+    return texts
+
+
+def _neutral(vlm: VLM, setup: ToolSetup, batch: Sequence[Sequence[Any]]) -> list[str]:
+    """Neutral texts with as many tokens as the tool's prompts have more than the direct ones."""
+    direct, longer = (
+        vlm.encode([each.messages for each in made], tools=made[0].offered)["attention_mask"]
+        for made in (
+            [condition(name, messages, setup) for messages in batch] for name in ("direct", "tool")
+        )
+    )
+    extra = longer.sum(dim=1) - direct.sum(dim=1)
+    return [_filler(vlm, int(tokens)) for tokens in extra]
+
+
+def _filler(vlm: VLM, tokens: int) -> str:
+    """Sentences, cut off after the word that reaches so many tokens."""
+    words: list[str] = []
+    for word in cycle(_NEUTRAL.split()):
+        words.append(word)
+        text = " ".join(words)
+        if len(vlm.tokenizer(text, add_special_tokens=False)["input_ids"]) >= tokens:
+            return text
+    raise AssertionError
+
+
+def _other(task: str, recipe: Recipe, index: int, sample: Sample) -> Image:
+    """A picture of a benchmark's fit split that shows something else than the sample."""
+    pool = _pool(task, recipe.n, recipe.seed)
+    shown = [s for s in pool if s.image is not None and s.target != sample.target]
+    if not shown:
+        raise InputError(f"No sample of {task!r} shows something else. Choose another task.")
+    chosen = shown[index % len(shown)].image
+    assert chosen is not None
+    return chosen()
+
+
+@cache
+def _pool(task: str, n: int, seed: int) -> list[Sample]:
+    found: list[Sample] = registry.load("benchmark", task)(n, seed=seed, split="fit")
+    return found
+
+
+def _text(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}

@@ -1,0 +1,208 @@
+"""The tools by name, and a call's way from the text of an answer to what it returns.
+
+The format is Qwen's and Nous': `<tool_call>` and `</tool_call>` around one JSON object with `name`
+and `arguments`. Schemas come in two lengths: `published`, the words of Qwen-Agent (zoom) and
+DeepEyes (rotate), and `brief`, ours, for models that were taught nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from safesight.tools.errors import ToolError
+from safesight.tools.ocr import read_text
+from safesight.tools.rotate import rotate
+from safesight.tools.zoom import BoxUnit, zoom
+
+__all__ = [
+    "CALL_END",
+    "CALL_START",
+    "TOOLS",
+    "Returned",
+    "Tool",
+    "ToolError",
+    "call_text",
+    "has_call",
+    "run_call",
+    "scripted_arguments",
+]
+
+CALL_START, CALL_END = "<tool_call>", "</tool_call>"
+
+Returned = Image.Image | str
+"""What a tool returns; an error is text that begins with "Error: "."""
+
+Arguments = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Tool:
+    """Something a model may call."""
+
+    name: str
+    """As the model writes it."""
+    run: Callable[[Image.Image, Arguments, BoxUnit], Returned]
+    brief: Mapping[str, Any]
+    """The schema in few words."""
+    published: Mapping[str, Any]
+    """The schema in the words of those who trained models on it."""
+
+
+def _schema(name: str, description: str, properties: Any, required: list[str]) -> dict[str, Any]:
+    parameters = {"type": "object", "properties": properties, "required": required}
+    function = {"name": name, "description": description, "parameters": parameters}
+    return {"type": "function", "function": function}
+
+
+_INDEX = {
+    "type": "number",
+    "description": "The index of the zoomed-in image (starting from 0)",
+}
+_BOX = {
+    "type": "array",
+    "items": {"type": "number"},
+    "minItems": 4,
+    "maxItems": 4,
+    "description": "The bounding box of the region to zoom in, as [x1, y1, x2, y2], where (x1, y1) "
+    "is the top-left corner and (x2, y2) is the bottom-right corner",
+}
+_LABEL = {
+    "type": "string",
+    "description": "The name or label of the object in the specified bounding box",
+}
+
+_ZOOM = Tool(
+    "image_zoom_in_tool",
+    lambda picture, arguments, unit: zoom(picture, _argument(arguments, "bbox_2d"), unit),
+    _schema(
+        "image_zoom_in_tool",
+        "zoom in on a region of the picture.",
+        {"bbox_2d": {"type": "array"}, "label": {"type": "string"}},
+        ["bbox_2d"],
+    ),
+    _schema(
+        "image_zoom_in_tool",
+        "Zoom in on a specific region of an image by cropping it based on a bounding box (bbox) "
+        "and an optional object label",
+        {"bbox_2d": _BOX, "label": _LABEL, "img_idx": _INDEX},
+        ["bbox_2d", "label", "img_idx"],
+    ),
+)
+_ROTATE = Tool(
+    "image_rotate_tool",
+    lambda picture, arguments, _: rotate(picture, _argument(arguments, "angle")),
+    _schema(
+        "image_rotate_tool",
+        "turn the picture.",
+        {"angle": {"type": "integer"}},
+        ["angle"],
+    ),
+    _schema(
+        "image_rotate_tool",
+        "Rotate the image clockwise by an angle in degrees",
+        {"angle": {"type": "integer", "description": "Rotation angle in degrees"}},
+        ["angle"],
+    ),
+)
+_READ_SCHEMA = _schema("image_ocr_tool", "read the words in the picture.", {}, [])
+_OCR = Tool("image_ocr_tool", lambda picture, _, __: read_text(picture), _READ_SCHEMA, _READ_SCHEMA)
+
+TOOLS: dict[str, Tool] = {"zoom": _ZOOM, "rotate": _ROTATE, "ocr": _OCR}
+"""Short names to tools. OCR returns text and so belongs to another kind of process than the two
+that return a picture."""
+
+
+def scripted_arguments(
+    key: str, box: Sequence[int], size: tuple[int, int], unit: BoxUnit, published: bool
+) -> dict[str, Any]:
+    """The arguments of a call that is written for the model.
+
+    Args:
+        key: Of `TOOLS`.
+        box: Left, top, right, bottom in thousandths, for the zoom.
+        size: Width and height of the picture.
+        unit: What the model counts boxes in.
+        published: Whether the model knows the published schema.
+    """
+    if key == "rotate":
+        return {"angle": 90}
+    if key == "ocr":
+        return {}
+    if unit == "pixels":
+        box = [round(n * size[i % 2] / 1000) for i, n in enumerate(box)]
+    known = {"label": "region of interest", "img_idx": 0} if published else {"label": "object"}
+    return {"bbox_2d": list(box), **known}
+
+
+def call_text(name: str, arguments: Arguments, words: str = "") -> str:
+    """An answer that calls a tool.
+
+    Example:
+        >>> print(call_text("image_rotate_tool", {"angle": 90}))
+        <tool_call>
+        {"name": "image_rotate_tool", "arguments": {"angle": 90}}
+        </tool_call>
+    """
+    call = json.dumps({"name": name, "arguments": dict(arguments)})
+    return f"{words}\n{CALL_START}\n{call}\n{CALL_END}".strip()
+
+
+def has_call(text: str) -> bool:
+    """Whether an answer calls a tool, well or badly."""
+    return CALL_START in text
+
+
+def run_call(
+    text: str, pictures: Sequence[Image.Image], allowed: Sequence[str], unit: BoxUnit
+) -> Returned:
+    """Run the last call of an answer.
+
+    Args:
+        text: The answer.
+        pictures: What may be looked at, `img_idx` counting from 0; the first if none is named.
+        allowed: Which of `TOOLS` were offered.
+        unit: What boxes are counted in.
+
+    Returns:
+        A picture or text; what goes wrong is text that says so to the model.
+
+    Example:
+        >>> run_call("<tool_call> {} </tool_call>", [], ["zoom"], "pixels")
+        'Error: there is no tool called None. There is: image_zoom_in_tool.'
+    """
+    try:
+        name, arguments = _parsed(text)
+        tools = {TOOLS[key].name: TOOLS[key] for key in allowed}
+        if name not in tools:
+            known = ", ".join(tools)
+            raise ToolError(f"there is no tool called {name}. There is: {known}.")
+        index = arguments.get("img_idx", 0)
+        if not isinstance(index, int | float) or index not in range(len(pictures)):
+            raise ToolError(f"img_idx must be a whole number from 0 to {len(pictures) - 1}.")
+        return tools[name].run(pictures[int(index)], arguments, unit)
+    # Pillow reports what it cannot do with the last two.
+    except (ToolError, ValueError, OSError) as error:
+        return f"Error: {error}"
+
+
+def _parsed(text: str) -> tuple[Any, Arguments]:
+    body = text.rpartition(CALL_START)[2].partition(CALL_END)[0]
+    try:
+        call = json.loads(body)
+    except (ValueError, RecursionError):
+        raise ToolError("the call could not be read: write one JSON object.") from None
+    arguments = call.get("arguments", {}) if isinstance(call, dict) else None
+    if not isinstance(arguments, dict):
+        raise ToolError("the call could not be read: it needs a name and arguments.")
+    return call.get("name"), arguments
+
+
+def _argument(arguments: Arguments, name: str) -> Any:
+    if name not in arguments:
+        raise ToolError(f"the argument {name} is missing.")
+    return arguments[name]

@@ -1,0 +1,141 @@
+"""How a chat offers tools, writes a call and shows what came back, for three kinds of models.
+
+template  the chat template does it itself, by `tools=` and the role `tool` (Qwen3-VL, ours)
+nous      Qwen-Agent's text: a block in the system turn, and what a tool returns in a user turn
+          between `<tool_response>` and `</tool_response>` (Qwen2.5-VL)
+plain     the same block and call, and what comes back in a user turn without tags: for models
+          that were never taught to call tools
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from PIL import Image
+
+from safesight.tools.calls import TOOLS, Returned, call_text, run_call, scripted_arguments
+from safesight.tools.zoom import BoxUnit
+from safesight.types import Message
+
+__all__ = ["CENTRE", "ToolFormat", "ToolSetup", "setup_for"]
+
+ToolFormat = Literal["template", "nous", "plain"]
+
+CENTRE = (250, 250, 750, 750)
+"""The middle half of either side, in thousandths."""
+
+_BLOCK = """# Tools
+
+You may call one or more functions to assist with the user query.
+
+You are provided with function signatures within <tools></tools> XML tags:
+<tools>
+{schemas}
+</tools>
+
+For each function call, return a json object with function name and arguments within \
+<tool_call></tool_call> XML tags:
+<tool_call>
+{{"name": <function-name>, "arguments": <args-json-object>}}
+</tool_call>"""
+"""The words of Qwen-Agent (authors' code)."""
+
+
+@dataclass(frozen=True)
+class ToolSetup:
+    """Everything about tools that depends on the model, and what a scripted call asks for."""
+
+    format: ToolFormat
+    boxes: BoxUnit = "thousandths"
+    published: bool = False
+    """Whether schemas are in the published words, or brief."""
+    tools: tuple[str, ...] = ("zoom",)
+    """Which of `TOOLS` are offered; the first is the one a scripted call names."""
+    box: tuple[int, int, int, int] = CENTRE
+    words: str = ""
+    """What a scripted turn says before its call."""
+
+    @property
+    def schemas(self) -> list[dict[str, Any]]:
+        """What is offered, one a tool."""
+        found = [TOOLS[key] for key in self.tools]
+        return [dict(tool.published if self.published else tool.brief) for tool in found]
+
+    @property
+    def block(self) -> str:
+        """The system text that offers the tools; the format "template" does without."""
+        return _BLOCK.format(schemas="\n".join(map(json.dumps, self.schemas)))
+
+    def offer(
+        self, messages: Sequence[Message]
+    ) -> tuple[list[Message], list[dict[str, Any]] | None]:
+        """The conversation with the tools on offer, and what the chat template is to be given.
+
+        Text goes before that of a system turn which is there already.
+        """
+        if self.format == "template":
+            return list(messages), self.schemas
+        head, rest = [{"type": "text", "text": self.block}], list(messages)
+        if rest and rest[0]["role"] == "system":
+            content = rest.pop(0)["content"]
+            own = [content] if isinstance(content, str) else [part["text"] for part in content]
+            head = [{"type": "text", "text": "\n\n".join([self.block, *own])}]
+        return [{"role": "system", "content": head}, *rest], None
+
+    def scripted_call(self, picture: Image.Image) -> str:
+        """The text of a call that is written for the model."""
+        key = self.tools[0]
+        arguments = scripted_arguments(key, self.box, picture.size, self.boxes, self.published)
+        return call_text(TOOLS[key].name, arguments, self.words)
+
+    def run(self, text: str, pictures: Sequence[Image.Image]) -> Returned:
+        """What the call in an answer returns."""
+        return run_call(text, pictures, self.tools, self.boxes)
+
+    def trace(self, text: str, returned: Returned) -> list[Message]:
+        """The two turns after the question: the call, and what came back.
+
+        Example:
+            >>> [turn["role"] for turn in ToolSetup("nous").trace("a call", "text")]
+            ['assistant', 'user']
+        """
+        part: dict[str, Any] = {"type": "text", "text": returned}
+        if isinstance(returned, Image.Image):
+            part = {"type": "image", "image": returned}
+        content = [part]
+        if self.format == "nous":
+            content = [_text("<tool_response>\n"), part, _text("\n</tool_response>")]
+        role = "tool" if self.format == "template" else "user"
+        call: Message = {"role": "assistant", "content": [_text(text)]}
+        return [call, {"role": role, "content": content}]
+
+
+def setup_for(
+    taught: str, boxes: BoxUnit, template: Any, format: str = "auto", **scripted: Any
+) -> ToolSetup:
+    """How a model is offered tools.
+
+    Args:
+        taught: What the table of families says of it, a `ToolFormat`.
+        boxes: The same of its boxes.
+        template: Its chat template. One that offers tools and writes `<tool_response>` itself
+            is left to do so.
+        format: A `ToolFormat` that goes before all that; "auto" for none.
+        **scripted: More fields of `ToolSetup`.
+
+    Example:
+        >>> setup_for("nous", "pixels", "{{ messages }}").format
+        'nous'
+    """
+    if format == "auto":
+        writes = "tools" in str(template) and "<tool_response>" in str(template)
+        format = "template" if writes else taught
+    published = taught == "nous"
+    return ToolSetup(format, boxes, published, **scripted)  # type: ignore[arg-type]
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
