@@ -77,6 +77,11 @@ def some_refused(defense: Defense, artifact: Artifact, vlm: VLM, batch: list[Any
     return replace(artifact, fitted={**artifact.fitted, "threshold": threshold})
 
 
+def all_refused(artifact: Artifact) -> Artifact:
+    """The artifact with its threshold below any score."""
+    return replace(artifact, fitted={**artifact.fitted, "threshold": -1e30})
+
+
 def last_decision(vlm: VLM) -> Decision:
     handle = protection(vlm.model)
     assert handle is not None

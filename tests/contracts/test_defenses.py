@@ -41,7 +41,7 @@ def test_metadata(name: str) -> None:
     assert issubclass(kind, Defense)
     assert kind.__bases__ == (Defense,), "defenses share functions, not ancestors"
     assert kind.name == name
-    assert kind.kind in ("input", "detector", "activation", "weights")
+    assert kind.kind in ("input", "detector", "pipeline", "activation", "weights")
     assert kind.paper
     assert kind.needs <= {"activations", "gradients", "labels", "forget_set", "retain_set"}
 
@@ -260,9 +260,9 @@ def test_safe_rows_are_untouched(name: str, family: str) -> None:
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_refused_batches_stop_after_the_prefill(name: str) -> None:
-    vlm, defense = tiny.vlm("llava"), load_defense(name, threshold=1e-9)
+    vlm, defense = tiny.vlm("llava"), load_defense(name)
     with (
-        defense.apply(vlm, fitted(name, "llava")),
+        defense.apply(vlm, helpers.all_refused(fitted(name, "llava"))),
         helpers.count_forwards(vlm.layers[0]) as forwards,
     ):
         texts = vlm.answer(prompts(), max_new_tokens=30)
@@ -300,10 +300,17 @@ def test_parts_match_the_kind(name: str) -> None:
     defense = load_defense(name)
     parts = defense.parts(tiny.vlm("llava"), fitted(name, "llava"))
     own = {
-        "input": parts.rewrite,
+        "rewrite": parts.rewrite,
         "detector": parts.detector,
-        "activation": parts.around,
-        "weights": parts.attached,
+        "around": parts.around,
+        "attached": parts.attached,
     }
-    assert own.pop(defense.kind) is not None or parts == Parts()
+    expected = {
+        "input": "rewrite",
+        "detector": "detector",
+        "pipeline": "around",
+        "activation": "around",
+        "weights": "attached",
+    }
+    assert own.pop(expected[defense.kind]) is not None or parts == Parts()
     assert all(part is None for part in own.values())

@@ -1,0 +1,136 @@
+"""Ask the model under test something else about the same prompts, while it answers them.
+
+A pipeline may want to know what the model thinks of its own answer, what it sees in the
+picture, or what it would say without the picture. The prompts it has are token ids: here
+the last question's words are exchanged in them, with the pictures left in or taken out.
+System turn, earlier turns and pictures keep their tokens. Which questions are asked, and
+what follows from the answers, is decided by the defenses that use this.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from safesight.defenses.answers import sequences_of
+from safesight.defenses.calls import prompt_of
+from safesight.defenses.prompt_tokens import (
+    Splice,
+    Writer,
+    question_reader,
+    question_renderer,
+    rewrite_rows,
+    rows_of,
+)
+
+if TYPE_CHECKING:
+    from safesight.defenses.base import Generate, Inputs
+    from safesight.models import VLM
+
+__all__ = ["ask", "has_picture", "in_words", "questions_of", "says_yes", "with_pictures"]
+
+_PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+"""What is left of a prompt without its pictures."""
+
+
+def questions_of(vlm: VLM, inputs: Inputs) -> list[str]:
+    """The words of every row's last question.
+
+    Raises:
+        InputError: there are no token ids, or a row does not follow the chat template.
+        ModelError: the template does not mark where a question begins and ends.
+    """
+    read = question_reader(vlm)
+    words = [read(row).words for row in rows_of(vlm, inputs)]
+    return [str(vlm.tokenizer.decode(each)).strip() for each in words]
+
+
+def with_pictures(vlm: VLM, inputs: Inputs, texts: Sequence[str]) -> Inputs:
+    """The same call with other questions about the same pictures.
+
+    Args:
+        vlm: The model they are for.
+        inputs: What `generate` was called with; it is not changed.
+        texts: One a row. Words that stand before a picture stay where they are.
+
+    Raises:
+        InputError, ModelError: as for `questions_of`.
+    """
+    read, render = question_reader(vlm), question_renderer(vlm)
+
+    def writer(text: str) -> Writer:
+        return lambda row: Splice(read(row).text_start, len(row), render(text))
+
+    return rewrite_rows(vlm, inputs, [writer(text) for text in texts])
+
+
+def in_words(vlm: VLM, inputs: Inputs, texts: Sequence[str], rows: Sequence[int]) -> Inputs:
+    """The same call for some rows with other questions and no pictures.
+
+    A conversation with a picture in an earlier turn is cut down to its last question.
+
+    Args:
+        vlm: The model they are for.
+        inputs: What `generate` was called with; it is not changed.
+        texts: One for each of `rows`.
+        rows: Which rows, in the order in which they come back.
+
+    Raises:
+        InputError, ModelError: as for `questions_of`.
+    """
+    read, render = question_reader(vlm), question_renderer(vlm)
+    alone = question_renderer(vlm, whole=True)
+
+    def writer(text: str) -> Writer:
+        def write(row: list[int]) -> Splice:
+            start = read(row).start
+            if vlm.image_token_id in row[:start]:
+                return Splice(0, len(row), alone(text))
+            return Splice(start, len(row), render(text))
+
+        return write
+
+    prompt = prompt_of(vlm, inputs)
+    chosen = torch.tensor(list(rows))
+    kept = {
+        name: value[chosen.to(value.device)]
+        for name, value in prompt.items()
+        if name in _PER_TOKEN and isinstance(value, Tensor)
+    }
+    settings = {name: value for name, value in inputs.items() if name not in prompt}
+    return rewrite_rows(vlm, {**settings, **kept}, [writer(text) for text in texts])
+
+
+def has_picture(vlm: VLM, inputs: Inputs) -> Tensor:
+    """Whether there is a picture in a row: B, bool."""
+    return vlm.image_mask(inputs).any(dim=1)
+
+
+def ask(generate: Generate, vlm: VLM, inputs: Inputs, max_new_tokens: int) -> list[str]:
+    """Short greedy answers to the prompts of a call, whose settings are left out."""
+    output = generate(
+        **prompt_of(vlm, inputs),
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        return_dict_in_generate=False,
+        pad_token_id=vlm.tokenizer.pad_token_id,
+    )
+    return vlm.decode(sequences_of(output), inputs["input_ids"].shape[1])
+
+
+def says_yes(answer: str) -> bool | None:
+    """What the first word of an answer says: yes, no, or (None) neither.
+
+    Example:
+        >>> says_yes("Yes, it is."), says_yes(" no"), says_yes("yesterday")
+        (True, False, None)
+    """
+    found = re.match(r"\W*(yes|no)\b", answer, re.IGNORECASE)
+    return None if found is None else found[1].lower() == "yes"
