@@ -80,8 +80,8 @@ def check_supported(vlm: VLM, inputs: Inputs) -> None:
     length = getattr(cache, "get_seq_length", None)
     if cache is not None and (length is None or length() > 0):
         raise InputError(
-            "A defense on this model must see the whole prompt, but generate was given a cache that "
-            "already holds a part of it. Pass the whole conversation and no past_key_values."
+            "A defense on this model must see the whole prompt, but generate was given a cache "
+            "that already holds a part of it. Pass the whole conversation and no past_key_values."
         )
 
 

@@ -107,7 +107,8 @@ def in_words(vlm: VLM, inputs: Inputs, texts: Sequence[str], rows: Sequence[int]
 
 def has_picture(vlm: VLM, inputs: Inputs) -> Tensor:
     """Whether there is a picture in a row: B, bool."""
-    return vlm.image_mask(inputs).any(dim=1)
+    shown: Tensor = vlm.image_mask(inputs).any(dim=1)
+    return shown
 
 
 def ask(generate: Generate, vlm: VLM, inputs: Inputs, max_new_tokens: int) -> list[str]:
@@ -122,7 +123,8 @@ def ask(generate: Generate, vlm: VLM, inputs: Inputs, max_new_tokens: int) -> li
         return_dict_in_generate=False,
         pad_token_id=vlm.tokenizer.pad_token_id,
     )
-    return vlm.decode(sequences_of(output), inputs["input_ids"].shape[1])
+    length: int = inputs["input_ids"].shape[1]
+    return vlm.decode(sequences_of(output), length)
 
 
 def says_yes(answer: str) -> bool | None:

@@ -138,8 +138,8 @@ def _only(block: nn.Module, length: int) -> Iterator[None]:
         hidden = args[0] if args else kwargs["hidden_states"]
         if not seen and hidden.shape[1] != length:
             raise ModelError(
-                f"A prompt of {hidden.shape[1]} tokens runs under an edit made for one of {length}: "
-                "two defenses ask questions of their own. Attach them in the other order."
+                f"A prompt of {hidden.shape[1]} tokens runs under an edit made for one of "
+                f"{length}: a defense inside asks questions of its own. Attach it first."
             )
         seen.append(length)
 

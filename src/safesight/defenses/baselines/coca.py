@@ -112,7 +112,7 @@ def _generate_both(vlm: VLM, config: CoCAConfig, generate: Generate, inputs: Inp
 
     def calibrate(input_ids: Tensor, scores: Tensor) -> Tensor:
         """As a logits processor: the first half of the rows is prompted, the second is not."""
-        return calibrated(*scores.chunk(2), config.alpha).repeat(2, 1)
+        return calibrated(scores[:rows], scores[rows:], config.alpha).repeat(2, 1)
 
     both["logits_processor"] = [*(inputs.get("logits_processor") or ()), calibrate]
     if inputs.get("streamer") is not None:

@@ -139,7 +139,7 @@ def _eyes_closed(vlm: VLM, config: ECSOConfig, generate: Generate, inputs: Input
         again = _answered_again(vlm, config, generate, inputs, questions, output)
     except (RuntimeError, ValueError, SafesightError):
         _log.exception("ecso could not judge the answers: every row is refused")
-        again = dict.fromkeys(range(len(questions)), [])
+        again = {row: [] for row in range(len(questions))}
     answers = {row: tokens or refusal for row, tokens in again.items()}
     output = replace_answers(vlm, inputs, output, length, answers)
     if streamer is not None:

@@ -42,7 +42,7 @@ from torch import Tensor
 from safesight.activations import Site, auroc, cosine, resid_post, threshold_at_fpr
 from safesight.defenses.artifact import Artifact
 from safesight.defenses.base import Defense, DefenseConfig, Parts
-from safesight.defenses.baselines.own_refusals import in_text, openers
+from safesight.defenses.baselines.own_refusals import openers
 from safesight.defenses.fit_card import fit_card
 from safesight.defenses.last_token import states_of
 from safesight.defenses.prefill import Decision, Prefill
@@ -272,13 +272,18 @@ def _tokens(
                 'Use tokens="auto".'
             )
         return tokens
-    logits = []
-    for samples, states in ((data.harmful, harmful), (data.benign, benign)):
-        wanted = in_text(samples) or samples
-        rows = [row for row, sample in enumerate(samples) if sample in wanted]
-        with torch.no_grad():
-            logits.append(vlm.logits_of(states[rows].to(vlm.device)).cpu())
-    return list(dict.fromkeys([*tokens, *openers(*logits, config.own_tokens)]))
+    refusing, answering = (
+        _first_logits(vlm, samples, states)
+        for samples, states in ((data.harmful, harmful), (data.benign, benign))
+    )
+    return list(dict.fromkeys([*tokens, *openers(refusing, answering, config.own_tokens)]))
+
+
+def _first_logits(vlm: VLM, samples: Sequence[Sample], states: Tensor) -> Tensor:
+    """First-token logits of the samples without a picture; of all, if all have one."""
+    rows = [row for row, sample in enumerate(samples) if sample.image is None]
+    with torch.no_grad():
+        return vlm.logits_of(states[rows or slice(None)].to(vlm.device))
 
 
 def _fitted(artifact: Artifact, vlm: VLM) -> tuple[list[int], list[int], float]:

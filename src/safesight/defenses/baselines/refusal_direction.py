@@ -42,7 +42,7 @@ from safesight.activations import difference_of_means, threshold_at_fpr, unit
 from safesight.defenses.artifact import Artifact
 from safesight.defenses.base import Defense, DefenseConfig, Parts
 from safesight.defenses.baselines.own_refusals import in_text, openers, openers_mass
-from safesight.defenses.calls import check_supported, undefended
+from safesight.defenses.calls import check_supported
 from safesight.defenses.fit_card import fit_card
 from safesight.defenses.last_token import at_last, batches, last_states, states_of
 from safesight.errors import ArtifactError, InputError
@@ -79,13 +79,13 @@ class RefusalDirectionConfig(DefenseConfig):
 
 
 def pushed(states: Tensor, vector: Tensor, scale: float, threshold: float | None) -> Tensor:
-    """h + scale v, where h . v / |v| is at or above the threshold; None is everywhere.
+    """The states that replace h: h + scale v where h . v / |v| reaches the threshold, else h.
 
     Args:
         states: h, R x d, float32.
         vector: v, d.
         scale: Times v.
-        threshold: On the projection on the direction of v.
+        threshold: On the projection on the direction of v; None moves every row.
 
     Returns:
         R x d; rows below the threshold keep their bits.
@@ -134,8 +134,10 @@ class RefusalDirection(Defense):
             [difference_of_means(harmful[:, i], benign[:, i]) for i in range(vlm.num_layers)]
         )
         with torch.no_grad():
-            first = (vlm.logits_of(s[:, -1].to(vlm.device)).cpu() for s in (harmful, benign))
-            tokens = openers(*first, config.own_tokens)
+            refusing, answering = (
+                vlm.logits_of(states[:, -1].to(vlm.device)) for states in (harmful, benign)
+            )
+        tokens = openers(refusing, answering, config.own_tokens)
         effects = _effects(vlm, vectors, tokens, _trial(data, config), config, progress)
         layer = _chosen(config, effects)
         gate = None

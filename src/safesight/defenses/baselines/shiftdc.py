@@ -84,7 +84,7 @@ class ShiftDCConfig(DefenseConfig):
 
 
 def corrections(modality: Tensor, safety: Tensor, alpha: float) -> Tensor:
-    """alpha (m . s / s . s) s: what is subtracted.
+    """What is subtracted: alpha (m . s / s . s) s.
 
     Args:
         modality: m, B x layers x d.
