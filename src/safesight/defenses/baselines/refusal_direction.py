@@ -154,6 +154,7 @@ class RefusalDirection(Defense):
                 data,
                 seed,
                 effects=effects,
+                refusal_tokens=tokens,
                 refusal_words=[vlm.tokenizer.decode([token]) for token in tokens],
                 calibration=None if gate is None else {"max_fpr": config.max_fpr, **asdict(gate)},
             ),
