@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Defense", "DefenseConfig", "Inputs", "Kind", "Parts"]
 
-Kind = Literal["input", "detector", "pipeline", "activation", "weights"]
-"""How a defense acts: other prompt tokens; a verdict on the prefill; several runs of the model for
-one answer; other hidden states; other weights."""
+Kind = Literal["input", "detector", "activation", "weights"]
 
 Inputs = dict[str, Any]
 """The keyword arguments of one `generate` call: tensors of the prompt and settings."""

@@ -1,4 +1,4 @@
-"""What one `generate` call asks for: its prompt, its settings, and whether it can be defended.
+"""What one `generate` call asks for: its prompt, its settings, and whether it can be judged.
 
 Only reads calls. See `guard` for what is done around them.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,10 +17,10 @@ from safesight.defenses.prefill import Prefill, watch
 from safesight.errors import InputError
 
 if TYPE_CHECKING:
-    from safesight.defenses.base import Generate, Inputs
+    from safesight.defenses.base import Inputs
     from safesight.models import VLM
 
-__all__ = ["bind", "check_supported", "prompt_of", "run_prefill", "setting", "undefended"]
+__all__ = ["bind", "check_supported", "run_prefill", "setting"]
 
 _UNSUPPORTED = {
     "assistant_model": "assisted decoding",
@@ -56,7 +55,7 @@ def setting(vlm: VLM, inputs: Inputs, name: str) -> Any:
 
 
 def check_supported(vlm: VLM, inputs: Inputs) -> None:
-    """Refuse a call whose prefill a defense could not see, or not as one forward of its own.
+    """Refuse a call whose prefill a detector could not judge.
 
     Raises:
         InputError: beams, another decoding loop, a prefill in parts, or a batch with a streamer.
@@ -68,7 +67,7 @@ def check_supported(vlm: VLM, inputs: Inputs) -> None:
         modes.append("continuous batching")
     if modes:
         raise InputError(
-            f"A defense on this model cannot work with {modes[0]}. "
+            f"A detector cannot judge a generation with {modes[0]}. "
             "Use greedy decoding or sampling, or remove the defense."
         )
     tokens = inputs.get("input_ids", inputs.get("inputs_embeds"))
@@ -80,21 +79,9 @@ def check_supported(vlm: VLM, inputs: Inputs) -> None:
     length = getattr(cache, "get_seq_length", None)
     if cache is not None and (length is None or length() > 0):
         raise InputError(
-            "A defense on this model must see the whole prompt, but generate was given a cache "
-            "that already holds a part of it. Pass the whole conversation and no past_key_values."
+            "A detector must see the whole prompt, but generate was given a cache that already "
+            "holds a part of it. Pass the whole conversation and no past_key_values."
         )
-
-
-def prompt_of(vlm: VLM, inputs: Inputs) -> Inputs:
-    """The prompt of a call without its settings: tokens, masks, pictures."""
-    settings = set(inspect.signature(type(vlm.model).generate).parameters)
-    settings |= set(vlm.model.generation_config.to_dict())
-    return {name: value for name, value in inputs.items() if name not in settings}
-
-
-def undefended(vlm: VLM) -> Generate:
-    """The model's own generate, past any defense that is attached: for fits and prefills."""
-    return partial(type(vlm.model).generate, vlm.model)
 
 
 def run_prefill(
@@ -105,10 +92,15 @@ def run_prefill(
     Returns:
         What generate returned for one new token, and the prefill.
     """
+    generate = type(vlm.model).generate
+    settings = set(inspect.signature(generate).parameters)
+    settings |= set(vlm.model.generation_config.to_dict())
+    prompt = {name: value for name, value in inputs.items() if name not in settings}
     as_dict = bool(setting(vlm, inputs, "return_dict_in_generate"))
     with torch.no_grad(), watch(vlm, sites, replay_from, inputs.get("attention_mask")) as prefill:
-        output = undefended(vlm)(
-            **prompt_of(vlm, inputs),
+        output = generate(
+            vlm.model,
+            **prompt,
             max_new_tokens=1,
             do_sample=False,
             return_dict_in_generate=as_dict,

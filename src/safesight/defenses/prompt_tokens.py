@@ -22,17 +22,7 @@ if TYPE_CHECKING:
     from safesight.defenses.base import Inputs
     from safesight.models import VLM
 
-__all__ = [
-    "Question",
-    "Splice",
-    "pad_to",
-    "question_reader",
-    "question_renderer",
-    "rewrite_rows",
-    "rows_of",
-    "system_writer",
-    "wrapped_question_writer",
-]
+__all__ = ["Splice", "rewrite_rows", "system_writer", "wrapped_question_writer"]
 
 Tokens = list[int]
 
@@ -53,44 +43,37 @@ class Splice:
     tokens: Sequence[int]
 
 
-@dataclass(frozen=True)
-class Question:
-    """The last question of a row of tokens."""
-
-    start: int
-    """Where its turn begins: pictures, then words."""
-    text_start: int
-    """Where the words after its last picture begin."""
-    words: Sequence[int]
-    """All its words, without pictures and markers."""
-
-
 Writer = Callable[[Tokens], Splice]
 """From the tokens of one prompt, without padding, to what is to be changed in it."""
 
 
-def rewrite_rows(vlm: VLM, inputs: Inputs, write: Writer | Sequence[Writer]) -> Inputs:
+def rewrite_rows(vlm: VLM, inputs: Inputs, write: Writer) -> Inputs:
     """The inputs with every row's prompt changed and padded on the left again.
 
     Args:
         vlm: The model they are for.
         inputs: What `generate` was called with; it is not changed.
-        write: Decides on one row at a time; or one for each row.
+        write: Decides on one row at a time.
 
     Raises:
         InputError: there are no token ids, a row does not follow the chat template, or
             there is a tensor with one entry a token whose meaning is not known.
     """
-    ids, mask = _ids_and_mask(vlm, inputs)
+    ids = inputs.get("input_ids")
+    if not isinstance(ids, Tensor) or ids.dim() != 2:
+        raise InputError(
+            "A defense that rewrites the prompt needs input_ids. "
+            "Pass model.generate(**inputs) what the processor returned."
+        )
     _refuse_unknown(inputs, ids)
+    mask = _mask(vlm, inputs, ids)
     per_token = {
         name: inputs[name]
         for name in ("input_ids", *_PER_TOKEN)
         if isinstance(inputs.get(name), Tensor)
     }
     per_token["attention_mask"] = mask.to(per_token.get("attention_mask", ids).dtype)
-    writers = [write] * len(ids) if callable(write) else write
-    rows = [_spliced(per_token, i, mask[i].bool(), each) for i, each in enumerate(writers)]
+    rows = [_spliced(per_token, row, mask[row].bool(), write) for row in range(len(ids))]
     length = max(len(row["input_ids"]) for row in rows)
     padding = dict.fromkeys(per_token, 0) | {"input_ids": vlm.tokenizer.pad_token_id}
     new = {
@@ -102,32 +85,6 @@ def rewrite_rows(vlm: VLM, inputs: Inputs, write: Writer | Sequence[Writer]) -> 
         if inputs.get(name) is not None:
             changed[name] = inputs[name] + length - ids.shape[1]
     return changed
-
-
-def pad_to(vlm: VLM, inputs: Inputs, length: int) -> Inputs:
-    """The inputs with their prompts padded on the left to a length, which is not shorter.
-
-    Raises:
-        InputError: as for `rewrite_rows`.
-    """
-    longer = rewrite_rows(vlm, inputs, _unchanged)
-    missing = length - longer["input_ids"].shape[1]
-    assert missing >= 0, f"{missing} tokens too many"
-    padding = dict.fromkeys(_PER_TOKEN, 0) | {"input_ids": vlm.tokenizer.pad_token_id}
-    for name, fill in padding.items():
-        if isinstance(longer.get(name), Tensor):
-            longer[name] = torch.nn.functional.pad(longer[name], (missing, 0), value=fill)
-    return longer
-
-
-def rows_of(vlm: VLM, inputs: Inputs) -> list[Tokens]:
-    """The prompts of a call without their padding.
-
-    Raises:
-        InputError: there are no token ids.
-    """
-    ids, mask = _ids_and_mask(vlm, inputs)
-    return [row[real.bool()].tolist() for row, real in zip(ids, mask, strict=True)]
 
 
 def system_writer(vlm: VLM, text: str) -> Writer:
@@ -165,7 +122,13 @@ def wrapped_question_writer(vlm: VLM, text: str) -> Writer:
         ModelError: the template writes nothing after a question, so its end cannot be found.
     """
     ends = {e: _render(vlm, _user(e)) for e in _ENDINGS}
-    opening, closing = _question_opening(vlm), _question_closing(vlm)
+    closing = _common_suffix(list(ends.values()))
+    opening = _question_opening(vlm)
+    if not closing or not opening:
+        raise ModelError(
+            f"The chat template of {vlm.name!r} does not mark where a question begins and ends, "
+            "so nothing can be written after it. Use another defense."
+        )
     inserted: dict[tuple[int, ...], Tokens] = {}
     for ending, plain in ends.items():
         longer = _common_prefix([_render(vlm, _user(f"{ending} {text}\n{s}")) for s in _SENTINELS])
@@ -189,43 +152,6 @@ def wrapped_question_writer(vlm: VLM, text: str) -> Writer:
     return write
 
 
-def question_reader(vlm: VLM) -> Callable[[Tokens], Question]:
-    """Finds the last question of a row; a row that does not follow the template is an InputError.
-
-    Raises:
-        ModelError: the template does not mark where a question begins and ends.
-    """
-    opening, closing = _question_opening(vlm), _question_closing(vlm)
-    decode = vlm.tokenizer.decode
-    special = set(vlm.tokenizer.added_tokens_decoder) | {vlm.image_token_id}
-
-    def read(row: Tokens) -> Question:
-        end = len(row) - len(closing)
-        if row[end:] != closing:
-            raise _not_by_template("end")
-        start = _last_match(row[:end], opening)
-        if start is None:
-            raise _not_by_template("begin")
-        after_picture = max((i + 1 for i in range(start, end) if row[i] in special), default=start)
-        text = (i for i in range(after_picture, end) if decode([row[i]]).strip())
-        return Question(start, next(text, end), _words(vlm, row[start:end]))
-
-    return read
-
-
-def question_renderer(vlm: VLM, *, whole: bool = False) -> Callable[[str], Tokens]:
-    """Writes a text as the words of a question, up to where the answer begins.
-
-    With `whole`, what stands before a first question comes first.
-    """
-    before = 0 if whole else len(_common_prefix([_render(vlm, _user(s)) for s in _SENTINELS]))
-    return lambda text: _render(vlm, _user(text))[before:]
-
-
-def _unchanged(row: Tokens) -> Splice:
-    return Splice(0, 0, [])
-
-
 def _spliced(
     per_token: dict[str, Tensor], row: int, real: Tensor, write: Writer
 ) -> dict[str, Tensor]:
@@ -247,17 +173,12 @@ def _left_padded(values: Tensor, length: int, fill: int) -> Tensor:
     return torch.cat([values.new_full((length - len(values),), fill), values])
 
 
-def _ids_and_mask(vlm: VLM, inputs: Inputs) -> tuple[Tensor, Tensor]:
-    ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
-    if not isinstance(ids, Tensor) or ids.dim() != 2:
-        raise InputError(
-            "A defense that rewrites the prompt needs input_ids. "
-            "Pass model.generate(**inputs) what the processor returned."
-        )
+def _mask(vlm: VLM, inputs: Inputs, ids: Tensor) -> Tensor:
+    mask = inputs.get("attention_mask")
     if isinstance(mask, Tensor):
-        return ids, mask
+        return mask
     pad = vlm.tokenizer.pad_token_id
-    return ids, ids.ne(pad) if pad != vlm.tokenizer.eos_token_id else torch.ones_like(ids)
+    return ids.ne(pad) if pad != vlm.tokenizer.eos_token_id else torch.ones_like(ids)
 
 
 def _refuse_unknown(inputs: Inputs, ids: Tensor) -> None:
@@ -285,21 +206,6 @@ def _user(text: str) -> dict[str, Any]:
 
 def _system(text: str) -> dict[str, Any]:
     return _turn("system", text)
-
-
-def _question_closing(vlm: VLM) -> Tokens:
-    """What stands after every question, up to the answer.
-
-    Raises:
-        ModelError: nothing does, or nothing stands before it.
-    """
-    closing = _common_suffix([_render(vlm, _user(e)) for e in _ENDINGS])
-    if not closing or not _question_opening(vlm):
-        raise ModelError(
-            f"The chat template of {vlm.name!r} does not mark where a question begins and ends, "
-            "so nothing can be written there. Use another defense."
-        )
-    return closing
 
 
 def _question_opening(vlm: VLM) -> Tokens:
