@@ -9,83 +9,21 @@ refused with an error. Which text goes where is decided by the defenses that use
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
+from safesight.defenses.prompt_rows import Splice, Tokens, Writer, rewrite_rows
 from safesight.errors import InputError, ModelError
 
 if TYPE_CHECKING:
-    from safesight.defenses.base import Inputs
     from safesight.models import VLM
 
 __all__ = ["Splice", "rewrite_rows", "system_writer", "wrapped_question_writer"]
-
-Tokens = list[int]
 
 _SENTINELS = ("x", "7", "?", "I", "how", "the")
 """Short questions, no two alike to a tokenizer that glues them to what stands before them."""
 _ENDINGS = ("x", "x?", "x.", "x!", 'x"', "x)", "x:")
 """Some tokenizers glue the end of a question to what stands after it."""
-_PER_TOKEN = {"attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0}
-"""Tensors of shape B x L beside the tokens, and their value at a token of text."""
-
-
-@dataclass(frozen=True)
-class Splice:
-    """Replace the tokens from `start` to before `stop` of a row."""
-
-    start: int
-    stop: int
-    tokens: Sequence[int]
-
-
-Writer = Callable[[Tokens], Splice]
-"""From the tokens of one prompt, without padding, to what is to be changed in it."""
-
-
-def rewrite_rows(vlm: VLM, inputs: Inputs, write: Writer) -> Inputs:
-    """The inputs with every row's prompt changed and padded on the left again.
-
-    Args:
-        vlm: The model they are for.
-        inputs: What `generate` was called with; it is not changed.
-        write: Decides on one row at a time.
-
-    Raises:
-        InputError: there are no token ids, a row does not follow the chat template, or
-            there is a tensor with one entry a token whose meaning is not known.
-    """
-    ids = inputs.get("input_ids")
-    if not isinstance(ids, Tensor) or ids.dim() != 2:
-        raise InputError(
-            "A defense that rewrites the prompt needs input_ids. "
-            "Pass model.generate(**inputs) what the processor returned."
-        )
-    _refuse_unknown(inputs, ids)
-    mask = _mask(vlm, inputs, ids)
-    per_token = {
-        name: inputs[name]
-        for name in ("input_ids", *_PER_TOKEN)
-        if isinstance(inputs.get(name), Tensor)
-    }
-    per_token["attention_mask"] = mask.to(per_token.get("attention_mask", ids).dtype)
-    rows = [_spliced(per_token, row, mask[row].bool(), write) for row in range(len(ids))]
-    length = max(len(row["input_ids"]) for row in rows)
-    padding = dict.fromkeys(per_token, 0) | {"input_ids": vlm.tokenizer.pad_token_id}
-    new = {
-        name: torch.stack([_left_padded(row[name], length, padding[name]) for row in rows])
-        for name in per_token
-    }
-    changed = {**inputs, **new}
-    for name in ("max_length", "min_length"):
-        if inputs.get(name) is not None:
-            changed[name] = inputs[name] + length - ids.shape[1]
-    return changed
-
 
 def system_writer(vlm: VLM, text: str) -> Writer:
     """Writes `text` as the system turn, or before the text of the one that is there.
@@ -150,45 +88,6 @@ def wrapped_question_writer(vlm: VLM, text: str) -> Writer:
         raise _not_by_template("end")
 
     return write
-
-
-def _spliced(
-    per_token: dict[str, Tensor], row: int, real: Tensor, write: Writer
-) -> dict[str, Tensor]:
-    """One row of every tensor without its padding, changed."""
-    tokens = per_token["input_ids"][row][real].tolist()
-    splice = write(tokens)
-    parts = {}
-    for name, values in per_token.items():
-        old = values[row][real]
-        if name == "input_ids":
-            middle = old.new_tensor(list(splice.tokens))
-        else:
-            middle = old.new_full((len(splice.tokens),), _PER_TOKEN[name])
-        parts[name] = torch.cat([old[: splice.start], middle, old[splice.stop :]])
-    return parts
-
-
-def _left_padded(values: Tensor, length: int, fill: int) -> Tensor:
-    return torch.cat([values.new_full((length - len(values),), fill), values])
-
-
-def _mask(vlm: VLM, inputs: Inputs, ids: Tensor) -> Tensor:
-    mask = inputs.get("attention_mask")
-    if isinstance(mask, Tensor):
-        return mask
-    pad = vlm.tokenizer.pad_token_id
-    return ids.ne(pad) if pad != vlm.tokenizer.eos_token_id else torch.ones_like(ids)
-
-
-def _refuse_unknown(inputs: Inputs, ids: Tensor) -> None:
-    for name, value in inputs.items():
-        known = name in _PER_TOKEN or name == "input_ids"
-        if isinstance(value, Tensor) and not known and value.shape[:2] == ids.shape:
-            raise InputError(
-                f"A defense that rewrites the prompt cannot extend {name}, which has one entry for "
-                "each token. Leave it out, or use a defense of another kind."
-            )
 
 
 def _render(vlm: VLM, *messages: dict[str, Any]) -> Tokens:

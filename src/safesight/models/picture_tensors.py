@@ -1,0 +1,250 @@
+"""The pictures inside a batch of model inputs: whose they are, what they show, one more.
+
+`generate` is given tensors, not pictures, and every family lays them out in a way of its own:
+
+flat    `pixel_values` n x 3 x H x W, one entry a picture or tile (LLaVA, Gemma 3, InternVL)
+sized   one entry a picture, padded, and its size in `image_sizes` (LLaVA-NeXT, Mistral 3)
+grid    a row of patches for all pictures, cut by `image_grid_thw` (Qwen-VL)
+rows    B x tiles x 3 x H x W, padded to the most tiles of a row (Idefics 3, SmolVLM)
+
+`split_pictures` deals them out to the rows of the batch, `join_pictures` puts them together again,
+`last_picture` turns a row's last one back into what the model was shown. That is the picture
+after the processor's resizing, exact to the bit of its eight in float32; of a picture in tiles it
+is the whole view, not the tiles. Nothing here knows what the pictures are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import pad
+
+from safesight.errors import InputError
+
+if TYPE_CHECKING:
+    from safesight.models.vlm import VLM
+
+__all__ = ["PictureTensors", "join_pictures", "last_picture", "split_pictures"]
+
+PictureTensors = dict[str, Tensor]
+"""What one row holds of every tensor in `TENSORS`; empty if it has no picture."""
+
+Layout = Literal["flat", "sized", "grid", "rows"]
+
+TENSORS = ("pixel_values", "pixel_attention_mask", "image_sizes", "image_grid_thw")
+
+
+def split_pictures(vlm: VLM, inputs: Mapping[str, Any]) -> list[PictureTensors]:
+    """Every row's own pictures.
+
+    Args:
+        vlm: The model the inputs are for.
+        inputs: `input_ids`, B x L, and the tensors of `TENSORS`.
+
+    Returns:
+        B mappings, in the order of the rows.
+
+    Raises:
+        InputError: a layout that is not known.
+    """
+    tensors = {name: inputs[name] for name in TENSORS if isinstance(inputs.get(name), Tensor)}
+    tokens = vlm.image_mask(inputs).sum(dim=1).tolist()
+    if not sum(tokens):
+        return [{} for _ in tokens]
+    _refuse_unknown(vlm, inputs, tensors)
+    layout = _layout(tensors)
+    if layout == "rows":
+        return [_real_tiles(tensors, row) if count else {} for row, count in enumerate(tokens)]
+    if layout == "flat":
+        entries = len(tensors["pixel_values"])
+        counts = [count * entries // sum(tokens) for count in tokens]
+        if any(count * entries % sum(tokens) for count in tokens):
+            raise _unknown(vlm)
+        return _dealt(tensors, counts)
+    pictures = _pictures_of_rows(_tokens_of_pictures(vlm, tensors), tokens)
+    if pictures is None:
+        raise _unknown(vlm)
+    if layout == "sized":
+        return _dealt(tensors, pictures)
+    grids = tensors["image_grid_thw"].split(pictures)
+    patches = [int(grid.prod(dim=1).sum()) for grid in grids]
+    pixels = tensors["pixel_values"].split(patches)
+    return [
+        {"pixel_values": values, "image_grid_thw": grid} if len(grid) else {}
+        for values, grid in zip(pixels, grids, strict=True)
+    ]
+
+
+def join_pictures(
+    pictures: Sequence[PictureTensors], *, as_rows: bool = True
+) -> dict[str, Tensor]:
+    """One batch of several rows' pictures, or one row's of several pictures.
+
+    Args:
+        pictures: As `split_pictures` returns them.
+        as_rows: Whether they belong to different rows; only the layout "rows" needs to know.
+
+    Returns:
+        Tensors for `generate`; empty if there is no picture.
+
+    Example:
+        >>> one = {"pixel_values": torch.zeros(1, 3, 2, 2)}
+        >>> join_pictures([one, {}, one])["pixel_values"].shape
+        torch.Size([2, 3, 2, 2])
+    """
+    full = [each for each in pictures if each]
+    if not full:
+        return {}
+    # Only the layout "rows" splits into four-dimensional tiles with a mask of their own.
+    stacked = as_rows and _is_rows(full[0])
+    if stacked:
+        blank = {name: value[:0] for name, value in full[0].items()}
+        parts = [each or blank for each in pictures]
+        most = max(len(each["pixel_values"]) for each in parts)
+        return {
+            name: torch.stack([_grown(each[name], (most, *each[name].shape[1:])) for each in parts])
+            for name in full[0]
+        }
+    joined = {}
+    for name in full[0]:
+        values = [each[name] for each in full]
+        shape = [max(sizes) for sizes in zip(*(v.shape[1:] for v in values), strict=True)]
+        joined[name] = torch.cat([_grown(v, (len(v), *shape)) for v in values])
+    return joined
+
+
+def last_picture(vlm: VLM, pictures: PictureTensors) -> Image.Image:
+    """The last picture of a row as the model was shown it.
+
+    Raises:
+        InputError: the row has no picture, or its tensors cannot be read as one.
+    """
+    if not pictures:
+        raise InputError("This prompt has no picture. Put one into the message.")
+    pixels = pictures["pixel_values"]
+    layout = _layout(pictures)
+    if layout == "grid":
+        picture = _unpatched(vlm, pixels, pictures["image_grid_thw"][-1])
+    elif layout == "sized" and pixels.dim() == 4:  # padded on the right and below
+        height, width = pictures["image_sizes"][-1].tolist()
+        picture = pixels[-1, :, :height, :width]
+    elif layout == "sized":  # the whole view comes before its tiles
+        picture = pixels[-1, 0]
+    elif "pixel_attention_mask" in pictures:  # the whole view comes after its tiles
+        shown = pictures["pixel_attention_mask"][-1].bool()
+        picture = pixels[-1][:, shown.any(dim=1)][:, :, shown.any(dim=0)]
+    else:
+        picture = pixels[-1]
+    if picture.dim() != 3 or len(picture) != 3:
+        raise _unknown(vlm)
+    return _to_pil(vlm.processor.image_processor, picture)
+
+
+def _layout(tensors: Mapping[str, Tensor]) -> Layout:
+    if "image_grid_thw" in tensors:
+        return "grid"
+    if "image_sizes" in tensors:
+        return "sized"
+    return "rows" if tensors["pixel_values"].dim() == 5 else "flat"
+
+
+def _is_rows(pictures: PictureTensors) -> bool:
+    return "pixel_attention_mask" in pictures
+
+
+def _real_tiles(tensors: Mapping[str, Tensor], row: int) -> PictureTensors:
+    """Tiles of zeros are padding, for the model too."""
+    real = tensors["pixel_values"][row].flatten(1).any(dim=1)
+    own = {name: value[row][real] for name, value in tensors.items()}
+    mask = torch.ones_like(own["pixel_values"][:, 0], dtype=torch.long)
+    return {"pixel_attention_mask": mask, **own}
+
+
+def _dealt(tensors: Mapping[str, Tensor], counts: list[int]) -> list[PictureTensors]:
+    parts = {name: value.split(counts) for name, value in tensors.items()}
+    return [
+        {name: part[row] for name, part in parts.items()} if count else {}
+        for row, count in enumerate(counts)
+    ]
+
+
+def _tokens_of_pictures(vlm: VLM, tensors: Mapping[str, Tensor]) -> list[int]:
+    """How many placeholders every picture has."""
+    processor = vlm.processor
+    if "image_grid_thw" in tensors:
+        merged = int(processor.image_processor.merge_size) ** 2
+        return [int(n) // merged for n in tensors["image_grid_thw"].prod(dim=1).tolist()]
+    sizes = tensors["image_sizes"].tolist()
+    merge = getattr(processor, "spatial_merge_size", None)
+    if merge is not None:  # Pixtral: sizes as resized, breaks between lines not counted
+        step = int(processor.patch_size) * int(merge)
+        return [(height // step) * (width // step) for height, width in sizes]
+    counts = processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"]
+    return [int(count) for count in counts]
+
+
+def _pictures_of_rows(each: Sequence[int], rows: Sequence[int]) -> list[int] | None:
+    """How many pictures make up the placeholders of every row; None if they do not add up."""
+    left = list(each)
+    counts = []
+    for tokens in rows:
+        count = 0
+        while tokens > 0 and left:
+            tokens -= left.pop(0)
+            count += 1
+        if tokens:
+            return None
+        counts.append(count)
+    return None if left else counts
+
+
+def _grown(value: Tensor, shape: Sequence[int]) -> Tensor:
+    """Padded with zeros at the end of every dimension."""
+    amounts = [(0, new - old) for old, new in zip(value.shape, shape, strict=True)]
+    return pad(value, [n for pair in reversed(amounts) for n in pair])
+
+
+def _unpatched(vlm: VLM, pixels: Tensor, grid: Tensor) -> Tensor:
+    """3 x H x W of the last `t h w` patches; the same frame stands there more than once."""
+    settings = vlm.processor.image_processor
+    _, rows, columns = grid.tolist()
+    merge, patch = int(settings.merge_size), int(settings.patch_size)
+    frame = pixels[-rows * columns :].reshape(
+        rows // merge, columns // merge, merge, merge, 3, -1, patch, patch
+    )[:, :, :, :, :, 0]
+    return frame.permute(4, 0, 2, 5, 1, 3, 6).reshape(3, rows * patch, columns * patch)
+
+
+def _to_pil(settings: Any, picture: Tensor) -> Image.Image:
+    """Undo normalisation and rescaling."""
+    values = picture.detach().float().cpu()
+    if settings.do_normalize:
+        mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (settings.image_mean, settings.image_std))
+        values = values * std + mean
+    if settings.do_rescale:
+        values = values / settings.rescale_factor
+    pixels = values.round().clamp(0, 255).permute(1, 2, 0).numpy().astype(np.uint8)
+    return Image.fromarray(pixels)
+
+
+def _refuse_unknown(vlm: VLM, inputs: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    words = ("pixel", "image", "aspect", "spatial", "crop", "tile", "patch")
+    for name, value in inputs.items():
+        picture = any(word in name for word in words) and name not in TENSORS
+        if picture and isinstance(value, Tensor):
+            raise _unknown(vlm)
+    pixels = tensors.get("pixel_values")
+    if pixels is None or ("image_grid_thw" not in tensors and pixels.dim() < 4):
+        raise _unknown(vlm)
+
+
+def _unknown(vlm: VLM) -> InputError:
+    return InputError(
+        f"How {vlm.name!r} lays out pictures is not known, so none can be read back or added. "
+        "Use a defense that leaves pictures alone."
+    )
