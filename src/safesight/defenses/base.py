@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Defense", "DefenseConfig", "Inputs", "Kind", "Parts"]
 
-Kind = Literal["input", "detector", "activation", "weights"]
+Kind = Literal["input", "detector", "activation", "pipeline", "weights"]
+"""Where it acts: on the prompt, on the prefill, on hidden states, by more than one call of
+generate, on weights."""
 
 Inputs = dict[str, Any]
 """The keyword arguments of one `generate` call: tensors of the prompt and settings."""

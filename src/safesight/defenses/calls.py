@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,10 +18,18 @@ from safesight.defenses.prefill import Prefill, watch
 from safesight.errors import InputError
 
 if TYPE_CHECKING:
-    from safesight.defenses.base import Inputs
+    from safesight.defenses.base import Generate, Inputs
     from safesight.models import VLM
 
-__all__ = ["bind", "check_supported", "run_prefill", "setting"]
+__all__ = [
+    "bind",
+    "check_supported",
+    "prompt_of",
+    "refuse_begun",
+    "run_prefill",
+    "setting",
+    "undefended",
+]
 
 _UNSUPPORTED = {
     "assistant_model": "assisted decoding",
@@ -54,8 +63,13 @@ def setting(vlm: VLM, inputs: Inputs, name: str) -> Any:
     return None
 
 
-def check_supported(vlm: VLM, inputs: Inputs) -> None:
-    """Refuse a call whose prefill a detector could not judge.
+def check_supported(vlm: VLM, inputs: Inputs, cannot: str = "A detector cannot judge") -> None:
+    """Refuse a call whose prefill a detector could not judge, or an edit not reach as a whole.
+
+    Args:
+        vlm: The model that will run.
+        inputs: The call.
+        cannot: The beginning of the complaint.
 
     Raises:
         InputError: beams, another decoding loop, a prefill in parts, or a batch with a streamer.
@@ -67,7 +81,7 @@ def check_supported(vlm: VLM, inputs: Inputs) -> None:
         modes.append("continuous batching")
     if modes:
         raise InputError(
-            f"A detector cannot judge a generation with {modes[0]}. "
+            f"{cannot} a generation with {modes[0]}. "
             "Use greedy decoding or sampling, or remove the defense."
         )
     tokens = inputs.get("input_ids", inputs.get("inputs_embeds"))
@@ -75,13 +89,34 @@ def check_supported(vlm: VLM, inputs: Inputs) -> None:
         raise InputError(
             f"A streamer takes one prompt, but this batch has {len(tokens)}. Pass one at a time."
         )
+    refuse_begun(inputs, f"{cannot} a part of a prompt")
+
+
+def refuse_begun(inputs: Inputs, why: str) -> None:
+    """Refuse a call that goes on from a cache of an earlier one.
+
+    Raises:
+        InputError: `past_key_values` holds a part of the prompt.
+    """
     cache = inputs.get("past_key_values")
     length = getattr(cache, "get_seq_length", None)
     if cache is not None and (length is None or length() > 0):
         raise InputError(
-            "A detector must see the whole prompt, but generate was given a cache that already "
+            f"{why}, but generate was given a cache that already "
             "holds a part of it. Pass the whole conversation and no past_key_values."
         )
+
+
+def prompt_of(vlm: VLM, inputs: Inputs) -> Inputs:
+    """The tensors of the prompt alone, without any setting of how it is answered."""
+    settings = set(inspect.signature(type(vlm.model).generate).parameters)
+    settings |= set(vlm.model.generation_config.to_dict())
+    return {name: value for name, value in inputs.items() if name not in settings}
+
+
+def undefended(vlm: VLM) -> Generate:
+    """The model's own generate, past any defense that is attached: for fits and prefills."""
+    return partial(type(vlm.model).generate, vlm.model)
 
 
 def run_prefill(
@@ -92,15 +127,10 @@ def run_prefill(
     Returns:
         What generate returned for one new token, and the prefill.
     """
-    generate = type(vlm.model).generate
-    settings = set(inspect.signature(generate).parameters)
-    settings |= set(vlm.model.generation_config.to_dict())
-    prompt = {name: value for name, value in inputs.items() if name not in settings}
     as_dict = bool(setting(vlm, inputs, "return_dict_in_generate"))
     with torch.no_grad(), watch(vlm, sites, replay_from, inputs.get("attention_mask")) as prefill:
-        output = generate(
-            vlm.model,
-            **prompt,
+        output = undefended(vlm)(
+            **prompt_of(vlm, inputs),
             max_new_tokens=1,
             do_sample=False,
             return_dict_in_generate=as_dict,

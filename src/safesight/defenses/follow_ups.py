@@ -13,28 +13,18 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from safesight.defenses.answers import sequences_of
 from safesight.defenses.calls import prompt_of
-from safesight.defenses.prompt_tokens import (
-    Splice,
-    Writer,
-    question_reader,
-    question_renderer,
-    rewrite_rows,
-    rows_of,
-)
+from safesight.defenses.prompt_rows import PromptRow, Splice, padded, prompt_rows, spliced
+from safesight.defenses.prompt_tokens import question_reader, question_renderer
 
 if TYPE_CHECKING:
     from safesight.defenses.base import Generate, Inputs
     from safesight.models import VLM
 
 __all__ = ["ask", "has_picture", "in_words", "questions_of", "says_yes", "with_pictures"]
-
-_PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
-"""What is left of a prompt without its pictures."""
 
 
 def questions_of(vlm: VLM, inputs: Inputs) -> list[str]:
@@ -45,7 +35,7 @@ def questions_of(vlm: VLM, inputs: Inputs) -> list[str]:
         ModelError: the template does not mark where a question begins and ends.
     """
     read = question_reader(vlm)
-    words = [read(row).words for row in rows_of(vlm, inputs)]
+    words = [read(row["input_ids"].tolist()).words for row in prompt_rows(vlm, inputs)]
     return [str(vlm.tokenizer.decode(each)).strip() for each in words]
 
 
@@ -62,10 +52,12 @@ def with_pictures(vlm: VLM, inputs: Inputs, texts: Sequence[str]) -> Inputs:
     """
     read, render = question_reader(vlm), question_renderer(vlm)
 
-    def writer(text: str) -> Writer:
-        return lambda row: Splice(read(row).text_start, len(row), render(text))
+    def rewritten(row: PromptRow, text: str) -> PromptRow:
+        start = read(row["input_ids"].tolist()).text_start
+        return spliced(row, Splice(start, len(row["input_ids"]), render(text)))
 
-    return rewrite_rows(vlm, inputs, [writer(text) for text in texts])
+    rows = prompt_rows(vlm, inputs)
+    return padded(vlm, inputs, [rewritten(*pair) for pair in zip(rows, texts, strict=True)])
 
 
 def in_words(vlm: VLM, inputs: Inputs, texts: Sequence[str], rows: Sequence[int]) -> Inputs:
@@ -85,24 +77,18 @@ def in_words(vlm: VLM, inputs: Inputs, texts: Sequence[str], rows: Sequence[int]
     read, render = question_reader(vlm), question_renderer(vlm)
     alone = question_renderer(vlm, whole=True)
 
-    def writer(text: str) -> Writer:
-        def write(row: list[int]) -> Splice:
-            start = read(row).start
-            if vlm.image_token_id in row[:start]:
-                return Splice(0, len(row), alone(text))
-            return Splice(start, len(row), render(text))
+    def rewritten(row: PromptRow, text: str) -> PromptRow:
+        tokens = row["input_ids"].tolist()
+        start = read(tokens).start
+        if vlm.image_token_id in tokens[:start]:
+            return spliced(row, Splice(0, len(tokens), alone(text)))
+        return spliced(row, Splice(start, len(tokens), render(text)))
 
-        return write
-
-    prompt = prompt_of(vlm, inputs)
-    chosen = torch.tensor(list(rows))
-    kept = {
-        name: value[chosen.to(value.device)]
-        for name, value in prompt.items()
-        if name in _PER_TOKEN and isinstance(value, Tensor)
-    }
-    settings = {name: value for name, value in inputs.items() if name not in prompt}
-    return rewrite_rows(vlm, {**settings, **kept}, [writer(text) for text in texts])
+    all_rows = prompt_rows(vlm, inputs)
+    chosen = [rewritten(all_rows[row], text) for row, text in zip(rows, texts, strict=True)]
+    pictures = prompt_of(vlm, inputs).keys() - all_rows[0].keys()
+    kept = {name: value for name, value in inputs.items() if name not in pictures}
+    return padded(vlm, kept, chosen)
 
 
 def has_picture(vlm: VLM, inputs: Inputs) -> Tensor:

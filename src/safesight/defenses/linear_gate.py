@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
@@ -22,6 +21,7 @@ from safesight.defenses.artifact import Artifact
 from safesight.defenses.base import DefenseConfig
 from safesight.defenses.calls import run_prefill
 from safesight.defenses.prefill import Decision, Prefill
+from safesight.defenses.provenance import provenance
 from safesight.errors import ArtifactError, InputError
 from safesight.types import Sample
 
@@ -176,32 +176,16 @@ def gate_artifact(
     calibration = None
     if threshold is not None:
         calibration = {"max_fpr": config.max_fpr, **asdict(threshold)}
-    packages = ("safesight", "torch", "transformers", "scikit-learn")
     return Artifact(
         name,
         config.model_dump(mode="json"),
         {**fitted, "threshold": 0.0 if threshold is None else threshold.value},
         {"weight": fit.probe.weight.float(), "bias": fit.probe.bias.float().reshape(1)},
         {
-            "model": {
-                "name": vlm.name,
-                "revision": vlm.revision,
-                "identity": vlm.identity,
-                "dtype": str(vlm.dtype).removeprefix("torch."),
-            },
-            "data": {
-                "hash": data.hash,
-                "harmful": len(data.harmful),
-                "benign": len(data.benign),
-                "calibration_benign": len(data.calibration_benign),
-                "pool_size": data.pool_size,
-                "share": data.share,
-            },
+            **provenance(vlm, data, seed),
             "validation_auroc": {"folds": config.folds, **asdict(area)},
             "candidates": {str(key): area.value for key, area in fit.areas.items()},
             "calibration": calibration,
-            "seed": seed,
-            "versions": {package: version(package) for package in packages},
         },
     )
 

@@ -80,9 +80,7 @@ def split_pictures(vlm: VLM, inputs: Mapping[str, Any]) -> list[PictureTensors]:
     ]
 
 
-def join_pictures(
-    pictures: Sequence[PictureTensors], *, as_rows: bool = True
-) -> dict[str, Tensor]:
+def join_pictures(pictures: Sequence[PictureTensors], *, as_rows: bool = True) -> dict[str, Tensor]:
     """One batch of several rows' pictures, or one row's of several pictures.
 
     Args:
@@ -224,7 +222,9 @@ def _to_pil(settings: Any, picture: Tensor) -> Image.Image:
     """Undo normalisation and rescaling."""
     values = picture.detach().float().cpu()
     if settings.do_normalize:
-        mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (settings.image_mean, settings.image_std))
+        mean, std = (
+            torch.tensor(v).view(-1, 1, 1) for v in (settings.image_mean, settings.image_std)
+        )
         values = values * std + mean
     if settings.do_rescale:
         values = values / settings.rescale_factor

@@ -37,7 +37,7 @@ from safesight.defenses.answers import put_back_prompt, sequences_of
 from safesight.defenses.base import Defense, DefenseConfig, Parts
 from safesight.defenses.calls import check_supported, prompt_of, setting
 from safesight.defenses.follow_ups import questions_of, with_pictures
-from safesight.defenses.prompt_tokens import pad_to
+from safesight.defenses.prompt_rows import padded, prompt_rows
 from safesight.errors import InputError
 
 if TYPE_CHECKING:
@@ -100,15 +100,14 @@ class CoCA(Defense):
 
 
 def _generate_both(vlm: VLM, config: CoCAConfig, generate: Generate, inputs: Inputs) -> Any:
-    check_supported(vlm, inputs)
+    check_supported(vlm, inputs, "CoCA cannot calibrate")
     if setting(vlm, inputs, "do_sample") and config.alpha:
         raise InputError("CoCA decodes greedily. Pass do_sample=False.")
     questions = [f"{config.principle} {question}" for question in questions_of(vlm, inputs)]
     prompted = with_pictures(vlm, inputs, questions)
     if config.alpha == 0:
         return put_back_prompt(generate(**prompted), prompted["input_ids"], inputs["input_ids"])
-    both = _stacked(vlm, prompted, pad_to(vlm, inputs, prompted["input_ids"].shape[1]))
-    rows = len(questions)
+    both, rows = _stacked(vlm, prompted, inputs), len(questions)
 
     def calibrate(input_ids: Tensor, scores: Tensor) -> Tensor:
         """As a logits processor: the first half of the rows is prompted, the second is not."""
@@ -118,18 +117,20 @@ def _generate_both(vlm: VLM, config: CoCAConfig, generate: Generate, inputs: Inp
     if inputs.get("streamer") is not None:
         both["streamer"] = _FirstRow(inputs["streamer"], inputs["input_ids"])
     output = _first_rows(generate(**both), rows)
-    return put_back_prompt(output, prompted["input_ids"], inputs["input_ids"])
+    return put_back_prompt(output, both["input_ids"], inputs["input_ids"])
 
 
 def _stacked(vlm: VLM, first: Inputs, second: Inputs) -> Inputs:
-    """Two batches with the same pictures as one; settings are the first one's."""
-    stacked = dict(first)
-    for name, value in prompt_of(vlm, first).items():
-        # Pictures are in the order of the rows that show them, whatever their shape.
+    """Two batches with the same pictures as one; settings are those of the first."""
+    rows = [*prompt_rows(vlm, first), *prompt_rows(vlm, second)]
+    stacked = padded(vlm, first, rows)
+    for name in prompt_of(vlm, first).keys() - rows[0].keys():
+        # Pictures are in the order of the rows that show them, however they are laid out.
+        value = first[name]
         if isinstance(value, Tensor):
-            stacked[name] = torch.cat([value, second[name]])
+            stacked[name] = torch.cat([value, value])
         elif isinstance(value, list):
-            stacked[name] = [*value, *second[name]]
+            stacked[name] = [*value, *value]
     return stacked
 
 

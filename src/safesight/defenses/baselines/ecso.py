@@ -126,7 +126,7 @@ class ECSO(Defense):
 
 
 def _eyes_closed(vlm: VLM, config: ECSOConfig, generate: Generate, inputs: Inputs) -> Any:
-    check_supported(vlm, inputs)
+    check_supported(vlm, inputs, "ECSO cannot judge")
     if (setting(vlm, inputs, "num_return_sequences") or 1) > 1:
         raise InputError("ECSO judges one answer a prompt. Drop num_return_sequences.")
     questions = questions_of(vlm, inputs)

@@ -43,9 +43,9 @@ from safesight.activations import Site, auroc, cosine, resid_post, threshold_at_
 from safesight.defenses.artifact import Artifact
 from safesight.defenses.base import Defense, DefenseConfig, Parts
 from safesight.defenses.baselines.own_refusals import openers
-from safesight.defenses.fit_card import fit_card
 from safesight.defenses.last_token import states_of
 from safesight.defenses.prefill import Decision, Prefill
+from safesight.defenses.provenance import provenance
 from safesight.errors import ArtifactError, InputError, ModelError
 from safesight.types import Sample
 
@@ -215,15 +215,13 @@ class HiddenDetect(Defense):
             self.config.model_dump(mode="json"),
             {"layers": layers, "tokens": tokens, "threshold": threshold},
             {},
-            fit_card(
-                vlm,
-                data,
-                seed,
-                fdv=(values[0].mean(0) - values[1].mean(0)).tolist(),
-                refusal_words=[vlm.tokenizer.decode([token]) for token in tokens],
-                training_auroc=asdict(auroc(scores, labels)),
-                calibration=calibration,
-            ),
+            {
+                **provenance(vlm, data, seed),
+                "fdv": (values[0].mean(0) - values[1].mean(0)).tolist(),
+                "refusal_words": [vlm.tokenizer.decode([token]) for token in tokens],
+                "training_auroc": asdict(auroc(scores, labels)),
+                "calibration": calibration,
+            },
         )
 
     def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:

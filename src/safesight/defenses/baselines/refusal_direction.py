@@ -43,8 +43,8 @@ from safesight.defenses.artifact import Artifact
 from safesight.defenses.base import Defense, DefenseConfig, Parts
 from safesight.defenses.baselines.own_refusals import in_text, openers, openers_mass
 from safesight.defenses.calls import check_supported
-from safesight.defenses.fit_card import fit_card
 from safesight.defenses.last_token import at_last, batches, last_states, states_of
+from safesight.defenses.provenance import provenance
 from safesight.errors import ArtifactError, InputError
 from safesight.types import Sample
 
@@ -149,15 +149,15 @@ class RefusalDirection(Defense):
             config.model_dump(mode="json"),
             {"layer": layer, "gate_threshold": None if gate is None else gate.value},
             {"vector": vectors[layer]},
-            fit_card(
-                vlm,
-                data,
-                seed,
-                effects=effects,
-                refusal_tokens=tokens,
-                refusal_words=[vlm.tokenizer.decode([token]) for token in tokens],
-                calibration=None if gate is None else {"max_fpr": config.max_fpr, **asdict(gate)},
-            ),
+            {
+                **provenance(vlm, data, seed),
+                "effects": effects,
+                "refusal_tokens": tokens,
+                "refusal_words": [vlm.tokenizer.decode([token]) for token in tokens],
+                "calibration": None
+                if gate is None
+                else {"max_fpr": config.max_fpr, **asdict(gate)},
+            },
         )
 
     def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
@@ -185,7 +185,7 @@ def _edited(
     generate: Generate,
     inputs: Inputs,
 ) -> Any:
-    check_supported(vlm, inputs)
+    check_supported(vlm, inputs, "A refusal direction cannot be added in")
     if scale == 0:
         return generate(**inputs)
 

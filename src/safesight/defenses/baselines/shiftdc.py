@@ -43,9 +43,9 @@ from safesight.activations import difference_of_means, project
 from safesight.defenses.artifact import Artifact
 from safesight.defenses.base import Defense, DefenseConfig, Parts
 from safesight.defenses.calls import check_supported, undefended
-from safesight.defenses.fit_card import fit_card
 from safesight.defenses.follow_ups import ask, has_picture, in_words, questions_of, with_pictures
 from safesight.defenses.last_token import at_last, batches, last_states, states_of
+from safesight.defenses.provenance import provenance
 from safesight.errors import ArtifactError, ModelError
 from safesight.types import Message, Sample
 
@@ -158,7 +158,7 @@ class ShiftDC(Defense):
             self.config.model_dump(mode="json"),
             {"layers": layers},
             {"safety_shift": difference_of_means(*sides)},
-            fit_card(vlm, data, seed),
+            provenance(vlm, data, seed),
         )
 
     def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
@@ -178,7 +178,7 @@ def _corrected(
     generate: Generate,
     inputs: Inputs,
 ) -> Any:
-    check_supported(vlm, inputs)
+    check_supported(vlm, inputs, "ShiftDC cannot correct")
     questions = questions_of(vlm, inputs)
     pictured = has_picture(vlm, inputs)
     if config.alpha == 0 or not bool(pictured.any()):

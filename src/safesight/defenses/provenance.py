@@ -1,4 +1,4 @@
-"""What every fit writes beside its numbers: on which model, which data, with what versions."""
+"""Where a fit comes from, as every artifact's card says it: model, data, seed, versions."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ if TYPE_CHECKING:
     from safesight.defenses.data import FitData
     from safesight.models import VLM
 
-__all__ = ["fit_card"]
+__all__ = ["provenance"]
 
 _PACKAGES = ("safesight", "torch", "transformers", "scikit-learn")
 
 
-def fit_card(vlm: VLM, data: FitData, seed: int, **more: Any) -> dict[str, Any]:
-    """The card of an artifact: model, data, seed and versions; JSON values only.
+def provenance(vlm: VLM, data: FitData, seed: int) -> dict[str, Any]:
+    """JSON values for an artifact's card.
 
     Args:
-        vlm: The model it was fitted on, and belongs to.
-        data: What it was fitted on.
+        vlm: The model that was fitted on; its identity ties the artifact to it.
+        data: What was fitted on.
         seed: Of the fit.
-        more: What this kind of fit has to say.
     """
     return {
         "model": {
@@ -40,5 +39,4 @@ def fit_card(vlm: VLM, data: FitData, seed: int, **more: Any) -> dict[str, Any]:
         },
         "seed": seed,
         "versions": {package: version(package) for package in _PACKAGES},
-        **more,
     }
