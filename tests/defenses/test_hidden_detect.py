@@ -11,11 +11,10 @@ from safesight.defenses import FitData, protection
 from safesight.defenses.baselines.hidden_detect import (
     HiddenDetect,
     area,
-    published_tokens,
     refusal_cosine,
     safety_aware,
 )
-from safesight.defenses.baselines.own_refusals import openers, openers_mass
+from safesight.defenses.baselines.refusal_words import openers, openers_mass, published_tokens
 from safesight.errors import ArtifactError, InputError, ModelError
 from safesight.models import VLM
 from tests import tiny

@@ -110,7 +110,8 @@ def ask(generate: Generate, vlm: VLM, inputs: Inputs, max_new_tokens: int) -> li
         pad_token_id=vlm.tokenizer.pad_token_id,
     )
     length: int = inputs["input_ids"].shape[1]
-    return vlm.decode(sequences_of(output), length)
+    answers: list[str] = vlm.decode(sequences_of(output), length)
+    return answers
 
 
 def says_yes(answer: str) -> bool | None:

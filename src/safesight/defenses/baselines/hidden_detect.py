@@ -42,7 +42,7 @@ from torch import Tensor
 from safesight.activations import Site, auroc, cosine, resid_post, threshold_at_fpr
 from safesight.defenses.artifact import Artifact
 from safesight.defenses.base import Defense, DefenseConfig, Parts
-from safesight.defenses.baselines.own_refusals import openers
+from safesight.defenses.baselines.refusal_words import openers, published_tokens
 from safesight.defenses.last_token import states_of
 from safesight.defenses.prefill import Decision, Prefill
 from safesight.defenses.provenance import provenance
@@ -58,16 +58,10 @@ __all__ = [
     "HiddenDetectConfig",
     "HiddenDetector",
     "area",
-    "published_tokens",
     "refusal_cosine",
     "safety_aware",
 ]
 
-PUBLISHED = (
-    "Sorry sorry unfortunately unfortunate sadly explicit deadly crim criminal illegal dangerous "
-    "harmful warning alarm caution shame conspiracy Subject contrary shouldn"
-).split()
-"""The authors' list."""
 PUBLISHED_THRESHOLD = 0.2
 """Of a re-implementation; it belongs to other models than this one."""
 
@@ -141,17 +135,6 @@ def area(values: Tensor) -> Tensor:
         return values[:, 0]
     under: Tensor = torch.trapezoid(values, dim=1)
     return under
-
-
-def published_tokens(vlm: VLM) -> list[int]:
-    """The authors' words that are single tokens of this model, alone or after a space."""
-    encode = vlm.tokenizer
-    found = [
-        encode(spelled, add_special_tokens=False)["input_ids"]
-        for word in PUBLISHED
-        for spelled in (word, f" {word}")
-    ]
-    return list(dict.fromkeys(int(ids[0]) for ids in found if len(ids) == 1))
 
 
 @dataclass(frozen=True)
@@ -281,7 +264,8 @@ def _first_logits(vlm: VLM, samples: Sequence[Sample], states: Tensor) -> Tensor
     """First-token logits of the samples without a picture; of all, if all have one."""
     rows = [row for row, sample in enumerate(samples) if sample.image is None]
     with torch.no_grad():
-        return vlm.logits_of(states[rows or slice(None)].to(vlm.device))
+        logits: Tensor = vlm.logits_of(states[rows or slice(None)].to(vlm.device))
+    return logits
 
 
 def _fitted(artifact: Artifact, vlm: VLM) -> tuple[list[int], list[int], float]:

@@ -41,7 +41,7 @@ from torch import Tensor
 from safesight.activations import difference_of_means, threshold_at_fpr, unit
 from safesight.defenses.artifact import Artifact
 from safesight.defenses.base import Defense, DefenseConfig, Parts
-from safesight.defenses.baselines.own_refusals import in_text, openers, openers_mass
+from safesight.defenses.baselines.refusal_words import in_text, openers, openers_mass
 from safesight.defenses.calls import check_supported
 from safesight.defenses.last_token import at_last, batches, last_states, states_of
 from safesight.defenses.provenance import provenance

@@ -72,7 +72,7 @@ class ShiftDCConfig(DefenseConfig):
     """First and last block; None is the second half. Source: authors' code; their README's
     command for LLaVA-1.5-7B has 10 to 31 of 32."""
     max_caption_tokens: int = Field(128, ge=1)
-    """Source: authors' code."""
+    """Where captions are cut. Source: authors' code."""
     batch_size: int = Field(16, ge=1)
     """Prompts a forward during a fit. Source: ours."""
 

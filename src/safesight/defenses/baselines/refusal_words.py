@@ -1,8 +1,8 @@
-"""The words a model begins its own refusals with, found without reading any answer.
+"""The words a model refuses with: a published list, and its own, found without reading answers.
 
 A model that refuses harmful requests in text begins those answers with other tokens than
 its answers to benign ones. Which tokens those are, and how likely one of them is to come
-next, is all that is here; no list of refusals and no judge is involved.
+next, needs no list of refusals and no judge. The published list is HiddenDetect's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ from safesight.types import Sample
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["in_text", "openers", "openers_mass"]
+    from safesight.models import VLM
+
+__all__ = ["PUBLISHED", "in_text", "openers", "openers_mass", "published_tokens"]
+
+PUBLISHED = (
+    "Sorry sorry unfortunately unfortunate sadly explicit deadly crim criminal illegal dangerous "
+    "harmful warning alarm caution shame conspiracy Subject contrary shouldn"
+).split()
+"""The list of HiddenDetect's authors (arXiv 2502.14744)."""
 
 
 def openers(harmful: Tensor, benign: Tensor, most: int) -> list[int]:
@@ -52,3 +60,14 @@ def openers_mass(logits: Tensor, tokens: Sequence[int]) -> Tensor:
 def in_text(samples: Sequence[Sample]) -> list[Sample]:
     """The samples without a picture."""
     return [sample for sample in samples if sample.image is None]
+
+
+def published_tokens(vlm: VLM) -> list[int]:
+    """The published words that are single tokens of this model, alone or after a space."""
+    encode = vlm.tokenizer
+    found = [
+        encode(spelled, add_special_tokens=False)["input_ids"]
+        for word in PUBLISHED
+        for spelled in (word, f" {word}")
+    ]
+    return list(dict.fromkeys(int(ids[0]) for ids in found if len(ids) == 1))
