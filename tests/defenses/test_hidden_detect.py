@@ -50,6 +50,8 @@ def test_openers_are_what_follows_harm_and_not_benign_requests() -> None:
     assert openers(refusing, answering, 3)[:2] == [0, 2]
     assert 1 not in openers(refusing, answering, 4)
     assert openers(answering, answering, 4) == []
+    noise = torch.tensor([[9.0, 0.0, 0.0, 3.0]])
+    assert openers(noise, answering, 4) == [0], "far behind the first"
     assert openers_mass(refusing, [0])[0] > 0.99
 
 

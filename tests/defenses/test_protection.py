@@ -248,7 +248,6 @@ def test_every_run_of_a_pipeline_is_edited(vlm: VLM, edit_first: bool) -> None:
         assert found not in (edited, answers(vlm, prompts()))
 
 
-
 @pytest.mark.parametrize("edit_first", [True, False])
 def test_detectors_judge_the_model_without_edits(vlm: VLM, edit_first: bool) -> None:
     with FakeEdit().apply(vlm):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from safesight.activations import threshold_at_fpr, unit
 from safesight.defenses import Artifact, FitData
-from safesight.defenses.baselines.refusal_direction import RefusalDirection, pushed
+from safesight.defenses.baselines.refusal_direction import RefusalDirection, best_layer, pushed
 from safesight.defenses.last_token import states_of
 from safesight.errors import ArtifactError, InputError
 from safesight.models import VLM
@@ -50,8 +50,14 @@ def test_the_layer_is_chosen_by_its_effect() -> None:
     artifact = fitted("refusal_direction", "llava")
     effects = artifact.card["effects"]
     assert len(effects) == 4
-    assert effects[artifact.fitted["layer"]] == pytest.approx(max(effects), abs=1e-6)
-    assert len({round(effect, 6) for effect in effects}) > 1, "a tie would not show a choice"
+    assert artifact.fitted["layer"] == best_layer(effects)
+    assert len({round(effect, 2) for effect in effects}) > 1, "a tie would not show a choice"
+
+
+def test_of_equals_the_latest_layer_but_none_of_the_last_fifth() -> None:
+    assert best_layer([0.1, 0.999, 0.5, 0.9]) == 1
+    assert best_layer([0.998, 0.999, 0.997, 0.3]) == 2
+    assert best_layer([0.1] * 8 + [0.9, 0.9]) == 7
 
 
 def test_the_effects_are_what_the_edit_does() -> None:

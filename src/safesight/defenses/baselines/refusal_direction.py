@@ -15,7 +15,8 @@ always, or with `gate="projection"` only where h_l . v_l / |v_l| is at or above 
 
 What is fitted: v_l for every block from text prompts alone; then l, the block where adding it
 makes the words that begin the model's refusals most likely on prompts that were not used for
-v_l: the harmful ones with a picture, or benign ones if there are none. The gate's threshold
+v_l: the harmful ones with a picture, or benign ones if there are none; of equals the latest,
+not in the last fifth. The gate's threshold
 is set on held-out benign prompts. Cost: one prefill a prompt, and one for each block on at
 most `trial` prompts.
 
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from safesight.defenses.data import FitData
     from safesight.models import VLM
 
-__all__ = ["RefusalDirection", "RefusalDirectionConfig", "pushed"]
+__all__ = ["RefusalDirection", "RefusalDirectionConfig", "best_layer", "pushed"]
 
 
 class RefusalDirectionConfig(DefenseConfig):
@@ -123,6 +124,11 @@ class RefusalDirection(Defense):
             InputError: there are no text prompts of one kind, or no such layer.
         """
         config = self.config
+        if config.layer is not None and config.layer >= vlm.num_layers:
+            raise InputError(
+                f"Layer {config.layer} does not exist: this model has {vlm.num_layers} decoder "
+                f"blocks. Choose a layer from 0 to {vlm.num_layers - 1}."
+            )
         kinds = ("harmful", in_text(data.harmful)), ("benign", in_text(data.benign))
         harmful, benign = (_states(vlm, s, config, label, progress) for label, s in kinds)
         if not len(harmful) or not len(benign):
@@ -139,7 +145,7 @@ class RefusalDirection(Defense):
             )
         tokens = openers(refusing, answering, config.own_tokens)
         effects = _effects(vlm, vectors, tokens, _trial(data, config), config, progress)
-        layer = _chosen(config, effects)
+        layer = best_layer(effects) if config.layer is None else config.layer
         gate = None
         if data.calibration_benign:
             held_out = _states(vlm, data.calibration_benign, config, "calibrating", progress)
@@ -238,15 +244,18 @@ def _effects(
     return [float(total) / len(trial) for total in totals]
 
 
-def _chosen(config: RefusalDirectionConfig, effects: Sequence[float]) -> int:
-    if config.layer is None:
-        return max(range(len(effects)), key=lambda layer: round(effects[layer], 6))
-    if config.layer >= len(effects):
-        raise InputError(
-            f"Layer {config.layer} does not exist: this model has {len(effects)} decoder blocks. "
-            f"Choose a layer from 0 to {len(effects) - 1}."
-        )
-    return config.layer
+def best_layer(effects: Sequence[float]) -> int:
+    """The block with the largest effect, to two digits; of equals the latest.
+
+    Later blocks have read more, which is what a gate needs. The last fifth is left out, as in
+    the paper: there a vector only names the first word.
+
+    Example:
+        >>> best_layer([0.2, 0.991, 0.994, 0.3, 1.0])
+        2
+    """
+    candidates = [layer for layer in range(len(effects)) if layer < 0.8 * len(effects)]
+    return max(candidates, key=lambda layer: (round(effects[layer], 2), layer))
 
 
 def _fitted(artifact: Artifact, vlm: VLM) -> tuple[int, Tensor, float | None]:

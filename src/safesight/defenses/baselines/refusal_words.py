@@ -25,6 +25,8 @@ PUBLISHED = (
     "harmful warning alarm caution shame conspiracy Subject contrary shouldn"
 ).split()
 """The list of HiddenDetect's authors (arXiv 2502.14744)."""
+_LEAST = 0.05
+"""An opener's gap, as a share of the largest one."""
 
 
 def openers(harmful: Tensor, benign: Tensor, most: int) -> list[int]:
@@ -42,7 +44,9 @@ def openers(harmful: Tensor, benign: Tensor, most: int) -> list[int]:
     """
     gap = harmful.float().softmax(-1).mean(0) - benign.float().softmax(-1).mean(0)
     values, tokens = gap.topk(min(most, len(gap)))
-    return [int(token) for token, value in zip(tokens, values, strict=True) if value > 0]
+    # Nearly every token has some gap; one far behind the first is noise, not a refusal.
+    least = max(_LEAST * float(values[0]), 1e-9)
+    return [int(token) for token, value in zip(tokens, values, strict=True) if value >= least]
 
 
 def openers_mass(logits: Tensor, tokens: Sequence[int]) -> Tensor:
