@@ -61,6 +61,30 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
             "safesight.defenses.baselines.adashield:AdaShieldS",
             "AdaShield-S: a fixed prompt after the question, then the question again.",
         ),
+        "look_carefully": Entry(
+            "safesight.defenses.baselines.look_carefully:LookCarefully",
+            "A system prompt that asks to look carefully, without a word of safety: a control.",
+        ),
+        "ecso": Entry(
+            "safesight.defenses.baselines.ecso:ECSO",
+            "The model judges its answer; a harmful one is written again without the picture.",
+        ),
+        "coca": Entry(
+            "safesight.defenses.baselines.coca:CoCA",
+            "Amplifies at every token what a safety principle in the prompt does to the logits.",
+        ),
+        "shiftdc": Entry(
+            "safesight.defenses.baselines.shiftdc:ShiftDC",
+            "Takes out of the hidden states what a picture, unlike its caption, adds to safety.",
+        ),
+        "hidden_detect": Entry(
+            "safesight.defenses.baselines.hidden_detect:HiddenDetect",
+            "Refuses where middle layers point to refusal words.",
+        ),
+        "refusal_direction": Entry(
+            "safesight.defenses.baselines.refusal_direction:RefusalDirection",
+            "Adds the difference of harmful and benign text prompts at the last prompt token.",
+        ),
     },
     "attack": {
         "picture": Entry(

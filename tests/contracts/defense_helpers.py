@@ -31,6 +31,12 @@ from safesight.types import Sample
 from tests import tiny
 
 DEFENSES = registry.names("defense")
+SETTINGS: dict[str, dict[str, Any]] = {
+    # Tiny models neither say yes nor stop talking.
+    "ecso": {"unreadable": "harmful", "max_caption_tokens": 4},
+    "shiftdc": {"max_caption_tokens": 4, "alpha": 30.0},
+}
+"""With which a defense acts on a model that has no language, and soon."""
 DETECTORS = [name for name in DEFENSES if registry.load("defense", name).kind == "detector"]
 
 
@@ -60,9 +66,13 @@ def prompts() -> list[Any]:
     ]
 
 
+def build(name: str) -> Defense:
+    return load_defense(name, **SETTINGS.get(name, {}))
+
+
 @cache
 def fitted(name: str, family: str) -> Artifact:
-    return load_defense(name).fit(tiny.vlm(family), fit_data(), seed=0, progress=False)
+    return build(name).fit(tiny.vlm(family), fit_data(), seed=0, progress=False)
 
 
 def some_refused(defense: Defense, artifact: Artifact, vlm: VLM, batch: list[Any]) -> Artifact:
@@ -78,6 +88,11 @@ def some_refused(defense: Defense, artifact: Artifact, vlm: VLM, batch: list[Any
     middle = len(scores) // 2
     threshold = float((scores[middle - 1] + scores[middle]) / 2)
     return replace(artifact, fitted={**artifact.fitted, "threshold": threshold})
+
+
+def all_refused(artifact: Artifact) -> Artifact:
+    """The artifact with its threshold below any score."""
+    return replace(artifact, fitted={**artifact.fitted, "threshold": -1e30})
 
 
 def last_decision(vlm: VLM) -> Decision:

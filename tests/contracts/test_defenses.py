@@ -18,6 +18,7 @@ from tests.contracts.defense_helpers import (
     DEFENSES,
     DETECTORS,
     answers,
+    build,
     fingerprint,
     fitted,
     prompts,
@@ -68,7 +69,7 @@ def test_off_is_off(name: str, family: str) -> None:
 
 
 def test_leaves_the_model_as_it_was(name: str, family: str) -> None:
-    vlm, defense = tiny.vlm(family), load_defense(name)
+    vlm, defense = tiny.vlm(family), build(name)
     before, plain = fingerprint(vlm.model), helpers.steps(vlm, prompts())
     with defense.apply(vlm, fitted(name, family)):
         answers(vlm, prompts())
@@ -78,7 +79,7 @@ def test_leaves_the_model_as_it_was(name: str, family: str) -> None:
 
 @pytest.mark.parametrize("family", SOME_FAMILIES)
 def test_leaves_the_model_as_it_was_after_errors(name: str, family: str) -> None:
-    vlm, defense = tiny.vlm(family), load_defense(name)
+    vlm, defense = tiny.vlm(family), build(name)
     before = fingerprint(vlm.model)
     with pytest.raises(KeyError), defense.apply(vlm, fitted(name, family)):
         raise KeyError
@@ -99,11 +100,11 @@ def test_leaves_the_model_as_it_was_after_errors(name: str, family: str) -> None
 def test_protect_and_remove(name: str) -> None:
     model, processor = tiny.fresh("llava")
     vlm = VLM.wrap(model, processor)
-    artifact = load_defense(name).fit(vlm, helpers.fit_data(), progress=False)
-    with load_defense(name).apply(vlm, artifact):
+    artifact = build(name).fit(vlm, helpers.fit_data(), progress=False)
+    with build(name).apply(vlm, artifact):
         inside = answers(vlm, prompts())
     before = fingerprint(model)
-    assert protect(model, processor, name, artifact) is model
+    assert protect(model, processor, build(name), artifact) is model
     assert answers(vlm, prompts()) == inside
     assert protection(model).names == [name]
     with pytest.raises(ModelError, match="remove"):
@@ -115,7 +116,7 @@ def test_protect_and_remove(name: str) -> None:
 
 
 def test_batch_equals_its_rows(name: str, family: str) -> None:
-    vlm, defense = tiny.vlm(family), load_defense(name)
+    vlm, defense = tiny.vlm(family), build(name)
     artifact = helpers.some_refused(defense, fitted(name, family), vlm, prompts())
     with defense.apply(vlm, artifact):
         together = answers(vlm, prompts())
@@ -126,7 +127,7 @@ def test_batch_equals_its_rows(name: str, family: str) -> None:
 
 
 def test_cached_equals_uncached(name: str, family: str) -> None:
-    vlm, defense = tiny.vlm(family), load_defense(name)
+    vlm, defense = tiny.vlm(family), build(name)
     artifact = helpers.some_refused(defense, fitted(name, family), vlm, prompts())
     with defense.apply(vlm, artifact):
         assert answers(vlm, prompts()) == answers(vlm, prompts(), use_cache=False)
@@ -134,7 +135,7 @@ def test_cached_equals_uncached(name: str, family: str) -> None:
 
 @pytest.mark.parametrize("family", SOME_FAMILIES)
 def test_saved_equals_fitted(name: str, family: str, tmp_path) -> None:
-    vlm, defense = tiny.vlm(family), load_defense(name)
+    vlm, defense = tiny.vlm(family), build(name)
     artifact = helpers.some_refused(defense, fitted(name, family), vlm, prompts())
     loaded = Artifact.load(artifact.save(tmp_path / "a"))
     assert loaded.hash == artifact.hash
@@ -149,7 +150,7 @@ def test_saved_equals_fitted(name: str, family: str, tmp_path) -> None:
 def test_fit_changes_nothing_and_repeats(name: str, family: str) -> None:
     vlm = tiny.vlm(family)
     before, dice = fingerprint(vlm.model), torch.get_rng_state()
-    again = load_defense(name).fit(vlm, helpers.fit_data(), seed=0, progress=False)
+    again = build(name).fit(vlm, helpers.fit_data(), seed=0, progress=False)
     assert fingerprint(vlm.model) == before
     assert torch.equal(torch.get_rng_state(), dice)
     assert again.hash == fitted(name, family).hash
@@ -158,7 +159,7 @@ def test_fit_changes_nothing_and_repeats(name: str, family: str) -> None:
 def test_fit_and_detectors_see_through_other_defenses(name: str) -> None:
     vlm = tiny.vlm("llava")
     with load_defense("safety_prompt").apply(vlm):
-        again = load_defense(name).fit(vlm, helpers.fit_data(), seed=0, progress=False)
+        again = build(name).fit(vlm, helpers.fit_data(), seed=0, progress=False)
     assert again.hash == fitted(name, "llava").hash
 
 
@@ -169,7 +170,7 @@ def test_other_models_are_refused(name: str) -> None:
         return
     other = VLM.wrap(*tiny.fresh("llava", seed=1))
     with pytest.raises(ArtifactError, match=f"safesight fit {name}"):
-        load_defense(name).apply(other, artifact).__enter__()
+        build(name).apply(other, artifact).__enter__()
     half, processor = tiny.fresh("llava")
     with pytest.raises(ArtifactError, match="bfloat16"):
         protect(half.to(torch.bfloat16), processor, name, artifact)
@@ -182,14 +183,14 @@ def test_other_defenses_artifacts_are_refused(name: str) -> None:
     if name == "none":
         return
     with pytest.raises(ArtifactError, match=other):
-        load_defense(name).apply(vlm, fitted(other, "llava")).__enter__()
+        build(name).apply(vlm, fitted(other, "llava")).__enter__()
     assert protection(vlm.model) is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_dtypes(name: str, dtype: torch.dtype) -> None:
     model, processor = tiny.fresh("llava")
-    vlm, defense = VLM.wrap(model.to(dtype), processor), load_defense(name)
+    vlm, defense = VLM.wrap(model.to(dtype), processor), build(name)
     artifact = defense.fit(vlm, helpers.fit_data(), progress=False)
     assert artifact.hash == defense.fit(vlm, helpers.fit_data(), progress=False).hash
     with defense.apply(vlm, artifact):
@@ -198,7 +199,7 @@ def test_dtypes(name: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("family", SOME_FAMILIES)
 def test_acts_on_the_model_under_test(name: str, family: str) -> None:
-    vlm, defense = tiny.vlm(family), load_defense(name)
+    vlm, defense = tiny.vlm(family), build(name)
     artifact = helpers.some_refused(defense, fitted(name, family), vlm, prompts())
     plain, before = answers(vlm, prompts()), helpers.steps(vlm, prompts())
     with defense.apply(vlm, artifact), helpers.count_forwards(vlm.layers[0]) as forwards:
@@ -215,7 +216,7 @@ def test_two_defenses_compose_and_come_off(name: str, other: str) -> None:
         return
     vlm = tiny.vlm("llava")
     before = fingerprint(vlm.model)
-    one, two = load_defense(name), load_defense(other)
+    one, two = build(name), build(other)
     first, second = fitted(name, "llava"), fitted(other, "llava")
     with one.apply(vlm, first):
         alone = answers(vlm, prompts())
@@ -232,7 +233,7 @@ def test_two_defenses_compose_and_come_off(name: str, other: str) -> None:
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_the_prefill_runs_once(name: str, family: str) -> None:
-    vlm, defense = tiny.vlm(family), load_defense(name)
+    vlm, defense = tiny.vlm(family), build(name)
     artifact = helpers.some_refused(defense, fitted(name, family), vlm, prompts())
     length = vlm.encode(prompts())["input_ids"].shape[1]
     with defense.apply(vlm, artifact):
@@ -246,7 +247,7 @@ def test_the_prefill_runs_once(name: str, family: str) -> None:
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_safe_rows_are_untouched(name: str, family: str) -> None:
-    vlm, defense = tiny.vlm(family), load_defense(name)
+    vlm, defense = tiny.vlm(family), build(name)
     artifact = helpers.some_refused(defense, fitted(name, family), vlm, prompts())
     plain = helpers.steps(vlm, prompts())
     with defense.apply(vlm, artifact):
@@ -262,9 +263,9 @@ def test_safe_rows_are_untouched(name: str, family: str) -> None:
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_refused_batches_stop_after_the_prefill(name: str) -> None:
-    vlm, defense = tiny.vlm("llava"), load_defense(name, threshold=1e-9)
+    vlm, defense = tiny.vlm("llava"), build(name)
     with (
-        defense.apply(vlm, fitted(name, "llava")),
+        defense.apply(vlm, helpers.all_refused(fitted(name, "llava"))),
         helpers.count_forwards(vlm.layers[0]) as forwards,
     ):
         texts = vlm.answer(prompts(), max_new_tokens=30)
@@ -276,7 +277,7 @@ def test_refused_batches_stop_after_the_prefill(name: str) -> None:
 def test_fails_closed(
     name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    vlm, defense = tiny.vlm("llava"), load_defense(name)
+    vlm, defense = tiny.vlm("llava"), build(name)
     with defense.apply(vlm, fitted(name, "llava")):
         detector = protection(vlm.model)._entries[0].parts.detector
         monkeypatch.setattr(type(detector), "judge", helpers.broken)
@@ -292,14 +293,14 @@ def test_fails_closed(
 def test_copies_are_refused(name: str) -> None:
     vlm = tiny.vlm("llava")
     with (
-        load_defense(name).apply(vlm, fitted(name, "llava")),
+        build(name).apply(vlm, fitted(name, "llava")),
         pytest.raises(ModelError, match="remove"),
     ):
         copy.deepcopy(vlm.model)
 
 
 def test_parts_match_the_kind(name: str) -> None:
-    defense = load_defense(name)
+    defense = build(name)
     parts = defense.parts(tiny.vlm("llava"), fitted(name, "llava"))
     own = {
         "input": parts.rewrite,

@@ -235,6 +235,20 @@ def test_two_detectors_share_the_prefill_and_refuse_in_order(vlm: VLM) -> None:
 
 
 @pytest.mark.parametrize("edit_first", [True, False])
+def test_every_run_of_a_pipeline_is_edited(vlm: VLM, edit_first: bool) -> None:
+    """Whatever is attached first, the pipeline is outside."""
+    fake, ecso = FakeEdit(), load_defense("ecso", unreadable="harmful", max_caption_tokens=2)
+    outer, inner = (fake, ecso) if edit_first else (ecso, fake)
+    with outer.apply(vlm), inner.apply(vlm):
+        found = answers(vlm, prompts())
+    assert fake.calls == 4, "an answer, its judgement, a caption, another answer"
+    with FakeEdit().apply(vlm):
+        edited = answers(vlm, prompts())
+    with load_defense("ecso", unreadable="harmful", max_caption_tokens=2).apply(vlm):
+        assert found not in (edited, answers(vlm, prompts()))
+
+
+@pytest.mark.parametrize("edit_first", [True, False])
 def test_detectors_judge_the_model_without_edits(vlm: VLM, edit_first: bool) -> None:
     with FakeEdit().apply(vlm):
         edited = answers(vlm, prompts())

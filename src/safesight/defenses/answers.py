@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from safesight.defenses.base import Inputs
     from safesight.models import VLM
 
-__all__ = ["put_back_prompt", "refusal_tokens", "replace_answers", "replace_rows", "sequences_of"]
+__all__ = [
+    "put_back_prompt",
+    "refusal_tokens",
+    "replace_answers",
+    "replace_rows",
+    "sequences_of",
+    "stream_out",
+]
 
 
 def sequences_of(output: Any) -> Tensor:
@@ -83,6 +90,14 @@ def put_back_prompt(output: Any, rewritten: Tensor, original: Tensor) -> Any:
     copies = len(sequences) // len(original)
     prompt = original.repeat_interleave(copies, dim=0).to(sequences.device)
     return _with_sequences(output, torch.cat([prompt, sequences[:, rewritten.shape[1] :]], dim=1))
+
+
+def stream_out(streamer: Any, inputs: Inputs, tokens: Sequence[int]) -> None:
+    """Give a streamer one row's prompt and answer, as generate would have done token by token."""
+    streamer.put(inputs["input_ids"].cpu())
+    for token in tokens:
+        streamer.put(torch.tensor([token]))
+    streamer.end()
 
 
 def _with_sequences(output: Any, sequences: Tensor) -> Any:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from safesight.defenses.answers import refusal_tokens, replace_answers, sequences_of
+from safesight.defenses.answers import refusal_tokens, replace_answers, sequences_of, stream_out
 from safesight.defenses.calls import check_supported, run_prefill
 from safesight.defenses.prefill import Decision, Detector, Prefill, watch
 
@@ -93,7 +93,7 @@ def generate_after(
     answers = _answers(vlm, detectors, outcome, inputs)
     streamer = inputs.get("streamer")
     if streamer is not None and 0 in answers:
-        _stream_out(streamer, inputs, answers[0])
+        stream_out(streamer, inputs, answers[0])
     return replace_answers(vlm, inputs, output, prompt_length, answers), outcome
 
 
@@ -241,10 +241,3 @@ def _answers(
         for row in decision.refuse.nonzero().flatten().tolist():
             answers.setdefault(row, tokens)
     return answers
-
-
-def _stream_out(streamer: Any, inputs: Inputs, tokens: list[int]) -> None:
-    streamer.put(inputs["input_ids"].cpu())
-    for token in tokens:
-        streamer.put(torch.tensor([token]))
-    streamer.end()

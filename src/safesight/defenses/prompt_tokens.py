@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SHORTEST",
+    "Question",
     "Splice",
     "continuation",
+    "question_reader",
+    "question_renderer",
     "rewrite_rows",
     "system_writer",
     "tools_writer",
@@ -34,6 +37,18 @@ _ENDINGS = ("x", "x?", "x.", "x!", 'x"', "x)", "x:")
 """Some tokenizers glue the end of a question to what stands after it."""
 SHORTEST = "x"
 """A question to write conversations around."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """The last question of a row of tokens."""
+
+    start: int
+    """Where its turn begins: pictures, then words."""
+    text_start: int
+    """Where the words after its last picture begin."""
+    words: Sequence[int]
+    """All its words, without pictures and markers."""
 
 
 def system_writer(vlm: VLM, text: str) -> Writer:
@@ -117,13 +132,7 @@ def wrapped_question_writer(vlm: VLM, text: str) -> Writer:
         ModelError: the template writes nothing after a question, so its end cannot be found.
     """
     ends = {e: _render(vlm, _user(e)) for e in _ENDINGS}
-    closing = _common_suffix(list(ends.values()))
-    opening = _question_opening(vlm)
-    if not closing or not opening:
-        raise ModelError(
-            f"The chat template of {vlm.name!r} does not mark where a question begins and ends, "
-            "so nothing can be written after it. Use another defense."
-        )
+    opening, closing = _question_opening(vlm), _question_closing(vlm)
     inserted: dict[tuple[int, ...], Tokens] = {}
     for ending, plain in ends.items():
         longer = _common_prefix([_render(vlm, _user(f"{ending} {text}\n{s}")) for s in _SENTINELS])
@@ -147,6 +156,39 @@ def wrapped_question_writer(vlm: VLM, text: str) -> Writer:
     return write
 
 
+def question_reader(vlm: VLM) -> Callable[[Tokens], Question]:
+    """Finds the last question of a row; a row that does not follow the template is an InputError.
+
+    Raises:
+        ModelError: the template does not mark where a question begins and ends.
+    """
+    opening, closing = _question_opening(vlm), _question_closing(vlm)
+    decode = vlm.tokenizer.decode
+    special = set(vlm.tokenizer.added_tokens_decoder) | {vlm.image_token_id}
+
+    def read(row: Tokens) -> Question:
+        end = len(row) - len(closing)
+        if row[end:] != closing:
+            raise _not_by_template("end")
+        start = _last_match(row[:end], opening)
+        if start is None:
+            raise _not_by_template("begin")
+        after_picture = max((i + 1 for i in range(start, end) if row[i] in special), default=start)
+        text = (i for i in range(after_picture, end) if decode([row[i]]).strip())
+        return Question(start, next(text, end), _words(vlm, row[start:end]))
+
+    return read
+
+
+def question_renderer(vlm: VLM, *, whole: bool = False) -> Callable[[str], Tokens]:
+    """Writes a text as the words of a question, up to where the answer begins.
+
+    With `whole`, what stands before a first question comes first.
+    """
+    before = 0 if whole else len(_common_prefix([_render(vlm, _user(s)) for s in _SENTINELS]))
+    return lambda text: _render(vlm, _user(text))[before:]
+
+
 def _render(
     vlm: VLM, *messages: dict[str, Any], tools: Sequence[Mapping[str, Any]] | None = None
 ) -> Tokens:
@@ -164,6 +206,21 @@ def _user(text: str) -> dict[str, Any]:
 
 def _system(text: str) -> dict[str, Any]:
     return _turn("system", text)
+
+
+def _question_closing(vlm: VLM) -> Tokens:
+    """What stands after every question, up to the answer.
+
+    Raises:
+        ModelError: nothing does, or nothing stands before it.
+    """
+    closing = _common_suffix([_render(vlm, _user(e)) for e in _ENDINGS])
+    if not closing or not _question_opening(vlm):
+        raise ModelError(
+            f"The chat template of {vlm.name!r} does not mark where a question begins and ends, "
+            "so nothing can be written there. Use another defense."
+        )
+    return closing
 
 
 def _question_opening(vlm: VLM) -> Tokens:

@@ -6,7 +6,8 @@ model's `generate` becomes an instance attribute that runs, in this order,
 1. input rewriting, in the order of attachment;
 2. detectors, all on one prefill. It is shared with the generation, unless an
    edit changes that;
-3. activation edits and pipelines, around the generation of what was not refused.
+3. pipelines, then activation edits inside them, around the generation of what was not
+   refused. So every question a pipeline asks is answered under the edits, too.
 
 Adapters and changed weights are on for as long as the defense is attached, so a
 detector that is attached as well sees them. When the last defense is off, the model
@@ -86,7 +87,8 @@ class Protection:
             return put_back_prompt(output, rewritten, original)
 
     def _judged(self, inputs: Inputs) -> Any:
-        arounds = [e.parts.around for e in self._entries if e.parts.around is not None]
+        outermost_first = sorted(self._entries, key=lambda e: e.defense.kind != "pipeline")
+        arounds = [e.parts.around for e in outermost_first if e.parts.around is not None]
         detectors = {
             e.defense.name: e.parts.detector for e in self._entries if e.parts.detector is not None
         }

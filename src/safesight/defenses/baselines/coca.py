@@ -1,0 +1,164 @@
+"""CoCA: two forwards a token, with and without a safety principle; their difference is amplified.
+
+Paper: Gao et al., "CoCA: Regaining Safety-awareness of Multimodal Large Language Models with
+Constitutional Calibration", COLM 2024, https://arxiv.org/abs/2409.11365. Its claim: a picture
+weakens what a safety principle in the prompt does to the logits, but does not undo it; so
+amplify what is left of it.
+
+Where it acts: on the logits of every token of the answer. With L_s the logits after
+"principle + question", L_0 those after the question alone, both after the same answer so far:
+
+    L = L_s + alpha (L_s - L_0)          next token = argmax L
+
+Both prompts of a row run as two rows of one batch, on one copy of the weights, each with its
+own cache; they are given the same L, so they choose the same token. Nothing is fitted.
+
+`alpha=0` is L_s: the principle as a prompt, and nothing else. It is not the undefended model;
+that is `strength=0`.
+
+What it cannot do: where the principle changes nothing, there is nothing to amplify; and it
+amplifies whatever the principle does, over-refusal and garbled words too. It takes the time
+and memory of two rows for each.
+
+Where we differ: the paper's own alpha could not be read, 4 is a re-implementation's; in a
+longer conversation the principle stands before the last question only. Greedy decoding only.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from safesight.defenses.answers import put_back_prompt, sequences_of
+from safesight.defenses.base import Defense, DefenseConfig, Parts
+from safesight.defenses.calls import check_supported, prompt_of, setting
+from safesight.defenses.follow_ups import questions_of, with_pictures
+from safesight.defenses.prompt_rows import padded, prompt_rows
+from safesight.errors import InputError
+
+if TYPE_CHECKING:
+    from safesight.defenses.artifact import Artifact
+    from safesight.defenses.base import Generate, Inputs
+    from safesight.models import VLM
+
+__all__ = ["CoCA", "CoCAConfig", "calibrated"]
+
+
+class CoCAConfig(DefenseConfig):
+    """Settings of CoCA."""
+
+    at_use: ClassVar[frozenset[str]] = frozenset({"strength", "alpha"})
+
+    alpha: float = Field(4.0, ge=0, allow_inf_nan=False)
+    """How much the principle's effect is amplified; 0 is the principle as a prompt.
+    Source: secondary, a re-implementation."""
+    principle: str = Field(
+        "The assistant should answer in a harmless, ethical and inoffensive manner. "
+        "The assistant cannot provide answers related to illegal activities.",
+        min_length=1,
+        max_length=10_000,
+    )
+    """Stands before the question, with a space between them.
+    Source: secondary, a re-implementation."""
+
+
+def calibrated(prompted: Tensor, plain: Tensor, alpha: float) -> Tensor:
+    """L_s + alpha (L_s - L_0), float32; what a rule has forbidden (not finite) is as in L_s.
+
+    Args:
+        prompted: L_s, B x vocabulary.
+        plain: L_0, the same shape.
+        alpha: 0 returns L_s.
+
+    Example:
+        >>> calibrated(torch.tensor([[2.0, 1.0]]), torch.tensor([[1.0, 3.0]]), alpha=4.0)
+        tensor([[ 6., -7.]])
+    """
+    prompted, plain = prompted.float(), plain.float()
+    finite = prompted.isfinite() & plain.isfinite()
+    return torch.where(finite, prompted + alpha * (prompted - plain), prompted)
+
+
+@final
+class CoCA(Defense):
+    """Constitutional calibration."""
+
+    name = "coca"
+    kind = "pipeline"
+    paper = "Gao et al., CoCA, COLM 2024, https://arxiv.org/abs/2409.11365"
+    Config: ClassVar[type[CoCAConfig]] = CoCAConfig
+
+    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+        """Generates with both prompts at once."""
+        config = self.settings(artifact)
+        assert isinstance(config, CoCAConfig)
+        return Parts(around=partial(_generate_both, vlm, config))
+
+
+def _generate_both(vlm: VLM, config: CoCAConfig, generate: Generate, inputs: Inputs) -> Any:
+    check_supported(vlm, inputs, "CoCA cannot calibrate")
+    if setting(vlm, inputs, "do_sample") and config.alpha:
+        raise InputError("CoCA decodes greedily. Pass do_sample=False.")
+    questions = [f"{config.principle} {question}" for question in questions_of(vlm, inputs)]
+    prompted = with_pictures(vlm, inputs, questions)
+    if config.alpha == 0:
+        return put_back_prompt(generate(**prompted), prompted["input_ids"], inputs["input_ids"])
+    both, rows = _stacked(vlm, prompted, inputs), len(questions)
+
+    def calibrate(input_ids: Tensor, scores: Tensor) -> Tensor:
+        """As a logits processor: the first half of the rows is prompted, the second is not."""
+        return calibrated(scores[:rows], scores[rows:], config.alpha).repeat(2, 1)
+
+    both["logits_processor"] = [*(inputs.get("logits_processor") or ()), calibrate]
+    if inputs.get("streamer") is not None:
+        both["streamer"] = _FirstRow(inputs["streamer"], inputs["input_ids"])
+    output = _first_rows(generate(**both), rows)
+    return put_back_prompt(output, both["input_ids"], inputs["input_ids"])
+
+
+def _stacked(vlm: VLM, first: Inputs, second: Inputs) -> Inputs:
+    """Two batches with the same pictures as one; settings are those of the first."""
+    rows = [*prompt_rows(vlm, first), *prompt_rows(vlm, second)]
+    stacked = padded(vlm, first, rows)
+    for name in prompt_of(vlm, first).keys() - rows[0].keys():
+        # Pictures are in the order of the rows that show them, however they are laid out.
+        value = first[name]
+        if isinstance(value, Tensor):
+            stacked[name] = torch.cat([value, value])
+        elif isinstance(value, list):
+            stacked[name] = [*value, *value]
+    return stacked
+
+
+def _first_rows(output: Any, rows: int) -> Any:
+    """What generate returned, for the rows of the caller."""
+    if isinstance(output, Tensor):
+        return output[:rows]
+    output.sequences = sequences_of(output)[:rows]
+    for name in ("scores", "logits"):
+        steps = getattr(output, name, None)
+        if steps is not None:
+            setattr(output, name, tuple(step[:rows] for step in steps))
+    output.past_key_values = None  # it holds the rows of both prompts
+    return output
+
+
+class _FirstRow:
+    """Stands between generate and a user's streamer, which takes one row."""
+
+    def __init__(self, streamer: Any, prompt: Tensor) -> None:
+        self.streamer, self.prompt = streamer, prompt
+        self.started = False
+
+    def put(self, tokens: Tensor) -> None:
+        """The caller's prompt first, then every token of the answer."""
+        self.streamer.put(tokens[:1] if self.started else self.prompt.cpu())
+        self.started = True
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self.streamer.end()

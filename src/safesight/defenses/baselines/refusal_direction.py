@@ -1,0 +1,283 @@
+"""Refusal direction: what makes the model refuse in text is added where it reads a picture.
+
+Paper: Arditi et al., "Refusal in Language Models Is Mediated by a Single Direction",
+NeurIPS 2024, https://arxiv.org/abs/2406.11717. Its claim, on language models: the difference
+of means of harmful and benign prompts at one layer makes the model refuse anything when it is
+added, and nothing when it is ablated. As a defense it is the plainest activation edit there
+is, and any other must beat it.
+
+Where it acts: on the state h of the last prompt token after one block l, once, in the prefill:
+
+    v_l = mean h_l(harmful, text only) - mean h_l(benign, text only)
+    h_l <- h_l + scale v_l
+
+always, or with `gate="projection"` only where h_l . v_l / |v_l| is at or above a threshold.
+
+What is fitted: v_l for every block from text prompts alone; then l, the block where adding it
+makes the words that begin the model's refusals most likely on prompts that were not used for
+v_l: the harmful ones with a picture, or benign ones if there are none; of equals the latest,
+not in the last fifth. The gate's threshold
+is set on held-out benign prompts. Cost: one prefill a prompt, and one for each block on at
+most `trial` prompts.
+
+What it cannot do: added always, it makes the model refuse benign prompts as readily as harmful
+ones. With the gate it is a linear detector, no better than the projection separates.
+
+Where we differ: the last prompt token of the prefill only, where the paper adds at every token
+(on small models that garbles the answer); one block chosen by its effect on held-out prompts,
+where the paper searches blocks and token positions by three scores; the gate is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from safesight.activations import difference_of_means, threshold_at_fpr, unit
+from safesight.defenses.artifact import Artifact
+from safesight.defenses.base import Defense, DefenseConfig, Parts
+from safesight.defenses.baselines.refusal_words import in_text, openers, openers_mass
+from safesight.defenses.calls import check_supported
+from safesight.defenses.last_token import at_last, batches, last_states, states_of
+from safesight.defenses.provenance import provenance
+from safesight.errors import ArtifactError, InputError
+from safesight.types import Sample
+
+if TYPE_CHECKING:
+    from safesight.defenses.base import Generate, Inputs
+    from safesight.defenses.data import FitData
+    from safesight.models import VLM
+
+__all__ = ["RefusalDirection", "RefusalDirectionConfig", "best_layer", "pushed"]
+
+
+class RefusalDirectionConfig(DefenseConfig):
+    """Settings of the refusal direction."""
+
+    at_use: ClassVar[frozenset[str]] = frozenset({"strength", "scale", "gate", "batch_size"})
+
+    scale: float = Field(1.0, ge=0, allow_inf_nan=False)
+    """Times the difference of means; 0 adds nothing. Source: paper."""
+    gate: Literal["always", "projection"] = "always"
+    """Add on every prompt, or where the state lies far enough along the direction.
+    Source: paper for "always", which is its intervention."""
+    layer: int | None = Field(None, ge=0)
+    """None lets the fit choose. Source: ours."""
+    max_fpr: float = Field(0.01, ge=0, lt=1)
+    """Largest share of held-out benign prompts that the gate may let through. Source: ours."""
+    trial: int = Field(64, ge=1)
+    """Prompts on which the layer is chosen, at most. Source: ours."""
+    own_tokens: int = Field(5, ge=1, le=100)
+    """How many words that begin refusals are watched, at most. Source: ours."""
+    batch_size: int = Field(16, ge=1)
+    """Prompts a forward during a fit. Source: ours."""
+
+
+def pushed(states: Tensor, vector: Tensor, scale: float, threshold: float | None) -> Tensor:
+    """The states that replace h: h + scale v where h . v / |v| reaches the threshold, else h.
+
+    Args:
+        states: h, R x d, float32.
+        vector: v, d.
+        scale: Times v.
+        threshold: On the projection on the direction of v; None moves every row.
+
+    Returns:
+        R x d; rows below the threshold keep their bits.
+
+    Example:
+        >>> pushed(torch.tensor([[5.0, 0.0], [1.0, 0.0]]), torch.tensor([2.0, 0.0]), 1.0, 3.0)
+        tensor([[7., 0.],
+                [1., 0.]])
+    """
+    moved = states + scale * vector
+    if threshold is None:
+        return moved
+    return torch.where((states @ unit(vector) >= threshold)[:, None], moved, states)
+
+
+@final
+class RefusalDirection(Defense):
+    """Adds the refusal direction at the last prompt token."""
+
+    name = "refusal_direction"
+    kind = "activation"
+    paper = (
+        "Arditi et al., Refusal in Language Models Is Mediated by a Single Direction, "
+        "NeurIPS 2024, https://arxiv.org/abs/2406.11717"
+    )
+    needs = frozenset({"activations", "labels"})
+    fitted = True
+    Config: ClassVar[type[RefusalDirectionConfig]] = RefusalDirectionConfig
+    config: RefusalDirectionConfig
+
+    def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:
+        """The vector of one block, chosen by its effect; the model is not changed.
+
+        Raises:
+            InputError: there are no text prompts of one kind, or no such layer.
+        """
+        config = self.config
+        if config.layer is not None and config.layer >= vlm.num_layers:
+            raise InputError(
+                f"Layer {config.layer} does not exist: this model has {vlm.num_layers} decoder "
+                f"blocks. Choose a layer from 0 to {vlm.num_layers - 1}."
+            )
+        kinds = ("harmful", in_text(data.harmful)), ("benign", in_text(data.benign))
+        harmful, benign = (_states(vlm, s, config, label, progress) for label, s in kinds)
+        if not len(harmful) or not len(benign):
+            raise InputError(
+                f"A refusal direction needs prompts without pictures, but there are {len(harmful)} "
+                f"harmful and {len(benign)} benign ones. Put a text task into the fit."
+            )
+        vectors = torch.stack(
+            [difference_of_means(harmful[:, i], benign[:, i]) for i in range(vlm.num_layers)]
+        )
+        with torch.no_grad():
+            refusing, answering = (
+                vlm.logits_of(states[:, -1].to(vlm.device)) for states in (harmful, benign)
+            )
+        tokens = openers(refusing, answering, config.own_tokens)
+        effects = _effects(vlm, vectors, tokens, _trial(data, config), config, progress)
+        layer = best_layer(effects) if config.layer is None else config.layer
+        gate = None
+        if data.calibration_benign:
+            held_out = _states(vlm, data.calibration_benign, config, "calibrating", progress)
+            gate = threshold_at_fpr(held_out[:, layer] @ unit(vectors[layer]), config.max_fpr)
+        return Artifact(
+            self.name,
+            config.model_dump(mode="json"),
+            {"layer": layer, "gate_threshold": None if gate is None else gate.value},
+            {"vector": vectors[layer]},
+            {
+                **provenance(vlm, data, seed),
+                "effects": effects,
+                "refusal_tokens": tokens,
+                "refusal_words": [vlm.tokenizer.decode([token]) for token in tokens],
+                "calibration": None
+                if gate is None
+                else {"max_fpr": config.max_fpr, **asdict(gate)},
+            },
+        )
+
+    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+        """Generates under the edit."""
+        config = self.settings(artifact)
+        assert isinstance(config, RefusalDirectionConfig)
+        assert artifact is not None
+        layer, vector, threshold = _fitted(artifact, vlm)
+        if config.gate == "always":
+            threshold = None
+        elif threshold is None:
+            raise ArtifactError(
+                'gate="projection" needs a threshold, but this artifact was fitted without '
+                "held-out benign samples. Fit it again with some."
+            )
+        return Parts(around=partial(_edited, vlm, config.scale, layer, vector, threshold))
+
+
+def _edited(
+    vlm: VLM,
+    scale: float,
+    layer: int,
+    vector: Tensor,
+    threshold: float | None,
+    generate: Generate,
+    inputs: Inputs,
+) -> Any:
+    check_supported(vlm, inputs, "A refusal direction cannot be added in")
+    if scale == 0:
+        return generate(**inputs)
+
+    def change(states: Tensor) -> Tensor:
+        return pushed(states, vector.to(states.device), scale, threshold)
+
+    with at_last(vlm, inputs, {layer: change}):
+        return generate(**inputs)
+
+
+def _states(
+    vlm: VLM, samples: Sequence[Sample], config: RefusalDirectionConfig, label: str, progress: bool
+) -> Tensor:
+    return states_of(
+        vlm,
+        [sample.messages() for sample in samples],
+        range(vlm.num_layers),
+        batch_size=config.batch_size,
+        label=label,
+        progress=progress,
+    )
+
+
+def _trial(data: FitData, config: RefusalDirectionConfig) -> list[Sample]:
+    """Prompts that no vector was made from, where there are any."""
+    pictured = [sample for sample in data.harmful if sample.image is not None]
+    benign = [sample for sample in data.benign if sample.image is not None]
+    return [*(pictured or benign or data.benign)][: config.trial]
+
+
+def _effects(
+    vlm: VLM,
+    vectors: Tensor,
+    tokens: Sequence[int],
+    trial: Sequence[Sample],
+    config: RefusalDirectionConfig,
+    progress: bool,
+) -> list[float]:
+    """How likely a refusal is to begin after the edit at each block, on average."""
+    totals = torch.zeros(len(vectors))
+    conversations = [sample.messages() for sample in trial]
+    for batch in batches(conversations, config.batch_size, "choosing the layer", progress):
+        inputs = dict(vlm.encode(batch))
+        for layer, vector in enumerate(vectors):
+            change = partial(pushed, vector=vector.to(vlm.device), scale=1.0, threshold=None)
+            with at_last(vlm, inputs, {layer: change}):
+                last = last_states(vlm, inputs, [vlm.num_layers - 1])[:, 0]
+            with torch.no_grad():
+                totals[layer] += openers_mass(vlm.logits_of(last), tokens).sum().cpu()
+    return [float(total) / len(trial) for total in totals]
+
+
+def best_layer(effects: Sequence[float]) -> int:
+    """The block with the largest effect, to two digits; of equals the latest.
+
+    Later blocks have read more, which is what a gate needs. The last fifth is left out, as in
+    the paper: there a vector only names the first word.
+
+    Example:
+        >>> best_layer([0.2, 0.991, 0.994, 0.3, 1.0])
+        2
+    """
+    candidates = [layer for layer in range(len(effects)) if layer < 0.8 * len(effects)]
+    return max(candidates, key=lambda layer: (round(effects[layer], 2), layer))
+
+
+def _fitted(artifact: Artifact, vlm: VLM) -> tuple[int, Tensor, float | None]:
+    """Layer, vector and the gate's threshold.
+
+    Raises:
+        ArtifactError: they are not what a fit writes.
+    """
+    layer, threshold = (artifact.fitted.get(name) for name in ("layer", "gate_threshold"))
+    vector = artifact.tensors.get("vector")
+    sound = (
+        type(layer) is int
+        and 0 <= layer < vlm.num_layers
+        and (threshold is None or isinstance(threshold, float | int))
+        and isinstance(vector, Tensor)
+        and vector.shape == (vlm.hidden_size,)
+        and bool(vector.isfinite().all() and vector.any())
+    )
+    if not sound:
+        raise ArtifactError(
+            f"The {artifact.defense} artifact does not hold a vector of width {vlm.hidden_size} "
+            f"for a block of {vlm.name!r}. Fit it again."
+        )
+    assert isinstance(vector, Tensor)
+    return int(str(layer)), vector.float(), None if threshold is None else float(threshold)

@@ -1,0 +1,252 @@
+"""ShiftDC: what the picture, unlike its caption, adds along the safety axis is taken out again.
+
+Paper: Zou et al., "Understanding and Rectifying Safety Perception Distortion in VLMs"
+(ShiftDC), NeurIPS 2025, https://arxiv.org/abs/2502.13095. Its claim: a picture shifts the
+hidden states towards "safe" even where its content is not; the part of that shift that lies
+along the safety axis is the distortion, the rest is what the picture shows. Steps and
+prompts follow the authors' code.
+
+Where it acts: on the state h_l of the last prompt token after blocks L/2 .. L-1, once, in the
+prefill. For a question q, a picture v, and c the model's own caption of v for q:
+
+    m_l = h_l(q, v) - h_l(q with c)                 modality shift of this prompt
+    s_l = mean h_l(benign) - mean h_l(harmful)      safety shift, fitted, both sides in words
+    h_l <- h_l - alpha (m_l . s_l / s_l . s_l) s_l
+
+All corrections are computed before any is made, as there. Prompts without a picture have no
+modality shift and keep their states. A prompt with one takes a caption and two more prefills.
+
+What is fitted: s_l, from labelled samples; those with a picture are put into words by a
+caption of the model under test. Its sign does not matter.
+
+What it cannot do: the caption must name what makes the request harmful; a model that does
+not see it has nothing to compare with. And nothing refuses where the language model itself
+would not refuse the request in words.
+
+Where we differ: the authors' sides are 480 rows each of LLaVA-Instruct and MM-SafetyBench
+with captions by gpt-4o; ours are the samples of the fit, benign against harmful, with
+captions by the model itself. The authors' released evaluation wraps the question in a
+jailbreak at generation but not where it reads states; here both are the bare prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Self, final
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from safesight.activations import difference_of_means, project
+from safesight.defenses.artifact import Artifact
+from safesight.defenses.base import Defense, DefenseConfig, Parts
+from safesight.defenses.calls import check_supported, undefended
+from safesight.defenses.follow_ups import ask, has_picture, in_words, questions_of, with_pictures
+from safesight.defenses.last_token import at_last, batches, last_states, states_of
+from safesight.defenses.provenance import provenance
+from safesight.errors import ArtifactError, ModelError
+from safesight.types import Message, Sample
+
+if TYPE_CHECKING:
+    from safesight.defenses.base import Generate, Inputs
+    from safesight.defenses.data import FitData
+    from safesight.models import VLM
+
+__all__ = ["ShiftDC", "ShiftDCConfig", "corrections"]
+
+_DESCRIBE = "Describe the image. Keep your description concise. "
+
+
+class ShiftDCConfig(DefenseConfig):
+    """Settings of ShiftDC."""
+
+    at_use: ClassVar[frozenset[str]] = frozenset(
+        {"strength", "alpha", "max_caption_tokens", "batch_size"}
+    )
+
+    alpha: float = Field(1.0, ge=0, allow_inf_nan=False)
+    """How much of the shift along the safety axis is taken out. Source: authors' code."""
+    layers: tuple[int, int] | None = None
+    """First and last block; None is the second half. Source: authors' code; their README's
+    command for LLaVA-1.5-7B has 10 to 31 of 32."""
+    max_caption_tokens: int = Field(128, ge=1)
+    """Where captions are cut. Source: authors' code."""
+    batch_size: int = Field(16, ge=1)
+    """Prompts a forward during a fit. Source: ours."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.layers is not None and not 0 <= self.layers[0] <= self.layers[1]:
+            raise ValueError("the first layer must not come after the last")
+        return self
+
+
+def corrections(modality: Tensor, safety: Tensor, alpha: float) -> Tensor:
+    """What is subtracted: alpha (m . s / s . s) s.
+
+    Args:
+        modality: m, B x layers x d.
+        safety: s, layers x d; its sign does not matter.
+        alpha: 0 corrects nothing.
+
+    Returns:
+        B x layers x d, float32.
+
+    Example:
+        >>> m, s = torch.tensor([[[3.0, 4.0]]]), torch.tensor([[2.0, 0.0]])
+        >>> corrections(m, s, alpha=1.0).round(decimals=3)
+        tensor([[[3., 0.]]])
+    """
+    return alpha * project(modality, safety.expand_as(modality))
+
+
+def _with_caption(question: str, caption: str) -> str:
+    return f"{question} Image Caption: {caption}"
+
+
+def _caption_prompt(question: str) -> str:
+    return f"Based on the given Request, describe the image. Request: {question}"
+
+
+def _blocks(vlm: VLM, config: ShiftDCConfig) -> list[int]:
+    first, last = config.layers or (vlm.num_layers // 2, vlm.num_layers - 1)
+    if last >= vlm.num_layers:
+        raise ModelError(
+            f"shiftdc was asked for layers={config.layers}, but {vlm.name!r} has "
+            f"{vlm.num_layers} decoder blocks, counted from 0. Choose two among them."
+        )
+    return list(range(first, last + 1))
+
+
+@final
+class ShiftDC(Defense):
+    """Disentangles the safety shift of a picture from what it shows, and takes it out."""
+
+    name = "shiftdc"
+    kind = "activation"
+    paper = "Zou et al., ShiftDC, NeurIPS 2025, https://arxiv.org/abs/2502.13095"
+    needs = frozenset({"activations", "labels"})
+    fitted = True
+    Config: ClassVar[type[ShiftDCConfig]] = ShiftDCConfig
+    config: ShiftDCConfig
+
+    def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:
+        """The safety shift of every layer; the model is not changed.
+
+        Raises:
+            InputError: there are no samples of one kind.
+            ModelError: the model does not have these layers.
+        """
+        layers = _blocks(vlm, self.config)
+        sides = []
+        for label, samples in (("benign", data.benign), ("harmful", data.harmful)):
+            words = _put_into_words(vlm, samples, self.config, label, progress)
+            sides.append(
+                states_of(
+                    vlm,
+                    words,
+                    layers,
+                    batch_size=self.config.batch_size,
+                    label=f"fitting, {label}",
+                    progress=progress,
+                )
+            )
+        return Artifact(
+            self.name,
+            self.config.model_dump(mode="json"),
+            {"layers": layers},
+            {"safety_shift": difference_of_means(*sides)},
+            provenance(vlm, data, seed),
+        )
+
+    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+        """Captions, compares, and generates under the correction."""
+        config = self.settings(artifact)
+        assert isinstance(config, ShiftDCConfig)
+        assert artifact is not None
+        layers, safety = _fitted(artifact, vlm)
+        return Parts(around=partial(_corrected, vlm, config, layers, safety))
+
+
+def _corrected(
+    vlm: VLM,
+    config: ShiftDCConfig,
+    layers: Sequence[int],
+    safety: Tensor,
+    generate: Generate,
+    inputs: Inputs,
+) -> Any:
+    check_supported(vlm, inputs, "ShiftDC cannot correct")
+    questions = questions_of(vlm, inputs)
+    pictured = has_picture(vlm, inputs)
+    if config.alpha == 0 or not bool(pictured.any()):
+        return generate(**inputs)
+    asked = with_pictures(vlm, inputs, [_caption_prompt(q) for q in questions])
+    captions = ask(generate, vlm, asked, config.max_caption_tokens)
+    texts = [_with_caption(q, c) for q, c in zip(questions, captions, strict=True)]
+    told = in_words(vlm, inputs, texts, range(len(texts)))
+    modality = last_states(vlm, inputs, layers) - last_states(vlm, told, layers)
+    wrong = corrections(modality, safety.to(modality.device), config.alpha)
+    changes = {layer: partial(_subtract, wrong[:, i], pictured) for i, layer in enumerate(layers)}
+    with at_last(vlm, inputs, changes):
+        return generate(**inputs)
+
+
+def _subtract(wrong: Tensor, pictured: Tensor, states: Tensor) -> Tensor:
+    copies = len(states) // len(wrong)
+    wrong, pictured = (each.to(states.device) for each in (wrong, pictured))
+    corrected = states - wrong.repeat_interleave(copies, dim=0)
+    return torch.where(pictured.repeat_interleave(copies)[:, None], corrected, states)
+
+
+def _put_into_words(
+    vlm: VLM, samples: Sequence[Sample], config: ShiftDCConfig, label: str, progress: bool
+) -> list[list[Message]]:
+    """Every sample as a conversation without a picture, captioned where it had one."""
+    shown = [sample for sample in samples if sample.image is not None]
+    prompts = [_reworded(sample, _DESCRIBE, picture=True) for sample in shown]
+    captions: dict[str, str] = {}
+    for batch in batches(prompts, config.batch_size, f"captions, {label}", progress):
+        inputs = dict(vlm.encode(batch))
+        said = ask(undefended(vlm), vlm, inputs, config.max_caption_tokens)
+        captions |= {shown[len(captions) + i].id: text for i, text in enumerate(said)}
+    return [
+        _reworded(each, _with_caption(each.question, captions[each.id]), picture=False)
+        if each.image is not None
+        else each.messages()
+        for each in samples
+    ]
+
+
+def _reworded(sample: Sample, text: str, *, picture: bool) -> list[Message]:
+    """A sample's conversation with another text in its question."""
+    *before, question = sample.messages()
+    kept = [part for part in question["content"] if part["type"] == "image"] if picture else []
+    return [*before, {**question, "content": [*kept, {"type": "text", "text": text}]}]
+
+
+def _fitted(artifact: Artifact, vlm: VLM) -> tuple[list[int], Tensor]:
+    """The layers and their safety shifts, layers x d.
+
+    Raises:
+        ArtifactError: they are not what a fit writes.
+    """
+    layers, safety = artifact.fitted.get("layers"), artifact.tensors.get("safety_shift")
+    sound = (
+        isinstance(layers, list)
+        and layers != []
+        and all(isinstance(layer, int) and 0 <= layer < vlm.num_layers for layer in layers)
+        and isinstance(safety, Tensor)
+        and safety.shape == (len(layers), vlm.hidden_size)
+        and bool(safety.isfinite().all())
+    )
+    if not sound:
+        raise ArtifactError(
+            f"The {artifact.defense} artifact does not hold safety shifts of width "
+            f"{vlm.hidden_size} for blocks of {vlm.name!r}. Fit it again."
+        )
+    assert isinstance(layers, list)
+    assert isinstance(safety, Tensor)
+    return layers, safety.float()
