@@ -207,7 +207,7 @@ class _Look:
                 )
         return found
 
-    def lens(self, states: _States, requests: _Requests, form: Form) -> Any:
+    def lens(self, states: _States, requests: _Requests, form: Form) -> Lens:
         """Over harmful and benign requests of one form."""
         rows = torch.cat([states[label, form] for label in _LABELS])
         targets = [request.forms[form].target for label in _LABELS for request in requests[label]]
