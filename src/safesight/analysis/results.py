@@ -14,6 +14,7 @@ from safesight.types import Label
 
 __all__ = [
     "FORMS",
+    "SPECIFIC",
     "Alignment",
     "Band",
     "Form",
@@ -27,6 +28,9 @@ __all__ = [
 
 Form = Literal["text", "object", "word"]
 """How a request carries its object: in words, drawn in the picture, written in the picture."""
+
+SPECIFIC = 10
+"""How many heads are taken for important. Source: secondary, a re-implementation of SASA."""
 
 FORMS: tuple[Form, ...] = ("text", "object", "word")
 
@@ -126,6 +130,19 @@ class HeadMap(_Record):
             (self.safety_centred, self.utility_centred) if centred else (self.safety, self.utility)
         )
         return [[s - u for s, u in zip(*rows, strict=True)] for rows in zip(*pair, strict=True)]
+
+    def specific(self, k: int = SPECIFIC) -> list[tuple[int, int]]:
+        """The k heads with the largest angles for safety that are not among those for utility.
+
+        Largest first; as (layer, head).
+        """
+        safety, utility = _largest(self.safety, k), _largest(self.utility, k)
+        return [place for place in safety if place not in utility]
+
+
+def _largest(rows: list[list[float]], k: int) -> list[tuple[int, int]]:
+    places = [(layer, head) for layer, row in enumerate(rows) for head in range(len(row))]
+    return sorted(places, key=lambda place: -rows[place[0]][place[1]])[:k]
 
 
 class Shift(_Record):

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from safesight.analysis import LayerReport
-from safesight.analysis.results import Alignment, Band, Form, Lens, Projection
+from safesight.analysis.results import SPECIFIC, Alignment, Band, Form, HeadMap, Lens, Projection
 
-__all__ = ["FORM_WORDS", "Figure", "curve_name", "figures"]
+__all__ = ["FORM_WORDS", "Figure", "curve_name", "figures", "head_sentence"]
 
 FORM_WORDS: dict[Form, str] = {
     "text": "in text",
@@ -77,6 +77,15 @@ def curve_name(item: Projection) -> str:
     """
     words = f"{item.label}, {FORM_WORDS[item.form]}"
     return words if item.defense == "none" else f"{words}, {item.defense.replace('_', ' ')}"
+
+
+def head_sentence(heads: HeadMap) -> str:
+    """The heads that harmful requests need and picture questions do not, as layer.head."""
+    found = ", ".join(f"{layer}.{head}" for layer, head in heads.specific())
+    return (
+        f"Among the {SPECIFIC} heads that turn harmful requests most, and not among the "
+        f"{SPECIFIC} that turn picture questions most (layer.head): {found or 'none'}."
+    )
 
 
 def _separability(report: LayerReport) -> Figure:
@@ -226,6 +235,7 @@ def _heads(report: LayerReport, *, centred: bool) -> Figure:
             f"leading left singular vectors {taken} (n x d, final block, last prompt token) with "
             "and without the head; harmful requests of all forms minus picture questions, in "
             f"degrees. n = {heads.n} prompts in each set, seed {report.seed}."
+            + ("" if centred else f" {head_sentence(heads)}")
         ),
         kind="heat",
         y="safety minus utility (degrees)",

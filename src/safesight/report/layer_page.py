@@ -5,6 +5,8 @@ Reads a `LayerReport`, writes text; measures nothing. The template is `page/laye
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 from safesight.analysis import LayerReport
@@ -14,6 +16,9 @@ from safesight.report.closed import assemble
 from safesight.report.layer_figures import FORM_WORDS, figures
 
 __all__ = ["layer_sentence", "layer_table", "render_layers", "write_layers"]
+
+Cell = tuple[str, str]
+"""A value and its interval or spread, ready to print; the latter may be empty."""
 
 
 def layer_sentence(report: LayerReport) -> str:
@@ -29,34 +34,29 @@ def layer_sentence(report: LayerReport) -> str:
     )
 
 
-def layer_table(report: LayerReport) -> tuple[list[tuple[str, str]], list[list[str]]]:
-    """All numbers, a row a layer.
+def layer_table(report: LayerReport) -> tuple[list[tuple[str, str]], list[list[Cell]]]:
+    """All numbers but those of heads, a row a layer.
 
     Returns:
-        The columns as (group, title), and a cell for each in every row. The first column is
-        the layer.
+        The columns as (group, title), and every row's cells. The first column is the layer.
     """
-    columns: list[tuple[str, str]] = [("", "layer")]
-    values: list[list[str]] = [[str(layer) for layer in range(report.layers)]]
+    layers = range(report.layers)
+    table: dict[tuple[str, str], list[Cell]] = {("", "layer"): [(str(i), "") for i in layers]}
     for area in report.separability:
-        columns.append(("probe area", FORM_WORDS[area.form]))
-        values.append([_band(band, 2) for band in area.areas])
-    for title, item in _projections(report):
-        columns.append(("signal of text left", title))
-        values.append([f"{item[layer]:.2f}" for layer in range(report.layers)])
+        table["probe area", area.form] = [_band(band) for band in area.areas]
+    for title, kept in _signals(report):
+        table["text's signal left", title] = [(f"{round(value, 2) + 0:.2f}", "") for value in kept]
     for lens in report.lens:
-        columns.append(("readable", FORM_WORDS[lens.form]))
-        values.append([_percent(band.value) for band in lens.readable])
+        table["readable", lens.form] = [(_percent(band.value), "") for band in lens.readable]
     for lens in report.lens:
-        columns.append(("rank of the object", FORM_WORDS[lens.form]))
-        values.append([f"{rank:.0f}" for rank in lens.rank])
+        table["object's rank", lens.form] = [(f"{rank:.0f}", "") for rank in lens.rank]
     for one in report.alignment:
-        columns.append(("cosine", "described" if one.against == "describe" else "words alone"))
-        values.append([f"{m:.2f} ± {s:.2f}" for m, s in zip(one.mean, one.sd, strict=True)])
+        title = "described" if one.against == "describe" else "no picture"
+        cells = zip(one.mean, one.sd, strict=True)
+        table["cosine", title] = [(f"{mean:.2f}", f"± {sd:.2f}") for mean, sd in cells]
     if report.shift is not None:
-        columns.append(("cosine", "vector, unsafe direction"))
-        values.append([f"{value:+.2f}" for value in report.shift.cosines])
-    return columns, [list(row) for row in zip(*values, strict=True)]
+        table["cosine", "vector"] = [(f"{value:+.2f}", "") for value in report.shift.cosines]
+    return list(table), [list(row) for row in zip(*table.values(), strict=True)]
 
 
 def render_layers(report: LayerReport) -> str:
@@ -72,6 +72,7 @@ def render_layers(report: LayerReport) -> str:
         sentence=layer_sentence(report),
         figures=drawn,
         columns=columns,
+        groups=[(group, len(list(run))) for group, run in groupby(g for g, _ in columns[1:])],
         rows=rows,
         form_words=FORM_WORDS,
     )
@@ -86,17 +87,13 @@ def write_layers(path: str | Path, report: LayerReport) -> Path:
     return write_text(Path(path), render_layers(report))
 
 
-def _projections(report: LayerReport) -> list[tuple[str, list[float]]]:
+def _signals(report: LayerReport) -> Iterator[tuple[str, list[float]]]:
     """What is left of text's signal in each form and under each defense: title and layers."""
-    defenses = dict.fromkeys(item.defense for item in report.projections)
-    found: list[tuple[str, list[float]]] = []
-    for defense in defenses:
+    for defense in dict.fromkeys(item.defense for item in report.projections):
         for form in FORMS:
             if _curve(report, form, "harmful", defense) is not None:
-                title = FORM_WORDS[form] if defense == "none" else defense.replace("_", " ")
-                layers = range(report.layers)
-                found.append((title, [_kept(report, form, layer, defense) for layer in layers]))
-    return found
+                title = form if defense == "none" else f"{form}, {defense.replace('_', ' ')}"
+                yield title, [_kept(report, form, i, defense) for i in range(report.layers)]
 
 
 def _kept(report: LayerReport, form: Form, layer: int, defense: str = "none") -> float:
@@ -114,8 +111,8 @@ def _curve(report: LayerReport, form: Form, label: str, defense: str) -> Project
     return next(found, None)
 
 
-def _band(band: Band, digits: int) -> str:
-    return f"{band.value:.{digits}f} ({band.low:.{digits}f}–{band.high:.{digits}f})"
+def _band(band: Band) -> Cell:
+    return f"{band.value:.2f}", f"{band.low:.2f}–{band.high:.2f}"
 
 
 def _percent(value: float) -> str:

@@ -9,6 +9,8 @@
     return `rgba(${r},${g},${b},0.13)`;
   };
 
+  const ranks = [1, 3, 10, 30, 100, 300, 1000, 3000, 10000, 30000, 100000];
+
   function curves(figure) {
     const traces = [];
     for (const curve of figure.curves) {
@@ -53,7 +55,7 @@
       };
       const whole = { ...axis, dtick: Math.max(1, Math.ceil(count / 16)) };
       const pad = 0.3 + count / 80;
-      const vertical = figure.log ? { type: "log", autorange: "reversed" } : figure.range ? { range: figure.range } : {};
+      const vertical = figure.log ? { type: "log", autorange: "reversed", tickvals: ranks, ticktext: ranks.map(String) } : figure.range ? { range: figure.range } : {};
       Plotly.react(target, lines ? curves(figure) : heat(figure), {
         margin: { l: 58, r: 14, t: 10, b: 48 }, hovermode: "closest", showlegend: lines && figure.curves.length > 1,
         legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { color: ink, size: 13 } },
