@@ -53,6 +53,7 @@ def test_silencing_a_head_is_the_model_without_its_weights(family: str) -> None:
 def test_the_map_holds_the_angles_of_both_sets() -> None:
     vlm = tiny.vlm("llava")
     safety, utility = _samples("harm"), _samples("see")
+    last_states(vlm, utility)  # transformers installs hooks of its own at the first picture
     print_ = fingerprint(vlm.model)
     steps: list[int] = []
     found = head_map(vlm, safety, utility, step=lambda: steps.append(1))

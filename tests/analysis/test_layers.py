@@ -22,6 +22,7 @@ FAMILIES = ("llava", "qwen2_5_vl", "gemma3")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_measure_has_a_number_a_layer(family: str) -> None:
     vlm = tiny.vlm(family)
+    vlm.answer([tiny.ask("?", tiny.picture())], max_new_tokens=1)  # transformers' own lazy hooks
     print_ = fingerprint(vlm.model)
     prompt = load_defense("safety_prompt", text="Careful.")
     told: dict[str, int] = {}
