@@ -22,7 +22,7 @@ from safesight.errors import StorageError
 from safesight.models import FAMILIES
 from tests.report.fakes import card
 
-VERBS = ("demo", "eval", "fit", "compare", "report", "try", "list", "check")
+VERBS = ("demo", "eval", "fit", "compare", "report", "layers", "try", "list", "check")
 
 
 def run(*words: str) -> Any:
@@ -104,6 +104,7 @@ def test_an_unknown_kind_of_list_is_guessed() -> None:
         (("eval", "--defense", ","), "names nothing"),
         (("fit", "sassa", "-o", "x"), "Did you mean 'sasa'?"),
         (("fit", "sasa", "-o", "x", "--tasks", "vqaa"), "Did you mean 'vqa'?"),
+        (("layers", "testbed", "--defense", "adashild"), "Did you mean 'adashield'?"),
         (("try", "x.png", "what?", "--defense", "sassa"), "Did you mean 'sasa'?"),
     ],
 )

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from safesight import VLM, Artifact
+from safesight.analysis import LayerReport
 from safesight.cli.main import app
 from safesight.compare import Scorecard
 from tests import tiny
@@ -144,6 +147,43 @@ def test_an_artifact_of_a_defense_that_takes_no_part_is_refused(model: str, tmp_
     assert run("fit", "safety_prompt", "--model", model, "-o", str(folder)).exit_code == 0
     words = ["--defense", "adashield", "--artifact", str(folder)]
     fails(run("eval", "--model", model, *words, "--log-dir", str(tmp_path / "l")), "take part")
+
+
+def test_layers_is_a_table_a_page_and_json(model: str, tmp_path: Path) -> None:
+    page = tmp_path / "inside.html"
+    words = ["layers", model, "--n", "8", "--defense", "safety_prompt", "-o", str(page)]
+    vector = tmp_path / "vector"
+    _vector_of(model).save(vector)
+    result = run(*words, "--heads", "--vector", str(vector), "--json", str(tmp_path / "l.json"))
+    assert result.exit_code == 0, (result.output, result.exception)
+    report = LayerReport.model_validate_json((tmp_path / "l.json").read_text())
+    assert report.n == 8
+    assert {item.defense for item in report.projections} == {"none", "safety_prompt"}
+    assert report.heads is not None
+    assert report.shift is not None
+    assert report.shift.source == "vector"
+    assert "a linear probe reads harm" in result.stdout
+    assert "layer.head" in result.stdout
+    assert page.read_text().startswith("<!doctype html>")
+    assert (tmp_path / "inside.heads.csv").exists()
+    again = run(*words, "--heads", "--json", "-")
+    assert LayerReport.model_validate_json(again.stdout).heads == report.heads
+
+
+def _vector_of(model: str) -> Artifact:
+    """An artifact with one vector a layer, as a fit on this model would leave it."""
+    vlm = VLM.load(model)
+    tensors = {"vectors": torch.ones(vlm.num_layers, vlm.hidden_size), "other": torch.ones(2)}
+    return Artifact("none", {}, {}, tensors, {"model": {"identity": vlm.identity}})
+
+
+def test_layers_refuses_what_it_cannot_read(model: str, tmp_path: Path) -> None:
+    page = ["-o", str(tmp_path / "l.html")]
+    fails(run("layers", model, "--defense", "probe", *page), "changes no state")
+    folder = tmp_path / "prompt"
+    assert run("fit", "safety_prompt", "--model", model, "-o", str(folder)).exit_code == 0
+    fails(run("layers", model, "--vector", str(folder), *page), "one vector a layer")
+    assert not (tmp_path / "l.html").exists()
 
 
 def test_check_says_what_was_checked(model: str) -> None:

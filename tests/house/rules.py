@@ -15,7 +15,8 @@ from tests.house.source import Source
 # Top to bottom; a room may import what stands below it, never its own level.
 LEVELS = (
     {"cli"},
-    {"serve", "report", "analysis", "experiments"},
+    {"serve", "report", "experiments"},
+    {"analysis"},
     {"compare"},
     {"evals"},
     {"defenses", "attacks", "judges", "benchmarks", "testbed"},

@@ -34,6 +34,15 @@ def test_without_the_table_the_same_parts_are_found(family, monkeypatch):
     assert found.image_token in ("image_token_id", "image_token_index")
 
 
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_every_block_has_a_projection_of_its_heads(family):
+    vlm = tiny.vlm(family)
+    for layer in range(vlm.num_layers):
+        projection = vlm.attention_out(layer)
+        assert projection.in_features % vlm.num_heads == 0
+        assert projection.out_features == vlm.hidden_size
+
+
 def test_an_unknown_architecture_is_told_what_is_missing():
     class Odd(nn.Module):
         config = SimpleNamespace(model_type="odd", image_token_id=None)

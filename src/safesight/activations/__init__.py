@@ -1,12 +1,13 @@
 """Read, change and measure hidden states of a decoder. Pure torch, knows nothing of VLMs.
 
 Read next: `sites` (names of places), `capture` (read), `edit` (write), `replay`
-(run blocks again), `directions` and `probes` (measure).
+(run blocks again), `directions`, `probes` and `heads` (measure).
 """
 
 from safesight.activations.capture import capture
 from safesight.activations.directions import cosine, difference_of_means, project, unit
 from safesight.activations.edit import EditFn, ablate, add, edit
+from safesight.activations.heads import leading_angle, silence_head
 from safesight.activations.probes import (
     LinearProbe,
     RocArea,
@@ -34,11 +35,13 @@ __all__ = [
     "cosine",
     "difference_of_means",
     "edit",
+    "leading_angle",
     "project",
     "record_calls",
     "replay",
     "resid_post",
     "resid_pre",
+    "silence_head",
     "threshold_at_fpr",
     "unit",
 ]

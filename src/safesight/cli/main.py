@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from safesight import __version__
-from safesight.cli import check, compare, demo, eval, fit, list_, report, run, try_
+from safesight.cli import check, compare, demo, eval, fit, layers, list_, report, run, try_
 from safesight.cli.show import examples
 from safesight.errors import SafesightError
 
@@ -85,6 +85,7 @@ for _name, _command, _examples in (
     ("compare", compare.compare, compare.EXAMPLES),
     ("report", report.report, report.EXAMPLES),
     ("run", run.run, run.EXAMPLES),
+    ("layers", layers.layers, layers.EXAMPLES),
     ("try", try_.try_defense, try_.EXAMPLES),
     ("list", list_.list_names, list_.EXAMPLES),
     ("check", check.check, check.EXAMPLES),

@@ -28,6 +28,8 @@ class Family:
     """The decoder blocks, from the decoder; so are the next two."""
     embed: str = "embed_tokens"
     norm: str = "norm"
+    attention_out: str = "self_attn.o_proj"
+    """From a decoder block: the projection that takes its attention heads side by side."""
     head: str = "lm_head"
     """From the model."""
     vision: str = "model.vision_tower"
@@ -99,7 +101,12 @@ FAMILIES: dict[str, Family] = {
         Family("cohere2_vision"),
         Family("aria"),
         Family("molmo2"),
-        Family("lfm2_vl", norm="embedding_norm", note="Mixes attention and convolution blocks."),
+        Family(
+            "lfm2_vl",
+            norm="embedding_norm",
+            attention_out="self_attn.out_proj",
+            note="Mixes attention and convolution blocks.",
+        ),
         Family("idefics2", **_IDEFICS),
         Family("idefics3", **_IDEFICS),
         Family("smolvlm", **_IDEFICS),

@@ -248,6 +248,28 @@ class VLM:
             logits = torch.tanh(logits / cap) * cap
         return logits
 
+    @property
+    def num_heads(self) -> int:
+        """How many attention heads a decoder block has."""
+        return cast(int, self._text_config.num_attention_heads)
+
+    def attention_out(self, layer: int) -> nn.Module | None:
+        """The projection that takes the heads of block `layer` side by side.
+
+        None for a block without attention, such as a convolution.
+
+        Raises:
+            ModelError: no block has such a projection where the table of families says.
+        """
+        path = self.family.attention_out
+        found = [_module_at(block, path) for block in self.layers]
+        if all(each is None for each in found):
+            raise ModelError(
+                f"The attention heads of {self.name!r} cannot be told apart: no decoder block has "
+                f"a projection at {path!r}. Everything that needs no single head still works."
+            )
+        return found[layer]
+
     def _refuse_placeholders(self, rows: list[list[dict[str, Any]]]) -> None:
         """Text that writes an image placeholder would be taken for a picture."""
         placeholders = {
@@ -274,6 +296,13 @@ class VLM:
 
     def _part(self, name: str) -> Any:
         return self.family.part(self.model, name)
+
+
+def _module_at(block: nn.Module, path: str) -> nn.Module | None:
+    try:
+        return block.get_submodule(path)
+    except AttributeError:
+        return None
 
 
 def _ready(processor: Any) -> Any:

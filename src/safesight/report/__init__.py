@@ -1,12 +1,29 @@
-"""One self-contained HTML page from a scorecard and its conversations.
+"""Self-contained HTML pages: of a scorecard and its conversations, and of a look inside.
 
 Reads data, writes text. It measures nothing and loads no model; pictures are drawn
-again from the benchmark they came from. Start at `html.py`.
+again from the benchmark they came from. Start at `html.py` or `layer_page.py`.
 """
 
 from __future__ import annotations
 
 from safesight.report.html import render, write_report
+from safesight.report.layer_figures import head_sentence
+from safesight.report.layer_page import (
+    layer_sentence,
+    layer_table,
+    render_layers,
+    write_layers,
+)
 from safesight.report.sentence import best_defense, verdict_sentence
 
-__all__ = ["best_defense", "render", "verdict_sentence", "write_report"]
+__all__ = [
+    "best_defense",
+    "head_sentence",
+    "layer_sentence",
+    "layer_table",
+    "render",
+    "render_layers",
+    "verdict_sentence",
+    "write_layers",
+    "write_report",
+]

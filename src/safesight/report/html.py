@@ -1,27 +1,19 @@
-"""The page: template, style and scripts put together into one file.
+"""The report's page: what of a scorecard and its conversations goes into the template.
 
-The file needs no network: Plotly is inside, fonts are the reader's own, pictures are
-data. Its content security policy forbids every other source, and lets only the page's
-own scripts run, by their hashes; so nothing that a model wrote could act even if it
-were not escaped, and everything is escaped. The template is `page/report.html.j2`.
+How the file is closed against the network is in `closed`. The template is
+`page/report.html.j2`.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from typing import TYPE_CHECKING
 
 from safesight.compare import UNDEFENDED, Scorecard
 from safesight.compare.folder import write_text
-from safesight.report.conversations import Conversation, Redaction, conversations
+from safesight.report.closed import assemble
+from safesight.report.conversations import Redaction, conversations
 from safesight.report.sentence import RULE, best_defense, verdict_sentence
 from safesight.report.tables import columns, delta_rows, outcomes, plot_data, rate_rows
 
@@ -58,8 +50,11 @@ def render(
         redaction=redaction,
     )
     cells = columns(card)
-    scripts = {"plotly": _plotly(), "report": _page_file("report.js")}
-    page: str = _template().render(
+    return assemble(
+        "report.html.j2",
+        style="report.css",
+        script="report.js",
+        plot=plot_data(card),
         card=card,
         sentence=verdict_sentence(card),
         rule=RULE,
@@ -75,12 +70,7 @@ def render(
         answered=len({(a.task, a.sample_id) for a in answers}),
         redaction=redaction,
         judges=sorted({row.judge for row in card.rows}),
-        plot=_json_island(plot_data(card)),
-        style=Markup(_page_file("report.css")),
-        scripts={name: Markup(text) for name, text in scripts.items()},
-        policy=_policy(scripts.values()),
     )
-    return page
 
 
 def write_report(
@@ -97,46 +87,3 @@ def write_report(
         StorageError: the file cannot be written.
     """
     return write_text(Path(path), render(card, answers, per_task=per_task, redaction=redaction))
-
-
-def _template() -> Any:
-    # Undefined names are bugs of ours; autoescape is what keeps answers text.
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["pretty"] = _pretty
-    environment.filters["words"] = lambda name: name.replace("_", " ")
-    environment.tests["differing"] = lambda c: isinstance(c, Conversation) and c.differs
-    return environment.from_string(_page_file("report.html.j2"))
-
-
-def _page_file(name: str) -> str:
-    return (resources.files("safesight.report") / "page" / name).read_text(encoding="utf-8")
-
-
-def _plotly() -> str:
-    from plotly.offline import get_plotlyjs
-
-    # An end tag inside the library's own strings would end the script early.
-    return str(get_plotlyjs()).replace("</script", "<\\/script")
-
-
-def _policy(scripts: Any) -> str:
-    hashes = " ".join(
-        "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
-        for text in scripts
-    )
-    return (
-        f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {hashes}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _json_island(data: Any) -> Markup:
-    """JSON for a script element of another type: text that cannot end the element."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False)
-    return Markup(text.replace("<", "\\u003c"))
-
-
-def _pretty(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)

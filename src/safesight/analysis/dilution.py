@@ -1,0 +1,83 @@
+"""How much of text's unsafe direction is left when the same request comes as a picture.
+
+At each layer the direction points from benign to harmful requests in text (difference of
+means, Arditi et al., 2024, arXiv 2406.11717), and a state is measured along it in units of
+the distance between the two means:
+
+    v = mean(harmful text) - mean(benign text),  r = v / ||v||,  gap = ||v||
+    projection(h) = (<h, r> - <mean(benign text), r>) / gap
+
+so that text itself is at 1 where it is harmful and at 0 where it is benign. That the signal
+shrinks for pictures is the "risk signal dilution" that RAI (Wang et al., 2026, arXiv
+2602.03402) starts from; how its authors draw the curve could not be read, this
+construction is ours. Benign requests belong on the same figure: a picture alone moves
+states along the direction, and a defense that lifts both labels alike refuses more, it
+does not see better.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from safesight.activations import difference_of_means, unit
+from safesight.analysis.bootstrap import mean_bands
+from safesight.analysis.results import Form, Projection
+from safesight.types import Label
+
+__all__ = ["UnsafeDirection", "projection"]
+
+
+@dataclass(frozen=True)
+class UnsafeDirection:
+    """One direction a layer, found in text.
+
+    Example:
+        >>> harmful, benign = torch.tensor([[[3.0, 1.0]]]), torch.tensor([[[1.0, 1.0]]])
+        >>> found = UnsafeDirection.of(harmful, benign)
+        >>> found.project(torch.cat([harmful, benign])).flatten().tolist()
+        [1.0, 0.0]
+    """
+
+    direction: Tensor
+    """layers x d, unit length."""
+    origin: Tensor
+    """layers: where benign text lies along it."""
+    gap: Tensor
+    """layers: from there to harmful text."""
+    scale: Tensor
+    """layers: mean length of the states it was found on."""
+
+    @classmethod
+    def of(cls, harmful: Tensor, benign: Tensor) -> UnsafeDirection:
+        """From states of requests in text, n x layers x d and m x layers x d.
+
+        Raises:
+            InputError: a label has no samples, or the means of a layer are equal.
+        """
+        vector = difference_of_means(harmful, benign)
+        direction = unit(vector)
+        origin = (benign.float().mean(dim=0) * direction).sum(dim=-1)
+        lengths = torch.linalg.vector_norm(torch.cat([harmful, benign]).float(), dim=-1)
+        return cls(direction, origin, torch.linalg.vector_norm(vector, dim=-1), lengths.mean(dim=0))
+
+    def project(self, states: Tensor) -> Tensor:
+        """Projections of n x layers x d: n x layers."""
+        along = (states.float() * self.direction).sum(dim=-1)
+        return (along - self.origin) / self.gap
+
+
+def projection(
+    unsafe: UnsafeDirection,
+    states: Tensor,
+    *,
+    form: Form,
+    label: Label,
+    defense: str = "none",
+    seed: int = 0,
+) -> Projection:
+    """The mean projection of n x layers x d states, with a bootstrap interval over samples."""
+    means = mean_bands(unsafe.project(states).double().numpy(), seed)
+    return Projection(form=form, label=label, defense=defense, means=means, n=len(states))

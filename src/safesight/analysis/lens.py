@@ -1,0 +1,130 @@
+"""What would the model say, were it to speak at this layer? The logit lens.
+
+At each layer the last prompt token's state goes straight to the language head,
+
+    z_l = LMhead(norm(h_l))
+
+(nostalgebraist, 2020, https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru/). At the last layer
+this is what the model says. Read off are
+
+- readability: the share of the five likeliest tokens that hold a letter or a digit and are
+  no special token. A re-implementation of SASA (Wang et al., ACM MM 2025, arXiv 2507.21637)
+  defines it so; a vocabulary of mostly readable tokens has a high share by chance.
+- the rank of the right object's word, by its first token, written after a space or not,
+  whichever is likelier. It says whether the object can be read, not whether the answer
+  begins with it.
+
+Early layers were not made for this head: what cannot be read this way may still be there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from safesight.analysis.bootstrap import mean_bands
+from safesight.analysis.results import Form, Lens
+
+if TYPE_CHECKING:
+    from safesight.models import VLM
+
+__all__ = ["TOP", "lens", "readable", "target_ranks"]
+
+TOP = 5
+"""Tokens a layer. Source: secondary, a re-implementation of SASA."""
+
+_WORD_MARKERS = "▁Ġ"
+_CHUNK = 64
+
+
+def readable(token: str) -> bool:
+    """Whether a token of a vocabulary holds a letter or digit and is no special token.
+
+    Example:
+        >>> [readable(token) for token in ("▁bomb", "Ġthe", "7", "<eos>", "Ġ", "!?")]
+        [True, True, True, False, False, False]
+    """
+    bare = token.lstrip(_WORD_MARKERS)
+    if re.fullmatch(r"<.*>", bare):
+        return False
+    return re.search(r"[A-Za-z0-9]", bare) is not None
+
+
+def target_ranks(logits: Tensor, candidates: Sequence[Sequence[int]]) -> Tensor:
+    """The best rank among each row's candidate tokens: n x vocabulary to n; 1 is the likeliest.
+
+    Example:
+        >>> target_ranks(torch.tensor([[0.1, 0.9, 0.5]]), [[0, 2]]).tolist()
+        [2]
+    """
+    best = torch.stack([row[list(ids)].max() for row, ids in zip(logits, candidates, strict=True)])
+    return (logits > best[:, None]).sum(dim=1) + 1
+
+
+def lens(vlm: VLM, states: Tensor, targets: Sequence[str], *, form: Form, seed: int = 0) -> Lens:
+    """Readability, commonest words and rank of the target's word at every layer.
+
+    Args:
+        vlm: The model whose head is used.
+        states: n x layers x d, before the final norm.
+        targets: The right object of each sample.
+        form: Of the requests; kept with the result.
+        seed: Of the bootstrap.
+    """
+    candidates = [_first_tokens(vlm.tokenizer, target) for target in targets]
+    shares, words, ranks = [], [], []
+    for layer in range(states.shape[1]):
+        tokens, rank = _read(vlm, states[:, layer], candidates)
+        shares.append([sum(map(readable, row)) / len(row) for row in tokens])
+        words.append([token for token, _ in Counter(t for r in tokens for t in r).most_common(TOP)])
+        ranks.append(np.percentile(rank, [25, 50, 75]))
+    low, middle, high = np.array(ranks).T.tolist()
+    return Lens(
+        form=form,
+        readable=mean_bands(np.array(shares).T, seed),
+        words=[[_shown(token) for token in row] for row in words],
+        rank=middle,
+        rank_low=low,
+        rank_high=high,
+        n=len(states),
+    )
+
+
+def _read(
+    vlm: VLM, states: Tensor, candidates: Sequence[Sequence[int]]
+) -> tuple[list[list[str]], list[int]]:
+    """The likeliest tokens of each of n x d states, and the ranks of the candidates."""
+    tokens: list[list[str]] = []
+    ranks: list[int] = []
+    for start in range(0, len(states), _CHUNK):
+        chunk = states[start : start + _CHUNK]
+        with torch.no_grad():
+            logits = vlm.logits_of(chunk.to(vlm.device)).float().cpu()
+        top = logits.topk(min(TOP, logits.shape[1])).indices.tolist()
+        tokens += [_names(vlm.tokenizer, row) for row in top]
+        ranks += target_ranks(logits, candidates[start : start + _CHUNK]).tolist()
+    return tokens, ranks
+
+
+def _names(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """As the vocabulary writes them; ids beyond it (padding of the head) are no token."""
+    return [name or "<none>" for name in tokenizer.convert_ids_to_tokens(list(ids))]
+
+
+def _first_tokens(tokenizer: Any, word: str) -> list[int]:
+    """First token of the word, after a space and at the beginning of a text."""
+    spelled = [
+        tokenizer(text, add_special_tokens=False)["input_ids"] for text in (f" {word}", word)
+    ]
+    return sorted({ids[0] for ids in spelled if ids})
+
+
+def _shown(token: str) -> str:
+    """For people: a word marker is a space, which is left out."""
+    return token.lstrip(_WORD_MARKERS) or token

@@ -1,0 +1,182 @@
+"""What a look inside a model found, as data: records that are written as JSON and read back.
+
+Every list has one entry a layer, block 0 first, unless it says otherwise. How a number is
+computed is said in the file that computes it; what it looks like is the report's business.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from safesight.types import Label
+
+__all__ = [
+    "FORMS",
+    "SPECIFIC",
+    "Alignment",
+    "Band",
+    "Form",
+    "HeadMap",
+    "LayerReport",
+    "Lens",
+    "Projection",
+    "Separability",
+    "Shift",
+]
+
+Form = Literal["text", "object", "word"]
+"""How a request carries its object: in words, drawn in the picture, written in the picture."""
+
+SPECIFIC = 10
+"""How many heads are taken for important. Source: secondary, a re-implementation of SASA."""
+
+FORMS: tuple[Form, ...] = ("text", "object", "word")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Band(_Record):
+    """A value with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Separability(_Record):
+    """How well a linear probe tells harmful from benign requests of one form."""
+
+    form: Form
+    areas: list[Band]
+    """Cross-validated area under the ROC curve, bootstrap interval."""
+    harmful: int
+    benign: int
+    folds: int
+    grouped: bool
+    """Whether no object of a test fold was seen in training."""
+
+
+class Projection(_Record):
+    """Where requests of one form lie on the unsafe direction of text."""
+
+    form: Form
+    label: Label
+    defense: str
+    """"none" for the model as it is."""
+    means: list[Band]
+    """0 is the mean benign, 1 the mean harmful request of the text that gave the direction."""
+    n: int
+
+
+class Lens(_Record):
+    """What the language head would say at every layer."""
+
+    form: Form
+    readable: list[Band]
+    """Share of the five likeliest tokens that are readable; a bootstrap interval of the mean."""
+    words: list[list[str]]
+    """The commonest among all samples' five likeliest tokens, most common first."""
+    rank: list[float]
+    """Median rank of the right object's word among all tokens; 1 is the likeliest."""
+    rank_low: list[float]
+    """Lower quartile of that rank."""
+    rank_high: list[float]
+    """Upper quartile."""
+    n: int
+
+
+class Alignment(_Record):
+    """How alike the states of a request with its picture and of another prompt are."""
+
+    against: Literal["describe", "text"]
+    """The same picture with a neutral instruction, or the same words without the picture."""
+    mean: list[float]
+    """Cosine, averaged over samples."""
+    sd: list[float]
+    n: int
+
+
+class HeadMap(_Record):
+    """How far the states turn when one head is silenced: layer by layer, head by head.
+
+    Angles are in radians, from 0 to pi/2; NaN is never stored, a block without attention has
+    an empty row.
+    """
+
+    safety: list[list[float]]
+    """Over harmful requests."""
+    utility: list[list[float]]
+    """Over picture questions."""
+    safety_centred: list[list[float]]
+    """The same with the mean state taken off first."""
+    utility_centred: list[list[float]]
+    n: int
+    """Prompts in each set."""
+
+    def difference(self, *, centred: bool = False) -> list[list[float]]:
+        """Safety minus utility: what a head matters for refusing more than for seeing.
+
+        Example:
+            >>> zeros = [[0.0, 0.0]]
+            >>> HeadMap(safety=[[0.3, 0.1]], utility=[[0.1, 0.1]], safety_centred=zeros,
+            ...         utility_centred=zeros, n=2).difference()[0][1]
+            0.0
+        """
+        pair = (
+            (self.safety_centred, self.utility_centred) if centred else (self.safety, self.utility)
+        )
+        return [[s - u for s, u in zip(*rows, strict=True)] for rows in zip(*pair, strict=True)]
+
+    def specific(self, k: int = SPECIFIC) -> list[tuple[int, int]]:
+        """The k heads with the largest angles for safety that are not among those for utility.
+
+        Largest first; as (layer, head).
+        """
+        safety, utility = _largest(self.safety, k), _largest(self.utility, k)
+        return [place for place in safety if place not in utility]
+
+
+def _largest(rows: list[list[float]], k: int) -> list[tuple[int, int]]:
+    places = [(layer, head) for layer, row in enumerate(rows) for head in range(len(row))]
+    return sorted(places, key=lambda place: -rows[place[0]][place[1]])[:k]
+
+
+class Shift(_Record):
+    """Whether a given vector points the way refusals do."""
+
+    source: str
+    """Where the vector comes from."""
+    cosines: list[float]
+    """With the unsafe direction of text."""
+
+
+class LayerReport(_Record):
+    """Everything `safesight layers` measured on one model."""
+
+    model: str
+    family: str
+    identity: str
+    """Hash of config, weights and dtype."""
+    layers: int
+    seed: int
+    n: int
+    """Requests of each label, each in every form."""
+    created: str
+    versions: dict[str, str]
+    seconds: float
+    gap: list[float]
+    """Length of the unsafe direction before it is scaled, over the mean length of the states:
+    where it is small, a projection in units of it is unsteady."""
+    separability: list[Separability]
+    projections: list[Projection]
+    lens: list[Lens]
+    alignment: list[Alignment]
+    instruction: str
+    """The neutral instruction of `alignment`."""
+    heads: HeadMap | None = None
+    shift: Shift | None = None
+    notes: list[str] = Field(default_factory=list)

@@ -1,0 +1,122 @@
+"""At which layer can harm be read? The area under the ROC curve of a linear probe.
+
+For each layer a logistic regression is fitted on the last-token states of harmful and
+benign requests and scores those it was not fitted on (stratified folds). Where the
+requests' objects are known, the folds share no object: a probe that has only learned
+words by heart gets no credit.
+
+    area = share of pairs (harmful i, benign j) of the same test fold with score_i > score_j,
+           ties counted half
+
+Pairs of one fold only, because scores of different probes have different scales. The
+interval is the percentile bootstrap over requests, within each label; where every pair is
+ranked right (or every one wrong) a bootstrap would claim certainty, and Newcombe's interval
+for that many requests stands in its place.
+
+A high area says that harm can be read, not that the model acts on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from safesight.activations import LinearProbe, auroc
+from safesight.analysis.bootstrap import Floats, bands, resampled
+from safesight.analysis.results import Band, Form, Separability
+from safesight.errors import InputError
+
+__all__ = ["separability"]
+
+
+def separability(
+    harmful: Tensor,
+    benign: Tensor,
+    *,
+    form: Form,
+    groups: Sequence[str] | None = None,
+    folds: int = 5,
+    seed: int = 0,
+) -> Separability:
+    """The area of every layer.
+
+    Args:
+        harmful: n x layers x d.
+        benign: m x layers x d.
+        form: Of the requests; kept with the result.
+        groups: The object of each request, harmful first, n + m of them.
+        folds: How many.
+        seed: Of folds, solver and bootstrap.
+
+    Raises:
+        InputError: fewer requests, or fewer different objects, of a label than folds.
+    """
+    n, m = len(harmful), len(benign)
+    _refuse_few(n, m, groups, folds)
+    labels = torch.tensor([1] * n + [0] * m)
+    states = torch.cat([harmful, benign]).float()
+    fold_of = _folds(labels, groups, folds, seed)
+    together = fold_of[:n, None] == fold_of[None, n:]
+    counts = resampled(n, seed), resampled(m, seed + 1)
+    areas = []
+    for layer in range(states.shape[1]):
+        scores = _out_of_fold(states[:, layer], labels, fold_of, seed)
+        areas.append(_area(scores[:n], scores[n:], together, counts))
+    return Separability(
+        form=form, areas=areas, harmful=n, benign=m, folds=folds, grouped=groups is not None
+    )
+
+
+def _refuse_few(n: int, m: int, groups: Sequence[str] | None, folds: int) -> None:
+    fewest = min(n, m)
+    if groups is not None:
+        assert len(groups) == n + m, (len(groups), n, m)
+        fewest = min(len(set(groups[:n])), len(set(groups[n:])))
+    if fewest < folds:
+        what = "requests" if groups is None else "different objects"
+        raise InputError(
+            f"{folds} folds need as many {what} of each label, but there are only {fewest}. "
+            "Use more requests."
+        )
+
+
+def _folds(labels: Tensor, groups: Sequence[str] | None, folds: int, seed: int) -> Any:
+    """The test fold of every request."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
+    splits = splitter(folds, shuffle=True, random_state=seed).split(
+        np.zeros(len(labels)), labels.numpy(), groups
+    )
+    fold_of = np.zeros(len(labels), dtype=int)
+    for index, (_, test) in enumerate(splits):
+        fold_of[test] = index
+    return fold_of
+
+
+def _out_of_fold(states: Tensor, labels: Tensor, fold_of: Any, seed: int) -> Floats:
+    scores = np.zeros(len(labels))
+    for fold in np.unique(fold_of):
+        train, test = torch.from_numpy(fold_of != fold), torch.from_numpy(fold_of == fold)
+        probe = LinearProbe.fit(states[train], labels[train], standardize=True, seed=seed)
+        scores[test.numpy()] = probe.score(states[test]).double().numpy()
+    return scores
+
+
+def _area(positive: Floats, negative: Floats, together: Any, counts: tuple[Floats, Floats]) -> Band:
+    """Area and interval from n and m scores; `together` (n x m) marks the pairs compared."""
+    difference = positive[:, None] - negative[None, :]
+    right = ((difference > 0) + 0.5 * (difference == 0)) * together
+    value = right.sum() / together.sum()
+    if value in (0.0, 1.0):
+        kinds = torch.tensor([1] * len(positive) + [0] * len(negative))
+        edge = auroc(kinds if value else 1 - kinds, kinds)
+        return Band(value=float(value), low=edge.low, high=edge.high)
+    p, q = counts
+    pairs = ((p @ together) * q).sum(axis=1)
+    draws = ((p @ right) * q).sum(axis=1)[pairs > 0] / pairs[pairs > 0]
+    return bands(np.array([value]), draws[:, None])[0]

@@ -1,0 +1,124 @@
+"""The states after every block at the last prompt token, all from one prefill a batch.
+
+The forward is the one that the model's own `generate` makes, so whatever is attached to the
+model acts as it does when the model answers. What the states mean is said elsewhere.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from safesight.activations import capture, resid_post
+from safesight.errors import InputError
+
+if TYPE_CHECKING:
+    from safesight.models import VLM
+    from safesight.types import Sample
+
+__all__ = ["Step", "last_states"]
+
+Step = Callable[[int], None]
+"""Told how many prompts have been read since it was last called."""
+
+
+def last_states(
+    vlm: VLM,
+    samples: Sequence[Sample],
+    *,
+    layers: Sequence[int] | None = None,
+    defended: AbstractContextManager[Any] | None = None,
+    batch_size: int = 16,
+    step: Step = lambda done: None,
+) -> Tensor:
+    """The state of every sample's last prompt token after each block.
+
+    Prompts of similar length share a batch. Where a defense generates more than once, the
+    last prefill counts: its answer is the one that is given.
+
+    Args:
+        vlm: The model; it is as before afterwards.
+        samples: What is asked.
+        layers: Which blocks; None for all.
+        defended: A context in which the model is defended, such as
+            `defense.apply(vlm, artifact)`; entered once.
+        batch_size: Most prompts in one prefill.
+        step: Called after each batch.
+
+    Returns:
+        n x layers x d, float32, on the CPU, in the order of the samples.
+
+    Raises:
+        InputError: there are no samples, or the defense answered without a prefill of the
+            whole batch.
+
+    Example:
+        >>> from safesight import VLM, registry
+        >>> vlm = VLM.load("testbed")
+        >>> last_states(vlm, registry.load("benchmark", "vqa")(3)).shape
+        torch.Size([3, 8, 192])
+    """
+    if not samples:
+        raise InputError("There are no samples to look at. Give at least one.")
+    chosen = range(vlm.num_layers) if layers is None else layers
+    order = sorted(range(len(samples)), key=lambda i: _length(samples[i]))
+    found: dict[int, Tensor] = {}
+    with torch.no_grad(), _watched(vlm, chosen) as seen, defended or nullcontext():
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            seen.clear()
+            inputs = vlm.encode([samples[row].messages() for row in rows])
+            vlm.generate(inputs, max_new_tokens=1)
+            states = _checked(seen, len(rows))
+            found.update(zip(rows, states, strict=True))
+            step(len(rows))
+    return torch.stack([found[row] for row in range(len(samples))])
+
+
+def _length(sample: Sample) -> tuple[bool, int]:
+    return sample.image is not None, len(sample.question) + len(sample.system or "")
+
+
+def _checked(seen: Sequence[Tensor], rows: int) -> Tensor:
+    if not seen or len(seen[-1]) != rows:
+        raise InputError(
+            "The defense did not generate for the whole batch, so there are no states of its "
+            "prefill to read. Detectors change no state: leave them out."
+        )
+    return seen[-1]
+
+
+@contextmanager
+def _watched(vlm: VLM, layers: Sequence[int]) -> Iterator[list[Tensor]]:
+    """Collects B x layers x d from each `generate` that the model itself runs.
+
+    A defense that is attached inside wraps this generate, so its hooks are there before
+    those that read, which therefore see what it changed.
+    """
+    model = vlm.model
+    sites = [resid_post(layer) for layer in layers]
+    seen: list[Tensor] = []
+    own = vars(model)
+    hidden = own.get("generate")
+    undefended = model.generate
+
+    @functools.wraps(undefended)
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        with capture(vlm.layers, sites, tokens="last") as states:
+            output = undefended(*args, **kwargs)
+        seen.append(torch.stack([states[site].float().cpu() for site in sites], dim=1))
+        return output
+
+    own["generate"] = generate
+    try:
+        yield seen
+    finally:
+        if hidden is None:
+            own.pop("generate", None)
+        else:
+            own["generate"] = hidden

@@ -1,0 +1,84 @@
+"""A template, a style and scripts put together into one closed file.
+
+The file needs no network: Plotly is inside, fonts are the reader's own, pictures are
+data. Its content security policy forbids every other source, and lets only the page's
+own scripts run, by their hashes; so nothing that a model wrote could act even if it
+were not escaped, and everything is escaped. Templates, styles and scripts are in `page/`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+__all__ = ["assemble"]
+
+
+def assemble(template: str, *, style: str, script: str, plot: Any, **values: Any) -> str:
+    """The page as text.
+
+    Args:
+        template: Name of a file in `page/`; it places `style`, `scripts`, `policy`, `plot`.
+        style: Name of a style sheet in `page/`.
+        script: Name of a script in `page/`; it runs after Plotly.
+        plot: What the script draws; JSON values.
+        **values: What else the template asks for.
+    """
+    scripts = {"plotly": _plotly(), "page": _page_file(script)}
+    page: str = _template(template).render(
+        **values,
+        plot=_json_island(plot),
+        style=Markup(_page_file(style)),
+        scripts={name: Markup(text) for name, text in scripts.items()},
+        policy=_policy(scripts.values()),
+    )
+    return page
+
+
+def _template(name: str) -> Any:
+    # Undefined names are bugs of ours; autoescape is what keeps answers text.
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["pretty"] = _pretty
+    environment.filters["words"] = lambda name: name.replace("_", " ")
+    return environment.from_string(_page_file(name))
+
+
+def _page_file(name: str) -> str:
+    return (resources.files("safesight.report") / "page" / name).read_text(encoding="utf-8")
+
+
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    # An end tag inside the library's own strings would end the script early.
+    return str(get_plotlyjs()).replace("</script", "<\\/script")
+
+
+def _policy(scripts: Iterable[str]) -> str:
+    hashes = " ".join(
+        "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+        for text in scripts
+    )
+    return (
+        f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {hashes}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _json_island(data: Any) -> Markup:
+    """JSON for a script element of another type: text that cannot end the element."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)

@@ -1,0 +1,119 @@
+"""The page of a look inside: a sentence, figures, the same numbers as a table, the method.
+
+Reads a `LayerReport`, writes text; measures nothing. The template is `page/layers.html.j2`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+from safesight.analysis import LayerReport
+from safesight.analysis.results import FORMS, Band, Form, Projection
+from safesight.compare.folder import write_text
+from safesight.report.closed import assemble
+from safesight.report.layer_figures import FORM_WORDS, figures
+
+__all__ = ["layer_sentence", "layer_table", "render_layers", "write_layers"]
+
+Cell = tuple[str, str]
+"""A value and its interval or spread, ready to print; the latter may be empty."""
+
+
+def layer_sentence(report: LayerReport) -> str:
+    """The main finding in one sentence: what can be read, and what arrives where text refuses."""
+    areas = next(item.areas for item in report.separability if item.form == "object")
+    best = max(range(report.layers), key=lambda layer: areas[layer].value)
+    area = areas[best]
+    kept = _kept(report, "object", best)
+    return (
+        f"On {report.model}, a linear probe reads harm in drawn objects best after layer {best} "
+        f"(area {area.value:.2f}, {area.low:.2f} to {area.high:.2f}); "
+        f"there {_percent(kept)} of the text's unsafe signal is left."
+    )
+
+
+def layer_table(report: LayerReport) -> tuple[list[tuple[str, str]], list[list[Cell]]]:
+    """All numbers but those of heads, a row a layer.
+
+    Returns:
+        The columns as (group, title), and every row's cells. The first column is the layer.
+    """
+    layers = range(report.layers)
+    table: dict[tuple[str, str], list[Cell]] = {("", "layer"): [(str(i), "") for i in layers]}
+    for area in report.separability:
+        table["probe area", area.form] = [_band(band) for band in area.areas]
+    for title, kept in _signals(report):
+        table["text's signal left", title] = [(f"{round(value, 2) + 0:.2f}", "") for value in kept]
+    for lens in report.lens:
+        table["readable", lens.form] = [(_percent(band.value), "") for band in lens.readable]
+    for lens in report.lens:
+        table["object's rank", lens.form] = [(f"{rank:.0f}", "") for rank in lens.rank]
+    for one in report.alignment:
+        title = "described" if one.against == "describe" else "no picture"
+        cells = zip(one.mean, one.sd, strict=True)
+        table["cosine", title] = [(f"{mean:.2f}", f"± {sd:.2f}") for mean, sd in cells]
+    if report.shift is not None:
+        table["cosine", "vector"] = [(f"{value:+.2f}", "") for value in report.shift.cosines]
+    return list(table), [list(row) for row in zip(*table.values(), strict=True)]
+
+
+def render_layers(report: LayerReport) -> str:
+    """The page as HTML text."""
+    drawn = figures(report)
+    columns, rows = layer_table(report)
+    return assemble(
+        "layers.html.j2",
+        style="report.css",
+        script="layers.js",
+        plot=[figure.data for figure in drawn],
+        report=report,
+        sentence=layer_sentence(report),
+        figures=drawn,
+        columns=columns,
+        groups=[(group, len(list(run))) for group, run in groupby(g for g, _ in columns[1:])],
+        rows=rows,
+        form_words=FORM_WORDS,
+    )
+
+
+def write_layers(path: str | Path, report: LayerReport) -> Path:
+    """Render the page and write it as a whole or not at all.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    return write_text(Path(path), render_layers(report))
+
+
+def _signals(report: LayerReport) -> Iterator[tuple[str, list[float]]]:
+    """What is left of text's signal in each form and under each defense: title and layers."""
+    for defense in dict.fromkeys(item.defense for item in report.projections):
+        for form in FORMS:
+            if _curve(report, form, "harmful", defense) is not None:
+                title = form if defense == "none" else f"{form}, {defense.replace('_', ' ')}"
+                yield title, [_kept(report, form, i, defense) for i in range(report.layers)]
+
+
+def _kept(report: LayerReport, form: Form, layer: int, defense: str = "none") -> float:
+    """Harmful minus benign projection: the share of text's own distance, which is 1."""
+    harmful = _curve(report, form, "harmful", defense)
+    benign = _curve(report, form, "benign", defense)
+    assert harmful is not None
+    assert benign is not None
+    return harmful.means[layer].value - benign.means[layer].value
+
+
+def _curve(report: LayerReport, form: Form, label: str, defense: str) -> Projection | None:
+    wanted = (form, label, defense)
+    found = (p for p in report.projections if (p.form, p.label, p.defense) == wanted)
+    return next(found, None)
+
+
+def _band(band: Band) -> Cell:
+    return f"{band.value:.2f}", f"{band.low:.2f}–{band.high:.2f}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f}%"
