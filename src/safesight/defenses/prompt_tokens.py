@@ -9,7 +9,8 @@ refused with an error. Which text goes where is decided by the defenses that use
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from safesight.defenses.prompt_rows import Splice, Tokens, Writer, rewrite_rows
