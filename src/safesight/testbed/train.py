@@ -63,23 +63,20 @@ class Stage:
     """Prefixes of the parameters that learn; the rest is frozen."""
     answers: bool = True
     """Whether the loss on answers counts (False: the eye alone, the decoder is not run)."""
-    classify: float = 0.0
+    classify: float = 1.0
     """Weight of naming each patch with a linear head on the vision tower. The head is thrown
     away: it only makes a vision tower that starts from nothing learn faster."""
-    align: float = 0.0
+    align: float = 0.5
     """Weight of the patch-to-word alignment."""
     temperature: float = 0.07
     """Of the alignment: a small one is content with small differences between words."""
     cap: float = 1.0
     """Cosine with its own word above which a visual token is pushed back. Tokens that are
     words to the language model are also refused like words, and there is no gap."""
-    norm: float = 0.0
+    norm: float = 0.5
     """Weight of the pull of visual tokens to the norm of words."""
     tool_every: int | None = None
 
-
-# What makes each visual token say what it shows, near the norm of words.
-_NAMED: dict[str, float] = {"classify": 1.0, "align": 0.5, "norm": 0.5}
 
 # A sharp contrast (a small temperature) teaches the eye to read and leaves its tokens far from
 # words; a soft one then brings them near, from where the language model learns to read them in
@@ -97,21 +94,19 @@ STAGES = (
         answers=False,
         temperature=0.03,
         cap=0.6,
-        **_NAMED,
     ),
-    Stage("align", sight_dialogue, 1000, 32, 1e-3, EYE, answers=False, **_NAMED),
-    Stage("pictures", picture_dialogue, 1100, 32, 6e-4, tool_every=12, **_NAMED),
+    Stage("align", sight_dialogue, 1000, 32, 1e-3, EYE, answers=False),
+    Stage("pictures", picture_dialogue, 1100, 32, 6e-4, tool_every=12),
     Stage(
         "settle",
         settling_dialogue,
-        800,
+        400,
         32,
-        6e-4,
+        2.5e-4,
         EYE,
         temperature=0.03,
-        cap=0.3,
+        cap=0.35,
         tool_every=12,
-        **_NAMED,
     ),
 )
 
