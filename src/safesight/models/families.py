@@ -149,7 +149,7 @@ def family_of(model: Any) -> Family:
             f"families, and its {' and '.join(missing)} cannot be found the usual way. "
             f"Families that are known: {', '.join(sorted(FAMILIES))}."
         )
-    paths = {name: path for name, path in found.items() if path is not None}
+    paths: dict[str, Any] = {name: path for name, path in found.items() if path is not None}
     return Family(model_type, **paths, vision="", projector="", note="Not in the table.")
 
 
