@@ -22,7 +22,7 @@ from safesight.errors import StorageError
 from safesight.models import FAMILIES
 from tests.report.fakes import card
 
-VERBS = ("demo", "eval", "fit", "compare", "report", "layers", "try", "list", "check")
+VERBS = ("demo", "eval", "fit", "compare", "report", "run", "layers", "try", "list", "check")
 
 
 def run(*words: str) -> Any:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor
 
 from safesight.defenses.answers import refusal_tokens, replace_answers, sequences_of, stream_out
 from safesight.defenses.calls import check_supported, run_prefill
@@ -141,7 +140,7 @@ class _Guard:
         return self.finished
 
 
-class _Judge(LogitsProcessor):  # type: ignore[misc]  # transformers ships no types
+class _Judge:
     """The guard as a logits processor.
 
     An object with a `__call__` in Python, not the bound method itself: generate inspects the
