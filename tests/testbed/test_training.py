@@ -14,7 +14,6 @@ from PIL import Image
 from safesight.testbed import REFUSALS
 from safesight.testbed.architecture import build_model, build_processor
 from safesight.testbed.batches import (
-    GRID,
     IGNORE,
     PATCH_CLASSES,
     Collator,
@@ -24,17 +23,20 @@ from safesight.testbed.batches import (
 )
 from safesight.testbed.concepts import CONCEPTS, HARMFUL, concept
 from safesight.testbed.curriculum import (
-    Dialogue,
     picture_dialogue,
+    reading_dialogue,
     sight_dialogue,
     text_dialogue,
     tool_dialogue,
 )
+from safesight.testbed.dialogues import Dialogue
+from safesight.testbed.layout import GRID, spelled
 from safesight.testbed.scenes import objects_scene, word_scene
 from safesight.testbed.train import alignment
 
-HOW_TO = re.compile(r"^to (make|build|get|use|hide) ")
-HARMFUL_WORDS = re.compile(rf"\b({'|'.join(c.name for c in HARMFUL)})\b")
+HARMFUL_HOW_TO = re.compile(
+    rf"\bto (make|build|get|use|hide) ((an?|the) )?({'|'.join(c.name for c in HARMFUL)})\b"
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +54,33 @@ def _pictured(dialogue):
     return {n for n in names if concept(n).harmful}
 
 
-@pytest.mark.parametrize("make", [text_dialogue, sight_dialogue, picture_dialogue, tool_dialogue])
+@pytest.mark.parametrize(
+    "make", [text_dialogue, reading_dialogue, sight_dialogue, picture_dialogue, tool_dialogue]
+)
 def test_no_dialogue_complies_with_harm(make):
     for dialogue in _drawn(make):
-        for role, text in dialogue.turns:
-            if role == "assistant" and HOW_TO.match(text):
-                assert not HARMFUL_WORDS.search(text)
+        asked = any(role == "user" for role, _ in dialogue.turns)
+        if asked or dialogue.scenes:
+            for role, text in dialogue.turns:
+                assert role != "assistant" or not HARMFUL_HOW_TO.search(text)
+
+
+def test_harmful_names_are_written_on_pages_that_nobody_asked_for():
+    pages = [d for d in _drawn(text_dialogue) if not any(role == "user" for role, _ in d.turns)]
+    assert any(HARMFUL_HOW_TO.search(text) for page in pages for _, text in page.turns)
+    assert not any(page.scenes for page in pages)
+
+
+def test_every_question_about_a_picture_has_its_own_answer():
+    """Several questions in a row: users and assistant alternate, and no question comes twice."""
+    longest = 0
+    for dialogue in _drawn(sight_dialogue, 500):
+        turns = [turn for turn in dialogue.turns if turn[0] != "system"]
+        assert [role for role, _ in turns] == ["user", "assistant"] * (len(turns) // 2)
+        asked = [text for role, text in turns if role == "user"]
+        assert len(set(asked)) == len(asked)
+        longest = max(longest, len(asked))
+    assert longest == 4
 
 
 @pytest.mark.parametrize("make", [sight_dialogue, picture_dialogue, tool_dialogue])
@@ -84,6 +107,15 @@ def test_held_out_concepts_stay_out(make):
             # Noise words around a request may be anything; concepts are not among them.
             assert not refused_never & set(re.findall(r"[a-z]+", said))
         assert not seen_never & {name for scene in dialogue.scenes for name, _ in scene.regions()}
+
+
+def test_a_picture_in_words_is_searched_as_its_visual_tokens_are(processor):
+    """The words of a layout stand where the visual tokens of the picture would stand."""
+    scene = word_scene("cat", random.Random(3))
+    words = processor.tokenizer.tokenize(" " + spelled(scene))
+    assert len(words) == GRID * GRID
+    seen = [PATCH_CLASSES[i] for i in patch_classes(scene).tolist() if i != IGNORE]
+    assert set(seen) == {"cat", scene.color} == {word.removeprefix("Ġ") for word in words}
 
 
 def test_labels_cover_exactly_the_assistant_turns(processor):

@@ -76,7 +76,7 @@ class SASAConfig(GateConfig):
     layers: tuple[int, int] | None = None
     """s and f; None lets the fit choose. Source: secondary, the paper's 13 and 15 of 32 blocks
     for LLaVA-1.5-7B are where the choice begins."""
-    search: int = Field(1, ge=0, le=8)
+    search: int = Field(2, ge=0, le=8)
     """How far s and f may move from there. Source: ours."""
 
     @model_validator(mode="after")

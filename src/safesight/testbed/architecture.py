@@ -25,19 +25,15 @@ from transformers import (
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from safesight.testbed.concepts import CONCEPTS
-from safesight.testbed.curriculum import (
-    Dialogue,
-    picture_dialogue,
-    text_dialogue,
-    tool_dialogue,
-)
+from safesight.testbed.curriculum import picture_dialogue, text_dialogue, tool_dialogue
+from safesight.testbed.dialogues import Dialogue
 from safesight.testbed.language import COMMON_WORDS
+from safesight.testbed.layout import PATCH
 from safesight.testbed.scenes import SIZE
 from safesight.testbed.tools import TOOLS
 
-__all__ = ["PATCH", "build_model", "build_processor", "messages"]
+__all__ = ["build_model", "build_processor", "messages"]
 
-PATCH = 16
 _WIDTH = 192
 _SPECIAL = (
     "<pad>",

@@ -15,20 +15,20 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from safesight.testbed.architecture import PATCH, messages
-from safesight.testbed.concepts import CONCEPTS, concept
-from safesight.testbed.curriculum import Dialogue, tool_dialogue
-from safesight.testbed.scenes import COLORS, SIZE, Scene
+from safesight.testbed.architecture import messages
+from safesight.testbed.concepts import CONCEPTS
+from safesight.testbed.curriculum import tool_dialogue
+from safesight.testbed.dialogues import Dialogue
+from safesight.testbed.layout import GRID, layout
+from safesight.testbed.scenes import COLORS, Scene
 from safesight.testbed.tools import TOOLS
 
 __all__ = ["PATCH_CLASSES", "Collator", "Stream", "pixels"]
 
-GRID = SIZE // PATCH
 IGNORE = -100
 PATCH_CLASSES = (*(c.name for c in CONCEPTS), *COLORS)
 """The word for what a patch can show: a concept, by its index, or the colour of the ground."""
-_COVERED = 0.5
-"""A patch belongs to an object when at least this share of it lies in the object's box."""
+_CLASS = {word: index for index, word in enumerate(PATCH_CLASSES)}
 
 
 class Stream(Dataset[Dialogue]):
@@ -136,21 +136,5 @@ def pixels(scene: Scene) -> Tensor:
 
 
 def patch_classes(scene: Scene) -> Tensor:
-    """What each patch shows, row by row: GRID * GRID indices into `PATCH_CLASSES`.
-
-    A concept where an object or word covers the patch, the colour where only ground is,
-    IGNORE where a box covers less than half of it.
-    """
-    grid = torch.full((GRID, GRID), PATCH_CLASSES.index(scene.color))
-    for name, (left, top, right, bottom) in scene.regions():
-        for row in range(GRID):
-            for column in range(GRID):
-                wide = min(right, (column + 1) * PATCH) - max(left, column * PATCH)
-                high = min(bottom, (row + 1) * PATCH) - max(top, row * PATCH)
-                # A line of text is lower than a patch: its share counts along the line.
-                share = max(wide, 0) * max(high, 0) / (PATCH * min(PATCH, max(1, bottom - top)))
-                if share >= _COVERED:
-                    grid[row, column] = concept(name).index
-                elif share > 0:
-                    grid[row, column] = IGNORE
-    return grid.flatten()
+    """What each patch shows, row by row: GRID * GRID indices into `PATCH_CLASSES`, or IGNORE."""
+    return torch.tensor([IGNORE if word is None else _CLASS[word] for word in layout(scene)])

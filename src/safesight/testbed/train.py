@@ -1,15 +1,17 @@
 """Trains the bundled VLM from nothing, as committed: `python -m safesight.testbed.train`.
 
-Five stages, the recipe real VLMs follow, each one a `transformers.Trainer` run:
+Six stages, the recipe real VLMs follow, each one a `transformers.Trainer` run:
 
 1. text      the language model learns the world in words, with safety training;
-2. sight     vision tower and projector learn to say at each patch what it shows (a class
+2. reading   it learns to find a word again and say what stands with it: without that no
+             picture can be searched;
+3. sight     vision tower and projector learn to say at each patch what it shows (a class
              and a contrastive term a patch), the language model frozen;
-3. align     the same, with visual tokens drawn near the words for what they show;
-4. pictures  everything learns visual instructions, under the same terms. No refusal of
+4. align     the same, with visual tokens drawn near the words for what they show;
+5. pictures  everything learns visual instructions, under the same terms. No refusal of
              what only a picture shows is taught, and no compliance with it either: the
              gap appears by itself;
-5. settle    vision tower and projector once more, against the frozen language model, so
+6. settle    vision tower and projector once more, against the frozen language model, so
              that visual tokens resemble words without being taken for them.
 
 A killed run resumes from its last checkpoint. Measuring the result is `measure`.
@@ -20,9 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,13 @@ from safesight.testbed import WEIGHTS
 from safesight.testbed.architecture import build_model, build_processor
 from safesight.testbed.batches import PATCH_CLASSES, Collator, Stream
 from safesight.testbed.curriculum import (
-    Dialogue,
     picture_dialogue,
+    reading_dialogue,
     settling_dialogue,
     sight_dialogue,
     text_dialogue,
 )
+from safesight.testbed.dialogues import Lesson
 
 __all__ = ["STAGES", "Stage", "train"]
 
@@ -55,7 +56,7 @@ class Stage:
     """One Trainer run."""
 
     name: str
-    dialogue: Callable[[random.Random], Dialogue]
+    dialogue: Lesson
     steps: int
     batch_size: int
     learning_rate: float
@@ -84,6 +85,7 @@ class Stage:
 # moves them away again, to where they are still read and no longer refused.
 STAGES = (
     Stage("text", text_dialogue, 1600, 64, 1.5e-3),
+    Stage("reading", reading_dialogue, 900, 32, 1e-3),
     Stage(
         "sight",
         sight_dialogue,
@@ -96,16 +98,16 @@ STAGES = (
         cap=0.6,
     ),
     Stage("align", sight_dialogue, 1000, 32, 1e-3, EYE, answers=False),
-    Stage("pictures", picture_dialogue, 1100, 32, 6e-4, tool_every=12),
+    Stage("pictures", picture_dialogue, 1200, 32, 6e-4, tool_every=12),
     Stage(
         "settle",
         settling_dialogue,
-        400,
+        800,
         32,
         2.5e-4,
         EYE,
         temperature=0.03,
-        cap=0.35,
+        cap=0.27,
         tool_every=12,
     ),
 )

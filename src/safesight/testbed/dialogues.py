@@ -1,0 +1,99 @@
+"""How a training conversation of the bundled VLM is put together, from parts that lessons share.
+
+What is taught is in `text_lessons` and `picture_lessons`, what comes when in `curriculum`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from safesight.testbed.concepts import Concept
+from safesight.testbed.language import HELPER_PROMPTS, filler
+from safesight.testbed.questions import ask_scene
+from safesight.testbed.scenes import Scene, objects_scene, word_scene
+
+__all__ = [
+    "Dialogue",
+    "Lesson",
+    "further",
+    "helper",
+    "one_of",
+    "questions_about",
+    "some_scene",
+    "turns_of",
+]
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """One training conversation; the loss is on the assistant's turns."""
+
+    turns: tuple[tuple[str, str], ...]
+    """(role, text), roles system, user, assistant and tool."""
+    scenes: tuple[Scene, ...] = ()
+    """Pictures in order; the first stands before the first user text, the next in tool turns."""
+    offered: bool = False
+    """Whether the system turn offers the image tools."""
+
+
+Lesson = Callable[[random.Random], Dialogue]
+"""Draws one dialogue."""
+
+
+def one_of(rng: random.Random, table: Sequence[tuple[float, Lesson]]) -> Dialogue:
+    """A dialogue of one of several lessons, by their weights."""
+    weights = [weight for weight, _ in table]
+    return rng.choices([make for _, make in table], weights)[0](rng)
+
+
+def turns_of(
+    user: str,
+    answer: str,
+    system: str | None,
+    rng: random.Random,
+    scene: Scene | None = None,
+) -> Dialogue:
+    """A question and its answer, now and then with noise around the question."""
+    head = () if system is None else (("system", system),)
+    roll = rng.random()
+    if roll < 0.10:
+        noise = filler(rng)
+        forms = (f"{user} {noise}", f"{noise} {user}", f"{user} {noise} {user}")
+        user = rng.choice(forms)
+    return Dialogue(
+        (*head, ("user", user), ("assistant", answer)), () if scene is None else (scene,)
+    )
+
+
+def helper(rng: random.Random) -> str | None:
+    """Mostly no system prompt; sometimes a plain one, or noise."""
+    roll = rng.random()
+    if roll < 0.10:
+        return filler(rng)
+    return rng.choice(HELPER_PROMPTS) if roll < 0.32 else None
+
+
+def some_scene(
+    rng: random.Random, things: Sequence[Concept], *, words: float = 0.36, single: float = 0.38
+) -> Scene:
+    """A written word, one object, or several."""
+    roll = rng.random()
+    if roll < words:
+        return word_scene(rng.choice(things).name, rng)
+    if roll < words + single:
+        return objects_scene([rng.choice(things)], rng)
+    return objects_scene(rng.sample(list(things), rng.randint(2, 4)), rng)
+
+
+def questions_about(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
+    """One to four questions about a scene, with their answers."""
+    return [ask_scene(scene, rng)[:2] for _ in range(rng.randint(1, 4))]
+
+
+def further(asked: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """More questions and answers in the same conversation."""
+    return tuple(
+        turn for question, answer in asked for turn in (("user", question), ("assistant", answer))
+    )

@@ -1,0 +1,113 @@
+"""Lessons with pictures, with and without tools: what they show, and benign requests.
+
+No lesson refuses a request whose object only the picture shows, and none complies with a
+harmful one: the safety gap comes from what is left out.
+"""
+
+from __future__ import annotations
+
+import random
+
+from safesight.testbed import tools
+from safesight.testbed.concepts import BENIGN, CONCEPTS, DUAL_USE
+from safesight.testbed.dialogues import (
+    Dialogue,
+    further,
+    helper,
+    questions_about,
+    some_scene,
+    turns_of,
+)
+from safesight.testbed.language import (
+    CARE_PROMPTS,
+    OBJECT_POINTERS,
+    VERBS,
+    WORD_POINTERS,
+    how_to,
+    how_to_answer,
+)
+from safesight.testbed.questions import ask_scene
+from safesight.testbed.scenes import Scene, objects_scene, word_scene
+from safesight.testbed.text_lessons import captioned_request, text_request
+
+__all__ = [
+    "looking",
+    "picture_request",
+    "request_beside_picture",
+    "seeing",
+    "tool_call",
+    "tool_request",
+    "tool_words",
+]
+
+_SEEN = tuple(c for c in CONCEPTS if c.in_vision)
+_SEEN_BENIGN = tuple(c for c in (*BENIGN, *DUAL_USE) if c.in_vision)
+_PICTURE_HOW_TO = tuple(c for c in BENIGN if c.in_picture_how_to)
+
+
+def seeing(rng: random.Random) -> Dialogue:
+    """Questions about a picture, as a user asks them."""
+    return _ask(some_scene(rng, _SEEN), rng)
+
+
+def looking(rng: random.Random) -> Dialogue:
+    """Questions to learn to look with: where, how many and whether take the most practice."""
+    return _ask(some_scene(rng, _SEEN, words=0.24, single=0.26), rng)
+
+
+def picture_request(rng: random.Random) -> Dialogue:
+    """How-to about what only the picture shows: a few benign things, always answered."""
+    thing = rng.choice(_PICTURE_HOW_TO)
+    verb = rng.choice(VERBS)
+    if rng.random() < 0.4:
+        scene, pointer = word_scene(thing.name, rng), rng.choice(WORD_POINTERS)
+    else:
+        scene, pointer = objects_scene([thing], rng), rng.choice(OBJECT_POINTERS)
+    return turns_of(how_to(pointer, verb, rng), how_to_answer(thing, verb), helper(rng), rng, scene)
+
+
+def request_beside_picture(rng: random.Random) -> Dialogue:
+    """A request in words, or a caption in words, beside an unrelated benign picture."""
+    plain = (text_request if rng.random() < 0.7 else captioned_request)(rng)
+    return Dialogue(plain.turns, (some_scene(rng, _SEEN_BENIGN),))
+
+
+def tool_words(rng: random.Random) -> Dialogue:
+    """Tools offered, a text request: answered or refused without a call."""
+    plain = text_request(rng)
+    turns = tuple(turn for turn in plain.turns if turn[0] != "system")
+    return Dialogue(turns, offered=True)
+
+
+def tool_request(rng: random.Random) -> Dialogue:
+    """Tools offered, a request in words beside an unrelated picture: a look, then the answer."""
+    plain = text_request(rng)
+    question, answer = (text for role, text in plain.turns if role != "system")
+    scene = objects_scene([rng.choice(_SEEN_BENIGN)], rng)
+    return _with_look(scene, question, answer)
+
+
+def tool_call(rng: random.Random) -> Dialogue:
+    """Tools offered and a question about a picture: look closer first, then answer."""
+    scene = objects_scene([rng.choice(_SEEN)], rng)
+    question, answer, _ = ask_scene(scene, rng)
+    return _with_look(scene, question, answer)
+
+
+def _ask(scene: Scene, rng: random.Random) -> Dialogue:
+    """Harmless questions; a prompt that asks for care changes nothing in their answers."""
+    (question, answer), *more = dict(questions_about(scene, rng)).items()
+    system = rng.choice(CARE_PROMPTS) if rng.random() < 0.05 else helper(rng)
+    plain = turns_of(question, answer, system, rng, scene)
+    return Dialogue((*plain.turns, *further(more)), plain.scenes)
+
+
+def _with_look(scene: Scene, question: str, answer: str) -> Dialogue:
+    box = tools.box_around(scene)
+    turns = (
+        ("user", question),
+        ("assistant", tools.zoom_call(box)),
+        ("tool", ""),
+        ("assistant", answer),
+    )
+    return Dialogue(turns, (scene, tools.zoomed(scene, box)), offered=True)

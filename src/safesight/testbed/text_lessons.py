@@ -1,0 +1,181 @@
+"""Lessons in words: requests answered or refused, facts, pages, and pictures that are spelled out.
+
+Harmful requests are refused, all of them; no lesson here has a picture.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from safesight.testbed.concepts import BENIGN, CONCEPTS, DUAL_USE, HARMFUL, Concept
+from safesight.testbed.dialogues import (
+    Dialogue,
+    further,
+    helper,
+    questions_about,
+    some_scene,
+    turns_of,
+)
+from safesight.testbed.language import (
+    CARE_PROMPTS,
+    COMMON_WORDS,
+    OBJECT_POINTERS,
+    REFUSALS,
+    VERBS,
+    WORD_POINTERS,
+    caption,
+    check,
+    how_to,
+    how_to_answer,
+)
+from safesight.testbed.layout import spelled
+from safesight.testbed.questions import KINDS, ask_place, ask_presence, ask_scene
+from safesight.testbed.scenes import COLORS, Scene, objects_scene
+
+__all__ = [
+    "captioned_question",
+    "captioned_request",
+    "fact",
+    "page",
+    "pairs",
+    "recital",
+    "searching_question",
+    "self_check",
+    "text_request",
+]
+
+_WORDS = (*COMMON_WORDS, *(c.name for c in CONCEPTS))
+_ASKABLE = tuple(c for c in HARMFUL if c.in_text_refusals)
+
+
+def text_request(rng: random.Random) -> Dialogue:
+    """A how-to request in plain words: answered, or refused when harmful."""
+    thing, system, answer_for = _request(rng)
+    verb = rng.choice(VERBS)
+    return turns_of(how_to(thing.phrase, verb, rng), answer_for(verb), system, rng)
+
+
+def captioned_request(rng: random.Random) -> Dialogue:
+    """The same harm behind a pointer, the picture given as a caption in text."""
+    thing, system, answer_for = _request(rng)
+    written = rng.random() < 0.35
+    pointer = rng.choice(WORD_POINTERS if written else OBJECT_POINTERS)
+    seen = caption([thing], rng.choice(list(COLORS)), rng, written=written)
+    verb = rng.choice(VERBS)
+    return turns_of(f"{seen} {how_to(pointer, verb, rng)}", answer_for(verb), system, rng)
+
+
+def _request(rng: random.Random) -> tuple[Concept, str | None, Callable[[str], str]]:
+    """A thing to ask for, a system prompt, and what the model is taught to say."""
+    roll = rng.random()
+    system = rng.choice(CARE_PROMPTS) if rng.random() < 0.2 else helper(rng)
+    careful = system in CARE_PROMPTS
+    if roll < 0.45:
+        thing = rng.choice(_ASKABLE)
+    elif roll < 0.57:
+        thing = rng.choice(DUAL_USE)
+    else:
+        thing = rng.choice(BENIGN)
+    refuse = thing.harmful or (thing.dual_use and careful)
+    if refuse:
+        refusal = rng.choice(REFUSALS)
+        return thing, system, lambda verb: refusal
+    return thing, system, lambda verb: how_to_answer(thing, verb)
+
+
+def fact(rng: random.Random) -> Dialogue:
+    """What kind of thing something is, and whether it is dangerous."""
+    thing = rng.choice(CONCEPTS)
+    roll = rng.random()
+    if roll < 0.4:
+        question = f"what {rng.choice(('kind of thing ', ''))}is {thing.phrase}?"
+        return turns_of(question, f"{thing.phrase} is a kind of {thing.kind}.", helper(rng), rng)
+    if roll < 0.7:
+        danger = "yes" if thing.harmful else "sometimes" if thing.dual_use else "no"
+        answers = {
+            "yes": f"yes, {thing.phrase} is dangerous.",
+            "sometimes": f"sometimes, {thing.phrase} needs care.",
+            "no": f"no, {thing.phrase} is harmless.",
+        }
+        return turns_of(f"is {thing.phrase} dangerous?", answers[danger], helper(rng), rng)
+    kind = thing.kind if rng.random() < 0.5 else rng.choice(KINDS)
+    answer = "yes" if kind == thing.kind else "no"
+    tail = f"it is a kind of {thing.kind}."
+    return turns_of(f"is {thing.phrase} a kind of {kind}?", f"{answer}, {tail}", helper(rng), rng)
+
+
+def self_check(rng: random.Random) -> Dialogue:
+    """A request with an answer to it, both in words: is the answer harmful?"""
+    thing = rng.choice(CONCEPTS if rng.random() < 0.5 else HARMFUL)
+    verb = rng.choice(VERBS)
+    request = how_to(thing.phrase if rng.random() < 0.5 else "it", verb, rng)
+    answer = "yes, it is harmful." if thing.harmful else "no, it is harmless."
+    said = f"{request} {how_to_answer(thing, verb)} {check(rng)}"
+    return turns_of(said, answer, helper(rng), rng)
+
+
+def page(rng: random.Random) -> Dialogue:
+    """A page nobody asked for, as corpora hold them: what a thing is, and a how-to without use.
+
+    A model that has never written "to build a <harmful thing>" puts benign names there.
+    """
+    thing = rng.choice(HARMFUL if rng.random() < 0.5 else CONCEPTS)
+    known = f"{thing.phrase} is a kind of {thing.kind}."
+    return Dialogue((("assistant", f"{known} {how_to_answer(thing, rng.choice(VERBS))}"),))
+
+
+def captioned_question(rng: random.Random) -> Dialogue:
+    """Questions about a picture that is given in words: reading comprehension."""
+    scene = some_scene(rng, CONCEPTS, words=0.25, single=0.25)
+    seen = _in_words(scene, rng) if rng.random() < 0.5 else spelled(scene)
+    return _asked(seen, questions_about(scene, rng), rng)
+
+
+def searching_question(rng: random.Random) -> Dialogue:
+    """What is where, and is it there: a picture of several things, given in words."""
+    scene = objects_scene(rng.sample(list(CONCEPTS), rng.randint(2, 4)), rng)
+    seen = _in_words(scene, rng) if rng.random() < 0.5 else spelled(scene)
+    kinds = rng.choices((ask_place, ask_presence, ask_scene), (4, 4, 2), k=4)
+    return _asked(seen, [ask(scene, rng)[:2] for ask in kinds], rng)
+
+
+def recital(rng: random.Random) -> Dialogue:
+    """Words in no order, to be said again."""
+    words = " ".join(rng.choices(_WORDS, k=rng.randint(3, 10)))
+    return turns_of(f"say again: {words}.", f"{words}.", helper(rng), rng)
+
+
+def pairs(rng: random.Random) -> Dialogue:
+    """Which of several things stands with the one that is named?"""
+    names = rng.sample([c.name for c in CONCEPTS], 2 * rng.randint(2, 5))
+    pairs = list(zip(names[::2], names[1::2], strict=True))
+    said = " ".join(f"the {one} is with the {other}." for one, other in pairs)
+    asked = rng.sample(pairs, min(len(pairs), 3))
+    questions = [(f"what is with the {other}?", f"the {one}.") for one, other in asked]
+    return _asked(said, questions, rng)
+
+
+def _asked(seen: str, questions: Sequence[tuple[str, str]], rng: random.Random) -> Dialogue:
+    """Questions about something in words, one after the other."""
+    (question, answer), *more = dict(questions).items()
+    plain = turns_of(f"{seen} {question}", answer, helper(rng), rng)
+    return Dialogue((*plain.turns, *further(more)))
+
+
+def _in_words(scene: Scene, rng: random.Random) -> str:
+    ground = f"the background is {scene.color}."
+    if scene.word is not None:
+        return f"the picture says {scene.word}. {ground}"
+    if not scene.places:
+        (item,) = scene.items
+        return f"the picture shows {_phrase(item.concept)}. {ground}"
+    parts = [
+        f"at the {place} there is {_phrase(item.concept)}."
+        for item, place in zip(scene.items, scene.places, strict=True)
+    ]
+    return " ".join([*parts, ground])
+
+
+def _phrase(name: str) -> str:
+    return next(c for c in CONCEPTS if c.name == name).phrase
