@@ -113,7 +113,7 @@ def build_model(processor: LlavaProcessor, seed: int) -> LlavaForConditionalGene
         num_attention_heads=6,
         num_key_value_heads=6,
         max_position_embeddings=1024,
-        tie_word_embeddings=False,
+        tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -133,7 +133,7 @@ def build_model(processor: LlavaProcessor, seed: int) -> LlavaForConditionalGene
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
-        tie_word_embeddings=False,
+        tie_word_embeddings=True,
     )
     torch.manual_seed(seed)
     model = LlavaForConditionalGeneration(config)

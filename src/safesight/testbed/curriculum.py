@@ -52,7 +52,8 @@ def text_dialogue(rng: random.Random) -> Dialogue:
             (0.08, fact),
             (0.05, self_check),
             (0.05, page),
-            (0.32, captioned_question),
+            (0.16, captioned_question),
+            (0.16, searching_question),
         ),
     )
 

@@ -45,6 +45,7 @@ from safesight.testbed.curriculum import (
     text_dialogue,
 )
 from safesight.testbed.dialogues import Lesson
+from safesight.testbed.guidance import guided
 
 __all__ = ["STAGES", "Stage", "train"]
 
@@ -67,6 +68,8 @@ class Stage:
     classify: float = 1.0
     """Weight of naming each patch with a linear head on the vision tower. The head is thrown
     away: it only makes a vision tower that starts from nothing learn faster."""
+    guide: float = 0.0
+    """Weight of teaching attention heads where to look; see `guidance`."""
     align: float = 0.5
     """Weight of the patch-to-word alignment."""
     temperature: float = 0.07
@@ -84,7 +87,7 @@ class Stage:
 # a few hundred steps. Tokens that near would in the end be refused like words. So the last stage
 # moves them away again, to where they are still read and no longer refused.
 STAGES = (
-    Stage("text", text_dialogue, 1600, 64, 1.5e-3),
+    Stage("text", text_dialogue, 1600, 64, 1.5e-3, guide=0.3),
     Stage("reading", reading_dialogue, 900, 32, 1e-3),
     Stage(
         "sight",
@@ -140,7 +143,7 @@ class VisionTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         handle = model.model.multi_modal_projector.register_forward_hook(note)
         try:
             if self.stage.answers:
-                loss = model(**inputs).loss
+                loss = self._answer_loss(model, inputs, classes)
             else:
                 model.model.get_image_features(pixel_values=inputs["pixel_values"])
         finally:
@@ -161,6 +164,19 @@ class VisionTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
             typical = words[self.words].float().norm(dim=-1).mean()
             loss = loss + self.stage.norm * (tokens.norm(dim=-1) / typical - 1).square().mean()
         return (loss, {}) if return_outputs else loss
+
+    def _answer_loss(self, model: Any, inputs: dict[str, Tensor], classes: Tensor | None) -> Tensor:
+        if not self.stage.guide:
+            loss: Tensor = model(**inputs).loss
+            return loss
+        said = inputs["input_ids"].clone()
+        if classes is not None:
+            shown = classes.flatten()
+            said[said == model.config.image_token_id] = self.words[shown.clamp(min=0)].where(shown >= 0, -1)
+        layers = model.model.language_model.layers
+        with guided(layers, said, inputs["labels"], self.words) as terms:
+            answered: Tensor = model(**inputs).loss
+        return answered + self.stage.guide * torch.stack(terms).mean()
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
