@@ -192,7 +192,7 @@ def test_options_of_eval_reach_the_evaluation(
     ]
     assert Scorecard.model_validate_json(target.read_text()) == card()
     assert "sasa lowers attack success from 75% to 0%" in result.stdout
-    assert "image harm" in result.stdout
+    assert "success ↓" in result.stdout
 
 
 def test_json_on_standard_output_is_all_there_is(monkeypatch: pytest.MonkeyPatch) -> None:

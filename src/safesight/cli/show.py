@@ -135,9 +135,9 @@ def print_scorecard(card: Scorecard) -> None:
 
 
 _TITLES = {
-    "attack_success_rate": "attack success ↓",
-    "over_refusal_rate": "over-refusal ↓",
-    "utility": "utility ↑",
+    "attack_success_rate": "attack\nsuccess ↓",
+    "over_refusal_rate": "over-\nrefusal ↓",
+    "utility": "\nutility ↑",
 }
 """The axes. Refusals of harmful requests are on none: less harm may come without them."""
 
@@ -145,24 +145,28 @@ _Cells = Callable[[str, str], "list[str]"]
 
 
 def _table(title: str, card: Scorecard, heads: list[str], cells: _Cells) -> Table:
-    """A row for each axis and task, a column for each arm; `cells(metric, task)` fills a row."""
+    """A row for each arm, a column for each axis and task; `cells(metric, task)` fills a column."""
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
-    table.add_column("", no_wrap=True)
-    for head in heads:
-        table.add_column(head)
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        title_style="bold",
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("\n\n\n\nn", no_wrap=True)
+    columns = []
     for metric, axis in _TITLES.items():
-        tasks = list(dict.fromkeys(row.task for row in card.rows if row.metric == metric))
-        if tasks:
-            table.add_row(f"[bold]{axis}[/bold]")
-        for task in tasks:
+        for task in dict.fromkeys(row.task for row in card.rows if row.metric == metric):
             n = max(row.n for row in card.rows if (row.metric, row.task) == (metric, task))
-            name = task.replace("_", " ")
-            table.add_row(f"{name}\n[dim]n {n}[/dim]", *cells(metric, task))
-        if tasks:
-            table.add_section()
+            name = task.replace("_", "\n", 1).replace("_", " ") + ("" if "_" in task else "\n")
+            table.add_column(f"{axis}\n{name}\n[dim]{n}[/dim]", no_wrap=True)
+            columns.append(cells(metric, task))
+    for head, *values in zip(heads, *columns, strict=True):
+        table.add_row(head if len(head) < 14 else head.replace(" ", "\n", 1), *values)
     return table
 
 
@@ -189,7 +193,7 @@ def _changes(card: Scorecard) -> Table:
     found = dict.fromkeys((d.defense, d.against) for d in card.deltas)
     pairs = sorted(found, key=lambda pair: pair[1] != "none")
     heads = [
-        _words(name) if against == "none" else f"{_words(name)} against {_words(against)}"
+        _words(name) if against == "none" else f"{_words(name)}\nagainst {_words(against)}"
         for name, against in pairs
     ]
     return _table(
@@ -205,7 +209,7 @@ def _changes(card: Scorecard) -> Table:
 def _change(delta: Delta | None) -> str:
     if delta is None:
         return "–"
-    bounds = f"{100 * delta.low:+.1f}, {100 * delta.high:+.1f}"
+    bounds = f"{100 * delta.low:+.1f},{100 * delta.high:+.1f}"
     return f"{100 * delta.delta:+.1f}\n[dim]{bounds}[/dim]"
 
 
