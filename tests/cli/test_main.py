@@ -17,6 +17,7 @@ from safesight import registry
 from safesight.cli import evaluation
 from safesight.cli.evaluation import Evaluation, arms_of
 from safesight.cli.main import app
+from safesight.cli.show import print_scorecard
 from safesight.compare import Scorecard
 from safesight.errors import StorageError
 from safesight.models import FAMILIES
@@ -192,7 +193,19 @@ def test_options_of_eval_reach_the_evaluation(
     ]
     assert Scorecard.model_validate_json(target.read_text()) == card()
     assert "sasa lowers attack success from 75% to 0%" in result.stdout
-    assert "image harm" in result.stdout
+    assert "image" in result.stdout
+    assert "success ↓" in result.stdout
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "100"])
+def test_no_number_of_the_scorecard_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: str
+) -> None:
+    """A narrow terminal breaks lines; it never shows the beginning of a number as the number."""
+    monkeypatch.setenv("COLUMNS", columns)
+    demo = Path(__file__).parents[2] / "docs" / "results" / "demo.json"
+    print_scorecard(Scorecard.model_validate_json(demo.read_text(encoding="utf-8")))
+    assert "…" not in capsys.readouterr().out
 
 
 def test_json_on_standard_output_is_all_there_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,13 +157,14 @@ def _table(title: str, card: Scorecard, heads: list[str], cells: _Cells) -> Tabl
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    table.add_column("\n\n\n\nn", no_wrap=True)
+    # Folded, not cut: on a narrow terminal a number breaks over two lines, but none is lost.
+    table.add_column("\n\n\n\nn", overflow="fold")
     columns = []
     for metric, axis in _TITLES.items():
         for task in dict.fromkeys(row.task for row in card.rows if row.metric == metric):
             n = max(row.n for row in card.rows if (row.metric, row.task) == (metric, task))
             name = task.replace("_", "\n", 1).replace("_", " ") + ("" if "_" in task else "\n")
-            table.add_column(f"{axis}\n{name}\n[dim]{n}[/dim]", no_wrap=True)
+            table.add_column(f"{axis}\n{name}\n[dim]{n}[/dim]", overflow="fold")
             columns.append(cells(metric, task))
     for head, *values in zip(heads, *columns, strict=True):
         table.add_row(head if len(head) < 14 else head.replace(" ", "\n", 1), *values)
@@ -228,7 +229,7 @@ def _overhead(costs: list[Overhead]) -> Table:
         title_style="bold",
     )
     for heading in ("defense", "prefill", "answer, benign", "answer, refused", "peak memory"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for cost in costs:
         refused = "–"
         if cost.refused_answer_ratio is not None:
