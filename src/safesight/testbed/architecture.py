@@ -110,10 +110,12 @@ def build_model(processor: LlavaProcessor, seed: int) -> LlavaForConditionalGene
         hidden_size=_WIDTH,
         intermediate_size=512,
         num_hidden_layers=8,
-        num_attention_heads=6,
-        num_key_value_heads=6,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        head_dim=64,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
         max_position_embeddings=1024,
-        tie_word_embeddings=True,
+        tie_word_embeddings=False,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -133,7 +135,7 @@ def build_model(processor: LlavaProcessor, seed: int) -> LlavaForConditionalGene
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
-        tie_word_embeddings=True,
+        tie_word_embeddings=False,
     )
     torch.manual_seed(seed)
     model = LlavaForConditionalGeneration(config)

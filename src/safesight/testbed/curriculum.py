@@ -25,8 +25,6 @@ from safesight.testbed.text_lessons import (
     captioned_request,
     fact,
     page,
-    pairs,
-    recital,
     searching_question,
     self_check,
     text_request,
@@ -59,16 +57,8 @@ def text_dialogue(rng: random.Random) -> Dialogue:
 
 
 def reading_dialogue(rng: random.Random) -> Dialogue:
-    """Stage 2, reading: finding a word again, and what stands with it; and some of stage 1."""
-    return one_of(
-        rng,
-        (
-            (0.26, text_dialogue),
-            (0.40, searching_question),
-            (0.14, recital),
-            (0.20, pairs),
-        ),
-    )
+    """Stage 2, reading: stage 1 goes on, most of it now searching."""
+    return one_of(rng, ((0.25, text_dialogue), (0.75, searching_question)))
 
 
 def sight_dialogue(rng: random.Random) -> Dialogue:

@@ -1,4 +1,9 @@
-"""Muon for the hidden matrices, AdamW for the rest, as one optimizer for the Trainer."""
+"""Muon for the decoder's matrices and AdamW for everything else, as one optimizer.
+
+Muon (Jordan et al. 2024; torch.optim.Muon) makes every direction of a matrix's step equally
+large. The decoder learns the language of this world in less than half the steps AdamW takes;
+see `LOG.md`. Nothing here knows of the model but the names of its parameters.
+"""
 
 from __future__ import annotations
 
@@ -10,31 +15,71 @@ from torch import nn
 
 __all__ = ["MuonAndAdamW"]
 
+_DECODER = "model.language_model.layers."
+
 
 class MuonAndAdamW(torch.optim.Optimizer):
-    def __init__(self, named: Iterable[tuple[str, nn.Parameter]], lr: float, weight_decay: float, beta2: float) -> None:
-        hidden, other = [], []
-        for name, p in named:
-            inner = p.ndim == 2 and "embed" not in name and "head" not in name
-            (hidden if inner else other).append(p)
-        self.parts = [torch.optim.AdamW(other, lr=lr, betas=(0.9, beta2), weight_decay=weight_decay)]
-        if hidden:
-            self.parts.insert(0, torch.optim.Muon(hidden, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
-        super().__init__([{"params": [*hidden, *other]}], {"lr": lr})
-        self.param_groups = [g for part in self.parts for g in part.param_groups]
+    """Steps both; schedulers and clipping see one list of parameter groups.
+
+    Args:
+        named: Names and parameters, as `named_parameters` gives them.
+        lr: Of both. Muon's steps are scaled to the size of AdamW's, so that one value serves.
+        weight_decay: Of both.
+        betas: Of AdamW.
+
+    Example:
+        >>> layer = nn.Linear(4, 4)
+        >>> optimizer = MuonAndAdamW([("model.language_model.layers.0.w", layer.weight)], lr=0.1)
+        >>> layer(torch.ones(4)).sum().backward()
+        >>> optimizer.step()
+    """
+
+    def __init__(
+        self,
+        named: Iterable[tuple[str, nn.Parameter]],
+        lr: float,
+        *,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.98),
+    ) -> None:
+        matrices, others = [], []
+        for name, parameter in named:
+            inner = name.startswith(_DECODER) and parameter.ndim == 2
+            (matrices if inner else others).append(parameter)
+        super().__init__([{"params": [*matrices, *others]}], {"lr": lr})
+        self.parts: list[torch.optim.Optimizer] = []
+        if matrices:
+            muon = torch.optim.Muon(
+                matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+            self.parts.append(muon)
+        if others:
+            adamw = torch.optim.AdamW(others, lr=lr, betas=betas, weight_decay=weight_decay)
+            self.parts.append(adamw)
+        self._share_groups()
+
+    def _share_groups(self) -> None:
+        """A scheduler writes step sizes into our groups: they must be those of the parts."""
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:
+        """One step of each part."""
+        loss = None if closure is None else closure()
         for part in self.parts:
             part.step()
+        return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients."""
         for part in self.parts:
             part.zero_grad(set_to_none)
 
     def state_dict(self) -> dict[str, Any]:
+        """The state of each part."""
         return {"parts": [part.state_dict() for part in self.parts]}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for part, own in zip(self.parts, state["parts"], strict=True):
-            part.load_state_dict(own)
-        self.param_groups = [g for part in self.parts for g in part.param_groups]
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        for part, state in zip(self.parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self._share_groups()

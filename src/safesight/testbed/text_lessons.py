@@ -19,7 +19,6 @@ from safesight.testbed.dialogues import (
 )
 from safesight.testbed.language import (
     CARE_PROMPTS,
-    COMMON_WORDS,
     OBJECT_POINTERS,
     REFUSALS,
     VERBS,
@@ -38,14 +37,11 @@ __all__ = [
     "captioned_request",
     "fact",
     "page",
-    "pairs",
-    "recital",
     "searching_question",
     "self_check",
     "text_request",
 ]
 
-_WORDS = (*COMMON_WORDS, *(c.name for c in CONCEPTS))
 _ASKABLE = tuple(c for c in HARMFUL if c.in_text_refusals)
 
 
@@ -138,22 +134,6 @@ def searching_question(rng: random.Random) -> Dialogue:
     seen = _in_words(scene, rng) if rng.random() < 0.5 else spelled(scene)
     kinds = rng.choices((ask_place, ask_presence, ask_scene), (4, 4, 2), k=4)
     return _asked(seen, [ask(scene, rng)[:2] for ask in kinds], rng)
-
-
-def recital(rng: random.Random) -> Dialogue:
-    """Words in no order, to be said again."""
-    words = " ".join(rng.choices(_WORDS, k=rng.randint(3, 10)))
-    return turns_of(f"say again: {words}.", f"{words}.", helper(rng), rng)
-
-
-def pairs(rng: random.Random) -> Dialogue:
-    """Which of several things stands with the one that is named?"""
-    names = rng.sample([c.name for c in CONCEPTS], 2 * rng.randint(2, 5))
-    pairs = list(zip(names[::2], names[1::2], strict=True))
-    said = " ".join(f"the {one} is with the {other}." for one, other in pairs)
-    asked = rng.sample(pairs, min(len(pairs), 3))
-    questions = [(f"what is with the {other}?", f"the {one}.") for one, other in asked]
-    return _asked(said, questions, rng)
 
 
 def _asked(seen: str, questions: Sequence[tuple[str, str]], rng: random.Random) -> Dialogue:

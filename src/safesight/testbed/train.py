@@ -3,8 +3,8 @@
 Six stages, the recipe real VLMs follow, each one a `transformers.Trainer` run:
 
 1. text      the language model learns the world in words, with safety training;
-2. reading   it learns to find a word again and say what stands with it: without that no
-             picture can be searched;
+2. reading   the same, most of it now searching: is it there, and where? What is learnt on
+             pictures spelled in words is there when pictures come;
 3. sight     vision tower and projector learn to say at each patch what it shows (a class
              and a contrastive term a patch), the language model frozen;
 4. align     the same, with visual tokens drawn near the words for what they show;
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Sampler, SequentialSampler
@@ -46,9 +47,11 @@ from safesight.testbed.curriculum import (
 )
 from safesight.testbed.dialogues import Lesson
 from safesight.testbed.guidance import guided
+from safesight.testbed.optimizer import MuonAndAdamW
 
 __all__ = ["STAGES", "Stage", "train"]
 
+_STATE = "state.safetensors"
 EYE = ("model.vision_tower.", "model.multi_modal_projector.")
 
 
@@ -87,8 +90,8 @@ class Stage:
 # a few hundred steps. Tokens that near would in the end be refused like words. So the last stage
 # moves them away again, to where they are still read and no longer refused.
 STAGES = (
-    Stage("text", text_dialogue, 1600, 64, 1.5e-3, guide=0.3),
-    Stage("reading", reading_dialogue, 900, 32, 1e-3),
+    Stage("text", text_dialogue, 800, 64, 2e-3, guide=0.3),
+    Stage("reading", reading_dialogue, 550, 48, 2e-3, guide=0.1),
     Stage(
         "sight",
         sight_dialogue,
@@ -101,7 +104,7 @@ STAGES = (
         cap=0.6,
     ),
     Stage("align", sight_dialogue, 1000, 32, 1e-3, EYE, answers=False),
-    Stage("pictures", picture_dialogue, 1200, 32, 6e-4, tool_every=12),
+    Stage("pictures", picture_dialogue, 1200, 32, 8e-4, guide=0.1, tool_every=12),
     Stage(
         "settle",
         settling_dialogue,
@@ -172,11 +175,35 @@ class VisionTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         said = inputs["input_ids"].clone()
         if classes is not None:
             shown = classes.flatten()
-            said[said == model.config.image_token_id] = self.words[shown.clamp(min=0)].where(shown >= 0, -1)
+            seen = self.words[shown.clamp(min=0)].where(shown >= 0, -1)
+            said[said == model.config.image_token_id] = seen
         layers = model.model.language_model.layers
         with guided(layers, said, inputs["labels"], self.words) as terms:
             answered: Tensor = model(**inputs).loss
         return answered + self.stage.guide * torch.stack(terms).mean()
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """Muon for the decoder; the eye, whose stages were found with it, keeps AdamW."""
+        if self.optimizer is None:
+            self.optimizer = MuonAndAdamW(
+                [(n, p) for n, p in self.model.named_parameters() if p.requires_grad],
+                self.args.learning_rate,
+                weight_decay=self.args.weight_decay,
+                betas=(self.args.adam_beta1, self.args.adam_beta2),
+            )
+        return self.optimizer
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Beside the usual files, the state by its own names.
+
+        The usual ones are renamed as on the hub, and the Trainer does not rename them back.
+        """
+        super()._save(output_dir, state_dict)
+        state = {name: value.contiguous() for name, value in self.model.state_dict().items()}
+        save_file(state, Path(output_dir or self.args.output_dir) / _STATE)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        self.model.load_state_dict(load_file(Path(resume_from_checkpoint) / _STATE))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
