@@ -51,6 +51,8 @@ from safesight.testbed.optimizer import MuonAndAdamW
 
 __all__ = ["STAGES", "Stage", "train"]
 
+SAVE_EVERY = 300
+"""Steps between checkpoints."""
 _STATE = "state.safetensors"
 EYE = ("model.vision_tower.", "model.multi_modal_projector.")
 
@@ -285,8 +287,8 @@ def _run(
         bf16=True,
         use_cpu=not torch.cuda.is_available(),
         seed=seed,
-        save_steps=300,
-        save_total_limit=1,
+        save_steps=SAVE_EVERY,
+        save_total_limit=2,
         logging_steps=50,
         report_to=[],
         remove_unused_columns=False,
