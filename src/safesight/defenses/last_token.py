@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from safesight.activations import EditFn, capture, edit, resid_post
 from safesight.defenses.calls import prompt_of, undefended
 from safesight.errors import ModelError
-from safesight.types import Messages
+from safesight.types import Messages, Sample
 
 if TYPE_CHECKING:
     from safesight.defenses.base import Inputs
     from safesight.models import VLM
 
-__all__ = ["at_last", "batches", "last_states", "last_tokens", "states_of"]
+__all__ = ["at_last", "batches", "last_states", "last_tokens", "states_of", "states_of_samples"]
 
 Change = Callable[[Tensor], Tensor]
 """From the states of some rows, R x d float32, to those that replace them."""
@@ -73,6 +73,20 @@ def states_of(
     for batch in batches(conversations, batch_size, label, progress):
         found.append(last_states(vlm, dict(vlm.encode(batch)), layers).cpu())
     return torch.cat(found)
+
+
+def states_of_samples(
+    vlm: VLM, samples: Sequence[Sample], batch_size: int, label: str, progress: bool
+) -> Tensor:
+    """`states_of` the conversations of samples after every block: n x layers x d."""
+    return states_of(
+        vlm,
+        [sample.messages() for sample in samples],
+        range(vlm.num_layers),
+        batch_size=batch_size,
+        label=label,
+        progress=progress,
+    )
 
 
 def batches(

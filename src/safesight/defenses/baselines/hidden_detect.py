@@ -43,7 +43,7 @@ from safesight.activations import Site, auroc, cosine, resid_post, threshold_at_
 from safesight.defenses.artifact import Artifact
 from safesight.defenses.base import Defense, DefenseConfig, Parts
 from safesight.defenses.baselines.refusal_words import openers, published_tokens
-from safesight.defenses.last_token import states_of
+from safesight.defenses.last_token import states_of_samples
 from safesight.defenses.prefill import Decision, Prefill
 from safesight.defenses.provenance import provenance
 from safesight.errors import ArtifactError, InputError, ModelError
@@ -180,7 +180,10 @@ class HiddenDetect(Defense):
             ModelError: none of the published words is a token of this model.
         """
         kinds = ("harmful", data.harmful), ("benign", data.benign)
-        harmful, benign = (_states(vlm, s, self.config, label, progress) for label, s in kinds)
+        harmful, benign = (
+            states_of_samples(vlm, samples, self.config.batch_size, label, progress)
+            for label, samples in kinds
+        )
         tokens = _tokens(vlm, data, self.config, harmful[:, -1], benign[:, -1])
         values = _cosines(vlm, harmful, tokens), _cosines(vlm, benign, tokens)
         layers = safety_aware(*values)
@@ -188,7 +191,9 @@ class HiddenDetect(Defense):
         labels = torch.tensor([1] * len(harmful) + [0] * len(benign))
         calibration, threshold = None, PUBLISHED_THRESHOLD
         if data.calibration_benign:
-            held_out = _states(vlm, data.calibration_benign, self.config, "calibrating", progress)
+            held_out = states_of_samples(
+                vlm, data.calibration_benign, self.config.batch_size, "calibrating", progress
+            )
             held_out_scores = area(_cosines(vlm, held_out, tokens)[:, layers])
             found = threshold_at_fpr(held_out_scores, self.config.max_fpr)
             calibration = {"max_fpr": self.config.max_fpr, **asdict(found)}
@@ -216,19 +221,6 @@ class HiddenDetect(Defense):
         if config.threshold is not None:
             threshold = config.threshold
         return Parts(detector=HiddenDetector(layers, tokens, threshold, config.refusal))
-
-
-def _states(
-    vlm: VLM, samples: Sequence[Sample], config: HiddenDetectConfig, label: str, progress: bool
-) -> Tensor:
-    return states_of(
-        vlm,
-        [sample.messages() for sample in samples],
-        range(vlm.num_layers),
-        batch_size=config.batch_size,
-        label=label,
-        progress=progress,
-    )
 
 
 def _cosines(vlm: VLM, states: Tensor, tokens: Sequence[int]) -> Tensor:

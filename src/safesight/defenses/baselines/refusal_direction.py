@@ -44,7 +44,7 @@ from safesight.defenses.artifact import Artifact
 from safesight.defenses.base import Defense, DefenseConfig, Parts
 from safesight.defenses.baselines.refusal_words import in_text, openers, openers_mass
 from safesight.defenses.calls import check_supported
-from safesight.defenses.last_token import at_last, batches, last_states, states_of
+from safesight.defenses.last_token import at_last, batches, last_states, states_of_samples
 from safesight.defenses.provenance import provenance
 from safesight.errors import ArtifactError, InputError
 from safesight.types import Sample
@@ -130,7 +130,10 @@ class RefusalDirection(Defense):
                 f"blocks. Choose a layer from 0 to {vlm.num_layers - 1}."
             )
         kinds = ("harmful", in_text(data.harmful)), ("benign", in_text(data.benign))
-        harmful, benign = (_states(vlm, s, config, label, progress) for label, s in kinds)
+        harmful, benign = (
+            states_of_samples(vlm, samples, config.batch_size, label, progress)
+            for label, samples in kinds
+        )
         if not len(harmful) or not len(benign):
             raise InputError(
                 f"A refusal direction needs prompts without pictures, but there are {len(harmful)} "
@@ -148,7 +151,9 @@ class RefusalDirection(Defense):
         layer = best_layer(effects) if config.layer is None else config.layer
         gate = None
         if data.calibration_benign:
-            held_out = _states(vlm, data.calibration_benign, config, "calibrating", progress)
+            held_out = states_of_samples(
+                vlm, data.calibration_benign, config.batch_size, "calibrating", progress
+            )
             gate = threshold_at_fpr(held_out[:, layer] @ unit(vectors[layer]), config.max_fpr)
         return Artifact(
             self.name,
@@ -200,19 +205,6 @@ def _edited(
 
     with at_last(vlm, inputs, {layer: change}):
         return generate(**inputs)
-
-
-def _states(
-    vlm: VLM, samples: Sequence[Sample], config: RefusalDirectionConfig, label: str, progress: bool
-) -> Tensor:
-    return states_of(
-        vlm,
-        [sample.messages() for sample in samples],
-        range(vlm.num_layers),
-        batch_size=config.batch_size,
-        label=label,
-        progress=progress,
-    )
 
 
 def _trial(data: FitData, config: RefusalDirectionConfig) -> list[Sample]:
