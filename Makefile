@@ -9,6 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := runs/demo
+ARTIFACTS := src/safesight/defenses/artifacts
+BUNDLED := probe sasa rai tool_vector shiftdc hidden_detect refusal_direction
 CODE := src tests scripts examples benchmarks
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -20,7 +22,7 @@ export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test test-slow demo results docs testbed clean
+.PHONY: help install check test test-slow demo results docs testbed artifacts clean
 
 help:  ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +70,13 @@ docs: $(STAMP)  ## Regenerate what is generated: help pages, numbers, the figure
 
 testbed: $(STAMP)  ## Retrain the bundled model by its committed recipe (about an hour).
 	$(BIN)/python -m safesight.testbed.train
+
+artifacts: $(STAMP)  ## Fit anew what travels with the package, on the bundled model.
+	for defense in $(BUNDLED); do \
+		rm -rf $(ARTIFACTS)/$$defense && $(BIN)/safesight fit $$defense $$( \
+			test $$defense != rai || echo --set layer=auto --set ratio=auto --set gamma=auto \
+		) -o $(ARTIFACTS)/$$defense || exit; \
+	done
 
 clean:  ## Remove the environment and what runs left behind.
 	rm -rf $(VENV) runs logs dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

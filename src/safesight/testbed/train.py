@@ -106,7 +106,7 @@ STAGES = (
         cap=0.6,
     ),
     Stage("align", sight_dialogue, 1000, 32, 1e-3, EYE, answers=False),
-    Stage("pictures", picture_dialogue, 1200, 32, 8e-4, guide=0.1, tool_every=12),
+    Stage("pictures", picture_dialogue, 1000, 32, 8e-4, guide=0.1, tool_every=12),
     Stage(
         "settle",
         settling_dialogue,
