@@ -14,6 +14,7 @@ from safesight.testbed.dialogues import Dialogue, one_of
 from safesight.testbed.picture_lessons import (
     looking,
     picture_request,
+    reading,
     request_beside_picture,
     seeing,
     tool_call,
@@ -82,7 +83,9 @@ def picture_dialogue(rng: random.Random) -> Dialogue:
 
 
 def settling_dialogue(rng: random.Random) -> Dialogue:
-    """Stage 6, settle: stage 5 without what is text only, which teaches the eye nothing."""
+    """Stage 6, settle: reading, and stage 5 without what is text only, which the eye cannot see."""
+    if rng.random() < 0.45:
+        return reading(rng)
     while not (dialogue := picture_dialogue(rng)).scenes:
         pass
     return dialogue

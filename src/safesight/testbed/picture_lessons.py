@@ -33,6 +33,7 @@ from safesight.testbed.text_lessons import captioned_request, text_request
 __all__ = [
     "looking",
     "picture_request",
+    "reading",
     "request_beside_picture",
     "seeing",
     "tool_call",
@@ -53,6 +54,11 @@ def seeing(rng: random.Random) -> Dialogue:
 def looking(rng: random.Random) -> Dialogue:
     """Questions to learn to look with: where, how many and whether take the most practice."""
     return _ask(some_scene(rng, _SEEN, words=0.24, single=0.26), rng)
+
+
+def reading(rng: random.Random) -> Dialogue:
+    """Questions about a written word: reading takes the eye the most practice of all."""
+    return _ask(word_scene(rng.choice(_SEEN).name, rng), rng)
 
 
 def picture_request(rng: random.Random) -> Dialogue:

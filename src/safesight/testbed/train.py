@@ -110,9 +110,9 @@ STAGES = (
     Stage(
         "settle",
         settling_dialogue,
-        800,
+        700,
         32,
-        2.5e-4,
+        5e-4,
         EYE,
         temperature=0.03,
         cap=0.27,
