@@ -106,4 +106,5 @@ def _scores(module: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor], head: in
     query = (hidden @ module.q_proj.weight[rows].T).float()[:, None]
     key = (hidden @ module.k_proj.weight[rows].T).float()[:, None]
     query, key = apply_rotary_pos_emb(query, key, rotary[0].float(), rotary[1].float())
-    return (query[:, 0] @ key[:, 0].transpose(-1, -2)) * module.head_dim**-0.5
+    scores: Tensor = (query[:, 0] @ key[:, 0].transpose(-1, -2)) * module.head_dim**-0.5
+    return scores

@@ -42,7 +42,8 @@ class MuonAndAdamW(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.98),
     ) -> None:
-        matrices, others = [], []
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
         for name, parameter in named:
             inner = name.startswith(_DECODER) and parameter.ndim == 2
             (matrices if inner else others).append(parameter)

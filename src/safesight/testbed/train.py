@@ -186,8 +186,8 @@ class VisionTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
 
     def create_optimizer(self, model: Any = None) -> Any:
         """Muon for the decoder; the eye, whose stages were found with it, keeps AdamW."""
-        if self.optimizer is None:
-            self.optimizer = MuonAndAdamW(
+        if getattr(self, "optimizer", None) is None:
+            self.optimizer: torch.optim.Optimizer = MuonAndAdamW(
                 [(n, p) for n, p in self.model.named_parameters() if p.requires_grad],
                 self.args.learning_rate,
                 weight_decay=self.args.weight_decay,
