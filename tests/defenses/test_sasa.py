@@ -60,7 +60,8 @@ def test_candidates() -> None:
     assert candidate_layers(32, SASAConfig())[0] == (13, 15)
     assert candidate_layers(32, SASAConfig(search=0)) == [(13, 15)]
     assert candidate_layers(32, SASAConfig(layers=(3, 20))) == [(3, 20)]
-    assert len(candidate_layers(32, SASAConfig())) == 9 - 1  # (14, 14) is no pair
+    assert len(candidate_layers(32, SASAConfig(search=1))) == 9 - 1  # (14, 14) is no pair
+    assert len(candidate_layers(32, SASAConfig())) == 25 - 6
     for n in range(2, 81):
         pairs = candidate_layers(n, SASAConfig())
         assert len(set(pairs)) == len(pairs) > 0

@@ -33,6 +33,7 @@ LIBRARY_USERS = {
         "safesight.models.",
         "safesight.testbed.train",
         "safesight.testbed.architecture",
+        "safesight.testbed.guidance",
         "safesight.testbed.measure",
     ),
     "inspect_ai": ("safesight.evals.",),
