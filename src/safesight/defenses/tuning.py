@@ -9,7 +9,6 @@ an artifact. `tuning_data` has the rows, `tuning_batch` the tensors, `tuning_pas
 from __future__ import annotations
 
 import json
-import math
 import os
 import random
 import shutil
@@ -165,11 +164,14 @@ def _fit(
     fitting: Fitting, method: Method, passes: Passes, collator: Collator, folder: Path
 ) -> list[dict[str, float]]:
     """Run the Trainer; returns the log."""
-    from transformers import PrinterCallback
+    from safesight.defenses.tuning_trainer import (
+        TuningLog,
+        TuningTrainer,
+        arguments_of,
+        last_checkpoint,
+    )
 
-    from safesight.defenses.tuning_trainer import TuningLog, TuningTrainer, last_checkpoint
-
-    arguments = _arguments(fitting, folder, len(next(iter(method.sources.values()))))
+    arguments = arguments_of(fitting, folder, len(next(iter(method.sources.values()))))
     if arguments.world_size > 1:
         torch.distributed.barrier()  # the first process has made the folder ready
     resume = last_checkpoint(folder) if fitting.run and fitting.run.resume else None
@@ -191,45 +193,12 @@ def _fit(
         result=passes.result,
         log=log,
     )
-    trainer.remove_callback(PrinterCallback)
     trainer.stop = method.stop
     if resume is not None and method.stop is not None and method.stop(log.entries):
         trainer._load_from_checkpoint(str(resume))  # it had stopped there
     else:
         trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     return log.entries
-
-
-def _arguments(fitting: Fitting, folder: Path, rows: int) -> Any:
-    """The Trainer's settings; `rows` is what an epoch is counted in."""
-    from transformers import TrainingArguments
-
-    config, run = fitting.config, fitting.run
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.accumulate,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=config.schedule,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        seed=fitting.seed,
-        use_cpu=fitting.vlm.device.type == "cpu",
-        save_strategy="no" if run is None else "steps",
-        save_total_limit=2,
-        logging_strategy="no",
-        report_to=[],
-        disable_tqdm=not fitting.progress,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-    )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # one device a process: launch several to use more
-    batch = config.batch_size * config.accumulate * arguments.world_size
-    arguments.max_steps = config.max_steps or max(1, math.ceil(config.epochs * rows / batch))
-    arguments.warmup_steps = math.ceil(config.warmup * arguments.max_steps)
-    every = run.save_every if run is not None else None
-    arguments.save_steps = every or math.ceil(arguments.max_steps / 10)
-    return arguments
 
 
 def _finite(result: Installed) -> dict[str, Tensor]:

@@ -9,22 +9,26 @@ Nothing here knows a method.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.utils.data import Sampler, SequentialSampler
-from transformers import Trainer, TrainerCallback
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from safesight.defenses.tuning_passes import Passes
 from safesight.defenses.tuning_weights import Installed
 from safesight.errors import ArtifactError, StorageError, TrainingError
 
-__all__ = ["Entry", "TuningLog", "TuningTrainer", "last_checkpoint"]
+if TYPE_CHECKING:
+    from safesight.defenses.tuning import Fitting
+
+__all__ = ["Entry", "TuningLog", "TuningTrainer", "arguments_of", "last_checkpoint"]
 
 Entry = dict[str, float]
 """One step of the log: its number, the learning rate, the loss and its parts."""
@@ -42,6 +46,36 @@ def last_checkpoint(folder: Path) -> Path | None:
         except (OSError, ValueError):
             continue
     return max(found)[1] if found else None
+
+
+def arguments_of(fitting: Fitting, folder: Path, rows: int) -> Any:
+    """The Trainer's settings; `rows` is what an epoch is counted in."""
+    config, run = fitting.config, fitting.run
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.accumulate,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.schedule,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        seed=fitting.seed,
+        use_cpu=fitting.vlm.device.type == "cpu",
+        save_strategy="no" if run is None else "steps",
+        save_total_limit=2,
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=not fitting.progress,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+    )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # one device a process: launch several to use more
+    batch = config.batch_size * config.accumulate * arguments.world_size
+    arguments.max_steps = config.max_steps or max(1, math.ceil(config.epochs * rows / batch))
+    arguments.warmup_steps = math.ceil(config.warmup * arguments.max_steps)
+    every = run.save_every if run is not None else None
+    arguments.save_steps = every or math.ceil(arguments.max_steps / 10)
+    return arguments
 
 
 class TuningLog:
@@ -100,6 +134,7 @@ class TuningTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         self.accelerator.device_placement = False  # the model and its batches are in place
         self.passes, self.result = passes, result
         self.parts: list[Entry] = []
+        self.remove_callback(PrinterCallback)
         self.add_callback(_Watch(self, log))
 
     stop: Callable[[list[Entry]], bool] | None = None
