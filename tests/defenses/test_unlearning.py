@@ -20,7 +20,7 @@ from safesight.defenses.sft import _losses as sft_losses
 from safesight.defenses.tuning_batch import Collator
 from safesight.defenses.tuning_config import TuningConfig
 from safesight.defenses.tuning_data import TuningData
-from safesight.defenses.tuning_passes import Passes
+from safesight.defenses.tuning_passes import Passes, labels_of
 from safesight.defenses.tuning_weights import Installed, choose, installed
 from safesight.errors import InputError
 from safesight.models import VLM
@@ -52,14 +52,14 @@ def batch_of(passes: Passes, queries: bool = False) -> Any:
     }
 
 
-def token_losses(passes: Passes, given: Any, labels: str = "answer") -> list[list[float]]:
+def token_losses(passes: Passes, given: Any, labels: Any = "answer") -> list[list[float]]:
     """Of each row alone, the -log p of each labelled token; by a loop over log_softmax."""
     found = []
     for sample in given:
         one = Collator(passes.vlm, queries=True).rows([sample])
         with torch.no_grad():
             logits = passes.vlm.model(**one["inputs"], use_cache=False).logits[0].double()
-        marks = one[labels][0].tolist()  # type: ignore[literal-required]
+        marks = labels_of(one, labels)[0].tolist()
         found.append(
             [
                 float(torch.logsumexp(logits[t - 1], 0) - logits[t - 1, token])
@@ -79,9 +79,16 @@ def mean(values: Any) -> float:
     return sum(values) / len(values)
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("per", ["row", "batch"])
-@pytest.mark.parametrize("target", ["answer", "query"])
+@pytest.mark.parametrize(
+    ("reduction", "per", "target"),
+    [
+        ("mean", "row", "answer"),
+        ("sum", "row", "answer"),
+        ("mean", "batch", "answer"),
+        ("sum", "batch", "query"),
+        ("mean", "row", "both"),
+    ],
+)
 def test_npo(changed: Passes, reduction: str, per: str, target: str) -> None:
     settings = {"reduction": reduction, "per": per, "target": target, "beta": 0.7}
     config = NPOConfig(**settings, forget_weight=2.0, retain_alpha=0.5, retain_weight=3.0)
@@ -125,8 +132,10 @@ def test_a_row_without_tokens_shifts_nothing() -> None:
     assert float(shift(torch.zeros(1), torch.zeros(1), torch.zeros(1, dtype=torch.long))[0]) == 0
 
 
-@pytest.mark.parametrize("tokens", ["all", "text", "query", "answer"])
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize(
+    ("tokens", "reduction"),
+    [("all", "mean"), ("all", "sum"), ("text", "mean"), ("query", "mean"), ("answer", "sum")],
+)
 def test_rmu(changed: Passes, tokens: str, reduction: str) -> None:
     vlm, layer = changed.vlm, 1
     config = RMUConfig(tokens=tokens, reduction=reduction, retain_alpha=0.5, retain_weight=3.0)
@@ -272,8 +281,9 @@ def answer_loss(vlm: VLM, given: Any) -> float:
     return mean(flat(token_losses(passes, given)))
 
 
-@pytest.mark.parametrize("name", ["npo", "grad_diff"])
-@pytest.mark.parametrize("parameters", ["lora", "full"])
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("npo", "lora"), ("npo", "full"), ("grad_diff", "lora")]
+)
 def test_unlearning_unlearns(name: str, parameters: str) -> None:
     """Harmful answers become unlikely, benign ones likelier."""
     vlm = tiny.vlm("llava")

@@ -141,6 +141,9 @@ class Installed:
     whole: dict[str, nn.Parameter] = field(default_factory=dict)
     originals: dict[str, Tensor] = field(default_factory=dict)
     """The numbers of `whole` before."""
+    reference: dict[str, Tensor] = field(default_factory=dict)
+    """The same in the dtype of training: a parameter that changes its dtype loses the hooks by
+    which gradients are averaged over devices."""
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -184,7 +187,7 @@ class Installed:
         for owner, child, layer in self.adapters.values():
             setattr(owner, child, layer.base_layer)
         for name, parameter in self.whole.items():
-            parameter.data = self.originals[name]
+            parameter.data = self.reference[name]
         try:
             yield
         finally:
@@ -231,8 +234,9 @@ def installed(vlm: VLM, choice: Choice, *, training: bool = False) -> Iterator[I
             raise ArtifactError(f"{vlm.name!r} has no parameter {missing[0]!r}. Fit it again.")
         for name in choice.whole:
             parameter = result.whole[name] = named[name]
-            result.originals[name] = parameter.data
-            parameter.data = parameter.data.to(torch.float32 if training else None, copy=True)
+            original = result.originals[name] = parameter.data
+            wide = original.float() if training else original
+            result.reference[name], parameter.data = wide, wide.clone()
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         if training:
