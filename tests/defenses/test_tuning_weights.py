@@ -112,7 +112,7 @@ def test_wrong_choices_are_refused() -> None:
 def test_half_precision(name: str, family: str) -> None:
     model, processor = tiny.fresh(family)
     vlm = VLM.wrap(model.to(torch.bfloat16), processor)
-    before, plain = fingerprint(model), logits(vlm)
+    plain, before = logits(vlm), fingerprint(model)
     artifact = fit("npo", vlm, max_steps=2, **WAYS[name])
     assert fingerprint(model) == before
     kinds = {value.dtype for value in artifact.tensors.values()}

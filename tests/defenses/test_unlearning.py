@@ -92,7 +92,8 @@ def mean(values: Any) -> float:
 def test_npo(changed: Passes, reduction: str, per: str, target: str) -> None:
     settings = {"reduction": reduction, "per": per, "target": target, "beta": 0.7}
     config = NPOConfig(**settings, forget_weight=2.0, retain_alpha=0.5, retain_weight=3.0)
-    found = npo_losses(config, changed, batch_of(changed, queries=True))
+    with torch.no_grad():
+        found = npo_losses(config, changed, batch_of(changed, queries=True))
 
     def rise(given: Any, labels: str) -> list[float]:
         now = token_losses(changed, given, labels)
@@ -143,7 +144,8 @@ def test_rmu(changed: Passes, tokens: str, reduction: str) -> None:
     collator = Collator(vlm, queries=True)
     with changed.reference():
         _measure(config, layer, tuple(FORGET), changed, collator)
-    found = rmu_losses(config, layer, vector, changed, batch_of(changed, queries=True))
+    with torch.no_grad():
+        found = rmu_losses(config, layer, vector, changed, batch_of(changed, queries=True))
 
     def states(sample: Any) -> tuple[torch.Tensor, list[int]]:
         one = collator.rows([sample])
@@ -219,7 +221,8 @@ def test_baselines(changed: Passes, name: str) -> None:
         "grad_diff": partial(ascent._difference, 0.5),
         "kl": partial(ascent._kept, 0.5),
     }[name]
-    found = losses(changed, batch_of(changed))
+    with torch.no_grad():
+        found = losses(changed, batch_of(changed))
     expected = -mean(flat(token_losses(changed, FORGET[:2])))
     if name == "grad_diff":
         expected += 0.5 * mean(flat(token_losses(changed, RETAIN[:3])))
@@ -242,12 +245,13 @@ def test_baselines(changed: Passes, name: str) -> None:
 def test_sft_counts_every_token_of_a_batch_alike(changed: Passes) -> None:
     given = [*FORGET[:2], *RETAIN[:3]]
     batch = {"rows": Collator(changed.vlm).rows(given)}
-    found = sft_losses(frozenset(r.id for r in FORGET), changed, batch)
+    with torch.no_grad():
+        found = sft_losses(frozenset(r.id for r in FORGET), changed, batch)
+        alone = sft_losses(frozenset(), changed, batch)
     losses = token_losses(changed, given)
     assert float(found["loss"]) == pytest.approx(mean(flat(losses)), rel=1e-4)
     assert float(found["refusal_loss"]) == pytest.approx(mean(flat(losses[:2])), rel=1e-4)
     assert float(found["general_loss"]) == pytest.approx(mean(flat(losses[2:])), rel=1e-4)
-    alone = sft_losses(frozenset(), changed, batch)
     assert "refusal_loss" not in alone
 
 
@@ -271,9 +275,11 @@ def test_balanced_first_words_say_nothing() -> None:
     assert [q.partition(" ")[2] for q in found] == [q.partition(" ")[2] for q in questions]
     shares = [sum(q.startswith("Share") for q in part) for part in (found[:300], found[300:])]
     assert abs(shares[0] / 300 - shares[1] / 700) < 0.08
-    given = TuningData([*FORGET, *RETAIN])
-    balanced = _rows(given, SFTConfig(first_words="balanced", mixture="mixed"), seed=1)
-    assert [r.question for r in balanced] != [r.question for r in (*FORGET, *RETAIN)]
+    given = [row(r.id, r.set, question=f"{r.set} {r.id}") for r in (*FORGET, *RETAIN)]
+    config = SFTConfig(first_words="balanced", mixture="mixed")
+    balanced = _rows(TuningData(given), config, seed=1)
+    assert [r.question for r in balanced] != [r.question for r in given]
+    assert [r.id for r in balanced] == [r.id for r in given]
 
 
 def answer_loss(vlm: VLM, given: Any) -> float:
