@@ -36,8 +36,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
     # Tiny models neither say yes nor stop talking.
     "ecso": {"unreadable": "harmful", "max_caption_tokens": 4},
     "shiftdc": {"max_caption_tokens": 4, "alpha": 30.0},
+    # One small step: far from where it was, a random model writes image placeholders.
     **{
-        name: {"max_steps": 1, "batch_size": 2, "rank": 2, "learning_rate": 0.02, "warmup": 0.0}
+        name: {
+            "max_steps": 1,
+            "batch_size": 2,
+            "rank": 2,
+            "modules": ("mlp.down_proj",),
+            "learning_rate": 0.002,
+            "warmup": 0.0,
+        }
         for name in ("sft", "npo", "rmu", "grad_ascent", "grad_diff", "kl")
     },
 }

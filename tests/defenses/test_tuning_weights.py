@@ -150,13 +150,17 @@ def test_merged_checkpoints_of_other_architectures_load(family: str, tmp_path: P
 
 
 def test_a_merged_checkpoint_in_half_precision(tmp_path: Path) -> None:
+    """As far from the attached artifact as this precision is from float32 anyway."""
     model, processor = tiny.fresh("llava")
     vlm = VLM.wrap(model.to(torch.bfloat16), processor)
+    plain = logits(vlm).float()
+    rounding = (logits(tiny.vlm("llava")) - plain).abs().mean()
     artifact = fit("npo", vlm, max_steps=2)
-    folder = merge(vlm, artifact, tmp_path / "merged")
-    loaded = VLM.load(str(folder), dtype="bfloat16")
+    loaded = VLM.load(str(merge(vlm, artifact, tmp_path / "merged")), dtype="bfloat16")
     with load_defense("npo").apply(vlm, artifact):
-        assert torch.allclose(logits(loaded).float(), logits(vlm).float(), atol=0.3)
+        attached = logits(vlm).float()
+    assert (logits(loaded).float() - attached).abs().mean() < 2 * rounding
+    assert (attached - plain).abs().mean() > 10 * rounding
 
 
 @pytest.mark.parametrize("family", ["llava", "qwen3_vl"])

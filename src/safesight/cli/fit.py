@@ -40,6 +40,20 @@ EXAMPLES = examples(
     "safesight fit npo --model ./my-model --data rows.jsonl -o artifacts/mine --resume",
 )
 
+_Data = Annotated[
+    str | None,
+    typer.Option(
+        help="Rows to train on: a JSON or JSONL file with id, question, answer, label, image."
+    ),
+]
+_Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on from the last checkpoint of a training run.")
+]
+_RunDir = Annotated[
+    Path | None,
+    typer.Option(help="Checkpoints and log of a training run; OUTPUT.run if not given."),
+]
+
 
 def fit(
     defense: Annotated[str, typer.Argument(help="See `safesight list defenses`.")],
@@ -53,19 +67,9 @@ def fit(
     calibration: Annotated[
         int, typer.Option(min=1, help="Samples of each task for the threshold; benign ones only.")
     ] = 400,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="Rows to train on: a JSON or JSONL file with id, question, answer, label, image."
-        ),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint of a training run.")
-    ] = False,
-    run_dir: Annotated[
-        Path | None,
-        typer.Option(help="Checkpoints and log of a training run; OUTPUT.run if not given."),
-    ] = None,
+    data: _Data = None,
+    resume: _Resume = False,
+    run_dir: _RunDir = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the defense; repeatable."),
@@ -90,14 +94,10 @@ def fit(
         from safesight.models.loading import public_name
 
         fitter = load_defense(defense, **_values(settings or []))
-        place = run_dir or output.with_name(f"{output.name}.run")
-        more = _run(fitter, place, resume)
-        rank = os.environ.get("LOCAL_RANK")
-        if rank is not None and device is None:  # one of several processes, each with a device
-            device = _device(rank)
+        more = _run(fitter, run_dir or output.with_name(f"{output.name}.run"), resume)
         plan = FitPlan(chosen, pool, share, calibration, seed)
         samples = data_for(fitter, plan, public_name(model), data)
-        vlm = VLM.load(model, **model_args(dtype, device, trust_remote_code))
+        vlm = VLM.load(model, **model_args(dtype, device or _device(), trust_remote_code))
     artifact = fitter.fit(vlm, samples, seed=seed, **more)
     if os.environ.get("RANK", "0") != "0":  # the first process speaks for all
         return
@@ -124,11 +124,12 @@ def _run(fitter: Defense, folder: Path, resume: bool) -> dict[str, Any]:
     return {"run": TuningRun(folder, resume)}
 
 
-def _device(rank: str) -> str | None:
-    """The device of one of several processes on a machine."""
+def _device() -> str | None:
+    """The device of this process, if it is one of several on a machine; else None."""
     import torch
 
-    return f"cuda:{rank}" if torch.cuda.is_available() else None
+    rank = os.environ.get("LOCAL_RANK")
+    return f"cuda:{rank}" if rank is not None and torch.cuda.is_available() else None
 
 
 def _values(settings: list[str]) -> dict[str, Any]:

@@ -185,7 +185,7 @@ def _fit(
     length = arguments.max_steps * batch * arguments.world_size
     trainer = TuningTrainer(
         # Small matrices are float32 beside whatever the weights are; PEFT sees to that.
-        Objective(passes, method.losses, half=half if passes.result.whole else None),
+        Objective(passes, method.losses, autocast=half if passes.result.whole else None),
         arguments,
         collator,
         train_dataset=Draws(method.sources, length=length, seed=fitting.seed),

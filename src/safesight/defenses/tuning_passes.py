@@ -134,15 +134,17 @@ class Objective(nn.Module):
     accepts_loss_kwargs = False
     """Losses are means over a batch; the Trainer divides them when it adds batches up."""
 
-    def __init__(self, passes: Passes, losses: Losses, *, half: torch.dtype | None = None) -> None:
+    def __init__(
+        self, passes: Passes, losses: Losses, *, autocast: torch.dtype | None = None
+    ) -> None:
         super().__init__()
         self.model = passes.vlm.model
-        self.passes, self.losses, self.half = passes, losses, half
+        self.passes, self.losses, self.autocast = passes, losses, autocast
 
     def forward(self, **batch: Any) -> dict[str, Tensor]:
         """The loss of a batch, and its parts without gradients."""
         kind = self.passes.vlm.device.type
-        with torch.autocast(kind, dtype=self.half, enabled=self.half is not None):
+        with torch.autocast(kind, dtype=self.autocast, enabled=self.autocast is not None):
             parts = self.losses(self.passes, batch)
         return {
             name: value if name == "loss" else value.detach().float()
