@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +100,27 @@ def test_the_bundled_model_has_rows_of_its_own() -> None:
     assert [row.set for row in found].count("retain") == 10
     assert data_for(load_defense("npo"), plan, "elsewhere", "testbed").tuning[0].id == found[0].id
     assert not data_for(load_defense("probe"), FitPlan(pool=40, share=0.5), "testbed").tuning
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(model: str, tmp_path: Path) -> None:
+    """Half the rows of a step each; gradients are averaged."""
+    entries = [
+        {"id": f"{kind}{n}", "question": f"{kind} {n}?", "answer": f"so {n}.", "label": kind}
+        for kind in ("harmful", "benign")
+        for n in range(8)
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, entries)))
+    words = ["fit", "npo", "--model", model, "--data", str(tmp_path / "rows.jsonl")]
+    words += ["--device", "cpu", "--set", "max_steps=3", "--set", "lora_dropout=0.0"]
+    two = [*words, "--set", "batch_size=2", "-o", str(tmp_path / "two")]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    command = [*launch, "--standalone", "-m", "safesight.cli.main", *two]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "two")
+    result = run(*words, "--set", "batch_size=4", "-o", str(tmp_path / "one"))
+    assert result.exit_code == 0, result.output
+    one, both = (Artifact.load(tmp_path / name).tensors for name in ("one", "two"))
+    assert one.keys() == both.keys()
+    assert all(torch.allclose(one[name], both[name], atol=1e-5) for name in one)
