@@ -19,6 +19,7 @@ __all__ = [
     "ModelError",
     "SafesightError",
     "StorageError",
+    "TrainingError",
     "UnknownNameError",
 ]
 
@@ -41,6 +42,10 @@ class InputError(SafesightError):
 
 class StorageError(SafesightError):
     """A folder cannot be written, or holds something that is not ours."""
+
+
+class TrainingError(SafesightError):
+    """A training run diverged, or cannot be gone on with."""
 
 
 class UnknownNameError(SafesightError):

@@ -1,8 +1,8 @@
 """Names to objects, without importing anything until a name is asked for.
 
-Six kinds of things can be named: defenses, attacks, benchmarks (the tasks of an
-evaluation), judges, bundled models and lists of risky words. A built-in name is one line in
-`_BUILTIN`; another package adds names through the entry-point group
+Seven kinds of things can be named: defenses, attacks, benchmarks (the tasks of an
+evaluation), judges, bundled models, sets to train on and lists of risky words. A built-in
+name is one line in `_BUILTIN`; another package adds names through the entry-point group
 `safesight.<kind>s`. Tables about architectures live in `models.families`.
 """
 
@@ -18,7 +18,7 @@ from safesight.errors import UnknownNameError
 
 __all__ = ["Entry", "Kind", "describe", "load", "names"]
 
-Kind = Literal["defense", "attack", "benchmark", "judge", "model", "word_list"]
+Kind = Literal["defense", "attack", "benchmark", "judge", "model", "tuning_set", "word_list"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,18 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
             "safesight.defenses.tool_vector:ToolVector",
             "Adds the shift that an image-tool call causes in hidden states, without the call.",
         ),
+        "sft": Entry(
+            "safesight.defenses.sft:SFT",
+            "Fine-tunes refusals into the weights: the baseline of unlearning.",
+        ),
+        "npo": Entry(
+            "safesight.defenses.npo:NPO",
+            "Unlearns harmful answers: less likely than the model had them, then left alone.",
+        ),
+        "rmu": Entry(
+            "safesight.defenses.rmu:RMU",
+            "Unlearns by driving hidden states of harmful conversations to a random point.",
+        ),
         "safety_prompt": Entry(
             "safesight.defenses.baselines.safety_prompt:SafetyPrompt",
             "A system prompt that asks for safe answers.",
@@ -84,6 +96,18 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
         "refusal_direction": Entry(
             "safesight.defenses.baselines.refusal_direction:RefusalDirection",
             "Adds the difference of harmful and benign text prompts at the last prompt token.",
+        ),
+        "grad_ascent": Entry(
+            "safesight.defenses.baselines.ascent:GradAscent",
+            "Gradient ascent on harmful answers: the plainest unlearning.",
+        ),
+        "grad_diff": Entry(
+            "safesight.defenses.baselines.ascent:GradDiff",
+            "Gradient ascent on harmful answers, fine-tuning on benign ones.",
+        ),
+        "kl": Entry(
+            "safesight.defenses.baselines.ascent:KL",
+            "Gradient ascent on harmful answers, predictions kept on benign ones.",
         ),
     },
     "attack": {
@@ -127,6 +151,12 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
     },
     "model": {
         "testbed": Entry("safesight.testbed:WEIGHTS", "The bundled small LLaVA."),
+    },
+    "tuning_set": {
+        "testbed": Entry(
+            "safesight.testbed.tuning:tuning_set",
+            "Harmful picture requests with answers to forget, benign ones to retain.",
+        ),
     },
     "word_list": {
         "generic": Entry(

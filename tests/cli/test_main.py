@@ -23,7 +23,19 @@ from safesight.errors import StorageError
 from safesight.models import FAMILIES
 from tests.report.fakes import card
 
-VERBS = ("demo", "eval", "fit", "compare", "report", "run", "layers", "try", "list", "check")
+VERBS = (
+    "demo",
+    "eval",
+    "fit",
+    "merge",
+    "compare",
+    "report",
+    "run",
+    "layers",
+    "try",
+    "list",
+    "check",
+)
 
 
 def run(*words: str) -> Any:
@@ -80,6 +92,7 @@ def test_help_and_version_load_nothing_heavy() -> None:
         ("tasks", set(registry.names("benchmark"))),
         ("judges", set(registry.names("judge"))),
         ("models", set(registry.names("model"))),
+        ("sets", {"testbed"}),
         ("words", {"generic", "testbed"}),
         ("families", set(FAMILIES)),
     ],

@@ -26,6 +26,7 @@ from safesight.defenses import (
     load_defense,
     protection,
 )
+from safesight.defenses.tuning_data import TuningSample, TuningSet
 from safesight.models import VLM
 from safesight.types import Sample
 from tests import tiny
@@ -35,6 +36,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
     # Tiny models neither say yes nor stop talking.
     "ecso": {"unreadable": "harmful", "max_caption_tokens": 4},
     "shiftdc": {"max_caption_tokens": 4, "alpha": 30.0},
+    # One small step: far from where it was, a random model writes image placeholders.
+    **{
+        name: {
+            "max_steps": 1,
+            "batch_size": 2,
+            "rank": 2,
+            "modules": ("mlp.down_proj",),
+            "learning_rate": 0.002,
+            "warmup": 0.0,
+        }
+        for name in ("sft", "npo", "rmu", "grad_ascent", "grad_diff", "kl")
+    },
 }
 """With which a defense acts on a model that has no language, and soon."""
 DETECTORS = [name for name in DEFENSES if registry.load("defense", name).kind == "detector"]
@@ -47,12 +60,21 @@ def sample(index: int, label: str, picture: bool) -> Sample:
     return Sample(id=f"{label}-{index}", question=question, label=label, target="x", image=image)
 
 
+def row(each: Sample) -> TuningSample:
+    """The sample with an answer, to forget or to retain."""
+    kind: TuningSet = "forget" if each.label == "harmful" else "retain"
+    return TuningSample(each.id, each.question, f"do {each.id}.", each.label, kind, each.image)
+
+
 @cache
 def fit_data() -> FitData:
+    harmful = [sample(i, "harmful", picture=i % 2 == 1) for i in range(6)]
+    benign = [sample(i, "benign", picture=i % 2 == 1) for i in range(10, 16)]
     return FitData(
-        [sample(i, "harmful", picture=i % 2 == 1) for i in range(6)],
-        [sample(i, "benign", picture=i % 2 == 1) for i in range(10, 16)],
+        harmful,
+        benign,
         [sample(i, "benign", picture=i % 2 == 1) for i in range(20, 28)],
+        tuning=[row(each) for each in (*harmful, *benign)],
     )
 
 

@@ -31,6 +31,7 @@ _LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 LIBRARY_USERS = {
     "transformers": (
         "safesight.models.",
+        "safesight.defenses.tuning_trainer",
         "safesight.testbed.train",
         "safesight.testbed.architecture",
         "safesight.testbed.guidance",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from safesight import registry
 from safesight.defenses import Artifact, Defense, FitData, load_defense
 from safesight.defenses.bundled import bundled
+from safesight.defenses.tuning_data import read_rows, rows_of
 from safesight.errors import ArtifactError, InputError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from safesight.models import VLM
     from safesight.types import Sample
 
-__all__ = ["FIT_TASKS", "FitPlan", "artifacts_of", "fit_data", "fit_missing"]
+__all__ = ["FIT_TASKS", "FitPlan", "artifacts_of", "data_for", "fit_data", "fit_missing"]
 
 FIT_TASKS = ("text_harm", "image_harm", "over_refusal", "sensitive_benign", "vqa")
 """Of the built-in tasks all but one attack, which shows how a fit does on what it never saw."""
@@ -57,6 +58,36 @@ def fit_data(plan: FitPlan) -> FitData:
         if sample.label == "benign"
     ]
     return FitData.from_pool(pool, held_out, share=plan.share, seed=plan.seed)
+
+
+def data_for(defense: Defense, plan: FitPlan, model: str, rows: str | None = None) -> FitData:
+    """What a defense is fitted on: samples of tasks or, if it trains, questions with answers.
+
+    Args:
+        defense: Who asks.
+        plan: How many; of questions to forget as many as a task has samples in use, of those to
+            retain twice that.
+        model: Its name; a bundled one has questions with answers of its own.
+        rows: A file of rows, or the name of a set; None takes the model's own.
+
+    Raises:
+        InputError: there are no such rows, or they cannot be used.
+    """
+    if "forget_set" not in defense.needs:
+        if rows is not None:
+            raise InputError(f"{defense.name} takes no rows to train on. Leave out --data {rows}.")
+        return fit_data(plan)
+    name = model if rows is None else rows
+    if name in registry.names("tuning_set"):
+        count = max(1, round(plan.pool * plan.share))
+        samples = registry.load("tuning_set", name)(count, 2 * count, seed=plan.seed)
+        return FitData((), (), tuning=rows_of(samples))
+    if rows is None:
+        raise InputError(
+            f"{defense.name} trains on questions with answers, and there are none for {model!r}. "
+            "Give a JSON or JSONL file of them with --data."
+        )
+    return FitData((), (), tuning=read_rows(rows))
 
 
 def _split(task: str, n: int, seed: int, split: str) -> list[Sample]:
@@ -130,7 +161,8 @@ def fit_missing(
             place = folder / defense.name
             if not _fits(place, vlm):
                 say(f"Fitting {defense.name}, which has no artifact for this model yet: {place}")
-                defense.fit(vlm, fit_data(plan), seed=plan.seed).save(place)
+                data = data_for(defense, plan, vlm.name)
+                defense.fit(vlm, data, seed=plan.seed).save(place)
             places[arm] = place
     return places
 

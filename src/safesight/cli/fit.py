@@ -1,9 +1,14 @@
-"""`safesight fit`: what a defense needs to know of a model, into a folder."""
+"""`safesight fit`: what a defense needs to know of a model, into a folder.
+
+Methods that train keep checkpoints and a log beside it, and scale over devices under any
+launcher of processes, such as `accelerate launch`.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +24,10 @@ from safesight.cli.options import (
     pairs_of,
 )
 from safesight.cli.show import examples, print_json, stderr, waiting
+from safesight.errors import InputError
+
+if TYPE_CHECKING:
+    from safesight.defenses import Defense
 
 __all__ = ["EXAMPLES", "fit"]
 
@@ -27,7 +36,23 @@ EXAMPLES = examples(
     "safesight fit sasa --model ./my-model -o artifacts/mine --set feature=hidden",
     "safesight fit probe --tasks image_harm,over_refusal -o artifacts/probe",
     "safesight fit rai -o artifacts/rai --set gamma=auto --set ratio=auto",
+    "safesight fit npo -o artifacts/npo --set beta=0.7 --set epochs=2",
+    "safesight fit npo --model ./my-model --data rows.jsonl -o artifacts/mine --resume",
 )
+
+_Data = Annotated[
+    str | None,
+    typer.Option(
+        help="Rows to train on: a JSON or JSONL file with id, question, answer, label, image."
+    ),
+]
+_Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on from the last checkpoint of a training run.")
+]
+_RunDir = Annotated[
+    Path | None,
+    typer.Option(help="Checkpoints and log of a training run; OUTPUT.run if not given."),
+]
 
 
 def fit(
@@ -42,6 +67,9 @@ def fit(
     calibration: Annotated[
         int, typer.Option(min=1, help="Samples of each task for the threshold; benign ones only.")
     ] = 400,
+    data: _Data = None,
+    resume: _Resume = False,
+    run_dir: _RunDir = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the defense; repeatable."),
@@ -60,20 +88,48 @@ def fit(
     chosen = names_of(tasks)
     check_names("benchmark", chosen)
     with waiting(f"Loading {model}"):
-        from safesight.cli.artifacts import FitPlan, fit_data
+        from safesight.cli.artifacts import FitPlan, data_for
         from safesight.defenses import load_defense
         from safesight.models import VLM
+        from safesight.models.loading import public_name
 
         fitter = load_defense(defense, **_values(settings or []))
-        data = fit_data(FitPlan(chosen, pool, share, calibration, seed))
-        vlm = VLM.load(model, **model_args(dtype, device, trust_remote_code))
-    artifact = fitter.fit(vlm, data, seed=seed)
+        more = _run(fitter, run_dir or output.with_name(f"{output.name}.run"), resume)
+        plan = FitPlan(chosen, pool, share, calibration, seed)
+        samples = data_for(fitter, plan, public_name(model), data)
+        vlm = VLM.load(model, **model_args(dtype, device or _device(), trust_remote_code))
+    artifact = fitter.fit(vlm, samples, seed=seed, **more)
+    if os.environ.get("RANK", "0") != "0":  # the first process speaks for all
+        return
     artifact.save(output)
     if json:
         print_json({"defense": artifact.defense, "hash": artifact.hash, **artifact.card})
     else:
         stderr().print(f"{defense} fitted on {vlm.name}: {artifact.hash[:12]}")
         typer.echo(output)
+
+
+def _run(fitter: Defense, folder: Path, resume: bool) -> dict[str, Any]:
+    """Where a method that trains keeps its run; nothing for the others.
+
+    Raises:
+        InputError: there is nothing to resume.
+    """
+    if "gradients" not in fitter.needs:
+        if resume:
+            raise InputError(f"{fitter.name} does not train, so there is nothing to resume.")
+        return {}
+    from safesight.defenses.tuning import TuningRun
+
+    return {"run": TuningRun(folder, resume)}
+
+
+def _device() -> str | None:
+    """The device of this process, if it is one of several on a machine; else None."""
+    import torch
+
+    rank = os.environ.get("LOCAL_RANK")
+    return f"cuda:{rank}" if rank is not None and torch.cuda.is_available() else None
 
 
 def _values(settings: list[str]) -> dict[str, Any]:

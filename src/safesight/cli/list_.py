@@ -20,13 +20,15 @@ _KINDS: dict[str, registry.Kind] = {
     "tasks": "benchmark",
     "judges": "judge",
     "models": "model",
+    "sets": "tuning_set",
     "words": "word_list",
 }
 
 
 def list_names(
     kind: Annotated[
-        str, typer.Argument(help="defenses, attacks, tasks, judges, models, words or families.")
+        str,
+        typer.Argument(help="defenses, attacks, tasks, judges, models, sets, words or families."),
     ],
     json: Annotated[bool, typer.Option("--json", help="A JSON array of names.")] = False,
 ) -> None:

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from safesight import __version__
-from safesight.cli import check, compare, demo, eval, fit, layers, list_, report, run, try_
+from safesight.cli import check, compare, demo, eval, fit, layers, list_, merge, report, run, try_
 from safesight.cli.show import examples
 from safesight.errors import SafesightError
 
@@ -82,6 +82,7 @@ for _name, _command, _examples in (
     ("demo", demo.demo, demo.EXAMPLES),
     ("eval", eval.evaluate, eval.EXAMPLES),
     ("fit", fit.fit, fit.EXAMPLES),
+    ("merge", merge.merge, merge.EXAMPLES),
     ("compare", compare.compare, compare.EXAMPLES),
     ("report", report.report, report.EXAMPLES),
     ("run", run.run, run.EXAMPLES),

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from safesight.defenses.tuning_data import TuningSample, rows_hash
 from safesight.errors import InputError
 from safesight.types import Sample
 
@@ -33,6 +34,8 @@ class FitData:
     """Held out from the fit; only the threshold is set on them."""
     pool_size: int | None = None
     """Size of the pool that `harmful` and `benign` were drawn from."""
+    tuning: Sequence[TuningSample] = ()
+    """Questions with answers, for methods that train; the others do not look at them."""
 
     @classmethod
     def from_pool(
@@ -94,6 +97,8 @@ class FitData:
             digest.update(f"{len(part)};".encode())
             for sample in part:
                 digest.update(_content(sample))
+        if self.tuning:
+            digest.update(rows_hash(self.tuning).encode())
         return digest.hexdigest()
 
 

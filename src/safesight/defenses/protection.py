@@ -71,6 +71,16 @@ class Protection:
         """The attached defenses, in the order of attachment."""
         return [entry.defense.name for entry in self._entries]
 
+    @property
+    def vlm(self) -> VLM:
+        """The model, with the identity it had before anything changed its weights."""
+        return self._vlm
+
+    @property
+    def changes_weights(self) -> str | None:
+        """The attached defense that changes the weights, or None."""
+        return next((e.defense.name for e in self._entries if e.defense.kind == "weights"), None)
+
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """As the model's own generate, with every attached defense."""
         with self._turn:
@@ -111,6 +121,12 @@ class Protection:
             raise ModelError(
                 f"{defense.name} already protects this model. "
                 "Call model.remove() first, or leave the other `with` block."
+            )
+        if defense.kind == "weights" and defense.config.strength and self.changes_weights:
+            raise ModelError(
+                f"{self.changes_weights} already changes the weights of this model, and "
+                f"{defense.name} was fitted without it. Call model.remove() first, or merge the "
+                "first into a checkpoint and fit the second on that."
             )
         parts = defense.parts(self._vlm, artifact) if defense.config.strength else Parts()
         stack = ExitStack()
@@ -165,13 +181,13 @@ def attach(vlm: VLM, defense: Defense, artifact: Artifact | None) -> Callable[[]
         ModelError: the same defense is on the model already.
         ArtifactError: the artifact is missing, or belongs to another model or defense.
     """
+    handle = protection(vlm.model) or Protection(vlm)
     if defense.config.strength == 0:
         artifact = None
     elif artifact is not None:
-        artifact.check_model(vlm)
+        artifact.check_model(handle.vlm)
     elif defense.fitted:
-        artifact = bundled(defense.name, vlm)
-    handle = protection(vlm.model) or Protection(vlm)
+        artifact = bundled(defense.name, handle.vlm)
     entry = handle._attach(defense, artifact)
     return functools.partial(handle._detach, entry)
 

@@ -1,9 +1,9 @@
 """Evaluation samples of the bundled world, as the registry names them.
 
 Six tasks. Each is a function `(n, *, seed, split) -> list[Sample]`; a sample is a
-pure function of (task, split, seed, index), and the three splits never share a
-rendering. Training never drew from these streams. How an answer is judged is not
-decided here.
+pure function of (task, split, seed, index), and the four splits never share a
+rendering. The bundled model's own training never drew from these streams; `train` is for
+methods that change its weights. How an answer is judged is not decided here.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from safesight.testbed.language import (
     WORD_POINTERS,
     caption,
     how_to,
+    how_to_answer,
 )
 from safesight.testbed.questions import ask_scene
 from safesight.testbed.scenes import COLORS, Scene, objects_scene, word_scene
@@ -35,7 +36,7 @@ __all__ = [
     "vqa",
 ]
 
-Split = Literal["test", "fit", "calibration"]
+Split = Literal["test", "fit", "calibration", "train"]
 Form = Literal["plain", "caption", "beside", "object", "word"]
 """How a request carries its object: in words; as a pasted caption; in words beside an
 unrelated picture; as an object in the picture; as a word in the picture."""
@@ -143,6 +144,7 @@ def _request(identity: str, key: str, form: Form, things: tuple[Concept, ...]) -
         attack={"object": "picture", "word": "typography"}.get(form),
         facts={
             "request": "how_to",
+            "answer": how_to_answer(thing, verb),
             "form": form,
             "verb": verb,
             "concept": thing.name,
@@ -169,7 +171,7 @@ def _questions(
             scene = objects_scene([rng.choice(things)], rng)
         else:
             scene = objects_scene(rng.sample(things, rng.randint(2, 4)), rng)
-        question, _, key = ask_scene(scene, rng)
+        question, answer, key = ask_scene(scene, rng)
         samples.append(
             Sample(
                 id=identity,
@@ -179,6 +181,7 @@ def _questions(
                 image=scene.render,
                 facts={
                     "request": "vqa",
+                    "answer": answer,
                     "concept": scene.word or scene.items[0].concept,
                     "picture": "word" if scene.word else "object",
                     "refusals": list(REFUSALS),

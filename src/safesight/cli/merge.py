@@ -1,0 +1,55 @@
+"""`safesight merge`: a model with fitted weights as a checkpoint that loads anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from safesight.cli.options import Device, TrustRemoteCode, model_args
+from safesight.cli.show import examples, stderr, waiting
+from safesight.errors import ArtifactError
+
+__all__ = ["EXAMPLES", "merge"]
+
+EXAMPLES = examples(
+    "safesight merge artifacts/npo -o checkpoints/npo",
+    "safesight merge artifacts/npo -o adapters/npo --adapter",
+)
+
+
+def merge(
+    artifact: Annotated[Path, typer.Argument(help="The folder of a fit of sft, npo, rmu, ...")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="The model it was fitted on, if it has moved since."),
+    ] = None,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="A PEFT adapter instead, without the model.")
+    ] = False,
+    device: Device = None,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Write the weights of a fit as a plain checkpoint, with the processor."""
+    with waiting("Merging"):
+        from safesight.defenses import Artifact
+        from safesight.defenses.tuning_export import export_adapter
+        from safesight.defenses.tuning_export import merge as merge_into
+        from safesight.models import VLM
+
+        fitted = Artifact.load(artifact)
+        if adapter:
+            export_adapter(fitted, output)
+        else:
+            about = fitted.card.get("model", {})
+            name = model or about.get("name")
+            if not name:
+                raise ArtifactError(
+                    f"{artifact} does not say which model it is for. Name it with --model."
+                )
+            given = model_args(about.get("dtype"), device, trust_remote_code)
+            merge_into(VLM.load(name, **given), fitted, output)
+    stderr().print(f"{fitted.defense} merged: {fitted.hash[:12]}")
+    typer.echo(output)

@@ -1,0 +1,202 @@
+"""Plain unlearning, which NPO and RMU must beat: gradient ascent, with and without a retain term.
+
+Papers: `grad_ascent`, Jang et al., "Knowledge Unlearning for Mitigating Privacy Risks in Language
+Models", ACL 2023, https://arxiv.org/abs/2210.01504; `grad_diff`, Liu et al., "Continual Learning
+and Private Unlearning", CoLLAs 2022, https://arxiv.org/abs/2203.12817; `kl`, as a baseline of Maini
+et al., "TOFU", COLM 2024, https://arxiv.org/abs/2401.06121.
+
+Where they act: on the weights. With CE the mean negative log-likelihood of answer tokens and
+theta_0 the model as it was given,
+
+    grad_ascent   L = -CE(forget)
+    grad_diff     L = -CE(forget) + retain_weight CE(retain)
+    kl            L = -CE(forget) + retain_weight mean_t KL( p_theta_0( . | y_<t, x) || p_theta )
+
+the last over the answer tokens t of retain rows. Cost: a forward and a backward for each term, and
+a forward of theta_0 for `kl`.
+
+What they cannot do: -CE has no lower end, so the model falls apart if nothing stops it: a few steps
+too many and every answer is noise. `max_steps` and `learning_rate` decide everything.
+
+Where we differ: the authors of these papers have language models; settings are ours.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, final
+
+from pydantic import Field, FiniteFloat
+from torch import Tensor
+from torch.nn import functional as F
+
+from safesight.defenses.base import Defense, Parts
+from safesight.defenses.tuning import Fitting, Method, TuningRun, train
+from safesight.defenses.tuning_batch import IGNORE
+from safesight.defenses.tuning_config import TuningConfig
+from safesight.defenses.tuning_weights import choose, tuned
+
+if TYPE_CHECKING:
+    from safesight.defenses.artifact import Artifact
+    from safesight.defenses.data import FitData
+    from safesight.defenses.tuning_passes import Batch, Losses, Passes
+    from safesight.models import VLM
+
+__all__ = ["KL", "GradAscent", "GradDiff", "RetainConfig", "divergence"]
+
+
+class RetainConfig(TuningConfig):
+    """Settings of gradient ascent beside a retain term."""
+
+    retain_weight: FiniteFloat = Field(1.0, ge=0)
+    """Of the retain term. Source: paper."""
+
+
+def divergence(base: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """KL(p_0 || p), averaged over labelled tokens; a scalar.
+
+    Args:
+        base: Logits of p_0, B x T x V.
+        logits: Logits of p, likewise.
+        labels: B x T; which tokens count, each predicted from the place before it.
+
+    Example:
+        >>> import torch
+        >>> base, labels = torch.tensor([[[0.0, 0.0], [1.0, 2.0]]]), torch.tensor([[-100, 1]])
+        >>> divergence(base, base, labels), divergence(base, base + base[:, 1:], labels) > 0
+        (tensor(0.), tensor(True))
+    """
+    counted = labels[:, 1:] != IGNORE
+    was = F.log_softmax(base[:, :-1].float(), dim=-1)
+    now = F.log_softmax(logits[:, :-1].float(), dim=-1)
+    each = (was.exp() * (was - now)).sum(dim=-1)
+    return (each * counted).sum() / counted.sum().clamp(min=1)
+
+
+@final
+class GradAscent(Defense):
+    """Makes harmful answers less likely, without end."""
+
+    name = "grad_ascent"
+    kind = "weights"
+    paper = (
+        "Jang et al., Knowledge Unlearning for Mitigating Privacy Risks in Language Models, "
+        "ACL 2023, arXiv 2210.01504"
+    )
+    needs = frozenset({"gradients", "forget_set", "retain_set"})
+    fitted = True
+    Config: ClassVar[type[TuningConfig]] = TuningConfig
+    config: TuningConfig
+
+    def fit(
+        self,
+        vlm: VLM,
+        data: FitData,
+        *,
+        seed: int = 0,
+        progress: bool = True,
+        run: TuningRun | None = None,
+    ) -> Artifact:
+        """Train; the model is given back as it was. Errors as of `NPO.fit`."""
+        fitting = Fitting(self.name, vlm, data, self.config, seed, progress, run)
+        return _trained(fitting, _ascent, retain=False)
+
+    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+        """The trained weights."""
+        return _parts(self, vlm, artifact)
+
+
+@final
+class GradDiff(Defense):
+    """Gradient ascent on the forget set, and fine-tuning on the retain set."""
+
+    name = "grad_diff"
+    kind = "weights"
+    paper = "Liu et al., Continual Learning and Private Unlearning, CoLLAs 2022, arXiv 2203.12817"
+    needs = frozenset({"gradients", "forget_set", "retain_set"})
+    fitted = True
+    Config: ClassVar[type[RetainConfig]] = RetainConfig
+    config: RetainConfig
+
+    def fit(
+        self,
+        vlm: VLM,
+        data: FitData,
+        *,
+        seed: int = 0,
+        progress: bool = True,
+        run: TuningRun | None = None,
+    ) -> Artifact:
+        """Train; the model is given back as it was. Errors as of `NPO.fit`."""
+        fitting = Fitting(self.name, vlm, data, self.config, seed, progress, run)
+        return _trained(fitting, partial(_difference, self.config.retain_weight))
+
+    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+        """The trained weights."""
+        return _parts(self, vlm, artifact)
+
+
+@final
+class KL(Defense):
+    """Gradient ascent on the forget set, and the base model's predictions on the retain set."""
+
+    name = "kl"
+    kind = "weights"
+    paper = (
+        "Maini et al., TOFU: A Task of Fictitious Unlearning for LLMs, COLM 2024, arXiv 2401.06121"
+    )
+    needs = frozenset({"gradients", "forget_set", "retain_set"})
+    fitted = True
+    Config: ClassVar[type[RetainConfig]] = RetainConfig
+    config: RetainConfig
+
+    def fit(
+        self,
+        vlm: VLM,
+        data: FitData,
+        *,
+        seed: int = 0,
+        progress: bool = True,
+        run: TuningRun | None = None,
+    ) -> Artifact:
+        """Train; the model is given back as it was. Errors as of `NPO.fit`."""
+        fitting = Fitting(self.name, vlm, data, self.config, seed, progress, run)
+        return _trained(fitting, partial(_kept, self.config.retain_weight))
+
+    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+        """The trained weights."""
+        return _parts(self, vlm, artifact)
+
+
+def _trained(fitting: Fitting, losses: Losses, *, retain: bool = True) -> Artifact:
+    rows = fitting.rows()
+    rows.need_answers(fitting.name, "forget", *(("retain",) if retain else ()))
+    sources = {"forget": rows.forget, "retain": rows.retain}
+    if not retain:
+        del sources["retain"]
+    return train(fitting, choose(fitting.vlm, fitting.config), Method(sources, losses))
+
+
+def _parts(defense: Defense, vlm: VLM, artifact: Artifact | None) -> Parts:
+    defense.settings(artifact)
+    assert artifact is not None
+    return Parts(attached=tuned(vlm, artifact))
+
+
+def _ascent(passes: Passes, batch: Batch) -> dict[str, Tensor]:
+    forget = passes.cross_entropy(batch["forget"])
+    return {"loss": -forget, "forget_cross_entropy": forget}
+
+
+def _difference(weight: float, passes: Passes, batch: Batch) -> dict[str, Tensor]:
+    parts = _ascent(passes, batch)
+    retain = passes.cross_entropy(batch["retain"])
+    return {**parts, "loss": parts["loss"] + weight * retain, "cross_entropy": retain}
+
+
+def _kept(weight: float, passes: Passes, batch: Batch) -> dict[str, Tensor]:
+    parts = _ascent(passes, batch)
+    with passes.reference():
+        base, labels = passes.answer_logits(batch["retain"])
+    away = divergence(base, passes.answer_logits(batch["retain"])[0], labels)
+    return {**parts, "loss": parts["loss"] + weight * away, "divergence": away}

@@ -1,0 +1,202 @@
+"""NPO: harmful answers are made less likely than the model under test finds them, and then left.
+
+Paper: Chen et al., "Safety Mirage: How Spurious Correlations Undermine VLM Safety Fine-Tuning and
+Can Be Mitigated by Machine Unlearning", ICLR 2026, https://arxiv.org/abs/2503.11832; the loss is
+from Zhang et al., "Negative Preference Optimization", COLM 2024, https://arxiv.org/abs/2404.05868.
+No refusal is taught, so no first word can be linked to one.
+
+Where it acts: on the weights. With NLL(theta; x) the negative log-likelihood of the harmful answer
+(or of the question, or of both), as its mean over tokens or its sum, and theta_0 the model as it
+was given,
+
+    D_f(x) = NLL(theta; x) - NLL(theta_0; x)              x in the forget set
+    D_r(x) = NLL(theta; x) - NLL(theta_0; x)              x in the retain set
+    L_f = -(2 / beta) mean_x log sigmoid( beta D_f(x))
+    L_r = +(2 / beta) mean_x log sigmoid( beta D_r(x))
+    L   = forget_weight L_f + retain_alpha L_r + retain_weight CE(retain)
+
+The gradient of L_f is 2 sigmoid(-beta D_f) times that of D_f: it fades as forgetting succeeds,
+which is what keeps the model from falling apart as plain gradient ascent does. L_r is a second,
+adaptive term of fine-tuning; the retain rows of L_r and of CE are drawn independently.
+
+Cost: three forwards and backwards a step (two without L_r), and one forward of theta_0 a row in
+the whole run, remembered from then on.
+
+What it cannot do: an answer that becomes unlikely makes room for another, often one that is beside
+the point or broken. Count irrelevant answers beside harmful ones.
+
+Where we differ: the sigmoid of each row's own D, where the authors' code puts the batch's mean into
+it (`per="batch"`); rows drawn so that no set ends before another. The paper's formula sums over
+tokens and reports say it unlearns queries; its code averages over the tokens of answers, which is
+the default. A beta for one reduction is not one for the other.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Literal, final
+
+from pydantic import Field, FiniteFloat
+from torch import Tensor
+from torch.nn import functional as F
+
+from safesight.defenses.base import Defense, Parts
+from safesight.defenses.tuning import Fitting, Method, TuningRun, train
+from safesight.defenses.tuning_batch import IGNORE, Rows
+from safesight.defenses.tuning_config import TuningConfig
+from safesight.defenses.tuning_passes import labels_of
+from safesight.defenses.tuning_weights import choose, tuned
+
+if TYPE_CHECKING:
+    from safesight.defenses.artifact import Artifact
+    from safesight.defenses.data import FitData
+    from safesight.defenses.tuning_passes import Batch, Passes, Target
+    from safesight.models import VLM
+
+__all__ = ["NPO", "NPOConfig", "forget_loss", "retain_loss", "shift"]
+
+
+class NPOConfig(TuningConfig):
+    """Settings of NPO."""
+
+    beta: FiniteFloat = Field(0.9, gt=0)
+    """How soon the gradient fades. Source: authors' code, its released run."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """Over the tokens of a row. Source: authors' code; the paper's formula sums."""
+    per: Literal["row", "batch"] = "row"
+    """Whose likelihood goes into the sigmoid. Source: ours; the authors' code takes the batch's."""
+    target: Literal["answer", "query", "both"] = "answer"
+    """Which tokens of a forget row are unlearned. Source: authors' code."""
+    forget_weight: FiniteFloat = Field(1.0, ge=0)
+    """Of L_f. Source: authors' code."""
+    retain_alpha: FiniteFloat = Field(1.0, ge=0)
+    """Of L_r; 0 leaves it out. Source: authors' code, its released run."""
+    retain_weight: FiniteFloat = Field(1.0, ge=0)
+    """Of the cross-entropy on retain rows. Source: authors' code."""
+
+
+def shift(
+    now: Tensor, base: Tensor, counts: Tensor, *, mean: bool = True, batch: bool = False
+) -> Tensor:
+    """D: by how much negative log-likelihoods have risen; B, or 1 for a whole batch.
+
+    Args:
+        now: NLL(theta) of each row, summed over its tokens; B.
+        base: NLL(theta_0), likewise.
+        counts: Tokens of each row; B.
+        mean: Over tokens, else their sum.
+        batch: One number for all rows together.
+
+    Example:
+        >>> import torch
+        >>> now, base = torch.tensor([4.0, 9.0]), torch.tensor([2.0, 3.0])
+        >>> counts = torch.tensor([2, 3])
+        >>> shift(now, base, counts), shift(now, base, counts, batch=True)
+        (tensor([1., 2.]), tensor([1.6000]))
+    """
+    rise = now - base
+    if batch:
+        whole = rise.sum() / counts.sum().clamp(min=1) if mean else rise.mean()
+        return whole[None]
+    return rise / counts.clamp(min=1) if mean else rise
+
+
+def forget_loss(rise: Tensor, beta: float) -> Tensor:
+    """L_f of D_f (B): -(2 / beta) mean log sigmoid(beta D). Its slope at 0 is -1.
+
+    Example:
+        >>> import torch
+        >>> forget_loss(torch.zeros(2), 2.0)
+        tensor(0.6931)
+    """
+    return -(2 / beta) * F.logsigmoid(beta * rise).mean()
+
+
+def retain_loss(rise: Tensor, beta: float) -> Tensor:
+    """L_r of D_r (B): +(2 / beta) mean log sigmoid(beta D). Unbounded below."""
+    return -forget_loss(rise, beta)
+
+
+@final
+class NPO(Defense):
+    """Makes harmful answers unlikely, less and less urgently.
+
+    Example:
+        >>> NPO(reduction="sum", beta=0.1).config.target
+        'answer'
+    """
+
+    name = "npo"
+    kind = "weights"
+    paper = (
+        "Chen et al., Safety Mirage: How Spurious Correlations Undermine VLM Safety Fine-Tuning "
+        "and Can Be Mitigated by Machine Unlearning, ICLR 2026, arXiv 2503.11832"
+    )
+    needs = frozenset({"gradients", "forget_set", "retain_set"})
+    fitted = True
+    Config: ClassVar[type[NPOConfig]] = NPOConfig
+    config: NPOConfig
+
+    def fit(
+        self,
+        vlm: VLM,
+        data: FitData,
+        *,
+        seed: int = 0,
+        progress: bool = True,
+        run: TuningRun | None = None,
+    ) -> Artifact:
+        """Train; the model is given back as it was.
+
+        Raises:
+            InputError: no rows, or rows that cannot be used.
+            TrainingError: the run diverged or cannot be resumed.
+        """
+        fitting = Fitting(self.name, vlm, data, self.config, seed, progress, run)
+        rows = fitting.rows()
+        rows.need_answers(self.name, "retain")
+        if self.config.target != "query":
+            rows.need_answers(self.name, "forget")
+        sources = {"forget": rows.forget, "retain": rows.retain}
+        if self.config.retain_alpha:
+            sources["again"] = rows.retain
+        method = Method(
+            sources, partial(_losses, self.config), queries=self.config.target != "answer"
+        )
+        return train(fitting, choose(vlm, self.config), method)
+
+    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+        """The trained weights."""
+        self.settings(artifact)
+        assert artifact is not None
+        return Parts(attached=tuned(vlm, artifact))
+
+
+def _losses(config: NPOConfig, passes: Passes, batch: Batch) -> dict[str, Tensor]:
+    """L and its parts."""
+    forgotten = _shift(config, passes, batch["forget"], config.target)
+    parts = {
+        "forget_loss": forget_loss(forgotten, config.beta),
+        "forget_shift": forgotten.mean(),
+        "cross_entropy": passes.cross_entropy(batch["retain"]),
+    }
+    loss = config.forget_weight * parts["forget_loss"]
+    if config.retain_alpha:
+        retained = _shift(config, passes, batch["again"], "answer")
+        parts["retain_loss"] = retain_loss(retained, config.beta)
+        parts["retain_shift"] = retained.mean()
+        loss = loss + config.retain_alpha * parts["retain_loss"]
+    return {"loss": loss + config.retain_weight * parts["cross_entropy"], **parts}
+
+
+def _shift(config: NPOConfig, passes: Passes, rows: Rows, target: Target) -> Tensor:
+    """D of these rows."""
+
+    def summed(rows: Rows) -> Tensor:
+        return passes.row_losses(rows, target, mean=False)
+
+    base = passes.remembered(f"{target}_nll", rows, summed)
+    counts = (labels_of(rows, target)[:, 1:] != IGNORE).sum(dim=1)
+    return shift(
+        summed(rows), base, counts, mean=config.reduction == "mean", batch=config.per == "batch"
+    )

@@ -1,0 +1,254 @@
+"""RMU: hidden states of harmful conversations are driven to one point that means nothing.
+
+Paper: Chen et al., "Safety Mirage: How Spurious Correlations Undermine VLM Safety Fine-Tuning and
+Can Be Mitigated by Machine Unlearning", ICLR 2026, https://arxiv.org/abs/2503.11832; the method is
+from Li et al., "The WMDP Benchmark", ICML 2024, https://arxiv.org/abs/2403.03218. No refusal is
+taught, so no first word can be linked to one.
+
+Where it acts: on the weights. With h(x)_t the state at the output of block `layer` at token t, v a
+random unit vector drawn once, c a length, and theta_0 the model as it was given,
+
+    L_f = mean_{x,t} 1/d || h(x)_t - c v ||^2                  x in the forget set
+    L_r = mean_{x,t} 1/d || h(x)_t - h_0(x)_t ||^2             x in the retain set
+    L   = forget_weight L_f + retain_alpha L_r + retain_weight CE(retain)
+
+over the tokens that `tokens` names. The direction is the authors': every component from [0, 1], so
+two draws have a cosine of about 0.75; `gaussian` is the other usual choice. The retain rows of L_r
+and of CE are drawn independently.
+
+Cost: a forward and a backward, and two and one half of a half: the passes for states stop at the
+block, the base's has no backward.
+
+What it cannot do: the model does not refuse, it wanders off; count irrelevant answers beside
+harmful ones. The edit is shallow: taking the direction out of the states brings coherence back,
+and a few examples bring the knowledge back.
+
+Where we differ: c is a multiple of the states' mean length unless asked otherwise, as an absolute
+one means nothing across widths; padding never counts; the harmful answer is the assistant's turn,
+where the authors write it behind the question in one turn; with small matrices all blocks learn as
+in the authors' code, with full weights the down projections of the block and the two before it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Literal, final
+
+import torch
+from pydantic import Field, FiniteFloat
+from torch import Tensor
+from torch.nn import functional as F
+
+from safesight.activations import unit
+from safesight.defenses.base import Defense, Parts
+from safesight.defenses.tuning import Fitting, Method, TuningRun, train
+from safesight.defenses.tuning_batch import IGNORE, Rows
+from safesight.defenses.tuning_config import TuningConfig
+from safesight.defenses.tuning_passes import labels_of, real_tokens
+from safesight.defenses.tuning_weights import Choice, choose, tuned
+from safesight.errors import InputError
+
+if TYPE_CHECKING:
+    from safesight.defenses.artifact import Artifact
+    from safesight.defenses.data import FitData
+    from safesight.defenses.tuning_batch import Collator
+    from safesight.defenses.tuning_data import TuningSample
+    from safesight.defenses.tuning_passes import Batch, Passes
+    from safesight.models import VLM
+
+__all__ = ["RMU", "RMUConfig", "direction", "distance"]
+
+_MEASURED = 16
+"""Forget rows on which the length of states is measured, at most."""
+
+
+class RMUConfig(TuningConfig):
+    """Settings of RMU."""
+
+    layer: int | None = Field(None, ge=0)
+    """The block whose output is driven; None is 7 of 32, in proportion. Source: authors' code."""
+    direction: Literal["positive_cone", "gaussian"] = "positive_cone"
+    """How v is drawn. Source: authors' code."""
+    length: FiniteFloat = Field(2.0, gt=0)
+    """c, in the unit that follows. Source: ours; authors' code 10, absolute."""
+    length_unit: Literal["states", "absolute"] = "states"
+    """Times the mean length of the states there, or as it is. Source: ours."""
+    tokens: Literal["all", "text", "query", "answer"] = "all"
+    """Which tokens are driven: all but padding, all but pictures, those of the question, those of
+    the answer. Source: authors' code."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """Over the components of a state. Source: authors' code; the paper's formula sums."""
+    forget_weight: FiniteFloat = Field(1.0, ge=0)
+    """Of L_f. Source: authors' code."""
+    retain_alpha: FiniteFloat = Field(1.0, ge=0)
+    """Of L_r; 0 leaves it out. Source: authors' code."""
+    retain_weight: FiniteFloat = Field(1.0, ge=0)
+    """Of the cross-entropy on retain rows. Source: authors' code."""
+
+
+def direction(kind: str, width: int, seed: int) -> Tensor:
+    """v: a random unit vector, d, with every component from [0, 1] or from a normal distribution.
+
+    Example:
+        >>> v = direction("positive_cone", 8, seed=0)
+        >>> bool((v >= 0).all()), round(float(v.norm()), 4)
+        (True, 1.0)
+    """
+    dice = torch.Generator().manual_seed(seed)
+    draw = torch.rand if kind == "positive_cone" else torch.randn
+    return unit(draw(width, generator=dice))
+
+
+def distance(states: Tensor, target: Tensor, mask: Tensor, *, mean: bool = True) -> Tensor:
+    """The squared distance of masked states from their targets, averaged over tokens; a scalar.
+
+    Args:
+        states: B x L x d.
+        target: The same shape, or one that is broadcast to it.
+        mask: The tokens that count; bool, B x L.
+        mean: Over components, else their sum.
+
+    Example:
+        >>> states, zero, mask = torch.ones(1, 2, 4), torch.zeros(4), torch.tensor([[True, False]])
+        >>> distance(states, zero, mask), distance(states, zero, mask, mean=False)
+        (tensor(1.), tensor(4.))
+    """
+    squares = (states.float() - target.float()).square()
+    each = squares.mean(dim=-1) if mean else squares.sum(dim=-1)
+    return (each * mask).sum() / mask.sum().clamp(min=1)
+
+
+@final
+class RMU(Defense):
+    """Drives the states of harmful conversations to a random point.
+
+    Example:
+        >>> RMU(direction="gaussian").config.tokens
+        'all'
+    """
+
+    name = "rmu"
+    kind = "weights"
+    paper = (
+        "Chen et al., Safety Mirage: How Spurious Correlations Undermine VLM Safety Fine-Tuning "
+        "and Can Be Mitigated by Machine Unlearning, ICLR 2026, arXiv 2503.11832"
+    )
+    needs = frozenset({"activations", "gradients", "forget_set", "retain_set"})
+    fitted = True
+    Config: ClassVar[type[RMUConfig]] = RMUConfig
+    config: RMUConfig
+
+    def fit(
+        self,
+        vlm: VLM,
+        data: FitData,
+        *,
+        seed: int = 0,
+        progress: bool = True,
+        run: TuningRun | None = None,
+    ) -> Artifact:
+        """Train; the model is given back as it was.
+
+        Raises:
+            InputError: no rows, rows that cannot be used, or a block that does not exist.
+            TrainingError: the run diverged or cannot be resumed.
+        """
+        config = self.config
+        fitting = Fitting(self.name, vlm, data, config, seed, progress, run)
+        rows = fitting.rows()
+        rows.need_answers(self.name, "retain")
+        if config.tokens == "answer":
+            rows.need_answers(self.name, "forget")
+        layer = _layer(vlm, config)
+        vector = direction(config.direction, vlm.hidden_size, seed)
+        sources = {"forget": rows.forget, "retain": rows.retain}
+        if config.retain_alpha:
+            sources["again"] = rows.retain
+        method = Method(
+            sources,
+            partial(_losses, config, layer, vector),
+            prepare=partial(_measure, config, layer, rows.forget[:_MEASURED]),
+            queries=config.tokens == "query",
+            tensors={"direction": vector},
+        )
+        return train(fitting, _choice(vlm, config, layer), method)
+
+    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+        """The trained weights."""
+        self.settings(artifact)
+        assert artifact is not None
+        return Parts(attached=tuned(vlm, artifact))
+
+
+def _layer(vlm: VLM, config: RMUConfig) -> int:
+    layer = round(7 / 32 * vlm.num_layers) if config.layer is None else config.layer
+    if layer >= vlm.num_layers:
+        raise InputError(
+            f"{vlm.name!r} has {vlm.num_layers} decoder blocks, counted from 0, and no block "
+            f"{layer}. Choose layer among them."
+        )
+    return layer
+
+
+def _choice(vlm: VLM, config: RMUConfig, layer: int) -> Choice:
+    """What learns: with full weights and nothing said, three down projections."""
+    if config.parameters == "full" and config.layers is None and config.modules is None:
+        near = tuple(range(max(0, layer - 2), layer + 1))
+        config = config.model_copy(update={"layers": near, "modules": ("mlp.down_proj",)})
+    return choose(vlm, config)
+
+
+def _mask(passes: Passes, rows: Rows, tokens: str) -> Tensor:
+    """Which tokens count; bool, B x L."""
+    if tokens == "query":
+        return labels_of(rows, "query") != IGNORE
+    if tokens == "answer":
+        return labels_of(rows, "answer") != IGNORE
+    real = real_tokens(rows)
+    return real if tokens == "all" else real & ~passes.vlm.image_mask(rows["inputs"])
+
+
+def _measure(
+    config: RMUConfig,
+    layer: int,
+    forget: tuple[TuningSample, ...],
+    passes: Passes,
+    collator: Collator,
+) -> None:
+    """The mean length of the states there, and c."""
+    lengths: list[Tensor] = []
+    for start in range(0, len(forget), config.batch_size):
+        rows = collator.rows(forget[start : start + config.batch_size])
+        states = passes.states(rows, layer).float()
+        lengths.append(states.norm(dim=-1)[_mask(passes, rows, config.tokens)])
+    typical = float(torch.cat(lengths).mean())
+    absolute = config.length_unit == "absolute"
+    passes.facts["layer"] = layer
+    passes.facts["states_length"] = typical
+    passes.facts["length"] = config.length * (1.0 if absolute else typical)
+
+
+def _losses(
+    config: RMUConfig, layer: int, vector: Tensor, passes: Passes, batch: Batch
+) -> dict[str, Tensor]:
+    """L and its parts."""
+    mean = config.reduction == "mean"
+    states = passes.states(batch["forget"], layer)
+    mask = _mask(passes, batch["forget"], config.tokens)
+    vector = vector.to(states.device)
+    parts = {
+        "forget_loss": distance(states, passes.facts["length"] * vector, mask, mean=mean),
+        "forget_norm": states.float().norm(dim=-1)[mask].mean(),
+        "forget_cosine": F.cosine_similarity(states.float(), vector, dim=-1)[mask].mean(),
+        "cross_entropy": passes.cross_entropy(batch["retain"]),
+    }
+    loss = config.forget_weight * parts["forget_loss"]
+    if config.retain_alpha:
+        rows = batch["again"]
+        with passes.reference():
+            before = passes.states(rows, layer)
+        states, mask = passes.states(rows, layer), _mask(passes, rows, "all")
+        parts["retain_loss"] = distance(states, before, mask, mean=mean)
+        parts["retain_norm"] = states.float().norm(dim=-1)[mask].mean()
+        loss = loss + config.retain_alpha * parts["retain_loss"]
+    return {"loss": loss + config.retain_weight * parts["cross_entropy"], **parts}

@@ -1,0 +1,185 @@
+"""Refusal fine-tuning: the model is taught to refuse harmful requests about pictures.
+
+Paper: Zong et al., "Safety Fine-Tuning at (Almost) No Cost: A Baseline for Vision Large Language
+Models", ICML 2024, https://arxiv.org/abs/2402.02207 (VLGuard). Chen et al., "Safety Mirage", ICLR
+2026, https://arxiv.org/abs/2503.11832, show what it learns: a link from the first word of a
+request to the refusal. It is here as the baseline that unlearning is measured against.
+
+Where it acts: on the weights. With refusals r(x) for harmful x and answers y for benign ones, over
+the tokens t of both,
+
+    L = mean_t [ -log p(r_t | r_<t, x) ]  on forget rows,  the same of y on retain rows
+
+Mixtures: `mixed` trains on every row of both sets, `posthoc` on every forget row and a number of
+general ones. Two variants that reviews of the second paper ask for: `first_words="balanced"`
+deals the first words of all questions out anew, without regard to who refuses, so that they say
+nothing; `stop_loss` stops as soon as refusals are learnt.
+
+What it cannot do: it teaches words, so a request in other words may pass, and a benign one in the
+words of harmful ones may not. Cost: a forward and a backward a step.
+
+Where we differ: small matrices unless asked; general rows are the retain set, not the data that
+the model was first trained on; the balanced variant changes the first word and nothing else, so a
+closing question mark still tells.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Literal, final
+
+import torch
+from pydantic import Field, FiniteFloat
+from torch import Tensor
+
+from safesight.defenses.base import Defense, Parts
+from safesight.defenses.tuning import Fitting, Method, TuningRun, train
+from safesight.defenses.tuning_batch import IGNORE
+from safesight.defenses.tuning_config import TuningConfig
+from safesight.defenses.tuning_losses import token_nll
+from safesight.defenses.tuning_weights import choose, tuned
+
+if TYPE_CHECKING:
+    from safesight.defenses.artifact import Artifact
+    from safesight.defenses.data import FitData
+    from safesight.defenses.tuning_data import TuningData, TuningSample
+    from safesight.defenses.tuning_passes import Batch, Passes
+    from safesight.models import VLM
+
+__all__ = ["SFT", "SFTConfig", "balanced_first_words", "learnt"]
+
+_WINDOW = 5
+"""Steps whose mean is compared with `stop_loss`."""
+
+
+class SFTConfig(TuningConfig):
+    """Settings of refusal fine-tuning."""
+
+    mixture: Literal["posthoc", "mixed"] = "posthoc"
+    """Some general rows beside the refusals, or all of them. Source: paper, which has both."""
+    general: float = Field(1.68, ge=0)
+    """General rows for every refusal, posthoc. Source: secondary, 5,000 for VLGuard's 2,977."""
+    first_words: Literal["as_given", "balanced"] = "as_given"
+    """Whether first words are dealt out anew. Source: ours."""
+    stop_loss: FiniteFloat | None = Field(None, gt=0)
+    """Stop when the loss of refusals, over five steps, is below this. Source: ours."""
+    refusals: tuple[str, ...] = Field(
+        ("I'm sorry, but I can't help with that.", "I cannot assist with this request."),
+        min_length=1,
+    )
+    """For rows that bring no refusal. Source: ours."""
+
+
+def balanced_first_words(questions: Sequence[str], seed: int) -> list[str]:
+    """The questions with their first words dealt out anew among them.
+
+    Which words there are, and how often, stays; which question has which becomes chance.
+
+    Example:
+        >>> balanced_first_words(["Share the plan.", "What is it?"], seed=1)
+        ['What the plan.', 'Share is it?']
+    """
+    split = [question.strip().partition(" ") for question in questions]
+    words = [first for first, _, _ in split]
+    random.Random(seed).shuffle(words)
+    return [f"{word}{gap}{rest}" for word, (_, gap, rest) in zip(words, split, strict=True)]
+
+
+def learnt(log: Sequence[dict[str, float]], enough: float) -> bool:
+    """Whether the mean loss of refusals over the last steps that had some is below `enough`.
+
+    Example:
+        >>> learnt([{"refusal_loss": 0.1}] * 5, 0.2), learnt([{"refusal_loss": 0.1}] * 4, 0.2)
+        (True, False)
+    """
+    losses = [entry["refusal_loss"] for entry in log if "refusal_loss" in entry][-_WINDOW:]
+    return len(losses) == _WINDOW and sum(losses) / _WINDOW < enough
+
+
+@final
+class SFT(Defense):
+    """Trains refusals for harmful requests, and answers for benign ones.
+
+    Example:
+        >>> SFT(mixture="mixed").config.first_words
+        'as_given'
+    """
+
+    name = "sft"
+    kind = "weights"
+    paper = (
+        "Zong et al., Safety Fine-Tuning at (Almost) No Cost: A Baseline for Vision Large "
+        "Language Models, ICML 2024, arXiv 2402.02207"
+    )
+    needs = frozenset({"gradients", "forget_set", "retain_set"})
+    fitted = True
+    Config: ClassVar[type[SFTConfig]] = SFTConfig
+    config: SFTConfig
+
+    def fit(
+        self,
+        vlm: VLM,
+        data: FitData,
+        *,
+        seed: int = 0,
+        progress: bool = True,
+        run: TuningRun | None = None,
+    ) -> Artifact:
+        """Train; the model is given back as it was.
+
+        Raises:
+            InputError: no rows, or rows that cannot be used.
+            TrainingError: the run diverged or cannot be resumed.
+        """
+        fitting = Fitting(self.name, vlm, data, self.config, seed, progress, run)
+        rows = _rows(fitting.rows(), self.config, seed)
+        harmful = frozenset(row.id for row in rows if row.set == "forget")
+        enough = self.config.stop_loss
+        method = Method(
+            {"rows": rows},
+            partial(_losses, harmful),
+            stop=None if enough is None else partial(learnt, enough=enough),
+        )
+        return train(fitting, choose(vlm, self.config), method)
+
+    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+        """The trained weights."""
+        self.settings(artifact)
+        assert artifact is not None
+        return Parts(attached=tuned(vlm, artifact))
+
+
+def _rows(data: TuningData, config: SFTConfig, seed: int) -> list[TuningSample]:
+    """What is trained on: refusals for forget rows, and general rows."""
+    data.need_answers("sft", "retain")
+    dice = random.Random(f"{seed}/general")
+    refused = [
+        replace(row, answer=row.refusal or dice.choice(config.refusals)) for row in data.forget
+    ]
+    general = list(data.retain)
+    if config.mixture == "posthoc":
+        count = min(len(general), round(config.general * len(refused)))
+        general = dice.sample(general, count)
+    rows = [*refused, *general]
+    if config.first_words == "balanced":
+        questions = balanced_first_words([row.question for row in rows], seed)
+        rows = [
+            replace(row, question=question) for row, question in zip(rows, questions, strict=True)
+        ]
+    return rows
+
+
+def _losses(harmful: frozenset[str], passes: Passes, batch: Batch) -> dict[str, Tensor]:
+    """The mean over all answer tokens of a batch, and that of each kind of row."""
+    rows = batch["rows"]
+    logits, labels = passes.answer_logits(rows)
+    nll, counts = token_nll(logits, labels).sum(dim=1), (labels[:, 1:] != IGNORE).sum(dim=1)
+    parts = {"loss": nll.sum() / counts.sum().clamp(min=1)}
+    refused = torch.tensor([row in harmful for row in rows["ids"]], device=nll.device)
+    for name, chosen in (("refusal_loss", refused), ("general_loss", ~refused)):
+        if bool(chosen.any()):
+            parts[name] = nll[chosen].sum() / counts[chosen].sum().clamp(min=1)
+    return parts

@@ -1,0 +1,211 @@
+"""Rows to tensors: what is drawn at which step, and batches whose answers stand after the prompt.
+
+Every row is the prompt exactly as it is when the model is asked (chat template, left padding),
+followed by the tokens the template gives its answer, up to and with the end of the turn. So what
+is trained is what is generated, on any architecture. No loss is computed here.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from safesight.errors import InputError, ModelError
+
+if TYPE_CHECKING:
+    from safesight.defenses.tuning_data import TuningSample
+    from safesight.models import VLM
+
+__all__ = ["IGNORE", "Collator", "Draws", "Rows"]
+
+IGNORE = -100
+"""The label of a token that is not predicted."""
+
+_SUFFIX_KINDS = ("paligemma",)
+"""Architectures whose prompts see both ways: an answer appended to one would be seen as well."""
+
+
+class Rows(TypedDict):
+    """B rows as tensors of width L."""
+
+    ids: list[str]
+    inputs: dict[str, Tensor]
+    """What the model takes."""
+    answer: Tensor
+    """Labels: the answer's tokens, IGNORE elsewhere; B x L."""
+    query: Tensor
+    """Labels: the question's tokens, IGNORE elsewhere; B x L."""
+    width: int
+    """Of the answers, which are the last columns."""
+
+
+class Draws(Dataset[dict[str, "TuningSample"]]):
+    """Which rows are drawn when: the n-th item is a function of the seed and n alone.
+
+    Every source is gone through in a new order each time, independently of the others, so no set
+    ends before another and a resumed run sees what an uninterrupted one would have seen.
+
+    Example:
+        >>> draws = Draws({"forget": "ab", "retain": "xyz"}, length=4, seed=0)
+        >>> sorted(draws[i]["forget"] for i in range(4))
+        ['a', 'a', 'b', 'b']
+    """
+
+    def __init__(self, sources: Mapping[str, Sequence[Any]], *, length: int, seed: int) -> None:
+        self.sources, self.length, self.seed = dict(sources), length, seed
+        self._order = cache(self._shuffled)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        item = {}
+        for name, rows in self.sources.items():
+            epoch, place = divmod(index, len(rows))
+            item[name] = rows[self._order(name, epoch)[place]]
+        return item
+
+    def _shuffled(self, name: str, epoch: int) -> list[int]:
+        order = list(range(len(self.sources[name])))
+        random.Random(f"{self.seed}/{name}/{epoch}").shuffle(order)
+        return order
+
+
+class Collator:
+    """Items of `Draws` to batches, one `Rows` for each source.
+
+    Raises:
+        ModelError: an architecture on which an answer cannot stand after the prompt.
+        InputError: a question or an answer that the chat template does not take.
+    """
+
+    def __init__(self, vlm: VLM, *, queries: bool = False) -> None:
+        if vlm.family.name in _SUFFIX_KINDS:
+            raise ModelError(
+                f"{vlm.name!r} ({vlm.family.name}) reads its prompt in both directions, so answers "
+                "cannot be trained behind it. Choose another model for methods that train."
+            )
+        self.vlm, self.queries = vlm, queries
+        self._answers = cache(self._answer_tokens)
+
+    def __call__(self, items: Sequence[Mapping[str, TuningSample]]) -> dict[str, Rows]:
+        """A batch for every source of the items."""
+        return {name: self.rows([item[name] for item in items]) for name in items[0]}
+
+    def rows(self, samples: Sequence[TuningSample]) -> Rows:
+        """Samples as tensors, prompt and answer."""
+        prompts = self.vlm.encode([_asked(s.question, s.picture()) for s in samples])
+        tails = [
+            self._answers(s.question, s.answer, s.image is not None) if s.answer.strip() else ()
+            for s in samples
+        ]
+        length, width = prompts["input_ids"].shape[1], max(map(len, tails))
+        device, pad = prompts["input_ids"].device, self.vlm.tokenizer.pad_token_id
+        added = torch.full((len(tails), width), pad)
+        real = torch.zeros_like(added)
+        for row, tokens in enumerate(tails):
+            added[row, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
+            real[row, : len(tokens)] = 1
+        added, real = added.to(device), real.to(device)
+        inputs = dict(prompts)
+        inputs["input_ids"] = torch.cat([prompts["input_ids"], added], dim=1)
+        inputs["attention_mask"] = torch.cat([prompts["attention_mask"], real], dim=1)
+        for name in inputs:
+            if name.endswith("token_type_ids"):  # 0 is text
+                inputs[name] = torch.cat([inputs[name], torch.zeros_like(added)], dim=1)
+        ids = inputs["input_ids"]
+        answer = ids.masked_fill(torch.arange(length + width, device=device) < length, IGNORE)
+        answer = answer.masked_fill(inputs["attention_mask"] == 0, IGNORE)
+        query = torch.full_like(ids, IGNORE)
+        if self.queries:
+            for row, sample in enumerate(samples):
+                start, end = self._question_span(sample, prompts["input_ids"][row])
+                query[row, start:end] = ids[row, start:end]
+        named = [sample.id for sample in samples]
+        return Rows(ids=named, inputs=inputs, answer=answer, query=query, width=width)
+
+    def _answer_tokens(self, question: str, answer: str, picture: bool) -> tuple[int, ...]:
+        """What the template puts after the prompt for this answer, up to the end of the turn."""
+        asked = _asked(question, picture)
+        prompt = self._text(asked, prompt=True)
+        turn = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
+        whole = self._text([*asked, turn], prompt=False)
+        if not whole.startswith(prompt):  # the template opens a finished turn in another way
+            whole = prompt + answer
+        stops = self._stops()
+        before, tokens = self._tokens(prompt), self._tokens(whole)
+        if tokens[: len(before)] != before:  # the border merged two tokens; generation never does
+            tokens = [*before, *self._tokens(whole[len(prompt) :])]
+        tail = tokens[len(before) :]
+        end = next((n for n, token in enumerate(tail) if token in stops), None)
+        if end is None:
+            kept = self._tokens(whole.rstrip())[len(before) :] or tail
+            tail, end = [*kept, self.vlm.tokenizer.eos_token_id], len(kept)
+        tail = tail[: end + 1]
+        if self.vlm.image_token_id in tail:
+            raise InputError(
+                f"The answer {answer[:60]!r} contains the image placeholder. Remove it."
+            )
+        return tuple(tail)
+
+    def _question_span(self, sample: TuningSample, ids: Tensor) -> tuple[int, int]:
+        """First and behind-last column of the question in a prompt, counted from its end."""
+        text = self._text(_asked(sample.question, sample.image is not None), prompt=True)
+        start = text.rfind(sample.question.strip())
+        spans = self.vlm.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        end = start + len(sample.question.strip())
+        inside = [n for n, (a, b) in enumerate(spans["offset_mapping"]) if a < end and b > start]
+        if start < 0 or not inside:
+            raise ModelError(
+                f"The question of the row {sample.id!r} cannot be found in the prompt that the "
+                f"chat template of {self.vlm.name!r} makes of it. Use the answer as the target."
+            )
+        after = len(spans["input_ids"]) - inside[-1] - 1
+        first = len(ids) - after - (inside[-1] - inside[0] + 1)
+        behind = len(ids) - after
+        if bool((ids[first:] == self.vlm.image_token_id).any()):
+            raise ModelError(
+                f"The chat template of {self.vlm.name!r} puts pictures behind the question, so its "
+                "tokens cannot be told apart. Use the answer as the target."
+            )
+        return first, behind
+
+    def _text(self, messages: list[dict[str, Any]], *, prompt: bool) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            written = self.vlm.processor.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=prompt
+            )
+        except (TemplateError, ValueError) as error:
+            raise InputError(f"The chat template refuses a conversation: {error}") from error
+        assert isinstance(written, str)
+        return written
+
+    def _tokens(self, text: str) -> list[int]:
+        found: list[int] = self.vlm.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return found
+
+    def _stops(self) -> set[int]:
+        """What ends a generation of this model."""
+        said = getattr(self.vlm.model.generation_config, "eos_token_id", None)
+        several = said if isinstance(said, list) else [said]
+        return {token for token in (*several, self.vlm.tokenizer.eos_token_id) if token is not None}
+
+
+def _asked(question: str, picture: Any) -> list[dict[str, Any]]:
+    """A conversation of one question; `picture` is one, or whether there is one."""
+    content: list[dict[str, Any]] = []
+    if picture is True:
+        content.append({"type": "image"})
+    elif picture is not None and picture is not False:
+        content.append({"type": "image", "image": picture})
+    return [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]

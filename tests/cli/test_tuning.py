@@ -1,0 +1,126 @@
+"""`fit` of methods that train, and `merge`: from a file of rows to a checkpoint that loads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from safesight import VLM, Artifact
+from safesight.cli.artifacts import FitPlan, data_for
+from safesight.defenses import load_defense
+from safesight.defenses.tuning_trainer import TuningTrainer
+from tests import tiny
+from tests.cli.test_main import fails, run
+
+FAST = ["--set", "max_steps=3", "--set", "batch_size=2", "--set", "rank=2"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny.save("llava", tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rows")
+    tiny.picture(1).save(folder / "p.png")
+    entries: list[dict[str, Any]] = [
+        {"id": "f", "question": "how?", "answer": "so.", "label": "harmful", "image": "p.png"},
+        {"id": "r", "question": "what?", "answer": "that.", "label": "benign"},
+    ]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, entries)))
+    return folder / "rows.jsonl"
+
+
+def test_a_fit_is_resumed_and_merged(
+    model: str, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["fit", "npo", "--model", model, "--data", str(rows), *FAST]
+    whole = run(*words, "-o", str(tmp_path / "whole"))
+    assert whole.exit_code == 0, (whole.output, whole.exception)
+    assert whole.stdout.strip() == str(tmp_path / "whole")
+    original = TuningTrainer.compute_loss
+
+    def compute(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step == 2:
+            raise KeyboardInterrupt
+        return original(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TuningTrainer, "compute_loss", compute)
+        assert run(*words, "-o", str(tmp_path / "npo")).exit_code != 0
+    assert not (tmp_path / "npo").exists()
+    fails(run(*words, "-o", str(tmp_path / "npo")), "not finished", "--resume")
+    resumed = run(*words, "-o", str(tmp_path / "npo"), "--resume", "--json")
+    assert resumed.exit_code == 0, resumed.output
+    artifact = Artifact.load(tmp_path / "npo")
+    assert artifact.hash == Artifact.load(tmp_path / "whole").hash
+    card = json.loads(resumed.stdout)
+    assert (card["hash"], card["training"]["forget"]) == (artifact.hash, 1)
+    assert len((tmp_path / "npo.run/log.jsonl").read_text().splitlines()) == 3
+
+    merged = run("merge", str(tmp_path / "npo"), "-o", str(tmp_path / "merged"))
+    assert merged.exit_code == 0, (merged.output, merged.exception)
+    vlm, loaded = VLM.load(model), VLM.load(str(tmp_path / "merged"))
+    prompt = [tiny.ask("how?", tiny.picture(1))]
+    with torch.no_grad():
+        found = loaded.model(**loaded.encode(prompt)).logits
+        with load_defense("npo").apply(vlm, artifact):
+            assert torch.allclose(found, vlm.model(**vlm.encode(prompt)).logits, atol=1e-4)
+    about = json.loads((tmp_path / "merged/safesight.json").read_text())
+    assert (about["defense"], about["artifact"]) == ("npo", artifact.hash)
+    adapter = run("merge", str(tmp_path / "npo"), "-o", str(tmp_path / "adapter"), "--adapter")
+    assert adapter.exit_code == 0, adapter.output
+    assert (tmp_path / "adapter/adapter_config.json").is_file()
+    fails(run("merge", str(tmp_path / "npo"), "-o", str(tmp_path / "merged")), "is there already")
+
+
+def test_rows_that_are_missing_or_bad_are_said(model: str, tmp_path: Path) -> None:
+    out = ["-o", str(tmp_path / "a")]
+    fails(run("fit", "npo", "--model", model, *out), "--data", "there are none for")
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"id": "1", "question": "x", "answer": "y"}))
+    given = ["--data", str(tmp_path / "rows.jsonl")]
+    fails(run("fit", "npo", "--model", model, *given, *out), "row 1: its label is missing")
+    fails(run("fit", "probe", "--model", model, *given, *out), "takes no rows")
+    fails(run("fit", "probe", "--model", model, "--resume", *out), "nothing to resume")
+    fails(run("merge", str(tmp_path / "gone"), *out), "no artifact folder")
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_bundled_model_has_rows_of_its_own() -> None:
+    plan = FitPlan(pool=100, share=0.05, seed=3)
+    found = data_for(load_defense("npo"), plan, "testbed").tuning
+    assert [row.set for row in found].count("forget") == 5
+    assert [row.set for row in found].count("retain") == 10
+    assert data_for(load_defense("npo"), plan, "elsewhere", "testbed").tuning[0].id == found[0].id
+    assert not data_for(load_defense("probe"), FitPlan(pool=40, share=0.5), "testbed").tuning
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(model: str, tmp_path: Path) -> None:
+    """Half the rows of a step each; gradients are averaged."""
+    entries = [
+        {"id": f"{kind}{n}", "question": f"{kind} {n}?", "answer": f"so {n}.", "label": kind}
+        for kind in ("harmful", "benign")
+        for n in range(8)
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, entries)))
+    words = ["fit", "npo", "--model", model, "--data", str(tmp_path / "rows.jsonl")]
+    words += ["--device", "cpu", "--set", "max_steps=3", "--set", "lora_dropout=0.0"]
+    two = [*words, "--set", "batch_size=2", "-o", str(tmp_path / "two")]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    command = [*launch, "--standalone", "-m", "safesight.cli.main", *two]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "two")
+    result = run(*words, "--set", "batch_size=4", "-o", str(tmp_path / "one"))
+    assert result.exit_code == 0, result.output
+    one, both = (Artifact.load(tmp_path / name).tensors for name in ("one", "two"))
+    assert one.keys() == both.keys()
+    assert all(torch.allclose(one[name], both[name], atol=1e-5) for name in one)

@@ -1,0 +1,44 @@
+"""Rows and settings for training tiny models in a moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from safesight.defenses import Artifact, FitData, load_defense
+from safesight.defenses.tuning import TuningRun
+from safesight.defenses.tuning_data import TuningSample
+from safesight.models import VLM
+from tests import tiny
+
+FAST = {"batch_size": 2, "rank": 2, "learning_rate": 0.01, "warmup": 0.0}
+
+
+def row(name: str, kind: str = "forget", picture: bool = False, **more: Any) -> TuningSample:
+    fields: dict[str, Any] = {
+        "question": f"how to {name}?",
+        "answer": f"do {name}, then rest.",
+        "label": "harmful" if kind == "forget" else "benign",
+        "image": tiny.picture(len(name)) if picture else None,
+        **more,
+    }
+    return TuningSample(id=name, set=kind, **fields)  # type: ignore[arg-type]
+
+
+def rows() -> list[TuningSample]:
+    return [
+        *(row(f"break {n}", picture=n % 2 == 0) for n in range(3)),
+        *(row(f"bake {n}", "retain", picture=n % 2 == 1) for n in range(5)),
+    ]
+
+
+def data(*given: TuningSample) -> FitData:
+    return FitData((), (), tuning=given or rows())
+
+
+def fit(
+    name: str, vlm: VLM, run: TuningRun | None = None, given: FitData | None = None, **config: Any
+) -> Artifact:
+    defense: Any = load_defense(name, **{**FAST, **config})
+    artifact = defense.fit(vlm, given or data(), progress=False, run=run)
+    assert isinstance(artifact, Artifact)
+    return artifact
