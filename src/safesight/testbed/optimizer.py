@@ -1,4 +1,4 @@
-"""Muon for the decoder's matrices and AdamW for everything else, as one optimizer.
+"""Muon for the matrices of both transformers and AdamW for everything else, as one optimizer.
 
 Muon (Jordan et al. 2024; torch.optim.Muon) makes every direction of a matrix's step equally
 large. The decoder learns the language of this world in less than half the steps AdamW takes;
@@ -15,7 +15,7 @@ from torch import nn
 
 __all__ = ["MuonAndAdamW"]
 
-_DECODER = "model.language_model.layers."
+_BLOCKS = ("model.language_model.layers.", "model.vision_tower.encoder.")
 
 
 class MuonAndAdamW(torch.optim.Optimizer):
@@ -45,7 +45,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
         matrices: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
         for name, parameter in named:
-            inner = name.startswith(_DECODER) and parameter.ndim == 2
+            inner = name.startswith(_BLOCKS) and parameter.ndim == 2
             (matrices if inner else others).append(parameter)
         super().__init__([{"params": [*matrices, *others]}], {"lr": lr})
         self.parts: list[torch.optim.Optimizer] = []
