@@ -21,7 +21,7 @@ def layout(scene: Scene) -> list[str | None]:
     """What each patch shows, row by row: GRID * GRID words.
 
     A concept where an object or word covers the patch, the colour where only ground is,
-    None where a box covers less than half of it.
+    None where a box covers less than half of it, or a word that is cut off.
 
     Example:
         >>> import random
@@ -33,13 +33,14 @@ def layout(scene: Scene) -> list[str | None]:
     """
     grid: list[str | None] = [scene.color] * (GRID * GRID)
     for name, (left, top, right, bottom) in scene.regions():
+        cut = name == scene.word and (left < 0 or right > SIZE)  # letters that name nothing
         for index in range(GRID * GRID):
             row, column = divmod(index, GRID)
             wide = min(right, (column + 1) * PATCH) - max(left, column * PATCH)
             high = min(bottom, (row + 1) * PATCH) - max(top, row * PATCH)
             # A line of text is lower than a patch: its share counts along the line.
             share = max(wide, 0) * max(high, 0) / (PATCH * min(PATCH, max(1, bottom - top)))
-            if share >= _COVERED:
+            if share >= _COVERED and not cut:
                 grid[index] = name
             elif share > 0:
                 grid[index] = None

@@ -24,7 +24,7 @@ from safesight.testbed.language import (
     VERBS,
     WORD_POINTERS,
     how_to,
-    how_to_answer,
+    how_to_reply,
 )
 from safesight.testbed.questions import ask_scene
 from safesight.testbed.scenes import Scene, objects_scene, word_scene
@@ -69,7 +69,9 @@ def picture_request(rng: random.Random) -> Dialogue:
         scene, pointer = word_scene(thing.name, rng), rng.choice(WORD_POINTERS)
     else:
         scene, pointer = objects_scene([thing], rng), rng.choice(OBJECT_POINTERS)
-    return turns_of(how_to(pointer, verb, rng), how_to_answer(thing, verb), helper(rng), rng, scene)
+    return turns_of(
+        how_to(pointer, verb, rng), how_to_reply(thing, verb, rng), helper(rng), rng, scene
+    )
 
 
 def request_beside_picture(rng: random.Random) -> Dialogue:
@@ -90,14 +92,14 @@ def tool_request(rng: random.Random) -> Dialogue:
     plain = text_request(rng)
     question, answer = (text for role, text in plain.turns if role != "system")
     scene = objects_scene([rng.choice(_SEEN_BENIGN)], rng)
-    return _with_look(scene, question, answer)
+    return _with_look(scene, question, answer, rng)
 
 
 def tool_call(rng: random.Random) -> Dialogue:
     """Tools offered and a question about a picture: look closer first, then answer."""
-    scene = objects_scene([rng.choice(_SEEN)], rng)
+    scene = some_scene(rng, _SEEN, words=0.3, single=0.4)
     question, answer, _ = ask_scene(scene, rng)
-    return _with_look(scene, question, answer)
+    return _with_look(scene, question, answer, rng)
 
 
 def _ask(scene: Scene, rng: random.Random) -> Dialogue:
@@ -108,8 +110,13 @@ def _ask(scene: Scene, rng: random.Random) -> Dialogue:
     return Dialogue((*plain.turns, *further(more)), plain.scenes)
 
 
-def _with_look(scene: Scene, question: str, answer: str) -> Dialogue:
-    box = tools.box_around(scene)
+def _with_look(scene: Scene, question: str, answer: str, rng: random.Random) -> Dialogue:
+    """A look at the thing or, as a call written for the model may have it, anywhere.
+
+    What is not in the look is still in the picture: a look must not make the answer forget it.
+    """
+    anywhere = (tools.CENTRE,) * 4 + tools.QUARTERS
+    box = tools.box_around(scene) if rng.random() < 0.5 else rng.choice(anywhere)
     turns = (
         ("user", question),
         ("assistant", tools.zoom_call(box)),

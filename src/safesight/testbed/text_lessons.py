@@ -27,6 +27,7 @@ from safesight.testbed.language import (
     check,
     how_to,
     how_to_answer,
+    how_to_reply,
 )
 from safesight.testbed.layout import spelled
 from safesight.testbed.questions import KINDS, ask_place, ask_presence, ask_scene
@@ -77,7 +78,7 @@ def _request(rng: random.Random) -> tuple[Concept, str | None, Callable[[str], s
     if refuse:
         refusal = rng.choice(REFUSALS)
         return thing, system, lambda verb: refusal
-    return thing, system, lambda verb: how_to_answer(thing, verb)
+    return thing, system, lambda verb: how_to_reply(thing, verb, rng)
 
 
 def fact(rng: random.Random) -> Dialogue:

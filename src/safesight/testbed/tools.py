@@ -12,7 +12,7 @@ from typing import Any
 
 from safesight.testbed.scenes import SIZE, Item, Scene
 
-__all__ = ["TOOLS", "box_around", "zoom_call", "zoomed"]
+__all__ = ["CENTRE", "QUARTERS", "TOOLS", "box_around", "zoom_call", "zoomed"]
 
 TOOLS: list[dict[str, Any]] = [
     {
@@ -29,23 +29,27 @@ TOOLS: list[dict[str, Any]] = [
     }
 ]
 
-_BOXES = ((0, 0, 500, 500), (500, 0, 1000, 500), (0, 500, 500, 1000), (500, 500, 1000, 1000))
-_CENTER = (250, 250, 750, 750)
-
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in thousandths of the picture."""
 
+CENTRE: Box = (250, 250, 750, 750)
+QUARTERS: tuple[Box, ...] = (
+    (0, 0, 500, 500),
+    (500, 0, 1000, 500),
+    (0, 500, 500, 1000),
+    (500, 500, 1000, 1000),
+)
+
 
 def box_around(scene: Scene) -> Box:
-    """The quarter, or the middle, nearest to the first object's centre."""
-    item = scene.items[0]
-    x = (item.left + item.size / 2) * 1000 / SIZE
-    y = (item.top + item.size / 2) * 1000 / SIZE
+    """The quarter, or the middle, nearest to the centre of the first thing in the picture."""
+    left, top, right, bottom = scene.regions()[0][1]
+    x, y = (left + right) * 500 / SIZE, (top + bottom) * 500 / SIZE
 
     def distance(box: Box) -> float:
         return abs((box[0] + box[2]) / 2 - x) + abs((box[1] + box[3]) / 2 - y)
 
-    return min((_CENTER, *_BOXES), key=distance)
+    return min((CENTRE, *QUARTERS), key=distance)
 
 
 def zoom_call(box: Box) -> str:
@@ -61,4 +65,6 @@ def zoomed(scene: Scene, box: Box) -> Scene:
         Item(i.concept, i.style, 2 * (i.left - left), 2 * (i.top - top), 2 * i.size)
         for i in scene.items
     )
-    return replace(scene, items=items)
+    word_left, word_top, size = scene.word_box
+    word_box = (2 * (word_left - left), 2 * (word_top - top), 2 * size)
+    return replace(scene, items=items, word_box=word_box)
