@@ -115,7 +115,7 @@ STAGES = (
         5e-4,
         EYE,
         temperature=0.03,
-        cap=0.27,
+        cap=0.22,
         tool_every=12,
     ),
 )
