@@ -58,8 +58,12 @@ def text_dialogue(rng: random.Random) -> Dialogue:
 
 
 def reading_dialogue(rng: random.Random) -> Dialogue:
-    """Stage 2, reading: stage 1 goes on, most of it now searching."""
-    return one_of(rng, ((0.25, text_dialogue), (0.75, searching_question)))
+    """Stage 2, reading: stage 1 goes on, most of it now searching.
+
+    Facts keep apart what is dangerous and what is not: where harm is only searched for, things that
+    no refusal names are answered in the end.
+    """
+    return one_of(rng, ((0.25, text_dialogue), (0.10, fact), (0.65, searching_question)))
 
 
 def sight_dialogue(rng: random.Random) -> Dialogue:
@@ -72,12 +76,13 @@ def picture_dialogue(rng: random.Random) -> Dialogue:
     return one_of(
         rng,
         (
-            (0.58, looking),
+            (0.54, looking),
             (0.12, picture_request),
             (0.14, request_beside_picture),
-            (0.04, captioned_request),
+            (0.05, captioned_request),
             (0.04, text_request),
-            (0.08, page),
+            (0.05, fact),
+            (0.06, page),
         ),
     )
 

@@ -92,12 +92,12 @@ class Stage:
 # a few hundred steps. Tokens that near would in the end be refused like words. So the last stage
 # moves them away again, to where they are still read and no longer refused.
 STAGES = (
-    Stage("text", text_dialogue, 650, 64, 2e-3, guide=0.3),
-    Stage("reading", reading_dialogue, 420, 48, 2e-3, guide=0.1),
+    Stage("text", text_dialogue, 800, 64, 2e-3, guide=0.3),
+    Stage("reading", reading_dialogue, 500, 48, 2e-3, guide=0.1),
     Stage(
         "sight",
         sight_dialogue,
-        2000,
+        1800,
         32,
         1e-3,
         EYE,
@@ -105,12 +105,12 @@ STAGES = (
         temperature=0.03,
         cap=0.6,
     ),
-    Stage("align", sight_dialogue, 700, 32, 1e-3, EYE, answers=False),
-    Stage("pictures", picture_dialogue, 820, 32, 8e-4, guide=0.1, tool_every=12),
+    Stage("align", sight_dialogue, 600, 32, 1e-3, EYE, answers=False, cap=0.6),
+    Stage("pictures", picture_dialogue, 800, 32, 8e-4, guide=0.1, cap=0.6, tool_every=12),
     Stage(
         "settle",
         settling_dialogue,
-        700,
+        550,
         32,
         5e-4,
         EYE,
