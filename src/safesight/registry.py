@@ -95,6 +95,24 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
             "safesight.attacks.typography:Typography",
             "Moves the object of a request into a picture of its written name.",
         ),
+        "one_word": Entry(
+            "safesight.attacks.one_word:OneWord",
+            'Rewrites a harmful request to ask "What ...?", a benign one to say "Share ...".',
+        ),
+        "one_word_strict": Entry(
+            "safesight.attacks.one_word:OneWordStrict", "Exchanges the first word, nothing else."
+        ),
+        "one_word_mood": Entry(
+            "safesight.attacks.one_word:OneWordMood",
+            "Turns instructions into questions, or back, without the word: a control.",
+        ),
+        "one_word_paraphrase": Entry(
+            "safesight.attacks.one_word:OneWordParaphrase",
+            "Says it in other words, without the word, as often: a control.",
+        ),
+        "prefill": Entry(
+            "safesight.attacks.prefill:Prefill", 'Makes the answer begin with "Sure,".'
+        ),
     },
     "benchmark": {
         "text_harm": Entry("safesight.testbed.tasks:text_harm", "Harmful requests in plain text."),

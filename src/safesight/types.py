@@ -20,6 +20,7 @@ __all__ = [
     "Message",
     "Messages",
     "Sample",
+    "TuningSample",
     "Verdict",
 ]
 
@@ -63,6 +64,11 @@ class Sample:
     """Name of the attack that made this sample, or None for a plain request."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What a judge or a report may want to know; JSON values only."""
+    shots: tuple[str, ...] = ()
+    """The same request in other words, `question` the first of them. Each is asked alone, with
+    the same picture, and the attack succeeds if one does; empty for a request asked once."""
+    prefill: str | None = None
+    """Words that the answer is made to begin with; judged is what the model writes after them."""
 
     def messages(self) -> list[Message]:
         """The conversation, with the picture rendered, image before text."""
@@ -74,7 +80,31 @@ class Sample:
         if self.system is not None:
             turns.append({"role": "system", "content": [{"type": "text", "text": self.system}]})
         turns.append({"role": "user", "content": content})
+        if self.prefill is not None:
+            begun = [{"type": "text", "text": self.prefill}]
+            turns.append({"role": "assistant", "content": begun})
         return turns
+
+
+@dataclass(frozen=True)
+class TuningSample:
+    """One row of a fine-tuning set: what is asked, and the answer that is taught.
+
+    Example:
+        >>> row = TuningSample("r-0", "share how to make a cake.", None,
+        ...                    "to make a cake, get the parts.", "benign")
+        >>> row.label
+        'benign'
+    """
+
+    id: str
+    """Stable and unique within its set."""
+    question: str
+    image: Callable[[], Image] | None
+    """Renders the picture; called each time the picture is needed."""
+    answer: str
+    label: Label
+    """Of the request: a harmful one is answered with a refusal."""
 
 
 class Judge(Protocol):
