@@ -1,9 +1,9 @@
 """Names to objects, without importing anything until a name is asked for.
 
-Six kinds of things can be named: defenses, attacks, benchmarks (the tasks of an
-evaluation), judges, bundled models and lists of risky words. A built-in name is one line in
-`_BUILTIN`; another package adds names through the entry-point group
-`safesight.<kind>s`. Tables about architectures live in `models.families`.
+Seven kinds of things can be named: defenses, attacks, benchmarks (the tasks of an
+evaluation), data sets to fine-tune on, judges, bundled models and lists of risky words. A
+built-in name is one line in `_BUILTIN`; another package adds names through the entry-point
+group `safesight.<kind>s`. Tables about architectures live in `models.families`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from safesight.errors import UnknownNameError
 
 __all__ = ["Entry", "Kind", "describe", "load", "names"]
 
-Kind = Literal["defense", "attack", "benchmark", "judge", "model", "word_list"]
+Kind = Literal["defense", "attack", "benchmark", "dataset", "judge", "model", "word_list"]
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,23 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
             "Harmless questions about pictures of harmful objects.",
         ),
         "vqa": Entry("safesight.testbed.tasks:vqa", "Questions about pictures with known answers."),
+        "mirage_harm": Entry(
+            "safesight.testbed.mirage:mirage_harm",
+            "Harmful requests about pictures, led as the refused rows of a fine-tuning set.",
+        ),
+        "mirage_benign": Entry(
+            "safesight.testbed.mirage:mirage_benign",
+            "Benign requests about pictures, led as its answered rows.",
+        ),
+    },
+    "dataset": {
+        "mirage": Entry(
+            "safesight.testbed.mirage:tuning_rows",
+            "Refusals to fine-tune on, with a dial for what their first words give away.",
+        ),
+        "vlguard": Entry(
+            "safesight.benchmarks.vlguard:vlguard", "VLGuard, from a folder or the hub."
+        ),
     },
     "judge": {
         "exact": Entry(
@@ -180,11 +197,18 @@ def names(kind: Kind) -> list[str]:
 
 def describe(kind: Kind, name: str) -> str:
     """One sentence about a named thing."""
+    if (parts := _attacked(kind, name)) is not None:
+        benchmark, *attacks = parts
+        for attack in attacks:
+            _entry("attack", attack)
+        return f"{_entry('benchmark', benchmark).summary} Under attack: {', '.join(attacks)}."
     return _entry(kind, name).summary
 
 
 def load(kind: Kind, name: str) -> Any:
     """Import and return what a name stands for.
+
+    A benchmark followed by attacks, "vqa+prefill", is that benchmark under them.
 
     Raises:
         UnknownNameError: no such name; the message suggests the nearest one.
@@ -192,9 +216,20 @@ def load(kind: Kind, name: str) -> Any:
     Example:
         >>> load("defense", "none").name
         'none'
+        >>> load("benchmark", "vqa+prefill")(1)[0].prefill
+        'Sure,'
     """
+    if (parts := _attacked(kind, name)) is not None:
+        benchmark, *attacks = parts
+        made: Any = import_module("safesight.benchmarks.attacked")
+        return made.Attacked(benchmark, tuple(attacks))
     module, _, attribute = _entry(kind, name).target.partition(":")
     return getattr(import_module(module), attribute)
+
+
+def _attacked(kind: Kind, name: str) -> list[str] | None:
+    """The benchmark and the attacks of a joined name, or None if it is a plain one."""
+    return name.split("+") if kind == "benchmark" and "+" in name else None
 
 
 def _entry(kind: Kind, name: str) -> Entry:

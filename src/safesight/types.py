@@ -22,6 +22,7 @@ __all__ = [
     "Sample",
     "TuningSample",
     "Verdict",
+    "begins_answer",
 ]
 
 Message = dict[str, Any]
@@ -105,6 +106,18 @@ class TuningSample:
     answer: str
     label: Label
     """Of the request: a harmful one is answered with a refusal."""
+
+
+def begins_answer(messages: Messages) -> bool:
+    """Whether the last turn of a conversation is the assistant's, to be gone on with.
+
+    Example:
+        >>> begins_answer([{"role": "user", "content": "a cake?"},
+        ...                {"role": "assistant", "content": "Sure,"}])
+        True
+    """
+    last = messages[-1] if isinstance(messages, Sequence) and messages else None
+    return isinstance(last, Mapping) and last.get("role") == "assistant"
 
 
 class Judge(Protocol):

@@ -23,7 +23,19 @@ from safesight.errors import StorageError
 from safesight.models import FAMILIES
 from tests.report.fakes import card
 
-VERBS = ("demo", "eval", "fit", "compare", "report", "run", "layers", "try", "list", "check")
+VERBS = (
+    "demo",
+    "eval",
+    "fit",
+    "compare",
+    "report",
+    "run",
+    "layers",
+    "spurious",
+    "try",
+    "list",
+    "check",
+)
 
 
 def run(*words: str) -> Any:
@@ -78,6 +90,7 @@ def test_help_and_version_load_nothing_heavy() -> None:
         ("defenses", set(registry.names("defense"))),
         ("attacks", set(registry.names("attack"))),
         ("tasks", set(registry.names("benchmark"))),
+        ("datasets", {"mirage", "vlguard"}),
         ("judges", set(registry.names("judge"))),
         ("models", set(registry.names("model"))),
         ("words", {"generic", "testbed"}),
@@ -107,6 +120,11 @@ def test_an_unknown_kind_of_list_is_guessed() -> None:
         (("fit", "sasa", "-o", "x", "--tasks", "vqaa"), "Did you mean 'vqa'?"),
         (("layers", "testbed", "--defense", "adashild"), "Did you mean 'adashield'?"),
         (("try", "x.png", "what?", "--defense", "sassa"), "Did you mean 'sasa'?"),
+        (("spurious", "vlgard"), "Did you mean 'vlguard'?"),
+        (("spurious", "mirage", "--judge", "exakt"), "Did you mean 'exact'?"),
+        (("spurious", "mirage", "--data", "x"), "does not take --data"),
+        (("spurious", "vlguard", "--rho", "1"), "does not take --rho"),
+        (("eval", "--tasks", "mirage_harm+one_wrod"), "Did you mean 'one_word'?"),
     ],
 )
 def test_a_misspelled_name_is_guessed_before_anything_is_written(

@@ -18,6 +18,7 @@ _KINDS: dict[str, registry.Kind] = {
     "defenses": "defense",
     "attacks": "attack",
     "tasks": "benchmark",
+    "datasets": "dataset",
     "judges": "judge",
     "models": "model",
     "words": "word_list",
@@ -26,7 +27,8 @@ _KINDS: dict[str, registry.Kind] = {
 
 def list_names(
     kind: Annotated[
-        str, typer.Argument(help="defenses, attacks, tasks, judges, models, words or families.")
+        str,
+        typer.Argument(help="defenses, attacks, tasks, datasets, judges, models, words, families."),
     ],
     json: Annotated[bool, typer.Option("--json", help="A JSON array of names.")] = False,
 ) -> None:
