@@ -133,7 +133,7 @@ def log_odds(n1: int, total1: int, n0: int, total0: int) -> Band:
     Example:
         >>> odds = log_odds(61, 2000, 869, 977)
         >>> round(odds.value, 2), round(odds.low, 2), round(odds.high, 2)
-        (-5.53, -5.85, -5.21)
+        (-5.53, -5.86, -5.21)
     """
     cells = (n1 + 0.5, total1 - n1 + 0.5, n0 + 0.5, total0 - n0 + 0.5)
     value = math.log(cells[0] / cells[1]) - math.log(cells[2] / cells[3])

@@ -191,5 +191,5 @@ def _asked(sample: Sample, attack: str, questions: tuple[str, ...]) -> Sample:
         question=questions[0],
         shots=questions if len(questions) > 1 else (),
         attack=attack,
-        facts={**sample.facts, "plain": sample.id},
+        facts={"plain": sample.id, **sample.facts},
     )

@@ -56,5 +56,5 @@ class Prefill:
             id=f"{sample.id}+{self.name}",
             prefill=self.words,
             attack=self.name,
-            facts={**sample.facts, "plain": sample.id},
+            facts={"plain": sample.id, **sample.facts},
         )

@@ -5,6 +5,5 @@ What the bundled model is asked comes from its own world, in `testbed`.
 """
 
 from safesight.benchmarks.attacked import Attacked
-from safesight.benchmarks.vlguard import vlguard
 
-__all__ = ["Attacked", "vlguard"]
+__all__ = ["Attacked"]
