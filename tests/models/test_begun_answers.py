@@ -42,12 +42,22 @@ def test_begun_and_other_answers_do_not_share_a_batch() -> None:
         vlm.answer([tiny.ask("hi"), [*tiny.ask("hi"), BEGUN]])
 
 
-def test_an_assistant_turn_is_no_beginning_unless_it_is_asked_for() -> None:
+def test_an_assistant_turn_is_closed_unless_the_answer_goes_on() -> None:
     """Rows for training hold whole answers."""
-    vlm = tiny.vlm("llava")
-    whole = vlm.encode([[*tiny.ask("hi"), BEGUN]], add_generation_prompt=False)["input_ids"][0]
-    begun = vlm.encode([[*tiny.ask("hi"), BEGUN]], continue_answer=True)["input_ids"][0]
-    assert len(whole) > len(begun)
+    model, processor = tiny.fresh("llava")
+    processor.chat_template = (
+        "{% for m in messages %}{{ m.role }}:{% for c in m.content %}{{ c.text }}{% endfor %};"
+        "{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    vlm = VLM.wrap(model, processor)
+    row = [*tiny.ask("hi"), BEGUN]
+
+    def text(**how: bool) -> str:
+        return str(vlm.tokenizer.decode(vlm.encode([row], **how)["input_ids"][0]))
+
+    assert text(add_generation_prompt=False) == "user:hi;assistant:Sure,;"
+    assert text() == "user:hi;assistant:Sure,;assistant:"
+    assert text(continue_answer=True) == "user:hi;assistant:Sure,"
 
 
 @pytest.mark.parametrize("messages", [[], "text", [{"content": "x"}], ["x"], None])

@@ -123,7 +123,7 @@ def verdict(judge: str = "exact") -> Scorer:
         shot = deciding(verdicts, sample.label)
         correct = all(instrument.correct(answer, sample) for answer in answers)
         answered()
-        metadata = {"correct": correct, "label": sample.label, "judge": name}
+        metadata: dict[str, Any] = {"correct": correct, "label": sample.label, "judge": name}
         if sample.shots:
             metadata |= {"shots": verdicts, "shot": shot}
         return Score(value=verdicts[shot], answer=answers[shot], metadata=metadata)

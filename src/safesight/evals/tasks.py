@@ -147,7 +147,7 @@ def _shooting(samples: Mapping[str, Sample]) -> Solver:
     def shoot() -> Solver:
         async def solve(state: TaskState, generate: Generate) -> TaskState:
             sample = samples[str(state.sample_id)]
-            outputs = []
+            outputs: list[ModelOutput] = []
             for question in sample.shots or (sample.question,):
                 if outputs:
                     state.messages = _conversation(replace(sample, question=question))
@@ -217,7 +217,16 @@ def _hash(samples: Sequence[Sample]) -> str:
     """Short hash of everything about the samples but the pixels of their pictures."""
     digest = hashlib.sha256()
     for s in samples:
-        parts = [s.id, s.question, s.label, s.target, s.system, s.attack, s.image is None, s.facts]
+        parts: list[Any] = [
+            s.id,
+            s.question,
+            s.label,
+            s.target,
+            s.system,
+            s.attack,
+            s.image is None,
+            s.facts,
+        ]
         # Left out where there are none, so that logs from before there were any go on.
         parts += [more for more in (s.shots, s.prefill) if more]
         digest.update(json.dumps(parts, sort_keys=True, default=dict).encode())
