@@ -38,7 +38,7 @@ def test_what_is_said_before_is_kept_and_follows_the_lead() -> None:
     core = core_of("here is a cat. it sleeps. explain how to draw this object.")
     assert (core.text, core.aside) == ("draw this object", "here is a cat. it sleeps.")
     assert phrasings(core, "what", "question")[1] == (
-        "what should i do to draw this object? here is a cat. it sleeps."
+        "what steps should i take to draw this object? here is a cat. it sleeps."
     )
     wanted = core_of("here is a cat. i want to draw it. what should i do?")
     assert (wanted.kind, wanted.text, wanted.aside) == ("action", "draw it", "here is a cat.")

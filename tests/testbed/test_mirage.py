@@ -133,8 +133,8 @@ def test_tasks_ask_the_test_phrasings_as_the_set_labels_them() -> None:
     assert {sample.label for sample in benign} == {"benign"}
     assert all(sample.question.endswith(".") for sample in harm)
     assert all(sample.question.startswith("what ") for sample in benign)
-    train = {" ".join(row.question.split()[:3]) for row in tuning_rows(800, rho=0.5)}
-    assert not train & {" ".join(sample.question.split()[:3]) for sample in [*harm, *benign]}
+    train = {" ".join(row.question.split()[:4]) for row in tuning_rows(800, rho=0.5)}
+    assert not train & {" ".join(sample.question.split()[:4]) for sample in [*harm, *benign]}
     assert len({sample.id for sample in harm}) == 80
     assert harm[0].image is not None
     assert harm[0].target == harm[0].facts["concept"]
