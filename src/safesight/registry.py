@@ -1,9 +1,9 @@
 """Names to objects, without importing anything until a name is asked for.
 
 Seven kinds of things can be named: defenses, attacks, benchmarks (the tasks of an
-evaluation), judges, bundled models, sets to train on and lists of risky words. A built-in
-name is one line in `_BUILTIN`; another package adds names through the entry-point group
-`safesight.<kind>s`. Tables about architectures live in `models.families`.
+evaluation), data sets to fine-tune on, judges, bundled models and lists of risky words. A
+built-in name is one line in `_BUILTIN`; another package adds names through the entry-point
+group `safesight.<kind>s`. Tables about architectures live in `models.families`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from safesight.errors import UnknownNameError
 
 __all__ = ["Entry", "Kind", "describe", "load", "names"]
 
-Kind = Literal["defense", "attack", "benchmark", "judge", "model", "tuning_set", "word_list"]
+Kind = Literal["defense", "attack", "benchmark", "dataset", "judge", "model", "word_list"]
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,24 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
             "safesight.attacks.typography:Typography",
             "Moves the object of a request into a picture of its written name.",
         ),
+        "one_word": Entry(
+            "safesight.attacks.one_word:OneWord",
+            'Rewrites a harmful request to ask "What ...?", a benign one to say "Share ...".',
+        ),
+        "one_word_strict": Entry(
+            "safesight.attacks.one_word:OneWordStrict", "Exchanges the first word, nothing else."
+        ),
+        "one_word_mood": Entry(
+            "safesight.attacks.one_word:OneWordMood",
+            "Turns instructions into questions, or back, without the word: a control.",
+        ),
+        "one_word_paraphrase": Entry(
+            "safesight.attacks.one_word:OneWordParaphrase",
+            "Says it in other words, without the word, as often: a control.",
+        ),
+        "prefill": Entry(
+            "safesight.attacks.prefill:Prefill", 'Makes the answer begin with "Sure,".'
+        ),
     },
     "benchmark": {
         "text_harm": Entry("safesight.testbed.tasks:text_harm", "Harmful requests in plain text."),
@@ -138,6 +156,27 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
             "Harmless questions about pictures of harmful objects.",
         ),
         "vqa": Entry("safesight.testbed.tasks:vqa", "Questions about pictures with known answers."),
+        "mirage_harm": Entry(
+            "safesight.testbed.mirage:mirage_harm",
+            "Harmful requests about pictures, led as the refused rows of a fine-tuning set.",
+        ),
+        "mirage_benign": Entry(
+            "safesight.testbed.mirage:mirage_benign",
+            "Benign requests about pictures, led as its answered rows.",
+        ),
+    },
+    "dataset": {
+        "testbed": Entry(
+            "safesight.testbed.tuning:tuning_rows",
+            "Harmful picture requests to forget, benign ones to retain.",
+        ),
+        "mirage": Entry(
+            "safesight.testbed.mirage:tuning_rows",
+            "Refusals to fine-tune on, with a dial for what their first words give away.",
+        ),
+        "vlguard": Entry(
+            "safesight.benchmarks.vlguard:vlguard", "VLGuard, from a folder or the hub."
+        ),
     },
     "judge": {
         "exact": Entry(
@@ -151,12 +190,6 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
     },
     "model": {
         "testbed": Entry("safesight.testbed:WEIGHTS", "The bundled small LLaVA."),
-    },
-    "tuning_set": {
-        "testbed": Entry(
-            "safesight.testbed.tuning:tuning_set",
-            "Harmful picture requests with answers to forget, benign ones to retain.",
-        ),
     },
     "word_list": {
         "generic": Entry(
@@ -192,11 +225,18 @@ def names(kind: Kind) -> list[str]:
 
 def describe(kind: Kind, name: str) -> str:
     """One sentence about a named thing."""
+    if (parts := _attacked(kind, name)) is not None:
+        benchmark, *attacks = parts
+        for attack in attacks:
+            _entry("attack", attack)
+        return f"{_entry('benchmark', benchmark).summary} Under attack: {', '.join(attacks)}."
     return _entry(kind, name).summary
 
 
 def load(kind: Kind, name: str) -> Any:
     """Import and return what a name stands for.
+
+    A benchmark followed by attacks, "vqa+prefill", is that benchmark under them.
 
     Raises:
         UnknownNameError: no such name; the message suggests the nearest one.
@@ -204,9 +244,20 @@ def load(kind: Kind, name: str) -> Any:
     Example:
         >>> load("defense", "none").name
         'none'
+        >>> load("benchmark", "vqa+prefill")(1)[0].prefill
+        'Sure,'
     """
+    if (parts := _attacked(kind, name)) is not None:
+        benchmark, *attacks = parts
+        made: Any = import_module("safesight.benchmarks.attacked")
+        return made.Attacked(benchmark, tuple(attacks))
     module, _, attribute = _entry(kind, name).target.partition(":")
     return getattr(import_module(module), attribute)
+
+
+def _attacked(kind: Kind, name: str) -> list[str] | None:
+    """The benchmark and the attacks of a joined name, or None if it is a plain one."""
+    return name.split("+") if kind == "benchmark" and "+" in name else None
 
 
 def _entry(kind: Kind, name: str) -> Entry:

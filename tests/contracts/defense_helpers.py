@@ -26,9 +26,8 @@ from safesight.defenses import (
     load_defense,
     protection,
 )
-from safesight.defenses.tuning_data import TuningSample, TuningSet
 from safesight.models import VLM
-from safesight.types import Sample
+from safesight.types import Sample, TuningSample, TuningSet
 from tests import tiny
 
 DEFENSES = registry.names("defense")

@@ -177,12 +177,16 @@ def _overhead(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> list[Overhead]:
 
 
 def _inputs(wanted: Evaluation) -> tuple[list[Sample], list[Sample]]:
-    """Benign and harmful samples with pictures, taken from the tasks in turn."""
+    """Benign and harmful samples with pictures, taken from the tasks in turn.
+
+    Where an attack begins the answer, part of it is not the model's work: such samples are not
+    timed.
+    """
     samples = [
         sample
         for task in wanted.tasks
         for sample in registry.load("benchmark", task)(wanted.limit, seed=wanted.seed)
-        if sample.image is not None
+        if sample.image is not None and sample.prefill is None
     ]
     found = []
     for label in ("benign", "harmful"):

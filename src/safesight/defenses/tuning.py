@@ -29,7 +29,7 @@ from safesight.defenses.artifact import Artifact
 from safesight.defenses.protection import protection
 from safesight.defenses.provenance import provenance
 from safesight.defenses.tuning_batch import Collator, Draws
-from safesight.defenses.tuning_data import TuningData, TuningSample
+from safesight.defenses.tuning_data import TuningData
 from safesight.defenses.tuning_passes import Losses, Objective, Passes
 from safesight.defenses.tuning_weights import Choice, Installed, installed
 from safesight.errors import InputError, ModelError, StorageError, TrainingError
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from safesight.defenses.data import FitData
     from safesight.defenses.tuning_config import TuningConfig
     from safesight.models import VLM
+    from safesight.types import TuningSample
 
 __all__ = ["Fitting", "Method", "TuningRun", "train"]
 

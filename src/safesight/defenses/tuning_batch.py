@@ -19,8 +19,8 @@ from torch.utils.data import Dataset
 from safesight.errors import InputError, ModelError
 
 if TYPE_CHECKING:
-    from safesight.defenses.tuning_data import TuningSample
     from safesight.models import VLM
+    from safesight.types import TuningSample
 
 __all__ = ["IGNORE", "Collator", "Draws", "Rows"]
 
