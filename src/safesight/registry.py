@@ -65,6 +65,10 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
             "safesight.defenses.rmu:RMU",
             "Unlearns by driving hidden states of harmful conversations to a random point.",
         ),
+        "vsfa": Entry(
+            "safesight.defenses.vsfa:VSFA",
+            "Fine-tunes neutral answers about pictures of threats, without labels or refusals.",
+        ),
         "safety_prompt": Entry(
             "safesight.defenses.baselines.safety_prompt:SafetyPrompt",
             "A system prompt that asks for safe answers.",
@@ -169,6 +173,14 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
         "testbed": Entry(
             "safesight.testbed.tuning:tuning_rows",
             "Harmful picture requests to forget, benign ones to retain.",
+        ),
+        "testbed_neutral": Entry(
+            "safesight.testbed.neutral:neutral_rows",
+            "Neutral questions about pictures of threats, and the arms they are held against.",
+        ),
+        "pictures": Entry(
+            "safesight.benchmarks.pictures:pictures",
+            "Neutral questions, without answers, about the pictures of a folder.",
         ),
         "mirage": Entry(
             "safesight.testbed.mirage:tuning_rows",

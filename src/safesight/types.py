@@ -121,6 +121,12 @@ class TuningSample:
         """The picture, rendered."""
         return None if self.image is None else self.image()
 
+    def messages(self) -> list[Message]:
+        """The question as a conversation, with the picture rendered, image before text."""
+        picture = self.picture()
+        shown = [] if picture is None else [{"type": "image", "image": picture}]
+        return [{"role": "user", "content": [*shown, {"type": "text", "text": self.question}]}]
+
     @cached_property
     def digest(self) -> str:
         """Hex hash of the question and the pixels: what the model is shown."""

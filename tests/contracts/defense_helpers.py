@@ -45,7 +45,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
             "learning_rate": 0.002,
             "warmup": 0.0,
         }
-        for name in ("sft", "npo", "rmu", "grad_ascent", "grad_diff", "kl")
+        for name in ("sft", "npo", "rmu", "grad_ascent", "grad_diff", "kl", "vsfa")
     },
 }
 """With which a defense acts on a model that has no language, and soon."""

@@ -79,11 +79,12 @@ def data_for(
     Raises:
         InputError: there are no such rows, or they cannot be used.
     """
-    if "forget_set" not in defense.needs:
+    if not defense.needs & {"forget_set", "neutral_set"}:
         if rows is not None:
             raise InputError(f"{defense.name} takes no rows to train on. Leave out --data {rows}.")
         return fit_data(plan)
-    name = model if rows is None else rows
+    own = f"{model}_neutral" if "neutral_set" in defense.needs else model
+    name = own if rows is None else rows
     if name in registry.names("dataset"):
         count = 3 * max(1, round(plan.pool * plan.share))
         return FitData((), (), tuning=_drawn(name, count, plan.seed, options or {}))
@@ -99,11 +100,11 @@ def data_for(
 
 def _drawn(name: str, n: int, seed: int, options: Mapping[str, Any]) -> list[TuningSample]:
     dataset: Callable[..., list[TuningSample]] = registry.load("dataset", name)
-    known = inspect.signature(dataset).parameters.keys() - {"n", "seed"}
+    # What a fit is tested on is not to be had here.
+    known = inspect.signature(dataset).parameters.keys() - {"n", "seed", "split"}
     if unknown := sorted(options.keys() - known):
-        raise InputError(
-            f"The data set {name!r} has no option {unknown[0]!r}. Use {', '.join(sorted(known))}."
-        )
+        use = f"Use {', '.join(sorted(known))}." if known else "It has none."
+        raise InputError(f"The data set {name!r} has no option {unknown[0]!r}. {use}")
     return dataset(n, seed=seed, **options)
 
 

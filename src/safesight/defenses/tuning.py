@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from safesight.defenses.data import FitData
     from safesight.defenses.tuning_config import TuningConfig
     from safesight.models import VLM
-    from safesight.types import TuningSample
+    from safesight.types import TuningSample, TuningSet
 
 __all__ = ["Fitting", "Method", "TuningRun", "train"]
 
@@ -90,8 +90,11 @@ class Fitting:
     run: TuningRun | None = None
     """Where to keep checkpoints; without a place there are none."""
 
-    def rows(self) -> TuningData:
+    def rows(self, *needed: TuningSet) -> TuningData:
         """The rows, checked.
+
+        Args:
+            needed: The sets that must not be empty; both if none is named.
 
         Raises:
             InputError: there are none, or they cannot be used.
@@ -101,7 +104,7 @@ class Fitting:
                 f"{self.name} trains on questions with answers, and was given none. On the command "
                 "line give --data FILE; in Python, FitData(..., tuning=rows)."
             )
-        return TuningData(self.data.tuning)
+        return TuningData(self.data.tuning, *([needed] if needed else []))
 
     def about(self) -> dict[str, Any]:
         """What makes two runs the same."""

@@ -43,11 +43,13 @@ class TuningData:
     """
 
     rows: Sequence[TuningSample]
+    needed: tuple[TuningSet, ...] = get_args(TuningSet)
+    """The sets that must not be empty."""
 
     def __post_init__(self) -> None:
         _refuse_doubles(self.rows)
-        for name, rows in (("forget", self.forget), ("retain", self.retain)):
-            if not rows:
+        for name in self.needed:
+            if not any(row.set == name for row in self.rows):
                 raise InputError(
                     f"The {name} set is empty. Give rows whose set is {name!r}: forget rows are "
                     "harmful requests, retain rows are benign ones."
