@@ -12,8 +12,8 @@ from safesight import registry
 from safesight.compare import scorecard
 from safesight.errors import UnknownNameError
 from safesight.evals import read_answers, run_eval
-from safesight.evals.scorers import deciding
 from safesight.evals.tasks import _hash, registered
+from safesight.judges.shots import deciding
 from safesight.registry import Entry
 from safesight.types import Label, Sample, Verdict
 

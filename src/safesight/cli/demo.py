@@ -14,7 +14,20 @@ __all__ = ["EXAMPLES", "demo"]
 
 EXAMPLES = examples("safesight demo", "safesight demo --limit 30 --output /tmp/demo")
 
-DEFENSES = ("safety_prompt", "adashield", "sasa")
+DEFENSES = (
+    "sasa",
+    "rai",
+    "image_tools",
+    "tool_vector",
+    "safety_prompt",
+    "look_carefully",
+    "adashield",
+    "ecso",
+    "coca",
+    "shiftdc",
+    "hidden_detect",
+    "refusal_direction",
+)
 
 
 def demo(
@@ -24,7 +37,7 @@ def demo(
     limit: Annotated[int, typer.Option(min=1, help="Samples a task.")] = 150,
     seed: Seed = 0,
 ) -> None:
-    """Compare SASA, its control and two prompts with the undefended bundled model.
+    """Compare every training-free defense with the undefended bundled model.
 
     Writes scorecard.json and report.html; the same command again goes on where it stopped.
     """
@@ -44,8 +57,9 @@ def demo(
     with waiting("Writing the report"):
         from safesight.evals import read_answers
         from safesight.report import write_report
+        from safesight.report.risk import read_risk
 
         write_json(card, str(output / "scorecard.json"))
-        page = write_report(output / "report.html", card, read_answers(logs))
+        page = write_report(output / "report.html", card, read_answers(logs), risk=read_risk(logs))
     print_scorecard(card)
     stderr().print(f"Scorecard: {output / 'scorecard.json'}   Report: {page}")

@@ -160,18 +160,13 @@ def _asker(
     vlm: Any, judge: str, batch_size: int, advance: Callable[[], None]
 ) -> Callable[[Sequence[Sample]], list[Verdict]]:
     from safesight import registry
+    from safesight.analysis.outcomes import outcomes
 
     instrument = registry.load("judge", judge)()
 
     def ask(samples: Sequence[Sample]) -> list[Verdict]:
-        verdicts: list[Verdict] = []
-        for start in range(0, len(samples), batch_size):
-            batch = samples[start : start + batch_size]
-            answers = vlm.answer([sample.messages() for sample in batch])
-            for answer, sample in zip(answers, batch, strict=True):
-                verdicts.append(instrument(answer, sample))
-                advance()
-        return verdicts
+        found = outcomes(vlm, samples, judge=instrument, batch_size=batch_size, done=advance)
+        return [outcome.verdict for outcome in found]
 
     return ask
 
