@@ -1,9 +1,10 @@
 """Names to objects, without importing anything until a name is asked for.
 
-Seven kinds of things can be named: defenses, attacks, benchmarks (the tasks of an
-evaluation), data sets to fine-tune on, judges, bundled models and lists of risky words. A
-built-in name is one line in `_BUILTIN`; another package adds names through the entry-point
-group `safesight.<kind>s`. Tables about architectures live in `models.families`.
+Eight kinds of things can be named: defenses, attacks, benchmarks (the tasks of an
+evaluation), data sets to fine-tune on, judges, bundled models, stress tests of changed weights
+and lists of risky words. A built-in name is one line in `_BUILTIN`; another package adds names
+through the entry-point group `safesight.<kind>s`. Tables about architectures live in
+`models.families`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import Any, Literal, get_args
 
 from safesight.errors import UnknownNameError
 
-__all__ = ["Entry", "Kind", "describe", "load", "names"]
+__all__ = ["Entry", "Kind", "arm_parts", "check_arm", "describe", "load", "names"]
 
-Kind = Literal["defense", "attack", "benchmark", "dataset", "judge", "model", "word_list"]
+Kind = Literal["defense", "attack", "benchmark", "dataset", "judge", "model", "stress", "word_list"]
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,21 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
     "model": {
         "testbed": Entry("safesight.testbed:WEIGHTS", "The bundled small LLaVA."),
     },
+    "stress": {
+        "int8": Entry("safesight.defenses.stress:int8", "Linear maps rounded to 8 bits."),
+        "int4": Entry("safesight.defenses.stress:int4", "Linear maps rounded to 4 bits."),
+        "relearn_harmful": Entry(
+            "safesight.defenses.stress:relearn_harmful",
+            "Fine-tuned on twenty harmful answers that were to be forgotten.",
+        ),
+        "relearn_benign": Entry(
+            "safesight.defenses.stress:relearn_benign", "Fine-tuned on twenty benign rows."
+        ),
+        "ablate_direction": Entry(
+            "safesight.defenses.stress:ablate_direction",
+            "RMU's direction taken out of all maps that write into the residual stream.",
+        ),
+    },
     "word_list": {
         "generic": Entry(
             "safesight.defenses.prototypes:GENERIC_WORDS", "Nine words in six categories of risk."
@@ -265,6 +281,29 @@ def load(kind: Kind, name: str) -> Any:
         return made.Attacked(benchmark, tuple(attacks))
     module, _, attribute = _entry(kind, name).target.partition(":")
     return getattr(import_module(module), attribute)
+
+
+def arm_parts(arm: str) -> list[tuple[str, str | None]]:
+    """The defenses of an arm, each with the stress test that its weights are put to, or None.
+
+    Example:
+        >>> arm_parts("safety_prompt+npo~int4")
+        [('safety_prompt', None), ('npo', 'int4')]
+    """
+    pairs = (part.strip().partition("~") for part in arm.split("+"))
+    return [(defense, stress if mark else None) for defense, mark, stress in pairs]
+
+
+def check_arm(arm: str) -> None:
+    """Refuse an arm of which a name is not known.
+
+    Raises:
+        UnknownNameError: no such defense or stress test; the message suggests the nearest one.
+    """
+    for defense, stress in arm_parts(arm):
+        _entry("defense", defense)
+        if stress is not None:
+            _entry("stress", stress)
 
 
 def _attacked(kind: Kind, name: str) -> list[str] | None:

@@ -93,6 +93,7 @@ def test_help_and_version_load_nothing_heavy() -> None:
         ("tasks", set(registry.names("benchmark"))),
         ("datasets", set(registry.names("dataset"))),
         ("judges", set(registry.names("judge"))),
+        ("stress", set(registry.names("stress"))),
         ("models", set(registry.names("model"))),
         ("words", {"generic", "testbed"}),
         ("families", set(FAMILIES)),

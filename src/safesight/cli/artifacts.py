@@ -130,7 +130,7 @@ def artifacts_of(folders: Sequence[Path], arms: Sequence[str]) -> dict[str, Path
     found: dict[str, Path] = {}
     for folder in folders:
         defense = Artifact.load(folder).defense
-        takers = [arm for arm in arms if defense in arm.split("+")]
+        takers = [arm for arm in arms if defense in _defenses(arm)]
         if not takers:
             raise ArtifactError(
                 f"{folder} holds an artifact of {defense!r}, which does not take part. "
@@ -173,7 +173,7 @@ def fit_missing(
     for path in given.values():
         Artifact.load(path).check_model(vlm)
     for arm in arms:
-        for defense in (load_defense(name) for name in arm.split("+")):
+        for defense in map(load_defense, _defenses(arm)):
             if not defense.fitted or arm in places or _is_bundled(defense, vlm):
                 continue
             place = folder / defense.name
@@ -183,6 +183,10 @@ def fit_missing(
                 defense.fit(vlm, data, seed=plan.seed).save(place)
             places[arm] = place
     return places
+
+
+def _defenses(arm: str) -> list[str]:
+    return [defense for defense, _ in registry.arm_parts(arm)]
 
 
 def _is_bundled(defense: Defense, vlm: VLM) -> bool:

@@ -120,8 +120,7 @@ def run(wanted: Evaluation) -> Scorecard:
 def _check(wanted: Evaluation) -> None:
     """Everything that can be refused before a model is loaded."""
     for arm in wanted.arms:
-        for defense in arm.split("+"):
-            registry.describe("defense", defense)
+        registry.check_arm(arm)
     for task in wanted.tasks:
         registry.describe("benchmark", task)
     registry.describe("judge", wanted.judge)
