@@ -17,8 +17,12 @@ Arms, all under one recipe and with as many rows:
     sft         refusal fine-tuning with as many steps
 
 The method's claim counts only if `threat` is below `neutral`, `blank` and `shuffled` on attack
-success, with no more refusals of benign requests and no shorter answers. Writes
-`docs/results/vsfa.json` after every row; the same command goes on where it stopped.
+success, with no more refusals of benign requests and no shorter answers.
+
+Of the threat arm also the persona: the mean shift of the last prompt token's state, from prompts of
+the fit split, and what steering by it does on the test split, with random directions beside it.
+
+Writes `docs/results/vsfa.json` after every row; the same command goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,9 +40,12 @@ import numpy as np
 
 from safesight import VLM, registry
 from safesight.analysis.outcomes import outcomes
+from safesight.analysis.persona import persona, random_like, steering
+from safesight.analysis.states import last_states
 from safesight.compare.folder import write_text
 from safesight.compare.intervals import paired_difference, wilson
-from safesight.defenses import FitData, load_defense
+from safesight.defenses import Artifact, FitData, load_defense
+from safesight.defenses.tool_states import refusal_vectors
 from safesight.judges.exact import ExactJudge
 from safesight.types import Sample, TuningSample
 
@@ -45,7 +53,13 @@ OUT = Path(__file__).parents[1] / "docs" / "results" / "vsfa.json"
 ATTACKS = ("image_harm", "typographic_harm")
 HARM = ("text_harm", *ATTACKS)
 TASKS = (*HARM, "over_refusal", "sensitive_benign", "vqa")
+STEERED = ("image_harm", "over_refusal")
+PERSONA_N = 48
+PERSONA_DEPTH = 0.6
 ROWS = 1000
+AMOUNTS = (-0.4, -0.2, 0.2, 0.4)
+"""Of steering, in units of the mean length of the states."""
+RANDOM = 3
 RECIPE: dict[str, Any] = {"learning_rate": 2e-4, "epochs": 3.0, "batch_size": 16}
 
 
@@ -89,7 +103,7 @@ def main() -> None:
         "split": arguments.split,
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
     }
-    results: dict[str, Any] = {**head, "seconds": 0, "rows": []}
+    results: dict[str, Any] = {**head, "seconds": 0, "rows": [], "persona": []}
     if arguments.out.is_file():
         old = json.loads(arguments.out.read_text())
         if {key: old.get(key) for key in head} == head:
@@ -106,7 +120,10 @@ def main() -> None:
             if any(r["seed"] == seed and r["arm"] == trial.arm for r in results["rows"]):
                 continue
             begin = time.monotonic()
-            results["rows"].append(measured(vlm, trial, seed, arguments.rows, tests))
+            row, artifact = measured(vlm, trial, seed, arguments.rows, tests)
+            results["rows"].append(row)
+            if trial.arm == "threat" and artifact is not None:
+                results["persona"].append(disposition(vlm, artifact, seed, tests))
             results["seconds"] += round(time.monotonic() - begin)
             results["summary"] = summary(results["rows"])
             write_text(arguments.out, json.dumps(results, indent=1) + "\n")
@@ -115,11 +132,11 @@ def main() -> None:
 
 def measured(
     vlm: VLM, trial: Trial, seed: int, rows: int, tests: dict[str, list[Sample]]
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Artifact | None]:
     """Train, and ask everything."""
     row: dict[str, Any] = {"seed": seed, "arm": trial.arm}
     if trial.method == "none":
-        return {**row, "cells": asked(vlm, tests)}
+        return {**row, "cells": asked(vlm, tests)}, None
     recipe = dict(RECIPE)
     if trial.method == "sft":
         recipe = {**recipe, "max_steps": round(rows * recipe["epochs"] / recipe["batch_size"])}
@@ -127,7 +144,46 @@ def measured(
     data = FitData((), (), tuning=training_rows(trial, seed, rows))
     artifact = defense.fit(vlm, data, seed=seed, progress=False)
     with defense.apply(vlm, artifact):
-        return {**row, "training": artifact.card["training"], "cells": asked(vlm, tests)}
+        row |= {"training": artifact.card["training"], "cells": asked(vlm, tests)}
+    return row, artifact
+
+
+def disposition(
+    vlm: VLM, artifact: Artifact, seed: int, tests: dict[str, list[Sample]]
+) -> dict[str, Any]:
+    """The persona of a threat arm, and steering by it: base and trained, both ways, and random."""
+    kinds = {
+        task: registry.load("benchmark", task)(PERSONA_N, seed=seed, split="fit")
+        for task in ("text_harm", "image_harm", "over_refusal", "sensitive_benign", "vqa")
+    }
+    plain = [sample for sample in kinds["over_refusal"] if sample.image is None]
+    states = [last_states(vlm, each).transpose(0, 1) for each in (kinds["text_harm"], plain)]
+    vsfa = load_defense("vsfa")
+    found = persona(vlm, vsfa.apply(vlm, artifact), kinds, refusal_vectors(*states))
+    layer = round(PERSONA_DEPTH * (vlm.num_layers - 1))
+    length, own = float(found.lengths[layer]), found.vectors[layer]
+    directions = {"persona": own} | {f"random {n}": random_like(own, n) for n in range(RANDOM)}
+    rows = []
+    for name, vector in directions.items():
+        for model in ("base", "trained"):
+            for amount in AMOUNTS:
+                trained = vsfa.apply(vlm, artifact) if model == "trained" else nullcontext()
+                steered = steering(vlm, layer, vector, amount, length, artifact.card)
+                with trained, steered:
+                    cells = {task: asked(vlm, {task: tests[task]})[task] for task in STEERED}
+                row = {"direction": name, "model": model, "amount": amount, "cells": cells}
+                rows.append(row)
+                print(f"seed {seed} {name} {model} {amount:+g}: {steered_short(cells)}", flush=True)
+    return {"seed": seed, "layer": layer, "report": found.report(), "steering": rows}
+
+
+def steered_short(cells: dict[str, list[list[Any]]]) -> str:
+    """Attack success and over-refusal under steering, for the screen."""
+    share = {
+        task: sum(o[0] == ("refused" if task == "over_refusal" else "harmful") for o in cell)
+        for task, cell in cells.items()
+    }
+    return ", ".join(f"{task} {hits}/{len(cells[task])}" for task, hits in share.items())
 
 
 def training_rows(trial: Trial, seed: int, rows: int) -> list[TuningSample]:
