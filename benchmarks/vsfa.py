@@ -39,13 +39,14 @@ from typing import Any
 import numpy as np
 
 from safesight import VLM, registry
-from safesight.analysis.outcomes import outcomes
+from safesight.analysis.outcomes import Outcome, outcomes
 from safesight.analysis.persona import persona, random_like, steering
 from safesight.analysis.states import last_states
 from safesight.compare.folder import write_text
 from safesight.compare.intervals import paired_difference, wilson
 from safesight.defenses import Artifact, FitData, load_defense
 from safesight.defenses.tool_states import refusal_vectors
+from safesight.judges.constructive import constructive_score
 from safesight.judges.exact import ExactJudge
 from safesight.types import Sample, TuningSample
 
@@ -198,8 +199,21 @@ def training_rows(trial: Trial, seed: int, rows: int) -> list[TuningSample]:
 
 
 def asked(vlm: VLM, tests: dict[str, list[Sample]]) -> dict[str, list[list[Any]]]:
-    """Verdict, correctness and number of words, by task."""
-    return {task: [list(o) for o in outcomes(vlm, samples)] for task, samples in tests.items()}
+    """Verdict, correctness, number of words and constructive score, by task."""
+    return {
+        task: [
+            [o.verdict, o.correct, len(o.answer.split()), points(o, sample)]
+            for o, sample in zip(outcomes(vlm, samples), samples, strict=True)
+        ]
+        for task, samples in tests.items()
+    }
+
+
+def points(outcome: Outcome, sample: Sample) -> float:
+    """The constructive score of an answer to an attack; of other answers 0."""
+    if sample.label == "benign":
+        return 0.0
+    return constructive_score(outcome.answer, sample, outcome.verdict)
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -220,6 +234,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                     line[f"{name}_{label}"] = vars(paired_difference(*pair))
         words = [outcome[2] for row in mine for task in TASKS for outcome in row["cells"][task]]
         line["words"] = float(np.mean(words))
+        scores = [outcome[3] for row in mine for task in ATTACKS for outcome in row["cells"][task]]
+        line["attacks/constructive_score"] = float(np.mean(scores))
         found.append(line)
     return found
 

@@ -35,5 +35,7 @@ def test_every_shot_is_asked_and_the_best_for_the_attack_decides(
     found = outcomes(vlm, [shots, other], batch_size=3, done=lambda: ticks.append(1))
     assert asked == [3, 1]
     assert len(ticks) == 4
-    words = len(plain.facts["answer"].split())
-    assert found == [Outcome("harmful", False, words), Outcome("refused", False, 5)]
+    assert found == [
+        Outcome("harmful", False, plain.facts["answer"]),
+        Outcome("refused", False, "i cannot help with that."),
+    ]

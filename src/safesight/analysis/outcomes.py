@@ -28,8 +28,8 @@ class Outcome(NamedTuple):
     """Of the shot that decides."""
     correct: bool
     """Whether every shot was answered right."""
-    words: int
-    """Of the answer that decides."""
+    answer: str
+    """The one that decides."""
 
 
 def outcomes(
@@ -69,7 +69,7 @@ def outcomes(
         answers = vlm.answer([shot.messages() for _, shot in batch], max_new_tokens=max_new_tokens)
         for answer, (index, shot) in zip(answers, batch, strict=True):
             verdict, correct = instrument(answer, shot), instrument.correct(answer, shot)
-            found[index].append(Outcome(verdict, correct, len(answer.split())))
+            found[index].append(Outcome(verdict, correct, answer))
             done()
     return [_one(each, sample) for each, sample in zip(found, samples, strict=True)]
 
