@@ -158,3 +158,7 @@ class Judge(Protocol):
     def __call__(self, answer: str, sample: Sample) -> Verdict:
         """The verdict on one answer to one sample."""
         ...
+
+    def correct(self, answer: str, sample: Sample) -> bool:
+        """Whether an answer to a question of utility is right."""
+        ...

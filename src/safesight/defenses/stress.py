@@ -50,8 +50,14 @@ __all__ = [
 
 ROWS = 20
 """Rows that are relearnt. Source: ours."""
-_RELEARN = TuningConfig(
-    rank=16, learning_rate=5e-4, max_steps=25, batch_size=8, lora_dropout=0.0, schedule="constant"
+_PLAIN = TuningConfig.model_validate({})
+_RELEARN = TuningConfig.model_validate(
+    {
+        "learning_rate": 5e-4,
+        "max_steps": 25,
+        "lora_dropout": 0.0,
+        "schedule": "constant",
+    }
 )
 _SEED = 1000
 """Added to the seed of relearnt rows, so that they are others than those a fit has seen."""
@@ -80,7 +86,7 @@ def rounded(weight: Tensor, bits: int) -> Tensor:
 
 def _quantised(vlm: VLM, artifact: Artifact, *, seed: int = 0, bits: int) -> Artifact:
     weights = _merged(vlm, artifact)
-    maps = {f"{name}.weight" for name in choose(vlm, TuningConfig()).lora}
+    maps = {f"{name}.weight" for name in choose(vlm, _PLAIN).lora}
     changed = {
         name: rounded(value, bits) if name in maps else value for name, value in weights.items()
     }
@@ -104,7 +110,7 @@ def ablate_direction(vlm: VLM, artifact: Artifact, *, seed: int = 0) -> Artifact
         )
     v = nn.functional.normalize(artifact.tensors["direction"].float().flatten(), dim=0)
     changed = _merged(vlm, artifact)
-    for name in choose(vlm, TuningConfig()).lora:
+    for name in choose(vlm, _PLAIN).lora:
         key = f"{name}.weight"
         if _WRITERS.search(name) and len(changed[key]) == len(v):
             wide, along = changed[key].float(), v.to(changed[key].device)
@@ -174,7 +180,7 @@ def _losses(passes: Passes, batch: Batch) -> dict[str, Tensor]:
 def _merged(vlm: VLM, artifact: Artifact) -> dict[str, Tensor]:
     """By name, all that the artifact changes, and all linear maps of the decoder's blocks."""
     artifact.check_model(vlm)
-    names = {f"{name}.weight" for name in choose(vlm, TuningConfig()).lora}
+    names = {f"{name}.weight" for name in choose(vlm, _PLAIN).lora}
     base = {name: p.detach().clone() for name, p in vlm.model.named_parameters() if name in names}
     with tuned(vlm, artifact) as result:
         return {**base, **_copies(result.merged())}
