@@ -29,12 +29,15 @@ DEFENSES = (
     "refusal_direction",
 )
 
+_TIMED = 6
+"""Benign and harmful inputs each that every arm is timed on: the demo is to take a few minutes."""
+
 
 def demo(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for logs, scorecard and report.")
     ] = Path("runs/demo"),
-    limit: Annotated[int, typer.Option(min=1, help="Samples a task.")] = 150,
+    limit: Annotated[int, typer.Option(min=1, help="Samples a task.")] = 50,
     seed: Seed = 0,
 ) -> None:
     """Compare every training-free defense with the undefended bundled model.
@@ -52,6 +55,7 @@ def demo(
             log_dir=logs,
             limit=limit,
             seed=seed,
+            overhead_inputs=_TIMED,
         )
     )
     with waiting("Writing the report"):
