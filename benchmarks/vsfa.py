@@ -108,7 +108,7 @@ def main() -> None:
     if arguments.out.is_file():
         old = json.loads(arguments.out.read_text())
         if {key: old.get(key) for key in head} == head:
-            results = old
+            results |= old
     wanted = set(filter(None, arguments.arms.split(",")))
     for seed in range(arguments.seeds):
         tests = {
