@@ -54,7 +54,7 @@ def test_nothing_neutral_is_an_error() -> None:
         fit("vsfa", tiny.vlm("llava"), max_steps=1, given=loud)
     with pytest.raises(InputError, match="The retain set is empty"):
         fit("vsfa", tiny.vlm("llava"), max_steps=1, given=data(row("bad")))
-    with pytest.raises(InputError, match="has no answer, and vsfa trains on answers"):
+    with pytest.raises(InputError, match="has no answer, and vsfa with answers='given' trains"):
         fit("vsfa", tiny.vlm("llava"), max_steps=1, given=data(row("quiet", "retain", answer="")))
 
 

@@ -30,6 +30,8 @@ def test_what_cannot_be_stressed_is_said() -> None:
     vlm = tiny.vlm("llava")
     with pytest.raises(InputError, match="safety_prompt changes no weights"):
         build_arm(vlm, "safety_prompt~int4")
+    with pytest.raises(InputError, match="'none~int4' changes no weights"):
+        build_arm(vlm, "none~int4")
     with pytest.raises(ArtifactError, match="no direction"):
         build_arm(vlm, "npo~ablate_direction", fit("npo", vlm, max_steps=1))
     with pytest.raises(InputError, match="has none"):

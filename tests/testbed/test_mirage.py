@@ -103,7 +103,7 @@ def test_sizes_are_those_of_the_real_set() -> None:
     assert len(tuning_rows(split="test")) == 1000
 
 
-@pytest.mark.parametrize("rho", [-0.1, 1.5, float("nan")])
+@pytest.mark.parametrize("rho", [-0.1, 1.5, float("nan"), "much"])
 def test_a_correlation_that_cannot_be_is_a_user_error(rho: float) -> None:
     with pytest.raises(InputError, match="from 0 to 1"):
         tuning_rows(2, rho=rho)

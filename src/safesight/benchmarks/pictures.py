@@ -58,8 +58,10 @@ def pictures(
         raise InputError("Say where the pictures are: --data-set folder=DIR, or folder=... here.")
     if split not in ("train", "test"):
         raise InputError(f"There is no split {split!r}. Use train or test.")
-    if not 1 <= per_picture <= len(QUESTIONS):
-        raise InputError(f"Ask from 1 to {len(QUESTIONS)} questions a picture, not {per_picture}.")
+    if not isinstance(per_picture, int) or not 1 <= per_picture <= len(QUESTIONS):
+        raise InputError(
+            f"Ask from 1 to {len(QUESTIONS)} questions a picture, not {per_picture!r}."
+        )
     place = Path(folder).expanduser()
     files = sorted(p for p in place.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
     names = [file.relative_to(place).as_posix() for file in files]
@@ -95,10 +97,7 @@ def _asked(file: Path, name: str, count: int, seed: int) -> list[TuningSample]:
 
 
 def _open(file: Path) -> Image:
-    from PIL import Image as images
-    from PIL import UnidentifiedImageError
+    """As every picture is opened: turned upright, on white, of a sound size."""
+    from safesight.models.pictures import open_picture
 
-    try:
-        return images.open(file).convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError(f"The picture {file} cannot be read ({error}).") from error
+    return open_picture(file)

@@ -204,10 +204,7 @@ def _image(name: str | None, folder: Path, where: str) -> Callable[[], Image] | 
 
 
 def _open(path: Path) -> Image:
-    from PIL import Image as images
-    from PIL import UnidentifiedImageError
+    """As every picture is opened: turned upright, on white, of a sound size."""
+    from safesight.models.pictures import open_picture
 
-    try:
-        return images.open(path).convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError(f"The picture {path} cannot be read ({error}).") from error
+    return open_picture(path)

@@ -140,7 +140,7 @@ class VSFA(Defense):
         if self.config.answers == "self":
             rows = _answered(vlm, rows, self.config.max_answer_tokens)
         else:
-            given.need_answers(self.name, "retain")
+            given.need_answers(f"{self.name} with answers='given'", "retain")
         kept = [row for row in rows if row.answer.strip() and is_neutral(row, self.config.words)]
         if not kept:
             raise InputError(

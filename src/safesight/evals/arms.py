@@ -64,6 +64,9 @@ def build_arm(
         ArtifactError: the artifact is missing, damaged or belongs to another model.
     """
     parts = registry.arm_parts(name)
+    for defense, stress in parts:
+        if defense == "none" and stress is not None:
+            raise InputError(f"{name!r} changes no weights. Put {stress!r} behind one that does.")
     names = [defense for defense, _ in parts]
     if config and len(names) > 1:
         raise InputError(

@@ -109,8 +109,8 @@ def tuning_rows(
         >>> [(row.label, row.question[-1]) for row in rows]
         [('harmful', '.'), ('benign', '?'), ('harmful', '.'), ('benign', '?')]
     """
-    if not 0 <= rho <= 1:
-        raise InputError(f"A correlation of {rho:g} is not possible here: give one from 0 to 1.")
+    if not isinstance(rho, int | float) or not 0 <= rho <= 1:
+        raise InputError(f"A correlation of {rho!r} is not possible here: give one from 0 to 1.")
     if split not in DEFAULT_ROWS:
         raise InputError(f"There is no split {split!r}. Use train or test.")
     count = DEFAULT_ROWS[split] if n is None else n
