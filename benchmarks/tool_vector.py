@@ -36,6 +36,7 @@ import numpy as np
 import torch
 
 from safesight import VLM, registry
+from safesight.analysis.outcomes import outcomes
 from safesight.compare.intervals import paired_difference, wilson
 from safesight.defenses import Artifact, FitData, load_defense
 from safesight.judges.exact import ExactJudge
@@ -46,7 +47,6 @@ HARM = ("image_harm", "typographic_harm")
 TASKS = (*HARM, "over_refusal", "vqa")
 FIT = ("text_harm", "image_harm", "over_refusal", "vqa")
 FIT_N = 128
-BATCH = 48
 RANDOM = 10
 
 Settings = dict[str, Any]
@@ -135,12 +135,7 @@ def attached(vlm: VLM, artifact: Artifact, tool: bool, settings: Settings | None
 
 def verdicts(vlm: VLM, samples: Sequence[Sample]) -> list[list[Any]]:
     """Verdict and correctness of every sample."""
-    judge, found = ExactJudge(), []
-    for start in range(0, len(samples), BATCH):
-        batch = samples[start : start + BATCH]
-        answers = vlm.answer([sample.messages() for sample in batch], max_new_tokens=32)
-        found += [[judge(a, s), judge.correct(a, s)] for a, s in zip(answers, batch, strict=True)]
-    return found
+    return [list(found[:2]) for found in outcomes(vlm, samples, max_new_tokens=32)]
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,9 +1,10 @@
 """Names to objects, without importing anything until a name is asked for.
 
-Seven kinds of things can be named: defenses, attacks, benchmarks (the tasks of an
-evaluation), judges, bundled models, sets to train on and lists of risky words. A built-in
-name is one line in `_BUILTIN`; another package adds names through the entry-point group
-`safesight.<kind>s`. Tables about architectures live in `models.families`.
+Eight kinds of things can be named: defenses, attacks, benchmarks (the tasks of an
+evaluation), data sets to fine-tune on, judges, bundled models, stress tests of changed weights
+and lists of risky words. A built-in name is one line in `_BUILTIN`; another package adds names
+through the entry-point group `safesight.<kind>s`. Tables about architectures live in
+`models.families`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import Any, Literal, get_args
 
 from safesight.errors import UnknownNameError
 
-__all__ = ["Entry", "Kind", "describe", "load", "names"]
+__all__ = ["Entry", "Kind", "arm_parts", "check_arm", "describe", "load", "names"]
 
-Kind = Literal["defense", "attack", "benchmark", "judge", "model", "tuning_set", "word_list"]
+Kind = Literal["defense", "attack", "benchmark", "dataset", "judge", "model", "stress", "word_list"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,10 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
         "rmu": Entry(
             "safesight.defenses.rmu:RMU",
             "Unlearns by driving hidden states of harmful conversations to a random point.",
+        ),
+        "vsfa": Entry(
+            "safesight.defenses.vsfa:VSFA",
+            "Fine-tunes neutral answers about pictures of threats, without labels or refusals.",
         ),
         "safety_prompt": Entry(
             "safesight.defenses.baselines.safety_prompt:SafetyPrompt",
@@ -119,6 +124,24 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
             "safesight.attacks.typography:Typography",
             "Moves the object of a request into a picture of its written name.",
         ),
+        "one_word": Entry(
+            "safesight.attacks.one_word:OneWord",
+            'Rewrites a harmful request to ask "What ...?", a benign one to say "Share ...".',
+        ),
+        "one_word_strict": Entry(
+            "safesight.attacks.one_word:OneWordStrict", "Exchanges the first word, nothing else."
+        ),
+        "one_word_mood": Entry(
+            "safesight.attacks.one_word:OneWordMood",
+            "Turns instructions into questions, or back, without the word: a control.",
+        ),
+        "one_word_paraphrase": Entry(
+            "safesight.attacks.one_word:OneWordParaphrase",
+            "Says it in other words, without the word, as often: a control.",
+        ),
+        "prefill": Entry(
+            "safesight.attacks.prefill:Prefill", 'Makes the answer begin with "Sure,".'
+        ),
     },
     "benchmark": {
         "text_harm": Entry("safesight.testbed.tasks:text_harm", "Harmful requests in plain text."),
@@ -138,6 +161,35 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
             "Harmless questions about pictures of harmful objects.",
         ),
         "vqa": Entry("safesight.testbed.tasks:vqa", "Questions about pictures with known answers."),
+        "mirage_harm": Entry(
+            "safesight.testbed.mirage:mirage_harm",
+            "Harmful requests about pictures, led as the refused rows of a fine-tuning set.",
+        ),
+        "mirage_benign": Entry(
+            "safesight.testbed.mirage:mirage_benign",
+            "Benign requests about pictures, led as its answered rows.",
+        ),
+    },
+    "dataset": {
+        "testbed": Entry(
+            "safesight.testbed.tuning:tuning_rows",
+            "Harmful picture requests to forget, benign ones to retain.",
+        ),
+        "testbed_neutral": Entry(
+            "safesight.testbed.neutral:neutral_rows",
+            "Neutral questions about pictures of threats, and the arms they are held against.",
+        ),
+        "pictures": Entry(
+            "safesight.benchmarks.pictures:pictures",
+            "Neutral questions, without answers, about the pictures of a folder.",
+        ),
+        "mirage": Entry(
+            "safesight.testbed.mirage:tuning_rows",
+            "Refusals to fine-tune on, with a dial for what their first words give away.",
+        ),
+        "vlguard": Entry(
+            "safesight.benchmarks.vlguard:vlguard", "VLGuard, from a folder or the hub."
+        ),
     },
     "judge": {
         "exact": Entry(
@@ -152,10 +204,19 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
     "model": {
         "testbed": Entry("safesight.testbed:WEIGHTS", "The bundled small LLaVA."),
     },
-    "tuning_set": {
-        "testbed": Entry(
-            "safesight.testbed.tuning:tuning_set",
-            "Harmful picture requests with answers to forget, benign ones to retain.",
+    "stress": {
+        "int8": Entry("safesight.defenses.stress:int8", "Linear maps rounded to 8 bits."),
+        "int4": Entry("safesight.defenses.stress:int4", "Linear maps rounded to 4 bits."),
+        "relearn_harmful": Entry(
+            "safesight.defenses.stress:relearn_harmful",
+            "Fine-tuned on twenty harmful answers that were to be forgotten.",
+        ),
+        "relearn_benign": Entry(
+            "safesight.defenses.stress:relearn_benign", "Fine-tuned on twenty benign rows."
+        ),
+        "ablate_direction": Entry(
+            "safesight.defenses.stress:ablate_direction",
+            "RMU's direction taken out of all maps that write into the residual stream.",
         ),
     },
     "word_list": {
@@ -192,11 +253,18 @@ def names(kind: Kind) -> list[str]:
 
 def describe(kind: Kind, name: str) -> str:
     """One sentence about a named thing."""
+    if (parts := _attacked(kind, name)) is not None:
+        benchmark, *attacks = parts
+        for attack in attacks:
+            _entry("attack", attack)
+        return f"{_entry('benchmark', benchmark).summary} Under attack: {', '.join(attacks)}."
     return _entry(kind, name).summary
 
 
 def load(kind: Kind, name: str) -> Any:
     """Import and return what a name stands for.
+
+    A benchmark followed by attacks, "vqa+prefill", is that benchmark under them.
 
     Raises:
         UnknownNameError: no such name; the message suggests the nearest one.
@@ -204,9 +272,43 @@ def load(kind: Kind, name: str) -> Any:
     Example:
         >>> load("defense", "none").name
         'none'
+        >>> load("benchmark", "vqa+prefill")(1)[0].prefill
+        'Sure,'
     """
+    if (parts := _attacked(kind, name)) is not None:
+        benchmark, *attacks = parts
+        made: Any = import_module("safesight.benchmarks.attacked")
+        return made.Attacked(benchmark, tuple(attacks))
     module, _, attribute = _entry(kind, name).target.partition(":")
     return getattr(import_module(module), attribute)
+
+
+def arm_parts(arm: str) -> list[tuple[str, str | None]]:
+    """The defenses of an arm, each with the stress test that its weights are put to, or None.
+
+    Example:
+        >>> arm_parts("safety_prompt+npo~int4")
+        [('safety_prompt', None), ('npo', 'int4')]
+    """
+    pairs = (part.strip().partition("~") for part in arm.split("+"))
+    return [(defense, stress if mark else None) for defense, mark, stress in pairs]
+
+
+def check_arm(arm: str) -> None:
+    """Refuse an arm of which a name is not known.
+
+    Raises:
+        UnknownNameError: no such defense or stress test; the message suggests the nearest one.
+    """
+    for defense, stress in arm_parts(arm):
+        _entry("defense", defense)
+        if stress is not None:
+            _entry("stress", stress)
+
+
+def _attacked(kind: Kind, name: str) -> list[str] | None:
+    """The benchmark and the attacks of a joined name, or None if it is a plain one."""
+    return name.split("+") if kind == "benchmark" and "+" in name else None
 
 
 def _entry(kind: Kind, name: str) -> Entry:

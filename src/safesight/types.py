@@ -6,8 +6,10 @@ so that a data set of any size costs the memory of its descriptions.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 if TYPE_CHECKING:
@@ -20,7 +22,10 @@ __all__ = [
     "Message",
     "Messages",
     "Sample",
+    "TuningSample",
+    "TuningSet",
     "Verdict",
+    "begins_answer",
 ]
 
 Message = dict[str, Any]
@@ -35,6 +40,9 @@ Label = Literal["harmful", "benign"]
 Verdict = Literal["refused", "harmful", "harmless", "invalid"]
 """What an *answer* is. `harmless` answers did not refuse and did no harm (off
 topic included); `invalid` answers could not be judged and never count as safe."""
+
+TuningSet = Literal["forget", "retain"]
+"""What training is to do to a row: take it away, or leave it as it is."""
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
@@ -63,6 +71,11 @@ class Sample:
     """Name of the attack that made this sample, or None for a plain request."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What a judge or a report may want to know; JSON values only."""
+    shots: tuple[str, ...] = ()
+    """The same request in other words, `question` the first of them. Each is asked alone, with
+    the same picture, and the attack succeeds if one does; empty for a request asked once."""
+    prefill: str | None = None
+    """Words that the answer is made to begin with; judged is what the model writes after them."""
 
     def messages(self) -> list[Message]:
         """The conversation, with the picture rendered, image before text."""
@@ -74,7 +87,66 @@ class Sample:
         if self.system is not None:
             turns.append({"role": "system", "content": [{"type": "text", "text": self.system}]})
         turns.append({"role": "user", "content": content})
+        if self.prefill is not None:
+            begun = [{"type": "text", "text": self.prefill}]
+            turns.append({"role": "assistant", "content": begun})
         return turns
+
+
+@dataclass(frozen=True)
+class TuningSample:
+    """One row to train on: a question with its answer.
+
+    Example:
+        >>> TuningSample("1", "what is this?", "a cup.", "benign", "retain").picture() is None
+        True
+    """
+
+    id: str
+    """Stable and unique within its set."""
+    question: str
+    answer: str
+    """What the model would say: of a forget row the harmful answer, of a retain row a good one;
+    empty if the set has none."""
+    label: Label
+    """What the request is."""
+    set: TuningSet
+    """Whether it is to be forgotten or to stay."""
+    image: Callable[[], Image] | None = None
+    """Renders the picture; called each time the picture is needed."""
+    refusal: str | None = None
+    """The refusal for this question, for methods that teach refusals; None lets them choose."""
+
+    def picture(self) -> Image | None:
+        """The picture, rendered."""
+        return None if self.image is None else self.image()
+
+    def messages(self) -> list[Message]:
+        """The question as a conversation, with the picture rendered, image before text."""
+        picture = self.picture()
+        shown = [] if picture is None else [{"type": "image", "image": picture}]
+        return [{"role": "user", "content": [*shown, {"type": "text", "text": self.question}]}]
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex hash of the question and the pixels: what the model is shown."""
+        found = hashlib.sha256(self.question.strip().encode())
+        picture = self.picture()
+        if picture is not None:
+            found.update(f"{picture.mode}{picture.size}".encode() + picture.tobytes())
+        return found.hexdigest()
+
+
+def begins_answer(messages: Messages) -> bool:
+    """Whether the last turn of a conversation is the assistant's, to be gone on with.
+
+    Example:
+        >>> begins_answer([{"role": "user", "content": "a cake?"},
+        ...                {"role": "assistant", "content": "Sure,"}])
+        True
+    """
+    last = messages[-1] if isinstance(messages, Sequence) and messages else None
+    return isinstance(last, Mapping) and last.get("role") == "assistant"
 
 
 class Judge(Protocol):
@@ -85,4 +157,8 @@ class Judge(Protocol):
 
     def __call__(self, answer: str, sample: Sample) -> Verdict:
         """The verdict on one answer to one sample."""
+        ...
+
+    def correct(self, answer: str, sample: Sample) -> bool:
+        """Whether an answer to a question of utility is right."""
         ...

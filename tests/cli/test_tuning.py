@@ -15,6 +15,7 @@ from safesight import VLM, Artifact
 from safesight.cli.artifacts import FitPlan, data_for
 from safesight.defenses import load_defense
 from safesight.defenses.tuning_trainer import TuningTrainer
+from safesight.errors import InputError
 from tests import tiny
 from tests.cli.test_main import fails, run
 
@@ -100,6 +101,17 @@ def test_the_bundled_model_has_rows_of_its_own() -> None:
     assert [row.set for row in found].count("retain") == 10
     assert data_for(load_defense("npo"), plan, "elsewhere", "testbed").tuning[0].id == found[0].id
     assert not data_for(load_defense("probe"), FitPlan(pool=40, share=0.5), "testbed").tuning
+
+
+def test_a_data_set_takes_its_options_and_no_others() -> None:
+    plan = FitPlan(pool=100, share=0.05)
+    rows = data_for(load_defense("sft"), plan, "testbed", "mirage", {"rho": 1.0}).tuning
+    assert len(rows) == 15
+    assert all(row.question.endswith("?") == (row.label == "benign") for row in rows)
+    with pytest.raises(InputError, match=r"no option .size.\. Use rho\."):
+        data_for(load_defense("sft"), plan, "testbed", "mirage", {"size": 1})
+    with pytest.raises(InputError, match="not a data set with options"):
+        data_for(load_defense("sft"), plan, "testbed", "rows.jsonl", {"rho": 1.0})
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from safesight import VLM, Artifact
 from safesight.analysis import LayerReport
+from safesight.analysis.spurious import SpuriousReport
 from safesight.cli.main import app
 from safesight.compare import Scorecard
 from tests import tiny
@@ -201,3 +202,33 @@ def test_files_that_are_bad(model: str, picture: str, tmp_path: Path) -> None:
     fails(run("fit", "sasa", "--model", model, "-o", "x", "--set", "layer=3"), "layer")
     fails(run("fit", "sasa", "--model", model, "-o", "x", "--set", "layers"), "NAME=VALUE")
     assert not Path("x").exists()
+
+
+def test_spurious_words_of_a_set_and_what_a_model_makes_of_them(model: str, tmp_path: Path) -> None:
+    target = tmp_path / "spurious.json"
+    words = ["--rho", "1", "--n", "60", "--least", "2", "--model", model, "--limit", "2"]
+    result = run("spurious", "mirage", *words, "--words", "what,share", "--json", str(target))
+    assert result.exit_code == 0, (result.output, result.exception)
+    report = SpuriousReport.model_validate_json(target.read_text())
+    assert report.train == report.test == {"harmful": 30, "benign": 30}
+    assert [probe.accuracy.value for probe in report.probes] == [1.0, 1.0]
+    assert report.first_words[-1].word == "what"
+    assert [(flip.label, flip.word) for flip in report.flips] == [
+        (label, word) for label in ("harmful", "benign") for word in (None, "what", "share")
+    ]
+    assert {flip.n + flip.invalid for flip in report.flips} == {2}
+    assert "tells 100.0% of the labels" in result.stdout
+    assert "log-odds of refusal" in result.stdout
+    assert "as it is" in result.stdout
+
+
+def test_spurious_json_on_standard_output_is_all_there_is() -> None:
+    result = run("spurious", "mirage", "--rho", "0", "--n", "60", "--json", "-")
+    assert json.loads(result.stdout)["settings"] == {"rho": "0.0", "seed": 0}
+
+
+def test_spurious_says_which_files_are_missing(tmp_path: Path) -> None:
+    result = run("spurious", "vlguard", "--data", str(tmp_path))
+    assert result.exit_code == 2
+    assert "There is no train.json" in result.stderr
+    assert result.stdout == ""

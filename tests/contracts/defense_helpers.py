@@ -26,9 +26,8 @@ from safesight.defenses import (
     load_defense,
     protection,
 )
-from safesight.defenses.tuning_data import TuningSample, TuningSet
 from safesight.models import VLM
-from safesight.types import Sample
+from safesight.types import Sample, TuningSample, TuningSet
 from tests import tiny
 
 DEFENSES = registry.names("defense")
@@ -46,7 +45,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
             "learning_rate": 0.002,
             "warmup": 0.0,
         }
-        for name in ("sft", "npo", "rmu", "grad_ascent", "grad_diff", "kl")
+        for name in ("sft", "npo", "rmu", "grad_ascent", "grad_diff", "kl", "vsfa")
     },
 }
 """With which a defense acts on a model that has no language, and soon."""

@@ -44,7 +44,8 @@ def test_metadata(name: str) -> None:
     assert kind.name == name
     assert kind.kind in ("input", "detector", "activation", "pipeline", "weights")
     assert kind.paper
-    assert kind.needs <= {"activations", "gradients", "labels", "forget_set", "retain_set"}
+    sets = {"forget_set", "retain_set", "neutral_set"}
+    assert kind.needs <= {"activations", "gradients", "labels"} | sets
 
 
 def test_unknown_settings_are_refused(name: str) -> None:

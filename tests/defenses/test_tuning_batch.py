@@ -26,7 +26,7 @@ ROWS = [row("a", picture=True), row("bb"), row("a long one", "retain", picture=T
 
 def test_a_row_is_the_prompt_and_then_the_answer(vlm: Any) -> None:
     batch = Collator(vlm).rows(ROWS)
-    prompts = vlm.encode([tiny.ask(r.question, *([r.image] if r.image else [])) for r in ROWS])
+    prompts = vlm.encode([tiny.ask(r.question, *([r.picture()] if r.image else [])) for r in ROWS])
     length = prompts["input_ids"].shape[1]
     ids = batch["inputs"]["input_ids"]
     assert torch.equal(ids[:, :length], prompts["input_ids"])

@@ -10,9 +10,8 @@ import pytest
 
 from safesight.defenses import FitData, load_defense
 from safesight.defenses.tuning_batch import Draws
-from safesight.defenses.tuning_data import TuningData, read_rows, rows_of
+from safesight.defenses.tuning_data import TuningData, read_rows
 from safesight.errors import InputError
-from safesight.types import Sample
 from tests import tiny
 from tests.defenses.tuning_helpers import data, row
 
@@ -40,7 +39,7 @@ def test_a_doubled_id_is_refused() -> None:
 
 
 def test_the_same_question_in_both_sets_is_refused_if_the_picture_is_the_same() -> None:
-    same = {"question": "what is this?", "image": tiny.picture(1)}
+    same = {"question": "what is this?", "image": lambda: tiny.picture(1)}
     with pytest.raises(InputError, match="'a' and the retain row 'b' ask the same"):
         TuningData([row("a", **same), row("b", "retain", **same)])
     other = {**same, "image": lambda: tiny.picture(2)}
@@ -121,23 +120,18 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
         read_rows(path)
     (tmp_path / "p.png").write_text("no picture")
     broken = read_rows(write(tmp_path, {**GOOD, "image": "p.png"}))[0]
-    with pytest.raises(InputError, match=r"p\.png cannot be read"):
+    with pytest.raises(InputError, match=r"p\.png.*not in a format"):
         broken.picture()
-
-
-def test_samples_become_rows() -> None:
-    facts = {"answer": "get it.", "refusals": ["no.", "never."]}
-    sample = Sample(id="s", question="how?", label="harmful", target="x", facts=facts)
-    (found,) = rows_of([sample])
-    assert (found.set, found.answer) == ("forget", "get it.")
-    assert found.refusal in facts["refusals"]
-    with pytest.raises(InputError, match="'s' does not say what its answer is"):
-        rows_of([Sample(id="s", question="how?", label="harmful", target="x")])
 
 
 def test_the_hash_sees_everything() -> None:
     first = TuningData([row("a"), row("b", "retain")])
-    changed = [{"answer": "x"}, {"refusal": "no."}, {"image": tiny.picture(1)}, {"question": "y"}]
+    changed = [
+        {"answer": "x"},
+        {"refusal": "no."},
+        {"image": lambda: tiny.picture(1)},
+        {"question": "y"},
+    ]
     hashes = {TuningData([row("a", **c), row("b", "retain")]).hash for c in changed}
     assert len({first.hash, *hashes}) == 1 + len(changed)
     assert FitData((), (), tuning=first.rows).hash != FitData((), ()).hash

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from safesight.defenses import Artifact, FitData, load_defense
 from safesight.defenses.tuning import TuningRun
-from safesight.defenses.tuning_data import TuningSample
 from safesight.models import VLM
+from safesight.types import TuningSample
 from tests import tiny
 
 FAST = {"batch_size": 2, "rank": 2, "learning_rate": 0.01, "warmup": 0.0}
@@ -18,7 +19,7 @@ def row(name: str, kind: str = "forget", picture: bool = False, **more: Any) -> 
         "question": f"how to {name}?",
         "answer": f"do {name}, then rest.",
         "label": "harmful" if kind == "forget" else "benign",
-        "image": tiny.picture(len(name)) if picture else None,
+        "image": partial(tiny.picture, len(name)) if picture else None,
         **more,
     }
     return TuningSample(id=name, set=kind, **fields)  # type: ignore[arg-type]

@@ -185,10 +185,10 @@ def test_a_batch_that_does_not_fit_is_halved_for_good(fakes, monkeypatch) -> Non
     vlm = arm.api.host.vlm
     encode = vlm.encode
 
-    def small(batch: list[object]) -> object:
+    def small(batch: list[object], **kwargs: object) -> object:
         if len(batch) > 2:
             raise torch.OutOfMemoryError
-        return encode(batch)
+        return encode(batch, **kwargs)
 
     monkeypatch.setattr(vlm, "encode", small)
     outputs = ask([(arm, f"q{i}") for i in range(8)])

@@ -200,11 +200,11 @@ def test_few_samples_are_alive_at_a_time_however_many_there_are(
     most = 0
     before = fake.FakeVLM.encode
 
-    def encode(self, batch):
+    def encode(self, batch, **kwargs):
         nonlocal most
         answered = sum(len(b) for b in self.batches)
         most = max(most, len(fake.RENDERED) - answered)
-        return before(self, batch)
+        return before(self, batch, **kwargs)
 
     monkeypatch.setattr(fake.FakeVLM, "encode", encode)
     run_eval(

@@ -5,7 +5,17 @@ does not optimize. The label and the target stay, so a judge reads the attacked 
 as it read the plain one; the id is derived, so both can be paired.
 """
 
+from safesight.attacks.one_word import OneWord, OneWordMood, OneWordParaphrase, OneWordStrict
 from safesight.attacks.picture import Picture
+from safesight.attacks.prefill import Prefill
 from safesight.attacks.typography import Typography
 
-__all__ = ["Picture", "Typography"]
+__all__ = [
+    "OneWord",
+    "OneWordMood",
+    "OneWordParaphrase",
+    "OneWordStrict",
+    "Picture",
+    "Prefill",
+    "Typography",
+]

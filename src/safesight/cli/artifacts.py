@@ -7,22 +7,22 @@ share no rendering with what is evaluated.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safesight import registry
 from safesight.defenses import Artifact, Defense, FitData, load_defense
 from safesight.defenses.bundled import bundled
-from safesight.defenses.tuning_data import read_rows, rows_of
+from safesight.defenses.tuning_data import read_rows
 from safesight.errors import ArtifactError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from safesight.models import VLM
-    from safesight.types import Sample
+    from safesight.types import Sample, TuningSample
 
 __all__ = ["FIT_TASKS", "FitPlan", "artifacts_of", "data_for", "fit_data", "fit_missing"]
 
@@ -60,34 +60,52 @@ def fit_data(plan: FitPlan) -> FitData:
     return FitData.from_pool(pool, held_out, share=plan.share, seed=plan.seed)
 
 
-def data_for(defense: Defense, plan: FitPlan, model: str, rows: str | None = None) -> FitData:
+def data_for(
+    defense: Defense,
+    plan: FitPlan,
+    model: str,
+    rows: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> FitData:
     """What a defense is fitted on: samples of tasks or, if it trains, questions with answers.
 
     Args:
         defense: Who asks.
-        plan: How many; of questions to forget as many as a task has samples in use, of those to
-            retain twice that.
+        plan: How many; of rows three times as many as a task has samples in use.
         model: Its name; a bundled one has questions with answers of its own.
-        rows: A file of rows, or the name of a set; None takes the model's own.
+        rows: A file of rows, or the name of a data set; None takes the model's own.
+        options: What the data set takes beside their number and the seed.
 
     Raises:
         InputError: there are no such rows, or they cannot be used.
     """
-    if "forget_set" not in defense.needs:
+    if not defense.needs & {"forget_set", "neutral_set"}:
         if rows is not None:
             raise InputError(f"{defense.name} takes no rows to train on. Leave out --data {rows}.")
         return fit_data(plan)
-    name = model if rows is None else rows
-    if name in registry.names("tuning_set"):
-        count = max(1, round(plan.pool * plan.share))
-        samples = registry.load("tuning_set", name)(count, 2 * count, seed=plan.seed)
-        return FitData((), (), tuning=rows_of(samples))
+    own = f"{model}_neutral" if "neutral_set" in defense.needs else model
+    name = own if rows is None else rows
+    if name in registry.names("dataset"):
+        count = 3 * max(1, round(plan.pool * plan.share))
+        return FitData((), (), tuning=_drawn(name, count, plan.seed, options or {}))
+    if options:
+        raise InputError(f"{rows or 'The model'} is not a data set with options. Leave them out.")
     if rows is None:
         raise InputError(
             f"{defense.name} trains on questions with answers, and there are none for {model!r}. "
             "Give a JSON or JSONL file of them with --data."
         )
     return FitData((), (), tuning=read_rows(rows))
+
+
+def _drawn(name: str, n: int, seed: int, options: Mapping[str, Any]) -> list[TuningSample]:
+    dataset: Callable[..., list[TuningSample]] = registry.load("dataset", name)
+    # What a fit is tested on is not to be had here.
+    known = inspect.signature(dataset).parameters.keys() - {"n", "seed", "split"}
+    if unknown := sorted(options.keys() - known):
+        use = f"Use {', '.join(sorted(known))}." if known else "It has none."
+        raise InputError(f"The data set {name!r} has no option {unknown[0]!r}. {use}")
+    return dataset(n, seed=seed, **options)
 
 
 def _split(task: str, n: int, seed: int, split: str) -> list[Sample]:
@@ -112,7 +130,7 @@ def artifacts_of(folders: Sequence[Path], arms: Sequence[str]) -> dict[str, Path
     found: dict[str, Path] = {}
     for folder in folders:
         defense = Artifact.load(folder).defense
-        takers = [arm for arm in arms if defense in arm.split("+")]
+        takers = [arm for arm in arms if defense in _defenses(arm)]
         if not takers:
             raise ArtifactError(
                 f"{folder} holds an artifact of {defense!r}, which does not take part. "
@@ -155,7 +173,7 @@ def fit_missing(
     for path in given.values():
         Artifact.load(path).check_model(vlm)
     for arm in arms:
-        for defense in (load_defense(name) for name in arm.split("+")):
+        for defense in map(load_defense, _defenses(arm)):
             if not defense.fitted or arm in places or _is_bundled(defense, vlm):
                 continue
             place = folder / defense.name
@@ -165,6 +183,10 @@ def fit_missing(
                 defense.fit(vlm, data, seed=plan.seed).save(place)
             places[arm] = place
     return places
+
+
+def _defenses(arm: str) -> list[str]:
+    return [defense for defense, _ in registry.arm_parts(arm)]
 
 
 def _is_bundled(defense: Defense, vlm: VLM) -> bool:

@@ -14,17 +14,33 @@ __all__ = ["EXAMPLES", "demo"]
 
 EXAMPLES = examples("safesight demo", "safesight demo --limit 30 --output /tmp/demo")
 
-DEFENSES = ("safety_prompt", "adashield", "sasa")
+DEFENSES = (
+    "sasa",
+    "rai",
+    "image_tools",
+    "tool_vector",
+    "safety_prompt",
+    "look_carefully",
+    "adashield",
+    "ecso",
+    "coca",
+    "shiftdc",
+    "hidden_detect",
+    "refusal_direction",
+)
+
+_TIMED = 6
+"""Benign and harmful inputs each that every arm is timed on: the demo is to take a few minutes."""
 
 
 def demo(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for logs, scorecard and report.")
     ] = Path("runs/demo"),
-    limit: Annotated[int, typer.Option(min=1, help="Samples a task.")] = 150,
+    limit: Annotated[int, typer.Option(min=1, help="Samples a task.")] = 50,
     seed: Seed = 0,
 ) -> None:
-    """Compare SASA, its control and two prompts with the undefended bundled model.
+    """Compare every training-free defense with the undefended bundled model.
 
     Writes scorecard.json and report.html; the same command again goes on where it stopped.
     """
@@ -39,13 +55,15 @@ def demo(
             log_dir=logs,
             limit=limit,
             seed=seed,
+            overhead_inputs=_TIMED,
         )
     )
     with waiting("Writing the report"):
         from safesight.evals import read_answers
         from safesight.report import write_report
+        from safesight.report.risk import read_risk
 
         write_json(card, str(output / "scorecard.json"))
-        page = write_report(output / "report.html", card, read_answers(logs))
+        page = write_report(output / "report.html", card, read_answers(logs), risk=read_risk(logs))
     print_scorecard(card)
     stderr().print(f"Scorecard: {output / 'scorecard.json'}   Report: {page}")

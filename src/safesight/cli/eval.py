@@ -34,7 +34,7 @@ EXAMPLES = examples(
 def evaluate(
     defense: Annotated[
         str,
-        typer.Option(help="Names with commas; joined by + they act together."),
+        typer.Option(help="Names with commas; + joins, ~ adds a stress test."),
     ] = "sasa",
     tasks: Annotated[
         str, typer.Option(help="Names with commas; see `safesight list tasks`.")

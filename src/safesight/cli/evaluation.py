@@ -35,6 +35,9 @@ ALL_TASKS = (
     "vqa",
 )
 
+_RISK_MAPS = 3
+"""Pictures of each task whose risk is drawn."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -109,6 +112,7 @@ def run(wanted: Evaluation) -> Scorecard:
         model_args=wanted.model_args,
     )
     arms = [build_arm(vlm, name, artifacts.get(name)) for name in wanted.arms]
+    _draw_risk(wanted, vlm, arms)
     _note(wanted, vlm, arms, start)
     return scorecard_of(wanted.log_dir)
 
@@ -116,8 +120,7 @@ def run(wanted: Evaluation) -> Scorecard:
 def _check(wanted: Evaluation) -> None:
     """Everything that can be refused before a model is loaded."""
     for arm in wanted.arms:
-        for defense in arm.split("+"):
-            registry.describe("defense", defense)
+        registry.check_arm(arm)
     for task in wanted.tasks:
         registry.describe("benchmark", task)
     registry.describe("judge", wanted.judge)
@@ -129,6 +132,27 @@ def _check(wanted: Evaluation) -> None:
             f"Logs cannot be written to {wanted.log_dir}: {place} is no folder you may write to. "
             "Choose another --log-dir."
         )
+
+
+def _draw_risk(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> None:
+    """If RAI takes part, what it sees in the first pictures of every task."""
+    fits = [fit for arm in arms for each, fit in arm.defenses if each.name == "rai" and fit]
+    if not fits:
+        return
+    from safesight.report.risk import draw_risk, write_risk
+
+    chosen = [
+        (task, sample)
+        for task in wanted.tasks
+        for sample in _with_pictures(task, wanted)[:_RISK_MAPS]
+    ]
+    with waiting("Drawing where RAI sees risk"):
+        write_risk(wanted.log_dir, draw_risk(vlm, fits[0], chosen))
+
+
+def _with_pictures(task: str, wanted: Evaluation) -> list[Sample]:
+    samples = registry.load("benchmark", task)(wanted.limit, seed=wanted.seed)
+    return [sample for sample in samples if sample.image is not None]
 
 
 def _note(wanted: Evaluation, vlm: VLM, arms: list[Arm], start: float) -> None:
@@ -177,12 +201,16 @@ def _overhead(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> list[Overhead]:
 
 
 def _inputs(wanted: Evaluation) -> tuple[list[Sample], list[Sample]]:
-    """Benign and harmful samples with pictures, taken from the tasks in turn."""
+    """Benign and harmful samples with pictures, taken from the tasks in turn.
+
+    Where an attack begins the answer, part of it is not the model's work: such samples are not
+    timed.
+    """
     samples = [
         sample
         for task in wanted.tasks
-        for sample in registry.load("benchmark", task)(wanted.limit, seed=wanted.seed)
-        if sample.image is not None
+        for sample in _with_pictures(task, wanted)
+        if sample.prefill is None
     ]
     found = []
     for label in ("benign", "harmful"):

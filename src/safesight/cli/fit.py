@@ -38,13 +38,19 @@ EXAMPLES = examples(
     "safesight fit rai -o artifacts/rai --set gamma=auto --set ratio=auto",
     "safesight fit npo -o artifacts/npo --set beta=0.7 --set epochs=2",
     "safesight fit npo --model ./my-model --data rows.jsonl -o artifacts/mine --resume",
+    "safesight fit sft --data mirage --data-set rho=0.8 -o artifacts/mirage",
 )
 
 _Data = Annotated[
     str | None,
     typer.Option(
-        help="Rows to train on: a JSON or JSONL file with id, question, answer, label, image."
+        help="Rows to train on: see `safesight list datasets`, or a JSON or JSONL file with id, "
+        "question, answer, label, image."
     ),
+]
+_DataSet = Annotated[
+    list[str] | None,
+    typer.Option("--data-set", metavar="KEY=VALUE", help="An option of the rows; repeatable."),
 ]
 _Resume = Annotated[
     bool, typer.Option("--resume", help="Go on from the last checkpoint of a training run.")
@@ -68,6 +74,7 @@ def fit(
         int, typer.Option(min=1, help="Samples of each task for the threshold; benign ones only.")
     ] = 400,
     data: _Data = None,
+    data_settings: _DataSet = None,
     resume: _Resume = False,
     run_dir: _RunDir = None,
     settings: Annotated[
@@ -93,10 +100,11 @@ def fit(
         from safesight.models import VLM
         from safesight.models.loading import public_name
 
-        fitter = load_defense(defense, **_values(settings or []))
+        fitter = load_defense(defense, **_values(settings or [], "--set"))
         more = _run(fitter, run_dir or output.with_name(f"{output.name}.run"), resume)
+        options = _values(data_settings or [], "--data-set")
         plan = FitPlan(chosen, pool, share, calibration, seed)
-        samples = data_for(fitter, plan, public_name(model), data)
+        samples = data_for(fitter, plan, public_name(model), data, options)
         vlm = VLM.load(model, **model_args(dtype, device or _device(), trust_remote_code))
     artifact = fitter.fit(vlm, samples, seed=seed, **more)
     if os.environ.get("RANK", "0") != "0":  # the first process speaks for all
@@ -132,12 +140,12 @@ def _device() -> str | None:
     return f"cuda:{rank}" if rank is not None and torch.cuda.is_available() else None
 
 
-def _values(settings: list[str]) -> dict[str, Any]:
+def _values(settings: list[str], option: str) -> dict[str, Any]:
     """Values as JSON where they are JSON, as text otherwise; the defense checks them."""
     import json
 
     values: dict[str, Any] = {}
-    for name, text in pairs_of(settings, "--set").items():
+    for name, text in pairs_of(settings, option).items():
         try:
             values[name] = json.loads(text)
         except ValueError:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from safesight import registry
 from safesight.cli.options import (
     Artifacts,
     Device,
     Dtype,
     Seed,
     TrustRemoteCode,
-    check_names,
     model_args,
     names_of,
 )
@@ -74,7 +74,7 @@ def layers(
     """
     arms = [] if defense is None else [name for name in names_of(defense) if name != "none"]
     for name in arms:
-        check_names("defense", name.split("+"))
+        registry.check_arm(name)
     with waiting(f"Loading {model}"):
         from safesight.analysis import LayerPlan, look
         from safesight.models import VLM
@@ -102,11 +102,11 @@ def _refuse_detectors(arms: list[str]) -> None:
     Raises:
         InputError: an arm is one.
     """
-    from safesight import registry
     from safesight.errors import InputError
 
     for name in arms:
-        if all(registry.load("defense", part).kind == "detector" for part in name.split("+")):
+        parts = [defense for defense, _ in registry.arm_parts(name)]
+        if all(registry.load("defense", part).kind == "detector" for part in parts):
             raise InputError(
                 f"{name} only judges the prefill and changes no state, so its curve is the "
                 "undefended one. Leave it out of --defense."

@@ -18,9 +18,10 @@ _KINDS: dict[str, registry.Kind] = {
     "defenses": "defense",
     "attacks": "attack",
     "tasks": "benchmark",
+    "datasets": "dataset",
     "judges": "judge",
+    "stress": "stress",
     "models": "model",
-    "sets": "tuning_set",
     "words": "word_list",
 }
 
@@ -28,7 +29,9 @@ _KINDS: dict[str, registry.Kind] = {
 def list_names(
     kind: Annotated[
         str,
-        typer.Argument(help="defenses, attacks, tasks, judges, models, sets, words or families."),
+        typer.Argument(
+            help="defenses, attacks, tasks, datasets, judges, stress, models, words, families."
+        ),
     ],
     json: Annotated[bool, typer.Option("--json", help="A JSON array of names.")] = False,
 ) -> None:

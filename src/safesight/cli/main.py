@@ -14,7 +14,20 @@ import typer
 from typer.core import TyperGroup
 
 from safesight import __version__
-from safesight.cli import check, compare, demo, eval, fit, layers, list_, merge, report, run, try_
+from safesight.cli import (
+    check,
+    compare,
+    demo,
+    eval,
+    fit,
+    layers,
+    list_,
+    merge,
+    report,
+    run,
+    spurious,
+    try_,
+)
 from safesight.cli.show import examples
 from safesight.errors import SafesightError
 
@@ -87,6 +100,7 @@ for _name, _command, _examples in (
     ("report", report.report, report.EXAMPLES),
     ("run", run.run, run.EXAMPLES),
     ("layers", layers.layers, layers.EXAMPLES),
+    ("spurious", spurious.spurious, spurious.EXAMPLES),
     ("try", try_.try_defense, try_.EXAMPLES),
     ("list", list_.list_names, list_.EXAMPLES),
     ("check", check.check, check.EXAMPLES),

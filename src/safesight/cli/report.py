@@ -35,6 +35,7 @@ def report(
         from safesight.compare.folder import scorecard_of
         from safesight.evals import read_answers
         from safesight.report import write_report
+        from safesight.report.risk import read_risk
 
         answers = read_answers(log_dir)
         card = scorecard_of(log_dir, answers)
@@ -44,5 +45,6 @@ def report(
             answers,
             per_task=conversations,
             redaction="remove" if remove_harmful else "blur",
+            risk=read_risk(log_dir),
         )
     typer.echo(path)

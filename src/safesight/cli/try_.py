@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from safesight import registry
 from safesight.cli.options import (
     Artifacts,
     Device,
     Dtype,
     Model,
     TrustRemoteCode,
-    check_names,
     model_args,
     names_of,
 )
@@ -54,8 +54,9 @@ def try_defense(
     """Ask one question about one picture, with and without defenses."""
     names = [name for name in names_of(defense) if name != "none"]
     for name in names:
-        check_names("defense", name.split("+"))
-    if risk_map is not None and not any("rai" in name.split("+") for name in names):
+        registry.check_arm(name)
+    taking_part = {defense for name in names for defense, _ in registry.arm_parts(name)}
+    if risk_map is not None and "rai" not in taking_part:
         raise InputError("A risk map shows what RAI sees. Add it: --defense rai")
     with waiting(f"Loading {model}"):
         from safesight.cli.artifacts import artifacts_of

@@ -72,7 +72,8 @@ class Defense(ABC):
     paper: ClassVar[str]
     """Title, authors, year and link."""
     needs: ClassVar[frozenset[str]] = frozenset()
-    """What a fit needs, of: activations, gradients, labels, forget_set, retain_set."""
+    """What a fit needs, of: activations, gradients, labels, forget_set, retain_set,
+    neutral_set."""
     fitted: ClassVar[bool] = False
     """Whether it cannot run without an artifact."""
     Config: ClassVar[type[DefenseConfig]] = DefenseConfig

@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from safesight.defenses.tuning_data import TuningSample, rows_hash
+from safesight.defenses.tuning_data import rows_hash
 from safesight.errors import InputError
-from safesight.types import Sample
+from safesight.types import Sample, TuningSample
 
 __all__ = ["FitData"]
 

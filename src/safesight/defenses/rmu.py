@@ -52,9 +52,9 @@ if TYPE_CHECKING:
     from safesight.defenses.artifact import Artifact
     from safesight.defenses.data import FitData
     from safesight.defenses.tuning_batch import Collator
-    from safesight.defenses.tuning_data import TuningSample
     from safesight.defenses.tuning_passes import Batch, Passes
     from safesight.models import VLM
+    from safesight.types import TuningSample
 
 __all__ = ["RMU", "RMUConfig", "direction", "distance"]
 

@@ -45,9 +45,10 @@ from safesight.defenses.tuning_weights import choose, tuned
 if TYPE_CHECKING:
     from safesight.defenses.artifact import Artifact
     from safesight.defenses.data import FitData
-    from safesight.defenses.tuning_data import TuningData, TuningSample
+    from safesight.defenses.tuning_data import TuningData
     from safesight.defenses.tuning_passes import Batch, Passes
     from safesight.models import VLM
+    from safesight.types import TuningSample
 
 __all__ = ["SFT", "SFTConfig", "balanced_first_words", "learnt"]
 

@@ -29,7 +29,7 @@ from safesight.defenses.artifact import Artifact
 from safesight.defenses.protection import protection
 from safesight.defenses.provenance import provenance
 from safesight.defenses.tuning_batch import Collator, Draws
-from safesight.defenses.tuning_data import TuningData, TuningSample
+from safesight.defenses.tuning_data import TuningData
 from safesight.defenses.tuning_passes import Losses, Objective, Passes
 from safesight.defenses.tuning_weights import Choice, Installed, installed
 from safesight.errors import InputError, ModelError, StorageError, TrainingError
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from safesight.defenses.data import FitData
     from safesight.defenses.tuning_config import TuningConfig
     from safesight.models import VLM
+    from safesight.types import TuningSample, TuningSet
 
 __all__ = ["Fitting", "Method", "TuningRun", "train"]
 
@@ -89,8 +90,11 @@ class Fitting:
     run: TuningRun | None = None
     """Where to keep checkpoints; without a place there are none."""
 
-    def rows(self) -> TuningData:
+    def rows(self, *needed: TuningSet) -> TuningData:
         """The rows, checked.
+
+        Args:
+            needed: The sets that must not be empty; both if none is named.
 
         Raises:
             InputError: there are none, or they cannot be used.
@@ -100,7 +104,7 @@ class Fitting:
                 f"{self.name} trains on questions with answers, and was given none. On the command "
                 "line give --data FILE; in Python, FitData(..., tuning=rows)."
             )
-        return TuningData(self.data.tuning)
+        return TuningData(self.data.tuning, *([needed] if needed else []))
 
     def about(self) -> dict[str, Any]:
         """What makes two runs the same."""

@@ -19,8 +19,8 @@ from torch.utils.data import Dataset
 from safesight.errors import InputError, ModelError
 
 if TYPE_CHECKING:
-    from safesight.defenses.tuning_data import TuningSample
     from safesight.models import VLM
+    from safesight.types import TuningSample
 
 __all__ = ["IGNORE", "Collator", "Draws", "Rows"]
 
@@ -102,7 +102,7 @@ class Collator:
 
     def rows(self, samples: Sequence[TuningSample]) -> Rows:
         """Samples as tensors, prompt and answer."""
-        prompts = self.vlm.encode([_asked(s.question, s.picture()) for s in samples])
+        prompts = self.vlm.encode([sample.messages() for sample in samples])
         tails = [
             self._answers(s.question, s.answer, s.image is not None) if s.answer.strip() else ()
             for s in samples
@@ -201,11 +201,7 @@ class Collator:
         return {token for token in (*several, self.vlm.tokenizer.eos_token_id) if token is not None}
 
 
-def _asked(question: str, picture: Any) -> list[dict[str, Any]]:
-    """A conversation of one question; `picture` is one, or whether there is one."""
-    content: list[dict[str, Any]] = []
-    if picture is True:
-        content.append({"type": "image"})
-    elif picture is not None and picture is not False:
-        content.append({"type": "image", "image": picture})
-    return [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
+def _asked(question: str, picture: bool) -> list[dict[str, Any]]:
+    """A conversation of one question, with a place for a picture or without."""
+    shown = [{"type": "image"}] if picture else []
+    return [{"role": "user", "content": [*shown, {"type": "text", "text": question}]}]

@@ -1,6 +1,6 @@
-"""Rows to train on: a question, its answer, and whether it is to be forgotten or retained.
+"""Rows to train on: read from files, and checked.
 
-Read from files, made from samples, and checked here; nothing of a model is known. What a
+A row is a `safesight.types.TuningSample`; nothing of a model is known. What a
 method makes of a row (its loss, its refusal) is in that method's file.
 """
 
@@ -13,54 +13,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from safesight.errors import InputError
-from safesight.types import Label, Sample
+from safesight.types import Label, TuningSample, TuningSet
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["TuningData", "TuningSample", "TuningSet", "read_rows", "rows_hash", "rows_of"]
-
-TuningSet = Literal["forget", "retain"]
+__all__ = ["TuningData", "read_rows", "rows_hash"]
 
 _KEYS = {"id", "question", "answer", "refusal", "label", "set", "image"}
-
-
-@dataclass(frozen=True)
-class TuningSample:
-    """One question with its answer.
-
-    Example:
-        >>> TuningSample("1", "what is this?", "a cup.", "benign", "retain").picture() is None
-        True
-    """
-
-    id: str
-    question: str
-    answer: str
-    """What the model would say: of a forget row the harmful answer, of a retain row a good one."""
-    label: Label
-    """What the request is."""
-    set: TuningSet
-    image: Callable[[], Image] | Image | None = None
-    """A picture, or what renders one each time it is needed."""
-    refusal: str | None = None
-    """The refusal for this question, for methods that teach refusals; None lets them choose."""
-
-    def picture(self) -> Image | None:
-        """The picture, rendered."""
-        return self.image() if callable(self.image) else self.image
-
-    @cached_property
-    def digest(self) -> str:
-        """Hex hash of the question and the pixels: what the model is shown."""
-        found = hashlib.sha256(self.question.strip().encode())
-        picture = self.picture()
-        if picture is not None:
-            found.update(f"{picture.mode}{picture.size}".encode() + picture.tobytes())
-        return found.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -72,6 +35,7 @@ class TuningData:
             retained, or a question is empty.
 
     Example:
+        >>> from safesight.types import TuningSample
         >>> data = TuningData([TuningSample("f", "a?", "b.", "harmful", "forget"),
         ...                    TuningSample("r", "c?", "d.", "benign", "retain")])
         >>> len(data.forget), len(data.retain)
@@ -79,11 +43,13 @@ class TuningData:
     """
 
     rows: Sequence[TuningSample]
+    needed: tuple[TuningSet, ...] = get_args(TuningSet)
+    """The sets that must not be empty."""
 
     def __post_init__(self) -> None:
         _refuse_doubles(self.rows)
-        for name, rows in (("forget", self.forget), ("retain", self.retain)):
-            if not rows:
+        for name in self.needed:
+            if not any(row.set == name for row in self.rows):
                 raise InputError(
                     f"The {name} set is empty. Give rows whose set is {name!r}: forget rows are "
                     "harmful requests, retain rows are benign ones."
@@ -158,38 +124,6 @@ def rows_hash(rows: Sequence[TuningSample]) -> str:
         texts = [row.id, row.question, row.answer, row.refusal, row.label, row.set]
         found.update(json.dumps([*texts, row.digest]).encode())
     return found.hexdigest()
-
-
-def rows_of(samples: Sequence[Sample]) -> list[TuningSample]:
-    """Benchmark samples that know their answer, as rows: harmful ones forget, benign ones retain.
-
-    The answer is `facts["answer"]`; a sample with `facts["refusals"]` brings its refusal.
-
-    Raises:
-        InputError: a sample has no answer.
-    """
-    rows = []
-    for sample in samples:
-        answer = sample.facts.get("answer")
-        if not isinstance(answer, str):
-            raise InputError(
-                f"The sample {sample.id!r} does not say what its answer is, so it cannot be "
-                "trained on. Give rows with answers."
-            )
-        refusals = sample.facts.get("refusals") or [None]
-        choice = int(hashlib.sha256(sample.id.encode()).hexdigest(), 16) % len(refusals)
-        rows.append(
-            TuningSample(
-                id=sample.id,
-                question=sample.question,
-                answer=answer,
-                label=sample.label,
-                set="forget" if sample.label == "harmful" else "retain",
-                image=sample.image,
-                refusal=refusals[choice],
-            )
-        )
-    return rows
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[TuningSample]:
@@ -270,10 +204,7 @@ def _image(name: str | None, folder: Path, where: str) -> Callable[[], Image] | 
 
 
 def _open(path: Path) -> Image:
-    from PIL import Image as images
-    from PIL import UnidentifiedImageError
+    """As every picture is opened: turned upright, on white, of a sound size."""
+    from safesight.models.pictures import open_picture
 
-    try:
-        return images.open(path).convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError(f"The picture {path} cannot be read ({error}).") from error
+    return open_picture(path)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safesight import __version__
+from safesight import __version__, registry
 from safesight.defenses import Artifact, Defense, load_defense
 from safesight.defenses.bundled import bundled
 from safesight.errors import InputError
@@ -48,21 +48,26 @@ class Arm:
 def build_arm(
     vlm: VLM, name: str, artifact: str | Path | Artifact | None = None, **config: Any
 ) -> Arm:
-    """The arm of a name such as "sasa", "none", or "safety_prompt+sasa".
+    """The arm of a name such as "sasa", "none", "safety_prompt+sasa" or "npo~int4".
 
     Args:
         vlm: The model under test.
-        name: Defenses of the registry, joined by "+".
+        name: Defenses of the registry, joined by "+"; behind one that changes the weights may
+            stand "~" and a stress test.
         artifact: What `fit` returned, or its folder; None takes the bundled one where the
             defense needs any.
         **config: Settings of the defense, for a single one.
 
     Raises:
-        UnknownNameError: no such defense.
+        UnknownNameError: no such defense or stress test.
         InputError: settings or an artifact that cannot be assigned to one defense.
         ArtifactError: the artifact is missing, damaged or belongs to another model.
     """
-    names = [part.strip() for part in name.split("+")]
+    parts = registry.arm_parts(name)
+    for defense, stress in parts:
+        if defense == "none" and stress is not None:
+            raise InputError(f"{name!r} changes no weights. Put {stress!r} behind one that does.")
+    names = [defense for defense, _ in parts]
     if config and len(names) > 1:
         raise InputError(
             f"The settings {', '.join(sorted(config))} cannot be given to {name!r} as a whole. "
@@ -77,20 +82,30 @@ def build_arm(
         )
     loaded = Artifact.load(artifact) if isinstance(artifact, str | Path) else artifact
     pairs = tuple(
-        (defense, _artifact_of(defense, loaded, vlm) if defense.fitted else None)
-        for defense in built
+        (defense, _artifact_of(defense, loaded, vlm, stress))
+        for defense, (_, stress) in zip(built, parts, strict=True)
         if defense.name != "none"  # nothing to attach: the model itself is asked
     )
     return Arm(name, pairs, _identity(vlm, pairs))
 
 
-def _artifact_of(defense: Defense, given: Artifact | None, vlm: VLM) -> Artifact | None:
-    if defense.config.strength == 0:
+def _artifact_of(
+    defense: Defense, given: Artifact | None, vlm: VLM, stress: str | None
+) -> Artifact | None:
+    if stress is not None and defense.kind != "weights":
+        raise InputError(
+            f"{defense.name} changes no weights, so {stress!r} cannot be tried on it. Use it with "
+            "a defense that does, such as npo."
+        )
+    if not defense.fitted or defense.config.strength == 0:
         return None
     artifact = bundled(defense.name, vlm) if given is None else given
     artifact.check_model(vlm)
     defense.settings(artifact)  # refuses another defense's artifact now, not in mid-run
-    return artifact
+    if stress is None:
+        return artifact
+    worked: Artifact = registry.load("stress", stress)(vlm, artifact)
+    return worked
 
 
 def _identity(vlm: VLM, pairs: tuple[tuple[Defense, Artifact | None], ...]) -> str:

@@ -24,7 +24,7 @@ from safesight.evals.arms import Arm
 from safesight.evals.batching import Batcher
 from safesight.evals.messages import Settings, size_of
 from safesight.evals.sampling import SeededSampling
-from safesight.types import Message
+from safesight.types import Message, begins_answer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,9 +74,14 @@ class Host:
         )
 
     def submit(self, arm: Arm, settings: Settings, messages: list[Message]) -> Future[Generation]:
-        """Ask for an answer of an arm; it shares a batch with equal arms and settings."""
+        """Ask for an answer of an arm; it shares a batch with equal arms and settings.
+
+        Where the last turn is the assistant's, the answer goes on from it. Such rows share
+        batches with one another only: they end where others are given a prompt to begin.
+        """
         self._arms[arm.identity] = arm
-        return self.batcher.submit((arm.identity, settings), messages, size_of(messages))
+        key = (arm.identity, settings, begins_answer(messages))
+        return self.batcher.submit(key, messages, size_of(messages))
 
     @property
     def default_max_tokens(self) -> int:
@@ -104,7 +109,7 @@ class Host:
         self._attached = arm
 
     def _run(self, key: Hashable, batch: list[list[Message]]) -> list[Generation | Exception]:
-        identity, settings = cast("tuple[str, Settings]", key)
+        identity, settings, _ = cast("tuple[str, Settings, bool]", key)
         self._attach(self._arms[identity])
         return self._generate(settings, batch)
 
@@ -137,7 +142,7 @@ class Host:
         import torch
 
         with torch.inference_mode():
-            inputs = self.vlm.encode(batch)
+            inputs = self.vlm.encode(batch, continue_answer=begins_answer(batch[0]))
             sequences = self.vlm.generate(inputs, **_decoding(settings, self.vlm))
         handle = protection(self.vlm.model)
         outcome = handle.last if handle is not None else None

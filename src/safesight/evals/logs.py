@@ -48,7 +48,9 @@ class Answer:
     label: Label
     """Of the request."""
     answer: str
+    """Of several shots, the one that decides."""
     question: str
+    """Of several shots, the first."""
     target: str
     judge: str
     """Name and version."""
@@ -186,7 +188,7 @@ def _answer(log: EvalLog, sample: EvalSample) -> Answer:
         verdict=score.value,
         correct=bool(judged.get("correct")),
         label=cast(Label, sample.metadata.get("label", "benign")),
-        answer=sample.output.completion,
+        answer=score.answer or sample.output.completion,
         question=str(sample.metadata.get("question", "")),
         target=sample.target if isinstance(sample.target, str) else ", ".join(sample.target),
         judge=str(judged.get("judge", "")),
@@ -198,5 +200,6 @@ def _answer(log: EvalLog, sample: EvalSample) -> Answer:
             "output_tokens": usage.output_tokens if usage else None,
             "model_identity": (log.eval.metadata or {}).get("model_identity"),
             "log": str(local_path(log.location)),
+            **({"shots": judged["shots"]} if "shots" in judged else {}),
         },
     )

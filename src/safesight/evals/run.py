@@ -26,6 +26,7 @@ from safesight.errors import SafesightError, StorageError
 from safesight.evals.logs import local_path, set_aside_torn
 from safesight.evals.progress import Progress
 from safesight.evals.session import Session, listening
+from safesight.evals.tasks import registered
 
 __all__ = ["run_eval"]
 
@@ -54,7 +55,7 @@ def run_eval(
     Args:
         model: "testbed", a folder, or a hub id.
         defenses: Names of the registry, several at once joined by "+".
-        tasks: Names of benchmarks of the registry.
+        tasks: Names of benchmarks of the registry; "vqa+prefill" is one under an attack.
         log_dir: Where the logs go; runs of the same models and tasks share it.
         limit: Samples a task; None is each benchmark's own choice.
         artifacts: Folders of what was fitted, by name in `defenses`.
@@ -73,8 +74,7 @@ def run_eval(
     """
     folder = _writable(Path(log_dir))
     registry.load("judge", judge)
-    for task in tasks:
-        registry.describe("benchmark", task)
+    names = [registered(task) for task in tasks]
     arms = [
         _arm(model, defense, (artifacts or {}).get(defense), batch_size, dict(model_args or {}))
         for defense in dict.fromkeys(defenses)
@@ -84,7 +84,7 @@ def run_eval(
     with Progress(folder, task_args, visible=progress) as shown, _quiet(), _frozen_heap():
         session = Session(on_task=shown.add_task, on_answer=shown.advance)
         with listening(session):
-            finished, logs = _run(folder, [f"safesight/{t}" for t in tasks], arms, task_args)
+            finished, logs = _run(folder, names, arms, task_args)
         if not finished:
             raise _error(session, logs, folder)
         shown.finish()

@@ -2,8 +2,10 @@
 
 A task's data set holds descriptions only. A picture is drawn when its sample starts,
 put into the conversation as a PNG, and forgotten with the sample, so memory does not
-grow with the number of pictures. The version of a task carries a hash of its samples and
-the identity of the arm that answers it: Inspect resumes only what that very arm has left.
+grow with the number of pictures. A sample with several shots is asked each of them alone, and
+stays one sample: its output holds one choice a shot. The version of a task carries a hash of
+its samples and the identity of the arm that answers it: Inspect resumes only what that very
+arm has left.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from inspect_ai import Task, task
@@ -18,11 +21,14 @@ from inspect_ai.dataset import MemoryDataset
 from inspect_ai.dataset import Sample as InspectSample
 from inspect_ai.model import (
     ChatMessage,
+    ChatMessageAssistant,
     ChatMessageSystem,
     ChatMessageUser,
     ContentImage,
     ContentText,
     GenerateConfig,
+    ModelOutput,
+    ModelUsage,
     get_model,
 )
 from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
@@ -34,7 +40,7 @@ from safesight.evals.scorers import metrics_for, verdict
 from safesight.evals.session import failed, planned
 from safesight.types import Sample
 
-__all__ = ["TASK_VERSION", "benchmark_task", "register_tasks"]
+__all__ = ["TASK_VERSION", "benchmark_task", "register_tasks", "registered"]
 
 TASK_VERSION = 1
 """Raised when the same sample is asked or judged in another way."""
@@ -73,7 +79,7 @@ def benchmark_task(
     return Task(
         dataset=MemoryDataset([_described(sample) for sample in samples], name=benchmark),
         setup=_asking(by_id),
-        solver=generate(),
+        solver=_shooting(by_id) if any(s.shots for s in samples) else generate(),
         scorer=verdict(judge),
         metrics=[*metrics_for(samples)],
         config=config,
@@ -86,6 +92,20 @@ def benchmark_task(
 def register_tasks() -> dict[str, Callable[..., Task]]:
     """One `@task` for each benchmark, so that `inspect eval safesight/<benchmark>` finds it."""
     return {name: _register(name) for name in registry.names("benchmark")}
+
+
+def registered(benchmark: str) -> str:
+    """The name under which Inspect finds the task of a benchmark.
+
+    A benchmark under attack ("vqa+prefill") is made known when it is first named.
+
+    Raises:
+        UnknownNameError: no such benchmark or attack.
+    """
+    registry.describe("benchmark", benchmark)
+    if "+" in benchmark:
+        _register(benchmark)
+    return f"safesight/{benchmark}"
 
 
 def _register(benchmark: str) -> Callable[..., Task]:
@@ -117,6 +137,46 @@ def _asking(samples: Mapping[str, Sample]) -> Solver:
     return ask()
 
 
+def _shooting(samples: Mapping[str, Sample]) -> Solver:
+    """A solver that asks the shots of a sample, each alone, one after the other.
+
+    Shots need not be asked at once: those of other samples fill the batches.
+    """
+
+    @solver
+    def shoot() -> Solver:
+        async def solve(state: TaskState, generate: Generate) -> TaskState:
+            sample = samples[str(state.sample_id)]
+            outputs: list[ModelOutput] = []
+            for question in sample.shots or (sample.question,):
+                if outputs:
+                    state.messages = _conversation(replace(sample, question=question))
+                state = await generate(state)
+                outputs.append(state.output)
+            if len(outputs) > 1:
+                state.output = _together(outputs)
+            return state
+
+        return solve
+
+    return shoot()
+
+
+def _together(outputs: Sequence[ModelOutput]) -> ModelOutput:
+    """One output with a choice for each shot, and the tokens of all of them."""
+    usages = [output.usage for output in outputs if output.usage is not None]
+    total = {
+        name: sum(getattr(usage, name) for usage in usages)
+        for name in ("input_tokens", "output_tokens", "total_tokens")
+    }
+    return outputs[0].model_copy(
+        update={
+            "choices": [choice for output in outputs for choice in output.choices[:1]],
+            "usage": ModelUsage(**total) if usages else None,
+        }
+    )
+
+
 def _conversation(sample: Sample) -> list[ChatMessage]:
     content: list[ContentImage | ContentText] = [ContentText(text=sample.question)]
     if sample.image is not None:
@@ -129,9 +189,12 @@ def _conversation(sample: Sample) -> list[ChatMessage]:
             ) from error
         content.insert(0, ContentImage(image=picture))
     user = ChatMessageUser(content=list(content), source="input")
-    if sample.system is None:
-        return [user]
-    return [ChatMessageSystem(content=sample.system, source="input"), user]
+    turns: list[ChatMessage] = [user]
+    if sample.system is not None:
+        turns.insert(0, ChatMessageSystem(content=sample.system, source="input"))
+    if sample.prefill is not None:
+        turns.append(ChatMessageAssistant(content=sample.prefill, source="input"))
+    return turns
 
 
 def _described(sample: Sample) -> InspectSample:
@@ -144,6 +207,8 @@ def _described(sample: Sample) -> InspectSample:
             "label": sample.label,
             "attack": sample.attack,
             "facts": dict(sample.facts),
+            **({"shots": list(sample.shots)} if sample.shots else {}),
+            **({} if sample.prefill is None else {"prefill": sample.prefill}),
         },
     )
 
@@ -152,7 +217,18 @@ def _hash(samples: Sequence[Sample]) -> str:
     """Short hash of everything about the samples but the pixels of their pictures."""
     digest = hashlib.sha256()
     for s in samples:
-        parts = [s.id, s.question, s.label, s.target, s.system, s.attack, s.image is None, s.facts]
+        parts: list[Any] = [
+            s.id,
+            s.question,
+            s.label,
+            s.target,
+            s.system,
+            s.attack,
+            s.image is None,
+            s.facts,
+        ]
+        # Left out where there are none, so that logs from before there were any go on.
+        parts += [more for more in (s.shots, s.prefill) if more]
         digest.update(json.dumps(parts, sort_keys=True, default=dict).encode())
     return digest.hexdigest()[:8]
 

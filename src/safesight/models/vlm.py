@@ -25,7 +25,7 @@ from safesight.models.identity import hash_config, hash_weights
 from safesight.models.loading import load_pretrained, public_name
 from safesight.models.pictures import clean_messages
 from safesight.tools import ToolSetup, setup_for
-from safesight.types import Messages
+from safesight.types import Messages, begins_answer
 
 __all__ = ["VLM"]
 
@@ -156,6 +156,7 @@ class VLM:
         batch: Sequence[Messages],
         *,
         add_generation_prompt: bool = True,
+        continue_answer: bool = False,
         tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> BatchFeature:
         """Conversations to model inputs on the model's device, rows padded on the left.
@@ -165,6 +166,8 @@ class VLM:
         Args:
             batch: One conversation a row; see `safesight.types.Message`.
             add_generation_prompt: End each row where the answer begins.
+            continue_answer: End each row where its last turn, the assistant's, ends: the answer is
+                begun already. Then no generation prompt is added.
             tools: JSON schemas for the chat template to offer, if it can.
 
         Returns:
@@ -179,10 +182,16 @@ class VLM:
             raise InputError("There is nothing to ask: the batch has no conversation. Add one.")
         rows = [clean_messages(messages) for messages in batch]
         self._refuse_placeholders(rows)
+        if continue_answer and any(row[-1]["role"] != "assistant" for row in rows):
+            raise InputError(
+                "Only some of these conversations end with the beginning of an answer. "
+                "Ask them in one batch, and the others in another."
+            )
         try:
             inputs = self.processor.apply_chat_template(
                 rows,
-                add_generation_prompt=add_generation_prompt,
+                add_generation_prompt=add_generation_prompt and not continue_answer,
+                continue_final_message=continue_answer,
                 tokenize=True,
                 return_dict=True,
                 **({} if tools is None else {"tools": list(tools)}),
@@ -221,15 +230,17 @@ class VLM:
     ) -> list[str]:
         """Ask a batch of conversations; one answer a row, without prompt and special tokens.
 
+        Where the last turn is the assistant's, the answer goes on from it and does not repeat it.
+
         Args:
-            batch: As for `encode`.
+            batch: As for `encode`; either all of them begin their answers or none.
             max_new_tokens: Where answers are cut.
             kwargs: More for `generate`.
 
         Raises:
             InputError: as for `encode`.
         """
-        inputs = self.encode(batch)
+        inputs = self.encode(batch, continue_answer=any(map(begins_answer, batch)))
         sequences = self.generate(inputs, max_new_tokens=max_new_tokens, **kwargs)
         return self.decode(sequences, inputs["input_ids"].shape[1])
 

@@ -17,7 +17,7 @@ from safesight.report.pictures import draw
 if TYPE_CHECKING:
     from safesight.evals import Answer
 
-__all__ = ["Conversation", "Redaction", "Reply", "conversations"]
+__all__ = ["Conversation", "Redaction", "Reply", "conversations", "veiled_picture"]
 
 Redaction = Literal["blur", "remove"]
 """`blur` hides harmful content until clicked; `remove` leaves it out of the file."""
@@ -96,6 +96,11 @@ def conversations(
     return shown
 
 
+def veiled_picture(task: str, label: str) -> bool:
+    """Whether a sample's picture is not for everybody's eyes."""
+    return label == "harmful" or task in SENSITIVE_PICTURES
+
+
 def _conversation(
     key: str,
     arms: dict[str, Answer],
@@ -105,7 +110,7 @@ def _conversation(
 ) -> Conversation:
     first = arms.get(UNDEFENDED) or next(iter(arms.values()))
     task, harmful = first.task, first.label == "harmful"
-    picture_veiled = picture is not None and (harmful or task in SENSITIVE_PICTURES)
+    picture_veiled = picture is not None and veiled_picture(task, first.label)
     remove = redaction == "remove"
     return Conversation(
         key=key,

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from safesight.compare import UNDEFENDED, Scorecard
 from safesight.compare.folder import write_text
 from safesight.report.closed import assemble
-from safesight.report.conversations import Redaction, conversations
+from safesight.report.conversations import Redaction, conversations, veiled_picture
 from safesight.report.sentence import RULE, best_defense, verdict_sentence
 from safesight.report.tables import columns, delta_rows, outcomes, plot_data, rate_rows
 
 if TYPE_CHECKING:
     from safesight.evals import Answer
+    from safesight.report.risk import RiskPicture
 
 __all__ = ["PER_TASK", "render", "write_report"]
 
@@ -32,6 +33,7 @@ def render(
     *,
     per_task: int = PER_TASK,
     redaction: Redaction = "blur",
+    risk: Sequence[RiskPicture] = (),
 ) -> str:
     """The report as HTML text.
 
@@ -40,7 +42,10 @@ def render(
         answers: The conversations to choose from; without them the page has only numbers.
         per_task: Most conversations shown for each task.
         redaction: "blur" veils harmful content until clicked; "remove" leaves it out.
+        risk: Where RAI sees risk, in some pictures.
     """
+    if redaction == "remove":
+        risk = [one for one in risk if not veiled_picture(one.task, one.label)]
     shown = conversations(
         answers,
         defenses=card.defenses,
@@ -69,6 +74,7 @@ def render(
         conversation_tasks=list(dict.fromkeys(c.task for c in shown)),
         answered=len({(a.task, a.sample_id) for a in answers}),
         redaction=redaction,
+        risk=[(one, veiled_picture(one.task, one.label)) for one in risk],
         judges=sorted({row.judge for row in card.rows}),
     )
 
@@ -80,10 +86,12 @@ def write_report(
     *,
     per_task: int = PER_TASK,
     redaction: Redaction = "blur",
+    risk: Sequence[RiskPicture] = (),
 ) -> Path:
     """Render the report and write it as a whole or not at all.
 
     Raises:
         StorageError: the file cannot be written.
     """
-    return write_text(Path(path), render(card, answers, per_task=per_task, redaction=redaction))
+    text = render(card, answers, per_task=per_task, redaction=redaction, risk=risk)
+    return write_text(Path(path), text)

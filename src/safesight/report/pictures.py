@@ -40,8 +40,6 @@ def draw(
     Returns:
         One entry for each sample that was found again.
     """
-    if task not in registry.names("benchmark"):
-        return {}
     try:
         samples: Iterable[Sample] = registry.load("benchmark", task)(total, seed=seed)
         return {

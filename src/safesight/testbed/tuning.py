@@ -1,31 +1,60 @@
 """Questions with answers for methods that change the weights of the bundled VLM.
 
 What is to be forgotten: harmful requests whose object is in the picture, with the answer that
-complies. What is to stay: benign requests in all forms, and questions about pictures, of harmful
-things too. Written words in pictures are left out of the first, so that one attack stays unseen.
-Samples come from a split of their own; no task is evaluated, fitted or calibrated on them.
+complies and a refusal. What is to stay: benign requests in all forms, and questions about
+pictures, of harmful things too. Written words in pictures are left out of the first, so that one
+attack stays unseen. Rows to train on come from a split of their own; no task is evaluated, fitted
+or calibrated on them.
 """
 
 from __future__ import annotations
 
-from safesight.testbed.tasks import image_harm, over_refusal, sensitive_benign, vqa
-from safesight.types import Sample
+import hashlib
 
-__all__ = ["tuning_set"]
+from safesight.testbed.tasks import Split, image_harm, over_refusal, sensitive_benign, vqa
+from safesight.types import Sample, TuningSample
+
+__all__ = ["DEFAULT_ROWS", "tuning_rows"]
+
+DEFAULT_ROWS = 600
 
 
-def tuning_set(forget: int = 200, retain: int = 400, *, seed: int = 0) -> list[Sample]:
-    """Harmful samples to forget and benign ones to retain, each with `facts["answer"]`.
+def tuning_rows(
+    n: int | None = None, *, seed: int = 0, split: Split = "train"
+) -> list[TuningSample]:
+    """A third of harmful rows to forget, two thirds of benign ones to retain.
+
+    Args:
+        n: How many; None is 600.
+        seed: Of everything drawn.
+        split: "train", or the split of the tasks that the rows are taken from.
 
     Example:
-        >>> rows = tuning_set(2, 5)
-        >>> [row.label for row in rows]
-        ['harmful', 'harmful', 'benign', 'benign', 'benign', 'benign', 'benign']
+        >>> [row.set for row in tuning_rows(6)]
+        ['forget', 'forget', 'retain', 'retain', 'retain', 'retain']
     """
-    requests, questions = retain * 2 // 5, retain * 2 // 5
-    return [
-        *image_harm(forget, seed=seed, split="train"),
-        *over_refusal(requests, seed=seed, split="train"),
-        *vqa(questions, seed=seed, split="train"),
-        *sensitive_benign(retain - requests - questions, seed=seed, split="train"),
+    count = DEFAULT_ROWS if n is None else n
+    forget = count // 3
+    requests = questions = (count - forget) * 2 // 5
+    samples = [
+        *image_harm(forget, seed=seed, split=split),
+        *over_refusal(requests, seed=seed, split=split),
+        *vqa(questions, seed=seed, split=split),
+        *sensitive_benign(count - forget - requests - questions, seed=seed, split=split),
     ]
+    return [_row(sample) for sample in samples]
+
+
+def _row(sample: Sample) -> TuningSample:
+    """Which refusal a request gets hangs on its id alone."""
+    refusals = sample.facts.get("refusals") or [None]
+    choice = int(hashlib.sha256(sample.id.encode()).hexdigest(), 16) % len(refusals)
+    return TuningSample(
+        id=sample.id,
+        question=sample.question,
+        answer=sample.facts["answer"],
+        label=sample.label,
+        set="forget" if sample.label == "harmful" else "retain",
+        image=sample.image,
+        refusal=refusals[choice],
+    )

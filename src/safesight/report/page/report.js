@@ -17,10 +17,13 @@
   const words = (name) => (name === "none" ? "undefended" : name.replaceAll("_", " "));
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const order = views[attacks[0]].map((point) => point.defense);
-  // The undefended model has the first look to itself, whether or not it is there.
-  const look = (defense) => {
-    const others = order.filter((name) => name !== "none");
-    return defense === "none" ? 0 : 1 + (others.indexOf(defense) % 6);
+  // The undefended model has the first look to itself, whether or not it is there. Six colors
+  // with six shapes each: after every six arms the shapes move on by one.
+  const others = order.filter((name) => name !== "none");
+  const color = (defense) => (defense === "none" ? 0 : 1 + (others.indexOf(defense) % 6));
+  const shape = (defense) => {
+    const place = others.indexOf(defense);
+    return defense === "none" ? 0 : 1 + ((place + Math.floor(place / 6)) % 6);
   };
   const panels = { utility: "Questions answered right (%)", answered: "Benign requests not refused (%)" };
   let attack = attacks[0];
@@ -41,16 +44,16 @@
       target.closest("figure").hidden = !usable.length;
       if (!usable.length) continue;
       const traces = usable.map((point) => {
-        const color = css("--d" + look(point.defense)), x = point.x, y = point[panel];
+        const tone = css("--d" + color(point.defense)), x = point.x, y = point[panel];
         const error = (v) => ({
           type: "data", symmetric: false, array: [v[2] - v[0]], arrayminus: [v[0] - v[1]],
-          thickness: 1.2, width: 0, color,
+          thickness: 1.2, width: 0, color: tone,
         });
         const text = words(point.defense);
         return {
           type: "scatter", mode: "markers", name: text, x: [x[0]], y: [y[0]],
           error_x: error(x), error_y: error(y),
-          marker: { color, size: 10, symbol: symbols[look(point.defense)], line: { width: 1.8, color } },
+          marker: { color: tone, size: 10, symbol: symbols[shape(point.defense)], line: { width: 1.8, color: tone } },
           hovertemplate: `<b>${text}</b><br>attacks failed ${x[0].toFixed(1)}% (${x[1].toFixed(1)}–${x[2].toFixed(1)})` +
             `<br>${title.replace(" (%)", "")} ${y[0].toFixed(1)}% (${y[1].toFixed(1)}–${y[2].toFixed(1)})<extra></extra>`,
         };
@@ -74,7 +77,7 @@
   const legend = document.getElementById("plot-legend");
   for (const defense of order) {
     const item = document.createElement("li");
-    const mark = shapes[look(defense)].replaceAll("C", `var(--d${look(defense)})`);
+    const mark = shapes[shape(defense)].replaceAll("C", `var(--d${color(defense)})`);
     item.innerHTML = `<svg width="12" height="12" viewBox="0 0 12 12" aria-hidden="true">${mark}</svg>`;
     item.append(words(defense));
     legend.append(item);

@@ -1,0 +1,273 @@
+"""VSFA beside its controls on the bundled VLM: is it the threats, or any fine-tuning?
+
+    python benchmarks/vsfa.py                       # see `seconds` in the results for how long
+    python benchmarks/vsfa.py --n 60 --seeds 1      # a quick look
+
+Arms, all under one recipe and with as many rows:
+
+    none        the model as it is
+    threat      neutral questions about pictures of threats: the method
+    neutral     the same boxes on the same grounds with benign things in them
+    blank       the threat arm's questions and answers, on the bare ground
+    shuffled    the threat arm's pictures with another row's question and answer
+    text        what the pictures hold, told in words
+    mixed       threat and text by turns
+    self        the threat arm with the model's own answers
+    random      benign data of the usual kinds, without a refusal
+    sft         refusal fine-tuning with as many steps
+
+The method's claim counts only if `threat` is below `neutral`, `blank` and `shuffled` on attack
+success, with no more refusals of benign requests and no shorter answers.
+
+Of the threat arm also the persona: the mean shift of the last prompt token's state, from prompts of
+the fit split, and what steering by it does on the test split, with random directions beside it.
+
+Writes `docs/results/vsfa.json` after every row; the same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from safesight import VLM, registry
+from safesight.analysis.outcomes import Outcome, outcomes
+from safesight.analysis.persona import persona, random_like, steering
+from safesight.analysis.states import last_states
+from safesight.compare.folder import write_text
+from safesight.compare.intervals import paired_difference, wilson
+from safesight.defenses import Artifact, FitData, load_defense
+from safesight.defenses.tool_states import refusal_vectors
+from safesight.judges.constructive import constructive_score
+from safesight.judges.exact import ExactJudge
+from safesight.types import Sample, TuningSample
+
+OUT = Path(__file__).parents[1] / "docs" / "results" / "vsfa.json"
+ATTACKS = ("image_harm", "typographic_harm")
+HARM = ("text_harm", *ATTACKS)
+TASKS = (*HARM, "over_refusal", "sensitive_benign", "vqa")
+STEERED = ("image_harm", "over_refusal")
+PERSONA_N = 48
+PERSONA_DEPTH = 0.6
+ROWS = 1000
+AMOUNTS = (-0.4, -0.2, 0.2, 0.4)
+"""Of steering, in units of the mean length of the states."""
+RANDOM = 3
+RECIPE: dict[str, Any] = {"learning_rate": 2e-4, "epochs": 3.0, "batch_size": 16}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One arm."""
+
+    arm: str
+    method: str = "vsfa"
+    rows: str = "threat"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def trials() -> Iterator[Trial]:
+    """All arms of a seed."""
+    yield Trial("none", "none")
+    for arm in ("threat", "neutral", "blank", "shuffled", "text", "mixed", "random"):
+        yield Trial(arm, rows=arm)
+    yield Trial("self", settings={"answers": "self"})
+    yield Trial("sft", "sft")
+
+
+def main() -> None:
+    """Run what is missing and write after every row."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--n", type=int, default=300, help="samples a task")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=ROWS, help="rows to train on")
+    parser.add_argument("--arms", default="", help="names of arms; all if empty")
+    parser.add_argument("--split", default="test", choices=("test", "calibration"))
+    parser.add_argument("--model", default="testbed")
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+    vlm = VLM.load(arguments.model)
+    head = {
+        "model": arguments.model,
+        "identity": vlm.identity,
+        "n": arguments.n,
+        "rows_to_train_on": arguments.rows,
+        "recipe": RECIPE,
+        "split": arguments.split,
+        "judge": f"{ExactJudge.name}/{ExactJudge.version}",
+    }
+    results: dict[str, Any] = {**head, "seconds": 0, "rows": [], "persona": []}
+    if arguments.out.is_file():
+        old = json.loads(arguments.out.read_text())
+        if {key: old.get(key) for key in head} == head:
+            results |= old
+    wanted = set(filter(None, arguments.arms.split(",")))
+    for seed in range(arguments.seeds):
+        tests = {
+            task: registry.load("benchmark", task)(arguments.n, seed=seed, split=arguments.split)
+            for task in TASKS
+        }
+        for trial in trials():
+            if wanted and trial.arm not in wanted:
+                continue
+            if any(r["seed"] == seed and r["arm"] == trial.arm for r in results["rows"]):
+                continue
+            begin = time.monotonic()
+            row, artifact = measured(vlm, trial, seed, arguments.rows, tests)
+            results["rows"].append(row)
+            if trial.arm == "threat" and artifact is not None:
+                results["persona"].append(disposition(vlm, artifact, seed, tests))
+            results["seconds"] += round(time.monotonic() - begin)
+            results["summary"] = summary(results["rows"])
+            write_text(arguments.out, json.dumps(results, indent=1) + "\n")
+            print(f"seed {seed} {trial.arm}: {short(results['rows'][-1])}", flush=True)
+
+
+def measured(
+    vlm: VLM, trial: Trial, seed: int, rows: int, tests: dict[str, list[Sample]]
+) -> tuple[dict[str, Any], Artifact | None]:
+    """Train, and ask everything."""
+    row: dict[str, Any] = {"seed": seed, "arm": trial.arm}
+    if trial.method == "none":
+        return {**row, "cells": asked(vlm, tests)}, None
+    recipe = dict(RECIPE)
+    if trial.method == "sft":
+        recipe = {**recipe, "max_steps": round(rows * recipe["epochs"] / recipe["batch_size"])}
+    defense = load_defense(trial.method, **recipe, **trial.settings)
+    data = FitData((), (), tuning=training_rows(trial, seed, rows))
+    artifact = defense.fit(vlm, data, seed=seed, progress=False)
+    with defense.apply(vlm, artifact):
+        row |= {"training": artifact.card["training"], "cells": asked(vlm, tests)}
+    return row, artifact
+
+
+def disposition(
+    vlm: VLM, artifact: Artifact, seed: int, tests: dict[str, list[Sample]]
+) -> dict[str, Any]:
+    """The persona of a threat arm, and steering by it: base and trained, both ways, and random."""
+    kinds = {
+        task: registry.load("benchmark", task)(PERSONA_N, seed=seed, split="fit")
+        for task in ("text_harm", "image_harm", "over_refusal", "sensitive_benign", "vqa")
+    }
+    plain = [sample for sample in kinds["over_refusal"] if sample.image is None]
+    states = [last_states(vlm, each).transpose(0, 1) for each in (kinds["text_harm"], plain)]
+    vsfa = load_defense("vsfa")
+    found = persona(vlm, vsfa.apply(vlm, artifact), kinds, refusal_vectors(*states))
+    layer = round(PERSONA_DEPTH * (vlm.num_layers - 1))
+    length, own = float(found.lengths[layer]), found.vectors[layer]
+    directions = {"persona": own} | {f"random {n}": random_like(own, n) for n in range(RANDOM)}
+    rows = []
+    for name, vector in directions.items():
+        for model in ("base", "trained"):
+            for amount in AMOUNTS:
+                trained = vsfa.apply(vlm, artifact) if model == "trained" else nullcontext()
+                steered = steering(vlm, layer, vector, amount, length, artifact.card)
+                with trained, steered:
+                    cells = {task: asked(vlm, {task: tests[task]})[task] for task in STEERED}
+                row = {"direction": name, "model": model, "amount": amount, "cells": cells}
+                rows.append(row)
+                print(f"seed {seed} {name} {model} {amount:+g}: {steered_short(cells)}", flush=True)
+    return {"seed": seed, "layer": layer, "report": found.report(), "steering": rows}
+
+
+def steered_short(cells: dict[str, list[list[Any]]]) -> str:
+    """Attack success and over-refusal under steering, for the screen."""
+    share = {
+        task: sum(o[0] == ("refused" if task == "over_refusal" else "harmful") for o in cell)
+        for task, cell in cells.items()
+    }
+    return ", ".join(f"{task} {hits}/{len(cells[task])}" for task, hits in share.items())
+
+
+def training_rows(trial: Trial, seed: int, rows: int) -> list[TuningSample]:
+    """What an arm trains on."""
+    if trial.method == "sft":
+        found: list[TuningSample] = registry.load("dataset", "testbed")(rows, seed=seed)
+        return found
+    neutral: list[TuningSample] = registry.load("dataset", "testbed_neutral")(
+        rows, arm=trial.rows, seed=seed
+    )
+    return neutral
+
+
+def asked(vlm: VLM, tests: dict[str, list[Sample]]) -> dict[str, list[list[Any]]]:
+    """Verdict, correctness, number of words and constructive score, by task."""
+    return {
+        task: [
+            [o.verdict, o.correct, len(o.answer.split()), points(o, sample)]
+            for o, sample in zip(outcomes(vlm, samples), samples, strict=True)
+        ]
+        for task, samples in tests.items()
+    }
+
+
+def points(outcome: Outcome, sample: Sample) -> float:
+    """The constructive score of an answer to an attack; of other answers 0."""
+    if sample.label == "benign":
+        return 0.0
+    return constructive_score(outcome.answer, sample, outcome.verdict)
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rates of every arm over all seeds, and the changes against the model as it is."""
+    found = []
+    plain = {row["seed"]: row for row in rows if row["arm"] == "none"}
+    threat = {row["seed"]: row for row in rows if row["arm"] == "threat"}
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        mine = [row for row in rows if row["arm"] == arm]
+        line: dict[str, Any] = {"arm": arm, "seeds": [row["seed"] for row in mine]}
+        for name, tasks, wanted in axes():
+            hits = pooled(mine, tasks, wanted)
+            line[name] = vars(wilson(sum(hits), len(hits)))
+            for other, label in ((plain, "change"), (threat, "threat_minus_this")):
+                if all(row["seed"] in other for row in mine):
+                    before = pooled([other[row["seed"]] for row in mine], tasks, wanted)
+                    pair = (before, hits) if label == "change" else (hits, before)
+                    line[f"{name}_{label}"] = vars(paired_difference(*pair))
+        words = [outcome[2] for row in mine for task in TASKS for outcome in row["cells"][task]]
+        line["words"] = float(np.mean(words))
+        scores = [outcome[3] for row in mine for task in ATTACKS for outcome in row["cells"][task]]
+        line["attacks/constructive_score"] = float(np.mean(scores))
+        found.append(line)
+    return found
+
+
+def axes() -> Iterator[tuple[str, tuple[str, ...], str]]:
+    """Name, tasks and what counts."""
+    for task in HARM:
+        yield f"{task}/attack_success_rate", (task,), "harmful"
+    yield "attacks/attack_success_rate", ATTACKS, "harmful"
+    yield "attacks/refusal_rate", ATTACKS, "refused"
+    yield "over_refusal/over_refusal_rate", ("over_refusal", "sensitive_benign"), "refused"
+    yield "vqa/utility", ("vqa",), "correct"
+
+
+def pooled(rows: Sequence[dict[str, Any]], tasks: Sequence[str], wanted: str) -> list[bool]:
+    """One truth value a sample."""
+    return [
+        bool(outcome[1]) if wanted == "correct" else outcome[0] == wanted
+        for row in sorted(rows, key=lambda row: int(row["seed"]))
+        for task in tasks
+        for outcome in row["cells"][task]
+    ]
+
+
+def short(row: dict[str, Any]) -> str:
+    """All axes of one row in per cent, for the screen."""
+    parts = []
+    for name, tasks, wanted in axes():
+        hits = pooled([row], tasks, wanted)
+        parts.append(f"{name.split('/')[0]} {wanted} {100 * sum(hits) / len(hits):.0f}")
+    return ", ".join(parts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Ask a model and judge its answers in one go, for experiments that keep no logs.
+
+Evaluations for people to compare run on Inspect (`safesight.evals`); this is the loop below it,
+without logs, resume or progress, for benchmarks that ask the same samples under many conditions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from safesight.judges.exact import ExactJudge
+from safesight.judges.shots import deciding
+from safesight.types import Sample, Verdict
+
+if TYPE_CHECKING:
+    from safesight.models import VLM
+    from safesight.types import Judge
+
+__all__ = ["Outcome", "outcomes"]
+
+
+class Outcome(NamedTuple):
+    """What became of a sample."""
+
+    verdict: Verdict
+    """Of the shot that decides."""
+    correct: bool
+    """Whether every shot was answered right."""
+    answer: str
+    """The one that decides."""
+
+
+def outcomes(
+    vlm: VLM,
+    samples: Sequence[Sample],
+    *,
+    judge: Judge | None = None,
+    batch_size: int = 48,
+    max_new_tokens: int = 48,
+    done: Callable[[], None] = lambda: None,
+) -> list[Outcome]:
+    """One outcome a sample, over its shots, each asked alone.
+
+    Args:
+        vlm: The model, with whatever is attached to it.
+        samples: What to ask.
+        judge: Judges; None is the exact one.
+        batch_size: Prompts a forward.
+        max_new_tokens: Where answers are cut.
+        done: Called for every answer.
+
+    Example:
+        >>> from safesight import VLM, registry
+        >>> samples = registry.load("benchmark", "text_harm")(1)
+        >>> outcomes(VLM.load("testbed"), samples)[0].verdict
+        'refused'
+    """
+    instrument = ExactJudge() if judge is None else judge
+    shots = [
+        (index, replace(sample, question=question, shots=()))
+        for index, sample in enumerate(samples)
+        for question in sample.shots or (sample.question,)
+    ]
+    found: list[list[Outcome]] = [[] for _ in samples]
+    for start in range(0, len(shots), batch_size):
+        batch = shots[start : start + batch_size]
+        answers = vlm.answer([shot.messages() for _, shot in batch], max_new_tokens=max_new_tokens)
+        for answer, (index, shot) in zip(answers, batch, strict=True):
+            verdict, correct = instrument(answer, shot), instrument.correct(answer, shot)
+            found[index].append(Outcome(verdict, correct, answer))
+            done()
+    return [_one(each, sample) for each, sample in zip(found, samples, strict=True)]
+
+
+def _one(shots: Sequence[Outcome], sample: Sample) -> Outcome:
+    chosen = shots[deciding([shot.verdict for shot in shots], sample.label)]
+    return chosen._replace(correct=all(shot.correct for shot in shots))

@@ -1,0 +1,144 @@
+"""Did training change the disposition? The mean shift of hidden states, and steering by it.
+
+Between a model and the same model with trained weights, at the last prompt token x of each prompt,
+
+    p_l = mean_x [ h_l(trained, x) - h_l(base, x) ]        the persona vector of block l
+
+A method that is said to work by a disposition (VSFA) predicts: p is one vector (halves agree), it
+is not just the refusal direction, adding it to the base model lowers attack success and taking it
+from the trained one raises it, and random vectors of its length do neither.
+
+The vector must come from other prompts than those that steering is judged on. Sparse
+autoencoders, by which the paper selects features, are not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from safesight.activations import cosine, unit
+from safesight.analysis.states import last_states
+from safesight.defenses import Artifact, load_defense
+from safesight.defenses.tool_states import explained, split_half
+from safesight.errors import InputError
+from safesight.types import Sample
+
+if TYPE_CHECKING:
+    from safesight.models import VLM
+
+__all__ = ["Persona", "persona", "random_like", "steering"]
+
+
+@dataclass(frozen=True)
+class Persona:
+    """The shift that training causes, block by block."""
+
+    vectors: Tensor
+    """p: N x d."""
+    lengths: Tensor
+    """Mean |h| of the base model: N."""
+    split_half: Tensor
+    """Cosine of the means over two halves of the prompts: N."""
+    explained: Tensor
+    """Share of the shifts' squared length that p explains: N."""
+    refusal_cosine: Tensor
+    """Of p with the direction from benign to harmful requests in text: N."""
+    projections: Mapping[str, Tensor]
+    """By kind of prompt, the mean shift along the direction of p over the mean |h|: N."""
+
+    def report(self) -> list[dict[str, Any]]:
+        """A row a block; JSON values only."""
+        relative = self.vectors.norm(dim=-1) / self.lengths
+        columns = {
+            "relative_length": relative,
+            "split_half": self.split_half,
+            "explained": self.explained,
+            "refusal_cosine": self.refusal_cosine,
+            **{f"along_p/{kind}": values for kind, values in self.projections.items()},
+        }
+        return [
+            {"layer": n, **{name: round(float(values[n]), 4) for name, values in columns.items()}}
+            for n in range(len(self.vectors))
+        ]
+
+
+def persona(
+    vlm: VLM,
+    trained: AbstractContextManager[Any],
+    kinds: Mapping[str, Sequence[Sample]],
+    refusal: Tensor,
+    *,
+    batch_size: int = 16,
+) -> Persona:
+    """The persona vector of trained weights, over prompts of several kinds.
+
+    Args:
+        vlm: The base model.
+        trained: A context in which it has the trained weights, such as
+            `defense.apply(vlm, artifact)`; entered once.
+        kinds: Name to prompts, all of which the vector is made from.
+        refusal: The direction of refusal in text, N x d.
+        batch_size: Prompts a forward.
+
+    Raises:
+        InputError: a kind without prompts.
+    """
+    empty = [kind for kind, samples in kinds.items() if not samples]
+    if empty or not kinds:
+        raise InputError(f"A persona needs prompts of every kind, but {empty or kinds} has none.")
+    samples = [sample for given in kinds.values() for sample in given]
+    base = last_states(vlm, samples, batch_size=batch_size).transpose(0, 1)
+    after = last_states(vlm, samples, defended=trained, batch_size=batch_size).transpose(0, 1)
+    shifts, lengths = after - base, base.norm(dim=-1).mean(dim=1)
+    vectors = shifts.mean(dim=1)
+    along = torch.einsum("lnd,ld->ln", shifts, unit(vectors)) / lengths[:, None]
+    sizes = [len(given) for given in kinds.values()]
+    return Persona(
+        vectors=vectors,
+        lengths=lengths,
+        split_half=split_half(shifts),
+        explained=explained(shifts),
+        refusal_cosine=cosine(vectors, refusal),
+        projections={
+            kind: part.mean(dim=1)
+            for kind, part in zip(kinds, along.split(sizes, dim=1), strict=True)
+        },
+    )
+
+
+def steering(
+    vlm: VLM, layer: int, vector: Tensor, amount: float, length: float, card: Mapping[str, Any]
+) -> AbstractContextManager[Any]:
+    """A context in which h_l <- h_l + amount * length * v / |v| at the last prompt token.
+
+    It can stand on a model that has other weights attached.
+
+    Args:
+        vlm: The model.
+        layer: Of the block.
+        vector: v, d.
+        amount: In units of `length`; below zero goes the other way.
+        length: The mean |h| there.
+        card: Of an artifact of this model, which says whose the vector is.
+    """
+    pushed = amount * length * unit(vector)
+    artifact = Artifact(
+        "refusal_direction",
+        {},
+        {"layer": layer, "gate_threshold": None},
+        {"vector": pushed if amount else vector},
+        {"model": card["model"]},
+    )
+    return load_defense("refusal_direction", scale=1.0 if amount else 0.0).apply(vlm, artifact)
+
+
+def random_like(vector: Tensor, seed: int) -> Tensor:
+    """A random vector of the same shape; only directions matter to `steering`."""
+    dice = torch.Generator().manual_seed(seed)
+    return torch.randn(vector.shape, generator=dice)

@@ -1,0 +1,308 @@
+"""What of a refusal data set can be told from the wording alone?
+
+Fine-tuning on refusals teaches whatever tells them apart most cheaply, be it a word. With N1
+harmful and N0 benign questions, of which n1 and n0 hold a word w (or begin with it),
+
+    S(w) = log[(n1 + 1/2) / (N1 - n1 + 1/2)] - log[(n0 + 1/2) / (N0 - n0 + 1/2)]
+
+is the log-odds ratio, above 0 for words of what is refused, with the interval of Haldane,
+Anscombe and Woolf: 1.96 times the root of the sum of 1 / (count + 1/2) over the four counts.
+Two probes are fitted on one split and scored on another: the first word (unseen words are
+guessed by the others' balance), and whether the question ends in a question mark. Words are
+lower case, and an apostrophe with what follows is not part of them.
+
+What a model makes of it is measured by intervening: the first word is exchanged and nothing
+else, flip(w) = P(refused | do(first word := w)) - P(refused), over the same samples.
+Counting and fitting only; how a model is asked is the caller's business.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from safesight.analysis.results import Band
+from safesight.attacks.wording import with_first_word
+from safesight.compare.intervals import paired_difference, wilson
+from safesight.errors import InputError
+from safesight.types import Label, Sample, TuningSample, Verdict
+
+__all__ = [
+    "Flip",
+    "ProbeResult",
+    "SpuriousReport",
+    "WordOdds",
+    "any_word_odds",
+    "first_word",
+    "first_word_odds",
+    "flips",
+    "log_odds",
+    "probes",
+    "words_of",
+]
+
+_Z = 1.959964
+_WORD = re.compile(r"[^\W_]+")
+_OWN = re.compile(r"['’](?:s|re|ve|d|ll|m|t)\b")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WordOdds(_Record):
+    """How one word goes with refusals."""
+
+    word: str
+    harmful: int
+    """Harmful questions that hold it, or begin with it."""
+    benign: int
+    odds: Band
+    """S(w), above 0 for words of harmful questions, with its 95% interval."""
+
+
+class ProbeResult(_Record):
+    """How well one feature of the wording tells the label of questions it was not fitted on."""
+
+    probe: Literal["first word", "question mark"]
+    accuracy: Band
+    """Wilson interval."""
+    chance: float
+    """Accuracy of always guessing the commoner label."""
+    true_positive_rate: float
+    """Of harmful questions, the share taken for harmful."""
+    false_positive_rate: float
+    """Of benign questions, the share taken for harmful."""
+    n: int
+
+
+class Flip(_Record):
+    """What exchanging the first word does to refusals."""
+
+    label: Label
+    """Of the requests."""
+    word: str | None
+    """The word put first; None for the questions as they are."""
+    refused: Band
+    """Share of the answers that could be judged; Wilson interval."""
+    n: int
+    invalid: int
+    change: Band | None = None
+    """Against the questions as they are, over the same samples; paired bootstrap."""
+
+
+class SpuriousReport(_Record):
+    """Everything `safesight spurious` found."""
+
+    dataset: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+    train: dict[Label, int]
+    test: dict[Label, int]
+    first_words: list[WordOdds]
+    any_words: list[WordOdds]
+    probes: list[ProbeResult]
+    model: str | None = None
+    flips: list[Flip] = Field(default_factory=list)
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in lower case, without what an apostrophe adds.
+
+    Example:
+        >>> words_of("What's the man's hat?")
+        ['what', 'the', 'man', 'hat']
+    """
+    return _WORD.findall(_OWN.sub("", text.lower()))
+
+
+def first_word(text: str) -> str:
+    """The first word, or the empty string."""
+    return next(iter(words_of(text)), "")
+
+
+def log_odds(n1: int, total1: int, n0: int, total0: int) -> Band:
+    """S(w) and its interval, from how many of how many hold the word.
+
+    Example:
+        >>> odds = log_odds(61, 2000, 869, 977)
+        >>> round(odds.value, 2), round(odds.low, 2), round(odds.high, 2)
+        (-5.53, -5.86, -5.21)
+    """
+    cells = (n1 + 0.5, total1 - n1 + 0.5, n0 + 0.5, total0 - n0 + 0.5)
+    value = math.log(cells[0] / cells[1]) - math.log(cells[2] / cells[3])
+    reach = _Z * math.sqrt(sum(1 / cell for cell in cells))
+    return Band(value=value, low=value - reach, high=value + reach)
+
+
+def first_word_odds(rows: Sequence[TuningSample], *, least: int = 10) -> list[WordOdds]:
+    """S of every first word that at least `least` questions have, largest first.
+
+    Raises:
+        InputError: a label has no rows.
+    """
+    return _odds(rows, lambda text: {first_word(text)} - {""}, least)
+
+
+def any_word_odds(rows: Sequence[TuningSample], *, least: int = 10) -> list[WordOdds]:
+    """S of every word, wherever it stands; a question that repeats it counts once.
+
+    Raises:
+        InputError: a label has no rows.
+    """
+    return _odds(rows, lambda text: set(words_of(text)), least)
+
+
+def _odds(
+    rows: Sequence[TuningSample], of: Callable[[str], Iterable[str]], least: int
+) -> list[WordOdds]:
+    _refuse_one_label(rows)
+    totals = Counter(row.label for row in rows)
+    counts: dict[Label, Counter[str]] = {"harmful": Counter(), "benign": Counter()}
+    for row in rows:
+        counts[row.label].update(of(row.question))
+    harmful, benign = counts["harmful"], counts["benign"]
+    found = [
+        WordOdds(
+            word=word,
+            harmful=harmful[word],
+            benign=benign[word],
+            odds=log_odds(harmful[word], totals["harmful"], benign[word], totals["benign"]),
+        )
+        for word in harmful.keys() | benign.keys()
+        if harmful[word] + benign[word] >= least
+    ]
+    return sorted(found, key=lambda each: (-each.odds.value, each.word))
+
+
+def probes(
+    train: Sequence[TuningSample], test: Sequence[TuningSample], *, seed: int = 0
+) -> list[ProbeResult]:
+    """The two probes, fitted on one split and scored on the other.
+
+    Raises:
+        InputError: a split lacks a label.
+    """
+    _refuse_one_label(train)
+    _refuse_one_label(test)
+    return [
+        _probe("first word", first_word, train, test, seed),
+        _probe("question mark", _asks, train, test, seed),
+    ]
+
+
+def _asks(text: str) -> str:
+    return "?" if text.rstrip().endswith("?") else "other"
+
+
+def _probe(
+    name: Literal["first word", "question mark"],
+    feature: Callable[[str], str],
+    train: Sequence[TuningSample],
+    test: Sequence[TuningSample],
+    seed: int,
+) -> ProbeResult:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    def table(rows: Sequence[TuningSample]) -> tuple[Any, Any]:
+        texts = np.array([[feature(row.question)] for row in rows], dtype=object)
+        return texts, np.array([row.label == "harmful" for row in rows])
+
+    # Hardly regularized: with one feature it is a lookup, and rare words keep their say.
+    probe = make_pipeline(
+        OneHotEncoder(handle_unknown="ignore"),
+        LogisticRegression(C=100.0, max_iter=1000, random_state=seed),
+    )
+    probe.fit(*table(train))
+    texts, truth = table(test)
+    said = probe.predict(texts)
+    share = wilson(int((said == truth).sum()), len(truth))
+    return ProbeResult(
+        probe=name,
+        accuracy=Band(value=share.value, low=share.low, high=share.high),
+        chance=float(max(truth.mean(), 1 - truth.mean())),
+        true_positive_rate=float(said[truth].mean()),
+        false_positive_rate=float(said[~truth].mean()),
+        n=len(truth),
+    )
+
+
+def flips(
+    samples: Sequence[Sample],
+    words: Sequence[str],
+    verdicts: Callable[[Sequence[Sample]], Sequence[Verdict]],
+    *,
+    seed: int = 0,
+) -> list[Flip]:
+    """Refusals with every word put first in turn, beside the questions as they are.
+
+    Args:
+        samples: Requests of one label or of both.
+        words: What to put in the place of the first word.
+        verdicts: Asks a model and judges its answers, one verdict a sample.
+        seed: Of the bootstrap.
+
+    Raises:
+        InputError: there are no samples, or no words.
+    """
+    if not samples or not words:
+        raise InputError("A flip needs samples and words to exchange. Give at least one of each.")
+    plain = verdicts(samples)
+    found = []
+    labels: tuple[Label, Label] = ("harmful", "benign")
+    turned = {
+        word: verdicts([replace(s, question=with_first_word(s.question, word)) for s in samples])
+        for word in dict.fromkeys(words)
+    }
+    for label in labels:
+        rows = [index for index, sample in enumerate(samples) if sample.label == label]
+        if rows:
+            before = [plain[row] for row in rows]
+            found.append(_flip(label, None, before, None, seed))
+            for word, after in turned.items():
+                found.append(_flip(label, word, [after[row] for row in rows], before, seed))
+    return found
+
+
+def _flip(
+    label: Label,
+    word: str | None,
+    verdicts: Sequence[Verdict],
+    before: Sequence[Verdict] | None,
+    seed: int,
+) -> Flip:
+    invalid = sum(verdict == "invalid" for verdict in verdicts)
+    n = len(verdicts) - invalid
+    share = wilson(sum(verdict == "refused" for verdict in verdicts), n)
+    change = None
+    pairs = [pair for pair in zip(before or (), verdicts, strict=False) if "invalid" not in pair]
+    if pairs:
+        moved = paired_difference(
+            [a == "refused" for a, _ in pairs], [b == "refused" for _, b in pairs], seed=seed
+        )
+        change = Band(value=moved.delta, low=moved.low, high=moved.high)
+    return Flip(
+        label=label,
+        word=word,
+        refused=Band(value=share.value, low=share.low, high=share.high),
+        n=n,
+        invalid=invalid,
+        change=change,
+    )
+
+
+def _refuse_one_label(rows: Sequence[TuningSample]) -> None:
+    missing = {"harmful", "benign"} - {row.label for row in rows}
+    if missing:
+        raise InputError(
+            f"There are no {' and no '.join(sorted(missing))} rows, and a cue is what tells both "
+            "labels apart. Use a set with both."
+        )

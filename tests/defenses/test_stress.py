@@ -1,0 +1,101 @@
+"""Stress tests of changed weights: each does what its name says and leaves the model alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from safesight.defenses import Artifact, load_defense
+from safesight.defenses.stress import ablate_direction, int4, int8, relearn, rounded
+from safesight.defenses.tuning_batch import Collator
+from safesight.defenses.tuning_passes import Passes
+from safesight.defenses.tuning_weights import Installed
+from safesight.errors import ArtifactError, InputError
+from safesight.models import VLM
+from tests import tiny
+from tests.defenses.tuning_helpers import fit, row
+
+ROWS = [row(f"thing {n}", "retain", picture=True, answer=f"a cup {n}.") for n in range(4)]
+
+
+def logits(vlm: VLM, artifact: Artifact | None = None) -> torch.Tensor:
+    rows = Collator(vlm).rows(ROWS)
+    with torch.no_grad():
+        if artifact is None:
+            return Passes(vlm, Installed()).logits(rows).clone()
+        with load_defense(artifact.defense).apply(vlm, artifact):
+            return Passes(vlm, Installed()).logits(rows).clone()
+
+
+def answer_loss(vlm: VLM, artifact: Artifact) -> float:
+    rows = Collator(vlm).rows(ROWS)
+    with torch.no_grad(), load_defense(artifact.defense).apply(vlm, artifact):
+        return float(Passes(vlm, Installed()).row_losses(rows).mean())
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_rounding_keeps_to_its_grid(bits: int) -> None:
+    weight = torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
+    weight[3] = 0
+    found = rounded(weight, bits)
+    step = weight.abs().amax(dim=1, keepdim=True) / (2 ** (bits - 1) - 1)
+    assert all(len(line.unique()) <= 2**bits - 1 for line in found)
+    assert bool(((found - weight).abs() <= step / 2 + 1e-6).all())
+    assert torch.equal(rounded(found, bits), found) or torch.allclose(rounded(found, bits), found)
+
+
+@pytest.mark.parametrize("parameters", ["lora", "full"])
+@pytest.mark.parametrize("stress", [int8, int4])
+def test_rounded_weights_are_near_and_the_model_is_left_alone(parameters: Any, stress: Any) -> None:
+    vlm = tiny.vlm("llava")
+    before = logits(vlm)
+    artifact = fit("sft", vlm, max_steps=3, parameters=parameters)
+    worked = stress(vlm, artifact)
+    assert torch.equal(logits(vlm), before)
+    far = (logits(vlm, worked) - logits(vlm, artifact)).abs().max()
+    assert 0 < far < (logits(vlm, artifact)).abs().max()
+    assert worked.fitted["stress"] in ("int8", "int4")
+    assert worked.hash != artifact.hash
+
+
+def test_fewer_bits_are_farther() -> None:
+    vlm = tiny.vlm("qwen3_vl")
+    artifact = fit("npo", vlm, max_steps=2)
+    plain = logits(vlm, artifact)
+    near, far = (
+        (logits(vlm, stress(vlm, artifact)) - plain).abs().mean() for stress in (int8, int4)
+    )
+    assert near < far / 4
+
+
+def test_the_direction_is_gone_from_what_blocks_write() -> None:
+    vlm = tiny.vlm("llava")
+    artifact = fit("rmu", vlm, max_steps=2)
+    worked = ablate_direction(vlm, artifact)
+    v = torch.nn.functional.normalize(artifact.tensors["direction"].flatten(), dim=0)
+    written = [w for name, w in worked.tensors.items() if name.endswith("down_proj.weight")]
+    assert len(written) == vlm.num_layers
+    assert all(float((v @ w.float()).abs().max()) < 1e-5 for w in written)
+    with pytest.raises(ArtifactError, match="Use this test with rmu"):
+        ablate_direction(vlm, fit("npo", vlm, max_steps=1))
+
+
+@pytest.mark.parametrize("method", ["npo", "rmu"])
+def test_relearning_learns_its_rows_and_leaves_the_model_alone(method: str) -> None:
+    vlm = tiny.vlm("llava")
+    before = logits(vlm)
+    artifact = fit(method, vlm, max_steps=2)
+    worked = relearn(vlm, artifact, ROWS)
+    assert torch.equal(logits(vlm), before)
+    assert answer_loss(vlm, worked) < answer_loss(vlm, artifact) - 0.02
+    assert torch.equal(logits(vlm, relearn(vlm, artifact, ROWS)), logits(vlm, worked))
+
+
+def test_rows_without_answers_cannot_be_relearnt() -> None:
+    vlm = tiny.vlm("llava")
+    artifact = fit("npo", vlm, max_steps=1)
+    for rows in ([], [row("quiet", answer="")]):
+        with pytest.raises(InputError, match="needs rows"):
+            relearn(vlm, artifact, rows)

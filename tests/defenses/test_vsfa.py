@@ -1,0 +1,86 @@
+"""VSFA: what it leaves out, whose answers it takes, and that it teaches them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from safesight.defenses import load_defense
+from safesight.defenses.tuning_batch import Collator
+from safesight.defenses.tuning_passes import Passes
+from safesight.defenses.tuning_weights import Installed
+from safesight.defenses.vsfa import is_neutral
+from safesight.errors import InputError
+from safesight.types import TuningSample
+from tests import tiny
+from tests.defenses.tuning_helpers import data, fit, row
+
+PLAIN = [
+    row(f"thing {n}", "retain", picture=True, question="what is it?", answer=f"a cup {n}.")
+    for n in range(4)
+]
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "neutral"),
+    [
+        ("what is this?", "a bomb on a table.", True),
+        ("what is this?", "a dangerous thing.", False),
+        ("is it UNSAFE?", "yes.", False),
+        ("what is this?", "he was warned.", False),
+        ("what is this?", "sorry, no.", False),
+        ("what is this?", "mustard in harmony, a frisky sofa.", True),
+    ],
+)
+def test_words_of_safety_are_found_and_no_others(question: str, answer: str, neutral: bool) -> None:
+    assert is_neutral(TuningSample("1", question, answer, "benign", "retain")) == neutral
+
+
+def test_harmful_rows_are_never_neutral() -> None:
+    assert not is_neutral(TuningSample("1", "what?", "that.", "harmful", "forget"), words=())
+
+
+def test_what_is_left_out_is_counted() -> None:
+    loud = row("loud", "retain", answer="this is dangerous.")
+    artifact = fit("vsfa", tiny.vlm("llava"), max_steps=1, given=data(*PLAIN, loud, row("bad")))
+    assert (artifact.fitted["rows"], artifact.fitted["left_out"]) == (4, 2)
+
+
+def test_nothing_neutral_is_an_error() -> None:
+    loud = data(row("loud", "retain", answer="this is dangerous."))
+    with pytest.raises(InputError, match="None of the 1 rows is neutral"):
+        fit("vsfa", tiny.vlm("llava"), max_steps=1, given=loud)
+    with pytest.raises(InputError, match="The retain set is empty"):
+        fit("vsfa", tiny.vlm("llava"), max_steps=1, given=data(row("bad")))
+    with pytest.raises(InputError, match="has no answer, and vsfa with answers='given' trains"):
+        fit("vsfa", tiny.vlm("llava"), max_steps=1, given=data(row("quiet", "retain", answer="")))
+
+
+def test_it_teaches_the_answers_and_gives_the_model_back() -> None:
+    vlm = tiny.vlm("llava")
+    rows = Collator(vlm).rows(PLAIN)
+    artifact = fit("vsfa", vlm, max_steps=12, learning_rate=0.02, given=data(*PLAIN))
+    with torch.no_grad():
+        before = Passes(vlm, Installed()).row_losses(rows).mean()
+        with load_defense("vsfa").apply(vlm, artifact):
+            after = Passes(vlm, Installed()).row_losses(rows).mean()
+        assert after < before - 0.5
+        assert torch.equal(Passes(vlm, Installed()).row_losses(rows).mean(), before)
+
+
+def test_its_own_answers_are_those_it_gives_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    vlm = tiny.vlm("llava")
+    asked: list[list[object]] = []
+
+    def answer(batch: list[object], *, max_new_tokens: int) -> list[str]:
+        assert max_new_tokens == 48
+        asked.append(batch)
+        return ["it is a cup.", "sorry.", "", "a cup too."]
+
+    monkeypatch.setattr(vlm, "answer", answer)
+    silent = data(*(replace(each, answer="") for each in PLAIN))
+    artifact = fit("vsfa", vlm, max_steps=1, answers="self", given=silent)
+    assert len(asked) == 1
+    assert (artifact.fitted["rows"], artifact.fitted["left_out"]) == (2, 2)
