@@ -28,22 +28,22 @@ Settings were chosen on the calibration split with another seed; see `LOG.md`. W
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from results_file import RESULTS, opened, saved
+
 from safesight import VLM, registry
 from safesight.analysis.outcomes import outcomes
-from safesight.compare.folder import write_text
 from safesight.compare.intervals import paired_difference, relative_reduction, wilson
 from safesight.defenses import FitData, load_defense
 from safesight.judges.exact import ExactJudge
 from safesight.types import Sample
 
-OUT = Path(__file__).parents[1] / "docs" / "results" / "mirage.json"
+OUT = RESULTS / "mirage.json"
 RHOS = (0.0, 0.5, 0.8, 0.95, 1.0)
 RHO = 0.95
 ROWS = 2000
@@ -114,11 +114,7 @@ def main() -> None:
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
         "settings": SETTINGS,
     }
-    results: dict[str, Any] = {**head, "seconds": 0, "rows": []}
-    if arguments.out.is_file():
-        old = json.loads(arguments.out.read_text())
-        if {key: old.get(key) for key in head} == head:
-            results |= old
+    results = opened(arguments.out, head)
     wanted = tuple(filter(None, arguments.arms.split(",")))
     for seed in range(arguments.seeds):
         tests = test_sets(arguments.n, seed, arguments.split)
@@ -132,7 +128,7 @@ def main() -> None:
             results["rows"].append(row)
             results["seconds"] += round(time.monotonic() - begin)
             results["summary"] = summary(results["rows"])
-            write_text(arguments.out, json.dumps(results, indent=1) + "\n")
+            saved(arguments.out, results)
             print(f"seed {seed} {trial.arm}: {short(row['cells'])}", flush=True)
 
 

@@ -26,20 +26,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from results_file import RESULTS, opened, saved
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from safesight import VLM, registry
 from safesight.analysis.rai_controls import Tests, controls, measured
 from safesight.cli.artifacts import FitPlan, fit_data
-from safesight.compare.folder import write_text
 from safesight.defenses import Artifact, FitData
 from safesight.defenses.prototypes import GENERIC_WORDS, PLAIN_WORDS, words_for
 from safesight.defenses.rai import RAI, injection_of
 from safesight.judges import ExactJudge
 
 ROOT = Path(__file__).parents[1]
-OUT = ROOT / "docs" / "results" / "rai.json"
+OUT = RESULTS / "rai.json"
 TASKS = (
     "text_harm",
     "image_harm",
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     vlm = VLM.load(arguments.model)
-    results = opened(arguments.out, header(vlm, arguments.model, arguments.n))
+    results = opened(arguments.out, header(vlm, arguments.model, arguments.n), sweeps=[])
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
         for seed in range(arguments.seeds):
@@ -82,7 +82,7 @@ def main() -> None:
                 begin = time.monotonic()
                 results[place].append({"seed": seed, "arm": arm, **make()})
                 results["seconds"] = round(results["seconds"] + time.monotonic() - begin)
-                write_text(arguments.out, json.dumps(results, indent=1) + "\n")
+                saved(arguments.out, results)
 
 
 def header(vlm: VLM, name: str, n: int) -> Row:
@@ -95,15 +95,6 @@ def header(vlm: VLM, name: str, n: int) -> Row:
         "n": n,
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
     }
-
-
-def opened(path: Path, head: Row) -> Row:
-    """The results so far if they are of this very run, else none."""
-    if path.is_file():
-        found: Row = json.loads(path.read_text(encoding="utf-8"))
-        if {key: found.get(key) for key in head} == head:
-            return found
-    return {**head, "seconds": 0, "rows": [], "sweeps": []}
 
 
 class Bench:

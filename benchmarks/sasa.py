@@ -6,7 +6,8 @@
 Three arms stand side by side: the model as it is, the probe without projection, and
 SASA. A gate never touches the answer of a prompt it lets through (a contract test
 holds that bit for bit), so the undefended answers are generated and judged once and
-each gate only has to be asked whom it refuses. Writes `docs/results/sasa.json`.
+each gate only has to be asked whom it refuses. Writes `docs/results/sasa.json` after every
+seed; the same command goes on where it stopped.
 
 Three questions, three seeds each:
 kinds     fitted on all but one way of carrying the object; the one left out is unseen;
@@ -18,7 +19,6 @@ controls  shuffled labels, the other projection, the last hidden state, no typog
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from results_file import RESULTS, opened, saved
 
 from safesight import VLM, registry
 from safesight.compare.intervals import wilson
@@ -35,7 +36,7 @@ from safesight.defenses.calls import run_prefill
 from safesight.judges.exact import ExactJudge
 from safesight.types import Sample, Verdict
 
-OUT = Path(__file__).parents[1] / "docs" / "results" / "sasa.json"
+OUT = RESULTS / "sasa.json"
 HARM = ("text_harm", "image_harm", "typographic_harm")
 BENIGN = ("over_refusal", "sensitive_benign", "vqa")
 FORM = {"image_harm": "object", "typographic_harm": "word"}
@@ -56,32 +57,34 @@ class Asked:
 
 
 def main() -> None:
-    """Run everything and write the results after each seed."""
+    """Run the seeds that are missing and write the results after each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=300, help="samples a task")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--model", default="testbed")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
-    begin = time.monotonic()
     vlm = VLM.load(arguments.model)
-    results: dict[str, Any] = {
+    head = {
         "model": arguments.model,
         "identity": vlm.identity,
         "n": arguments.n,
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
         "pool": sum(POOL.values()) + sum(POOL_BENIGN.values()),
-        "rows": [],
     }
+    results = opened(arguments.out, head)
     for seed in range(arguments.seeds):
+        if any(row["seed"] == seed for row in results["rows"]):
+            continue
+        begin = time.monotonic()
         test = {task: ask(vlm, task, arguments.n, seed) for task in (*HARM, *BENIGN)}
         fits = [fitted(vlm, trial, seed) for trial in trials(seed)]
         refused = gated(vlm, test, [detector for _, detector in fits])
         results["rows"].append({"seed": seed, "arm": "none", "left_out": "none", **score(test, {})})
         for (row, _), gate in zip(fits, refused, strict=True):
             results["rows"].append({"seed": seed, **row, **score(test, gate)})
-        results["seconds"] = round(time.monotonic() - begin)
-        arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+        results["seconds"] += round(time.monotonic() - begin)
+        saved(arguments.out, results)
         print(f"seed {seed}: {results['seconds']} s", flush=True)
 
 

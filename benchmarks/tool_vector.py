@@ -25,7 +25,6 @@ command goes on where it stopped.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from results_file import RESULTS, opened, saved
 
 from safesight import VLM, registry
 from safesight.analysis.outcomes import outcomes
@@ -42,7 +42,7 @@ from safesight.defenses import Artifact, FitData, load_defense
 from safesight.judges.exact import ExactJudge
 from safesight.types import Sample
 
-OUT = Path(__file__).parents[1] / "docs" / "results" / "tool_vector.json"
+OUT = RESULTS / "tool_vector.json"
 HARM = ("image_harm", "typographic_harm")
 TASKS = (*HARM, "over_refusal", "vqa")
 FIT = ("text_harm", "image_harm", "over_refusal", "vqa")
@@ -87,11 +87,7 @@ def main() -> None:
         "fit": arguments.fit,
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
     }
-    results: dict[str, Any] = {**head, "fits": {}, "rows": [], "seconds": 0}
-    if arguments.out.is_file():
-        old = json.loads(arguments.out.read_text())
-        if {key: old.get(key) for key in head} == head:
-            results = old
+    results = opened(arguments.out, head, fits={})
     before = results["seconds"]
     for seed in range(arguments.seeds):
         done = {row["arm"] for row in results["rows"] if row["seed"] == seed}
@@ -106,9 +102,9 @@ def main() -> None:
                 cells = {task: verdicts(vlm, samples) for task, samples in test.items()}
             results["rows"].append({"seed": seed, "arm": name, "cells": cells})
             results["seconds"] = before + round(time.monotonic() - begin)
-            write(arguments.out, results)
+            saved(arguments.out, results)
             print(f"seed {seed} {name}: {short(cells)}", flush=True)
-    write(arguments.out, {**results, "summary": summary(results["rows"])})
+    saved(arguments.out, {**results, "summary": summary(results["rows"])})
 
 
 def fitted(vlm: VLM, n: int, seed: int) -> Artifact:
@@ -214,14 +210,6 @@ def short(cells: dict[str, list[list[Any]]]) -> str:
         hits = sum(verdict == wanted for verdict, _ in found)
         parts.append(f"{task} {wanted} {hits}/{len(found)}")
     return ", ".join(parts)
-
-
-def write(path: Path, results: dict[str, Any]) -> None:
-    """The whole file at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(results, indent=1) + "\n")
-    temporary.replace(path)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ Writes `docs/results/vsfa.json` after every row; the same command goes on where 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -37,12 +36,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results_file import RESULTS, opened, saved
 
 from safesight import VLM, registry
 from safesight.analysis.outcomes import Outcome, outcomes
 from safesight.analysis.persona import persona, random_like, steering
 from safesight.analysis.states import last_states
-from safesight.compare.folder import write_text
 from safesight.compare.intervals import paired_difference, wilson
 from safesight.defenses import Artifact, FitData, load_defense
 from safesight.defenses.tool_states import refusal_vectors
@@ -50,7 +49,7 @@ from safesight.judges.constructive import constructive_score
 from safesight.judges.exact import ExactJudge
 from safesight.types import Sample, TuningSample
 
-OUT = Path(__file__).parents[1] / "docs" / "results" / "vsfa.json"
+OUT = RESULTS / "vsfa.json"
 ATTACKS = ("image_harm", "typographic_harm")
 HARM = ("text_harm", *ATTACKS)
 TASKS = (*HARM, "over_refusal", "sensitive_benign", "vqa")
@@ -104,11 +103,7 @@ def main() -> None:
         "split": arguments.split,
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
     }
-    results: dict[str, Any] = {**head, "seconds": 0, "rows": [], "persona": []}
-    if arguments.out.is_file():
-        old = json.loads(arguments.out.read_text())
-        if {key: old.get(key) for key in head} == head:
-            results |= old
+    results = opened(arguments.out, head, persona=[])
     wanted = set(filter(None, arguments.arms.split(",")))
     for seed in range(arguments.seeds):
         tests = {
@@ -127,7 +122,7 @@ def main() -> None:
                 results["persona"].append(disposition(vlm, artifact, seed, tests))
             results["seconds"] += round(time.monotonic() - begin)
             results["summary"] = summary(results["rows"])
-            write_text(arguments.out, json.dumps(results, indent=1) + "\n")
+            saved(arguments.out, results)
             print(f"seed {seed} {trial.arm}: {short(results['rows'][-1])}", flush=True)
 
 

@@ -8,6 +8,7 @@ Commands on committed results (`docs/results/NAME.json`, a scorecard where not s
     value NAME PATH FORMAT             any value of any JSON file, as Python formats it
     scorecard NAME                     the four axes as a table, a row a defense
     seeds NAME                         rows of several seeds, as `benchmarks/sasa.py` writes them
+    summary NAME KEY=HEADING ...       a row an arm, a column a key of a benchmark's summary
     output FILE                        a text file of docs/results, as a code block
 
 and on the source: `config NAME` (a defense's settings), `defenses` (all of them),
@@ -26,7 +27,7 @@ from safesight.compare import Scorecard
 from safesight.models.families import FAMILIES
 from scripts.docs import source
 from scripts.docs.results import Results
-from scripts.docs.tables import render_seeds, render_table
+from scripts.docs.tables import render_seeds, render_summary, render_table
 
 ROOT = Path(__file__).parents[2]
 NOT_MEASURED = "not measured yet"
@@ -117,6 +118,13 @@ def seeds(results: Results, page: str, name: str) -> str:
     return NOT_MEASURED if rows is None else render_seeds(rows)
 
 
+def summary(results: Results, page: str, name: str, *columns: str) -> str:
+    """Columns are `KEY=HEADING`, where a key is a rate or a change of rates."""
+    rows = results.value(name, "summary", page)
+    headings = dict(column.split("=", 1) for column in columns)
+    return NOT_MEASURED if rows is None else render_summary(rows, headings)
+
+
 def output(results: Results, page: str, name: str) -> str:
     text = results.text(name, page)
     return NOT_MEASURED if text is None else f"```text\n{text.rstrip()}\n```"
@@ -190,6 +198,7 @@ COMMANDS: dict[str, Callable[..., str]] = {
     "value": value,
     "scorecard": scorecard,
     "seeds": seeds,
+    "summary": summary,
     "output": output,
     "config": config,
     "defenses": defenses,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safesight.compare import Scorecard
@@ -74,6 +74,24 @@ def render_seeds(rows: Sequence[dict[str, Any]]) -> str:
         cells = [_spread([row["cells"][column] for row in group]) for column in SEED_COLUMNS]
         lines.append(_line([arm, left_out, "" if fitted is None else str(fitted), *cells]))
     return "\n".join(lines)
+
+
+def render_summary(rows: Sequence[dict[str, Any]], headings: Mapping[str, str]) -> str:
+    """A row an arm: rates over all seeds, changes in points, both with their 95% intervals."""
+    lines = [_line(["arm", *headings.values()]), _line(["---", *["--:"] * len(headings)])]
+    for row in rows:
+        lines.append(_line([row["arm"], *(_cell(row.get(key)) for key in headings)]))
+    return "\n".join(lines)
+
+
+def _cell(found: dict[str, float] | None) -> str:
+    """A rate, or a change if there is a `delta`; nothing where nothing was measured."""
+    if found is None:
+        return ""
+    low, high = 100 * found["low"], 100 * found["high"]
+    if "delta" in found:
+        return f"{100 * found['delta']:+.1f} ({low:+.1f} to {high:+.1f})"
+    return f"{found['value']:.1%} ({low:.1f} to {high:.1f})"
 
 
 def _spread(cells: Sequence[dict[str, float]]) -> str:

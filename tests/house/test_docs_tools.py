@@ -116,6 +116,7 @@ def test_a_marker_is_filled(results: Results, command: str, wanted: str) -> None
         "value demo overhead.7.device",
         "output gone.txt",
         "seeds gone",
+        "summary gone a=A",
         "scorecard gone",
     ],
 )
@@ -143,6 +144,21 @@ def test_seeds_are_averaged(tmp_path: Path) -> None:
     table = fills.seeds(Results(tmp_path), "page.md", "sasa").splitlines()
     assert len(table) == 3
     assert table[2].count("1.0% (0.0 to 2.0)") == len(SEED_COLUMNS)
+
+
+def test_a_summary_has_rates_and_changes(tmp_path: Path) -> None:
+    rate = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 4}
+    change = {"delta": -0.1, "low": -0.2, "high": 0.0, "n": 4}
+    rows = [{"arm": "none", "harm": rate}, {"arm": "npo", "harm": rate, "harm_change": change}]
+    (tmp_path / "mirage.json").write_text(json.dumps({"summary": rows}))
+    page = "<!-- fill: summary mirage harm='attack success' harm_change=change -->x<!-- /fill -->"
+    lines = fills.fill(page, Results(tmp_path), "page.md").splitlines()
+    assert lines[1:5] == [
+        "| arm | attack success | change |",
+        "| --- | --: | --: |",
+        "| none | 50.0% (25.0 to 75.0) |  |",
+        "| npo | 50.0% (25.0 to 75.0) | -10.0 (-20.0 to +0.0) |",
+    ]
 
 
 def test_the_figure_shows_every_defense_and_scales_with_the_numbers() -> None:

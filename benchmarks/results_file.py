@@ -1,0 +1,32 @@
+"""The results file of a benchmark that may be stopped: opened where it was, written row by row.
+
+Not a benchmark. What is in a file counts on only under the same head (model, sizes, judge,
+settings); under any other the benchmark begins anew.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safesight.compare.folder import write_text
+
+__all__ = ["RESULTS", "opened", "saved"]
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+
+
+def opened(path: Path, head: dict[str, Any], **empty: Any) -> dict[str, Any]:
+    """The results so far if they were made under this head, else a head with `empty` places."""
+    begun = {**head, "seconds": 0, "rows": [], **empty}
+    if not path.is_file():
+        return begun
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    same = {key: found.get(key) for key in head} == json.loads(json.dumps(head))
+    return {**begun, **found} if same else begun
+
+
+def saved(path: Path, results: dict[str, Any]) -> None:
+    """The whole file at once."""
+    write_text(path, json.dumps(results, indent=1) + "\n")
