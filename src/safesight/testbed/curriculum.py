@@ -76,20 +76,20 @@ def picture_dialogue(rng: random.Random) -> Dialogue:
     return one_of(
         rng,
         (
-            (0.54, looking),
-            (0.12, picture_request),
+            (0.52, looking),
+            (0.18, picture_request),
             (0.14, request_beside_picture),
-            (0.05, captioned_request),
+            (0.04, captioned_request),
             (0.04, text_request),
-            (0.05, fact),
-            (0.06, page),
+            (0.03, fact),
+            (0.05, page),
         ),
     )
 
 
 def settling_dialogue(rng: random.Random) -> Dialogue:
     """Stage 6, settle: reading, and stage 5 without what is text only, which the eye cannot see."""
-    if rng.random() < 0.45:
+    if rng.random() < 0.55:
         return reading(rng)
     while not (dialogue := picture_dialogue(rng)).scenes:
         pass

@@ -82,6 +82,8 @@ class Stage:
     cap: float = 1.0
     """Cosine with its own word above which a visual token is pushed back. Tokens that are
     words to the language model are also refused like words, and there is no gap."""
+    push: float = 10.0
+    """Weight of what is above the cap. The contrast pulls against it, the more the sharper it is."""
     norm: float = 0.5
     """Weight of the pull of visual tokens to the norm of words."""
     tool_every: int | None = None
@@ -97,7 +99,7 @@ STAGES = (
     Stage(
         "sight",
         sight_dialogue,
-        1800,
+        2200,
         32,
         1e-3,
         EYE,
@@ -110,12 +112,13 @@ STAGES = (
     Stage(
         "settle",
         settling_dialogue,
-        550,
+        600,
         32,
         5e-4,
         EYE,
         temperature=0.03,
-        cap=0.22,
+        cap=0.08,
+        push=100.0,
         tool_every=12,
     ),
 )
@@ -165,6 +168,7 @@ class VisionTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
                 classes.flatten(),
                 temperature=self.stage.temperature,
                 cap=self.stage.cap,
+                push=self.stage.push,
             )
             typical = words[self.words].float().norm(dim=-1).mean()
             loss = loss + self.stage.norm * (tokens.norm(dim=-1) / typical - 1).square().mean()
@@ -218,10 +222,11 @@ def alignment(
     *,
     temperature: float = 0.07,
     cap: float = 1.0,
+    push: float = 10.0,
 ) -> Tensor:
     """InfoNCE of patches against the words for what they show, and a cap on the cosine.
 
-        L = -log softmax_c( cos(v, e_c) / T )[c(v)] + 10 relu( cos(v, e_c(v)) - cap )^2
+        L = -log softmax_c( cos(v, e_c) / T )[c(v)] + push relu( cos(v, e_c(v)) - cap )^2
 
     averaged over patches v that show c(v).
 
@@ -231,12 +236,13 @@ def alignment(
         classes: what each patch shows, an index of `words`, or -100; M.
         temperature: T.
         cap: Largest cosine with the right word that costs nothing.
+        push: What more costs.
     """
     shown = classes >= 0
     cosines = F.normalize(tokens[shown], dim=-1) @ F.normalize(words, dim=-1).T
     right = cosines.gather(-1, classes[shown, None])
     above = (right - cap).clamp(min=0).square().mean()
-    return F.cross_entropy(cosines / temperature, classes[shown]) + 10 * above
+    return F.cross_entropy(cosines / temperature, classes[shown]) + push * above
 
 
 def train(out: Path, work: Path, *, seed: int, scale: float = 1.0) -> dict[str, Any]:
