@@ -112,7 +112,7 @@ STAGES = (
     Stage(
         "settle",
         settling_dialogue,
-        600,
+        550,
         32,
         5e-4,
         EYE,
