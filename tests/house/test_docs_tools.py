@@ -148,16 +148,22 @@ def test_seeds_are_averaged(tmp_path: Path) -> None:
 
 def test_a_summary_has_rates_and_changes(tmp_path: Path) -> None:
     rate = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 4}
-    change = {"delta": -0.1, "low": -0.2, "high": 0.0, "n": 4}
-    rows = [{"arm": "none", "harm": rate}, {"arm": "npo", "harm": rate, "harm_change": change}]
+    fall = {"delta": -0.1, "low": -0.2, "high": 0.0, "n": 4}
+    rise = {"delta": 0.1, "low": 0.05, "high": 0.2, "n": 4}
+    rows = [
+        {"arm": "none", "harm": rate},
+        {"arm": "npo", "harm": rate, "harm_change": fall},
+        {"arm": "sft", "harm": rate, "harm_change": rise},
+    ]
     (tmp_path / "mirage.json").write_text(json.dumps({"summary": rows}))
     page = "<!-- fill: summary mirage harm='attack success' harm_change=change -->x<!-- /fill -->"
     lines = fills.fill(page, Results(tmp_path), "page.md").splitlines()
-    assert lines[1:5] == [
+    assert lines[1:6] == [
         "| arm | attack success | change |",
         "| --- | --: | --: |",
         "| none | 50.0% (25.0 to 75.0) |  |",
         "| npo | 50.0% (25.0 to 75.0) | -10.0 (-20.0 to +0.0) |",
+        "| sft | 50.0% (25.0 to 75.0) | +10.0 (+5.0 to +20.0) |",
     ]
 
 
