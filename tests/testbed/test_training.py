@@ -200,6 +200,16 @@ def test_alignment_falls_when_patches_turn_to_their_words():
     torch.testing.assert_close(ignored, right)
 
 
+def test_alignment_costs_what_is_above_the_cap():
+    words, classes = torch.eye(3), torch.tensor([0, 1, 2])
+    free = alignment(words, words, classes)
+    for cap, push, cost in ((1.0, 10.0, 0.0), (0.5, 10.0, 2.5), (0.5, 100.0, 25.0)):
+        held = alignment(words, words, classes, cap=cap, push=push)
+        torch.testing.assert_close(held - free, torch.tensor(cost))
+    away = alignment(words, words, classes.roll(1), cap=0.5, push=100.0)
+    torch.testing.assert_close(away, alignment(words, words, classes.roll(1)))
+
+
 def test_the_untrained_model_is_small_and_seeded(processor):
     one, two, other = (build_model(processor, seed) for seed in (0, 0, 1))
     size = sum(p.numel() for p in one.parameters())
