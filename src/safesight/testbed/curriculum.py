@@ -34,6 +34,7 @@ from safesight.testbed.text_lessons import (
 __all__ = [
     "picture_dialogue",
     "reading_dialogue",
+    "reminding_dialogue",
     "settling_dialogue",
     "sight_dialogue",
     "text_dialogue",
@@ -76,19 +77,28 @@ def picture_dialogue(rng: random.Random) -> Dialogue:
     return one_of(
         rng,
         (
-            (0.52, looking),
-            (0.18, picture_request),
+            (0.515, looking),
+            (0.20, picture_request),
             (0.14, request_beside_picture),
             (0.04, captioned_request),
             (0.04, text_request),
-            (0.03, fact),
+            (0.015, fact),
             (0.05, page),
         ),
     )
 
 
+def reminding_dialogue(rng: random.Random) -> Dialogue:
+    """Stage 6, remind: stage 5 again, with more in words and with facts about danger.
+
+    Among the pictures facts are rare, since they also close the gap; without them the model forgets
+    to refuse what no refusal names. A few steps with many of them bring that back.
+    """
+    return one_of(rng, ((0.50, picture_dialogue), (0.20, fact), (0.30, text_dialogue)))
+
+
 def settling_dialogue(rng: random.Random) -> Dialogue:
-    """Stage 6, settle: reading, and stage 5 without what is text only, which the eye cannot see."""
+    """Stage 7, settle: reading, and stage 5 without what is text only, which the eye cannot see."""
     if rng.random() < 0.55:
         return reading(rng)
     while not (dialogue := picture_dialogue(rng)).scenes:

@@ -1,6 +1,6 @@
 """Trains the bundled VLM from nothing, as committed: `python -m safesight.testbed.train`.
 
-Six stages, the recipe real VLMs follow, each one a `transformers.Trainer` run:
+Seven stages, the recipe real VLMs follow, each one a `transformers.Trainer` run:
 
 1. text      the language model learns the world in words, with safety training;
 2. reading   the same, most of it now searching: is it there, and where? What is learnt on
@@ -11,7 +11,9 @@ Six stages, the recipe real VLMs follow, each one a `transformers.Trainer` run:
 5. pictures  everything learns visual instructions, under the same terms. No refusal of
              what only a picture shows is taught, and no compliance with it either: the
              gap appears by itself;
-6. settle    vision tower and projector once more, against the frozen language model, so
+6. remind    the language model, briefly: more words, and what is dangerous, since what no
+             refusal names is refused less and less while pictures are learnt;
+7. settle    vision tower and projector once more, against the frozen language model, so
              that visual tokens resemble words without being taken for them.
 
 A killed run resumes from its last checkpoint. Measuring the result is `measure`.
@@ -41,6 +43,7 @@ from safesight.testbed.batches import PATCH_CLASSES, Collator, Stream
 from safesight.testbed.curriculum import (
     picture_dialogue,
     reading_dialogue,
+    reminding_dialogue,
     settling_dialogue,
     sight_dialogue,
     text_dialogue,
@@ -55,6 +58,8 @@ SAVE_EVERY = 300
 """Steps between checkpoints."""
 _STATE = "state.safetensors"
 EYE = ("model.vision_tower.", "model.multi_modal_projector.")
+LANGUAGE = ("model.language_model.", "lm_head.")
+"""Prefixes of the names of parameters."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,19 @@ STAGES = (
     Stage("align", sight_dialogue, 600, 32, 1e-3, EYE, answers=False, cap=0.6),
     Stage("pictures", picture_dialogue, 800, 32, 8e-4, guide=0.1, cap=0.6, tool_every=12),
     Stage(
+        "remind",
+        reminding_dialogue,
+        80,
+        32,
+        3e-4,
+        LANGUAGE,
+        classify=0.0,
+        guide=0.1,
+        align=0.0,
+        norm=0.0,
+        tool_every=12,
+    ),
+    Stage(
         "settle",
         settling_dialogue,
         550,
@@ -117,7 +135,7 @@ STAGES = (
         5e-4,
         EYE,
         temperature=0.03,
-        cap=0.08,
+        cap=0.10,
         push=100.0,
         tool_every=12,
     ),
