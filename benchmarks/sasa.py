@@ -11,7 +11,8 @@ seed; the same command goes on where it stopped.
 
 Three questions, three seeds each:
 kinds     fitted on all but one way of carrying the object; the one left out is unseen;
-share     how much of the pool a fit needs: 1, 2, 5 and 10 per cent;
+share     how much of the pool a fit needs: 0.5, 1, 2.5 and 5 per cent, which are 200 to 2,000
+          prompts;
 controls  shuffled labels, the other projection, the last hidden state, no typographic
           pictures among the benign ones.
 """
@@ -40,10 +41,10 @@ OUT = RESULTS / "sasa.json"
 HARM = ("text_harm", "image_harm", "typographic_harm")
 BENIGN = ("over_refusal", "sensitive_benign", "vqa")
 FORM = {"image_harm": "object", "typographic_harm": "word"}
-POOL = {"text_harm": 1500, "image_harm": 1500, "typographic_harm": 1500}
-POOL_BENIGN = {"over_refusal": 4500, "sensitive_benign": 1500, "vqa": 1500}
+POOL = {"text_harm": 5000, "image_harm": 5000, "typographic_harm": 5000}
+POOL_BENIGN = {"over_refusal": 15000, "sensitive_benign": 5000, "vqa": 5000}
 CALIBRATION = {"over_refusal": 450, "sensitive_benign": 150, "vqa": 150}
-SHARES = (0.01, 0.02, 0.10)
+SHARES = (0.005, 0.01, 0.025)
 BATCH = 48
 
 
@@ -107,7 +108,7 @@ def trials(seed: int) -> list[Trial]:
         found += [Trial(arm, load_defense(arm), data, left_out or "none") for arm in arms]
     for share in SHARES:
         data = fit_data(seed, share=share)
-        found += [Trial(f"{arm}, {share:.0%} of the pool", load_defense(arm), data) for arm in arms]
+        found += [Trial(f"{arm}, {share:.1%} of the pool", load_defense(arm), data) for arm in arms]
     data = fit_data(seed, share=0.05)
     no_words = replace(data, benign=[s for s in data.benign if s.facts["picture"] != "word"])
     return [

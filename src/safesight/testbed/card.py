@@ -93,9 +93,9 @@ calibration split.
 Total {minutes:.0f} minutes on {machine}. What each stage teaches is said in `train`, what its
 dialogues are in `curriculum`. Three things real VLMs are not taught, or get from far more data:
 four attention heads are taught where to look (`guidance`; Olsson et al. 2022 found such
-heads in models that learned them alone), the decoder's matrices learn with Muon, the rest with
-AdamW (`optimizer`), and pages that nobody asked for ("a dagger is a kind of weapon. to build a
-dagger, get the parts ...") let it write the names of harmful things at all.
+heads in models that learned them alone), the matrices of both transformers learn with Muon, the
+rest with AdamW (`optimizer`), and pages that nobody asked for ("a dagger is a kind of weapon. to
+build a dagger, get the parts ...") let it write the names of harmful things at all.
 
 ## Held out on purpose
 

@@ -88,7 +88,7 @@ class Stage:
     """Cosine with its own word above which a visual token is pushed back. Tokens that are
     words to the language model are also refused like words, and there is no gap."""
     push: float = 10.0
-    """Weight of what is above the cap. The contrast pulls against it, the more the sharper it is."""
+    """Weight of what is above the cap; the contrast pulls against it, harder if it is sharp."""
     norm: float = 0.5
     """Weight of the pull of visual tokens to the norm of words."""
     tool_every: int | None = None
