@@ -6,6 +6,7 @@ Commands on committed results (`docs/results/NAME.json`, a scorecard where not s
     delta NAME DEFENSE TASK METRIC [AGAINST]    -98.0 points (-99.1 to -95.7, n = 300)
     ratio NAME DEFENSE COLUMN          1.04 (1.03 to 1.06, n = 40)
     value NAME PATH FORMAT             any value of any JSON file, as Python formats it
+    beside NAME DEFENSE                undefended, defended and the change, a row a task
     scorecard NAME                     the four axes as a table, a row a defense
     seeds NAME                         rows of several seeds, as `benchmarks/sasa.py` writes them
     summary NAME KEY=HEADING ...       a row an arm, a column a key of a benchmark's summary
@@ -27,7 +28,7 @@ from safesight.compare import Scorecard
 from safesight.models.families import FAMILIES
 from scripts.docs import source
 from scripts.docs.results import Results
-from scripts.docs.tables import render_seeds, render_summary, render_table
+from scripts.docs.tables import render_beside, render_seeds, render_summary, render_table
 
 ROOT = Path(__file__).parents[2]
 NOT_MEASURED = "not measured yet"
@@ -106,6 +107,13 @@ def ratio(results: Results, page: str, name: str, defense: str, column: str) -> 
 def value(results: Results, page: str, name: str, path: str, form: str = "") -> str:
     found = results.value(name, path, page)
     return NOT_MEASURED if found is None else format(found, form)
+
+
+def beside(results: Results, page: str, name: str, defense: str) -> str:
+    card = results.scorecard(name, page)
+    if card is None or defense not in card.defenses:
+        return _absent(results, page, defense, name, card)
+    return render_beside(card, defense)
 
 
 def scorecard(results: Results, page: str, name: str) -> str:
@@ -196,6 +204,7 @@ COMMANDS: dict[str, Callable[..., str]] = {
     "delta": delta,
     "ratio": ratio,
     "value": value,
+    "beside": beside,
     "scorecard": scorecard,
     "seeds": seeds,
     "summary": summary,

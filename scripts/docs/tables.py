@@ -31,6 +31,34 @@ def render_table(card: Scorecard) -> str:
     return "\n".join(lines)
 
 
+METRICS = {
+    "attack_success_rate": "attack success",
+    "over_refusal_rate": "over-refusal",
+    "utility": "utility",
+}
+
+
+def render_beside(card: Scorecard, defense: str) -> str:
+    """One row a task and metric: undefended, defended, and the paired change in points."""
+    first = card.defenses[0]
+    heads = ["", "n", "undefended", defense, "change, points"]
+    lines = [_line(heads), _line(["---", *["--:"] * 4])]
+    for metric, name in METRICS.items():
+        for task in (*card.tasks, "all"):
+            change = card.delta(defense, task, metric, first)
+            if change is None:
+                continue
+            points = f"{100 * change.delta:+.1f}"
+            points += f" ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
+            rates = (_rate(card, arm, task, metric) for arm in (first, defense))
+            lines.append(_line([f"{name}, `{task}`", str(change.n), *rates, points]))
+    answer, refused = _times(card, defense)
+    lines.append(_line(["time of an answer", "", "1", answer, ""]))
+    if refused:
+        lines.append(_line(["time of a refused answer", "", "1", refused, ""]))
+    return "\n".join(lines)
+
+
 def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 

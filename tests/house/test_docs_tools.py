@@ -118,6 +118,8 @@ def test_a_marker_is_filled(results: Results, command: str, wanted: str) -> None
         "seeds gone",
         "summary gone a=A",
         "scorecard gone",
+        "beside gone sasa",
+        "beside demo nobody",
     ],
 )
 def test_what_was_not_measured_is_said(results: Results, command: str) -> None:
@@ -131,6 +133,17 @@ def test_the_table_has_a_row_a_defense(results: Results) -> None:
     assert [line.split("|")[1].strip() for line in lines] == ["defense", "---", "none", "sasa"]
     assert len({line.count("|") for line in lines}) == 1
     assert "0.4% (0.0 to 2.4)" in lines[3]
+
+
+def test_a_defense_stands_beside_the_undefended(results: Results) -> None:
+    assert fills.beside(results, "page.md", "demo", "sasa").splitlines() == [
+        "|  | n | undefended | sasa | change, points |",
+        "| --- | --: | --: | --: | --: |",
+        "| utility, `all` | 300 | 93.0% (91.0 to 95.0) | 92.0% (90.0 to 94.0) "
+        "| -1.0 (-2.0 to +0.0) |",
+        "| time of an answer |  | 1 | 1.08 |  |",
+        "| time of a refused answer |  | 1 | 0.31 |  |",
+    ]
 
 
 def test_seeds_are_averaged(tmp_path: Path) -> None:
