@@ -1,6 +1,6 @@
 """SASA beside its controls on the bundled VLM: which numbers hold, and where they break.
 
-    python benchmarks/sasa.py            # about ten minutes on two CPU cores
+    python benchmarks/sasa.py            # see `seconds` in the results for how long
     python benchmarks/sasa.py --n 60     # a quick look
 
 Three arms stand side by side: the model as it is, the probe without projection, and
