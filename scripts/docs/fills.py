@@ -139,17 +139,21 @@ def output(results: Results, page: str, name: str) -> str:
 
 
 def config(results: Results, page: str, name: str) -> str:
-    """The settings of a defense, its own and those of the classes above, from the source."""
-    rows = []
+    """The settings of a defense, its own and those of the classes above, from the source.
+
+    A setting that a class gives another default stands once, with that default.
+    """
+    rows: dict[str, tuple[str, str]] = {}
     for ancestor in reversed(registry.load("defense", name).Config.__mro__):
         if ancestor.__module__.startswith("safesight"):
             path = ROOT / "src" / Path(*ancestor.__module__.split(".")).with_suffix(".py")
-            rows += source.config_fields(path, ancestor.__name__)
+            found = source.config_fields(path, ancestor.__name__)
+            rows |= {field: (default, text) for field, default, text in found}
     lines = [
         "| setting | default | what it is | source of the default |",
         "| --- | --- | --- | --- |",
     ]
-    for field, default, text in rows:
+    for field, (default, text) in rows.items():
         what, _, origin = " ".join(text.split()).rpartition("Source: ")
         shown = default if len(default) < 60 else "see the source"
         lines.append(f"| `{field}` | `{shown}` | {what.strip() or 'its text'} | {origin} |")

@@ -213,3 +213,9 @@ def test_the_settings_of_a_defense_are_read_from_its_source(results: Results) ->
     assert all(len(row) == 6 and row[4].strip() for row in rows)
     assert re.search(r"`eps`.*`1e-06`|`eps`.*`1e-6`", table)
     assert "`strength`" in table
+
+
+def test_a_setting_with_another_default_in_a_subclass_stands_once(results: Results) -> None:
+    names = [line.split("|")[1] for line in fills.config(results, "page.md", "vsfa").splitlines()]
+    assert len(names) == len(set(names))
+    assert "| `epochs` | `3.0` |" in fills.config(results, "page.md", "vsfa")
