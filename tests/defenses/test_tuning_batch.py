@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 import torch
 
-from safesight.defenses.tuning_batch import IGNORE, Collator
+from safesight.defenses.tuning_batch import IGNORE, Ahead, Collator
 from safesight.defenses.tuning_losses import cross_entropy, row_losses, token_nll
 from safesight.defenses.tuning_passes import Passes, labels_of
 from safesight.defenses.tuning_weights import Installed
 from safesight.errors import InputError, ModelError
 from tests import tiny
-from tests.defenses.tuning_helpers import row
+from tests.contracts.defense_helpers import fingerprint
+from tests.defenses.tuning_helpers import data, fit, row, rows
 
 
 @pytest.fixture(params=tiny.FAMILIES)
@@ -131,3 +133,21 @@ def test_losses_against_torch() -> None:
         logits[:, :-1].reshape(-1, 11), labels[:, 1:].reshape(-1), ignore_index=IGNORE
     )
     assert torch.allclose(cross_entropy(logits, labels), theirs)
+
+
+def test_a_batch_is_made_while_the_caller_goes_on() -> None:
+    go_on = threading.Event()
+    with Ahead(lambda items: go_on.wait(timeout=20) and items) as ahead:
+        first, second = ahead([1]), ahead([2])
+        go_on.set()
+        assert [first.result(), second.result()] == [[1], [2]]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
+
+
+def test_what_goes_wrong_in_a_batch_stops_the_run_as_itself() -> None:
+    vlm = tiny.vlm("llava")
+    before, torn = fingerprint(vlm.model), row("torn", "retain", answer="an <image> of it")
+    with pytest.raises(InputError, match="image placeholder"):
+        fit("npo", vlm, given=data(*rows(), torn), max_steps=8)
+    assert fingerprint(vlm.model) == before
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]

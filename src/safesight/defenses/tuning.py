@@ -28,7 +28,7 @@ from torch import Tensor
 from safesight.defenses.artifact import Artifact
 from safesight.defenses.protection import protection
 from safesight.defenses.provenance import provenance
-from safesight.defenses.tuning_batch import Collator, Draws
+from safesight.defenses.tuning_batch import Ahead, Collator, Draws
 from safesight.defenses.tuning_data import TuningData
 from safesight.defenses.tuning_passes import Losses, Objective, Passes
 from safesight.defenses.tuning_weights import Choice, Installed, installed
@@ -143,7 +143,8 @@ def train(fitting: Fitting, choice: Choice, method: Method) -> Artifact:
         if method.prepare is not None:
             with passes.reference():
                 method.prepare(passes, collator)
-        log = _fit(fitting, method, passes, collator, folder)
+        with Ahead(collator) as ahead:
+            log = _fit(fitting, method, passes, ahead, folder)
         tensors = _finite(result)
     card = provenance(vlm, fitting.data, fitting.seed)
     card["versions"] = {**card["versions"], "peft": version("peft")}
@@ -165,7 +166,7 @@ def train(fitting: Fitting, choice: Choice, method: Method) -> Artifact:
 
 
 def _fit(
-    fitting: Fitting, method: Method, passes: Passes, collator: Collator, folder: Path
+    fitting: Fitting, method: Method, passes: Passes, collator: Ahead, folder: Path
 ) -> list[dict[str, float]]:
     """Run the Trainer; returns the log."""
     from safesight.defenses.tuning_trainer import (

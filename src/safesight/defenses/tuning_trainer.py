@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +140,12 @@ class TuningTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
 
     stop: Callable[[list[Entry]], bool] | None = None
     """Whether the log so far is enough."""
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], None]:
+        """The batches of a step, which a thread has made meanwhile; see `tuning_batch.Ahead`."""
+        return [batch.result() for batch in islice(epoch_iterator, num_batches)], None
 
     def compute_loss(
         self,
