@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.docs import cli_pages, figure, fills, reference
+from scripts.docs import cli_pages, dose, figure, fills, reference
 from scripts.docs.results import Results
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +41,9 @@ def generate() -> Generated:
     card = results.scorecard("demo", "docs/figures/demo.svg")
     if card is not None:
         pages[ROOT / "docs/figures/demo.svg"] = figure.render(card)
+    if (results.folder / "mirage.json").is_file():
+        summary = results.value("mirage", "summary", "docs/figures/mirage.svg")
+        pages[ROOT / "docs/figures/mirage.svg"] = dose.render(summary)
     return Generated(pages, tuple(results.missing))
 
 

@@ -6,11 +6,12 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from safesight.compare import Delta, Overhead, Row, Scorecard
-from scripts.docs import figure, fills, source
+from scripts.docs import dose, figure, fills, source
 from scripts.docs.results import Results
 
 
@@ -219,3 +220,24 @@ def test_a_setting_with_another_default_in_a_subclass_stands_once(results: Resul
     names = [line.split("|")[1] for line in fills.config(results, "page.md", "vsfa").splitlines()]
     assert len(names) == len(set(names))
     assert "| `epochs` | `3.0` |" in fills.config(results, "page.md", "vsfa")
+
+
+def test_the_curve_of_the_mirage_rises_where_the_rates_do() -> None:
+    def rate(value: float) -> dict[str, float]:
+        return {"value": value, "low": value - 0.05, "high": value + 0.05}
+
+    def row(rho: float, attacked: float) -> dict[str, Any]:
+        cells = {
+            f"{task}{curve.suffix}": rate(attacked if curve.suffix == "+one_word" else 0.1)
+            for task, _ in dose.PANELS
+            for curve in dose.CURVES
+        }
+        return {"arm": f"sft, rho {rho:g}", **cells}
+
+    drawn = dose.render([row(1.0, 0.9), {"arm": "npo"}, row(0.0, 0.2)])
+    root = ET.fromstring(drawn)
+    dots = [(float(n.attrib["cx"]), float(n.attrib["cy"])) for n in root.iter() if "cx" in n.attrib]
+    assert len(dots) == len(dose.PANELS) * len(dose.CURVES) * 2
+    assert (dose.LEFT, dose.TOP + 0.8 * dose.TALL) in dots
+    assert any(x == dose.LEFT + dose.PANEL and abs(y - dose.TOP - 20) < 0.1 for x, y in dots)
+    assert "20% at 0, 90% at 1" in drawn
