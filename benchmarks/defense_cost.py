@@ -1,0 +1,118 @@
+"""What defenses inside the model cost in time, on enough prompts for a narrow interval.
+
+    python benchmarks/defense_cost.py            # some minutes on two quiet CPU cores
+
+Every prompt is answered by all arms right after one another, as `safesight.compare.overhead` says,
+one at a time. Two models:
+
+    bundled    with the artifacts of the package, on pictures of the benchmarks
+    large      a LLaVA of random weights whose answer of 48 tokens takes over a second; what
+               is fitted on it means nothing but its time
+
+Writes `docs/results/cost.json` and `docs/results/cost_large.json`, scorecards that hold nothing
+but overhead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from provider_overhead import large_model
+from results_file import RESULTS
+from rich.progress import Progress
+
+from safesight import VLM, registry
+from safesight.compare import Scorecard
+from safesight.compare.folder import write_text
+from safesight.compare.overhead import measure
+from safesight.compare.records import Provenance
+from safesight.defenses import FitData, load_defense
+from safesight.evals.arms import Arm, build_arm
+from safesight.judges import ExactJudge
+from safesight.types import Sample
+
+HARM = ("image_harm", "typographic_harm")
+BENIGN = ("over_refusal", "vqa")
+BUNDLED = ("sasa", "probe", "rai", "tool_vector", "refusal_direction", "shiftdc", "hidden_detect")
+LARGE: dict[str, dict[str, Any]] = {"sasa": {"layers": (10, 12)}, "probe": {}, "rai": {}}
+"""With SASA's layers at the depth that the fit on the bundled model chooses."""
+
+
+def main() -> None:
+    """Both models."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--n", type=int, default=100, help="benign, and harmful, prompts")
+    parser.add_argument("--n-large", type=int, default=20)
+    parser.add_argument("--skip-large", action="store_true", help="only the bundled model")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    vlm = VLM.load("testbed")
+    arms = [build_arm(vlm, name) for name in ("none", *BUNDLED)]
+    written("testbed", vlm, arms, arguments.n, arguments.out / "cost.json")
+    if arguments.skip_large:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        large = VLM.load(large_model(Path(folder)))
+        arms = [build_arm(large, "none"), *(fitted(large, name) for name in LARGE)]
+        name = "LLaVA of random weights"
+        written(name, large, arms, arguments.n_large, arguments.out / "cost_large.json")
+
+
+def written(name: str, vlm: VLM, arms: list[Arm], n: int, path: Path) -> None:
+    """Measure, print and write."""
+    begin = time.monotonic()
+    benign, harmful = shown(BENIGN, n), shown(HARM, n)
+    with Progress(transient=True) as bar:
+        task = bar.add_task(name, total=len(benign) + len(harmful))
+        costs = measure(
+            vlm, arms, benign, harmful, ExactJudge(), on_input=lambda: bar.advance(task)
+        )
+    notes = f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f} at the end"
+    card = Scorecard(
+        model=name,
+        seconds=round(time.monotonic() - begin, 1),
+        rows=[],
+        overhead=costs,
+        provenance=Provenance(seed=0, notes=[notes]),
+    )
+    write_text(path, card.model_dump_json(indent=1) + "\n")
+    for cost in costs:
+        refused = cost.refused_answer_ratio
+        print(
+            f"{name}, {cost.defense}: prefill {cost.prefill_ratio:.3f}, answer "
+            f"{cost.answer_ratio:.3f} [{cost.answer_low:.3f}, {cost.answer_high:.3f}] n = {cost.n}"
+            + (f", refused {refused:.3f} n = {cost.refused_n}" if refused is not None else ""),
+            flush=True,
+        )
+
+
+def shown(tasks: tuple[str, ...], n: int) -> list[Sample]:
+    """So many test prompts with pictures, the tasks by turns."""
+    each = [
+        [s for s in registry.load("benchmark", task)(2 * n, seed=0) if s.image is not None]
+        for task in tasks
+    ]
+    return [sample for turn in zip(*each, strict=False) for sample in turn][:n]
+
+
+def fitted(vlm: VLM, name: str) -> Arm:
+    """On a few prompts: what a fit on random weights finds is of no interest."""
+    harmful, benign = (
+        [s for t in tasks for s in registry.load("benchmark", t)(8, seed=0, split="fit")]
+        for tasks in (HARM, BENIGN)
+    )
+    calibration = registry.load("benchmark", "over_refusal")(30, seed=0, split="calibration")
+    data = FitData(harmful, benign, calibration)
+    artifact = load_defense(name, **LARGE[name]).fit(vlm, data, progress=False)
+    return build_arm(vlm, name, artifact)
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    main()
