@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -226,6 +227,17 @@ def test_no_number_of_the_scorecard_is_cut_off(
     demo = Path(__file__).parents[2] / "docs" / "results" / "demo.json"
     print_scorecard(Scorecard.model_validate_json(demo.read_text(encoding="utf-8")))
     assert "…" not in capsys.readouterr().out
+
+
+def test_at_the_width_of_the_readme_no_interval_is_broken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    demo = Path(__file__).parents[2] / "docs" / "results" / "demo.json"
+    print_scorecard(Scorecard.model_validate_json(demo.read_text(encoding="utf-8")))
+    lines = capsys.readouterr().out.splitlines()
+    assert any(re.search(r"-\d\d,-\d\d\b", line) for line in lines)
+    assert not [line for line in lines if re.search(r"[-+\d]\.(\s|$)|,$", line)]
 
 
 def test_json_on_standard_output_is_all_there_is(monkeypatch: pytest.MonkeyPatch) -> None:

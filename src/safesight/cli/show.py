@@ -210,7 +210,9 @@ def _changes(card: Scorecard) -> Table:
 def _change(delta: Delta | None) -> str:
     if delta is None:
         return "–"
-    bounds = f"{100 * delta.low:+.1f},{100 * delta.high:+.1f}"
+    low, high = 100 * delta.low, 100 * delta.high
+    digits = 1 if max(-low, high) < 10 else 0  # wide enough to need none, and to break the column
+    bounds = f"{low:+.{digits}f},{high:+.{digits}f}"
     return f"{100 * delta.delta:+.1f}\n[dim]{bounds}[/dim]"
 
 
