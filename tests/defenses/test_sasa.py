@@ -163,6 +163,23 @@ def test_layers_are_chosen_by_validation() -> None:
     assert list(areas) == [str(p) for p in candidate_layers(4, SASAConfig())]
 
 
+def test_layers_are_compared_on_some_prompts_and_the_probe_fitted_on_all() -> None:
+    vlm, data = tiny.vlm("llava"), fit_data()
+    mixed = [sample(i, "benign" if i % 3 else "harmful", i % 2 == 0) for i in range(100, 190)]
+    data = replace(
+        data,
+        harmful=[s for s in mixed if s.label == "harmful"],
+        benign=[s for s in mixed if s.label == "benign"],
+    )
+    compared = SASA(compare_on=50).fit(vlm, data, progress=False)
+    assert compared.card["validation_auroc"]["positives"] == 17  # a third of 50
+    assert compared.card["validation_auroc"]["negatives"] == 33
+    whole = SASA(layers=tuple(compared.fitted["layers"])).fit(vlm, data, progress=False)
+    assert whole.card["validation_auroc"]["positives"] == 30
+    for name, value in whole.tensors.items():
+        assert torch.allclose(value, compared.tensors[name], atol=1e-4), name
+
+
 @pytest.mark.parametrize(
     ("late", "chosen"), [(0.97, 3), (0.80, 1)], ids=["as good as the best", "worse than the best"]
 )

@@ -59,6 +59,8 @@ class GateConfig(DefenseConfig):
     """Scale features before the fit. Source: secondary, a re-implementation."""
     folds: int = Field(5, ge=2, le=20)
     """For validation; 5 hold out 0.2 each, the fraction of a re-implementation. Source: ours."""
+    compare_on: int = Field(500, ge=50)
+    """Prompts of the fit on which candidate layers are compared, at most. Source: ours."""
     max_fpr: float = Field(0.01, ge=0, lt=1)
     """Largest share of held-out benign prompts that may be refused. Source: ours."""
     threshold: float | None = Field(None, gt=0, lt=1)
@@ -120,10 +122,11 @@ def fit_gate(
     seed: int,
     progress: bool,
 ) -> GateFit[Key]:
-    """Fit a probe for every candidate, keep one, set its threshold.
+    """Compare the candidates, fit a probe for one of them on all samples, set its threshold.
 
-    Kept is, of the candidates whose validated area is within one standard error of the best, the
-    one that runs the fewest blocks again (the one-standard-error rule of model selection).
+    Comparing runs blocks again for every candidate, so some hundred samples must do. Kept is, of
+    the candidates whose validated area is within one standard error of the best, the one that
+    runs the fewest blocks again (the one-standard-error rule of model selection).
 
     Args:
         vlm: The model under test; it is not changed.
@@ -144,16 +147,21 @@ def fit_gate(
         )
     samples = [*data.harmful, *data.benign]
     labels = torch.tensor([1] * counts[0] + [0] * counts[1])
-    features = _features(vlm, samples, gates, config.batch_size, "fitting", progress)
-    areas = {key: _validated(x, labels, config, seed) for key, x in features.items()}
+    some, rest = _split(labels, config.compare_on, seed)
+    compared = [samples[row] for row in some]
+    what = "comparing layers" if len(gates) > 1 else "fitting"
+    found = _features(vlm, compared, gates, config.batch_size, what, progress)
+    areas = {key: _validated(x, labels[some], config, seed) for key, x in found.items()}
     chosen = _choose(areas, gates)
-    probe = LinearProbe.fit(
-        features.pop(chosen), labels, C=config.C, standardize=config.standardize, seed=seed
-    )
-    features.clear()
+    features, only = found.pop(chosen), {chosen: gates[chosen]}
+    found.clear()
+    if rest:
+        others = [samples[row] for row in rest]
+        more = _features(vlm, others, only, config.batch_size, "fitting", progress)[chosen]
+        features = torch.cat([features, more])[torch.tensor([*some, *rest]).argsort()]
+    probe = LinearProbe.fit(features, labels, C=config.C, standardize=config.standardize, seed=seed)
     threshold = None
     if data.calibration_benign:
-        only = {chosen: gates[chosen]}
         held_out = data.calibration_benign
         benign = _features(vlm, held_out, only, config.batch_size, "calibrating", progress)[chosen]
         threshold = threshold_at_fpr(probe.score(benign), config.max_fpr)
@@ -269,6 +277,19 @@ def _features(
             for key, gate in gates.items():
                 found[key].append(gate.read(prefill).cpu())
     return {key: torch.cat(rows) for key, rows in found.items()}
+
+
+def _split(labels: Tensor, size: int, seed: int) -> tuple[list[int], list[int]]:
+    """Rows to compare candidates on, with the labels' shares, and the others; both in order."""
+    from sklearn.model_selection import train_test_split
+
+    rows = list(range(len(labels)))
+    if len(rows) <= size:
+        return rows, []
+    some, rest = train_test_split(
+        rows, train_size=size, stratify=labels.tolist(), random_state=seed
+    )
+    return sorted(some), sorted(rest)
 
 
 def _validated(features: Tensor, labels: Tensor, config: GateConfig, seed: int) -> RocArea:
