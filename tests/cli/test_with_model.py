@@ -72,7 +72,7 @@ def test_report_is_one_page(logs: Path, tmp_path: Path) -> None:
     assert result.stdout.strip() == str(page)
     text = page.read_text()
     assert text.count("<article") == 4
-    assert "data:image/png;base64," in text
+    assert "data:image/webp;base64," in text
 
 
 def test_a_second_run_of_the_same_command_asks_nothing_again(logs: Path, model: str) -> None:

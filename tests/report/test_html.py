@@ -89,7 +89,7 @@ def test_nothing_is_loaded_from_anywhere(page: Page) -> None:
     for tag, attrs in page.elements:
         for name in LOADS & attrs.keys():
             value = attrs[name] or ""
-            assert value.startswith(("data:image/png;base64,", "#")), (tag, name, value[:80])
+            assert value.startswith(("data:image/webp;base64,", "#")), (tag, name, value[:80])
         assert "url(" not in (attrs.get("style") or "")
     style = next(data for data, path in page.texts if path[-1:] and path[-1][0] == "style")
     assert "url(" not in style

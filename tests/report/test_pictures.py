@@ -36,7 +36,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_same_sample_gets_its_picture() -> None:
     found = draw("vqa", {"s-1": "what is this? 3"}, total=4, seed=3)
     assert list(found) == ["s-1"]
-    assert (found["s-1"] or "").startswith("data:image/png;base64,")
+    assert (found["s-1"] or "").startswith("data:image/webp;base64,")
 
 
 @pytest.mark.usefixtures("bench")

@@ -44,10 +44,10 @@ def demo(
 
     Writes scorecard.json and report.html; the same command again goes on where it stopped.
     """
-    from safesight.cli.evaluation import ALL_TASKS, Evaluation, arms_of, run
+    from safesight.cli.evaluation import ALL_TASKS, Evaluation, arms_of, evaluate
 
     logs = output / "logs"
-    card = run(
+    evaluate(
         Evaluation(
             model="testbed",
             arms=arms_of(DEFENSES),
@@ -59,11 +59,14 @@ def demo(
         )
     )
     with waiting("Writing the report"):
+        from safesight.compare.folder import scorecard_of
         from safesight.evals import read_answers
         from safesight.report import write_report
         from safesight.report.risk import read_risk
 
+        answers = read_answers(logs)
+        card = scorecard_of(logs, answers)
         write_json(card, str(output / "scorecard.json"))
-        page = write_report(output / "report.html", card, read_answers(logs), risk=read_risk(logs))
+        page = write_report(output / "report.html", card, answers, risk=read_risk(logs))
     print_scorecard(card)
     stderr().print(f"Scorecard: {output / 'scorecard.json'}   Report: {page}")

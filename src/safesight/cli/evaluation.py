@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from safesight.models import VLM
     from safesight.types import Sample
 
-__all__ = ["ALL_TASKS", "Evaluation", "arms_of", "run"]
+__all__ = ["ALL_TASKS", "Evaluation", "arms_of", "evaluate", "run"]
 
 ALL_TASKS = (
     "text_harm",
@@ -75,7 +75,19 @@ def arms_of(defenses: Sequence[str]) -> list[str]:
 
 
 def run(wanted: Evaluation) -> Scorecard:
-    """Evaluate, measure overhead, and write the notes beside the logs.
+    """Evaluate, and read the scorecard off the logs.
+
+    Raises:
+        SafesightError: what a person can fix. Finished answers stay in the folder.
+    """
+    evaluate(wanted)
+    from safesight.compare.folder import scorecard_of
+
+    return scorecard_of(wanted.log_dir)
+
+
+def evaluate(wanted: Evaluation) -> None:
+    """Ask every arm every task, measure overhead, and write the notes beside the logs.
 
     Raises:
         SafesightError: what a person can fix. Finished answers stay in the folder.
@@ -84,7 +96,6 @@ def run(wanted: Evaluation) -> Scorecard:
     _check(wanted)
     with waiting(f"Loading {wanted.model}"):
         from safesight.cli.artifacts import FitPlan, artifacts_of, fit_missing
-        from safesight.compare.folder import scorecard_of
         from safesight.evals import run_eval
         from safesight.evals.arms import build_arm
         from safesight.evals.hosts import host
@@ -114,7 +125,6 @@ def run(wanted: Evaluation) -> Scorecard:
     arms = [build_arm(vlm, name, artifacts.get(name)) for name in wanted.arms]
     _draw_risk(wanted, vlm, arms)
     _note(wanted, vlm, arms, start)
-    return scorecard_of(wanted.log_dir)
 
 
 def _check(wanted: Evaluation) -> None:
@@ -197,7 +207,15 @@ def _overhead(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> list[Overhead]:
         return []
     judge = registry.load("judge", wanted.judge)()
     with steps("overhead", len(benign) + len(harmful)) as advance:
-        return measure(vlm, arms, benign, harmful, judge, on_input=advance)
+        return measure(
+            vlm,
+            arms,
+            benign,
+            harmful,
+            judge,
+            memory_inputs=max(1, wanted.overhead_inputs // 8),
+            on_input=advance,
+        )
 
 
 def _inputs(wanted: Evaluation) -> tuple[list[Sample], list[Sample]]:
