@@ -10,7 +10,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from safesight.defenses import load_defense
-from safesight.defenses.prompt_tokens import rewrite_rows, system_writer, wrapped_question_writer
+from safesight.defenses.prompt_tokens import (
+    _RENDERED,
+    question_renderer,
+    rewrite_rows,
+    system_writer,
+    wrapped_question_writer,
+)
 from safesight.errors import InputError, ModelError
 from safesight.models import VLM
 from tests import tiny
@@ -256,3 +262,27 @@ def test_inputs_are_not_changed_in_place() -> None:
     before = {name: value.clone() for name, value in inputs.items()}
     rewrite_rows(vlm, inputs, system_writer(vlm, TEXT))
     assert all(torch.equal(inputs[name], before[name]) for name in before)
+
+
+def test_what_is_remembered_of_a_template_follows_it_and_does_not_grow() -> None:
+    vlm = tiny.vlm("llava")
+    inputs = vlm.encode([tiny.ask("what is it")])
+
+    def written() -> Any:
+        writer = system_writer(vlm, TEXT)
+        return rewrite_rows(vlm, dict(inputs), write=writer)["input_ids"].tolist()
+
+    first, size = written(), len(_RENDERED[vlm])
+    assert written() == first
+    assert len(_RENDERED[vlm]) == size
+    render = question_renderer(vlm)
+    before = len(_RENDERED[vlm])
+    assert render("one") != render("two")
+    assert len(_RENDERED[vlm]) == before, "questions of samples are not kept"
+    template = vlm.processor.chat_template
+    try:
+        vlm.processor.chat_template = CHATML
+        inputs = vlm.encode([tiny.ask("what is it")])
+        assert written() != first
+    finally:
+        vlm.processor.chat_template = template

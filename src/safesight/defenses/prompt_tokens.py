@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from safesight.defenses.prompt_rows import Splice, Tokens, Writer, rewrite_rows
 from safesight.errors import InputError, ModelError
@@ -38,6 +39,7 @@ _ENDINGS = ("x", "x?", "x.", "x!", 'x"', "x)", "x:")
 """Some tokenizers glue the end of a question to what stands after it."""
 SHORTEST = "x"
 """A question to write conversations around."""
+_RENDERED: WeakKeyDictionary[VLM, dict[str, Tokens]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -187,11 +189,23 @@ def question_renderer(vlm: VLM, *, whole: bool = False) -> Callable[[str], Token
     With `whole`, what stands before a first question comes first.
     """
     before = 0 if whole else len(_common_prefix([_render(vlm, _user(s)) for s in _SENTINELS]))
-    return lambda text: _render(vlm, _user(text))[before:]
+    return lambda text: _encoded(vlm, [_user(text)])[before:]
 
 
 def _render(
     vlm: VLM, *messages: dict[str, Any], tools: Sequence[Mapping[str, Any]] | None = None
+) -> Tokens:
+    """The prompt of a conversation of ours; some dozens are asked for with every batch."""
+    known = _RENDERED.setdefault(vlm, {})
+    tokenizer = vlm.tokenizer
+    key = repr((vlm.processor.chat_template, id(tokenizer), len(tokenizer), messages, tools))
+    if key not in known:
+        known[key] = _encoded(vlm, messages, tools)
+    return list(known[key])
+
+
+def _encoded(
+    vlm: VLM, messages: Sequence[dict[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
 ) -> Tokens:
     tokens: Tokens = vlm.encode([messages], tools=tools)["input_ids"][0].tolist()
     return tokens
