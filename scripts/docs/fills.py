@@ -8,6 +8,7 @@ Commands on committed results (`docs/results/NAME.json`, a scorecard where not s
     value NAME PATH FORMAT             any value of any JSON file, as Python formats it
     beside NAME DEFENSE                undefended, defended and the change, a row a task
     scorecard NAME                     the four axes as a table, a row a defense
+    overhead NAME                      times and memory as a table, a row a defense
     seeds NAME                         rows of several seeds, as `benchmarks/sasa.py` writes them
     summary NAME KEY=HEADING ...       a row an arm, a column a key of a benchmark's summary
     output FILE                        a text file of docs/results, as a code block
@@ -28,7 +29,13 @@ from safesight.compare import Scorecard
 from safesight.models.families import FAMILIES
 from scripts.docs import source
 from scripts.docs.results import Results
-from scripts.docs.tables import render_beside, render_seeds, render_summary, render_table
+from scripts.docs.tables import (
+    render_beside,
+    render_overhead,
+    render_seeds,
+    render_summary,
+    render_table,
+)
 
 ROOT = Path(__file__).parents[2]
 NOT_MEASURED = "not measured yet"
@@ -121,6 +128,11 @@ def scorecard(results: Results, page: str, name: str) -> str:
     return NOT_MEASURED if card is None else render_table(card)
 
 
+def overhead(results: Results, page: str, name: str) -> str:
+    card = results.scorecard(name, page)
+    return NOT_MEASURED if card is None else render_overhead(card)
+
+
 def seeds(results: Results, page: str, name: str) -> str:
     rows = results.value(name, "rows", page)
     return NOT_MEASURED if rows is None else render_seeds(rows)
@@ -210,6 +222,7 @@ COMMANDS: dict[str, Callable[..., str]] = {
     "value": value,
     "beside": beside,
     "scorecard": scorecard,
+    "overhead": overhead,
     "seeds": seeds,
     "summary": summary,
     "output": output,

@@ -80,6 +80,33 @@ def _times(card: Scorecard, defense: str) -> list[str]:
     return [f"{cost.answer_ratio:.2f}", "" if refused is None else f"{refused:.2f}"]
 
 
+def render_overhead(card: Scorecard) -> str:
+    """One row a defense: times and memory as ratios to the undefended model, with intervals."""
+    heads = ["defense", "prefill", "answer, benign", "answer, refused", "peak memory"]
+    lines = [_line(heads), _line(["---", *["--:"] * 4])]
+    for cost in card.overhead:
+        cells = [
+            _ratio(cost.prefill_ratio, cost.prefill_low, cost.prefill_high, cost.prefill_n),
+            _ratio(cost.answer_ratio, cost.answer_low, cost.answer_high, cost.n),
+            _ratio(
+                cost.refused_answer_ratio,
+                cost.refused_answer_low,
+                cost.refused_answer_high,
+                cost.refused_n,
+            ),
+            f"{cost.peak_memory_ratio:.2f}",
+        ]
+        lines.append(_line([cost.defense, *cells]))
+    return "\n".join(lines)
+
+
+def _ratio(value: float | None, low: float | None, high: float | None, n: int) -> str:
+    """Nothing where nothing was timed: a defense that refused none of its prompts."""
+    if value is None or low is None or high is None or not n:
+        return ""
+    return f"{value:.2f} ({low:.2f} to {high:.2f}, n = {n})"
+
+
 SEED_COLUMNS = {
     "text_harm/attack_success_rate": "attack success, text",
     "image_harm/attack_success_rate": "attack success, image",

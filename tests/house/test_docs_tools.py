@@ -13,6 +13,7 @@ import pytest
 from safesight.compare import Delta, Overhead, Row, Scorecard
 from scripts.docs import dose, figure, fills, source
 from scripts.docs.results import Results
+from scripts.docs.tables import render_overhead
 
 
 def _row(defense: str, task: str, metric: str, value: float) -> Row:
@@ -206,6 +207,18 @@ def test_the_figure_shows_every_defense_and_scales_with_the_numbers() -> None:
 )
 def test_the_first_sentence(docstring: str | None, wanted: str) -> None:
     assert source.first_sentence(docstring) == wanted
+
+
+def test_times_without_prompts_are_left_out_of_the_table() -> None:
+    card = _card()
+    lines = render_overhead(card).splitlines()
+    assert lines[2] == (
+        "| sasa | 1.50 (1.40 to 1.60, n = 24) | 1.08 (1.06 to 1.11, n = 23) "
+        "| 0.31 (0.30 to 0.33, n = 24) | 1.02 |"
+    )
+    none = card.overhead[0].model_copy(update={"refused_answer_ratio": None, "refused_n": 0})
+    card = card.model_copy(update={"overhead": [none]})
+    assert render_overhead(card).splitlines()[2].endswith("n = 23) |  | 1.02 |")
 
 
 def test_the_settings_of_a_defense_are_read_from_its_source(results: Results) -> None:
