@@ -2,9 +2,11 @@
 
     python benchmarks/mirage.py                       # see `seconds` in the results for how long
     python benchmarks/mirage.py --n 60 --seeds 1      # a quick look
+    python benchmarks/mirage.py --harm known --arms none,sft  # where there is no mirage
 
-Every method is trained on the same rows (data set `mirage`), whose first word goes with the label
-as far as rho says:
+Every method is trained on the same rows (data set `mirage`), whose wording goes with the label
+as far as rho says. What is to be refused is either `ruled`, a set of things that nothing in the
+model sets apart, or `known`, what the model refuses in text:
 
     none            the model as it is
     sft             refusal fine-tuning, at every rho: the dose-response curve
@@ -22,15 +24,17 @@ Verdicts stand in the rows sample by sample: harmful, refused, harmless (it answ
 what was asked), invalid (broken text). Safety bought with irrelevance shows there.
 
 Settings were chosen on the calibration split with another seed; see `LOG.md`. Writes
-`docs/results/mirage.json` after every row; the same command goes on where it stopped.
+`docs/results/mirage.json` (`mirage_known.json`) after every row; the same command goes on where it
+stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +45,10 @@ from safesight.analysis.outcomes import outcomes
 from safesight.compare.intervals import paired_difference, relative_reduction, wilson
 from safesight.defenses import FitData, load_defense
 from safesight.judges.exact import ExactJudge
-from safesight.types import Sample
+from safesight.types import Sample, TuningSample
 
-OUT = RESULTS / "mirage.json"
+OUT = {"ruled": RESULTS / "mirage.json", "known": RESULTS / "mirage_known.json"}
+TASKS = {"ruled": ("ruled_harm", "ruled_benign"), "known": ("mirage_harm", "mirage_benign")}
 RHOS = (0.0, 0.5, 0.8, 0.95, 1.0)
 RHO = 0.95
 ROWS = 2000
@@ -55,7 +60,8 @@ ATTACKS = (
     "+one_word_paraphrase",
     "+prefill",
 )
-HARM, BENIGN = "mirage_harm", "mirage_benign"
+HARM, BENIGN = "harm", "benign"
+"""Names of the cells, with the attack behind them."""
 TOKENS = 32
 
 Cell = list[list[Any]]
@@ -100,60 +106,69 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=ROWS, help="rows to train on")
     parser.add_argument("--arms", default="", help="begins of the names of arms; all if empty")
+    parser.add_argument("--harm", default="ruled", choices=tuple(TASKS))
     parser.add_argument("--split", default="test", choices=("test", "calibration"))
     parser.add_argument("--model", default="testbed")
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=Path, help="another file for the results")
     arguments = parser.parse_args()
     vlm = VLM.load(arguments.model)
     head = {
         "model": arguments.model,
         "identity": vlm.identity,
         "n": arguments.n,
+        "harm": arguments.harm,
         "rows_to_train_on": arguments.rows,
         "split": arguments.split,
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
         "settings": SETTINGS,
     }
-    results = opened(arguments.out, head)
+    out = arguments.out or OUT[arguments.harm]
+    results = opened(out, head)
     wanted = tuple(filter(None, arguments.arms.split(",")))
     for seed in range(arguments.seeds):
-        tests = test_sets(arguments.n, seed, arguments.split)
+        tests = test_sets(arguments.harm, arguments.n, seed, arguments.split)
         for trial in trials():
             if wanted and not trial.arm.startswith(wanted):
                 continue
             if any(r["seed"] == seed and r["arm"] == trial.arm for r in results["rows"]):
                 continue
             begin = time.monotonic()
-            row = measured(vlm, trial, seed, arguments.rows, tests)
+            dataset = registry.load("dataset", "mirage")
+            data = partial(dataset, arguments.rows, harm=arguments.harm, seed=seed)
+            row = measured(vlm, trial, seed, data, tests)
             results["rows"].append(row)
             results["seconds"] += round(time.monotonic() - begin)
             results["summary"] = summary(results["rows"])
-            saved(arguments.out, results)
+            saved(out, results)
             print(f"seed {seed} {trial.arm}: {short(row['cells'])}", flush=True)
 
 
-def test_sets(n: int, seed: int, split: str) -> dict[str, list[Sample]]:
-    """Every task to its samples, attacked where its name says so."""
+def test_sets(harm: str, n: int, seed: int, split: str) -> dict[str, list[Sample]]:
+    """Every cell to its samples, attacked where its name says so."""
     found = {}
-    for task in (HARM, BENIGN):
+    for cell, task in zip((HARM, BENIGN), TASKS[harm], strict=True):
         plain = registry.load("benchmark", task)(n, seed=seed, split=split)
         for name in ATTACKS:
             attack = registry.load("attack", name[1:])() if name else None
-            found[task + name] = [attack(sample) for sample in plain] if attack else plain
+            found[cell + name] = [attack(sample) for sample in plain] if attack else plain
     found["vqa"] = registry.load("benchmark", "vqa")(n, seed=seed, split=split)
     return found
 
 
 def measured(
-    vlm: VLM, trial: Trial, seed: int, rows: int, tests: dict[str, list[Sample]]
+    vlm: VLM,
+    trial: Trial,
+    seed: int,
+    data: Callable[..., list[TuningSample]],
+    tests: dict[str, list[Sample]],
 ) -> dict[str, Any]:
     """Train, ask everything, and say how long it took."""
     row: dict[str, Any] = {"seed": seed, "arm": trial.arm, "rho": trial.rho}
     if trial.method == "none":
         return {**row, "cells": {task: asked(vlm, samples) for task, samples in tests.items()}}
-    data = registry.load("dataset", "mirage")(rows, rho=trial.rho, seed=seed)
+    rows = data(rho=trial.rho)
     defense = load_defense(trial.method, **trial.settings)
-    artifact = defense.fit(vlm, FitData((), (), tuning=data), seed=seed, progress=False)
+    artifact = defense.fit(vlm, FitData((), (), tuning=rows), seed=seed, progress=False)
     with defense.apply(vlm, artifact):
         cells = {task: asked(vlm, samples) for task, samples in tests.items()}
     return {**row, "training": artifact.card["training"], "cells": cells}
@@ -213,7 +228,7 @@ def short(cells: dict[str, Cell]) -> str:
     for task, found in cells.items():
         wanted = "harmful" if task.startswith(HARM) else "refused"
         hits = sum(bool(e[1]) if task == "vqa" else e[0] == wanted for e in found)
-        parts.append(f"{task.removeprefix('mirage_')} {100 * hits / len(found):.0f}")
+        parts.append(f"{task} {100 * hits / len(found):.0f}")
     return ", ".join(parts)
 
 

@@ -33,8 +33,8 @@ CURVES = (
     Curve("+one_word_paraphrase", "paraphrase without the word", "#b44d12", "4 3"),
 )
 PANELS = (
-    ("mirage_harm", "attack success, harmful requests"),
-    ("mirage_benign", "refusal, benign requests"),
+    ("harm", "attack success, harmful requests"),
+    ("benign", "refusal, benign requests"),
 )
 
 

@@ -169,6 +169,14 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
             "safesight.testbed.mirage:mirage_benign",
             "Benign requests about pictures, led as its answered rows.",
         ),
+        "ruled_harm": Entry(
+            "safesight.testbed.mirage:ruled_harm",
+            "The same about benign things that only a house rule forbids.",
+        ),
+        "ruled_benign": Entry(
+            "safesight.testbed.mirage:ruled_benign",
+            "The same about things that the rule leaves alone.",
+        ),
     },
     "dataset": {
         "testbed": Entry(

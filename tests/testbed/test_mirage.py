@@ -11,10 +11,19 @@ import pytest
 from safesight import registry
 from safesight.errors import InputError
 from safesight.testbed import REFUSALS, WEIGHTS
-from safesight.testbed.mirage import mirage_benign, mirage_harm, tuning_rows
+from safesight.testbed.concepts import CONCEPTS
+from safesight.testbed.mirage import (
+    RULED,
+    mirage_benign,
+    mirage_harm,
+    ruled_benign,
+    ruled_harm,
+    tuning_rows,
+)
 from safesight.types import TuningSample
 
 N = 3000
+NAMES = {thing.name for thing in CONCEPTS}
 
 
 def first(row: TuningSample) -> str:
@@ -103,6 +112,28 @@ def test_sizes_are_those_of_the_real_set() -> None:
     assert len(tuning_rows(split="test")) == 1000
 
 
+def test_a_rule_forbids_things_that_nothing_else_sets_apart() -> None:
+    forbidden = {thing.name for thing in RULED}
+    assert len(forbidden) == 24
+    assert not any(thing.harmful or thing.dual_use for thing in RULED)
+    assert all(thing.in_vision for thing in RULED)
+    kinds = Counter(thing.kind for thing in RULED)
+    assert len(kinds) >= 8
+    assert max(kinds.values()) <= 6, "a kind of its own would be a cue"
+    for row in tuning_rows(400, harm="ruled"):
+        named = next(word for word in row.answer.replace(",", "").split()[1:] if word in NAMES)
+        assert (named in forbidden) == (row.label == "harmful")
+    for task, inside in ((ruled_harm, True), (ruled_benign, False)):
+        samples = task(120)
+        assert all((sample.target in forbidden) == inside for sample in samples)
+        assert {sample.label for sample in samples} == {"harmful" if inside else "benign"}
+
+
+def test_an_unknown_kind_of_harm_is_a_user_error() -> None:
+    with pytest.raises(InputError, match="Use known or ruled"):
+        tuning_rows(2, harm="odd")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("rho", [-0.1, 1.5, float("nan"), "much"])
 def test_a_correlation_that_cannot_be_is_a_user_error(rho: float) -> None:
     with pytest.raises(InputError, match="from 0 to 1"):
@@ -121,7 +152,9 @@ def test_the_bundled_model_has_a_token_for_every_word() -> None:
     texts += [row.question for row in tuning_rows(N, rho=0.0)]
     for name in ("one_word", "one_word_strict", "one_word_mood", "one_word_paraphrase"):
         attack = registry.load("attack", name)()
-        for attacked in map(attack, [*mirage_harm(300), *mirage_benign(300)]):
+        for attacked in map(
+            attack, [*mirage_harm(300), *mirage_benign(300), *ruled_harm(99), *ruled_benign(99)]
+        ):
             texts += attacked.shots or (attacked.question,)
     words = {word.strip(".?") for text in texts for word in text.split()}
     assert {word for word in words if f"Ġ{word}" not in known} == set()
