@@ -9,7 +9,7 @@ Commands on committed results (`docs/results/NAME.json`, a scorecard where not s
     beside NAME DEFENSE                undefended, defended and the change, a row a task
     scorecard NAME                     the four axes as a table, a row a defense
     overhead NAME                      times and memory as a table, a row a defense
-    seeds NAME                         rows of several seeds, as `benchmarks/sasa.py` writes them
+    seeds NAME [KEY=HEADING ...]       rows of several seeds, as `benchmarks/sasa.py` writes them
     summary NAME KEY=HEADING ...       a row an arm, a column a key of a benchmark's summary
     output FILE                        a text file of docs/results, as a code block
 
@@ -133,9 +133,11 @@ def overhead(results: Results, page: str, name: str) -> str:
     return NOT_MEASURED if card is None else render_overhead(card)
 
 
-def seeds(results: Results, page: str, name: str) -> str:
+def seeds(results: Results, page: str, name: str, *columns: str) -> str:
+    """Columns are `KEY=HEADING`, where a key is a cell of the rows; without any, the usual ones."""
     rows = results.value(name, "rows", page)
-    return NOT_MEASURED if rows is None else render_seeds(rows)
+    headings = dict(column.split("=", 1) for column in columns)
+    return NOT_MEASURED if rows is None else render_seeds(rows, headings)
 
 
 def summary(results: Results, page: str, name: str, *columns: str) -> str:

@@ -117,17 +117,24 @@ SEED_COLUMNS = {
 }
 
 
-def render_seeds(rows: Sequence[dict[str, Any]]) -> str:
-    """A row an arm and fit: the mean over seeds, and the smallest and largest seed."""
+def render_seeds(rows: Sequence[dict[str, Any]], headings: Mapping[str, str] | None = None) -> str:
+    """A row an arm and fit: the mean over seeds, and the smallest and largest seed.
+
+    What only some benchmarks note of a row, the kind left out and the size of the fit, has columns
+    where it is noted.
+    """
+    columns = headings or SEED_COLUMNS
     groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[row["arm"], row.get("left_out", "")].append(row)
-    heads = ["arm", "kind the fit never saw", "fitted on", *SEED_COLUMNS.values()]
-    lines = [_line(heads), _line(["---", "---", "--:", *["--:"] * len(SEED_COLUMNS)])]
-    for (arm, left_out), group in groups.items():
-        fitted = group[0].get("fitted")
-        cells = [_spread([row["cells"][column] for row in group]) for column in SEED_COLUMNS]
-        lines.append(_line([arm, left_out, "" if fitted is None else str(fitted), *cells]))
+    notes = {"left_out": "kind the fit never saw", "fitted": "fitted on"}
+    noted = [note for note in notes if any(note in row for row in rows)]
+    heads = ["arm", *(notes[note] for note in noted), *columns.values()]
+    lines = [_line(heads), _line(["---", *["--:"] * (len(heads) - 1)])]
+    for (arm, _), group in groups.items():
+        about = [str(group[0].get(note, "")) for note in noted]
+        cells = [_spread([row["cells"][column] for row in group]) for column in columns]
+        lines.append(_line([arm, *about, *cells]))
     return "\n".join(lines)
 
 
@@ -152,4 +159,6 @@ def _cell(found: dict[str, float] | None) -> str:
 def _spread(cells: Sequence[dict[str, float]]) -> str:
     values = [cell["value"] for cell in cells]
     mean = sum(values) / len(values)
+    if len(values) == 1:
+        return f"{mean:.1%}"
     return f"{mean:.1%} ({100 * min(values):.1f} to {100 * max(values):.1f})"

@@ -13,7 +13,7 @@ import pytest
 from safesight.compare import Delta, Overhead, Row, Scorecard
 from scripts.docs import dose, figure, fills, source
 from scripts.docs.results import Results
-from scripts.docs.tables import render_overhead
+from scripts.docs.tables import render_overhead, render_seeds
 
 
 def _row(defense: str, task: str, metric: str, value: float) -> Row:
@@ -207,6 +207,17 @@ def test_the_figure_shows_every_defense_and_scales_with_the_numbers() -> None:
 )
 def test_the_first_sentence(docstring: str | None, wanted: str) -> None:
     assert source.first_sentence(docstring) == wanted
+
+
+def test_seeds_are_averaged_and_one_seed_has_no_spread() -> None:
+    def row(seed: int, arm: str, value: float, **notes: str) -> dict[str, Any]:
+        return {"seed": seed, "arm": arm, "cells": {"a/b": {"value": value}}, **notes}
+
+    found = render_seeds([row(0, "one", 0.1), row(1, "one", 0.3), row(0, "two", 0.5)], {"a/b": "B"})
+    assert found.splitlines()[0] == "| arm | B |"
+    assert found.splitlines()[2:] == ["| one | 20.0% (10.0 to 30.0) |", "| two | 50.0% |"]
+    noted = render_seeds([row(0, "one", 0.1, left_out="x")], {"a/b": "B"})
+    assert noted.splitlines()[2] == "| one | x | 10.0% |"
 
 
 def test_times_without_prompts_are_left_out_of_the_table() -> None:
