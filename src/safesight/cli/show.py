@@ -131,7 +131,7 @@ def print_scorecard(card: Scorecard) -> None:
         soft_wrap=True,
     )
     for note in card.provenance.notes:
-        console.print(f"[dim]{note}[/dim]", soft_wrap=True, markup=False)
+        console.print(note, style="dim", soft_wrap=True, markup=False)
 
 
 _TITLES = {
