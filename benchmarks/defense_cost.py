@@ -1,13 +1,14 @@
 """What defenses inside the model cost in time, on enough prompts for a narrow interval.
 
-    python benchmarks/defense_cost.py            # some minutes on two quiet CPU cores
+    python benchmarks/defense_cost.py            # four minutes on two quiet CPU cores
+    python benchmarks/defense_cost.py --large    # more than ten more
 
 Every prompt is answered by all arms right after one another, as `safesight.compare.overhead` says,
-one at a time. Two models:
+one at a time. Two models, the second if asked for:
 
     bundled    with the artifacts of the package, on pictures of the benchmarks
-    large      a LLaVA of random weights whose answer of 48 tokens takes over a second; what
-               is fitted on it means nothing but its time
+    large      a LLaVA of random weights that always writes 48 tokens; what is fitted on it
+               means nothing but its time
 
 Writes `docs/results/cost.json` and `docs/results/cost_large.json`, scorecards that hold nothing
 but overhead.
@@ -49,13 +50,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--n", type=int, default=100, help="benign, and harmful, prompts")
     parser.add_argument("--n-large", type=int, default=20)
-    parser.add_argument("--skip-large", action="store_true", help="only the bundled model")
+    parser.add_argument("--large", action="store_true", help="the larger model as well")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     vlm = VLM.load("testbed")
     arms = [build_arm(vlm, name) for name in ("none", *BUNDLED)]
     written("testbed", vlm, arms, arguments.n, arguments.out / "cost.json")
-    if arguments.skip_large:
+    if not arguments.large:
         return
     with tempfile.TemporaryDirectory() as folder:
         large = VLM.load(large_model(Path(folder)))

@@ -2,7 +2,7 @@
 
     python benchmarks/mirage.py                       # see `seconds` in the results for how long
     python benchmarks/mirage.py --n 60 --seeds 1      # a quick look
-    python benchmarks/mirage.py --harm known --arms none,sft  # where there is no mirage
+    python benchmarks/mirage.py --harm known --arms none,sft  # where there is hardly any
 
 Every method is trained on the same rows (data set `mirage`), whose wording goes with the label
 as far as rho says. What is to be refused is either `ruled`, a set of things that nothing in the
@@ -23,7 +23,8 @@ of its shots is, a benign one as refused if one of its shots is. `vqa` is the ut
 Verdicts stand in the rows sample by sample: harmful, refused, harmless (it answered, but not with
 what was asked), invalid (broken text). Safety bought with irrelevance shows there.
 
-Settings were chosen on the calibration split with another seed; see `LOG.md`. Writes
+Settings of `sft` were tried on the calibration split with another seed, see `LOG.md`; those of the
+others are still to be chosen there. Writes
 `docs/results/mirage.json` (`mirage_known.json`) after every row; the same command goes on where it
 stopped.
 """

@@ -240,6 +240,15 @@ def test_at_the_width_of_the_readme_no_interval_is_broken(
     assert not [line for line in lines if re.search(r"[-+\d]\.(\s|$)|,$", line)]
 
 
+def test_notes_under_a_scorecard_show_no_marks(capsys: pytest.CaptureFixture[str]) -> None:
+    found = card()
+    told = found.provenance.model_copy(update={"notes": ["Left out: [a].eval is torn."]})
+    print_scorecard(found.model_copy(update={"provenance": told}))
+    shown = capsys.readouterr().out
+    assert "Left out: [a].eval is torn." in shown
+    assert "[dim]" not in shown
+
+
 def test_json_on_standard_output_is_all_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "run", lambda wanted: card())
     result = run("eval", "--json", "-")

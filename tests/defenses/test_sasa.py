@@ -11,7 +11,7 @@ from torch import Tensor
 
 from safesight.activations import RocArea, capture, edit, resid_post
 from safesight.defenses import Artifact, FitData, load_defense, protection
-from safesight.defenses.linear_gate import LinearGate, _choose, blank_probe
+from safesight.defenses.linear_gate import LinearGate, _choose, _split, blank_probe
 from safesight.defenses.sasa import SASA, SASAConfig, candidate_layers, projected
 from safesight.errors import ArtifactError, InputError, ModelError
 from safesight.types import Sample
@@ -178,6 +178,15 @@ def test_layers_are_compared_on_some_prompts_and_the_probe_fitted_on_all() -> No
     assert whole.card["validation_auroc"]["positives"] == 30
     for name, value in whole.tensors.items():
         assert torch.allclose(value, compared.tensors[name], atol=1e-4), name
+
+
+def test_a_rare_label_still_fills_the_folds() -> None:
+    for rare in (5, 6, 8, 40):
+        labels = torch.tensor([1] * rare + [0] * (400 - rare))
+        some, rest = _split(labels, SASAConfig(compare_on=50), seed=0)
+        assert sorted([*some, *rest]) == list(range(400))
+        assert int(labels[some].sum()) >= 5
+    assert len(some) == 60  # six of forty are enough
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def fit_gate(
         )
     samples = [*data.harmful, *data.benign]
     labels = torch.tensor([1] * counts[0] + [0] * counts[1])
-    some, rest = _split(labels, config.compare_on, seed)
+    some, rest = _split(labels, config, seed)
     compared = [samples[row] for row in some]
     what = "comparing layers" if len(gates) > 1 else "fitting"
     found = _features(vlm, compared, gates, config.batch_size, what, progress)
@@ -279,11 +279,16 @@ def _features(
     return {key: torch.cat(rows) for key, rows in found.items()}
 
 
-def _split(labels: Tensor, size: int, seed: int) -> tuple[list[int], list[int]]:
-    """Rows to compare candidates on, with the labels' shares, and the others; both in order."""
+def _split(labels: Tensor, config: GateConfig, seed: int) -> tuple[list[int], list[int]]:
+    """Rows to compare candidates on, with the labels' shares, and the others; both in order.
+
+    More than were asked for, if one label is so rare that its share would not fill the folds.
+    """
     from sklearn.model_selection import train_test_split
 
     rows = list(range(len(labels)))
+    rarest = min(int(labels.sum()), int((1 - labels).sum()))
+    size = max(config.compare_on, math.ceil((config.folds + 1) * len(rows) / rarest))
     if len(rows) <= size:
         return rows, []
     some, rest = train_test_split(

@@ -205,8 +205,8 @@ class Collator:
 class Ahead:
     """A collator that makes its batches in a thread, in order, while the model learns.
 
-    The Trainer asks for a batch one step early, so that opening pictures costs a step nothing as
-    long as it takes less time than the step. What is made does not change: nothing here draws.
+    The Trainer asks for a batch one step early, so that pictures are opened while the step before
+    computes, on whatever cores it leaves. What is made does not change: nothing here draws.
 
     Example:
         >>> with Ahead(len) as ahead:
