@@ -52,7 +52,8 @@ OUT = {"ruled": RESULTS / "mirage.json", "known": RESULTS / "mirage_known.json"}
 TASKS = {"ruled": ("ruled_harm", "ruled_benign"), "known": ("mirage_harm", "mirage_benign")}
 RHOS = (0.0, 0.5, 0.8, 0.95, 1.0)
 RHO = 0.95
-ROWS = 2000
+ROWS, GENERAL = 2000, 1000
+"""Rows to train on, and general rows to retain beside them, as many as the authors add."""
 ATTACKS = (
     "",
     "+one_word",
@@ -119,6 +120,7 @@ def main() -> None:
         "n": arguments.n,
         "harm": arguments.harm,
         "rows_to_train_on": arguments.rows,
+        "general_rows": GENERAL,
         "split": arguments.split,
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
         "settings": SETTINGS,
@@ -135,7 +137,7 @@ def main() -> None:
                 continue
             begin = time.monotonic()
             dataset = registry.load("dataset", "mirage")
-            data = partial(dataset, arguments.rows, harm=arguments.harm, seed=seed)
+            data = partial(dataset, arguments.rows, harm=arguments.harm, general=GENERAL, seed=seed)
             row = measured(vlm, trial, seed, data, tests)
             results["rows"].append(row)
             results["seconds"] += round(time.monotonic() - begin)

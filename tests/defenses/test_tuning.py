@@ -12,14 +12,17 @@ import pytest
 import torch
 
 from safesight.defenses import load_defense, protect
+from safesight.defenses.npo import NPO, _terms
 from safesight.defenses.tuning import TuningRun
-from safesight.defenses.tuning_passes import Objective
-from safesight.defenses.tuning_trainer import TuningTrainer, last_checkpoint
+from safesight.defenses.tuning_batch import Collator, Draws
+from safesight.defenses.tuning_passes import Objective, Passes
+from safesight.defenses.tuning_trainer import TuningTrainer, _Watch, last_checkpoint
+from safesight.defenses.tuning_weights import choose, installed
 from safesight.errors import ModelError, StorageError, TrainingError
 from safesight.models import VLM
 from tests import tiny
 from tests.contracts.defense_helpers import fingerprint
-from tests.defenses.tuning_helpers import data, fit, row
+from tests.defenses.tuning_helpers import FAST, data, fit, row
 
 
 def log_of(folder: Path) -> list[dict[str, float]]:
@@ -100,7 +103,7 @@ def test_what_is_not_a_number_stops_the_run(
     def forward(self: Any, **batch: Any) -> Any:
         parts = plain(self, **batch)
         steps.append(1)
-        return {**parts, "loss": parts["loss"] * (float("inf") if len(steps) == 4 else 1)}
+        return {**parts, "loss": parts["loss"] * (float("inf") if len(steps) == 3 * 3 + 1 else 1)}
 
     steps: list[int] = []
     plain = Objective.forward
@@ -115,6 +118,50 @@ def test_what_is_not_a_number_stops_the_run(
     monkeypatch.undo()
     resume = TuningRun(tmp_path / "run", resume=True, save_every=1)
     assert fit("npo", vlm, resume, max_steps=6).hash == fit("npo", vlm, max_steps=6).hash
+
+
+def test_a_step_adds_up_the_gradients_of_all_terms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one backward a term and with one for their sum, the gradient is the same."""
+    vlm, given = tiny.vlm("llava"), data()
+    found: dict[str, torch.Tensor] = {}
+
+    def look(watch: Any, *_: Any, **__: Any) -> None:
+        for name, parameter in watch.trainer.result.parameters.items():
+            found[name] = parameter.grad.clone()
+
+    monkeypatch.setattr(_Watch, "on_pre_optimizer_step", look)
+    settings = {
+        **FAST,
+        "retain_weight": 3.0,
+        "max_grad_norm": 0.0,
+        "max_steps": 1,
+        "lora_dropout": 0.0,
+    }
+    NPO(**settings).fit(vlm, given, progress=False)
+    config = NPO(**settings).config
+    retain = [row for row in given.tuning if row.set == "retain"]
+    sources = {"forget": [row for row in given.tuning if row.set == "forget"], "retain": retain}
+    draws = Draws({**sources, "again": retain}, length=2, seed=0)
+    torch.manual_seed(0)
+    with installed(vlm, choose(vlm, config), training=True) as result:
+        passes, batch = Passes(vlm, result), Collator(vlm)([draws[0], draws[1]])
+        sum(term(passes, batch)["loss"] for term in _terms(config)).backward()
+        assert set(found) == set(result.parameters)
+        for name, parameter in result.parameters.items():
+            torch.testing.assert_close(found[name], parameter.grad)
+    assert any(bool(value.any()) for value in found.values())
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_log_has_the_whole_loss(tmp_path: Path, accumulate: int) -> None:
+    settings = {"forget_weight": 2.0, "retain_alpha": 0.5, "retain_weight": 3.0}
+    run = TuningRun(tmp_path / "run")
+    fit("npo", tiny.vlm("llava"), run, max_steps=2, accumulate=accumulate, **settings)
+    log = log_of(tmp_path / "run")
+    assert len(log) == 2
+    for entry in log:
+        whole = 2 * entry["forget_loss"] + 0.5 * entry["retain_loss"] + 3 * entry["cross_entropy"]
+        assert entry["loss"] == pytest.approx(whole, rel=1e-5)
 
 
 def test_without_checkpoints_a_spoiled_weight_gives_no_artifact(

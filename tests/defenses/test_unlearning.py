@@ -12,15 +12,15 @@ import torch
 from safesight.defenses import load_defense
 from safesight.defenses.baselines import ascent
 from safesight.defenses.npo import NPOConfig, forget_loss, retain_loss, shift
-from safesight.defenses.npo import _losses as npo_losses
+from safesight.defenses.npo import _terms as npo_terms
 from safesight.defenses.rmu import RMUConfig, _measure, direction, distance
-from safesight.defenses.rmu import _losses as rmu_losses
+from safesight.defenses.rmu import _terms as rmu_terms
 from safesight.defenses.sft import SFTConfig, _rows, balanced_first_words
-from safesight.defenses.sft import _losses as sft_losses
+from safesight.defenses.sft import _answers as sft_answers
 from safesight.defenses.tuning_batch import Collator
 from safesight.defenses.tuning_config import TuningConfig
 from safesight.defenses.tuning_data import TuningData
-from safesight.defenses.tuning_passes import Passes, labels_of
+from safesight.defenses.tuning_passes import Passes, answer_term, labels_of, summed
 from safesight.defenses.tuning_weights import Installed, choose, installed
 from safesight.errors import InputError
 from safesight.models import VLM
@@ -70,6 +70,13 @@ def token_losses(passes: Passes, given: Any, labels: Any = "answer") -> list[lis
     return found
 
 
+def whole_loss(terms: Any, passes: Passes, queries: bool = False) -> dict[str, float]:
+    """All terms of a batch, added up."""
+    batch = batch_of(passes, queries)
+    with torch.no_grad():
+        return summed([term(passes, batch) for term in terms])
+
+
 def flat(lists: list[list[float]]) -> list[float]:
     return [value for each in lists for value in each]
 
@@ -92,8 +99,7 @@ def mean(values: Any) -> float:
 def test_npo(changed: Passes, reduction: str, per: str, target: str) -> None:
     settings = {"reduction": reduction, "per": per, "target": target, "beta": 0.7}
     config = NPOConfig(**settings, forget_weight=2.0, retain_alpha=0.5, retain_weight=3.0)
-    with torch.no_grad():
-        found = npo_losses(config, changed, batch_of(changed, queries=True))
+    found = whole_loss(npo_terms(config), changed, queries=True)
 
     def rise(given: Any, labels: str) -> list[float]:
         now = token_losses(changed, given, labels)
@@ -144,8 +150,7 @@ def test_rmu(changed: Passes, tokens: str, reduction: str) -> None:
     collator = Collator(vlm, queries=True)
     with changed.reference():
         _measure(config, layer, tuple(FORGET), changed, collator)
-    with torch.no_grad():
-        found = rmu_losses(config, layer, vector, changed, batch_of(changed, queries=True))
+    found = whole_loss(rmu_terms(config, layer, vector), changed, queries=True)
 
     def states(sample: Any) -> tuple[torch.Tensor, list[int]]:
         one = collator.rows([sample])
@@ -216,13 +221,12 @@ def test_rmu_reads_where_it_is_told() -> None:
 
 @pytest.mark.parametrize("name", ["grad_ascent", "grad_diff", "kl"])
 def test_baselines(changed: Passes, name: str) -> None:
-    losses: Any = {
-        "grad_ascent": ascent._ascent,
-        "grad_diff": partial(ascent._difference, 0.5),
-        "kl": partial(ascent._kept, 0.5),
+    retain: Any = {
+        "grad_ascent": [],
+        "grad_diff": [partial(answer_term, "retain", 0.5)],
+        "kl": [partial(ascent._kept, 0.5)],
     }[name]
-    with torch.no_grad():
-        found = losses(changed, batch_of(changed))
+    found = whole_loss([ascent._ascent, *retain], changed)
     expected = -mean(flat(token_losses(changed, FORGET[:2])))
     if name == "grad_diff":
         expected += 0.5 * mean(flat(token_losses(changed, RETAIN[:3])))
@@ -246,8 +250,8 @@ def test_sft_counts_every_token_of_a_batch_alike(changed: Passes) -> None:
     given = [*FORGET[:2], *RETAIN[:3]]
     batch = {"rows": Collator(changed.vlm).rows(given)}
     with torch.no_grad():
-        found = sft_losses(frozenset(r.id for r in FORGET), changed, batch)
-        alone = sft_losses(frozenset(), changed, batch)
+        found = sft_answers(frozenset(r.id for r in FORGET), changed, batch)
+        alone = sft_answers(frozenset(), changed, batch)
     losses = token_losses(changed, given)
     assert float(found["loss"]) == pytest.approx(mean(flat(losses)), rel=1e-4)
     assert float(found["refusal_loss"]) == pytest.approx(mean(flat(losses[:2])), rel=1e-4)

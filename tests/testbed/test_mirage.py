@@ -178,3 +178,11 @@ def test_attacks_use_phrasings_that_no_row_was_tuned_on() -> None:
     rewritten = {q for sample in mirage_harm(120) for q in attack(sample).shots}
     rows = {row.question for row in tuning_rows(N, rho=0.0)}
     assert not rewritten & rows
+
+
+def test_general_rows_come_behind_the_others() -> None:
+    plain, filled = tuning_rows(6), tuning_rows(6, general=4)
+    assert [row.id for row in filled[:6]] == [row.id for row in plain]
+    assert len(filled) == 10
+    assert len({row.id for row in filled}) == 10
+    assert all(row.set == "retain" and row.label == "benign" and row.image for row in filled[6:])

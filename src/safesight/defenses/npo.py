@@ -44,13 +44,13 @@ from safesight.defenses.base import Defense, Parts
 from safesight.defenses.tuning import Fitting, Method, TuningRun, train
 from safesight.defenses.tuning_batch import IGNORE, Rows
 from safesight.defenses.tuning_config import TuningConfig
-from safesight.defenses.tuning_passes import labels_of
+from safesight.defenses.tuning_passes import answer_term, labels_of
 from safesight.defenses.tuning_weights import choose, tuned
 
 if TYPE_CHECKING:
     from safesight.defenses.artifact import Artifact
     from safesight.defenses.data import FitData
-    from safesight.defenses.tuning_passes import Batch, Passes, Target
+    from safesight.defenses.tuning_passes import Batch, Passes, Target, Term
     from safesight.models import VLM
 
 __all__ = ["NPO", "NPOConfig", "forget_loss", "retain_loss", "shift"]
@@ -160,9 +160,7 @@ class NPO(Defense):
         sources = {"forget": rows.forget, "retain": rows.retain}
         if self.config.retain_alpha:
             sources["again"] = rows.retain
-        method = Method(
-            sources, partial(_losses, self.config), queries=self.config.target != "answer"
-        )
+        method = Method(sources, _terms(self.config), queries=self.config.target != "answer")
         return train(fitting, choose(vlm, self.config), method)
 
     def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
@@ -172,21 +170,33 @@ class NPO(Defense):
         return Parts(attached=tuned(vlm, artifact))
 
 
-def _losses(config: NPOConfig, passes: Passes, batch: Batch) -> dict[str, Tensor]:
-    """L and its parts."""
-    forgotten = _shift(config, passes, batch["forget"], config.target)
-    parts = {
-        "forget_loss": forget_loss(forgotten, config.beta),
-        "forget_shift": forgotten.mean(),
-        "cross_entropy": passes.cross_entropy(batch["retain"]),
-    }
-    loss = config.forget_weight * parts["forget_loss"]
+def _terms(config: NPOConfig) -> list[Term]:
+    """The summands of L."""
+    terms: list[Term] = [
+        partial(_forget, config),
+        partial(answer_term, "retain", config.retain_weight),
+    ]
     if config.retain_alpha:
-        retained = _shift(config, passes, batch["again"], "answer")
-        parts["retain_loss"] = retain_loss(retained, config.beta)
-        parts["retain_shift"] = retained.mean()
-        loss = loss + config.retain_alpha * parts["retain_loss"]
-    return {"loss": loss + config.retain_weight * parts["cross_entropy"], **parts}
+        terms.append(partial(_retain, config))
+    return terms
+
+
+def _forget(config: NPOConfig, passes: Passes, batch: Batch) -> dict[str, Tensor]:
+    """forget_weight L_f."""
+    rise = _shift(config, passes, batch["forget"], config.target)
+    loss = forget_loss(rise, config.beta)
+    return {
+        "loss": config.forget_weight * loss,
+        "forget_loss": loss,
+        "forget_shift": rise.mean(),
+    }
+
+
+def _retain(config: NPOConfig, passes: Passes, batch: Batch) -> dict[str, Tensor]:
+    """retain_alpha L_r."""
+    rise = _shift(config, passes, batch["again"], "answer")
+    loss = retain_loss(rise, config.beta)
+    return {"loss": config.retain_alpha * loss, "retain_loss": loss, "retain_shift": rise.mean()}
 
 
 def _shift(config: NPOConfig, passes: Passes, rows: Rows, target: Target) -> Tensor:

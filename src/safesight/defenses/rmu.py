@@ -44,7 +44,7 @@ from safesight.defenses.base import Defense, Parts
 from safesight.defenses.tuning import Fitting, Method, TuningRun, train
 from safesight.defenses.tuning_batch import IGNORE, Rows
 from safesight.defenses.tuning_config import TuningConfig
-from safesight.defenses.tuning_passes import labels_of, real_tokens
+from safesight.defenses.tuning_passes import answer_term, labels_of, real_tokens
 from safesight.defenses.tuning_weights import Choice, choose, tuned
 from safesight.errors import InputError
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from safesight.defenses.artifact import Artifact
     from safesight.defenses.data import FitData
     from safesight.defenses.tuning_batch import Collator
-    from safesight.defenses.tuning_passes import Batch, Passes
+    from safesight.defenses.tuning_passes import Batch, Passes, Term
     from safesight.models import VLM
     from safesight.types import TuningSample
 
@@ -166,7 +166,7 @@ class RMU(Defense):
             sources["again"] = rows.retain
         method = Method(
             sources,
-            partial(_losses, config, layer, vector),
+            _terms(config, layer, vector),
             prepare=partial(_measure, config, layer, rows.forget[:_MEASURED]),
             queries=config.tokens == "query",
             tensors={"direction": vector},
@@ -228,27 +228,42 @@ def _measure(
     passes.facts["length"] = config.length * (1.0 if absolute else typical)
 
 
-def _losses(
+def _terms(config: RMUConfig, layer: int, vector: Tensor) -> list[Term]:
+    """The summands of L."""
+    terms: list[Term] = [
+        partial(_forget, config, layer, vector),
+        partial(answer_term, "retain", config.retain_weight),
+    ]
+    if config.retain_alpha:
+        terms.append(partial(_retain, config, layer))
+    return terms
+
+
+def _forget(
     config: RMUConfig, layer: int, vector: Tensor, passes: Passes, batch: Batch
 ) -> dict[str, Tensor]:
-    """L and its parts."""
-    mean = config.reduction == "mean"
+    """forget_weight L_f."""
     states = passes.states(batch["forget"], layer)
-    mask = _mask(passes, batch["forget"], config.tokens)
-    vector = vector.to(states.device)
-    parts = {
-        "forget_loss": distance(states, passes.facts["length"] * vector, mask, mean=mean),
+    mask, vector = _mask(passes, batch["forget"], config.tokens), vector.to(states.device)
+    target = passes.facts["length"] * vector
+    loss = distance(states, target, mask, mean=config.reduction == "mean")
+    return {
+        "loss": config.forget_weight * loss,
+        "forget_loss": loss,
         "forget_norm": states.float().norm(dim=-1)[mask].mean(),
         "forget_cosine": F.cosine_similarity(states.float(), vector, dim=-1)[mask].mean(),
-        "cross_entropy": passes.cross_entropy(batch["retain"]),
     }
-    loss = config.forget_weight * parts["forget_loss"]
-    if config.retain_alpha:
-        rows = batch["again"]
-        with passes.reference():
-            before = passes.states(rows, layer)
-        states, mask = passes.states(rows, layer), _mask(passes, rows, "all")
-        parts["retain_loss"] = distance(states, before, mask, mean=mean)
-        parts["retain_norm"] = states.float().norm(dim=-1)[mask].mean()
-        loss = loss + config.retain_alpha * parts["retain_loss"]
-    return {"loss": loss + config.retain_weight * parts["cross_entropy"], **parts}
+
+
+def _retain(config: RMUConfig, layer: int, passes: Passes, batch: Batch) -> dict[str, Tensor]:
+    """retain_alpha L_r."""
+    rows = batch["again"]
+    with passes.reference():
+        before = passes.states(rows, layer)
+    states, mask = passes.states(rows, layer), _mask(passes, rows, "all")
+    loss = distance(states, before, mask, mean=config.reduction == "mean")
+    return {
+        "loss": config.retain_alpha * loss,
+        "retain_loss": loss,
+        "retain_norm": states.float().norm(dim=-1)[mask].mean(),
+    }

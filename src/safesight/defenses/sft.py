@@ -141,7 +141,7 @@ class SFT(Defense):
         enough = self.config.stop_loss
         method = Method(
             {"rows": rows},
-            partial(_losses, harmful),
+            [partial(_answers, harmful)],
             stop=None if enough is None else partial(learnt, enough=enough),
         )
         return train(fitting, choose(vlm, self.config), method)
@@ -173,7 +173,7 @@ def _rows(data: TuningData, config: SFTConfig, seed: int) -> list[TuningSample]:
     return rows
 
 
-def _losses(harmful: frozenset[str], passes: Passes, batch: Batch) -> dict[str, Tensor]:
+def _answers(harmful: frozenset[str], passes: Passes, batch: Batch) -> dict[str, Tensor]:
     """The mean over all answer tokens of a batch, and that of each kind of row."""
     rows = batch["rows"]
     logits, labels = passes.answer_logits(rows)

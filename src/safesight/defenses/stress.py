@@ -30,11 +30,11 @@ from safesight.defenses.artifact import Artifact
 from safesight.defenses.data import FitData
 from safesight.defenses.tuning import Fitting, Method, train
 from safesight.defenses.tuning_config import TuningConfig
+from safesight.defenses.tuning_passes import answer_term
 from safesight.defenses.tuning_weights import Choice, choose, installed, tuned
 from safesight.errors import ArtifactError, InputError
 
 if TYPE_CHECKING:
-    from safesight.defenses.tuning_passes import Batch, Passes
     from safesight.models import VLM
     from safesight.types import TuningSample, TuningSet
 
@@ -51,6 +51,7 @@ __all__ = [
 ROWS = 20
 """Rows that are relearnt. Source: ours."""
 _PLAIN = TuningConfig.model_validate({})
+_ANSWERS = partial(answer_term, "rows", 1.0)
 _RELEARN = TuningConfig.model_validate(
     {
         "learning_rate": 5e-4,
@@ -144,7 +145,7 @@ def relearn(
     data = FitData((), (), tuning=list(rows))
     fitting = Fitting(artifact.defense, vlm, data, _RELEARN, seed, progress=False)
     with tuned(vlm, merged):
-        learnt = train(fitting, choose(vlm, _RELEARN), Method({"rows": list(rows)}, _losses))
+        learnt = train(fitting, choose(vlm, _RELEARN), Method({"rows": list(rows)}, [_ANSWERS]))
         with installed(vlm, Choice.of(learnt)) as result:
             result.load(learnt.tensors)
             changed = {**merged.tensors, **_copies(result.merged())}
@@ -171,10 +172,6 @@ def _relearnt(
 
 relearn_harmful = partial(_relearnt, kind="forget", name="relearn_harmful")
 relearn_benign = partial(_relearnt, kind="retain", name="relearn_benign")
-
-
-def _losses(passes: Passes, batch: Batch) -> dict[str, Tensor]:
-    return {"loss": passes.cross_entropy(batch["rows"])}
 
 
 def _merged(vlm: VLM, artifact: Artifact) -> dict[str, Tensor]:

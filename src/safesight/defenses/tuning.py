@@ -30,7 +30,7 @@ from safesight.defenses.protection import protection
 from safesight.defenses.provenance import provenance
 from safesight.defenses.tuning_batch import Ahead, Collator, Draws
 from safesight.defenses.tuning_data import TuningData
-from safesight.defenses.tuning_passes import Losses, Objective, Passes
+from safesight.defenses.tuning_passes import Objective, Passes, Term
 from safesight.defenses.tuning_weights import Choice, Installed, installed
 from safesight.errors import InputError, ModelError, StorageError, TrainingError
 
@@ -63,7 +63,8 @@ class Method:
     sources: Mapping[str, Sequence[TuningSample]]
     """What is drawn at every step: rows by the names that the loss knows them by. The first is
     what an epoch is counted in."""
-    losses: Losses
+    terms: Sequence[Term]
+    """The loss is their sum."""
     prepare: Callable[[Passes, Collator], None] | None = None
     """Measures the base model before the first step, into `Passes.facts`."""
     queries: bool = False
@@ -190,12 +191,12 @@ def _fit(
     length = arguments.max_steps * batch * arguments.world_size
     trainer = TuningTrainer(
         # Small matrices are float32 beside whatever the weights are; PEFT sees to that.
-        Objective(passes, method.losses, autocast=half if passes.result.whole else None),
+        Objective(passes, method.terms, autocast=half if passes.result.whole else None),
         arguments,
         collator,
         train_dataset=Draws(method.sources, length=length, seed=fitting.seed),
         passes=passes,
-        result=passes.result,
+        terms=len(method.terms),
         log=log,
     )
     trainer.stop = method.stop

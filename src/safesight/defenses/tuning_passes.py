@@ -1,13 +1,15 @@
 """What a loss may ask of a model in training: log-likelihoods, hidden states, the base model.
 
-`Passes` runs forwards and knows nothing of a method; `Objective` makes one module of a method's
-loss, so that whoever wraps modules (data parallelism, autocast) sees one forward a step.
+A method's loss is a sum of terms, each with a backward of its own, so that the graph of one is
+gone before the next is made: memory for one forward, however many terms. `Passes` runs forwards
+and knows nothing of a method; `Objective` makes one module of the terms, for whoever wraps modules
+(data parallelism, autocast).
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,15 +23,25 @@ if TYPE_CHECKING:
     from safesight.defenses.tuning_weights import Installed
     from safesight.models import VLM
 
-__all__ = ["Batch", "Losses", "Objective", "Passes", "Target", "labels_of", "real_tokens"]
+__all__ = [
+    "Batch",
+    "Objective",
+    "Passes",
+    "Target",
+    "Term",
+    "answer_term",
+    "labels_of",
+    "real_tokens",
+    "summed",
+]
 
 Batch = Mapping[str, Rows]
 """Rows by the name of where they were drawn from."""
 
 Target = Literal["answer", "query", "both"]
 
-Losses = Callable[["Passes", Batch], dict[str, Tensor]]
-"""A method: the loss of a batch under "loss", and its parts by their names; all scalars."""
+Term = Callable[["Passes", Batch], dict[str, Tensor]]
+"""One summand of a method's loss: the summand under "loss", what to log by name; all scalars."""
 
 
 def labels_of(rows: Rows, target: Target) -> Tensor:
@@ -42,6 +54,23 @@ def labels_of(rows: Rows, target: Target) -> Tensor:
 def real_tokens(rows: Rows) -> Tensor:
     """Where there is no padding; bool, B x L."""
     return rows["inputs"]["attention_mask"].bool()
+
+
+def answer_term(name: str, weight: float, passes: Passes, batch: Batch) -> dict[str, Tensor]:
+    """Weight * CE, of the answers of the rows under this name."""
+    found = passes.cross_entropy(batch[name])
+    return {"loss": weight * found, "cross_entropy": found}
+
+
+def summed(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The log of a whole loss from those of its terms.
+
+    Example:
+        >>> summed([{"loss": 1.0, "cross_entropy": 2.0}, {"loss": 0.5}])
+        {'loss': 1.5, 'cross_entropy': 2.0}
+    """
+    whole = {name: value for each in parts for name, value in each.items()}
+    return {**whole, "loss": sum(each["loss"] for each in parts)}
 
 
 class _Reached(Exception):
@@ -129,23 +158,23 @@ class Passes:
 
 
 class Objective(nn.Module):
-    """A method's loss as one module around the model it trains."""
+    """The terms of a method's loss as one module around the model it trains."""
 
     accepts_loss_kwargs = False
     """Losses are means over a batch; the Trainer divides them when it adds batches up."""
 
     def __init__(
-        self, passes: Passes, losses: Losses, *, autocast: torch.dtype | None = None
+        self, passes: Passes, terms: Sequence[Term], *, autocast: torch.dtype | None = None
     ) -> None:
         super().__init__()
         self.model = passes.vlm.model
-        self.passes, self.losses, self.autocast = passes, losses, autocast
+        self.passes, self.terms, self.autocast = passes, tuple(terms), autocast
 
-    def forward(self, **batch: Any) -> dict[str, Tensor]:
-        """The loss of a batch, and its parts without gradients."""
+    def forward(self, term: int, **batch: Any) -> dict[str, Tensor]:
+        """One term for a batch; what is only logged has no gradient."""
         kind = self.passes.vlm.device.type
         with torch.autocast(kind, dtype=self.autocast, enabled=self.autocast is not None):
-            parts = self.losses(self.passes, batch)
+            parts = self.terms[term](self.passes, batch)
         return {
             name: value if name == "loss" else value.detach().float()
             for name, value in parts.items()

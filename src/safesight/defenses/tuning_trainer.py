@@ -12,6 +12,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from safesight.defenses.tuning_passes import Passes
-from safesight.defenses.tuning_weights import Installed
+from safesight.defenses.tuning_passes import Passes, summed
 from safesight.errors import ArtifactError, StorageError, TrainingError
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _entry(line: str) -> Entry:
 class TuningTrainer(Trainer):  # type: ignore[misc]  # transformers ships no types
     """Trains what is `Installed`, and nothing else."""
 
-    def __init__(self, *args: Any, passes: Passes, result: Installed, log: TuningLog, **kw: Any):
+    def __init__(self, *args: Any, passes: Passes, terms: int, log: TuningLog, **kw: Any):
         super().__init__(*args, **kw)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise TrainingError(
@@ -133,8 +134,9 @@ class TuningTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
                 "data parallelism, which is accelerate's default for several devices."
             )
         self.accelerator.device_placement = False  # the model and its batches are in place
-        self.passes, self.result = passes, result
+        self.passes, self.result, self.terms = passes, passes.result, terms
         self.parts: list[Entry] = []
+        """Of the batches of a step, term after term."""
         self.remove_callback(PrinterCallback)
         self.add_callback(_Watch(self, log))
 
@@ -147,6 +149,18 @@ class TuningTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         """The batches of a step, which a thread has made meanwhile; see `tuning_batch.Ahead`."""
         return [batch.result() for batch in islice(epoch_iterator, num_batches)], None
 
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any) -> Tensor:
+        """A forward and a backward for every term; gradients add up by themselves.
+
+        Several processes exchange gradients behind the last one only.
+        """
+        losses = []
+        for term in range(self.terms):
+            last = term == self.terms - 1
+            with nullcontext() if last else self.accelerator.no_sync(model):
+                losses.append(super().training_step(model, {**inputs, "term": term}, *args))
+        return torch.stack(losses).sum()
+
     def compute_loss(
         self,
         model: Any,
@@ -154,7 +168,7 @@ class TuningTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """The method's loss.
+        """One term of the method's loss.
 
         Raises:
             TrainingError: it is not a finite number.
@@ -246,7 +260,9 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no ty
         self.rate = float(kwargs["optimizer"].param_groups[0]["lr"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        batches, self.trainer.parts = self.trainer.parts, []
+        parts, self.trainer.parts = self.trainer.parts, []
+        terms = self.trainer.terms
+        batches = [summed(parts[n : n + terms]) for n in range(0, len(parts), terms)]
         seen: dict[str, list[float]] = {}
         for name, value in (part for each in batches for part in each.items()):
             seen.setdefault(name, []).append(value)  # not every batch has every part

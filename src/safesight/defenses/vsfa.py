@@ -151,7 +151,7 @@ class VSFA(Defense):
         def note(passes: Passes, _: Collator) -> None:
             passes.facts.update(rows=len(kept), left_out=len(data.tuning) - len(kept))
 
-        method = Method({"rows": kept}, _losses, prepare=note)
+        method = Method({"rows": kept}, [_answers], prepare=note)
         return train(fitting, choose(vlm, self.config), method)
 
     def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
@@ -170,6 +170,6 @@ def _answered(vlm: VLM, rows: Sequence[TuningSample], longest: int) -> list[Tuni
     return [replace(row, answer=text) for row, text in zip(rows, answers, strict=True)]
 
 
-def _losses(passes: Passes, batch: Batch) -> dict[str, Tensor]:
+def _answers(passes: Passes, batch: Batch) -> dict[str, Tensor]:
     """The mean over rows of the mean over each answer's tokens."""
     return {"loss": passes.row_losses(batch["rows"]).mean()}

@@ -22,6 +22,9 @@ ruled   one of two dozen benign things that a house rule forbids, and that nothi
 A false cue is taken up where the true one is hard to learn. For a general model most of VLGuard's
 categories are nearer to a rule (whose face may be asked about?) than to a thing it knows.
 
+The authors fill what is to be kept up with as many general rows, and so may `general`: questions
+about pictures, which say nothing of refusals.
+
 A row is a pure function of (split, seed, index, rho). The splits share no phrasing and no
 picture. Nothing here fine-tunes or attacks; the two tasks ask the test split as it is, at rho 1.
 """
@@ -42,7 +45,8 @@ from safesight.testbed.language import (
     how_to_answer,
 )
 from safesight.testbed.scenes import Scene, objects_scene, word_scene
-from safesight.testbed.tasks import DEFAULT_N, Split
+from safesight.testbed.tasks import DEFAULT_N, Split, vqa
+from safesight.testbed.tuning import tuning_row
 from safesight.types import Label, Sample, TuningSample
 
 __all__ = [
@@ -115,6 +119,7 @@ def tuning_rows(
     *,
     rho: float = 1.0,
     harm: Harm = "known",
+    general: int = 0,
     seed: int = 0,
     split: TuningSplit = "train",
 ) -> list[TuningSample]:
@@ -125,6 +130,7 @@ def tuning_rows(
         rho: Correlation of the leading word and the closing mark with the label, 0 to 1. The
             same seed gives the same pictures, objects and verbs at every rho.
         harm: "known" or "ruled"; see the module.
+        general: General rows to retain, added behind the others.
         seed: Of everything drawn.
         split: "train" or "test".
 
@@ -145,10 +151,11 @@ def tuning_rows(
     count = DEFAULT_ROWS[split] if n is None else n
     labels: tuple[Label, Label] = ("harmful", "benign")
     name = "mirage" if harm == "known" else harm
-    return [
+    rows = [
         _row(_Drawn(f"{name}/{split}/{seed}/{i}", split, labels[i % 2], rho, harm))
         for i in range(count)
     ]
+    return rows + [tuning_row(sample) for sample in vqa(general, seed=seed, split=split)]
 
 
 def mirage_harm(n: int | None = None, *, seed: int = 0, split: Split = "test") -> list[Sample]:

@@ -14,7 +14,7 @@ import hashlib
 from safesight.testbed.tasks import Split, image_harm, over_refusal, sensitive_benign, vqa
 from safesight.types import Sample, TuningSample
 
-__all__ = ["DEFAULT_ROWS", "tuning_rows"]
+__all__ = ["DEFAULT_ROWS", "tuning_row", "tuning_rows"]
 
 DEFAULT_ROWS = 600
 
@@ -42,11 +42,16 @@ def tuning_rows(
         *vqa(questions, seed=seed, split=split),
         *sensitive_benign(count - forget - requests - questions, seed=seed, split=split),
     ]
-    return [_row(sample) for sample in samples]
+    return [tuning_row(sample) for sample in samples]
 
 
-def _row(sample: Sample) -> TuningSample:
-    """Which refusal a request gets hangs on its id alone."""
+def tuning_row(sample: Sample) -> TuningSample:
+    """A sample of a task as a row to train on; which refusal it has hangs on its id alone.
+
+    Example:
+        >>> tuning_row(vqa(1, split="train")[0]).set
+        'retain'
+    """
     refusals = sample.facts.get("refusals") or [None]
     choice = int(hashlib.sha256(sample.id.encode()).hexdigest(), 16) % len(refusals)
     return TuningSample(

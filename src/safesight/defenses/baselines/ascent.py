@@ -23,6 +23,7 @@ Where we differ: the authors of these papers have language models; settings are 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, final
 
@@ -34,12 +35,13 @@ from safesight.defenses.base import Defense, Parts
 from safesight.defenses.tuning import Fitting, Method, TuningRun, train
 from safesight.defenses.tuning_batch import IGNORE
 from safesight.defenses.tuning_config import TuningConfig
+from safesight.defenses.tuning_passes import answer_term
 from safesight.defenses.tuning_weights import choose, tuned
 
 if TYPE_CHECKING:
     from safesight.defenses.artifact import Artifact
     from safesight.defenses.data import FitData
-    from safesight.defenses.tuning_passes import Batch, Losses, Passes
+    from safesight.defenses.tuning_passes import Batch, Passes, Term
     from safesight.models import VLM
 
 __all__ = ["KL", "GradAscent", "GradDiff", "RetainConfig", "divergence"]
@@ -99,7 +101,7 @@ class GradAscent(Defense):
     ) -> Artifact:
         """Train; the model is given back as it was. Errors as of `NPO.fit`."""
         fitting = Fitting(self.name, vlm, data, self.config, seed, progress, run)
-        return _trained(fitting, _ascent, retain=False)
+        return _trained(fitting, [_ascent], retain=False)
 
     def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
         """The trained weights."""
@@ -129,7 +131,8 @@ class GradDiff(Defense):
     ) -> Artifact:
         """Train; the model is given back as it was. Errors as of `NPO.fit`."""
         fitting = Fitting(self.name, vlm, data, self.config, seed, progress, run)
-        return _trained(fitting, partial(_difference, self.config.retain_weight))
+        retain = partial(answer_term, "retain", self.config.retain_weight)
+        return _trained(fitting, [_ascent, retain])
 
     def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
         """The trained weights."""
@@ -161,20 +164,20 @@ class KL(Defense):
     ) -> Artifact:
         """Train; the model is given back as it was. Errors as of `NPO.fit`."""
         fitting = Fitting(self.name, vlm, data, self.config, seed, progress, run)
-        return _trained(fitting, partial(_kept, self.config.retain_weight))
+        return _trained(fitting, [_ascent, partial(_kept, self.config.retain_weight)])
 
     def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
         """The trained weights."""
         return _parts(self, vlm, artifact)
 
 
-def _trained(fitting: Fitting, losses: Losses, *, retain: bool = True) -> Artifact:
+def _trained(fitting: Fitting, terms: Sequence[Term], *, retain: bool = True) -> Artifact:
     rows = fitting.rows()
     rows.need_answers(fitting.name, "forget", *(("retain",) if retain else ()))
     sources = {"forget": rows.forget, "retain": rows.retain}
     if not retain:
         del sources["retain"]
-    return train(fitting, choose(fitting.vlm, fitting.config), Method(sources, losses))
+    return train(fitting, choose(fitting.vlm, fitting.config), Method(sources, terms))
 
 
 def _parts(defense: Defense, vlm: VLM, artifact: Artifact | None) -> Parts:
@@ -188,15 +191,8 @@ def _ascent(passes: Passes, batch: Batch) -> dict[str, Tensor]:
     return {"loss": -forget, "forget_cross_entropy": forget}
 
 
-def _difference(weight: float, passes: Passes, batch: Batch) -> dict[str, Tensor]:
-    parts = _ascent(passes, batch)
-    retain = passes.cross_entropy(batch["retain"])
-    return {**parts, "loss": parts["loss"] + weight * retain, "cross_entropy": retain}
-
-
 def _kept(weight: float, passes: Passes, batch: Batch) -> dict[str, Tensor]:
-    parts = _ascent(passes, batch)
     with passes.reference():
         base, labels = passes.answer_logits(batch["retain"])
     away = divergence(base, passes.answer_logits(batch["retain"])[0], labels)
-    return {**parts, "loss": parts["loss"] + weight * away, "divergence": away}
+    return {"loss": weight * away, "divergence": away}
