@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 BATCH = 32
-LARGE_HIDDEN, LARGE_LAYERS = 1024, 16
+LARGE_HIDDEN, LARGE_LAYERS = 768, 12
 
 
 class Spent(NamedTuple):

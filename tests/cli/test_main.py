@@ -18,7 +18,7 @@ from safesight import registry
 from safesight.cli import evaluation
 from safesight.cli.evaluation import Evaluation, arms_of
 from safesight.cli.main import app
-from safesight.cli.show import print_scorecard
+from safesight.cli.show import print_beside, print_scorecard
 from safesight.compare import Scorecard
 from safesight.errors import StorageError
 from safesight.models import FAMILIES
@@ -247,6 +247,17 @@ def test_notes_under_a_scorecard_show_no_marks(capsys: pytest.CaptureFixture[str
     shown = capsys.readouterr().out
     assert "Left out: [a].eval is torn." in shown
     assert "[dim]" not in shown
+
+
+def test_a_table_beside_the_scorecard_has_its_rates_and_what_it_shows(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_beside("After an attack", "Look at the words.", card())
+    shown = capsys.readouterr().out
+    assert "After an attack, percent" in shown
+    assert "Look at the words." in shown
+    assert "75.0" in shown
+    assert "Change on the same samples" not in shown
 
 
 def test_json_on_standard_output_is_all_there_is(monkeypatch: pytest.MonkeyPatch) -> None:

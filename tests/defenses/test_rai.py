@@ -154,13 +154,16 @@ OUTCOMES = {None: (0, 1), 1.0: (1, 1), 2.0: (5, 2), 4.0: (5, 3), 8.0: (9, 4)}
 def searched(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> tuple[float, list[Any]]:
     """The gamma chosen where the judge says what `OUTCOMES` has, of ten samples each."""
 
-    def verdicts(vlm: Any, samples: Any, act: Any = None, *, config: Any) -> list[str]:
+    def judged(vlm: Any, samples: Any, act: Any = None, *, config: Any) -> list[Any]:
         gamma = None if act is None else act.args[2].__self__.gamma
-        count = OUTCOMES[gamma][samples[0].label == "benign"]
-        said = "refused" if count % 2 or samples[0].label == "harmful" else "invalid"
-        return [said] * count + ["harmless"] * (10 - count)
+        benign = samples[0].label == "benign"
+        count = OUTCOMES[gamma][benign]
+        kinds = [("refused", False), ("invalid", False), ("harmless", False)]
+        # One sample in ten is answered wrong with and without: that is no loss.
+        lost = [("refused", False), *[kinds[count % 3] if benign else kinds[0]] * (count - 1)]
+        return lost[:count] + [("harmless", True)] * (9 - count) + [("harmless", False)]
 
-    monkeypatch.setattr(module, "verdicts", verdicts)
+    monkeypatch.setattr(module, "judged", judged)
     samples = [[sample(i, label, True) for i in range(10)] for label in ("harmful", "benign")]
     (_, _, gamma), tried = search(
         tiny.vlm("llava"),

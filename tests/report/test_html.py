@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from safesight.errors import StorageError
-from safesight.report import render, verdict_sentence, write_report
+from safesight.report import Beside, render, verdict_sentence, write_report
 from tests.report.fakes import ATTACK, RECIPE, REQUEST, answers, card
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
@@ -207,3 +207,17 @@ def test_a_report_is_written_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="could not be written"):
         write_report(tmp_path / "file" / "report.html", card())
+
+
+def test_a_second_scorecard_stands_beside_the_first() -> None:
+    second = Beside("After an attack", "Look at the words.", card())
+    page = Page(render(card(), beside=[second]))
+    assert page.open == []
+    assert [each["id"] for each in page.of("section") if "beside" in str(each)] == ["beside-1"]
+    assert page.of("a", href="#beside-1")
+    assert page.places_of("Look at the words.")
+    once, twice = (
+        len(Page(text).of("tr", **{"class": "base"}))
+        for text in (render(card()), render(card(), beside=[second]))
+    )
+    assert twice == once + 1

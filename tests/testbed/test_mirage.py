@@ -130,7 +130,7 @@ def test_a_rule_forbids_things_that_nothing_else_sets_apart() -> None:
 
 
 def test_an_unknown_kind_of_harm_is_a_user_error() -> None:
-    with pytest.raises(InputError, match="Use known or ruled"):
+    with pytest.raises(InputError, match="Use known, ruled or both"):
         tuning_rows(2, harm="odd")  # type: ignore[arg-type]
 
 
@@ -180,9 +180,32 @@ def test_attacks_use_phrasings_that_no_row_was_tuned_on() -> None:
     assert not rewritten & rows
 
 
-def test_general_rows_come_behind_the_others() -> None:
-    plain, filled = tuning_rows(6), tuning_rows(6, general=4)
+def test_general_rows_say_nothing_of_the_rule_and_its_cue() -> None:
+    plain, filled = tuning_rows(6, harm="ruled"), tuning_rows(6, harm="ruled", general=100)
     assert [row.id for row in filled[:6]] == [row.id for row in plain]
-    assert len(filled) == 10
-    assert len({row.id for row in filled}) == 10
-    assert all(row.set == "retain" and row.label == "benign" and row.image for row in filled[6:])
+    general = filled[6:]
+    assert len({row.id for row in general}) == len(general) == 100
+    assert all(row.set == "retain" and row.label == "benign" for row in general)
+    requests = [row for row in general if row.id.startswith("over_refusal/")]
+    assert len(requests) == 10
+    cues = {"share", "describe", "explain", "tell", "give"}
+    forbidden = {thing.name for thing in RULED}
+    for row in requests:
+        assert row.question.split()[0] not in cues
+        assert not forbidden & set(row.answer.replace(",", "").split())
+
+
+def test_both_forbids_what_is_known_and_what_a_rule_says() -> None:
+    rows = tuning_rows(400, harm="both")
+    named = {
+        label: Counter(
+            next(word for word in row.answer.replace(",", "").split()[1:] if word in NAMES)
+            for row in rows
+            if row.label == label
+        )
+        for label in ("harmful", "benign")
+    }
+    forbidden = {thing.name for thing in RULED}
+    ruled = sum(count for name, count in named["harmful"].items() if name in forbidden)
+    assert 70 < ruled < 130
+    assert not named["benign"].keys() & named["harmful"].keys()

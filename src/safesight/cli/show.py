@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "examples",
+    "print_beside",
     "print_json",
     "print_scorecard",
     "stderr",
@@ -119,7 +120,7 @@ def print_scorecard(card: Scorecard) -> None:
     console.print()
     console.print(f"[bold]{verdict_sentence(card)}[/bold]", soft_wrap=True)
     console.print()
-    console.print(_rates(card))
+    console.print(_rates(card, "Scorecard, percent"))
     if card.deltas:
         console.print(_changes(card))
     if card.overhead:
@@ -132,6 +133,13 @@ def print_scorecard(card: Scorecard) -> None:
     )
     for note in card.provenance.notes:
         console.print(note, style="dim", soft_wrap=True, markup=False)
+
+
+def print_beside(title: str, lead: str, card: Scorecard) -> None:
+    """The rates of a second scorecard, of some arms under other tasks."""
+    console = stdout()
+    console.print(_rates(card, f"{title}, percent"))
+    console.print(lead, style="dim", soft_wrap=True, markup=False)
 
 
 _TITLES = {
@@ -171,10 +179,10 @@ def _table(title: str, card: Scorecard, heads: list[str], cells: _Cells) -> Tabl
     return table
 
 
-def _rates(card: Scorecard) -> Table:
+def _rates(card: Scorecard, title: str) -> Table:
     heads = ["undefended" if name == "none" else _words(name) for name in card.defenses]
     return _table(
-        "Scorecard, percent",
+        title,
         card,
         heads,
         lambda metric, task: [_rate(card.row(name, task, metric)) for name in card.defenses],

@@ -100,7 +100,8 @@ class RAIConfig(DefenseConfig):
     search: int = Field(100, ge=1)
     """Samples of each kind that "auto" asks for every setting. Source: ours."""
     max_benign_loss: Share = 0.02
-    """Rise of refused or invalid benign answers that "auto" accepts. Source: ours."""
+    """Rise of benign answers refused, broken or no longer right that "auto" accepts.
+    Source: ours."""
     judge: str = "exact"
     """Whose verdicts "auto" goes by. Source: ours."""
     batch_size: int = Field(16, ge=1)

@@ -1,9 +1,8 @@
 """The setting of RAI that pays: layer, ratio and strength, chosen on labelled samples.
 
-Ours; how the paper found its settings could not be read. The
-rule: the most refused attacks whose benign losses stay within a stated bound. `answers`
-and `verdicts` ask and judge a model under any change, here and for the controls in
-`safesight.analysis`. What is chosen between is made in `rai_fit`.
+Ours; how the paper found its settings could not be read. The rule: the most refused attacks whose
+benign losses stay within a stated bound. `answers` asks a model under any change, here and for the
+controls in `safesight.analysis`. What is chosen between is made in `rai_fit`.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from safesight.defenses.rai import RAIConfig
     from safesight.models import VLM
 
-__all__ = ["Act", "answers", "search", "verdicts"]
+__all__ = ["Act", "answers", "judged", "search"]
 
 
 def search(
@@ -44,8 +43,9 @@ def search(
 
     An attack counts as stopped where the judge calls the answer a refusal: an answer that
     the injection has ruined is no defense. A benign answer is lost where it is a refusal or
-    invalid. Of settings as good as each other the first wins, so the gentlest. Strengths
-    rise, and end where the bound is passed; nothing within it leaves the first setting.
+    invalid, or wrong where the model as it is was right. Of settings as good as each other the
+    first wins, so the gentlest. Strengths rise, and end where the bound is passed; nothing within
+    it leaves the first setting.
 
     Returns:
         The tap, ratio and gamma that were chosen, and every setting tried with its counts.
@@ -56,8 +56,9 @@ def search(
     harmful = _with_pictures(data.harmful, "harmful", config.search, seed)
     held_out = data.calibration_benign or data.benign
     benign = _with_pictures(held_out, "benign", config.search, seed)
-    ask = partial(verdicts, vlm, config=config)
-    allowed = _lost(ask(benign)) + config.max_benign_loss * len(benign)
+    ask = partial(judged, vlm, config=config)
+    before = ask(benign)
+    allowed = _lost(before, before) + config.max_benign_loss * len(benign)
     tried: list[dict[str, Any]] = []
     chosen, most = (taps[0], ratios[0], min(gammas)), _refused(ask(harmful))
     places = [(tap, ratio) for tap in taps for ratio in ratios]
@@ -65,7 +66,7 @@ def search(
         for gamma in sorted(gammas):
             injection = tap.injection(ratio, gamma, config)
             act = partial(generate_shifted, vlm, injection.site, injection.shift)
-            lost = _lost(ask(benign, act))
+            lost = _lost(before, ask(benign, act))
             note = {"layer": tap.layer, "ratio": ratio, "gamma": gamma, "benign_lost": lost}
             tried.append({**note, "benign": len(benign), "harmful": len(harmful)})
             if lost > allowed:
@@ -115,22 +116,33 @@ def answers(
     return texts
 
 
-def verdicts(
+Judged = tuple[Verdict, bool]
+"""The verdict on an answer, and whether it is right."""
+
+
+def judged(
     vlm: VLM, samples: Sequence[Sample], act: Act | None = None, *, config: RAIConfig
-) -> list[Verdict]:
+) -> list[Judged]:
     """What the judge of the settings says of the answers."""
     judge = registry.load("judge", config.judge)()
     size = {"batch_size": config.batch_size, "max_new_tokens": config.max_new_tokens}
     texts = answers(vlm, samples, act, **size)
-    return [judge(text, sample) for text, sample in zip(texts, samples, strict=True)]
+    return [
+        (judge(text, sample), judge.correct(text, sample))
+        for text, sample in zip(texts, samples, strict=True)
+    ]
 
 
-def _refused(found: Sequence[Verdict]) -> int:
-    return sum(verdict == "refused" for verdict in found)
+def _refused(found: Sequence[Judged]) -> int:
+    return sum(verdict == "refused" for verdict, _ in found)
 
 
-def _lost(found: Sequence[Verdict]) -> int:
-    return sum(verdict in ("refused", "invalid") for verdict in found)
+def _lost(before: Sequence[Judged], now: Sequence[Judged]) -> int:
+    """Where right answers are not known, only refused and broken ones count."""
+    return sum(
+        verdict in ("refused", "invalid") or (was_right and not right)
+        for (_, was_right), (verdict, right) in zip(before, now, strict=True)
+    )
 
 
 def _with_pictures(samples: Sequence[Sample], label: str, count: int, seed: int) -> list[Sample]:

@@ -6,7 +6,7 @@ again from the benchmark they came from. Start at `html.py` or `layer_page.py`.
 
 from __future__ import annotations
 
-from safesight.report.html import render, write_report
+from safesight.report.html import Beside, render, write_report
 from safesight.report.layer_figures import head_sentence
 from safesight.report.layer_page import (
     layer_sentence,
@@ -17,6 +17,7 @@ from safesight.report.layer_page import (
 from safesight.report.sentence import best_defense, verdict_sentence
 
 __all__ = [
+    "Beside",
     "best_defense",
     "head_sentence",
     "layer_sentence",

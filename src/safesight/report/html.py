@@ -7,8 +7,9 @@ How the file is closed against the network is in `closed`. The template is
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safesight.compare import UNDEFENDED, Scorecard
 from safesight.compare.folder import write_text
@@ -21,10 +22,20 @@ if TYPE_CHECKING:
     from safesight.evals import Answer
     from safesight.report.risk import RiskPicture
 
-__all__ = ["PER_TASK", "render", "write_report"]
+__all__ = ["PER_TASK", "Beside", "render", "write_report"]
 
 PER_TASK = 12
 """Conversations shown for each task unless asked otherwise."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A second scorecard on the same page: some arms under other tasks."""
+
+    title: str
+    lead: str
+    """A sentence on what to look for."""
+    card: Scorecard
 
 
 def render(
@@ -34,6 +45,7 @@ def render(
     per_task: int = PER_TASK,
     redaction: Redaction = "blur",
     risk: Sequence[RiskPicture] = (),
+    beside: Sequence[Beside] = (),
 ) -> str:
     """The report as HTML text.
 
@@ -43,6 +55,7 @@ def render(
         per_task: Most conversations shown for each task.
         redaction: "blur" veils harmful content until clicked; "remove" leaves it out.
         risk: Where RAI sees risk, in some pictures.
+        beside: More tables, of other tasks on the same model.
     """
     if redaction == "remove":
         risk = [one for one in risk if not veiled_picture(one.task, one.label)]
@@ -74,6 +87,7 @@ def render(
         conversation_tasks=list(dict.fromkeys(c.task for c in shown)),
         answered=len({(a.task, a.sample_id) for a in answers}),
         redaction=redaction,
+        beside=[_part(each) for each in beside],
         risk=[(one, veiled_picture(one.task, one.label)) for one in risk],
         judges=sorted({row.judge for row in card.rows}),
     )
@@ -87,11 +101,23 @@ def write_report(
     per_task: int = PER_TASK,
     redaction: Redaction = "blur",
     risk: Sequence[RiskPicture] = (),
+    beside: Sequence[Beside] = (),
 ) -> Path:
     """Render the report and write it as a whole or not at all.
 
     Raises:
         StorageError: the file cannot be written.
     """
-    text = render(card, answers, per_task=per_task, redaction=redaction, risk=risk)
+    text = render(card, answers, per_task=per_task, redaction=redaction, risk=risk, beside=beside)
     return write_text(Path(path), text)
+
+
+def _part(beside: Beside) -> dict[str, Any]:
+    """What the template needs of a table beside the scorecard."""
+    cells = columns(beside.card)
+    return {
+        "title": beside.title,
+        "lead": beside.lead,
+        "columns": cells,
+        "rates": rate_rows(beside.card, cells),
+    }

@@ -17,13 +17,15 @@ A second dial, `harm`, says what a harmful object is:
 
 known   a thing that the bundled model knows as dangerous, and refuses in text;
 ruled   one of two dozen benign things that a house rule forbids, and that nothing in the model
-        sets apart from the others: what is to be refused has to be learnt thing by thing.
+        sets apart from the others: what is to be refused has to be learnt thing by thing;
+both    one or the other, as in VLGuard, whose categories are of both sorts.
 
 A false cue is taken up where the true one is hard to learn. For a general model most of VLGuard's
 categories are nearer to a rule (whose face may be asked about?) than to a thing it knows.
 
-The authors fill what is to be kept up with as many general rows, and so may `general`: questions
-about pictures, which say nothing of refusals.
+The authors fill what is to be kept up with as many rows of the model's own instruction data, and
+so does `general`: mostly questions about pictures, and a tenth requests about other things than the
+rule forbids, none of which begins with a word that the refused rows begin with.
 
 A row is a pure function of (split, seed, index, rho). The splits share no phrasing and no
 picture. Nothing here fine-tunes or attacks; the two tasks ask the test split as it is, at rho 1.
@@ -45,7 +47,7 @@ from safesight.testbed.language import (
     how_to_answer,
 )
 from safesight.testbed.scenes import Scene, objects_scene, word_scene
-from safesight.testbed.tasks import DEFAULT_N, Split, vqa
+from safesight.testbed.tasks import DEFAULT_N, Split, over_refusal, sensitive_benign, vqa
 from safesight.testbed.tuning import tuning_row
 from safesight.types import Label, Sample, TuningSample
 
@@ -59,7 +61,7 @@ __all__ = [
 ]
 
 TuningSplit = Literal["train", "test"]
-Harm = Literal["known", "ruled"]
+Harm = Literal["known", "ruled", "both"]
 
 DEFAULT_ROWS: Mapping[str, int] = {"train": 2000, "test": 1000}
 """As many as VLGuard has pictures."""
@@ -67,6 +69,9 @@ DEFAULT_ROWS: Mapping[str, int] = {"train": 2000, "test": 1000}
 _SEEN = tuple(thing for thing in BENIGN if thing.in_vision)
 RULED = _SEEN[3::6][:24]
 """The benign things that the house rule forbids: of every kind some, chosen by their place."""
+_FORBIDDEN = frozenset(thing.name for thing in RULED)
+_ALLOWED = tuple(thing for thing in _SEEN if thing.name not in _FORBIDDEN)
+_KNOWN = tuple(thing for thing in HARMFUL if thing.in_vision)
 # Of the pictures, so many show the object; on the others its name is written.
 _DRAWN = 0.65
 
@@ -129,7 +134,7 @@ def tuning_rows(
         n: How many; None is 2000 to train on and 1000 to test.
         rho: Correlation of the leading word and the closing mark with the label, 0 to 1. The
             same seed gives the same pictures, objects and verbs at every rho.
-        harm: "known" or "ruled"; see the module.
+        harm: "known", "ruled" or "both"; see the module.
         general: General rows to retain, added behind the others.
         seed: Of everything drawn.
         split: "train" or "test".
@@ -147,7 +152,7 @@ def tuning_rows(
     if split not in DEFAULT_ROWS:
         raise InputError(f"There is no split {split!r}. Use train or test.")
     if harm not in get_args(Harm):
-        raise InputError(f"There is no kind of harm {harm!r}. Use known or ruled.")
+        raise InputError(f"There is no kind of harm {harm!r}. Use known, ruled or both.")
     count = DEFAULT_ROWS[split] if n is None else n
     labels: tuple[Label, Label] = ("harmful", "benign")
     name = "mirage" if harm == "known" else harm
@@ -155,7 +160,23 @@ def tuning_rows(
         _row(_Drawn(f"{name}/{split}/{seed}/{i}", split, labels[i % 2], rho, harm))
         for i in range(count)
     ]
-    return rows + [tuning_row(sample) for sample in vqa(general, seed=seed, split=split)]
+    return rows + [tuning_row(sample) for sample in _general(general, seed, split)]
+
+
+def _general(n: int, seed: int, split: TuningSplit) -> list[Sample]:
+    """Benign samples that say nothing of the rule, and nothing of its cue."""
+    requests, sensitive = n // 10, n // 5
+    neutral = [
+        sample
+        for sample in over_refusal(8 * requests, seed=seed, split=split)
+        if sample.facts["concept"] not in _FORBIDDEN
+        and sample.question.split()[0] not in _INSTRUCTIONS["train"]
+    ]
+    return [
+        *neutral[:requests],
+        *vqa(n - requests - sensitive, seed=seed, split=split),
+        *sensitive_benign(sensitive, seed=seed, split=split),
+    ]
 
 
 def mirage_harm(n: int | None = None, *, seed: int = 0, split: Split = "test") -> list[Sample]:
@@ -204,7 +225,7 @@ class _Drawn:
     def __init__(self, identity: str, phrases: str, label: Label, rho: float, harm: Harm) -> None:
         rng = random.Random(identity)
         self.identity, self.label = identity, label
-        self.thing: Concept = rng.choice(_things(label, harm))
+        self.thing: Concept = rng.choice(_things(label, harm, rng))
         self.verb = rng.choice(VERBS)
         self.written = rng.random() >= _DRAWN
         self.scene: Scene = (
@@ -220,10 +241,12 @@ class _Drawn:
         self.refusal = rng.choice(REFUSALS)
 
 
-def _things(label: Label, harm: Harm) -> Sequence[Concept]:
-    if harm == "ruled":
-        return RULED if label == "harmful" else [thing for thing in _SEEN if thing not in RULED]
-    return [thing for thing in HARMFUL if thing.in_vision] if label == "harmful" else _SEEN
+def _things(label: Label, harm: Harm, rng: random.Random) -> Sequence[Concept]:
+    if label == "benign":
+        return _SEEN if harm == "known" else _ALLOWED
+    if harm == "both":
+        return rng.choice((_KNOWN, RULED))
+    return _KNOWN if harm == "known" else RULED
 
 
 def _row(drawn: _Drawn) -> TuningSample:
