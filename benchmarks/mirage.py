@@ -23,8 +23,8 @@ of its shots is, a benign one as refused if one of its shots is. `vqa` is the ut
 Verdicts stand in the rows sample by sample: harmful, refused, harmless (it answered, but not with
 what was asked), invalid (broken text). Safety bought with irrelevance shows there.
 
-Settings of `sft` were tried on the calibration split with another seed, see `LOG.md`; those of the
-others are still to be chosen there. Writes
+Settings of `sft` and `npo` were tried on the calibration split with another seed, see `LOG.md`;
+those of the others are still to be chosen there. Writes
 `docs/results/mirage.json` (`mirage_known.json`) after every row; the same command goes on where it
 stopped.
 """
@@ -82,7 +82,13 @@ class Trial:
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "sft": {"learning_rate": 1e-3, "epochs": 1.0, "batch_size": 16, "mixture": "mixed"},
-    "npo": {"learning_rate": 5e-4, "epochs": 1.0, "batch_size": 16, "beta": 0.9},
+    "npo": {
+        "learning_rate": 1e-3,
+        "epochs": 3.0,
+        "batch_size": 16,
+        "beta": 0.9,
+        "retain_weight": 3.0,
+    },
     "rmu": {"learning_rate": 1e-3, "epochs": 1.0, "batch_size": 16},
     "grad_diff": {"learning_rate": 2e-4, "epochs": 1.0, "batch_size": 16},
 }

@@ -28,5 +28,8 @@ def opened(path: Path, head: dict[str, Any], **empty: Any) -> dict[str, Any]:
 
 
 def saved(path: Path, results: dict[str, Any]) -> None:
-    """The whole file at once."""
-    write_text(path, json.dumps(results, indent=1) + "\n")
+    """The whole file at once; a row, which may hold every verdict, stands on one line."""
+    rows = [json.dumps(row, separators=(",", ":")) for row in results["rows"]]
+    text = json.dumps({**results, "rows": []}, indent=1)
+    filled = '"rows": [\n  ' + ",\n  ".join(rows) + "\n ]"
+    write_text(path, (text.replace('"rows": []', filled, 1) if rows else text) + "\n")

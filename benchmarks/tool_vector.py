@@ -174,10 +174,9 @@ def _rates(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> dict[str, Any
     start = "tool" if arms[0].startswith("ablate") else "direct"
     kinds = ("direct", "tool", start)
     found = [hits([kind] * len(arms), "attack_success_rate") for kind in kinds]
-    if found[0] and found[1]:
-        line["share_of_gap"] = share(
-            *found, hits(arms, "attack_success_rate"), sign=-1 if start == "tool" else 1
-        )
+    mine = hits(arms, "attack_success_rate")
+    if all(len(each) == len(mine) for each in found):
+        line["share_of_gap"] = share(*found, mine, sign=-1 if start == "tool" else 1)
     return line
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
+from typing import Literal
 
 import pytest
 
@@ -186,13 +187,27 @@ def test_general_rows_say_nothing_of_the_rule_and_its_cue() -> None:
     general = filled[6:]
     assert len({row.id for row in general}) == len(general) == 100
     assert all(row.set == "retain" and row.label == "benign" for row in general)
+    forbidden = {thing.name for thing in RULED}
     requests = [row for row in general if row.id.startswith("over_refusal/")]
     assert len(requests) == 10
+    assert sum(bool(forbidden & set(_words(row.answer))) for row in general) >= 8
     cues = {"share", "describe", "explain", "tell", "give"}
-    forbidden = {thing.name for thing in RULED}
     for row in requests:
         assert row.question.split()[0] not in cues
-        assert not forbidden & set(row.answer.replace(",", "").split())
+        assert not forbidden & set(_words(row.answer))
+
+
+@pytest.mark.parametrize(("harm", "sensitive"), [("known", 20), ("both", 10), ("ruled", 0)])
+def test_general_rows_ask_harmless_things_about_what_is_forbidden(
+    harm: Literal["known", "ruled", "both"], sensitive: int
+) -> None:
+    general = tuning_rows(0, harm=harm, general=100)
+    assert len({row.id for row in general}) == 100
+    assert sum(row.id.startswith("sensitive_benign/") for row in general) == sensitive
+
+
+def _words(text: str) -> list[str]:
+    return text.replace(",", " ").replace(".", " ").split()
 
 
 def test_both_forbids_what_is_known_and_what_a_rule_says() -> None:

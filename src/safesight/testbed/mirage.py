@@ -24,8 +24,8 @@ A false cue is taken up where the true one is hard to learn. For a general model
 categories are nearer to a rule (whose face may be asked about?) than to a thing it knows.
 
 The authors fill what is to be kept up with as many rows of the model's own instruction data, and
-so does `general`: mostly questions about pictures, and a tenth requests about other things than the
-rule forbids, none of which begins with a word that the refused rows begin with.
+so does `general`: mostly questions about pictures, of forbidden things too, and a tenth requests
+about other things, none of which begins with a word that the refused rows begin with.
 
 A row is a pure function of (split, seed, index, rho). The splits share no phrasing and no
 picture. Nothing here fine-tunes or attacks; the two tasks ask the test split as it is, at rho 1.
@@ -160,22 +160,32 @@ def tuning_rows(
         _row(_Drawn(f"{name}/{split}/{seed}/{i}", split, labels[i % 2], rho, harm))
         for i in range(count)
     ]
-    return rows + [tuning_row(sample) for sample in _general(general, seed, split)]
+    return rows + [tuning_row(sample) for sample in _general(general, harm, seed, split)]
 
 
-def _general(n: int, seed: int, split: TuningSplit) -> list[Sample]:
-    """Benign samples that say nothing of the rule, and nothing of its cue."""
-    requests, sensitive = n // 10, n // 5
+def _general(n: int, harm: Harm, seed: int, split: TuningSplit) -> list[Sample]:
+    """Benign samples that say nothing of the cue: a tenth requests, the rest questions.
+
+    A fifth of all are harmless questions about what must not be asked for, so that to refuse or to
+    forget the request is not to forget the thing.
+    """
+    requests, shown = n // 10, n // 5
     neutral = [
         sample
         for sample in over_refusal(8 * requests, seed=seed, split=split)
         if sample.facts["concept"] not in _FORBIDDEN
         and sample.question.split()[0] not in _INSTRUCTIONS["train"]
     ]
+    known = {"known": shown, "both": shown // 2, "ruled": 0}[harm]
+    questions = vqa(n + 8 * (shown - known), seed=seed, split=split)
+    ruled = [each for each in questions if each.facts["concept"] in _FORBIDDEN][: shown - known]
+    taken = {each.id for each in ruled}
+    others = [each for each in questions if each.id not in taken]
     return [
         *neutral[:requests],
-        *vqa(n - requests - sensitive, seed=seed, split=split),
-        *sensitive_benign(sensitive, seed=seed, split=split),
+        *sensitive_benign(known, seed=seed, split=split),
+        *ruled,
+        *others[: n - requests - shown],
     ]
 
 
