@@ -108,7 +108,7 @@ def test_a_data_set_takes_its_options_and_no_others() -> None:
     rows = data_for(load_defense("sft"), plan, "testbed", "mirage", {"rho": 1.0}).tuning
     assert len(rows) == 15
     assert all(row.question.endswith("?") == (row.label == "benign") for row in rows)
-    with pytest.raises(InputError, match=r"no option .size.\. Use harm, rho\."):
+    with pytest.raises(InputError, match=r"no option .size.\. Use general, harm, rho\."):
         data_for(load_defense("sft"), plan, "testbed", "mirage", {"size": 1})
     with pytest.raises(InputError, match="not a data set with options"):
         data_for(load_defense("sft"), plan, "testbed", "rows.jsonl", {"rho": 1.0})
