@@ -115,15 +115,16 @@ def test_a_data_set_takes_its_options_and_no_others() -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_give_what_one_gives(model: str, tmp_path: Path) -> None:
-    """Half the rows of a step each; gradients are averaged."""
+@pytest.mark.parametrize("method", ["npo", "rmu"])
+def test_two_processes_give_what_one_gives(method: str, model: str, tmp_path: Path) -> None:
+    """Half the rows of a step each; gradients are averaged, of every term and every block."""
     entries = [
         {"id": f"{kind}{n}", "question": f"{kind} {n}?", "answer": f"so {n}.", "label": kind}
         for kind in ("harmful", "benign")
         for n in range(8)
     ]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, entries)))
-    words = ["fit", "npo", "--model", model, "--data", str(tmp_path / "rows.jsonl")]
+    words = ["fit", method, "--model", model, "--data", str(tmp_path / "rows.jsonl")]
     words += ["--device", "cpu", "--set", "max_steps=3", "--set", "lora_dropout=0.0"]
     two = [*words, "--set", "batch_size=2", "-o", str(tmp_path / "two")]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]

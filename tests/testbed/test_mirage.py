@@ -206,6 +206,12 @@ def test_general_rows_ask_harmless_things_about_what_is_forbidden(
     assert sum(row.id.startswith("sensitive_benign/") for row in general) == sensitive
 
 
+@pytest.mark.parametrize("general", [-1, 0.5, "many"])
+def test_an_impossible_number_of_general_rows_is_a_user_error(general: object) -> None:
+    with pytest.raises(InputError, match="give a number from 0 on"):
+        tuning_rows(2, general=general)  # type: ignore[arg-type]
+
+
 def _words(text: str) -> list[str]:
     return text.replace(",", " ").replace(".", " ").split()
 

@@ -230,13 +230,10 @@ def _measure(
 
 def _terms(config: RMUConfig, layer: int, vector: Tensor) -> list[Term]:
     """The summands of L."""
-    terms: list[Term] = [
-        partial(_forget, config, layer, vector),
-        partial(answer_term, "retain", config.retain_weight),
-    ]
+    terms: list[Term] = [partial(_forget, config, layer, vector)]
     if config.retain_alpha:
         terms.append(partial(_retain, config, layer))
-    return terms
+    return [*terms, partial(answer_term, "retain", config.retain_weight)]
 
 
 def _forget(

@@ -64,7 +64,8 @@ class Method:
     """What is drawn at every step: rows by the names that the loss knows them by. The first is
     what an epoch is counted in."""
     terms: Sequence[Term]
-    """The loss is their sum."""
+    """The loss is their sum. The last one reaches all that learns: behind it several processes
+    exchange their gradients, and what it does not reach would not be exchanged."""
     prepare: Callable[[Passes, Collator], None] | None = None
     """Measures the base model before the first step, into `Passes.facts`."""
     queries: bool = False

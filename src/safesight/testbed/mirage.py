@@ -153,6 +153,8 @@ def tuning_rows(
         raise InputError(f"There is no split {split!r}. Use train or test.")
     if harm not in get_args(Harm):
         raise InputError(f"There is no kind of harm {harm!r}. Use known, ruled or both.")
+    if not isinstance(general, int) or general < 0:
+        raise InputError(f"There cannot be {general!r} general rows: give a number from 0 on.")
     count = DEFAULT_ROWS[split] if n is None else n
     labels: tuple[Label, Label] = ("harmful", "benign")
     name = "mirage" if harm == "known" else harm
