@@ -87,6 +87,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "epochs": 3.0,
         "batch_size": 16,
         "beta": 0.9,
+        "reduction": "sum",
         "retain_weight": 3.0,
     },
     "rmu": {"learning_rate": 1e-3, "epochs": 1.0, "batch_size": 16},

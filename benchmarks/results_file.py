@@ -22,7 +22,10 @@ def opened(path: Path, head: dict[str, Any], **empty: Any) -> dict[str, Any]:
     begun = {**head, "seconds": 0, "rows": [], **empty}
     if not path.is_file():
         return begun
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SystemExit(f"{path} is damaged ({error}). Mend it, or move it away.") from error
     same = {key: found.get(key) for key in head} == json.loads(json.dumps(head))
     return {**begun, **found} if same else begun
 

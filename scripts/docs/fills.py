@@ -11,6 +11,7 @@ Commands on committed results (`docs/results/NAME.json`, a scorecard where not s
     overhead NAME                      times and memory as a table, a row a defense
     seeds NAME [KEY=HEADING ...]       rows of several seeds, as `benchmarks/sasa.py` writes them
     summary NAME KEY=HEADING ...       a row an arm, a column a key of a benchmark's summary
+    pivot NAME LIST KEYS TASK/METRIC=HEADING ...  rows by KEYS (one,two), rates or changes across
     output FILE                        a text file of docs/results, as a code block
 
 and on the source: `config NAME` (a defense's settings), `defenses` (all of them),
@@ -32,6 +33,7 @@ from scripts.docs.results import Results
 from scripts.docs.tables import (
     render_beside,
     render_overhead,
+    render_pivot,
     render_seeds,
     render_summary,
     render_table,
@@ -147,6 +149,13 @@ def summary(results: Results, page: str, name: str, *columns: str) -> str:
     return NOT_MEASURED if rows is None else render_summary(rows, headings)
 
 
+def pivot(results: Results, page: str, name: str, path: str, keys: str, *columns: str) -> str:
+    """The list at `path` holds one cell an entry, which names its row, its task and its metric."""
+    cells = results.value(name, path, page)
+    headings = dict(column.split("=", 1) for column in columns)
+    return NOT_MEASURED if cells is None else render_pivot(cells, keys.split(","), headings)
+
+
 def output(results: Results, page: str, name: str) -> str:
     text = results.text(name, page)
     return NOT_MEASURED if text is None else f"```text\n{text.rstrip()}\n```"
@@ -227,6 +236,7 @@ COMMANDS: dict[str, Callable[..., str]] = {
     "overhead": overhead,
     "seeds": seeds,
     "summary": summary,
+    "pivot": pivot,
     "output": output,
     "config": config,
     "defenses": defenses,

@@ -146,6 +146,30 @@ def render_summary(rows: Sequence[dict[str, Any]], headings: Mapping[str, str]) 
     return "\n".join(lines)
 
 
+def render_pivot(
+    cells: Sequence[dict[str, Any]], keys: Sequence[str], headings: Mapping[str, str]
+) -> str:
+    """A row for each combination of what stands under `keys`, a column a task and metric.
+
+    A change that stands after Holm's correction, where one was made, is marked with a star.
+    """
+    found: dict[tuple[str, ...], dict[str, dict[str, Any]]] = defaultdict(dict)
+    for cell in cells:
+        label = tuple(cell[key] for key in keys)
+        found[label][f"{cell['task']}/{cell['metric']}"] = cell
+    lines = [
+        _line([*keys, *headings.values()]),
+        _line([*["---"] * len(keys), *["--:"] * len(headings)]),
+    ]
+    for label, row in found.items():
+        lines.append(_line([*label, *(_starred(row.get(key)) for key in headings)]))
+    return "\n".join(lines)
+
+
+def _starred(found: dict[str, Any] | None) -> str:
+    return _cell(found) + (" *" if found and found.get("p_holm", 1) < 0.05 else "")
+
+
 def _cell(found: dict[str, float] | None) -> str:
     """A rate, or a change if there is a `delta`; nothing where nothing was measured."""
     if found is None:

@@ -119,6 +119,7 @@ def test_a_marker_is_filled(results: Results, command: str, wanted: str) -> None
         "output gone.txt",
         "seeds gone",
         "summary gone a=A",
+        "pivot gone contrasts name a=A",
         "scorecard gone",
         "beside gone sasa",
         "beside demo nobody",
@@ -179,6 +180,26 @@ def test_a_summary_has_rates_and_changes(tmp_path: Path) -> None:
         "| none | 50.0% (25.0 to 75.0) |  |",
         "| npo | 50.0% (25.0 to 75.0) | -10.0 (-20.0 to +0.0) |",
         "| sft | 50.0% (25.0 to 75.0) | +10.0 (+5.0 to +20.0) |",
+    ]
+
+
+def test_a_pivot_has_a_row_a_name_and_a_column_a_task(tmp_path: Path) -> None:
+    sure = {"delta": -0.1, "low": -0.2, "high": -0.05, "n": 4, "p_holm": 0.01}
+    unsure = {"delta": 0.1, "low": -0.1, "high": 0.2, "n": 4, "p_holm": 0.6}
+    cells = [
+        {"name": "total", "by": "tool", "task": "harm", "metric": "rate", **sure},
+        {"name": "total", "by": "tool", "task": "vqa", "metric": "utility", **unsure},
+        {"name": "length", "by": "words", "task": "vqa", "metric": "utility", **sure},
+    ]
+    (tmp_path / "tools.json").write_text(json.dumps({"contrasts": cells}))
+    command = "pivot tools contrasts name,by harm/rate='attack success' vqa/utility=utility"
+    page = f"<!-- fill: {command} -->x<!-- /fill -->"
+    lines = fills.fill(page, Results(tmp_path), "page.md").splitlines()
+    assert lines[1:5] == [
+        "| name | by | attack success | utility |",
+        "| --- | --- | --: | --: |",
+        "| total | tool | -10.0 (-20.0 to -5.0) * | +10.0 (-10.0 to +20.0) |",
+        "| length | words |  | -10.0 (-20.0 to -5.0) * |",
     ]
 
 
