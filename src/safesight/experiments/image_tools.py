@@ -239,7 +239,8 @@ def _filler(vlm: VLM, tokens: int) -> str:
     for word in cycle(_NEUTRAL.split()):
         words.append(word)
         text = " ".join(words)
-        if len(vlm.tokenizer(text, add_special_tokens=False)["input_ids"]) >= tokens:
+        # As it stands inside a prompt: a first word without its space may be several tokens.
+        if len(vlm.tokenizer(f" {text}", add_special_tokens=False)["input_ids"]) >= tokens:
             return text
     raise AssertionError
 
