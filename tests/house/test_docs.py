@@ -122,11 +122,16 @@ def test_the_readme_runs_its_snippets() -> None:
     assert RUN in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def vendors_numbers(text: str) -> list[str]:
+    """What stands in a page as a vendor's blog gives it; a table filled from a run is our own."""
+    written = re.sub(r"<!-- fill:.*?<!-- /fill -->", "", text, flags=re.DOTALL)
+    return re.findall(r"98\.4|MLLM-Protector.*53\.1|\+100 ms", written)
+
+
 def test_no_page_prints_the_vendors_table() -> None:
     """Numbers of a vendor's blog must not be taken for the paper's."""
     for page in PAGES:
-        text = (ROOT / page).read_text(encoding="utf-8")
-        assert not re.search(r"98\.4|MLLM-Protector.*53\.1|\+100 ms", text), page
+        assert not vendors_numbers((ROOT / page).read_text(encoding="utf-8")), page
 
 
 def test_the_page_checks_can_fail(tmp_path: Path) -> None:
@@ -139,6 +144,8 @@ def test_the_page_checks_can_fail(tmp_path: Path) -> None:
     assert bad_commands("```bash\nsafesight eval --modle \\\n  x\n```\n", tree)
     assert not bad_commands("```bash\nsafesight eval --model x\n```\n", tree)
     assert stale({tmp_path / "page.md": "text"})
+    assert vendors_numbers("interception | 98.4% |") == ["98.4"]
+    assert not vendors_numbers("<!-- fill: rows -->\n98.4%\n<!-- /fill -->")
 
 
 def test_a_missing_result_is_said_not_invented(tmp_path: Path) -> None:
