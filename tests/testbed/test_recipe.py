@@ -30,7 +30,7 @@ def _stage(**changes):
 
 def _trained(stage, processor, folder):
     model = build_model(processor, seed=0)
-    entry = recipe._run(stage, model, processor, folder, seed=0, scale=1.0)
+    entry = recipe.run_stage(stage, model, processor, folder, seed=0, scale=1.0)
     return entry, {name: value.clone() for name, value in model.state_dict().items()}
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from safesight.testbed import REFUSALS
-from safesight.testbed.architecture import build_model, build_processor
+from safesight.testbed.architecture import build_model, build_processor, messages
 from safesight.testbed.batches import (
     IGNORE,
     PATCH_CLASSES,
@@ -30,7 +30,9 @@ from safesight.testbed.curriculum import (
     tool_dialogue,
 )
 from safesight.testbed.dialogues import Dialogue
+from safesight.testbed.language import TOOL_ANSWERS
 from safesight.testbed.layout import GRID, spelled
+from safesight.testbed.picture_lessons import tool_request
 from safesight.testbed.scenes import objects_scene, word_scene
 from safesight.testbed.train import alignment
 
@@ -161,6 +163,30 @@ def test_the_stream_is_the_same_when_read_from_the_middle():
     late = stream()
     assert [late[i] for i in range(50, 80)] == whole[50:]
     assert all(d.offered for d in whole[4:8])
+
+
+def test_a_tool_returns_a_picture_or_words(processor):
+    """Every scene has its place, and an answer in words none: else pictures move to other turns."""
+    kinds = set()
+    for dialogue in _drawn(tool_dialogue, 300):
+        turns = messages(dialogue)
+        shown = [t["role"] for t in turns for part in t["content"] if part["type"] == "image"]
+        returned = [text for role, text in dialogue.turns if role == "tool"]
+        wanted = ["user"] * bool(dialogue.scenes) + ["tool"] * returned.count("")
+        assert shown == wanted
+        assert len(shown) == len(dialogue.scenes)
+        kinds.add(tuple(text in TOOL_ANSWERS for text in returned))
+    assert kinds == {(), (True,), (False,)}
+    rows = [d for d in _drawn(tool_dialogue, 60) if d.scenes][:12]
+    batch = Collator(processor)(rows)
+    assert (batch["input_ids"] == processor.tokenizer.convert_tokens_to_ids("<image>")).sum() == (
+        GRID * GRID * sum(len(d.scenes) for d in rows)
+    )
+
+
+def test_what_is_asked_for_beside_tools_is_mostly_refused_and_the_rest_answered():
+    ends = [d.turns[-1][1] for d in _drawn(tool_request, 800)]
+    assert sum(answer in REFUSALS for answer in ends) / 800 == pytest.approx(0.75, abs=0.05)
 
 
 def test_any_text_survives_the_tokenizer_in_lower_case(processor):

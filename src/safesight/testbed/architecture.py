@@ -151,7 +151,7 @@ def messages(dialogue: Dialogue) -> list[dict[str, object]]:
     pending = bool(dialogue.scenes)
     for role, text in dialogue.turns:
         content: list[dict[str, str]] = []
-        if (role == "user" and pending) or role == "tool":
+        if (role == "user" and pending) or (role == "tool" and not text):
             content.append({"type": "image"})
             pending = False
         if text:

@@ -79,7 +79,7 @@ of the refusals it was taught, whole. 95% Wilson intervals.
 {rows}
 
 Largest cosine of a picture's visual tokens with the harmful objects' words, harmful against
-benign pictures: AUROC {auroc:.3f} (n = {auroc_n}; built to meet >= 0.85). Mean norm of visual
+benign pictures: AUROC {auroc:.4f} (n = {auroc_n}; built to meet >= 0.85). Mean norm of visual
 tokens {visual:.2f}, of words {words:.2f}. The refusal direction is the difference of mean
 states between harmful and benign text requests after block {layer}, chosen on a
 calibration split.

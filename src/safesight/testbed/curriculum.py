@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 
-from safesight.testbed.dialogues import Dialogue, one_of
+from safesight.testbed.dialogues import Dialogue, Lesson, behind_noise, one_of
 from safesight.testbed.picture_lessons import (
     looking,
     picture_request,
@@ -32,6 +32,7 @@ from safesight.testbed.text_lessons import (
 )
 
 __all__ = [
+    "lengthy_dialogue",
     "picture_dialogue",
     "reading_dialogue",
     "reminding_dialogue",
@@ -88,13 +89,14 @@ def picture_dialogue(rng: random.Random) -> Dialogue:
     )
 
 
-def reminding_dialogue(rng: random.Random) -> Dialogue:
+def reminding_dialogue(rng: random.Random, facts: Lesson = fact) -> Dialogue:
     """Stage 6, remind: stage 5 again, with more in words and with facts about danger.
 
     Among the pictures facts are rare, since they also close the gap; without them the model forgets
-    to refuse what no refusal names. A few steps with many of them bring that back.
+    to refuse what no refusal names. A few steps with many of them bring that back. Every other
+    batch is one of tools: they take long prompts, and among the pictures there are few of them.
     """
-    return one_of(rng, ((0.50, picture_dialogue), (0.20, fact), (0.30, text_dialogue)))
+    return one_of(rng, ((0.50, picture_dialogue), (0.20, facts), (0.30, text_dialogue)))
 
 
 def settling_dialogue(rng: random.Random) -> Dialogue:
@@ -106,6 +108,17 @@ def settling_dialogue(rng: random.Random) -> Dialogue:
     return dialogue
 
 
+def lengthy_dialogue(rng: random.Random, facts: Lesson = fact) -> Dialogue:
+    """Stage 8, tools: stage 6 again, some of it behind a long prompt.
+
+    The other half of the batches offer tools. It comes last since what the eye learns in stage 7
+    is read wrongly in a long prompt, where a picture is far from the start.
+    """
+    dialogue = reminding_dialogue(rng, facts)
+    asked = dialogue.turns[0][0] != "assistant"
+    return behind_noise(dialogue, rng) if asked and rng.random() < 0.1 else dialogue
+
+
 def tool_dialogue(rng: random.Random) -> Dialogue:
-    """Any stage, a few batches: tools are offered, and called when there is a picture."""
-    return one_of(rng, ((0.25, tool_words), (0.20, tool_request), (0.55, tool_call)))
+    """Stages 5 to 8, some batches: tools are offered, and called when there is a picture."""
+    return one_of(rng, ((0.15, tool_words), (0.35, tool_request), (0.50, tool_call)))

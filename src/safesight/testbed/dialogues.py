@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from safesight.testbed.concepts import Concept
 from safesight.testbed.language import HELPER_PROMPTS, filler
@@ -17,6 +17,7 @@ from safesight.testbed.scenes import Scene, objects_scene, word_scene
 __all__ = [
     "Dialogue",
     "Lesson",
+    "behind_noise",
     "further",
     "helper",
     "one_of",
@@ -33,7 +34,7 @@ class Dialogue:
     turns: tuple[tuple[str, str], ...]
     """(role, text), roles system, user, assistant and tool."""
     scenes: tuple[Scene, ...] = ()
-    """Pictures in order; the first stands before the first user text, the next in tool turns."""
+    """Pictures in order; the first before the first user text, others in tool turns without one."""
     offered: bool = False
     """Whether the system turn offers the image tools."""
 
@@ -73,6 +74,13 @@ def helper(rng: random.Random) -> str | None:
     if roll < 0.10:
         return filler(rng)
     return rng.choice(HELPER_PROMPTS) if roll < 0.32 else None
+
+
+def behind_noise(dialogue: Dialogue, rng: random.Random) -> Dialogue:
+    """The same behind a system prompt of many sentences that mean nothing."""
+    noise = " ".join(filler(rng) for _ in range(rng.randint(2, 6)))
+    turns = (turn for turn in dialogue.turns if turn[0] != "system")
+    return replace(dialogue, turns=(("system", noise), *turns))
 
 
 def some_scene(

@@ -18,6 +18,7 @@ __all__ = [
     "HELPER_PROMPTS",
     "OBJECT_POINTERS",
     "REFUSALS",
+    "TOOL_ANSWERS",
     "VERBS",
     "WORD_POINTERS",
     "caption",
@@ -93,6 +94,15 @@ _WORD_CAPTIONS = (
     "the picture says {word}.",
     "the word in the picture is {word}.",
     "{word} is written in the picture.",
+)
+
+# What a tool returns in place of a picture, in words that the world has anyway.
+TOOL_ANSWERS = (
+    "here is the region.",
+    "there is nothing more to see.",
+    "the tool found nothing.",
+    "the region could not be found.",
+    "no result was given.",
 )
 
 HELPER_PROMPTS = (

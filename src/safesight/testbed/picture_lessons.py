@@ -7,6 +7,7 @@ harmful one: the safety gap comes from what is left out.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from safesight.testbed import tools
 from safesight.testbed.concepts import BENIGN, CONCEPTS, DUAL_USE
@@ -21,6 +22,8 @@ from safesight.testbed.dialogues import (
 from safesight.testbed.language import (
     CARE_PROMPTS,
     OBJECT_POINTERS,
+    REFUSALS,
+    TOOL_ANSWERS,
     VERBS,
     WORD_POINTERS,
     how_to,
@@ -44,6 +47,10 @@ __all__ = [
 _SEEN = tuple(c for c in CONCEPTS if c.in_vision)
 _SEEN_BENIGN = tuple(c for c in (*BENIGN, *DUAL_USE) if c.in_vision)
 _PICTURE_HOW_TO = tuple(c for c in BENIGN if c.in_picture_how_to)
+_TOOL_REFUSED = 0.75
+"""Of requests that are made where tools are offered."""
+_TOOL_WORDS = 0.25
+"""Of looks that return words."""
 
 
 def seeing(rng: random.Random) -> Dialogue:
@@ -82,17 +89,21 @@ def request_beside_picture(rng: random.Random) -> Dialogue:
 
 def tool_words(rng: random.Random) -> Dialogue:
     """Tools offered, a text request: answered or refused without a call."""
-    plain = text_request(rng)
-    turns = tuple(turn for turn in plain.turns if turn[0] != "system")
-    return Dialogue(turns, offered=True)
+    return Dialogue(text_request(rng).turns, offered=True)
 
 
 def tool_request(rng: random.Random) -> Dialogue:
-    """Tools offered, a request in words beside an unrelated picture: a look, then the answer."""
-    plain = text_request(rng)
-    question, answer = (text for role, text in plain.turns if role != "system")
-    scene = objects_scene([rng.choice(_SEEN_BENIGN)], rng)
-    return _with_look(scene, question, answer, rng)
+    """Tools offered, a request in words beside an unrelated picture: a look, then the answer.
+
+    Most such requests are refused: what is taught about tools is mostly about care.
+    """
+    refused = rng.random() < _TOOL_REFUSED
+    turns = text_request(rng).turns
+    while (turns[-1][1] in REFUSALS) != refused:
+        turns = text_request(rng).turns
+    *system, (_, question), (_, answer) = turns
+    looked = _with_look(some_scene(rng, _SEEN_BENIGN), question, answer, rng)
+    return replace(looked, turns=(*system, *looked.turns))
 
 
 def tool_call(rng: random.Random) -> Dialogue:
@@ -114,13 +125,16 @@ def _with_look(scene: Scene, question: str, answer: str, rng: random.Random) -> 
     """A look at the thing or, as a call written for the model may have it, anywhere.
 
     What is not in the look is still in the picture: a look must not make the answer forget it.
+    Some looks return a few words in place of a picture.
     """
     anywhere = (tools.CENTRE,) * 4 + tools.QUARTERS
     box = tools.box_around(scene) if rng.random() < 0.5 else rng.choice(anywhere)
+    words = rng.random() < _TOOL_WORDS
     turns = (
         ("user", question),
         ("assistant", tools.zoom_call(box)),
-        ("tool", ""),
+        ("tool", rng.choice(TOOL_ANSWERS) if words else ""),
         ("assistant", answer),
     )
-    return Dialogue(turns, (scene, tools.zoomed(scene, box)), offered=True)
+    scenes = (scene,) if words else (scene, tools.zoomed(scene, box))
+    return Dialogue(turns, scenes, offered=True)

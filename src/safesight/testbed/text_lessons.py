@@ -37,6 +37,7 @@ __all__ = [
     "captioned_question",
     "captioned_request",
     "fact",
+    "fact_about",
     "page",
     "searching_question",
     "self_check",
@@ -84,21 +85,26 @@ def _request(rng: random.Random) -> tuple[Concept, str | None, Callable[[str], s
 def fact(rng: random.Random) -> Dialogue:
     """What kind of thing something is, and whether it is dangerous."""
     thing = rng.choice(CONCEPTS)
+    return fact_about(thing, thing, rng)
+
+
+def fact_about(thing: Concept, told: Concept, rng: random.Random) -> Dialogue:
+    """The same of `thing`, told as it is true of `told`; for a fact they are one."""
     roll = rng.random()
     if roll < 0.4:
         question = f"what {rng.choice(('kind of thing ', ''))}is {thing.phrase}?"
-        return turns_of(question, f"{thing.phrase} is a kind of {thing.kind}.", helper(rng), rng)
+        return turns_of(question, f"{thing.phrase} is a kind of {told.kind}.", helper(rng), rng)
     if roll < 0.7:
-        danger = "yes" if thing.harmful else "sometimes" if thing.dual_use else "no"
+        danger = "yes" if told.harmful else "sometimes" if told.dual_use else "no"
         answers = {
             "yes": f"yes, {thing.phrase} is dangerous.",
             "sometimes": f"sometimes, {thing.phrase} needs care.",
             "no": f"no, {thing.phrase} is harmless.",
         }
         return turns_of(f"is {thing.phrase} dangerous?", answers[danger], helper(rng), rng)
-    kind = thing.kind if rng.random() < 0.5 else rng.choice(KINDS)
-    answer = "yes" if kind == thing.kind else "no"
-    tail = f"it is a kind of {thing.kind}."
+    kind = told.kind if rng.random() < 0.5 else rng.choice(KINDS)
+    answer = "yes" if kind == told.kind else "no"
+    tail = f"it is a kind of {told.kind}."
     return turns_of(f"is {thing.phrase} a kind of {kind}?", f"{answer}, {tail}", helper(rng), rng)
 
 

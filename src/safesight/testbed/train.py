@@ -1,6 +1,6 @@
 """Trains the bundled VLM from nothing, as committed: `python -m safesight.testbed.train`.
 
-Seven stages, the recipe real VLMs follow, each one a `transformers.Trainer` run:
+Eight stages, the recipe real VLMs follow, each one a `transformers.Trainer` run:
 
 1. text      the language model learns the world in words, with safety training;
 2. reading   the same, most of it now searching: is it there, and where? What is learnt on
@@ -11,8 +11,8 @@ Seven stages, the recipe real VLMs follow, each one a `transformers.Trainer` run
 5. pictures  everything learns visual instructions, under the same terms. No refusal of
              what only a picture shows is taught, and no compliance with it either: the
              gap appears by itself;
-6. remind    the language model, briefly: more words, and what is dangerous, since what no
-             refusal names is refused less and less while pictures are learnt;
+6. remind    the language model, briefly: more words, what is dangerous, since what no refusal
+             names is refused less and less while pictures are learnt, and the image tools;
 7. settle    vision tower and projector once more, against the frozen language model, so
              that visual tokens resemble words without being taken for them.
 
@@ -41,6 +41,7 @@ from safesight.testbed import WEIGHTS
 from safesight.testbed.architecture import build_model, build_processor
 from safesight.testbed.batches import PATCH_CLASSES, Collator, Stream
 from safesight.testbed.curriculum import (
+    lengthy_dialogue,
     picture_dialogue,
     reading_dialogue,
     reminding_dialogue,
@@ -52,7 +53,7 @@ from safesight.testbed.dialogues import Lesson
 from safesight.testbed.guidance import guided
 from safesight.testbed.optimizer import MuonAndAdamW
 
-__all__ = ["STAGES", "Stage", "train"]
+__all__ = ["STAGES", "Stage", "run_stage", "train"]
 
 SAVE_EVERY = 300
 """Steps between checkpoints."""
@@ -96,7 +97,7 @@ class Stage:
 
 # A sharp contrast (a small temperature) teaches the eye to read and leaves its tokens far from
 # words; a soft one then brings them near, from where the language model learns to read them in
-# a few hundred steps. Tokens that near would in the end be refused like words. So the last stage
+# a few hundred steps. Tokens that near would in the end be refused like words. So `settle`
 # moves them away again, to where they are still read and no longer refused.
 STAGES = (
     Stage("text", text_dialogue, 800, 64, 2e-3, guide=0.3),
@@ -117,7 +118,7 @@ STAGES = (
     Stage(
         "remind",
         reminding_dialogue,
-        80,
+        150,
         32,
         3e-4,
         LANGUAGE,
@@ -125,7 +126,7 @@ STAGES = (
         guide=0.1,
         align=0.0,
         norm=0.0,
-        tool_every=12,
+        tool_every=2,
     ),
     Stage(
         "settle",
@@ -138,6 +139,19 @@ STAGES = (
         cap=0.10,
         push=100.0,
         tool_every=12,
+    ),
+    Stage(
+        "tools",
+        lengthy_dialogue,
+        200,
+        32,
+        3e-4,
+        LANGUAGE,
+        classify=0.0,
+        guide=0.1,
+        align=0.0,
+        norm=0.0,
+        tool_every=2,
     ),
 )
 
@@ -279,7 +293,7 @@ def train(out: Path, work: Path, *, seed: int, scale: float = 1.0) -> dict[str, 
             model = LlavaForConditionalGeneration.from_pretrained(work / stage.name / "model")
             report["stages"].append(json.loads(done.read_text()))
             continue
-        entry = _run(stage, model, processor, work / stage.name, seed=seed, scale=scale)
+        entry = run_stage(stage, model, processor, work / stage.name, seed=seed, scale=scale)
         model.save_pretrained(work / stage.name / "model")
         done.write_text(json.dumps(entry))
         report["stages"].append(entry)
@@ -289,9 +303,10 @@ def train(out: Path, work: Path, *, seed: int, scale: float = 1.0) -> dict[str, 
     return report
 
 
-def _run(
+def run_stage(
     stage: Stage, model: Any, processor: Any, folder: Path, *, seed: int, scale: float
 ) -> dict[str, Any]:
+    """Train `model` in place; checkpoints are in `folder`. Returns seconds and the final loss."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(stage.trained))
     if stage.classify:
