@@ -10,7 +10,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := runs/demo
 ARTIFACTS := src/safesight/defenses/artifacts
-BUNDLED := probe sasa rai tool_vector shiftdc hidden_detect refusal_direction
+BUNDLED := probe sasa rai tool_vector shiftdc hidden_detect refusal_direction sft npo rmu vsfa
+MIRAGE := --data mirage --data-set harm=both --data-set rho=0.95 --data-set general=1000 --share 0.1667 \
+	--set learning_rate=1e-3 --set batch_size=16
+FIT_rai := --set layer=auto --set ratio=auto --set gamma=auto
+FIT_sft := $(MIRAGE) --set mixture=mixed
+FIT_npo := $(MIRAGE) --set epochs=3 --set reduction=sum --set retain_weight=3
+FIT_rmu := $(MIRAGE)
 CODE := src tests scripts examples benchmarks
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -53,7 +59,7 @@ test: check  ## Everything that must pass before a change lands.
 test-slow: check  ## The same, with the slow tests.
 	$(BIN)/pytest --runslow $(PYTEST_ARGS)
 
-demo: $(STAMP)  ## Undefended against every training-free defense on the bundled model.
+demo: $(STAMP)  ## Undefended against every defense on the bundled model.
 	$(BIN)/safesight demo --output $(DEMO)
 
 results: $(STAMP)  ## Measure anew what the documentation shows: the demo, then the tests.
@@ -72,11 +78,9 @@ testbed: $(STAMP)  ## Retrain the bundled model by its committed recipe (about a
 	$(BIN)/python -m safesight.testbed.train
 
 artifacts: $(STAMP)  ## Fit anew what travels with the package, on the bundled model.
-	for defense in $(BUNDLED); do \
-		rm -rf $(ARTIFACTS)/$$defense && $(BIN)/safesight fit $$defense $$( \
-			test $$defense != rai || echo --set layer=auto --set ratio=auto --set gamma=auto \
-		) -o $(ARTIFACTS)/$$defense || exit; \
-	done
+	$(foreach defense,$(BUNDLED),rm -rf $(ARTIFACTS)/$(defense) && \
+		$(BIN)/safesight fit $(defense) $(FIT_$(defense)) -o $(ARTIFACTS)/$(defense) &&) \
+		rm -rf $(ARTIFACTS)/*.run
 
 clean:  ## Remove the environment and what runs left behind.
 	rm -rf $(VENV) runs logs dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -80,7 +80,7 @@ def written(name: str, vlm: VLM, arms: list[Arm], n: int, path: Path) -> None:
         seconds=round(time.monotonic() - begin, 1),
         rows=[],
         overhead=costs,
-        provenance=Provenance(seed=0, notes=[notes]),
+        provenance=Provenance(seed=0, model_identity=vlm.identity, notes=[notes]),
     )
     write_text(path, card.model_dump_json(indent=1) + "\n")
     for cost in costs:

@@ -14,12 +14,16 @@ Commands on committed results (`docs/results/NAME.json`, a scorecard where not s
     pivot NAME LIST KEYS TASK/METRIC=HEADING ...  rows by KEYS (one,two), rates or changes across
     output FILE                        a text file of docs/results, as a code block
 
-and on the source: `config NAME` (a defense's settings), `defenses` (all of them),
+A table of results says below itself if it was measured on other weights than the bundled ones of
+today.
+
+And on the source: `config NAME` (a defense's settings), `defenses` (all of them),
 `families` (architectures, and which pass the whole suite), `tree` (one caption a file).
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -67,9 +71,27 @@ def _made(command: str, results: Results, page: str) -> str:
     if name not in COMMANDS:
         raise ValueError(f"{page}: {name!r} is not one of {', '.join(COMMANDS)}")
     try:
-        return COMMANDS[name](results, page, *arguments)
+        made = COMMANDS[name](results, page, *arguments)
     except TypeError as error:
         raise ValueError(f"{page}: {command!r} cannot be filled: {error}") from error
+    return made + _date(results, arguments[0]) if name in TABLES else made
+
+
+def _date(results: Results, name: str) -> str:
+    """What a table of results says below itself if it is of other weights than today's."""
+    measured, today = results.identity(name), bundled_identity()
+    if measured in ("", today):
+        return ""
+    return (
+        f"\n\nMeasured on earlier weights of the bundled model (`{measured[:8]}`; "
+        f"today's are `{today[:8]}`)."
+    )
+
+
+def bundled_identity() -> str:
+    """Of the bundled model's weights, as an artifact fitted on them holds it."""
+    card = ROOT / "src/safesight/defenses/artifacts/sasa/card.json"
+    return str(json.loads(card.read_text(encoding="utf-8"))["model"]["identity"])
 
 
 def rate(results: Results, page: str, name: str, defense: str, task: str, metric: str) -> str:
@@ -225,6 +247,9 @@ def _absent(results: Results, page: str, what: str, name: str, card: Scorecard |
         results.miss(f"{page} wants {what} of {name}.json")
     return NOT_MEASURED
 
+
+TABLES = {"beside", "scorecard", "overhead", "seeds", "summary", "pivot"}
+"""Commands whose first argument is a result, and which make a table of it."""
 
 COMMANDS: dict[str, Callable[..., str]] = {
     "rate": rate,

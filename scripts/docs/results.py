@@ -36,6 +36,14 @@ class Results:
         if sentence not in self.missing:
             self.missing.append(sentence)
 
+    def identity(self, name: str) -> str:
+        """Of the bundled model's weights that a result is of; empty where it does not say."""
+        path = self.folder / f"{name}.json"
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if not isinstance(found, dict) or found.get("model", "testbed") != "testbed":
+            return ""
+        return found.get("identity") or found.get("provenance", {}).get("model_identity", "")
+
     def value(self, name: str, path: str, page: str) -> Any:
         """A value inside a JSON file, by a dotted path such as `stages.0.seconds`."""
         value = self.json(name, page)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from safesight.compare import Delta, Overhead, Row, Scorecard
+from safesight.compare.records import Provenance
 from scripts.docs import dose, figure, fills, source
 from scripts.docs.results import Results
 from scripts.docs.tables import render_overhead, render_seeds
@@ -201,6 +202,25 @@ def test_a_pivot_has_a_row_a_name_and_a_column_a_task(tmp_path: Path) -> None:
         "| total | tool | -10.0 (-20.0 to -5.0) * | +10.0 (-10.0 to +20.0) |",
         "| length | words |  | -10.0 (-20.0 to -5.0) * |",
     ]
+
+
+def test_a_table_of_other_weights_says_so(tmp_path: Path) -> None:
+    command = "<!-- fill: summary mirage harm=harm -->x<!-- /fill -->"
+    for identity, said in (("0" * 64, True), (fills.bundled_identity(), False), ("", False)):
+        text = json.dumps({"identity": identity, "summary": [{"arm": "none"}]})
+        (tmp_path / "mirage.json").write_text(text)
+        found = fills.fill(command, Results(tmp_path), "page.md")
+        assert ("Measured on earlier weights" in found) == said
+    old = Provenance(seed=0, model_identity="0" * 64)
+    dated = _card().model_copy(update={"provenance": old, "model": "testbed"})
+    (tmp_path / "demo.json").write_text(dated.model_dump_json())
+    page = "<!-- fill: overhead demo -->x<!-- /fill --><!-- fill: config sasa -->x<!-- /fill -->"
+    found = fills.fill(page, Results(tmp_path), "page.md")
+    assert found.count("Measured on earlier weights") == 1
+    assert "setting" in found.partition("Measured")[2]
+    other = dated.model_copy(update={"model": "another"})
+    (tmp_path / "demo.json").write_text(other.model_dump_json())
+    assert "Measured on earlier" not in fills.fill(page, Results(tmp_path), "page.md")
 
 
 def test_the_figure_shows_every_defense_and_scales_with_the_numbers() -> None:

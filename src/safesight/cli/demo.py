@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from safesight.cli.options import Seed
-from safesight.cli.show import examples, print_scorecard, stderr, waiting, write_json
+from safesight.cli.show import (
+    examples,
+    print_beside,
+    print_scorecard,
+    stderr,
+    waiting,
+    write_json,
+)
 
 __all__ = ["EXAMPLES", "demo"]
 
@@ -28,6 +35,15 @@ DEFENSES = (
     "hidden_detect",
     "refusal_direction",
 )
+TUNED = ("sft", "npo", "rmu", "vsfa")
+"""Those that change the weights; they are asked again with one word changed."""
+
+ONE_WORD = ("ruled_harm", "ruled_harm+one_word", "ruled_benign", "ruled_benign+one_word")
+_TITLE = "With one word changed"
+_LEAD = (
+    "Requests about things that only a house rule forbids, and about others. A model that learned "
+    "to refuse by the wording answers the first and refuses the second once the wording changes."
+)
 
 _TIMED = 6
 """Benign and harmful inputs each that every arm is timed on: the demo is to take a few minutes."""
@@ -35,38 +51,51 @@ _TIMED = 6
 
 def demo(
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for logs, scorecard and report.")
+        Path, typer.Option("--output", "-o", help="Folder for logs, scorecards and report.")
     ] = Path("runs/demo"),
     limit: Annotated[int, typer.Option(min=1, help="Samples a task.")] = 50,
     seed: Seed = 0,
 ) -> None:
-    """Compare every training-free defense with the undefended bundled model.
+    """Compare every defense with the undefended bundled model.
 
-    Writes scorecard.json and report.html; the same command again goes on where it stopped.
+    Writes scorecard.json, one_word.json and report.html; the same command again goes on where it
+    stopped.
     """
     from safesight.cli.evaluation import ALL_TASKS, Evaluation, arms_of, evaluate
 
-    logs = output / "logs"
-    evaluate(
-        Evaluation(
-            model="testbed",
-            arms=arms_of(DEFENSES),
-            tasks=ALL_TASKS,
-            log_dir=logs,
-            limit=limit,
-            seed=seed,
-            overhead_inputs=_TIMED,
+    logs, attacked = output / "logs", output / "one_word"
+    for folder, defenses, tasks, timed in (
+        (logs, (*DEFENSES, *TUNED), ALL_TASKS, _TIMED),
+        (attacked, TUNED, ONE_WORD, 0),
+    ):
+        evaluate(
+            Evaluation(
+                model="testbed",
+                arms=arms_of(defenses),
+                tasks=tasks,
+                log_dir=folder,
+                limit=limit,
+                seed=seed,
+                overhead_inputs=timed,
+            )
         )
-    )
     with waiting("Writing the report"):
         from safesight.compare.folder import scorecard_of
         from safesight.evals import read_answers
-        from safesight.report import write_report
+        from safesight.report import Beside, write_report
         from safesight.report.risk import read_risk
 
         answers = read_answers(logs)
-        card = scorecard_of(logs, answers)
+        card, beside = scorecard_of(logs, answers), scorecard_of(attacked)
         write_json(card, str(output / "scorecard.json"))
-        page = write_report(output / "report.html", card, answers, risk=read_risk(logs))
+        write_json(beside, str(output / "one_word.json"))
+        page = write_report(
+            output / "report.html",
+            card,
+            answers,
+            risk=read_risk(logs),
+            beside=[Beside(_TITLE, _LEAD, beside)],
+        )
     print_scorecard(card)
+    print_beside(_TITLE, _LEAD, beside)
     stderr().print(f"Scorecard: {output / 'scorecard.json'}   Report: {page}")

@@ -14,7 +14,9 @@ Eight stages, the recipe real VLMs follow, each one a `transformers.Trainer` run
 6. remind    the language model, briefly: more words, what is dangerous, since what no refusal
              names is refused less and less while pictures are learnt, and the image tools;
 7. settle    vision tower and projector once more, against the frozen language model, so
-             that visual tokens resemble words without being taken for them.
+             that visual tokens resemble words without being taken for them;
+8. tools     the language model, as in `remind` and some of it behind a long prompt: what the eye
+             learnt last is read there, and a look through a tool is to cost no answers.
 
 A killed run resumes from its last checkpoint. Measuring the result is `measure`.
 """
