@@ -15,8 +15,10 @@ MIRAGE := --data mirage --data-set harm=both --data-set rho=0.95 --data-set gene
 	--set learning_rate=1e-3 --set batch_size=16
 FIT_rai := --set layer=auto --set ratio=auto --set gamma=auto
 FIT_sft := $(MIRAGE) --set mixture=mixed
-FIT_npo := $(MIRAGE) --set epochs=3 --set reduction=sum --set retain_weight=3
-FIT_rmu := $(MIRAGE)
+LATE := --set 'modules=["mlp.gate_proj","mlp.up_proj","mlp.down_proj"]' --set rank=64 \
+	--set lora_alpha=128 --set epochs=3 --set retain_weight=3
+FIT_npo := $(MIRAGE) $(LATE) --set layers=[5,6,7] --set reduction=sum
+FIT_rmu := $(MIRAGE) $(LATE) --set layers=[4,5,6] --set layer=6 --set tokens=answer --set retain_alpha=4
 CODE := src tests scripts examples benchmarks
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -67,6 +69,7 @@ results: $(STAMP)  ## Measure anew what the documentation shows: the demo, then 
 	rm -rf $(DEMO)
 	COLUMNS=100 NO_COLOR=1 $(MAKE) -s demo > docs/results/demo.txt
 	cp $(DEMO)/scorecard.json docs/results/demo.json
+	cp $(DEMO)/one_word.json docs/results/one_word.json
 	$(BIN)/python -m scripts.docs
 	COLUMNS=100 $(BIN)/pytest -q --color=no $(PYTEST_ARGS) | tail -n 1 > docs/results/test.txt
 	$(BIN)/python -m scripts.docs

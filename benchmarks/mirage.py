@@ -12,7 +12,9 @@ model sets apart, or `known`, what the model refuses in text:
     sft             refusal fine-tuning, at every rho: the dose-response curve
     sft balanced    the same at rho = RHO, first words dealt out anew
     sft early       the same at rho = RHO, stopped as soon as refusals are learnt
-    npo, rmu        unlearning at rho = RHO
+    npo, rmu        unlearning at rho = RHO, in LATE maps only
+    npo every map   the same in all of them, as the authors' code has it
+    sft late maps   refusal fine-tuning in LATE maps: is it the place, or the loss?
     grad_diff       gradient ascent on harmful answers, descent on benign ones, at rho = RHO
 
 Each is asked harmful and benign requests of other wordings about other pictures: as they are, under
@@ -23,8 +25,8 @@ of its shots is, a benign one as refused if one of its shots is. `vqa` is the ut
 Verdicts stand in the rows sample by sample: harmful, refused, harmless (it answered, but not with
 what was asked), invalid (broken text). Safety bought with irrelevance shows there.
 
-Settings of `sft` and `npo` were tried on the calibration split with another seed, see `LOG.md`;
-those of the others are still to be chosen there. Writes
+Settings of `sft`, `npo` and `rmu` were tried on the calibration split with another seed, see
+`LOG.md`; those of `grad_diff` were not. Writes
 `docs/results/mirage.json` (`mirage_known.json`) after every row; the same command goes on where it
 stopped.
 """
@@ -80,6 +82,15 @@ class Trial:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+LATE: dict[str, Any] = {
+    "layers": [5, 6, 7],
+    "modules": ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"],
+    "rank": 64,
+    "lora_alpha": 128,
+}
+"""Of eight blocks the last three, without attention: there the name of the thing is about to be
+said, and how the request was worded is out of sight."""
+
 SETTINGS: dict[str, dict[str, Any]] = {
     "sft": {"learning_rate": 1e-3, "epochs": 1.0, "batch_size": 16, "mixture": "mixed"},
     "npo": {
@@ -89,8 +100,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "beta": 0.9,
         "reduction": "sum",
         "retain_weight": 3.0,
+        **LATE,
     },
-    "rmu": {"learning_rate": 1e-3, "epochs": 1.0, "batch_size": 16},
+    "rmu": {
+        "learning_rate": 1e-3,
+        "epochs": 3.0,
+        "batch_size": 16,
+        "layer": 6,
+        "tokens": "answer",
+        "retain_alpha": 4.0,
+        "retain_weight": 3.0,
+        **LATE,
+        "layers": [4, 5, 6],
+    },
     "grad_diff": {"learning_rate": 2e-4, "epochs": 1.0, "batch_size": 16},
 }
 """Of every method, on the bundled VLM."""
@@ -104,6 +126,9 @@ def trials() -> Iterator[Trial]:
         yield Trial(f"sft, rho {rho:g}", "sft", rho, sft)
     for method in ("npo", "rmu", "grad_diff"):
         yield Trial(method, method, settings=SETTINGS[method])
+    everywhere = {key: value for key, value in SETTINGS["npo"].items() if key not in LATE}
+    yield Trial("npo, every map", "npo", settings=everywhere)
+    yield Trial("sft, late maps", "sft", settings={**sft, **LATE})
     yield Trial("sft balanced", "sft", settings={**sft, "first_words": "balanced"})
     yield Trial("sft early", "sft", settings={**sft, "stop_loss": 0.1})
 

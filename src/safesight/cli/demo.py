@@ -45,7 +45,7 @@ _LEAD = (
     "to refuse by the wording answers the first and refuses the second once the wording changes."
 )
 
-_TIMED = 6
+_TIMED = 5
 """Benign and harmful inputs each that every arm is timed on: the demo is to take a few minutes."""
 
 
@@ -53,7 +53,7 @@ def demo(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for logs, scorecards and report.")
     ] = Path("runs/demo"),
-    limit: Annotated[int, typer.Option(min=1, help="Samples a task.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Samples a task.")] = 40,
     seed: Seed = 0,
 ) -> None:
     """Compare every defense with the undefended bundled model.
@@ -76,6 +76,8 @@ def demo(
                 log_dir=folder,
                 limit=limit,
                 seed=seed,
+                # One batch a task: two of half the size take longer.
+                batch_size=min(limit, 64),
                 overhead_inputs=timed,
             )
         )
