@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -186,10 +187,20 @@ def test_no_answer_holds_a_call() -> None:
 def test_the_bundled_model_calls_by_itself() -> None:
     vlm = VLM.load("testbed")
     asked = [sample.messages() for sample in registry.load("benchmark", "vqa")(6)]
-    with load_defense("image_tools", call="model").apply(vlm):
+    defense, prompts = load_defense("image_tools", call="model"), []
+    with defense.apply(vlm):
         together = vlm.answer(asked)
         assert together == [vlm.answer([messages])[0] for messages in asked]
-    assert together != vlm.answer(asked)
+
+    def own(**inputs: Any) -> torch.Tensor:
+        prompts.extend(vlm.tokenizer.decode(ids) for ids in rows(inputs))
+        return vlm.model.generate(**inputs)
+
+    around = defense.parts(vlm, None).around
+    assert around is not None
+    around(own, {**vlm.encode(asked), "max_new_tokens": 48})
+    called = [text for text in prompts if re.search(r'"bbox_2d": \[\d', text)]
+    assert len(called) >= len(asked) / 2
 
 
 def test_plain_models_get_the_trace_in_plain_turns() -> None:
