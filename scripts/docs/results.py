@@ -42,7 +42,7 @@ class Results:
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
         if not isinstance(found, dict) or found.get("model", "testbed") != "testbed":
             return ""
-        return found.get("identity") or found.get("provenance", {}).get("model_identity", "")
+        return str(found.get("identity") or found.get("provenance", {}).get("model_identity", ""))
 
     def value(self, name: str, path: str, page: str) -> Any:
         """A value inside a JSON file, by a dotted path such as `stages.0.seconds`."""
