@@ -176,6 +176,8 @@ def main() -> None:
             results["summary"] = summary(results["rows"])
             saved(out, results)
             print(f"seed {seed} {trial.arm}: {short(row['cells'])}", flush=True)
+    results["summary"] = summary(results["rows"])
+    saved(out, results)
 
 
 def test_sets(harm: str, n: int, seed: int, split: str) -> dict[str, list[Sample]]:
@@ -227,29 +229,26 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             line[task] = vars(wilson(sum(hits), len(hits)))
             verdicts = [entry[0] for entry in cells]
             line[task]["split"] = {v: verdicts.count(v) for v in sorted(set(verdicts))}
-        against = against_sft(rows, mine)
-        found.append({**line, **({"against_sft": against} if against else {})})
+        found.append({**line, **against_sft(rows, mine)})
     return found
 
 
 def against_sft(
     rows: Sequence[dict[str, Any]], mine: Sequence[dict[str, Any]]
-) -> dict[str, Any] | None:
+) -> dict[str, dict[str, float]]:
     """Paired over the same samples: how much lower than SFT trained on the same rows."""
     seeds = {row["seed"] for row in mine}
     sft = [row for row in rows if row["arm"] == f"sft, rho {RHO:g}" and row["seed"] in seeds]
     if len(sft) != len(mine) or mine[0]["arm"].startswith("sft, rho"):
-        return None
+        return {}
     found = {}
     for task, wanted in ((f"{HARM}+one_word", "harmful"), (f"{BENIGN}+one_word", "refused")):
         before, after = (
             [entry[0] == wanted for row in each for entry in row["cells"][task]]
             for each in (sorted(sft, key=_seed), sorted(mine, key=_seed))
         )
-        found[task] = {
-            "points": vars(paired_difference(before, after)),
-            "relative": vars(relative_reduction(before, after)),
-        }
+        found[f"{task} against sft"] = vars(paired_difference(before, after))
+        found[f"{task} less than sft"] = vars(relative_reduction(before, after))
     return found
 
 
