@@ -123,9 +123,8 @@ def test_the_readme_runs_its_snippets() -> None:
 
 
 def vendors_numbers(text: str) -> list[str]:
-    """What stands in a page as a vendor's blog gives it; a table filled from a run is our own."""
-    written = re.sub(r"<!-- fill:.*?<!-- /fill -->", "", text, flags=re.DOTALL)
-    return re.findall(r"98\.4|MLLM-Protector.*53\.1|\+100 ms", written)
+    """What stands in a page as a vendor's blog gives it: numbers that are not the paper's."""
+    return re.findall(r"interce.*98\.4|98\.4.*interce|98\.4%.*53\.1|\+100 ms", text)
 
 
 def test_no_page_prints_the_vendors_table() -> None:
@@ -144,8 +143,9 @@ def test_the_page_checks_can_fail(tmp_path: Path) -> None:
     assert bad_commands("```bash\nsafesight eval --modle \\\n  x\n```\n", tree)
     assert not bad_commands("```bash\nsafesight eval --model x\n```\n", tree)
     assert stale({tmp_path / "page.md": "text"})
-    assert vendors_numbers("interception | 98.4% |") == ["98.4"]
-    assert not vendors_numbers("<!-- fill: rows -->\n98.4%\n<!-- /fill -->")
+    assert vendors_numbers("| attack interception | 98.4% | 53.1% |")
+    assert vendors_numbers("98.4% are intercepted, at +100 ms")
+    assert not vendors_numbers("| describe | 97.0% (94.4 to 98.4) |")
 
 
 def test_a_missing_result_is_said_not_invented(tmp_path: Path) -> None:
