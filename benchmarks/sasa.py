@@ -13,8 +13,8 @@ Three questions, three seeds each:
 kinds     fitted on all but one way of carrying the object; the one left out is unseen;
 share     how much of the pool a fit needs: 0.5, 1, 2.5 and 5 per cent, which are 200 to 2,000
           prompts;
-controls  shuffled labels, the other projection, the last hidden state, no typographic
-          pictures among the benign ones.
+controls  shuffled labels, the other projection, logits for the hidden state, the settings of a
+          re-implementation, no typographic pictures among the benign ones.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ POOL_BENIGN = {"over_refusal": 15000, "sensitive_benign": 5000, "vqa": 5000}
 CALIBRATION = {"over_refusal": 450, "sensitive_benign": 150, "vqa": 150}
 SHARES = (0.005, 0.01, 0.025)
 BATCH = 48
+REIMPLEMENTED: dict[str, Any] = {"feature": "logits", "C": 1.0, "standardize": False}
+"""Settings of a re-implementation, where the defaults are others."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +112,16 @@ def trials(seed: int) -> list[Trial]:
         data = fit_data(seed, share=share)
         found += [Trial(f"{arm}, {share:.1%} of the pool", load_defense(arm), data) for arm in arms]
     data = fit_data(seed, share=0.05)
+    no_objects = fit_data(seed, share=0.05, left_out="image_harm")
     no_words = replace(data, benign=[s for s in data.benign if s.facts["picture"] != "word"])
     return [
         *found,
         Trial("shuffled labels", load_defense("sasa"), shuffled(data, seed)),
         Trial("no benign words", load_defense("sasa"), no_words),
         Trial("f_on_s", load_defense("sasa", direction="f_on_s"), data),
-        Trial("hidden state", load_defense("sasa", feature="hidden"), data),
+        Trial("logits", load_defense("sasa", feature="logits"), data),
+        Trial("re-implemented", load_defense("sasa", **REIMPLEMENTED), data),
+        Trial("re-implemented", load_defense("sasa", **REIMPLEMENTED), no_objects, "image_harm"),
     ]
 
 

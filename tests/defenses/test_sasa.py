@@ -212,14 +212,14 @@ def test_seed_is_in_the_artifact() -> None:
 
 def test_settings_of_the_fit_are_those_of_use() -> None:
     vlm = tiny.vlm("llava")
-    artifact = SASA(direction="f_on_s", feature="hidden").fit(vlm, fit_data(), progress=False)
-    assert artifact.tensors["weight"].shape == (vlm.hidden_size,)
+    artifact = SASA(direction="f_on_s", feature="logits").fit(vlm, fit_data(), progress=False)
+    assert artifact.tensors["weight"].shape == (vlm.vocab_size,)
     with SASA().apply(vlm, artifact):
         vlm.answer(prompts())
-    with SASA(feature="hidden", refusal="no.", threshold=1e-9).apply(vlm, artifact):
+    with SASA(feature="logits", refusal="no.", threshold=1e-9).apply(vlm, artifact):
         assert vlm.answer(prompts()) == ["no."] * 4
-    with pytest.raises(ArtifactError, match="feature='hidden', not 'logits'"):
-        SASA(feature="logits").apply(vlm, artifact).__enter__()
+    with pytest.raises(ArtifactError, match="feature='logits', not 'hidden'"):
+        SASA(feature="hidden").apply(vlm, artifact).__enter__()
     unknown = replace(artifact, config={**artifact.config, "temper": 1})
     with pytest.raises(ArtifactError, match="temper"):
         SASA().apply(vlm, unknown).__enter__()

@@ -51,12 +51,13 @@ class GateConfig(DefenseConfig):
 
     at_use: ClassVar[frozenset[str]] = frozenset({"strength", "refusal", "threshold", "batch_size"})
 
-    feature: Feature = "logits"
-    """First-token logits, or the last hidden state. Source: secondary, a re-implementation."""
-    C: float = Field(1.0, gt=0, allow_inf_nan=False)
-    """Inverse strength of the probe's regularisation. Source: secondary, a re-implementation."""
-    standardize: bool = False
-    """Scale features before the fit. Source: secondary, a re-implementation."""
+    feature: Feature = "hidden"
+    """The last hidden state, or first-token logits. Source: ours; a re-implementation has logits."""
+    C: float = Field(0.01, gt=0, allow_inf_nan=False)
+    """Inverse strength of the probe's regularisation; less of it fits the kinds of attack that are
+    in the fit more closely and lets others pass. Source: ours; a re-implementation has 1."""
+    standardize: bool = True
+    """Scale features before the fit. Source: ours; a re-implementation does not."""
     folds: int = Field(5, ge=2, le=20)
     """For validation; 5 hold out 0.2 each, the fraction of a re-implementation. Source: ours."""
     compare_on: int = Field(500, ge=50)

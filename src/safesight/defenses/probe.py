@@ -5,8 +5,8 @@ that the probe reads what the model itself computed. Whatever SASA gains over th
 owes to the projection. No paper proposes it as a defense; probes on first-token logits and
 hidden states are common baselines.
 
-Where it acts: on the prefill, once; nothing runs twice. With z the first-token logits (or
-the last hidden state) at the last prompt token, p(harmful) = sigmoid(w . z + b).
+Where it acts: on the prefill, once; nothing runs twice. With z the last hidden state (or
+the first-token logits) at the last prompt token, p(harmful) = sigmoid(w . z + b).
 
 What is fitted: w, b and the threshold. What it cannot do: as SASA.
 """

@@ -14,7 +14,7 @@ a fused layer f (blocks counted from 0), L tokens x d. Every token of H_s is rep
 
 Blocks s+1 .. N-1, final norm and head run again on H~_s, and at the last prompt token
 
-    z = head(norm(h~_{N-1}))          p(harmful) = sigmoid(w . z + b)
+    z = h~_{N-1}, or head(norm(h~_{N-1}))          p(harmful) = sigmoid(w . z + b)
 
 A prompt at or above the threshold is refused. Any other is answered by the model itself,
 unprojected, from the cache of the prefill it already has: its answer does not change.
