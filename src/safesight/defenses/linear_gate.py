@@ -52,12 +52,12 @@ class GateConfig(DefenseConfig):
     at_use: ClassVar[frozenset[str]] = frozenset({"strength", "refusal", "threshold", "batch_size"})
 
     feature: Feature = "hidden"
-    """The last hidden state, or first-token logits. Source: ours; a re-implementation has logits."""
+    """The last hidden state, or first-token logits, as a re-implementation has. Source: ours."""
     C: float = Field(0.01, gt=0, allow_inf_nan=False)
-    """Inverse strength of the probe's regularisation; less of it fits the kinds of attack that are
-    in the fit more closely and lets others pass. Source: ours; a re-implementation has 1."""
+    """Inverse strength of the probe's regularisation; with 1, as in a re-implementation, other
+    kinds of attack than those of the fit pass more often. Source: ours."""
     standardize: bool = True
-    """Scale features before the fit. Source: ours; a re-implementation does not."""
+    """Scale features before the fit; a re-implementation does not. Source: ours."""
     folds: int = Field(5, ge=2, le=20)
     """For validation; 5 hold out 0.2 each, the fraction of a re-implementation. Source: ours."""
     compare_on: int = Field(500, ge=50)
