@@ -61,7 +61,7 @@ test: check  ## Everything that must pass before a change lands.
 test-slow: check  ## The same, with the slow tests.
 	$(BIN)/pytest --runslow $(PYTEST_ARGS)
 
-demo: $(STAMP)  ## Undefended against every defense on the bundled model.
+demo: $(STAMP)  ## Undefended against seventeen defenses on the bundled model.
 	$(BIN)/safesight demo --output $(DEMO)
 
 results: $(STAMP)  ## Measure anew what the documentation shows: the demo, then the tests.

@@ -56,7 +56,7 @@ def demo(
     limit: Annotated[int, typer.Option(min=1, help="Samples a task.")] = 40,
     seed: Seed = 0,
 ) -> None:
-    """Compare every defense with the undefended bundled model.
+    """Compare seventeen defenses with the undefended bundled model.
 
     Writes scorecard.json, one_word.json and report.html; the same command again goes on where it
     stopped.
