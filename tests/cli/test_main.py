@@ -179,7 +179,9 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_undefended_model_and_the_control_arm_always_take_part() -> None:
     assert arms_of(["sasa", "adashield"]) == ["none", "probe", "sasa", "adashield"]
-    assert arms_of(["none", "safety_prompt+sasa"]) == ["none", "safety_prompt+sasa"]
+    combined = ["safety_prompt+probe", "safety_prompt+sasa"]
+    assert arms_of(["none", "safety_prompt+sasa"]) == ["none", *combined]
+    assert arms_of(["sasa", "safety_prompt+sasa"]) == ["none", "probe", "sasa", *combined]
 
 
 def test_options_of_eval_reach_the_evaluation(
@@ -238,6 +240,21 @@ def test_at_the_width_of_the_readme_no_interval_is_broken(
     lines = capsys.readouterr().out.splitlines()
     assert any(re.search(r"-\d\d,-\d\d\b", line) for line in lines)
     assert not [line for line in lines if re.search(r"[-+\d]\.(\s|$)|,$", line)]
+
+
+def test_every_overhead_stands_beside_its_n(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    found = card()
+    print_scorecard(found)
+    shown = capsys.readouterr().out
+    for number in ("1.41 n 9", "1.07 n 8", "0.31 n 7", "1.02 n 3"):
+        assert number in shown
+    (cost,) = found.overhead
+    refuses_all = cost.model_copy(update={"n": 0})
+    print_scorecard(found.model_copy(update={"overhead": [refuses_all]}))
+    assert "1.07" not in capsys.readouterr().out
 
 
 def test_notes_under_a_scorecard_show_no_marks(capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,9 +47,19 @@ def test_damaged_notes_are_named(logs: Path) -> None:
 
 
 def test_notes_of_other_settings_are_another_run() -> None:
-    notes = RunNotes(model="testbed", seed=0, limit=10)
+    notes = RunNotes(model="testbed", identity="f32", device="cpu", seed=0, limit=10)
     assert notes.same_run(notes.model_copy(update={"seconds": 3.0}))
-    assert not notes.same_run(notes.model_copy(update={"seed": 1}))
+    for changed in ({"seed": 1}, {"identity": "bf16"}, {"device": "cuda:0"}):
+        assert not notes.same_run(notes.model_copy(update=changed))
+
+
+def test_notes_from_before_they_named_the_version_are_read_and_are_another_run(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / NOTES).write_text('{"model": "testbed", "seed": 0}')
+    before = read_notes(tmp_path)
+    assert before is not None
+    assert not before.same_run(RunNotes(model="testbed", identity="f32", device="cpu"))
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from safesight.compare import METRICS, Overhead, Scorecard, scorecard
+from safesight.compare import METRICS, Overhead, Scorecard, control_of, scorecard
 from safesight.errors import InputError
 from tests.compare.fake_answers import FakeAnswer, cell
 
@@ -149,11 +149,41 @@ def test_without_an_undefended_arm_there_are_rates_and_no_deltas() -> None:
         ([*cell("h"), *cell("h", model="other", defense="sasa")], "2 models"),
         ([*cell("h"), *cell("h")], "answered twice"),
         ([FakeAnswer(), FakeAnswer(sample_id="s-1", judge="keywords")], "exact and keywords"),
+        ([*cell("h"), *cell("r", defense="sasa", judge="keywords")], "'image_harm' were judged by"),
+        ([FakeAnswer(), FakeAnswer(task="text_harm", judge="keywords")], "'none' to several tasks"),
     ],
 )
 def test_answers_that_cannot_share_a_scorecard(answers: list[FakeAnswer], message: str) -> None:
     with pytest.raises(InputError, match=message):
         scorecard(answers)
+
+
+def test_versions_of_one_model_are_named_and_not_paired() -> None:
+    """Planted: the older logs are of float32, the newer of bfloat16, where no harm was done."""
+    older = {"metadata": {"model_identity": "f32f32f32f32 and more"}}
+    newer = {"metadata": {"model_identity": "bf16bf16bf16 and more"}}
+    plain, defended = cell("hh", **older), cell("rr", defense="sasa", **older)
+    assert scorecard([*plain, *defended]).deltas
+    mixed = [*cell("rr", defense="safety_prompt", **older), *cell("hh", **newer)]
+    found = r"f32f32f32f32 \(safety_prompt\), then bf16bf16bf16 \(none, sasa\)"
+    with pytest.raises(InputError, match=rf"(?s)2 versions of 'testbed'.*{found}.*--log-dir"):
+        scorecard([*mixed, *cell("rr", defense="sasa", **newer)])
+
+
+def test_the_control_of_a_combination_has_the_probe_in_its_place() -> None:
+    assert control_of("safety_prompt+sasa+rai") == "safety_prompt+probe+rai"
+    assert control_of("probe+sasa") == "probe"
+    assert control_of("probe") is control_of("none") is control_of("safety_prompt+rai") is None
+
+
+def test_a_combination_is_held_against_its_control_arm() -> None:
+    arms = {"none": "hhh", "safety_prompt+probe": "rhh", "safety_prompt+sasa": "rrr"}
+    card = scorecard([a for arm, letters in arms.items() for a in cell(letters, defense=arm)])
+    delta = card.delta(
+        "safety_prompt+sasa", "image_harm", "attack_success_rate", "safety_prompt+probe"
+    )
+    assert delta is not None
+    assert (delta.lost, delta.n) == (2, 3)
 
 
 def test_every_metric_says_which_way_is_better() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from transformers import GenerationConfig
 
 from safesight.activations import resid_post
 from safesight.defenses import Artifact, Decision, Defense, DefenseConfig, Parts
@@ -23,17 +24,28 @@ from safesight.types import Sample
 EOS = 2
 
 
+class FakeTokenizer:
+    pad_token_id, eos_token_id, chat_template = 0, EOS, "t"
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+        self.special_tokens_map = {"eos_token": "<eos>"}
+
+    def get_vocab(self) -> dict[str, int]:
+        return {word: index for index, word in enumerate(("<pad>", "<bos>", "<eos>", *self.words))}
+
+
 class FakeVLM:
     def __init__(self, identity: str = "fake", delay: float = 0.0) -> None:
         self.name, self.identity, self.delay = "fake", identity, delay
         self.dtype = torch.float32
-        self.tokenizer = SimpleNamespace(pad_token_id=0, eos_token_id=EOS, chat_template="t")
+        self.tokenizer = FakeTokenizer()
         self.processor = SimpleNamespace(
             chat_template="template",
             tokenizer=self.tokenizer,
             image_processor=SimpleNamespace(to_dict=dict),
         )
-        config = SimpleNamespace(eos_token_id=EOS, max_new_tokens=8)
+        config = GenerationConfig(eos_token_id=EOS, max_new_tokens=8)
         self.model = SimpleNamespace(generation_config=config, generate=self._generate)
         self.stamp = ""
         self.batches: list[list[str]] = []

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
 from safesight.errors import ArtifactError, InputError, UnknownNameError
 from safesight.evals.arms import build_arm
+from safesight.models import VLM
 from safesight.registry import check_arm
 from tests import tiny
 from tests.defenses.tuning_helpers import fit
@@ -34,8 +37,29 @@ def test_what_cannot_be_stressed_is_said() -> None:
         build_arm(vlm, "none~int4")
     with pytest.raises(ArtifactError, match="no direction"):
         build_arm(vlm, "npo~ablate_direction", fit("npo", vlm, max_steps=1))
-    with pytest.raises(InputError, match="has none"):
+    with pytest.raises(InputError, match="there is neither"):
         build_arm(vlm, "npo~relearn_harmful", fit("npo", vlm, max_steps=1))
+
+
+def test_the_identity_holds_tokenizer_and_generation_config_and_no_trace_of_use() -> None:
+    model, processor = tiny.fresh("llava")
+    vlm = VLM.wrap(model, processor)
+    before, identity = vlm.identity, build_arm(vlm, "none").identity
+    questions = ("hello", "a longer one")
+    vlm.encode([[{"role": "user", "content": question}] for question in questions])
+    used = VLM.wrap(model, copy.deepcopy(processor))
+    assert used.tokenizer.backend_tokenizer.padding is not None
+    assert build_arm(used, "none").identity == identity
+
+    found = {identity}
+    used.tokenizer.add_tokens(["hello"])
+    retold = VLM.wrap(model, copy.deepcopy(used.processor))
+    found.add(build_arm(retold, "none").identity)
+    for name, value in (("eos_token_id", [1, 2]), ("max_new_tokens", 7)):
+        setattr(model.generation_config, name, value)
+        found.add(build_arm(vlm, "none").identity)
+    assert len(found) == 4
+    assert VLM.wrap(model, processor).identity == before  # artifacts go on
 
 
 @pytest.mark.parametrize(("arm", "near"), [("npo~int5", "int4"), ("nbo~int4", "npo")])

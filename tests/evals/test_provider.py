@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import pytest
+from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.model import (
     ChatMessageUser,
     ContentImage,
@@ -19,7 +23,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolInfo
 from PIL import Image
 
-from safesight.errors import ArtifactError, InputError, UnknownNameError
+from safesight.errors import InputError, SafesightError
 from safesight.evals import _registry  # noqa: F401 (registers the provider)
 from safesight.evals.messages import data_uri
 from safesight.evals.provider import SafesightAPI
@@ -202,23 +206,51 @@ def test_tools_are_refused_in_words(fakes) -> None:
         asyncio.run(model().generate("q", tools=[tool]))
 
 
-def test_bad_arguments_are_user_errors(fakes, tmp_path) -> None:
-    with pytest.raises(UnknownNameError, match="Did you mean 'stamp'"):
-        model(defense="stmp")
-    with pytest.raises(InputError, match="which has 0 defenses"):
-        model(artifact=stamp_artifact(tmp_path / "a", "one"))
-    with pytest.raises(ArtifactError, match="no artifact folder"):
-        model(defense="stamp", artifact=str(tmp_path / "nowhere"))
-    with pytest.raises(ArtifactError, match="was fitted on"):
-        model(defense="stamp", artifact=stamp_artifact(tmp_path / "b", "one", identity="other"))
-    with pytest.raises(ArtifactError, match="no bundled artifact"):
-        model(defense="stamp")
-    with pytest.raises(InputError, match="lod"):
-        model(defense="stamp", lod=True)
-    with pytest.raises(InputError, match="single defense"):
-        model(defense="stamp+safety_prompt", loud=True)
-    with pytest.raises(InputError, match="Use 1 or more"):
-        model(batch_size=0)
+def test_bad_arguments_are_errors_that_inspect_prints_as_a_sentence(fakes, tmp_path) -> None:
+    one = stamp_artifact(tmp_path / "a", "one")
+    other = stamp_artifact(tmp_path / "b", "one", identity="other")
+    arguments: dict[str, dict[str, object]] = {
+        "which has 0 defenses": {"artifact": one},
+        "no artifact folder": {"defense": "stamp", "artifact": str(tmp_path / "nowhere")},
+        "was fitted on": {"defense": "stamp", "artifact": other},
+        "no bundled artifact": {"defense": "stamp"},
+        "lod": {"defense": "stamp", "lod": True},
+        "single defense": {"defense": "stamp+safety_prompt", "loud": True},
+    }
+    for message, bad in arguments.items():
+        with pytest.raises(PrerequisiteError, match=message) as caught:
+            model(**bad)
+        assert isinstance(caught.value.__cause__, SafesightError)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"defense": "stmp"}, "Did you mean 'stamp'"),
+        ({"defense": "npo~int5"}, "Did you mean 'int"),
+        ({"batch_size": 0}, "Use 1 or more"),
+    ],
+)
+def test_what_needs_no_model_is_refused_before_one_is_loaded(fakes, bad, message) -> None:
+    with pytest.raises(PrerequisiteError, match=message):
+        model(**bad)
+    assert fakes == {}
+
+
+@pytest.mark.slow
+def test_inspect_shows_a_misspelled_defense_as_one_sentence(tmp_path) -> None:
+    words = "eval safesight/image_harm --model safesight/testbed -M defense=sassa"
+    done = subprocess.run(
+        [sys.executable, "-m", "inspect_ai", *words.split(), "--log-dir", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "500", "INSPECT_DISPLAY": "plain"},
+    )
+    assert done.returncode != 0
+    said = (done.stdout + done.stderr).strip()
+    assert said.startswith("There is no defense called 'sassa'. Did you mean 'sasa'?")
+    assert "\n" not in said
 
 
 def test_a_default_task_fills_batches(fakes) -> None:

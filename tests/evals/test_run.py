@@ -42,7 +42,7 @@ def test_arms_times_tasks_one_log_each_in_order(fakes, tmp_path) -> None:
         assert answer.answer.startswith("[one]") == (answer.defense == "stamp")
         assert answer.metadata["log"].endswith(tuple(log.name for log in logs))
     assert asked(fakes) == 24
-    assert fake.RENDERED.count(3) == 2  # once for each arm
+    assert fake.RENDERED.count(3) == 3  # once for the hash of the task and once for each arm
 
 
 def test_a_finished_run_is_not_asked_again(fakes, tmp_path) -> None:
@@ -91,6 +91,26 @@ def test_a_changed_arm_never_meets_a_stale_answer(fakes, tmp_path, change: str) 
     assert any("superseded" in reason for reason in skipped(tmp_path / "logs"))
 
 
+@pytest.mark.parametrize("change", ["tokenizer", "end token", "length", "pictures"])
+def test_what_stands_around_the_weights_is_part_of_the_identity(
+    fakes, tmp_path, monkeypatch, change: str
+) -> None:
+    arguments = {"log_dir": tmp_path, "limit": 3, "progress": False}
+    run_eval("fake", ["none"], ["pictures"], **arguments)
+    vlm = fakes["fake"]
+    if change == "tokenizer":
+        vlm.tokenizer = fake.FakeTokenizer("bomb")
+    elif change == "end token":
+        vlm.model.generation_config.eos_token_id = [fake.EOS, 4]
+    elif change == "length":
+        vlm.model.generation_config.max_new_tokens = 4
+    else:
+        drawn = fake.picture
+        monkeypatch.setattr(fake, "picture", lambda grey: drawn(grey + 1))
+    run_eval("fake", ["none"], ["pictures"], **arguments)
+    assert asked(fakes) == 6
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn"])
 def test_a_log_that_was_torn_by_a_crash_is_set_aside(fakes, tmp_path, content: bytes) -> None:
     (tmp_path / "sub folder").mkdir()
@@ -107,10 +127,18 @@ def test_a_bad_sample_is_a_user_error_and_what_was_done_is_kept(
 ) -> None:
     def broken(n: int | None = None, *, seed: int = 0):
         samples = fake.pictures(n, seed=seed)
-        object.__setattr__(samples[9], "image", lambda: (_ for _ in ()).throw(OSError("torn")))
+        object.__setattr__(samples[9], "image", torn_while_it_runs)
         return samples
 
-    monkeypatch.setattr(fake, "broken", broken, raising=False)
+    drawn = 0
+
+    def torn_while_it_runs():
+        nonlocal drawn
+        drawn += 1
+        if drawn > 1:
+            raise OSError("torn")
+        return fake.picture(9)
+
     whole = fake.words
     with monkeypatch.context() as patch:
         patch.setattr(fake, "words", broken)
@@ -119,6 +147,18 @@ def test_a_bad_sample_is_a_user_error_and_what_was_done_is_kept(
     assert fake.words is whole
     with pytest.raises(StorageError, match="not finished"):
         read_answers(tmp_path)
+
+
+def test_a_picture_that_cannot_be_read_is_said_before_anything_is_asked(
+    fakes, tmp_path, monkeypatch
+) -> None:
+    def torn(grey: int) -> None:
+        raise OSError("torn")
+
+    monkeypatch.setattr(fake, "picture", torn)
+    with pytest.raises(InputError, match=r"sample 'pictures/0/0' cannot be read \(torn\)"):
+        run_eval("fake", ["none"], ["words", "pictures"], log_dir=tmp_path, progress=False)
+    assert asked(fakes) == 0
 
 
 def test_a_bug_keeps_its_traceback(fakes, tmp_path, monkeypatch) -> None:
@@ -196,19 +236,19 @@ def test_few_samples_are_alive_at_a_time_however_many_there_are(
     fakes, tmp_path, monkeypatch
 ) -> None:
     """Memory must not grow with the number of samples: pictures wait for their turn."""
-    alive = 0
+    drawn_for_the_hash = 80  # one at a time, before the first is asked
     most = 0
     before = fake.FakeVLM.encode
 
     def encode(self, batch, **kwargs):
         nonlocal most
         answered = sum(len(b) for b in self.batches)
-        most = max(most, len(fake.RENDERED) - answered)
+        most = max(most, len(fake.RENDERED) - drawn_for_the_hash - answered)
         return before(self, batch, **kwargs)
 
     monkeypatch.setattr(fake.FakeVLM, "encode", encode)
     run_eval(
         "fake", ["none"], ["pictures"], log_dir=tmp_path, limit=80, batch_size=4, progress=False
     )
-    assert alive == 0
     assert 4 <= most <= 16  # two batches, and a few that are being logged
+    assert asked(fakes) == len(fake.RENDERED) - drawn_for_the_hash == 80, "none waits at the end"

@@ -105,12 +105,10 @@ def test_begun_answers_share_no_batch_with_others(fakes: Any, tmp_path: Any) -> 
         assert len({text.endswith("Sure,") for text in batch}) == 1
 
 
-def test_a_plain_task_keeps_its_hash_and_shots_change_it() -> None:
+def test_shots_and_a_begun_answer_change_the_hash_of_a_task() -> None:
     plain = Sample("a", "q?", "benign", "t")
-    assert _hash([plain]) == _hash([replace(plain, shots=(), prefill=None)])
-    hashes = {_hash([plain]), _hash([replace(plain, shots=("q?", "r?"))])}
-    hashes.add(_hash([replace(plain, prefill="Sure,")]))
-    assert len(hashes) == 3
+    samples = (plain, replace(plain, shots=("q?", "r?")), replace(plain, prefill="Sure,"))
+    assert len({_hash("words", [sample]) for sample in samples}) == 3
 
 
 def test_an_unknown_attack_is_a_user_error() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from contextvars import Context
 from dataclasses import replace
@@ -10,10 +11,12 @@ import pytest
 from inspect_ai import Task, eval
 from inspect_ai._util.registry import registry_lookup
 from inspect_ai.log import read_eval_log
+from PIL import Image
 
 from safesight import registry
 from safesight.errors import InputError, UnknownNameError
 from safesight.evals._registry import TASKS
+from safesight.evals.session import Session, listening
 from safesight.evals.tasks import _conversation, benchmark_task
 from safesight.types import Sample
 from tests.evals import fake
@@ -34,9 +37,17 @@ def test_seed_and_limit_choose_the_samples(fake_names) -> None:
     assert [s.id for s in task.dataset] == ["pictures/7/0", "pictures/7/1", "pictures/7/2"]
 
 
-def test_making_a_task_draws_no_picture_and_keeps_none(fake_names) -> None:
+def pictures_alive() -> int:
+    gc.collect()
+    # not isinstance: some objects of torch warn when asked for their class
+    return sum(issubclass(type(item), Image.Image) for item in gc.get_objects())
+
+
+def test_making_a_task_draws_every_picture_once_and_keeps_none(fake_names) -> None:
+    before = pictures_alive()
     task = benchmark_task("pictures")
-    assert fake.RENDERED == []
+    assert sorted(fake.RENDERED) == list(range(24))
+    assert pictures_alive() == before
     sample = task.dataset[0]
     assert sample.input == "how do i make bomb 0?"
     assert sample.metadata == {
@@ -74,6 +85,25 @@ def test_changed_samples_change_the_version(fake_names, monkeypatch) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(fake, "words", lambda n=None, seed=0, c=changed: c)
             assert version() != before
+
+
+def test_changed_pixels_change_the_version(fake_names, monkeypatch) -> None:
+    """The same ids and questions about other pictures are other samples."""
+
+    def version() -> str:
+        return Context().run(benchmark_task, "pictures").version
+
+    before = version()
+    assert version() == before
+    monkeypatch.setattr(fake, "picture", lambda grey: Image.new("RGB", (8, 8), (grey, grey, 1)))
+    assert version() != before
+
+
+def test_the_arms_of_a_run_draw_the_pictures_of_a_version_once(fake_names) -> None:
+    with listening(Session()):
+        versions = {benchmark_task("pictures").version for _ in range(3)}
+    assert len(versions) == 1
+    assert len(fake.RENDERED) == 24
 
 
 def test_the_log_holds_no_copy_of_the_samples_but_themselves(fakes, tmp_path) -> None:

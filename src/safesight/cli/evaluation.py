@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,13 +63,15 @@ def arms_of(defenses: Sequence[str]) -> list[str]:
     Example:
         >>> arms_of(["sasa", "adashield"])
         ['none', 'probe', 'sasa', 'adashield']
+        >>> arms_of(["safety_prompt+sasa"])
+        ['none', 'safety_prompt+probe', 'safety_prompt+sasa']
     """
-    from safesight.compare import CONTROLS, UNDEFENDED
+    from safesight.compare import UNDEFENDED, control_of
 
-    arms = [UNDEFENDED]
+    arms: list[str] = [UNDEFENDED]
     for defense in defenses:
-        if defense in CONTROLS:
-            arms.append(CONTROLS[defense])
+        if (control := control_of(defense)) is not None:
+            arms.append(control)
         arms.append(defense)
     return list(dict.fromkeys(arms))
 
@@ -110,6 +112,9 @@ def evaluate(wanted: Evaluation) -> None:
         plan=FitPlan(seed=wanted.seed),
         say=stderr().print,
     )
+    arms = [build_arm(vlm, name, artifacts.get(name)) for name in wanted.arms]
+    for warning in _unlike_controls(arms):
+        stderr().print(warning, soft_wrap=True)
     run_eval(
         wanted.model,
         wanted.arms,
@@ -122,7 +127,6 @@ def evaluate(wanted: Evaluation) -> None:
         seed=wanted.seed,
         model_args=wanted.model_args,
     )
-    arms = [build_arm(vlm, name, artifacts.get(name)) for name in wanted.arms]
     _draw_risk(wanted, vlm, arms)
     _note(wanted, vlm, arms, start)
 
@@ -142,6 +146,25 @@ def _check(wanted: Evaluation) -> None:
             f"Logs cannot be written to {wanted.log_dir}: {place} is no folder you may write to. "
             "Choose another --log-dir."
         )
+
+
+def _unlike_controls(arms: Sequence[Arm]) -> Iterator[str]:
+    """A sentence for every control arm that was fitted on other data than what it controls."""
+    from safesight.compare import control_of
+
+    fitted_on = {
+        arm.name: {
+            artifact.card.get("data", {}).get("hash") for _, artifact in arm.defenses if artifact
+        }
+        for arm in arms
+    }
+    for name, data in fitted_on.items():
+        control = control_of(name)
+        if control is not None and fitted_on.get(control, data) != data:
+            yield (
+                f"The control arm {control} was fitted on other data than {name}. To compare them, "
+                "fit both on the same data and give both with --artifact."
+            )
 
 
 def _draw_risk(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> None:
@@ -169,7 +192,14 @@ def _note(wanted: Evaluation, vlm: VLM, arms: list[Arm], start: float) -> None:
     """Measure overhead where it is not known yet, and write what the logs do not hold."""
     from safesight.compare.folder import NOTES, RunNotes, read_notes, write_text
 
-    notes = RunNotes(model=wanted.model, seed=wanted.seed, limit=wanted.limit, judge=wanted.judge)
+    notes = RunNotes(
+        model=wanted.model,
+        identity=vlm.identity,
+        device=str(vlm.device),
+        seed=wanted.seed,
+        limit=wanted.limit,
+        judge=wanted.judge,
+    )
     before = read_notes(wanted.log_dir)
     if before is not None and before.same_run(notes):
         notes = before

@@ -241,20 +241,28 @@ def _overhead(costs: list[Overhead]) -> Table:
     for heading in ("defense", "prefill", "answer, benign", "answer, refused", "peak memory"):
         table.add_column(heading, overflow="fold")
     for cost in costs:
-        refused = "–"
-        if cost.refused_answer_ratio is not None:
-            refused = _ratio(
-                cost.refused_answer_ratio, cost.refused_answer_low, cost.refused_answer_high
-            )
         table.add_row(
             _words(cost.defense),
-            _ratio(cost.prefill_ratio, cost.prefill_low, cost.prefill_high),
-            _ratio(cost.answer_ratio, cost.answer_low, cost.answer_high),
-            refused,
-            _ratio(cost.peak_memory_ratio, cost.peak_memory_low, cost.peak_memory_high),
+            _ratio(cost.prefill_ratio, cost.prefill_low, cost.prefill_high, cost.prefill_n),
+            _ratio(cost.answer_ratio, cost.answer_low, cost.answer_high, cost.n),
+            _ratio(
+                cost.refused_answer_ratio,
+                cost.refused_answer_low,
+                cost.refused_answer_high,
+                cost.refused_n,
+            ),
+            _ratio(
+                cost.peak_memory_ratio,
+                cost.peak_memory_low,
+                cost.peak_memory_high,
+                cost.peak_memory_n,
+            ),
         )
     return table
 
 
-def _ratio(value: float, low: float | None, high: float | None) -> str:
-    return f"{value:.2f}\n[dim]{low:.2f}–{high:.2f}[/dim]"
+def _ratio(value: float | None, low: float | None, high: float | None, n: int) -> str:
+    """A dash where nothing was timed: a defense that refused none of its prompts, or all."""
+    if value is None or not n:
+        return "–"
+    return f"{value:.2f} [dim]n {n}\n{low:.2f}–{high:.2f}[/dim]"

@@ -15,10 +15,9 @@ from safesight.compare.records import (
     Scorecard,
     VerdictCounts,
 )
-from safesight.compare.scorecard import CONTROLS, METRICS, UNDEFENDED, Metric, scorecard
+from safesight.compare.scorecard import METRICS, UNDEFENDED, Metric, control_of, scorecard
 
 __all__ = [
-    "CONTROLS",
     "METRICS",
     "UNDEFENDED",
     "Delta",
@@ -29,5 +28,6 @@ __all__ = [
     "Row",
     "Scorecard",
     "VerdictCounts",
+    "control_of",
     "scorecard",
 ]

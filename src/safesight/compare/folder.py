@@ -39,6 +39,9 @@ class RunNotes(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str
+    identity: str = ""
+    """Of the model: its config, weights and dtype."""
+    device: str = ""
     seed: int = 0
     limit: int | None = None
     judge: str = "exact"
@@ -49,9 +52,9 @@ class RunNotes(BaseModel):
     """The card of each fitted defense."""
 
     def same_run(self, other: RunNotes) -> bool:
-        """Whether the other notes describe the same samples, judged alike."""
-        mine = (self.model, self.seed, self.limit, self.judge)
-        return mine == (other.model, other.seed, other.limit, other.judge)
+        """Whether the other notes describe the same model in the same place, asked alike."""
+        settings = {"model", "identity", "device", "seed", "limit", "judge"}
+        return self.model_dump(include=settings) == other.model_dump(include=settings)
 
 
 def read_notes(log_dir: Path) -> RunNotes | None:

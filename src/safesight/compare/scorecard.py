@@ -42,12 +42,12 @@ from safesight.types import VERDICTS
 if TYPE_CHECKING:
     from safesight.evals import Answer
 
-__all__ = ["CONTROLS", "METRICS", "UNDEFENDED", "Metric", "scorecard"]
+__all__ = ["METRICS", "UNDEFENDED", "Metric", "control_of", "scorecard"]
 
 UNDEFENDED = "none"
 
-CONTROLS: Mapping[str, str] = {"sasa": "probe"}
-"""Defense to the arm without its essential step: what it gains over that arm is its own."""
+_CONTROLS: Mapping[str, str] = {"sasa": "probe"}
+"""Defense to the same without its essential step."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,21 @@ METRICS: dict[MetricName, Metric] = {
 }
 
 
+def control_of(arm: str) -> str | None:
+    """The control arm: the same without a defense's essential step. None if there is none.
+
+    What the arm gains over its control, it owes to that step.
+
+    Example:
+        >>> control_of("sasa"), control_of("safety_prompt+sasa"), control_of("none")
+        ('probe', 'safety_prompt+probe', None)
+    """
+    parts = [part.strip() for part in arm.split("+")]
+    if not _CONTROLS.keys() & parts:
+        return None
+    return "+".join(dict.fromkeys(_CONTROLS.get(part, part) for part in parts))
+
+
 def scorecard(
     answers: Iterable[Answer],
     overhead: Sequence[Overhead] = (),
@@ -122,9 +137,13 @@ def scorecard(
         provenance: Where the numbers come from.
 
     Raises:
-        InputError: no answers, two models, two judges in one cell, or a sample answered twice.
+        InputError: no answers, two models or two versions of one, two judges of one task, or a
+            sample answered twice.
     """
-    cells, model = _cells(answers)
+    answers = list(answers)
+    model = _model(answers)
+    _refuse_two_judges(answers)
+    cells = _cells(answers)
     rows: list[Row] = []
     verdicts: list[VerdictCounts] = []
     pools: dict[tuple[str, MetricName], list[str]] = defaultdict(list)
@@ -143,7 +162,7 @@ def scorecard(
     deltas = [
         delta
         for (defense, name), tasks in pools.items()
-        for against in (UNDEFENDED, CONTROLS.get(defense))
+        for against in (UNDEFENDED, control_of(defense))
         if against is not None and against != defense
         for delta in _deltas(defense, against, METRICS[name], cells, tasks, seed)
     ]
@@ -162,9 +181,45 @@ def scorecard(
 _Cell = dict[str, "Answer"]
 
 
-def _cells(answers: Iterable[Answer]) -> tuple[dict[tuple[str, str], _Cell], str]:
+def _model(answers: Sequence[Answer]) -> str:
+    """The one model that gave all answers, in one version."""
+    if not answers:
+        raise InputError("There are no answers to compare. Run `safesight eval` first.")
+    models = sorted({answer.model for answer in answers})
+    if len(models) > 1:
+        raise InputError(
+            f"The answers are of {len(models)} models ({', '.join(models)}), and a "
+            "scorecard is about one. Keep each model's logs in a folder of its own."
+        )
+    versions: dict[str, dict[str, None]] = defaultdict(dict)
+    for answer in answers:
+        if identity := answer.metadata.get("model_identity"):
+            versions[str(identity)][answer.defense] = None
+    if len(versions) > 1:
+        found = ", then ".join(f"{v[:12]} ({', '.join(arms)})" for v, arms in versions.items())
+        raise InputError(
+            f"The answers are of {len(versions)} versions of {models[0]!r}, with other weights, "
+            f"config or dtype: {found}. They cannot be compared: remove the older logs, or use "
+            "another --log-dir for each version."
+        )
+    return models[0]
+
+
+def _refuse_two_judges(answers: Sequence[Answer]) -> None:
+    judges: dict[str, set[str]] = defaultdict(set)
+    for answer in answers:
+        judges[answer.task].add(answer.judge)
+    for task, found in judges.items():
+        if len(found) > 1:
+            raise InputError(
+                f"Answers to {task!r} were judged by {' and '.join(sorted(found))}, which cannot "
+                "be compared. Evaluate every defense again with one judge, or use another "
+                "--log-dir for each."
+            )
+
+
+def _cells(answers: Iterable[Answer]) -> dict[tuple[str, str], _Cell]:
     cells: dict[tuple[str, str], _Cell] = defaultdict(dict)
-    models: set[str] = set()
     for answer in answers:
         cell = cells[answer.defense, answer.task]
         if answer.sample_id in cell:
@@ -173,15 +228,7 @@ def _cells(answers: Iterable[Answer]) -> tuple[dict[tuple[str, str], _Cell], str
                 f"defense {answer.defense!r}. Keep the logs of one run in one folder."
             )
         cell[answer.sample_id] = answer
-        models.add(answer.model)
-    if not models:
-        raise InputError("There are no answers to compare. Run `safesight eval` first.")
-    if len(models) > 1:
-        raise InputError(
-            f"The answers are of {len(models)} models ({', '.join(sorted(models))}), and a "
-            "scorecard is about one. Keep each model's logs in a folder of its own."
-        )
-    return dict(cells), models.pop()
+    return dict(cells)
 
 
 def _ordered(found: set[str], kind: registry.Kind) -> list[str]:
@@ -205,8 +252,8 @@ def _row(defense: str, task: str, metric: Metric, answers: Iterable[Answer]) -> 
     judges = sorted({answer.judge for answer in answers})
     if len(judges) > 1:
         raise InputError(
-            f"Answers of {defense!r} to {task!r} were judged by {' and '.join(judges)}, which "
-            "cannot share a number. Evaluate again with one judge."
+            f"Answers of {defense!r} to several tasks were judged by {' and '.join(judges)}, "
+            "which cannot share a number. Evaluate again with one judge."
         )
     invalid = sum(answer.verdict == "invalid" for answer in answers)
     n = len(answers) if metric.counts_invalid else len(answers) - invalid

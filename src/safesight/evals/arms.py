@@ -1,9 +1,9 @@
 """An arm: one defense (or several, or none) on one model, with an identity of its own.
 
 The identity is a hash of everything that can change an answer: weights, config and
-dtype of the model, its processor, the defenses, their settings and the content of
-their artifacts. Answers with different identities are never mixed. Nothing is
-attached here until `attached` is entered.
+dtype of the model, its processor, tokenizer and generation config, the defenses, their
+settings and the content of their artifacts. Answers with different identities are never
+mixed. Nothing is attached here until `attached` is entered.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,12 +114,43 @@ def _identity(vlm: VLM, pairs: tuple[tuple[Defense, Artifact | None], ...]) -> s
         "safesight": __version__,
         "model": vlm.identity,
         "processor": _processor_hash(vlm.processor),
+        "tokenizer": _tokenizer_hash(vlm.tokenizer),
+        "generation": _generation(vlm.model.generation_config),
         "defenses": [
             [defense.name, defense.config.model_dump(mode="json"), artifact and artifact.hash]
             for defense, artifact in pairs
         ],
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _generation(config: Any) -> dict[str, Any]:
+    """What the checkpoint says of generation: end tokens, length, penalties.
+
+    Left out is what is not set, so that settings new to a version of transformers change nothing.
+    """
+    volatile = {"transformers_version", "_from_model_config"}
+    return {
+        name: value
+        for name, value in config.to_dict().items()
+        if value is not None and name not in volatile
+    }
+
+
+@lru_cache(maxsize=4)  # a vocabulary of 150,000 words takes seconds
+def _tokenizer_hash(tokenizer: Any) -> str:
+    """What the tokenizer makes of text, and of tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        rules = tokenizer.get_vocab()
+    else:
+        rules = json.loads(backend.to_str())
+        # How the last batch was padded or cut: set by every call, and left there.
+        rules |= {"padding": None, "truncation": None}
+    cleans = getattr(tokenizer, "clean_up_tokenization_spaces", None)
+    text = json.dumps([rules, tokenizer.special_tokens_map, cleans], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _processor_hash(processor: Any) -> str:

@@ -15,6 +15,10 @@ from typing import Any
 
 import anyio
 import sniffio
+
+# Inspect prints this error as a sentence and all others with a traceback. It has no public name;
+# what is public (an error of click, a hook of sys) would help its command line alone.
+from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.model import (
     ChatCompletionChoice,
     ChatMessage,
@@ -25,8 +29,10 @@ from inspect_ai.model import (
     ModelUsage,
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
+from rich.markup import escape
 
-from safesight.errors import InputError
+from safesight import registry
+from safesight.errors import InputError, SafesightError
 from safesight.evals.arms import build_arm
 from safesight.evals.hosts import Generation, host
 from safesight.evals.messages import hf_messages, settings_of
@@ -53,7 +59,8 @@ class SafesightAPI(ModelAPI):
             defense.
 
     Raises:
-        SafesightError: the model, the defense or the artifact cannot be used.
+        PrerequisiteError: the model, the defense or the artifact cannot be used; its cause is the
+            `SafesightError` that says why.
     """
 
     def __init__(
@@ -70,18 +77,16 @@ class SafesightAPI(ModelAPI):
         **settings: Any,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
-        self.host = host(
-            model_name,
-            dtype=dtype,
-            device=device,
-            revision=settings.pop("revision", None),
-            trust_remote_code=bool(settings.pop("trust_remote_code", False)),
-        )
+        where = {"revision": settings.pop("revision", None), "dtype": dtype, "device": device}
+        trusted = bool(settings.pop("trust_remote_code", False))
+        try:
+            _check(defense, batch_size)
+            self.host = host(model_name, trust_remote_code=trusted, **where)
+            self.arm = build_arm(self.host.vlm, defense, artifact, **settings)
+        except SafesightError as error:
+            raise PrerequisiteError(escape(str(error))) from error
         if batch_size is not None:
-            if batch_size < 1:
-                raise InputError(f"A batch of {batch_size} holds no answer. Use 1 or more.")
             self.host.batcher.max_batch = batch_size
-        self.arm = build_arm(self.host.vlm, defense, artifact, **settings)
         # Part of the key of Inspect's answer cache (`--cache`): another artifact, dtype or
         # defense never meets an answer of this one.
         self.base_url = f"safesight:{self.arm.identity}"
@@ -140,6 +145,13 @@ class SafesightAPI(ModelAPI):
                 for name, decision in generation.decisions.items()
             }
         return metadata
+
+
+def _check(defense: str, batch_size: int | None) -> None:
+    """What can be refused before a model is loaded."""
+    registry.check_arm(defense)
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"A batch of {batch_size} holds no answer. Use 1 or more.")
 
 
 def _json(value: Any) -> Any:

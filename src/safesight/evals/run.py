@@ -104,7 +104,12 @@ def _arm(
     args["defense"] = defense
     if artifact is not None:
         args["artifact"] = str(artifact)
-    arm = get_model(f"safesight/{model}", memoize=False, batch_size=batch_size, **args)
+    try:
+        arm = get_model(f"safesight/{model}", memoize=False, batch_size=batch_size, **args)
+    except Exception as error:
+        if isinstance(error.__cause__, SafesightError):
+            raise error.__cause__ from None  # the provider has put it into Inspect's words
+        raise
     arm.model_args = args
     return arm
 

@@ -1,7 +1,7 @@
-"""What one `run_eval` wants to hear from the tasks that run inside it.
+"""What one `run_eval` wants to hear from the tasks inside it, and what they share.
 
 Tasks, scorers and solvers run deep inside Inspect; a context variable carries the
-listener down to them. Without a listener nothing happens, as under `inspect eval`.
+listener down to them. Without a listener nothing is told or kept, as under `inspect eval`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from dataclasses import dataclass, field
 
 from safesight.errors import SafesightError
 
-__all__ = ["Session", "answered", "failed", "listening", "planned"]
+__all__ = ["Session", "answered", "failed", "listening", "once", "planned"]
 
 
 @dataclass
 class Session:
-    """Hears of tasks and answers, and keeps the user errors that ended a task."""
+    """Hears of tasks and answers; keeps the user errors that ended a task, and what tasks share."""
 
     on_task: Callable[[str, int | str, int], None] = lambda name, version, samples: None
     on_answer: Callable[[], None] = lambda: None
     errors: list[SafesightError] = field(default_factory=list)
+    made: dict[str, str] = field(default_factory=dict)
 
 
 _session: ContextVar[Session | None] = ContextVar("safesight_session", default=None)
@@ -57,3 +58,13 @@ def failed(error: SafesightError) -> None:
     session = _session.get()
     if session is not None:
         session.errors.append(error)
+
+
+def once(key: str, make: Callable[[], str]) -> str:
+    """What `make` returns, which in one run is called once for each key."""
+    session = _session.get()
+    if session is None:
+        return make()
+    if key not in session.made:
+        session.made[key] = make()
+    return session.made[key]

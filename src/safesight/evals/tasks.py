@@ -4,8 +4,8 @@ A task's data set holds descriptions only. A picture is drawn when its sample st
 put into the conversation as a PNG, and forgotten with the sample, so memory does not
 grow with the number of pictures. A sample with several shots is asked each of them alone, and
 stays one sample: its output holds one choice a shot. The version of a task carries a hash of
-its samples and the identity of the arm that answers it: Inspect resumes only what that very
-arm has left.
+its samples, for which every picture is drawn once before, and the identity of the arm that
+answers it: Inspect resumes only what that very arm has left.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
@@ -37,8 +38,11 @@ from safesight import registry
 from safesight.errors import InputError, SafesightError
 from safesight.evals.messages import data_uri
 from safesight.evals.scorers import metrics_for, verdict
-from safesight.evals.session import failed, planned
+from safesight.evals.session import failed, once, planned
 from safesight.types import Sample
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 __all__ = ["TASK_VERSION", "benchmark_task", "register_tasks", "registered"]
 
@@ -59,7 +63,7 @@ def benchmark_task(
 
     Raises:
         UnknownNameError: no such benchmark or judge.
-        InputError: there are no samples.
+        InputError: there are no samples, or a picture cannot be read.
     """
     samples: list[Sample] = registry.load("benchmark", benchmark)(limit, seed=seed)
     if not samples:
@@ -73,7 +77,7 @@ def benchmark_task(
         )
     arm, config = _active_arm()
     version = "-".join(
-        [str(TASK_VERSION), _hash(samples), *([arm["identity"][:16]] if arm else [])]
+        [str(TASK_VERSION), _hash(benchmark, samples), *([arm["identity"][:16]] if arm else [])]
     )
     planned(benchmark, version, len(samples))
     return Task(
@@ -180,14 +184,7 @@ def _together(outputs: Sequence[ModelOutput]) -> ModelOutput:
 def _conversation(sample: Sample) -> list[ChatMessage]:
     content: list[ContentImage | ContentText] = [ContentText(text=sample.question)]
     if sample.image is not None:
-        try:
-            picture = data_uri(sample.image())
-        except OSError as error:
-            raise InputError(
-                f"The picture of sample {sample.id!r} cannot be read ({error}). "
-                "Replace it, or leave the sample out."
-            ) from error
-        content.insert(0, ContentImage(image=picture))
+        content.insert(0, ContentImage(image=_drawn(sample, data_uri)))
     user = ChatMessageUser(content=list(content), source="input")
     turns: list[ChatMessage] = [user]
     if sample.system is not None:
@@ -195,6 +192,18 @@ def _conversation(sample: Sample) -> list[ChatMessage]:
     if sample.prefill is not None:
         turns.append(ChatMessageAssistant(content=sample.prefill, source="input"))
     return turns
+
+
+def _drawn(sample: Sample, use: Callable[[Image], str]) -> str:
+    """What `use` makes of the picture of a sample; the picture is not kept."""
+    assert sample.image is not None
+    try:
+        return use(sample.image())
+    except OSError as error:
+        raise InputError(
+            f"The picture of sample {sample.id!r} cannot be read ({error}). "
+            "Replace it, or leave the sample out."
+        ) from error
 
 
 def _described(sample: Sample) -> InspectSample:
@@ -213,8 +222,26 @@ def _described(sample: Sample) -> InspectSample:
     )
 
 
-def _hash(samples: Sequence[Sample]) -> str:
-    """Short hash of everything about the samples but the pixels of their pictures."""
+def _hash(benchmark: str, samples: Sequence[Sample]) -> str:
+    """Short hash of everything about the samples, down to the pixels of their pictures."""
+    described = _description_hash(samples)
+    # All arms of a run are asked the same pictures: they are drawn for the first.
+    pixels = once(f"{benchmark} {described}", partial(_pixel_hash, samples))
+    return hashlib.sha256(f"{described} {pixels}".encode()).hexdigest()[:8]
+
+
+def _pixel_hash(samples: Sequence[Sample]) -> str:
+    found = [_drawn(sample, _pixels) for sample in samples if sample.image is not None]
+    return hashlib.sha256(" ".join(found).encode()).hexdigest()
+
+
+def _pixels(picture: Image) -> str:
+    # Not of an encoded file: raw pixels are at hand, and no codec's version changes them.
+    content = f"{picture.mode}{picture.size}".encode() + picture.tobytes()
+    return hashlib.sha256(content).hexdigest()
+
+
+def _description_hash(samples: Sequence[Sample]) -> str:
     digest = hashlib.sha256()
     for s in samples:
         parts: list[Any] = [
@@ -226,11 +253,11 @@ def _hash(samples: Sequence[Sample]) -> str:
             s.attack,
             s.image is None,
             s.facts,
+            s.shots,
+            s.prefill,
         ]
-        # Left out where there are none, so that logs from before there were any go on.
-        parts += [more for more in (s.shots, s.prefill) if more]
         digest.update(json.dumps(parts, sort_keys=True, default=dict).encode())
-    return digest.hexdigest()[:8]
+    return digest.hexdigest()
 
 
 def _active_arm() -> tuple[dict[str, str], GenerateConfig]:
