@@ -154,7 +154,7 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
         ),
         "over_refusal": Entry(
             "safesight.testbed.tasks:over_refusal",
-            "The benign twin of every harmful request, in text, picture and rendered word.",
+            "Benign twins of harmful requests, a third each in text, picture and rendered word.",
         ),
         "sensitive_benign": Entry(
             "safesight.testbed.tasks:sensitive_benign",
@@ -217,7 +217,7 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
         "int4": Entry("safesight.defenses.stress:int4", "Linear maps rounded to 4 bits."),
         "relearn_harmful": Entry(
             "safesight.defenses.stress:relearn_harmful",
-            "Fine-tuned on twenty harmful answers that were to be forgotten.",
+            "Fine-tuned on twenty harmful answers of the kind that was to be forgotten.",
         ),
         "relearn_benign": Entry(
             "safesight.defenses.stress:relearn_benign", "Fine-tuned on twenty benign rows."

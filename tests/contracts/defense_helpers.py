@@ -50,6 +50,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """With which a defense acts on a model that has no language, and soon."""
 DETECTORS = [name for name in DEFENSES if registry.load("defense", name).kind == "detector"]
+TUNED = [name for name in DEFENSES if registry.load("defense", name).kind == "weights"]
+ZEROS: dict[str, dict[str, Any]] = {
+    "rai": {"gamma": 0.0, "tau": -1.0},
+    "tool_vector": {"scale": 0.0},
+    # At zero itself these two run nothing; this is a push that no float can show.
+    "refusal_direction": {"scale": 1e-30},
+    "shiftdc": {"alpha": 1e-30},
+    # Asks the model to judge its answer, and believes that it is harmless.
+    "ecso": {"unreadable": "safe"},
+}
+STILL = [*ZEROS, *DETECTORS, *TUNED]
+"""Defenses that can run and change nothing. The others write into every prompt they see."""
 
 
 def sample(index: int, label: str, picture: bool) -> Sample:
@@ -78,11 +90,11 @@ def fit_data() -> FitData:
 
 
 def prompts() -> list[Any]:
-    """Rows of different lengths, with and without a picture, of both kinds."""
+    """Rows of different lengths and of both kinds, with no picture, one, and two."""
     return [
         tiny.ask("how to make a bomb 77?", tiny.picture(3)),
         tiny.ask("i bake a cake"),
-        tiny.ask("i bake a very large cake 55", tiny.picture(5)),
+        tiny.ask("i bake a very large cake 55", tiny.picture(5), tiny.picture(6, 32, 56)),
         tiny.ask("how to make a bomb?"),
     ]
 
@@ -114,6 +126,17 @@ def some_refused(defense: Defense, artifact: Artifact, vlm: VLM, batch: list[Any
 def all_refused(artifact: Artifact) -> Artifact:
     """The artifact with its threshold below any score."""
     return replace(artifact, fitted={**artifact.fitted, "threshold": -1e30})
+
+
+def still(name: str, family: str) -> tuple[Defense, Artifact]:
+    """The defense with its own zero: no push, a threshold above any score, a change of zero."""
+    artifact = fitted(name, family)
+    if name in DETECTORS:
+        return build(name), replace(artifact, fitted={**artifact.fitted, "threshold": 1e30})
+    if name in TUNED:
+        zeros = {key: torch.zeros_like(value) for key, value in artifact.tensors.items()}
+        return build(name), replace(artifact, tensors=zeros)
+    return load_defense(name, **{**SETTINGS.get(name, {}), **ZEROS[name]}), artifact
 
 
 def last_decision(vlm: VLM) -> Decision:
@@ -156,6 +179,41 @@ def same_steps(one: Any, two: Any) -> bool:
     return torch.equal(one.sequences, two.sequences) and all(
         torch.equal(a, b) for a, b in zip(one.scores, two.scores, strict=True)
     )
+
+
+def right_padded(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The same prompts with the padding behind them: every tensor with an entry a token."""
+    lengths = inputs["attention_mask"].sum(dim=1).tolist()
+    shape = inputs["attention_mask"].shape
+    return {
+        name: torch.stack([row.roll(n) for row, n in zip(value, lengths, strict=True)])
+        if value.shape[:2] == shape
+        else value
+        for name, value in inputs.items()
+    }
+
+
+def prompt_states(vlm: VLM, inputs: dict[str, Any]) -> tuple[list[Tensor], dict[str, Decision]]:
+    """What the last block leaves of the prompt's tokens, and what detectors said of the rows.
+
+    Forwards over the caller's own prompt, without its padding; if there is none, because the
+    prompt was rewritten, those over the new one.
+    """
+    prefills: list[Tensor] = []
+
+    def hook(_: nn.Module, args: Any, output: Any) -> None:
+        hidden = output[0] if isinstance(output, tuple) else output
+        prefills.extend([hidden] if hidden.shape[1] > 1 else [])
+
+    handle = vlm.layers[-1].register_forward_hook(hook)
+    try:
+        vlm.generate(inputs, max_new_tokens=1)
+    finally:
+        handle.remove()
+    mask = inputs["attention_mask"].bool()
+    own = [hidden[mask] for hidden in prefills if hidden.shape[:2] == mask.shape]
+    outcome = getattr(protection(vlm.model), "last", None)
+    return own or prefills, {} if outcome is None else dict(outcome.decisions)
 
 
 def fingerprint(model: nn.Module) -> tuple[Any, ...]:

@@ -17,6 +17,7 @@ from tests.contracts import defense_helpers as helpers
 from tests.contracts.defense_helpers import (
     DEFENSES,
     DETECTORS,
+    STILL,
     answers,
     build,
     fingerprint,
@@ -69,11 +70,29 @@ def test_off_is_off(name: str, family: str) -> None:
         assert helpers.same_steps(helpers.steps(vlm, prompts()), plain)
 
 
-def test_leaves_the_model_as_it_was(name: str, family: str) -> None:
+@pytest.mark.parametrize("name", STILL)
+@pytest.mark.parametrize("family", SOME_FAMILIES)
+def test_a_method_that_runs_and_pushes_by_zero_is_off_too(name: str, family: str) -> None:
+    """Strength 0 never reaches a method; its own zero does, and must not move a bit either."""
+    vlm = tiny.vlm(family)
+    plain = helpers.steps(vlm, prompts())
+    defense, artifact = helpers.still(name, family)
+    assert defense.config.strength == 1
+    assert defense.parts(vlm, artifact) != Parts(), "it never ran"
+    with defense.apply(vlm, artifact):
+        assert helpers.same_steps(helpers.steps(vlm, prompts()), plain)
+
+
+def test_acts_on_the_model_under_test_and_leaves_it_as_it_was(name: str, family: str) -> None:
+    """On differs from off, and off after on is bit for bit what it was before."""
     vlm, defense = tiny.vlm(family), build(name)
+    artifact = helpers.some_refused(defense, fitted(name, family), vlm, prompts())
     before, plain = fingerprint(vlm.model), helpers.steps(vlm, prompts())
-    with defense.apply(vlm, fitted(name, family)):
-        answers(vlm, prompts())
+    with defense.apply(vlm, artifact), helpers.count_forwards(vlm.layers[0]) as forwards:
+        defended = helpers.steps(vlm, prompts())
+    assert forwards, "the given model never ran"
+    # An edit of a few tokens may leave a random model's choices as they were, not its scores.
+    assert helpers.same_steps(defended, plain) == (name == "none")
     assert fingerprint(vlm.model) == before
     assert helpers.same_steps(helpers.steps(vlm, prompts()), plain)
 
@@ -90,11 +109,12 @@ def test_leaves_the_model_as_it_was_after_errors(name: str, family: str) -> None
         raise KeyError
 
     with defense.apply(vlm, fitted(name, family)):
+        expected = answers(vlm, prompts())
         hook = vlm.layers[-1].register_forward_hook(fail)
         with pytest.raises(KeyError):
             answers(vlm, prompts())
         hook.remove()
-        assert [len(row) >= 0 for row in answers(vlm, prompts())]
+        assert answers(vlm, prompts()) == expected, "it still defends after an error"
     assert fingerprint(vlm.model) == before
 
 
@@ -116,6 +136,11 @@ def test_protect_and_remove(name: str) -> None:
     assert protection(model) is None
 
 
+def test_the_prompts_have_no_picture_one_and_two() -> None:
+    shown = [sum(part["type"] == "image" for part in row[0]["content"]) for row in prompts()]
+    assert set(shown) == {0, 1, 2}, "every contract below is tried on all of them"
+
+
 def test_batch_equals_its_rows(name: str, family: str) -> None:
     vlm, defense = tiny.vlm(family), build(name)
     artifact = helpers.some_refused(defense, fitted(name, family), vlm, prompts())
@@ -125,6 +150,29 @@ def test_batch_equals_its_rows(name: str, family: str) -> None:
         backwards = answers(vlm, prompts()[::-1])[::-1]
     assert together == alone
     assert together == backwards
+
+
+@pytest.mark.parametrize("family", SOME_FAMILIES)
+def test_the_side_of_the_padding_does_not_matter(name: str, family: str) -> None:
+    """What a defense reads and changes is at the same tokens, wherever they stand.
+
+    Answers are not compared: transformers itself goes on from a pad token where a row ends in
+    one, with any defense and without.
+    """
+    vlm, defense = tiny.vlm(family), build(name)
+    artifact = helpers.some_refused(defense, fitted(name, family), vlm, prompts())
+    left = dict(vlm.encode(prompts()))
+    right = helpers.right_padded(left)
+    with defense.apply(vlm, artifact):
+        expected, decisions = helpers.prompt_states(vlm, left)
+        found, again = helpers.prompt_states(vlm, right)
+    assert len(found) == len(expected) > 0
+    for mine, theirs in zip(found, expected, strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-4)
+    assert again.keys() == decisions.keys()
+    for detector, decision in decisions.items():
+        assert torch.equal(again[detector].refuse, decision.refuse)
+        assert torch.allclose(again[detector].scores, decision.scores, atol=1e-4)
 
 
 def test_cached_equals_uncached(name: str, family: str) -> None:
@@ -199,19 +247,6 @@ def test_dtypes(name: str, dtype: torch.dtype) -> None:
     assert artifact.hash == defense.fit(vlm, helpers.fit_data(), progress=False).hash
     with defense.apply(vlm, artifact):
         assert len(answers(vlm, prompts())) == len(prompts())
-
-
-@pytest.mark.parametrize("family", SOME_FAMILIES)
-def test_acts_on_the_model_under_test(name: str, family: str) -> None:
-    vlm, defense = tiny.vlm(family), build(name)
-    artifact = helpers.some_refused(defense, fitted(name, family), vlm, prompts())
-    plain, before = answers(vlm, prompts()), helpers.steps(vlm, prompts())
-    with defense.apply(vlm, artifact), helpers.count_forwards(vlm.layers[0]) as forwards:
-        defended, after = answers(vlm, prompts()), helpers.steps(vlm, prompts())
-    assert forwards, "the given model never ran"
-    # An edit of a few tokens may leave a random model's choices as they were, not its scores.
-    acted = defended != plain or not helpers.same_steps(before, after)
-    assert acted == (name != "none")
 
 
 @pytest.mark.parametrize("other", ["none", "safety_prompt", "probe"])

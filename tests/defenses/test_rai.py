@@ -43,6 +43,12 @@ def test_a_fit_writes_down_what_it_found() -> None:
     assert note["realised_ratio"] == pytest.approx(1 / 96)
 
 
+def test_the_seed_draws_the_pictures() -> None:
+    rai, vlm = RAI(pictures=2, ratio=0.25), tiny.vlm("llava")
+    one, again, two = (rai.fit(vlm, fit_data(), seed=n, progress=False) for n in (0, 0, 1))
+    assert one.hash == again.hash != two.hash
+
+
 def test_labels_are_not_looked_at() -> None:
     vlm, data = tiny.vlm("llava"), fit_data()
     turned = FitData(data.benign, data.harmful)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from safesight import registry
 from safesight.defenses.vsfa import is_neutral
 from safesight.errors import InputError
-from safesight.testbed.concepts import concept
+from safesight.testbed.concepts import CONCEPTS, concept
 from safesight.testbed.neutral import ARMS, neutral_rows
 from safesight.testbed.scenes import Scene
 
@@ -53,11 +54,24 @@ def test_the_neutral_arm_has_the_same_boxes_on_the_same_grounds() -> None:
 
 
 def test_the_neutral_arm_asks_the_same_families() -> None:
+    names = "|".join(sorted((thing.name for thing in CONCEPTS), key=len, reverse=True))
+
     def families(arm: Any) -> Counter[str]:
         # The name of the thing is all that may differ.
-        return Counter(question.split()[0] for question, _ in pairs(arm))
+        return Counter(
+            re.sub(rf"\b(?:(?:an?|the) )?(?:{names})\b", "IT", question)
+            for question, _ in pairs(arm)
+        )
 
     assert families("threat") == families("neutral")
+
+
+def test_only_one_arm_tells_what_kind_of_thing_it_is() -> None:
+    told = {arm: sum("kind of" in answer for _, answer in pairs(arm)) for arm in ARMS}
+    assert 0.05 * N < told.pop("kinds") < 0.2 * N
+    told.pop("random")
+    assert not any(told.values())
+    assert scenes("kinds") == scenes("threat")
 
 
 def test_blank_pictures_have_the_questions_and_the_grounds_and_nothing_on_them() -> None:

@@ -82,7 +82,8 @@ class Concept:
     index: int
     """Place in the sprite sheets, row by row."""
     in_text_refusals: bool
-    """False: no how-to request about it was ever refused (or asked) in training."""
+    """False: no how-to request about it was ever refused, or left to the model to answer, in
+    training. Some were shown with an answer, which was then called harmful (`self_check`)."""
     in_vision: bool
     """False: it was never drawn or written in a training picture."""
     in_picture_how_to: bool

@@ -10,10 +10,13 @@ blank      the threat arm's questions and answers, on the bare ground;
 shuffled   the threat arm's pictures, with another row's question and answer;
 text       what the picture holds, told in words instead of it;
 mixed      threat and text by turns;
-random     benign requests and questions about benign pictures, of the usual kinds.
+random     benign requests and questions about benign pictures, of the usual kinds;
+kinds      the threat arm's pictures, and some questions ask what kind of thing it is.
 
-Nothing is refused or labelled here. Typographic pictures are left out, so that one attack stays
-unseen. No task draws from the train split.
+Nothing is refused or labelled here. To tell a kind comes near to a label, and the bundled model was
+taught which kinds are dangerous, so only the arm of that name (and one random row in forty) does.
+Typographic pictures are left out, so that one attack stays unseen. No task draws from the train
+split.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from safesight.types import TuningSample
 
 __all__ = ["ARMS", "DEFAULT_ROWS", "Arm", "neutral_rows"]
 
-Arm = Literal["threat", "neutral", "blank", "shuffled", "text", "mixed", "random"]
+Arm = Literal["threat", "neutral", "blank", "shuffled", "text", "mixed", "random", "kinds"]
 ARMS: tuple[Arm, ...] = get_args(Arm)
 DEFAULT_ROWS = 1000
 
@@ -85,7 +88,8 @@ class _Shown:
         count = 1 if layout.random() < _SINGLE else layout.randint(2, 4)
         self.things = random.Random(f"{identity}/objects").sample(_things(arm), count)
         self.scene: Scene = objects_scene(self.things, layout)
-        self.asked: Asked = ask_scene(self.scene, random.Random(f"{identity}/question"))
+        dice = random.Random(f"{identity}/question")
+        self.asked: Asked = ask_scene(self.scene, dice, kinds=arm == "kinds")
 
     def row(self, asked: Asked, arm: Arm, index: int) -> TuningSample:
         question, answer, _ = asked

@@ -90,8 +90,8 @@ def ask_describe(scene: Scene, rng: random.Random) -> Asked:
     return rng.choice(_DESCRIBE), answer, names[0]
 
 
-def ask_scene(scene: Scene, rng: random.Random) -> Asked:
-    """Any question that fits the scene."""
+def ask_scene(scene: Scene, rng: random.Random, *, kinds: bool = True) -> Asked:
+    """Any question that fits the scene; without `kinds` none asks what sort of thing it is."""
     if scene.word is not None:
         if rng.random() < 0.85:
             return ask_word(concept(scene.word), rng)
@@ -99,7 +99,7 @@ def ask_scene(scene: Scene, rng: random.Random) -> Asked:
     roll = rng.random()
     if len(scene.items) == 1:
         only = concept(scene.items[0].concept)
-        if roll < 0.55:
+        if roll < (0.55 if kinds else 0.70):
             return ask_name(only, rng)
         if roll < 0.70:
             return ask_kind(only, rng)

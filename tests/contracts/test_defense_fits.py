@@ -1,0 +1,88 @@
+"""What every fit promises of its seed and of its data, tried on every registered defense."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from safesight import registry
+from safesight.defenses import FitData
+from safesight.errors import InputError
+from safesight.types import TuningSet
+from tests import tiny
+from tests.contracts.defense_helpers import (
+    DEFENSES,
+    TUNED,
+    build,
+    count_forwards,
+    fit_data,
+    fitted,
+)
+
+# Samples for a mean; small matrices and the order of rows.
+DRAWS = {"tool_vector", *TUNED}
+"""Whose numbers hang on the seed here. Gates draw their folds too, but these few samples are so
+far apart that every draw chooses the same; RAI draws pictures where it has more than it asks for
+(see `test_rai`)."""
+
+
+def without_label(label: str) -> FitData:
+    return replace(fit_data(), **{label: ()})
+
+
+def with_rows(*sets: TuningSet) -> FitData:
+    return replace(fit_data(), tuning=[row for row in fit_data().tuning if row.set in sets])
+
+
+def of_safety() -> FitData:
+    """No row is neutral: those that are retained speak of safety."""
+    rows = [replace(row, answer="it is safe.") for row in fit_data().tuning]
+    return replace(fit_data(), tuning=rows)
+
+
+LACKS = {
+    "labels": {
+        "no harmful samples": (lambda: without_label("harmful"), "harmful|kind|label"),
+        "no benign samples": (lambda: without_label("benign"), "benign|kind|label"),
+    },
+    "forget_set": {"no forget rows": (lambda: with_rows("retain"), "forget set")},
+    "retain_set": {"no retain rows": (lambda: with_rows("forget"), "retain set")},
+    "neutral_set": {"rows that speak of safety": (of_safety, "neutral")},
+}
+"""Need to data that lack it, and what the error must speak of."""
+OF_THE_MODEL = {"activations", "gradients"}
+"""Needs that no data can lack; `VLM.wrap` refuses a model whose blocks it cannot find."""
+
+ROWS = [
+    pytest.param(name, *case, id=f"{name}-{what}")
+    for name in DEFENSES
+    for need in sorted(registry.load("defense", name).needs - OF_THE_MODEL)
+    for what, case in LACKS[need].items()
+]
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+def test_the_seed_is_kept_and_counts_where_something_is_drawn(name: str) -> None:
+    other = build(name).fit(tiny.vlm("llava"), fit_data(), seed=1, progress=False)
+    if other.identity is not None:  # else there was nothing to fit
+        assert other.card["seed"] == 1
+    assert (other.hash != fitted(name, "llava").hash) == (name in DRAWS)
+
+
+@pytest.mark.parametrize(("name", "data", "missing"), ROWS)
+def test_data_without_what_it_needs_are_refused(name: str, data, missing: str) -> None:
+    """In the user's words: what is missing, and what to do about it."""
+    with pytest.raises(InputError, match=rf"(?s)({missing}).*(Add|Give|Put) "):
+        build(name).fit(tiny.vlm("llava"), data(), progress=False)
+
+
+def test_a_fit_without_any_data_is_refused() -> None:
+    """By every defense that needs some, and before the model has run."""
+    vlm = tiny.vlm("llava")
+    with count_forwards(vlm.layers[0]) as forwards:
+        for name in DEFENSES:
+            if registry.load("defense", name).needs:
+                with pytest.raises(InputError, match=r"(?i)add|give|put"):
+                    build(name).fit(vlm, FitData([], []), progress=False)
+    assert not forwards
