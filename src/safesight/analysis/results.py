@@ -6,9 +6,10 @@ computed is said in the file that computes it; what it looks like is the report'
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from safesight.types import Label
 
@@ -117,6 +118,14 @@ class HeadMap(_Record):
     n: int
     """Prompts in each set."""
 
+    def maps(self) -> tuple[list[list[float]], ...]:
+        """All four."""
+        return self.safety, self.utility, self.safety_centred, self.utility_centred
+
+    def even(self) -> bool:
+        """Whether all maps have the same heads in the same layers."""
+        return len({tuple(len(row) for row in rows) for rows in self.maps()}) == 1
+
     def difference(self, *, centred: bool = False) -> list[list[float]]:
         """Safety minus utility: what a head matters for refusing more than for seeing.
 
@@ -180,3 +189,34 @@ class LayerReport(_Record):
     heads: HeadMap | None = None
     shift: Shift | None = None
     notes: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _whole(self) -> LayerReport:
+        """Who draws a report reads every layer in every form; a file may have lost some."""
+        if self.layers < 1 or any(len(each) != self.layers for each in self._by_layer()):
+            raise ValueError(f"not every list has {self.layers} entries, one a layer")
+        if self.heads is not None and not self.heads.even():
+            raise ValueError("the maps of heads are not of one shape")
+        sides = [
+            {(item.form, item.defense) for item in self.projections if item.label == label}
+            for label in ("harmful", "benign")
+        ]
+        forms = [{item.form for item in each} for each in (self.separability, self.lens)]
+        forms.append({form for form, defense in sides[0] if defense == "none"})
+        if any(each != set(FORMS) for each in forms) or sides[0] != sides[1] or not self.alignment:
+            raise ValueError("a measure, a form or a label is missing")
+        return self
+
+    def _by_layer(self) -> Iterator[list[Any]]:
+        """Every list that has one entry a layer."""
+        yield self.gap
+        yield from (item.areas for item in self.separability)
+        yield from (item.means for item in self.projections)
+        for lens in self.lens:
+            yield from (lens.readable, lens.words, lens.rank, lens.rank_low, lens.rank_high)
+        for one in self.alignment:
+            yield from (one.mean, one.sd)
+        if self.heads is not None:
+            yield from self.heads.maps()
+        if self.shift is not None:
+            yield self.shift.cosines

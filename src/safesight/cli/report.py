@@ -14,6 +14,7 @@ __all__ = ["EXAMPLES", "report"]
 EXAMPLES = examples(
     "safesight report runs/mine -o report.html",
     "safesight report runs/mine -o report.html --conversations 50 --remove-harmful",
+    "safesight report runs/mine -o report.html --layers layers.json",
 )
 
 
@@ -29,14 +30,22 @@ def report(
         bool,
         typer.Option("--remove-harmful", help="Leave harmful content out instead of blurring it."),
     ] = False,
+    layers: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Add the figures of what `safesight layers --json` wrote."
+        ),
+    ] = None,
 ) -> None:
     """Write a self-contained page: verdict, plots, scorecard, conversations."""
     with waiting("Writing the report"):
         from safesight.compare.folder import scorecard_of
         from safesight.evals import read_answers
-        from safesight.report import write_report
+        from safesight.report import read_layers, write_report
         from safesight.report.risk import read_risk
 
+        # A wrong file is told of before the logs are read, which can take minutes.
+        look = None if layers is None else read_layers(layers)
         answers = read_answers(log_dir)
         card = scorecard_of(log_dir, answers)
         path = write_report(
@@ -46,5 +55,6 @@ def report(
             per_task=conversations,
             redaction="remove" if remove_harmful else "blur",
             risk=read_risk(log_dir),
+            layers=look,
         )
     typer.echo(path)

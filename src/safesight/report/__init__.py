@@ -1,13 +1,15 @@
 """Self-contained HTML pages: of a scorecard and its conversations, and of a look inside.
 
 Reads data, writes text. It measures nothing and loads no model; pictures are drawn
-again from the benchmark they came from. Start at `html.py` or `layer_page.py`.
+again from the benchmark they came from. Start at `html.py` or `layer_page.py`; the first
+may hold the figures of the second.
 """
 
 from __future__ import annotations
 
 from safesight.report.html import Beside, render, write_report
 from safesight.report.layer_figures import head_sentence
+from safesight.report.layer_file import read_layers
 from safesight.report.layer_page import (
     layer_sentence,
     layer_table,
@@ -22,6 +24,7 @@ __all__ = [
     "head_sentence",
     "layer_sentence",
     "layer_table",
+    "read_layers",
     "render",
     "render_layers",
     "verdict_sentence",

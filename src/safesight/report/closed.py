@@ -11,33 +11,35 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 __all__ = ["assemble"]
 
 
-def assemble(template: str, *, style: str, script: str, plot: Any, **values: Any) -> str:
+def assemble(
+    template: str, *, style: str, scripts: Sequence[str], data: Mapping[str, Any], **values: Any
+) -> str:
     """The page as text.
 
     Args:
-        template: Name of a file in `page/`; it places `style`, `scripts`, `policy`, `plot`.
+        template: Name of a file in `page/`; it places `style`, `scripts`, `policy`, `islands`.
         style: Name of a style sheet in `page/`.
-        script: Name of a script in `page/`; it runs after Plotly.
-        plot: What the script draws; JSON values.
+        scripts: Names of scripts in `page/`; they run after Plotly, which they share.
+        data: What the scripts draw, JSON values by the id under which a script finds them.
         **values: What else the template asks for.
     """
-    scripts = {"plotly": _plotly(), "page": _page_file(script)}
+    texts = {"plotly": _plotly(), **{name: _page_file(name) for name in scripts}}
     page: str = _template(template).render(
         **values,
-        plot=_json_island(plot),
+        islands={key: _json_island(value) for key, value in data.items()},
         style=Markup(_page_file(style)),
-        scripts={name: Markup(text) for name, text in scripts.items()},
-        policy=_policy(scripts.values()),
+        scripts={name: Markup(text) for name, text in texts.items()},
+        policy=_policy(texts.values()),
     )
     return page
 
@@ -45,11 +47,15 @@ def assemble(template: str, *, style: str, script: str, plot: Any, **values: Any
 def _template(name: str) -> Any:
     # Undefined names are bugs of ours; autoescape is what keeps answers text.
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(_page_file),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["pretty"] = _pretty
     environment.filters["words"] = lambda name: name.replace("_", " ")
-    return environment.from_string(_page_file(name))
+    return environment.get_template(name)
 
 
 def _page_file(name: str) -> str:

@@ -15,10 +15,13 @@ from safesight.compare import UNDEFENDED, Scorecard
 from safesight.compare.folder import write_text
 from safesight.report.closed import assemble
 from safesight.report.conversations import Redaction, conversations, veiled_picture
+from safesight.report.layer_file import check_same_model
+from safesight.report.layer_page import LAYER_DATA, LAYER_SCRIPT, LayerView
 from safesight.report.sentence import RULE, best_defense, verdict_sentence
 from safesight.report.tables import columns, delta_rows, outcomes, plot_data, rate_rows
 
 if TYPE_CHECKING:
+    from safesight.analysis import LayerReport
     from safesight.evals import Answer
     from safesight.report.risk import RiskPicture
 
@@ -46,6 +49,7 @@ def render(
     redaction: Redaction = "blur",
     risk: Sequence[RiskPicture] = (),
     beside: Sequence[Beside] = (),
+    layers: LayerReport | None = None,
 ) -> str:
     """The report as HTML text.
 
@@ -56,7 +60,12 @@ def render(
         redaction: "blur" veils harmful content until clicked; "remove" leaves it out.
         risk: Where RAI sees risk, in some pictures.
         beside: More tables, of other tasks on the same model.
+        layers: What the model's layers hold, as a section of its own.
+
+    Raises:
+        InputError: the layers are of another model than the answers.
     """
+    look = None if layers is None else _look(layers, card)
     if redaction == "remove":
         risk = [one for one in risk if not veiled_picture(one.task, one.label)]
     shown = conversations(
@@ -71,8 +80,8 @@ def render(
     return assemble(
         "report.html.j2",
         style="report.css",
-        script="report.js",
-        plot=plot_data(card),
+        scripts=["report.js", *([LAYER_SCRIPT] if look else [])],
+        data={"plot-data": plot_data(card), **({LAYER_DATA: look.plot} if look else {})},
         card=card,
         sentence=verdict_sentence(card),
         rule=RULE,
@@ -89,6 +98,7 @@ def render(
         redaction=redaction,
         beside=[_part(each) for each in beside],
         risk=[(one, veiled_picture(one.task, one.label)) for one in risk],
+        look=look,
         judges=sorted({row.judge for row in card.rows}),
     )
 
@@ -102,14 +112,30 @@ def write_report(
     redaction: Redaction = "blur",
     risk: Sequence[RiskPicture] = (),
     beside: Sequence[Beside] = (),
+    layers: LayerReport | None = None,
 ) -> Path:
     """Render the report and write it as a whole or not at all.
 
     Raises:
+        InputError: the layers are of another model than the answers.
         StorageError: the file cannot be written.
     """
-    text = render(card, answers, per_task=per_task, redaction=redaction, risk=risk, beside=beside)
+    text = render(
+        card,
+        answers,
+        per_task=per_task,
+        redaction=redaction,
+        risk=risk,
+        beside=beside,
+        layers=layers,
+    )
     return write_text(Path(path), text)
+
+
+def _look(layers: LayerReport, card: Scorecard) -> LayerView:
+    """What the template needs of a look inside, which is refused if it is of another model."""
+    check_same_model(layers, card)
+    return LayerView.of(layers)
 
 
 def _part(beside: Beside) -> dict[str, Any]:

@@ -1,24 +1,66 @@
 """The page of a look inside: a sentence, figures, the same numbers as a table, the method.
 
-Reads a `LayerReport`, writes text; measures nothing. The template is `page/layers.html.j2`.
+Reads a `LayerReport`, writes text; measures nothing. The template is `page/layers.html.j2`; what
+it shares with a scorecard's report is `page/layer_parts.html.j2`, and `LayerView` fills both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from safesight.analysis import LayerReport
 from safesight.analysis.results import FORMS, Band, Form, Projection
 from safesight.compare.folder import write_text
 from safesight.report.closed import assemble
-from safesight.report.layer_figures import FORM_WORDS, figures
+from safesight.report.layer_figures import FORM_WORDS, Figure, figures
 
-__all__ = ["layer_sentence", "layer_table", "render_layers", "write_layers"]
+__all__ = [
+    "LAYER_DATA",
+    "LAYER_SCRIPT",
+    "LayerView",
+    "layer_sentence",
+    "layer_table",
+    "render_layers",
+    "write_layers",
+]
+
+LAYER_SCRIPT = "layers.js"
+LAYER_DATA = "layer-data"
+"""Where that script finds what it draws."""
 
 Cell = tuple[str, str]
 """A value and its interval or spread, ready to print; the latter may be empty."""
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """What templates show of a look, on a page of its own or as a section of another."""
+
+    report: LayerReport
+    sentence: str
+    figures: list[Figure]
+    columns: list[tuple[str, str]]
+    rows: list[list[Cell]]
+
+    @classmethod
+    def of(cls, report: LayerReport) -> LayerView:
+        """Everything worded and laid out."""
+        return cls(report, layer_sentence(report), figures(report), *layer_table(report))
+
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """What stands above the columns, and above how many; not above the layer's own."""
+        found = groupby(group for group, _ in self.columns[1:])
+        return [(group, len(list(run))) for group, run in found]
+
+    @property
+    def plot(self) -> list[dict[str, Any]]:
+        """What the script draws."""
+        return [figure.data for figure in self.figures]
 
 
 def layer_sentence(report: LayerReport) -> str:
@@ -61,19 +103,13 @@ def layer_table(report: LayerReport) -> tuple[list[tuple[str, str]], list[list[C
 
 def render_layers(report: LayerReport) -> str:
     """The page as HTML text."""
-    drawn = figures(report)
-    columns, rows = layer_table(report)
+    view = LayerView.of(report)
     return assemble(
         "layers.html.j2",
         style="report.css",
-        script="layers.js",
-        plot=[figure.data for figure in drawn],
-        report=report,
-        sentence=layer_sentence(report),
-        figures=drawn,
-        columns=columns,
-        groups=[(group, len(list(run))) for group, run in groupby(g for g, _ in columns[1:])],
-        rows=rows,
+        scripts=[LAYER_SCRIPT],
+        data={LAYER_DATA: view.plot},
+        look=view,
         form_words=FORM_WORDS,
     )
 

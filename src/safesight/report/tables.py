@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from safesight.compare import (
-    CONTROLS,
     METRICS,
     UNDEFENDED,
     Delta,
     Row,
     Scorecard,
     VerdictCounts,
+    control_of,
 )
 from safesight.report.sentence import points, share
 
@@ -115,7 +115,7 @@ def rate_rows(card: Scorecard, cells: list[Column]) -> list[tuple[str, list[Cell
 def delta_rows(card: Scorecard, cells: list[Column]) -> list[tuple[str, str, list[Cell | None]]]:
     """Defense, what it is held against, and its changes, one a column."""
     pairs = [(defense, UNDEFENDED) for defense in card.defenses if defense != UNDEFENDED]
-    pairs += [(d, c) for d, c in CONTROLS.items() if {d, c} <= set(card.defenses)]
+    pairs += [(d, c) for d in card.defenses if (c := control_of(d)) in card.defenses]
     rows = []
     for defense, against in pairs:
         deltas = [card.delta(defense, c.task, c.metric, against) for c in cells]

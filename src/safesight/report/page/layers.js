@@ -1,8 +1,8 @@
 "use strict";
-// The page reads well without any of this; here are the curves and the heat maps.
+// The page reads well without any of this; here are the curves and the heat maps of a look inside.
 
 (function layers() {
-  const figures = JSON.parse(document.getElementById("plot-data").textContent);
+  const figures = JSON.parse(document.getElementById("layer-data").textContent);
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const veiled = (hex) => {
     const [r, g, b] = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
