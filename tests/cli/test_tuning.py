@@ -126,9 +126,11 @@ def test_two_processes_give_what_one_gives(method: str, model: str, tmp_path: Pa
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, entries)))
     words = ["fit", method, "--model", model, "--data", str(tmp_path / "rows.jsonl")]
     words += ["--device", "cpu", "--set", "max_steps=3", "--set", "lora_dropout=0.0"]
+    scripts = Path(sys.executable).parent
     two = [*words, "--set", "batch_size=2", "-o", str(tmp_path / "two")]
+    # `accelerate launch --no_python` does this where there are several devices.
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    command = [*launch, "--standalone", "-m", "safesight.cli.main", *two]
+    command = [*launch, "--standalone", "--no-python", str(scripts / "safesight"), *two]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / "two")

@@ -7,15 +7,25 @@ from typing import Any
 import pytest
 import torch
 
-from safesight.defenses import Artifact, load_defense
-from safesight.defenses.stress import ablate_direction, int4, int8, relearn, rounded
+from safesight import registry
+from safesight.defenses import Artifact, FitData, load_defense, stress
+from safesight.defenses.stress import (
+    ablate_direction,
+    int4,
+    int8,
+    relearn,
+    relearn_benign,
+    relearn_harmful,
+    rounded,
+)
 from safesight.defenses.tuning_batch import Collator
 from safesight.defenses.tuning_passes import Passes
 from safesight.defenses.tuning_weights import Installed
 from safesight.errors import ArtifactError, InputError
 from safesight.models import VLM
+from safesight.types import TuningSample
 from tests import tiny
-from tests.defenses.tuning_helpers import fit, row
+from tests.defenses.tuning_helpers import data, fit, row
 
 ROWS = [row(f"thing {n}", "retain", picture=True, answer=f"a cup {n}.") for n in range(4)]
 
@@ -99,3 +109,26 @@ def test_rows_without_answers_cannot_be_relearnt() -> None:
     for rows in ([], [row("quiet", answer="")]):
         with pytest.raises(InputError, match="needs rows"):
             relearn(vlm, artifact, rows)
+
+
+@pytest.mark.parametrize("method", [relearn_harmful, relearn_benign], ids=["harmful", "benign"])
+def test_what_is_relearnt_is_of_the_data_set_of_the_fit(
+    method: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vlm = tiny.vlm("llava")
+    source = {"dataset": "mirage", "harm": "ruled", "rho": 0.95, "general": 8}
+    given = FitData((), (), tuning=data().tuning, tuning_source=source)
+    artifact = fit("npo", vlm, given=given, max_steps=1)
+    seen: list[TuningSample] = []
+
+    def taught(_: VLM, artifact: Artifact, rows: list[TuningSample], **more: Any) -> Artifact:
+        seen.extend(rows)
+        return artifact
+
+    monkeypatch.setattr(stress, "relearn", taught)
+    method(vlm, artifact)
+    used = {row.id for row in registry.load("dataset", "mirage")(2000, harm="ruled", rho=0.95)}
+    assert len(seen) == 20
+    assert {row.set for row in seen} == {"forget" if method is relearn_harmful else "retain"}
+    assert all(row.id.startswith("ruled/train/") for row in seen)
+    assert not used & {row.id for row in seen}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,22 +177,38 @@ def test_without_checkpoints_a_spoiled_weight_gives_no_artifact(
         fit("npo", tiny.vlm("llava"), max_steps=1)
 
 
+full_device = pytest.mark.skipif(
+    not Path("/dev/full").is_char_device(), reason="this system has no full device"
+)
+
+
+def _no_space() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _full_device(values: int) -> None:
+    """What torch says depends on how far it came: /dev/full takes nothing."""
+    with Path("/dev/full").open("wb") as device:
+        torch.save(torch.zeros(values), device if values > 100 else "/dev/full")
+
+
 @pytest.mark.parametrize(
-    "error",
+    "fill",
     [
-        OSError(errno.ENOSPC, "No space left on device"),
-        RuntimeError("PytorchStreamWriter failed writing file data/0"),
+        _no_space,
+        pytest.param(partial(_full_device, 10), marks=full_device),
+        pytest.param(partial(_full_device, 10**6), marks=full_device),
     ],
-    ids=["OSError", "RuntimeError"],
+    ids=["OSError", "a small file", "a large file"],
 )
 def test_a_full_disk_keeps_the_checkpoint_before(
-    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fill: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = TuningTrainer._save_optimizer_and_scheduler
 
     def full(self: Any, folder: str) -> None:
         if self.state.global_step == 2:
-            raise error
+            fill()
         original(self, folder)
 
     monkeypatch.setattr(TuningTrainer, "_save_optimizer_and_scheduler", full)
@@ -208,6 +226,31 @@ def test_other_errors_of_a_checkpoint_are_not_called_storage(
     monkeypatch.setattr(TuningTrainer, "_save_optimizer_and_scheduler", broken)
     with pytest.raises(RuntimeError, match="device-side"):
         fit("npo", tiny.vlm("llava"), TuningRun(tmp_path / "run", save_every=1), max_steps=1)
+
+
+def test_a_full_disk_leaves_a_run_that_can_be_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What says whose folder it is stays whole when there is no space to write it again."""
+    vlm, folder = tiny.vlm("llava"), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        kill_in(3, patch)
+        with pytest.raises(KeyboardInterrupt):
+            fit("npo", vlm, TuningRun(folder, save_every=1), max_steps=3)
+    original = Path.write_text
+
+    def cut_off(self: Path, text: str, **settings: Any) -> int:
+        if self.name.startswith("run.json"):
+            original(self, text[:3])
+            _no_space()
+        return original(self, text, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", cut_off)
+        with pytest.raises(StorageError, match="cannot be written"):
+            fit("npo", vlm, TuningRun(folder, resume=True, save_every=1), max_steps=3)
+    resumed = fit("npo", vlm, TuningRun(folder, resume=True, save_every=1), max_steps=3)
+    assert resumed.hash == fit("npo", vlm, max_steps=3).hash
 
 
 def test_folders_are_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

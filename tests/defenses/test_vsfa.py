@@ -31,6 +31,11 @@ PLAIN = [
         ("is it UNSAFE?", "yes.", False),
         ("what is this?", "he was warned.", False),
         ("what is this?", "sorry, no.", False),
+        ("what is this?", "a cautious, unharmed animal behind a safeguard.", False),
+        ("what is this?", "an endangered bird.", False),
+        ("what is this?", "one shouldn't touch it.", False),
+        ("what is this?", "i can’t help with that.", False),
+        ("what is this?", "i can not say.", False),
         ("what is this?", "mustard in harmony, a frisky sofa.", True),
     ],
 )

@@ -87,7 +87,8 @@ def data_for(
     name = own if rows is None else rows
     if name in registry.names("dataset"):
         count = 3 * max(1, round(plan.pool * plan.share))
-        return FitData((), (), tuning=_drawn(name, count, plan.seed, options or {}))
+        drawn, source = _drawn(name, count, plan.seed, options or {}), {"dataset": name}
+        return FitData((), (), tuning=drawn, tuning_source={**source, **(options or {})})
     if options:
         raise InputError(f"{rows or 'The model'} is not a data set with options. Leave them out.")
     if rows is None:

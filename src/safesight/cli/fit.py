@@ -113,7 +113,9 @@ def fit(
     if json:
         print_json({"defense": artifact.defense, "hash": artifact.hash, **artifact.card})
     else:
-        stderr().print(f"{defense} fitted on {vlm.name}: {artifact.hash[:12]}")
+        used = len(samples.tuning) or len(samples.harmful) + len(samples.benign)
+        count = f"{used} {'rows' if samples.tuning else 'samples'}"
+        stderr().print(f"{defense} fitted on {vlm.name} with {count}: {artifact.hash[:12]}")
         typer.echo(output)
 
 

@@ -6,8 +6,9 @@ import hashlib
 import json
 import random
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from safesight.defenses.tuning_data import rows_hash
 from safesight.errors import InputError
@@ -36,6 +37,8 @@ class FitData:
     """Size of the pool that `harmful` and `benign` were drawn from."""
     tuning: Sequence[TuningSample] = ()
     """Questions with answers, for methods that train; the others do not look at them."""
+    tuning_source: Mapping[str, Any] = field(default_factory=dict)
+    """The data set that those were drawn from, and with which options; empty if from none."""
 
     @classmethod
     def from_pool(

@@ -36,6 +36,7 @@ def provenance(vlm: VLM, data: FitData, seed: int) -> dict[str, Any]:
             "calibration_benign": len(data.calibration_benign),
             "pool_size": data.pool_size,
             "share": data.share,
+            "tuning_source": dict(data.tuning_source),
         },
         "seed": seed,
         "versions": {package: version(package) for package in _PACKAGES},

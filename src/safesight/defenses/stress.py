@@ -6,7 +6,7 @@ any: an arm "npo~int4" is `npo` after `int4`. Tests start from the merged weight
 who has the checkpoint. The model is given back as it was.
 
 int8, int4        the decoder's linear maps rounded to 8 or 4 bits, symmetric, one scale a row;
-relearn_harmful   fine-tuned on a few harmful answers that were to be forgotten;
+relearn_harmful   fine-tuned on a few harmful answers of the kind that was to be forgotten;
 relearn_benign    fine-tuned on as few benign rows, which mention no harm;
 ablate_direction  what writes into the residual stream loses the direction that RMU drives to.
 
@@ -61,7 +61,7 @@ _RELEARN = TuningConfig.model_validate(
     }
 )
 _SEED = 1000
-"""Added to the seed of relearnt rows, so that they are others than those a fit has seen."""
+"""Added to the seed of relearnt rows: of the same kind as those of the fit, and not the same."""
 # Linear maps of a block that write into the residual stream, by the names families give them.
 _WRITERS = re.compile(r"(?:^|\.)(?:o_proj|out_proj|down_proj|fc2|wo|w2|dense)$")
 
@@ -155,17 +155,20 @@ def relearn(
 def _relearnt(
     vlm: VLM, artifact: Artifact, *, seed: int = 0, kind: TuningSet, name: str
 ) -> Artifact:
-    """With rows of the model's own data set.
+    """With rows of the data set that was fitted on, or else of the model's own.
 
     Raises:
-        InputError: the model has none.
+        InputError: there is neither.
     """
-    if vlm.name not in registry.names("dataset"):
+    source = dict(artifact.card["data"].get("tuning_source", {}))
+    dataset = source.pop("dataset", vlm.name)
+    if dataset not in registry.names("dataset"):
         raise InputError(
-            f"{name} takes rows of the model's own data set, and {vlm.name!r} has none. In Python, "
-            "safesight.defenses.stress.relearn takes any rows."
+            f"{name} takes rows of the data set that was fitted on, or of the model's own, and "
+            f"there is neither for {vlm.name!r}. In Python, safesight.defenses.stress.relearn "
+            "takes any rows."
         )
-    rows = registry.load("dataset", vlm.name)(9 * ROWS, seed=_SEED + seed)
+    rows = registry.load("dataset", dataset)(9 * ROWS, seed=_SEED + seed, **source)
     chosen = [row for row in rows if row.set == kind][:ROWS]
     return relearn(vlm, artifact, chosen, seed=seed, name=name)
 

@@ -275,7 +275,14 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _write(folder: Path, about: Mapping[str, Any]) -> None:
-    (folder / _RUN).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    """Whole or not at all: by this file a folder is known as that of a run."""
+    unfinished = folder / f"{_RUN}.part"
+    try:
+        unfinished.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(folder / _RUN)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -35,6 +36,8 @@ __all__ = ["Entry", "TuningLog", "TuningTrainer", "arguments_of", "last_checkpoi
 Entry = dict[str, float]
 """One step of the log: its number, the learning rate, the loss and its parts."""
 
+# What torch.save says when the disk is full: it depends on where in the file that happens.
+_UNWRITTEN = re.compile("write|iostream|inline_container", re.IGNORECASE)
 _STATE, _MEMORY, _DONE = "trained.safetensors", "memory-{}.json", "trainer_state.json"
 
 
@@ -231,7 +234,7 @@ class TuningTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
             super()._save_checkpoint(model, trial)
         except (OSError, SafetensorError, RuntimeError) as error:
             shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(error, RuntimeError) and "write" not in str(error).lower():
+            if isinstance(error, RuntimeError) and not _UNWRITTEN.search(str(error)):
                 raise
             raise StorageError(
                 f"The checkpoint {folder} could not be written ({error}). The one before is kept: "
@@ -246,7 +249,7 @@ class TuningTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         where = f"The last good checkpoint is {kept}." if kept else "There is no checkpoint yet."
         return TrainingError(
             f"The run diverged in step {self.state.global_step + 1}: {what}. {where} "
-            "Use a smaller learning_rate, or fewer steps."
+            "Begin anew with a smaller learning_rate, or with fewer steps."
         )
 
 
@@ -269,7 +272,15 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no ty
         means = {name: sum(values) / len(values) for name, values in seen.items()}
         entry: Entry = {"step": state.global_step, "learning_rate": self.rate, **means}
         self.steps.add(entry)
-        if self.trainer.stop is not None and self.trainer.stop(self.steps.entries):
+        if self.trainer.stop is not None and self._enough(args):
             control.should_training_stop = True
             if args.save_strategy != "no":
                 control.should_save = True
+
+    def _enough(self, args: Any) -> bool:
+        """What the first process finds in its log, so that all of them stop at the same step."""
+        assert self.trainer.stop is not None
+        found = torch.tensor(self.trainer.stop(self.steps.entries), device=args.device)
+        if args.world_size > 1:
+            torch.distributed.broadcast(found, src=0)
+        return bool(found)

@@ -48,21 +48,32 @@ __all__ = ["VSFA", "VSFAConfig", "is_neutral"]
 
 SAFETY_WORDS = (
     "safe",
-    "unsafe",
     "danger",
     "harm",
     "threat",
     "risk",
     "warn",
     "caution",
+    "cautious",
     "illegal",
     "should",
     "must",
     "sorry",
     "cannot",
+    "can not",
+    "can't",
+    "won't",
+    "unable",
+    "refuse",
+    "refusal",
 )
-# Of a stem of English: what may follow, so that "harmful" is found and "harmony" is not.
-_ENDINGS = "(?:s|ed|en|ened|ening|ing|ings|ful|fully|less|ous|ously|y|ily|ly|ty|er)?"
+# Of a stem of English: what may stand before and behind it, so that "unharmed" and "harmful" are
+# found and "harmony" is not.
+_BEFORE = "(?:un|en|pre)?"
+_BEHIND = (
+    "(?:s|d|r|st|ed|en|ened|ening|ing|ings|ful|fully|less|ous|ously|y|ily|ly|ty"
+    "|guard|guards|guarded|guarding|n't|'ve)?"
+)
 _BATCH = 16
 
 
@@ -98,8 +109,9 @@ def is_neutral(row: TuningSample, words: Sequence[str] = SAFETY_WORDS) -> bool:
     if not words:
         return True
     stems = "|".join(map(re.escape, words))
-    pattern = rf"\b(?:{stems}){_ENDINGS}\b"
-    return re.search(pattern, f"{row.question} {row.answer}", re.IGNORECASE) is None
+    pattern = rf"\b{_BEFORE}(?:{stems}){_BEHIND}\b"
+    text = f"{row.question} {row.answer}".replace("’", "'")
+    return re.search(pattern, text, re.IGNORECASE) is None
 
 
 @final
