@@ -11,9 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from safesight import registry
 from safesight.activations import add, edit, resid_post
 from safesight.analysis.states import last_states
 from safesight.defenses import Artifact, Defense, Parts, load_defense
+from safesight.defenses.bundled import bundled
 from safesight.errors import InputError
 from safesight.models import VLM
 from safesight.types import Sample
@@ -122,8 +124,14 @@ def test_of_several_generations_the_last_counts() -> None:
 
 def test_a_detector_changes_no_state() -> None:
     vlm, samples = tiny.vlm("llava"), _samples()
-    states = last_states(vlm, samples, defended=FakeDetector(0).apply(vlm))
+    states = last_states(vlm, samples, defended=FakeDetector().apply(vlm))
     assert torch.equal(states, last_states(vlm, samples))
+
+
+def test_a_refusal_put_in_the_place_of_an_answer_begins_at_no_prefill() -> None:
+    vlm, samples = tiny.vlm("llava"), _samples()
+    with pytest.raises(InputError, match="do not come from its last prefill"):
+        last_states(vlm, samples, defended=FakeDetector(0).apply(vlm))
 
 
 @contextmanager
@@ -141,9 +149,27 @@ def _silent(vlm: VLM) -> Iterator[None]:
 def test_an_answer_without_a_prefill_is_said_and_the_model_is_as_before() -> None:
     vlm = tiny.vlm("llava")
     print_ = fingerprint(vlm.model)
-    with pytest.raises(InputError, match="did not generate for the whole batch"):
+    with pytest.raises(InputError, match="do not come from its last prefill"):
         last_states(vlm, _samples(), defended=_silent(vlm))
     assert fingerprint(vlm.model) == print_
+
+
+@pytest.mark.parametrize("name", ["ecso", "coca"])
+def test_answers_that_begin_elsewhere_are_said(name: str) -> None:
+    """ECSO asks about its answer last; CoCA makes one answer of two prompts."""
+    vlm, samples = VLM.load("testbed"), registry.load("benchmark", "image_harm")(2)
+    with pytest.raises(InputError, match="do not come from its last prefill"):
+        last_states(vlm, samples, defended=load_defense(name).apply(vlm))
+    assert torch.equal(last_states(vlm, samples), last_states(vlm, samples))
+
+
+@pytest.mark.parametrize("name", ["image_tools", "adashield", "shiftdc", "tool_vector", "npo"])
+def test_defenses_of_all_other_kinds_are_read(name: str) -> None:
+    vlm, samples = VLM.load("testbed"), registry.load("benchmark", "image_harm")(2)
+    defense = load_defense(name)
+    artifact = bundled(name, vlm) if defense.fitted else None
+    states = last_states(vlm, samples, defended=defense.apply(vlm, artifact))
+    assert not torch.equal(states, last_states(vlm, samples))
 
 
 def test_layers_can_be_chosen_and_steps_are_told() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from typer.testing import CliRunner
 from safesight import VLM, Artifact
 from safesight.analysis import LayerReport
 from safesight.analysis.spurious import SpuriousReport
+from safesight.cli.layers import _vector
 from safesight.cli.main import app
 from safesight.compare import Scorecard
+from safesight.defenses.bundled import FOLDER
 from tests import tiny
 from tests.cli.test_main import fails, run
 
@@ -73,6 +76,30 @@ def test_report_is_one_page(logs: Path, tmp_path: Path) -> None:
     text = page.read_text()
     assert text.count("<article") == 4
     assert "data:image/webp;base64," in text
+
+
+def test_report_shows_a_look_inside_the_same_model_only(
+    logs: Path, model: str, tmp_path: Path
+) -> None:
+    look, page = tmp_path / "layers.json", tmp_path / "report.html"
+    own = ["-o", str(tmp_path / "layers.html"), "--json", str(look)]
+    assert run("layers", model, "--n", "8", *own).exit_code == 0
+    words = ["report", str(logs), "-o", str(page), "--conversations", "1", "--layers"]
+    result = run(*words, str(look))
+    assert result.exit_code == 0, result.output
+    text = page.read_text()
+    assert 'id="inside"' in text
+    assert text.count("plotly.js v") == 1
+    raw = json.loads(look.read_text())
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({**raw, "identity": "0" * 64}))
+    fails(run(*words, str(other)), "weights, configuration or dtype differ", "0" * 12)
+    fails(run(*words, str(logs / "safesight.json")), "safesight.json is not a layer report")
+    fails(run(*words, str(tmp_path / "gone.json")), "gone.json cannot be read")
+    assert page.read_text() == text
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        ["layers.html", "layers.json", "other.json", "report.html"]
+    )
 
 
 def test_a_second_run_of_the_same_command_asks_nothing_again(logs: Path, model: str) -> None:
@@ -176,6 +203,15 @@ def _vector_of(model: str) -> Artifact:
     vlm = VLM.load(model)
     tensors = {"vectors": torch.ones(vlm.num_layers, vlm.hidden_size), "other": torch.ones(2)}
     return Artifact("none", {}, {}, tensors, {"model": {"identity": vlm.identity}})
+
+
+def test_layers_takes_the_vector_that_a_fit_of_several_is_set_to_use(tmp_path: Path) -> None:
+    vlm, bundled = VLM.load("testbed"), FOLDER / "tool_vector"
+    artifact = Artifact.load(bundled)
+    assert torch.equal(_vector(bundled, vlm), artifact.tensors["tool"])
+    other = replace(artifact, config={**artifact.config, "vector": "text_trace"})
+    other.save(tmp_path / "text")
+    assert torch.equal(_vector(tmp_path / "text", vlm), artifact.tensors["text_trace"])
 
 
 def test_layers_refuses_what_it_cannot_read(model: str, tmp_path: Path) -> None:

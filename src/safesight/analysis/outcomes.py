@@ -30,6 +30,8 @@ class Outcome(NamedTuple):
     """Whether every shot was answered right."""
     answer: str
     """The one that decides."""
+    shots: tuple[Verdict, ...]
+    """The verdicts on all of them."""
 
 
 def outcomes(
@@ -69,11 +71,12 @@ def outcomes(
         answers = vlm.answer([shot.messages() for _, shot in batch], max_new_tokens=max_new_tokens)
         for answer, (index, shot) in zip(answers, batch, strict=True):
             verdict, correct = instrument(answer, shot), instrument.correct(answer, shot)
-            found[index].append(Outcome(verdict, correct, answer))
+            found[index].append(Outcome(verdict, correct, answer, (verdict,)))
             done()
     return [_one(each, sample) for each, sample in zip(found, samples, strict=True)]
 
 
 def _one(shots: Sequence[Outcome], sample: Sample) -> Outcome:
-    chosen = shots[deciding([shot.verdict for shot in shots], sample.label)]
-    return chosen._replace(correct=all(shot.correct for shot in shots))
+    verdicts = tuple(shot.verdict for shot in shots)
+    chosen = shots[deciding(verdicts, sample.label)]
+    return chosen._replace(correct=all(shot.correct for shot in shots), shots=verdicts)

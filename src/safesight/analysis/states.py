@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from safesight.activations import capture, resid_post
+from safesight.defenses.answers import sequences_of
 from safesight.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def last_states(
     """The state of every sample's last prompt token after each block.
 
     Prompts of similar length share a batch. Where a defense generates more than once, the
-    last prefill counts: its answer is the one that is given.
+    last prefill counts, and its answer has to be the one that is given.
 
     Args:
         vlm: The model; it is as before afterwards.
@@ -54,8 +55,8 @@ def last_states(
         n x layers x d, float32, on the CPU, in the order of the samples.
 
     Raises:
-        InputError: there are no samples, or the defense answered without a prefill of the
-            whole batch.
+        InputError: there are no samples, or the answers of a defense do not come from its last
+            prefill, one row a prompt.
 
     Example:
         >>> from safesight import VLM, registry
@@ -73,8 +74,8 @@ def last_states(
             rows = order[start : start + batch_size]
             seen.clear()
             inputs = vlm.encode([samples[row].messages() for row in rows])
-            vlm.generate(inputs, max_new_tokens=1)
-            states = _checked(seen, len(rows))
+            given = vlm.generate(inputs, max_new_tokens=1)[:, -1]
+            states = _checked(seen, given)
             found.update(zip(rows, states, strict=True))
             step(len(rows))
     return torch.stack([found[row] for row in range(len(samples))])
@@ -84,25 +85,26 @@ def _length(sample: Sample) -> tuple[bool, int]:
     return sample.image is not None, len(sample.question) + len(sample.system or "")
 
 
-def _checked(seen: Sequence[Tensor], rows: int) -> Tensor:
-    if not seen or len(seen[-1]) != rows:
+def _checked(seen: Sequence[tuple[Tensor, Tensor]], given: Tensor) -> Tensor:
+    """The states of the last prefill, if the first tokens of the answers came from it."""
+    if not seen or not torch.equal(seen[-1][1], given):
         raise InputError(
-            "The defense did not generate for the whole batch, so there are no states of its "
-            "prefill to read. Detectors change no state: leave them out."
+            "The answers of this defense do not come from its last prefill, one row a prompt, so "
+            "there are no states to read from which they begin. Leave it out."
         )
-    return seen[-1]
+    return seen[-1][0]
 
 
 @contextmanager
-def _watched(vlm: VLM, layers: Sequence[int]) -> Iterator[list[Tensor]]:
-    """Collects B x layers x d from each `generate` that the model itself runs.
+def _watched(vlm: VLM, layers: Sequence[int]) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Collects B x layers x d, and the B last tokens, of each `generate` that the model runs.
 
     A defense that is attached inside wraps this generate, so its hooks are there before
     those that read, which therefore see what it changed.
     """
     model = vlm.model
     sites = [resid_post(layer) for layer in layers]
-    seen: list[Tensor] = []
+    seen: list[tuple[Tensor, Tensor]] = []
     own = vars(model)
     hidden = own.get("generate")
     undefended = model.generate
@@ -111,7 +113,8 @@ def _watched(vlm: VLM, layers: Sequence[int]) -> Iterator[list[Tensor]]:
     def generate(*args: Any, **kwargs: Any) -> Any:
         with capture(vlm.layers, sites, tokens="last") as states:
             output = undefended(*args, **kwargs)
-        seen.append(torch.stack([states[site].float().cpu() for site in sites], dim=1))
+        stacked = torch.stack([states[site].float().cpu() for site in sites], dim=1)
+        seen.append((stacked, sequences_of(output)[:, -1]))
         return output
 
     own["generate"] = generate

@@ -126,10 +126,10 @@ def _defended(
 
 
 def _vector(folder: Path, vlm: VLM) -> Tensor:
-    """The only tensor of an artifact that has one vector a layer.
+    """The tensor of an artifact that has one vector a layer; of several, the one it is set to use.
 
     Raises:
-        ArtifactError: there is none or several, or the artifact is of another model.
+        ArtifactError: there is none or no telling which, or the artifact is of another model.
     """
     from safesight.defenses import Artifact
     from safesight.errors import ArtifactError
@@ -138,10 +138,12 @@ def _vector(folder: Path, vlm: VLM) -> Tensor:
     artifact.check_model(vlm)
     wanted = (vlm.num_layers, vlm.hidden_size)
     found = [name for name, tensor in artifact.tensors.items() if tensor.shape == wanted]
+    if len(found) > 1:
+        found = [name for name in found if name == artifact.config.get("vector")]
     if len(found) != 1:
         raise ArtifactError(
-            f"{folder} holds {len(found)} tensors of {wanted[0]} layers x {wanted[1]}, but one is "
-            "needed. Pass the folder of a fit that keeps one vector a layer."
+            f"{folder} does not hold one vector of {wanted[1]} numbers for each of {wanted[0]} "
+            "layers. Pass the folder of a fit that keeps one vector a layer, such as tool_vector's."
         )
     return artifact.tensors[found[0]]
 
