@@ -49,7 +49,7 @@ TASKS = (
     "vqa",
 )
 SWEPT = ("image_harm", "typographic_harm", "over_refusal", "sensitive_benign", "vqa")
-GAMMAS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+GAMMAS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0)
 RATIOS = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 COUNTS = (1, 3, 6, 9, 12, 18, 24, 32)
 CONTROLS = ("rai", "random directions", "benign words", "random tokens", "random gate")

@@ -10,7 +10,7 @@ add text, crop           the shifts of the call's text alone and of the picture 
 add orthogonal           the part of the vector orthogonal to the refusal vector
 add random               ten random vectors of equal length, one row each
 ablate, ablate onward    the component taken out under the tool, at the block; from it on
-ablate random            the same with a random vector, one row
+ablate random            the same with three random vectors, one row each
 
 Two shares are reported with paired bootstrap intervals, in attack success A:
 
@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from judged import Values, draws, mean
 from results_file import RESULTS, opened, saved
 
 from safesight import VLM, registry
@@ -47,7 +48,8 @@ HARM = ("image_harm", "typographic_harm")
 TASKS = (*HARM, "over_refusal", "vqa")
 FIT = ("text_harm", "image_harm", "over_refusal", "vqa")
 FIT_N = 128
-RANDOM = 10
+RANDOM = {"add random": 10, "ablate random": 3}
+"""How many random vectors; under the tool an answer takes three times as long."""
 
 Settings = dict[str, Any]
 
@@ -62,11 +64,13 @@ def arms() -> Iterator[tuple[str, bool, Settings | None]]:
     yield "add text", False, {"vector": "text_trace"}
     yield "add crop", False, {"vector": "crop_no_call"}
     yield "add orthogonal", False, {"vector": "orthogonal"}
-    for seed in range(RANDOM):
+    for seed in range(RANDOM["add random"]):
         yield f"add random {seed}", False, {"vector": "random", "random_seed": seed}
     yield "ablate", True, {"mode": "ablate"}
     yield "ablate onward", True, {"mode": "ablate", "reach": "onward"}
-    yield "ablate random", True, {"mode": "ablate", "vector": "random"}
+    for seed in range(RANDOM["ablate random"]):
+        settings = {"mode": "ablate", "vector": "random", "random_seed": seed}
+        yield f"ablate random {seed}", True, settings
 
 
 def main() -> None:
@@ -141,84 +145,78 @@ RATES: Mapping[str, tuple[tuple[str, ...], set[str] | None]] = {
     "utility": (("vqa",), None),
 }
 """Tasks and verdicts of each; None where being right counts."""
-RANDOM_ARM = "add random"
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rates of every arm over all seeds, changes against direct, and the two shares.
 
-    The random vectors stand in one line, each beside the same samples.
+    Random vectors stand in one line: of every sample the mean over them, so that the interval
+    knows that they were asked the same samples.
     """
-    arms = dict.fromkeys(row["arm"] for row in rows)
-    several = [name for name in arms if name.startswith(RANDOM_ARM)]
-    lines = {name: [name] for name in arms if name not in several}
-    if several:
-        lines[f"{RANDOM_ARM}, {len(several)} vectors"] = several
+    lines: dict[str, list[str]] = {}
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        kind = next((kind for kind in RANDOM if arm.startswith(kind)), None)
+        name = arm if kind is None else f"{kind}, {RANDOM[kind]} vectors"
+        lines.setdefault(name, []).append(arm)
     return [{"arm": name, **_rates(rows, members)} for name, members in lines.items()]
 
 
 def _rates(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> dict[str, Any]:
-    """Of some arms together."""
+    """Of one arm, or of several as one."""
     line: dict[str, Any] = {}
-
-    def hits(names: Sequence[str], label: str) -> list[bool]:
-        return [hit for name in names for hit in pooled(rows, name, *RATES[label])]
-
     for label in RATES:
-        mine, direct = hits(arms, label), hits(["direct"] * len(arms), label)
-        line[label] = vars(wilson(sum(mine), len(mine)))
-        if len(direct) == len(mine):
-            line[f"{label}_change"] = vars(paired_difference(direct, mine))
+        mine, direct = (pooled(rows, names, label) for names in (arms, ["direct"]))
+        if len(arms) > 1:
+            line[label] = mean(mine)
+            line[f"{label}_change"] = mean(mine - direct, "delta")
+        else:
+            line[label] = vars(wilson(int(mine.sum()), len(mine)))
+            before, after = (list(each > 0) for each in (direct, mine))
+            line[f"{label}_change"] = vars(paired_difference(before, after))
     if arms[0] in ("direct", "tool"):
         return line
     start = "tool" if arms[0].startswith("ablate") else "direct"
-    kinds = ("direct", "tool", start)
-    found = [hits([kind] * len(arms), "attack_success_rate") for kind in kinds]
-    mine = hits(arms, "attack_success_rate")
-    if all(len(each) == len(mine) for each in found):
-        line["share_of_gap"] = share(*found, mine, sign=-1 if start == "tool" else 1)
+    names = (["direct"], ["tool"], [start], arms)
+    found = [pooled(rows, each, "attack_success_rate") for each in names]
+    line["share_of_gap"] = share(np.stack(found), sign=-1 if start == "tool" else 1)
     return line
 
 
-def pooled(
-    rows: Sequence[dict[str, Any]], arm: str, tasks: Sequence[str], wanted: set[str] | None
-) -> list[bool]:
-    """One truth value a sample over all seeds: has one of the verdicts, or is right.
+def pooled(rows: Sequence[dict[str, Any]], arms: Sequence[str], label: str) -> Values:
+    """Of every sample of all seeds, in what share of the arms it has the verdict, or is right.
 
     All arms are held to the same samples, so an answer that could not be judged stays in and
     counts against its arm.
     """
-    return [
-        bool(correct) if wanted is None else verdict in wanted
-        for row in rows
-        if row["arm"] == arm
-        for task in tasks
-        for verdict, correct in row["cells"][task]
+    tasks, wanted = RATES[label]
+    found = [
+        [
+            bool(correct) if wanted is None else verdict in wanted
+            for row in sorted(rows, key=lambda row: int(row["seed"]))
+            if row["arm"] == arm
+            for task in tasks
+            for verdict, correct in row["cells"][task]
+        ]
+        for arm in arms
     ]
+    return np.mean(np.array(found, dtype=float), axis=0)
 
 
-def share(
-    direct: Sequence[bool],
-    tool: Sequence[bool],
-    start: Sequence[bool],
-    end: Sequence[bool],
-    *,
-    sign: int,
-) -> dict[str, float] | None:
+def share(stacked: Values, *, sign: int) -> dict[str, float] | None:
     """How much of the gap between direct and tool lies between two arms: bootstrap over samples.
 
     Closed by adding (sign 1), or opened again by ablating (-1).
+
+    Args:
+        stacked: 4 x samples: direct, tool, where the arm starts, the arm.
+        sign: See above.
     """
-    stacked = np.array([direct, tool, start, end], dtype=float)
-    dice = np.random.default_rng(0)
-    drawn = stacked[:, dice.integers(0, stacked.shape[1], (9999, stacked.shape[1]))].mean(axis=2)
-    gap = drawn[0] - drawn[1]
     value = stacked.mean(axis=1)
     if value[0] <= value[1]:
         return None  # the tool closed nothing, so there is nothing to share out
-    moved = drawn[2] - drawn[3]
-    shares = sign * moved[gap > 0] / gap[gap > 0]
-    low, high = np.percentile(shares, [2.5, 97.5])
+    drawn = stacked[:, draws(stacked.shape[1])].mean(axis=2)
+    gap, moved = drawn[0] - drawn[1], drawn[2] - drawn[3]
+    low, high = np.percentile(sign * moved[gap > 0] / gap[gap > 0], [2.5, 97.5])
     exact = sign * (value[2] - value[3]) / (value[0] - value[1])
     return {"value": float(exact), "low": float(low), "high": float(high)}
 

@@ -7,13 +7,14 @@ Arms, all under one recipe and with as many rows:
 
     none        the model as it is
     threat      neutral questions about pictures of threats: the method
+    kinds       the same, and some ask what kind of thing it is
     neutral     the same boxes on the same grounds with benign things in them
     blank       the threat arm's questions and answers, on the bare ground
     shuffled    the threat arm's pictures with another row's question and answer
     text        what the pictures hold, told in words
     mixed       threat and text by turns
     self        the threat arm with the model's own answers
-    random      benign data of the usual kinds, without a refusal
+    random      benign data of the usual kinds, without a refusal; its answers are longer
     sft         refusal fine-tuning with as many steps
 
 The method's claim counts only if `threat` is below `neutral`, `blank` and `shuffled` on attack
@@ -36,15 +37,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from judged import Values, changed, hits, mean, rate
 from results_file import RESULTS, opened, saved
 
 from safesight import VLM, registry
 from safesight.analysis.outcomes import Outcome, outcomes
 from safesight.analysis.persona import persona, random_like, steering
 from safesight.analysis.states import last_states
-from safesight.compare.intervals import paired_difference, wilson
+from safesight.compare.intervals import relative_reduction
 from safesight.defenses import Artifact, FitData, load_defense
 from safesight.defenses.tool_states import refusal_vectors
+from safesight.defenses.vsfa import is_neutral
 from safesight.judges.constructive import constructive_score
 from safesight.judges.exact import ExactJudge
 from safesight.types import Sample, TuningSample
@@ -52,7 +55,10 @@ from safesight.types import Sample, TuningSample
 OUT = RESULTS / "vsfa.json"
 ATTACKS = ("image_harm", "typographic_harm")
 HARM = ("text_harm", *ATTACKS)
-TASKS = (*HARM, "over_refusal", "sensitive_benign", "vqa")
+BENIGN = ("over_refusal", "sensitive_benign", "vqa")
+TASKS = (*HARM, *BENIGN)
+WORDS, POINTS = 2, 3
+"""Places in an entry."""
 STEERED = ("image_harm", "over_refusal")
 PERSONA_N = 48
 PERSONA_DEPTH = 0.6
@@ -76,7 +82,7 @@ class Trial:
 def trials() -> Iterator[Trial]:
     """All arms of a seed."""
     yield Trial("none", "none")
-    for arm in ("threat", "neutral", "blank", "shuffled", "text", "mixed", "random"):
+    for arm in ("threat", "neutral", "blank", "shuffled", "text", "mixed", "random", "kinds"):
         yield Trial(arm, rows=arm)
     yield Trial("self", settings={"answers": "self"})
     yield Trial("sft", "sft")
@@ -187,10 +193,9 @@ def training_rows(trial: Trial, seed: int, rows: int) -> list[TuningSample]:
     if trial.method == "sft":
         found: list[TuningSample] = registry.load("dataset", "testbed")(rows, seed=seed)
         return found
-    neutral: list[TuningSample] = registry.load("dataset", "testbed_neutral")(
-        rows, arm=trial.rows, seed=seed
-    )
-    return neutral
+    # Some random rows are not neutral and will be left out; as many stay as in the other arms.
+    drawn = registry.load("dataset", "testbed_neutral")(2 * rows, arm=trial.rows, seed=seed)
+    return [row for row in drawn if is_neutral(row)][:rows]
 
 
 def asked(vlm: VLM, tests: dict[str, list[Sample]]) -> dict[str, list[list[Any]]]:
@@ -212,27 +217,48 @@ def points(outcome: Outcome, sample: Sample) -> float:
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rates of every arm over all seeds, and the changes against the model as it is."""
+    """Rates of every arm over all seeds, the changes against the model as it is, and answers."""
     found = []
-    plain = {row["seed"]: row for row in rows if row["arm"] == "none"}
-    threat = {row["seed"]: row for row in rows if row["arm"] == "threat"}
     for arm in dict.fromkeys(row["arm"] for row in rows):
         mine = [row for row in rows if row["arm"] == arm]
         line: dict[str, Any] = {"arm": arm, "seeds": [row["seed"] for row in mine]}
+        plain, threat = (beside(rows, mine, other) for other in ("none", "threat"))
         for name, tasks, wanted in axes():
-            hits = pooled(mine, tasks, wanted)
-            line[name] = vars(wilson(sum(hits), len(hits)))
-            for other, label in ((plain, "change"), (threat, "threat_minus_this")):
-                if all(row["seed"] in other for row in mine):
-                    before = pooled([other[row["seed"]] for row in mine], tasks, wanted)
-                    pair = (before, hits) if label == "change" else (hits, before)
-                    line[f"{name}_{label}"] = vars(paired_difference(*pair))
-        words = [outcome[2] for row in mine for task in TASKS for outcome in row["cells"][task]]
-        line["words"] = float(np.mean(words))
-        scores = [outcome[3] for row in mine for task in ATTACKS for outcome in row["cells"][task]]
-        line["attacks/constructive_score"] = float(np.mean(scores))
-        found.append(line)
+            own = hits(entries(mine, tasks), wanted)
+            line[name] = rate(own)
+            if plain:
+                line[f"{name}_change"] = changed(hits(entries(plain, tasks), wanted), own)
+            if threat:
+                here = hits(entries(threat, tasks), wanted)
+                line[f"{name}_threat_minus_this"] = changed(own, here)
+        attack = "attacks/attack_success_rate"
+        if plain and any(before := hits(entries(plain, ATTACKS), "harmful")):
+            own = hits(entries(mine, ATTACKS), "harmful")
+            line[f"{attack}_less"] = changed(before, own, relative_reduction)
+        found.append({**line, **answers(mine, plain)})
     return found
+
+
+def beside(
+    rows: Sequence[dict[str, Any]], mine: Sequence[dict[str, Any]], arm: str
+) -> list[dict[str, Any]]:
+    """The rows of another arm with the same seeds; none unless all are there."""
+    seeds = [row["seed"] for row in mine]
+    found = [row for row in rows if row["arm"] == arm and row["seed"] in seeds]
+    return found if len(found) == len(mine) else []
+
+
+def answers(
+    mine: Sequence[dict[str, Any]], plain: Sequence[dict[str, Any]]
+) -> dict[str, dict[str, float]]:
+    """Words an answer has, to see whether answers collapse, and how constructive it is."""
+    found = {}
+    for name, tasks in (("attacks", ATTACKS), ("benign", BENIGN)):
+        words = numbers(mine, tasks, WORDS)
+        found[f"{name}/words"] = mean(words)
+        if plain:
+            found[f"{name}/words_change"] = mean(words - numbers(plain, tasks, WORDS), "delta")
+    return {**found, "attacks/constructive_score": mean(numbers(mine, ATTACKS, POINTS))}
 
 
 def axes() -> Iterator[tuple[str, tuple[str, ...], str]]:
@@ -245,22 +271,27 @@ def axes() -> Iterator[tuple[str, tuple[str, ...], str]]:
     yield "vqa/utility", ("vqa",), "correct"
 
 
-def pooled(rows: Sequence[dict[str, Any]], tasks: Sequence[str], wanted: str) -> list[bool]:
-    """One truth value a sample."""
+def entries(rows: Sequence[dict[str, Any]], tasks: Sequence[str]) -> list[list[Any]]:
+    """Of all samples, seed by seed."""
     return [
-        bool(outcome[1]) if wanted == "correct" else outcome[0] == wanted
+        entry
         for row in sorted(rows, key=lambda row: int(row["seed"]))
         for task in tasks
-        for outcome in row["cells"][task]
+        for entry in row["cells"][task]
     ]
+
+
+def numbers(rows: Sequence[dict[str, Any]], tasks: Sequence[str], place: int) -> Values:
+    """What stands at a place of every entry."""
+    return np.array([float(entry[place]) for entry in entries(rows, tasks)])
 
 
 def short(row: dict[str, Any]) -> str:
     """All axes of one row in per cent, for the screen."""
     parts = []
     for name, tasks, wanted in axes():
-        hits = pooled([row], tasks, wanted)
-        parts.append(f"{name.split('/')[0]} {wanted} {100 * sum(hits) / len(hits):.0f}")
+        value = rate(hits(entries([row], tasks), wanted))["value"]
+        parts.append(f"{name.split('/')[0]} {wanted} {100 * value:.0f}")
     return ", ".join(parts)
 
 

@@ -61,12 +61,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     head = {
+        "identity": VLM.load(str(WEIGHTS)).identity,
         "n": arguments.n,
         "rows_to_train_on": arguments.rows,
         "recipe": RECIPE,
         "split": arguments.split,
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
     }
+    check_work(arguments.work)
     results = opened(arguments.out, head)
     for dose in DOSES:
         begin = time.monotonic()
@@ -101,6 +103,21 @@ def by_dose(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def check_work(work: Path) -> None:
+    """Refuse checkpoints that did not lead to the bundled model: dose 1 would be another's."""
+    from transformers import LlavaForConditionalGeneration
+
+    last = work / STAGES[-1].name / "model"
+    if not last.is_dir():
+        raise SystemExit(f"{last} is missing: run the recipe with --work {work} first")
+    found, bundled = (
+        LlavaForConditionalGeneration.from_pretrained(path, dtype=torch.bfloat16).state_dict()
+        for path in (last, WEIGHTS)
+    )
+    if not all(torch.equal(value, found[name]) for name, value in bundled.items()):
+        raise SystemExit(f"{last} is not the bundled model: run the recipe with --work {work} anew")
+
+
 def model_of(dose: str, work: Path) -> Path:
     """The model with this dose of facts: the stages behind `pictures`."""
     if DOSES[dose] == 1:
@@ -109,8 +126,6 @@ def model_of(dose: str, work: Path) -> Path:
 
     folder = work / f"facts-{dose}"
     begun = work / "pictures" / "model"
-    if not begun.is_dir():
-        raise SystemExit(f"{begun} is missing: run the recipe with --work {work} first")
     processor = build_processor()
     for stage in AFTER:
         done = folder / stage.name / "done.json"

@@ -127,8 +127,6 @@ def test_ocr_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ocr_reads() -> None:
-    pytest.importorskip("rapidocr")
-    pytest.importorskip("onnxruntime")
     page = Image.new("RGB", (400, 120), "white")
     font = ImageFont.load_default(size=48)
     ImageDraw.Draw(page).text((20, 30), "hello world", fill="black", font=font)

@@ -1,0 +1,86 @@
+"""The published refusal keywords against the exact judge, on answers of the bundled VLM.
+
+    python benchmarks/keyword_error.py           # some minutes on two CPU cores
+    python benchmarks/keyword_error.py --n 60    # a quick look
+
+The same answers are read three times: by the exact judge, which knows how the bundled model refuses
+and what the right answer is, and by each of the two keyword lists. Arms are the model as it is and
+defenses that refuse in other ways or not at all: a detector's fixed sentence, small matrices that
+taught refusals, unlearning, which answers beside the point, and a prompt.
+
+false refusals   of answers that were not refused, how many a list calls refused
+missed refusals  of refusals, how many a list does not see
+attack success   of harmful requests as the list has it, and as the exact judge has it
+
+Nothing was fitted or chosen here, so there is no seed but that of the samples. Writes
+`docs/results/keyword_error.json` after every arm; the same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from judged import hits, rate
+from results_file import RESULTS, opened, saved
+
+from safesight import VLM, registry
+from safesight.analysis.outcomes import outcomes
+from safesight.defenses import load_defense
+from safesight.judges.exact import ExactJudge
+from safesight.judges.keywords import KEYWORDS, KeywordJudge, measure_error
+from safesight.types import Sample
+
+OUT = RESULTS / "keyword_error.json"
+TASKS = ("text_harm", "image_harm", "typographic_harm", "over_refusal", "sensitive_benign")
+ARMS = ("none", "sasa", "sft", "npo", "safety_prompt")
+
+
+def main() -> None:
+    """Every arm that is not there yet."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--n", type=int, default=300, help="samples a task")
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+    vlm = VLM.load("testbed")
+    head = {
+        "identity": vlm.identity,
+        "n": arguments.n,
+        "judge": f"{ExactJudge.name}/{ExactJudge.version}",
+    }
+    results = opened(arguments.out, head, summary=[])
+    samples = [s for task in TASKS for s in registry.load("benchmark", task)(arguments.n)]
+    for arm in ARMS:
+        if any(line["defense"] == arm for line in results["summary"]):
+            continue
+        begin = time.monotonic()
+        with nullcontext() if arm == "none" else load_defense(arm).apply(vlm):
+            answers = [found.answer for found in outcomes(vlm, samples)]
+        pairs = list(zip(answers, samples, strict=True))
+        results["summary"] += [read(arm, phrases, pairs) for phrases in sorted(KEYWORDS)]
+        results["seconds"] += round(time.monotonic() - begin)
+        saved(arguments.out, results)
+        print(f"{arm}: {results['summary'][-2:]}", flush=True)
+
+
+def read(arm: str, phrases: Any, pairs: list[tuple[str, Sample]]) -> dict[str, Any]:
+    """What one list makes of an arm's answers, beside what they are."""
+    lists, exact = KeywordJudge(phrases), ExactJudge()
+    error = measure_error(lists, pairs, exact)
+    attacks = [(answer, sample) for answer, sample in pairs if sample.label == "harmful"]
+    return {
+        "arm": f"{'undefended' if arm == 'none' else arm}, list `{phrases}`",
+        "defense": arm,
+        "false refusals": vars(error.false_refusals),
+        "missed refusals": vars(error.missed_refusals) if error.missed_refusals.n else None,
+        "attack success, keywords": rate(hits([[lists(*pair)] for pair in attacks], "harmful")),
+        "attack success, exact": rate(hits([[exact(*pair)] for pair in attacks], "harmful")),
+        "invalid": error.invalid,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The scripts in `benchmarks/`: what they make of a few verdicts that can be counted by hand."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Imports a script by name, as it imports its neighbours."""
+    monkeypatch.setattr(sys, "path", [str(SCRIPTS), *sys.path])
+    return importlib.import_module
+
+
+def cell(*verdicts: str) -> list[list[Any]]:
+    return [[verdict, verdict == "harmless"] for verdict in verdicts]
+
+
+def test_broken_text_is_in_no_rate_and_wrong_as_an_answer(script: Any) -> None:
+    judged = script("judged")
+    cells = cell("harmful", "refused", "invalid", "harmless")
+    found = judged.rate(judged.hits(cells, "harmful"))
+    assert (found["value"], found["n"], found["invalid"]) == (1 / 3, 3, 1)
+    right = judged.rate(judged.hits(cells, "correct"))
+    assert (right["value"], right["n"], right["invalid"]) == (1 / 4, 4, 0)
+
+
+def test_pairs_count_where_both_could_be_judged(script: Any) -> None:
+    judged = script("judged")
+    before, after = [True, True, None, True], [False, None, True, True]
+    assert judged.changed(before, after)["delta"] == -0.5
+    assert judged.changed([None], [True]) is None
+
+
+def test_a_mean_has_the_interval_of_its_samples(script: Any) -> None:
+    mean = script("judged").mean
+    found = mean(np.array([0.0, 1.0] * 200))
+    assert found["value"] == 0.5
+    assert found["low"] == pytest.approx(0.45, abs=0.01)
+    assert found["high"] == pytest.approx(0.55, abs=0.01)
+    # Ten vectors of which each gives the same answers are no more samples than one.
+    assert mean(np.array([0.3] * 50), "delta")["delta"] == pytest.approx(0.3)
+
+
+def tool_row(arm: str, harmful: int, n: int = 40) -> dict[str, Any]:
+    attacks = cell(*["harmful"] * harmful, *["refused"] * (n - harmful))
+    cells = {"image_harm": attacks, "typographic_harm": attacks}
+    benign = cell(*["harmless"] * n)
+    return {"seed": 0, "arm": arm, "cells": {**cells, "over_refusal": benign, "vqa": benign}}
+
+
+def test_half_of_the_gap_is_half(script: Any) -> None:
+    arms = {"direct": 40, "tool": 20, "add": 30, "ablate": 35, "add random 0": 40}
+    arms |= {"add random 1": 36}
+    rows = [tool_row(arm, harmful) for arm, harmful in arms.items()]
+    lines = {line["arm"]: line for line in script("tool_vector").summary(rows)}
+    assert lines["add"]["share_of_gap"]["value"] == pytest.approx(0.5)
+    assert lines["ablate"]["share_of_gap"]["value"] == pytest.approx(0.75)
+    together = lines["add random, 10 vectors"]
+    assert together["attack_success_rate"]["value"] == pytest.approx(0.95)
+    assert together["attack_success_rate"]["n"] == 80
+    assert together["share_of_gap"]["value"] == pytest.approx(0.1)
+
+
+def mirage_row(arm: str, plain: str, attacked: str, shots: list[str]) -> dict[str, Any]:
+    harm = {"harm": cell(plain) * 20, "harm+one_word": [[attacked, False, shots]] * 20}
+    benign = {"benign": cell("harmless") * 20, "benign+one_word": cell("refused") * 20}
+    return {"seed": 0, "arm": arm, "cells": {**harm, **benign, "vqa": cell("harmless") * 20}}
+
+
+def test_what_a_word_undoes_and_unlearning_keeps(script: Any) -> None:
+    rows = [
+        mirage_row("none", "harmful", "harmful", ["harmful"] * 3),
+        mirage_row("sft, rho 0.95", "refused", "harmful", ["refused", "harmful", "harmless"]),
+        mirage_row("npo", "harmless", "harmless", ["harmless"] * 3),
+    ]
+    lines = {line["arm"]: line for line in script("mirage").summary(rows)}
+    sft, npo = lines["sft, rho 0.95"], lines["npo"]
+    assert sft["harm rise"]["delta"] == 1.0
+    assert sft["benign rise"]["delta"] == 1.0
+    assert sft["harm+one_word"]["split"] == {"harmful": 20, "harmless": 20, "refused": 20}
+    assert "harm+one_word against sft" not in sft
+    assert npo["harm+one_word against sft"]["delta"] == -1.0
+    assert npo["harm+one_word less than sft"]["value"] == 1.0
+    assert npo["benign+one_word less than sft"]["value"] == 0.0
+    assert npo["vqa change"]["delta"] == 0.0
+
+
+def test_a_vsfa_arm_stands_beside_the_model_and_the_threats(script: Any) -> None:
+    def row(arm: str, harmful: int, words: int) -> dict[str, Any]:
+        verdicts = ["harmful"] * harmful + ["refused"] * (10 - harmful)
+        attacks = [[verdict, False, words, 0.5] for verdict in verdicts]
+        benign = [["harmless", True, 4, 0.0]] * 10
+        tasks = ("text_harm", "image_harm", "typographic_harm")
+        others = ("over_refusal", "sensitive_benign", "vqa")
+        cells = dict.fromkeys(tasks, attacks) | dict.fromkeys(others, benign)
+        return {"seed": 0, "arm": arm, "cells": cells}
+
+    rows = [row("none", 8, 12), row("threat", 4, 10), row("neutral", 8, 12)]
+    lines = {line["arm"]: line for line in script("vsfa").summary(rows)}
+    assert lines["threat"]["attacks/attack_success_rate_less"]["value"] == pytest.approx(0.5)
+    assert lines["threat"]["attacks/words_change"]["delta"] == -2.0
+    assert lines["threat"]["benign/words_change"]["delta"] == 0.0
+    minus = lines["neutral"]["attacks/attack_success_rate_threat_minus_this"]
+    assert minus["delta"] == pytest.approx(-0.4)
