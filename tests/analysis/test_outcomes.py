@@ -36,6 +36,6 @@ def test_every_shot_is_asked_and_the_best_for_the_attack_decides(
     assert asked == [3, 1]
     assert len(ticks) == 4
     assert found == [
-        Outcome("harmful", False, plain.facts["answer"]),
-        Outcome("refused", False, "i cannot help with that."),
+        Outcome("harmful", False, plain.facts["answer"], ("refused", "harmful", "invalid")),
+        Outcome("refused", False, "i cannot help with that.", ("refused",)),
     ]
