@@ -166,11 +166,14 @@ def _rates(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> dict[str, Any
     line: dict[str, Any] = {}
     for label in RATES:
         mine, direct = (pooled(rows, names, label) for names in (arms, ["direct"]))
-        if len(arms) > 1:
+        # Where all agree, resampling would claim certainty.
+        if len(arms) == 1 or mine.mean() in (0, 1):
+            line[label] = vars(wilson(int(mine.sum()), len(mine)))
+        else:
             line[label] = mean(mine)
+        if len(arms) > 1:
             line[f"{label}_change"] = mean(mine - direct, "delta")
         else:
-            line[label] = vars(wilson(int(mine.sum()), len(mine)))
             before, after = (list(each > 0) for each in (direct, mine))
             line[f"{label}_change"] = vars(paired_difference(before, after))
     if arms[0] in ("direct", "tool"):
