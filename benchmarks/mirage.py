@@ -40,7 +40,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -173,24 +173,30 @@ def main() -> None:
     out = arguments.out or OUT[arguments.harm]
     results = opened(out, head)
     wanted = tuple(filter(None, arguments.arms.split(",")))
-    for seed in range(arguments.seeds):
-        tests = test_sets(arguments.harm, arguments.n, seed, arguments.split)
-        for trial in trials():
-            if (trial.once and seed) or (wanted and not trial.arm.startswith(wanted)):
-                continue
-            if any(r["seed"] == seed and r["arm"] == trial.arm for r in results["rows"]):
-                continue
-            begin = time.monotonic()
-            dataset = registry.load("dataset", "mirage")
-            data = partial(dataset, arguments.rows, harm=arguments.harm, general=GENERAL, seed=seed)
-            row = measured(vlm, trial, seed, data, tests)
-            results["rows"].append(row)
-            results["seconds"] += round(time.monotonic() - begin)
-            results["summary"] = summary(results["rows"])
-            saved(out, results)
-            print(f"seed {seed} {trial.arm}: {short(row['cells'])}", flush=True)
+    asked_of = cache(partial(test_sets, arguments.harm, arguments.n, split=arguments.split))
+    dataset = registry.load("dataset", "mirage")
+    for seed, trial in plan(arguments.seeds):
+        if wanted and not trial.arm.startswith(wanted):
+            continue
+        if any(r["seed"] == seed and r["arm"] == trial.arm for r in results["rows"]):
+            continue
+        begin = time.monotonic()
+        data = partial(dataset, arguments.rows, harm=arguments.harm, general=GENERAL, seed=seed)
+        row = measured(vlm, trial, seed, data, asked_of(seed=seed))
+        results["rows"].append(row)
+        results["seconds"] += round(time.monotonic() - begin)
+        results["summary"] = summary(results["rows"])
+        saved(out, results)
+        print(f"seed {seed} {trial.arm}: {short(row['cells'])}", flush=True)
     results["summary"] = summary(results["rows"])
     saved(out, results)
+
+
+def plan(seeds: int) -> list[tuple[int, Trial]]:
+    """Every seed with its arms; what is trained only once comes last."""
+    arms = [(seed, trial) for seed in range(seeds) for trial in trials()]
+    wanted = [(seed, trial) for seed, trial in arms if not (trial.once and seed)]
+    return sorted(wanted, key=lambda arm: arm[1].once)
 
 
 def test_sets(harm: str, n: int, seed: int, split: str) -> dict[str, list[Sample]]:
