@@ -100,13 +100,22 @@ def data_for(
 
 
 def _drawn(name: str, n: int, seed: int, options: Mapping[str, Any]) -> list[TuningSample]:
+    check_options(name, options)
     dataset: Callable[..., list[TuningSample]] = registry.load("dataset", name)
-    # What a fit is tested on is not to be had here.
-    known = inspect.signature(dataset).parameters.keys() - {"n", "seed", "split"}
+    return dataset(n, seed=seed, **options)
+
+
+def check_options(dataset: str, options: Mapping[str, Any]) -> None:
+    """Refuse what a data set does not take, and the split, which is never for a user to say.
+
+    Raises:
+        InputError: there is no such option; the message names those there are.
+    """
+    takes = inspect.signature(registry.load("dataset", dataset)).parameters
+    known = takes.keys() - {"n", "seed", "split"}
     if unknown := sorted(options.keys() - known):
         use = f"Use {', '.join(sorted(known))}." if known else "It has none."
-        raise InputError(f"The data set {name!r} has no option {unknown[0]!r}. {use}")
-    return dataset(n, seed=seed, **options)
+        raise InputError(f"The data set {dataset!r} has no option {unknown[0]!r}. {use}")
 
 
 def _split(task: str, n: int, seed: int, split: str) -> list[Sample]:

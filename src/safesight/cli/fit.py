@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safesight.cli.options import (
+    DataSettings,
     Device,
     Dtype,
     Model,
@@ -21,7 +22,7 @@ from safesight.cli.options import (
     check_names,
     model_args,
     names_of,
-    pairs_of,
+    values_of,
 )
 from safesight.cli.show import examples, print_json, stderr, waiting
 from safesight.errors import InputError
@@ -48,10 +49,6 @@ _Data = Annotated[
         "question, answer, label, image."
     ),
 ]
-_DataSet = Annotated[
-    list[str] | None,
-    typer.Option("--data-set", metavar="KEY=VALUE", help="An option of the rows; repeatable."),
-]
 _Resume = Annotated[
     bool, typer.Option("--resume", help="Go on from the last checkpoint of a training run.")
 ]
@@ -74,7 +71,7 @@ def fit(
         int, typer.Option(min=1, help="Samples of each task for the threshold; benign ones only.")
     ] = 400,
     data: _Data = None,
-    data_settings: _DataSet = None,
+    data_settings: DataSettings = None,
     resume: _Resume = False,
     run_dir: _RunDir = None,
     settings: Annotated[
@@ -100,9 +97,9 @@ def fit(
         from safesight.models import VLM
         from safesight.models.loading import public_name
 
-        fitter = load_defense(defense, **_values(settings or [], "--set"))
+        fitter = load_defense(defense, **values_of(settings or [], "--set"))
         more = _run(fitter, run_dir or output.with_name(f"{output.name}.run"), resume)
-        options = _values(data_settings or [], "--data-set")
+        options = values_of(data_settings or [], "--data-set")
         plan = FitPlan(chosen, pool, share, calibration, seed)
         samples = data_for(fitter, plan, public_name(model), data, options)
         vlm = VLM.load(model, **model_args(dtype, device or _device(), trust_remote_code))
@@ -140,16 +137,3 @@ def _device() -> str | None:
 
     rank = os.environ.get("LOCAL_RANK")
     return f"cuda:{rank}" if rank is not None and torch.cuda.is_available() else None
-
-
-def _values(settings: list[str], option: str) -> dict[str, Any]:
-    """Values as JSON where they are JSON, as text otherwise; the defense checks them."""
-    import json
-
-    values: dict[str, Any] = {}
-    for name, text in pairs_of(settings, option).items():
-        try:
-            values[name] = json.loads(text)
-        except ValueError:
-            values[name] = text
-    return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from safesight.errors import InputError
 __all__ = [
     "Artifacts",
     "BatchSize",
+    "DataSettings",
     "Device",
     "Dtype",
     "Judge",
@@ -24,6 +26,7 @@ __all__ = [
     "model_args",
     "names_of",
     "pairs_of",
+    "values_of",
 ]
 
 Artifacts = Annotated[
@@ -47,6 +50,10 @@ Limit = Annotated[
     int | None, typer.Option(min=1, help="Samples a task; each task's own number if not given.")
 ]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Most answers in one batch.")]
+DataSettings = Annotated[
+    list[str] | None,
+    typer.Option("--data-set", metavar="KEY=VALUE", help="An option of the rows; repeatable."),
+]
 Judge = Annotated[str, typer.Option(help="Who gives verdicts; see `safesight list judges`.")]
 
 
@@ -95,6 +102,25 @@ def pairs_of(texts: list[str], what: str) -> dict[str, str]:
             raise InputError(f"{what} names {name!r} twice. Give it once.")
         found[name] = value
     return found
+
+
+def values_of(texts: list[str], what: str) -> dict[str, Any]:
+    """The same with values as JSON where they are JSON; who takes them checks them.
+
+    Raises:
+        InputError: a word is not of that form, or a name comes twice.
+
+    Example:
+        >>> values_of(["rho=0.8", "harm=ruled"], "--data-set")
+        {'rho': 0.8, 'harm': 'ruled'}
+    """
+    values: dict[str, Any] = {}
+    for name, text in pairs_of(texts, what).items():
+        try:
+            values[name] = json.loads(text)
+        except ValueError:
+            values[name] = text
+    return values
 
 
 def model_args(dtype: str | None, device: str | None, trust_remote_code: bool) -> dict[str, Any]:

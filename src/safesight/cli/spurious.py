@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safesight.cli.options import (
+    DataSettings,
     Device,
     Dtype,
     Judge,
@@ -18,6 +19,7 @@ from safesight.cli.options import (
     check_names,
     model_args,
     names_of,
+    values_of,
 )
 from safesight.cli.show import examples, print_json, stdout, steps, waiting
 from safesight.errors import InputError
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLES", "spurious"]
 
 EXAMPLES = examples(
-    "safesight spurious mirage --rho 0.95",
+    "safesight spurious mirage --rho 0.95 --data-set harm=ruled",
     "safesight spurious vlguard --data ./VLGuard --json spurious.json",
     "safesight spurious mirage --model ./tuned --words what,share,how,list --limit 100",
 )
@@ -46,6 +48,7 @@ def spurious(
     rho: Annotated[
         float | None, typer.Option(min=0, max=1, help="Correlation of cue and label, of mirage.")
     ] = None,
+    data_settings: DataSettings = None,
     n: Annotated[
         int | None, typer.Option("--n", min=2, help="Rows of each split; all if not given.")
     ] = None,
@@ -71,7 +74,7 @@ def spurious(
     check_names("dataset", [dataset])
     check_names("judge", [judge])
     first = names_of(words)
-    options = _options(dataset, data, rho)
+    options = _options(dataset, data, rho, values_of(data_settings or [], "--data-set"))
     with waiting(f"Reading {dataset}"):
         train, test = (_rows(dataset, n, seed, split, options) for split in ("train", "test"))
         report = _report(dataset, train, test, options, least, seed)
@@ -89,22 +92,21 @@ def spurious(
     _write(report, top, json)
 
 
-def _options(dataset: str, data: Path | None, rho: float | None) -> dict[str, Any]:
+def _options(
+    dataset: str, data: Path | None, rho: float | None, more: dict[str, Any]
+) -> dict[str, Any]:
     """What was said of the set and goes to its loader.
 
     Raises:
-        InputError: it was said of a set that does not take it.
+        InputError: it was said of a set that does not take it, or said twice.
     """
-    import inspect
-
-    from safesight import registry
+    from safesight.cli.artifacts import check_options
 
     given = {"folder": data, "rho": rho}
-    options = {name: value for name, value in given.items() if value is not None}
-    known = inspect.signature(registry.load("dataset", dataset)).parameters
-    for name in options.keys() - known.keys():
-        option = {"folder": "--data", "rho": "--rho"}[name]
-        raise InputError(f"The data set {dataset!r} does not take {option}. Leave it out.")
+    named = {name: value for name, value in given.items() if value is not None}
+    if twice := sorted(named.keys() & more.keys()):
+        raise InputError(f"{twice[0]} is given twice. Give it once.")
+    check_options(dataset, options := named | more)
     return options
 
 
