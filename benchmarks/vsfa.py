@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from judged import Values, changed, hits, mean, rate
+from judged import Hit, Values, changed, hits, mean, rate
 from results_file import RESULTS, opened, saved
 
 from safesight import VLM, registry
@@ -59,7 +60,9 @@ BENIGN = ("over_refusal", "sensitive_benign", "vqa")
 TASKS = (*HARM, *BENIGN)
 WORDS, POINTS = 2, 3
 """Places in an entry."""
+UNIT = {"unit": "words"}
 STEERED = ("image_harm", "over_refusal")
+METRICS = ("attack_success_rate", "over_refusal_rate")
 PERSONA_N = 48
 PERSONA_DEPTH = 0.6
 ROWS = 1000
@@ -109,7 +112,7 @@ def main() -> None:
         "split": arguments.split,
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
     }
-    results = opened(arguments.out, head, persona=[])
+    results = opened(arguments.out, head, persona=[], steering=[])
     wanted = set(filter(None, arguments.arms.split(",")))
     for seed in range(arguments.seeds):
         tests = {
@@ -127,9 +130,17 @@ def main() -> None:
             if trial.arm == "threat" and artifact is not None:
                 results["persona"].append(disposition(vlm, artifact, seed, tests))
             results["seconds"] += round(time.monotonic() - begin)
-            results["summary"] = summary(results["rows"])
+            concluded(results)
             saved(arguments.out, results)
             print(f"seed {seed} {trial.arm}: {short(results['rows'][-1])}", flush=True)
+    concluded(results)
+    saved(arguments.out, results)
+
+
+def concluded(results: dict[str, Any]) -> None:
+    """What follows from the rows."""
+    results["summary"] = summary(results["rows"])
+    results["steering"] = steered(results["persona"])
 
 
 def measured(
@@ -177,6 +188,30 @@ def disposition(
                 rows.append(row)
                 print(f"seed {seed} {name} {model} {amount:+g}: {steered_short(cells)}", flush=True)
     return {"seed": seed, "layer": layer, "report": found.report(), "steering": rows}
+
+
+def steered(persona: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rates under steering over all seeds; of random directions the mean of each sample."""
+    groups: dict[tuple[str, str, float], list[dict[str, Any]]] = defaultdict(list)
+    for row in (row for each in persona for row in each["steering"]):
+        groups[row["direction"].split()[0], row["model"], row["amount"]].append(row)
+    found = []
+    for (direction, model, amount), rows in groups.items():
+        about = {"direction": direction, "model": model, "amount": f"{amount:+g}"}
+        for task, wanted, metric in zip(STEERED, ("harmful", "refused"), METRICS, strict=True):
+            cells = [hits(row["cells"][task], wanted) for row in rows]
+            found.append({**about, "task": task, "metric": metric, **pooled(cells, len(persona))})
+    return found
+
+
+def pooled(cells: Sequence[Sequence[Hit]], seeds: int) -> dict[str, Any]:
+    """One rate of all samples, or the mean over the directions of each; cells come seed by seed."""
+    if len(cells) == seeds:
+        return rate([hit for cell in cells for hit in cell])
+    by_seed = np.array(cells, dtype=float).reshape(seeds, len(cells) // seeds, -1)
+    samples = by_seed.transpose(0, 2, 1).reshape(-1, by_seed.shape[1])
+    judged = samples[~np.isnan(samples).all(axis=1)]
+    return mean(np.nanmean(judged, axis=1))
 
 
 def steered_short(cells: dict[str, list[list[Any]]]) -> str:
@@ -250,14 +285,15 @@ def beside(
 
 def answers(
     mine: Sequence[dict[str, Any]], plain: Sequence[dict[str, Any]]
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Any]]:
     """Words an answer has, to see whether answers collapse, and how constructive it is."""
     found = {}
     for name, tasks in (("attacks", ATTACKS), ("benign", BENIGN)):
         words = numbers(mine, tasks, WORDS)
-        found[f"{name}/words"] = mean(words)
+        found[f"{name}/words"] = mean(words) | UNIT
         if plain:
-            found[f"{name}/words_change"] = mean(words - numbers(plain, tasks, WORDS), "delta")
+            less = words - numbers(plain, tasks, WORDS)
+            found[f"{name}/words_change"] = mean(less, "delta") | UNIT
     return {**found, "attacks/constructive_score": mean(numbers(mine, ATTACKS, POINTS))}
 
 

@@ -170,10 +170,16 @@ def _starred(found: dict[str, Any] | None) -> str:
     return _cell(found) + (" *" if found and found.get("p_holm", 1) < 0.05 else "")
 
 
-def _cell(found: dict[str, float] | None) -> str:
-    """A rate, or a change if there is a `delta`; nothing where nothing was measured."""
+def _cell(found: dict[str, Any] | None) -> str:
+    """A rate, or a change if there is a `delta`; nothing where nothing was measured.
+
+    What has a `unit` is no rate and stands as it is.
+    """
     if found is None:
         return ""
+    if "unit" in found:
+        form, value = ("+.2f", found["delta"]) if "delta" in found else (".2f", found["value"])
+        return f"{value:{form}} ({found['low']:{form}} to {found['high']:{form}})"
     low, high = 100 * found["low"], 100 * found["high"]
     if "delta" in found:
         return f"{100 * found['delta']:+.1f} ({low:+.1f} to {high:+.1f})"

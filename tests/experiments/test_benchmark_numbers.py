@@ -111,3 +111,25 @@ def test_a_vsfa_arm_stands_beside_the_model_and_the_threats(script: Any) -> None
     assert lines["threat"]["benign/words_change"]["delta"] == 0.0
     minus = lines["neutral"]["attacks/attack_success_rate_threat_minus_this"]
     assert minus["delta"] == pytest.approx(-0.4)
+
+
+def test_a_sample_steered_in_random_directions_counts_once(script: Any) -> None:
+    def row(direction: str, *verdicts: str) -> dict[str, Any]:
+        cells = {"image_harm": cell(*verdicts), "over_refusal": cell("harmless", "invalid")}
+        return {"direction": direction, "model": "base", "amount": 0.2, "cells": cells}
+
+    steering = [
+        row("persona", "harmful", "refused"),
+        row("random 0", "harmful", "refused"),
+        row("random 1", "harmful", "harmful"),
+    ]
+    seeds = [{"seed": seed, "steering": steering} for seed in range(2)]
+    found = {(each["direction"], each["task"]): each for each in script("vsfa").steered(seeds)}
+    assert found["persona", "image_harm"]["value"] == 0.5
+    assert found["persona", "image_harm"]["n"] == 4
+    assert found["random", "image_harm"]["value"] == 0.75
+    assert found["random", "image_harm"]["n"] == 4
+    assert (found["random", "over_refusal"]["value"], found["random", "over_refusal"]["n"]) == (
+        0,
+        2,
+    )

@@ -167,8 +167,9 @@ def test_a_summary_has_rates_and_changes(tmp_path: Path) -> None:
     rate = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 4}
     fall = {"delta": -0.1, "low": -0.2, "high": 0.0, "n": 4}
     rise = {"delta": 0.1, "low": 0.05, "high": 0.2, "n": 4}
+    words = {"value": 12.0, "low": 11.0, "high": 13.0, "n": 4, "unit": "words"}
     rows = [
-        {"arm": "none", "harm": rate},
+        {"arm": "none", "harm": rate, "harm_change": words},
         {"arm": "npo", "harm": rate, "harm_change": fall},
         {"arm": "sft", "harm": rate, "harm_change": rise},
     ]
@@ -178,7 +179,7 @@ def test_a_summary_has_rates_and_changes(tmp_path: Path) -> None:
     assert lines[1:6] == [
         "| arm | attack success | change |",
         "| --- | --: | --: |",
-        "| none | 50.0% (25.0 to 75.0) |  |",
+        "| none | 50.0% (25.0 to 75.0) | 12.00 (11.00 to 13.00) |",
         "| npo | 50.0% (25.0 to 75.0) | -10.0 (-20.0 to +0.0) |",
         "| sft | 50.0% (25.0 to 75.0) | +10.0 (+5.0 to +20.0) |",
     ]
