@@ -11,6 +11,7 @@ An entry of a cell is a list: first the verdict, then whether the answer is righ
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,7 @@ def mean(values: Values, name: str = "value") -> dict[str, float]:
     return {name: float(values.mean()), "low": float(low), "high": float(high), "n": len(values)}
 
 
+@lru_cache(maxsize=2)
 def draws(n: int) -> npt.NDArray[np.int64]:
     """Resamples of n samples, one a row; always the same."""
     return np.random.default_rng(0).integers(0, n, (9999, n))

@@ -42,9 +42,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from judged import Hit, changed, hits, rate
+import numpy as np
+from judged import Hit, Values, changed, hits, mean, rate
 from results_file import RESULTS, opened, saved
 
 from safesight import VLM, registry
@@ -52,7 +53,7 @@ from safesight.analysis.outcomes import outcomes
 from safesight.compare.intervals import relative_reduction
 from safesight.defenses import FitData, load_defense
 from safesight.judges.exact import ExactJudge
-from safesight.types import Sample, TuningSample
+from safesight.types import Sample, TuningSample, Verdict
 
 OUT = {"ruled": RESULTS / "mirage.json", "known": RESULTS / "mirage_known.json"}
 TASKS = {"ruled": ("ruled_harm", "ruled_benign"), "known": ("mirage_harm", "mirage_benign")}
@@ -70,6 +71,9 @@ ATTACKS = (
 )
 HARM, BENIGN = "harm", "benign"
 """Names of the cells, with the attack behind them."""
+SPLIT = (HARM, f"{HARM}+one_word")
+"""Cells of which the summary says what the answers are, not only how many are harmful."""
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 TOKENS = 32
 
 Cell = list[list[Any]]
@@ -251,6 +255,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         for task in mine[0]["cells"]:
             entries = cells_of(mine, task)
             line[task] = {**rate(hits(entries, wanted_in(task))), "split": split(entries)}
+            if task in SPLIT:
+                line |= {f"{task}: {name}": mean(shares(entries, name)) for name in VERDICTS}
         for side in (HARM, BENIGN):
             plain, attacked = (pooled(mine, task) for task in (side, f"{side}+one_word"))
             line[f"{side} rise"] = changed(plain, attacked)
@@ -300,8 +306,19 @@ def pooled(rows: Sequence[dict[str, Any]], task: str) -> list[Hit]:
 
 def split(entries: Cell) -> dict[str, int]:
     """How many answers, every shot counted, got which verdict."""
-    verdicts = [shot for entry in entries for shot in (entry[2] if entry[2:] else entry[:1])]
-    return {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))}
+    verdicts = [verdict for entry in entries for verdict in shots(entry)]
+    return {verdict: verdicts.count(verdict) for verdict in VERDICTS}
+
+
+def shares(entries: Cell, verdict: str) -> Values:
+    """Of every sample, the share of its shots that got this verdict."""
+    return np.array([shots(entry).count(verdict) / len(shots(entry)) for entry in entries])
+
+
+def shots(entry: list[Any]) -> list[str]:
+    """The verdict on each."""
+    found: list[str] = entry[2] if entry[2:] else entry[:1]
+    return found
 
 
 def _seed(row: dict[str, Any]) -> int:

@@ -10,7 +10,7 @@ Commands on committed results (`docs/results/NAME.json`, a scorecard where not s
     scorecard NAME                     the four axes as a table, a row a defense
     overhead NAME                      times and memory as a table, a row a defense
     seeds NAME [KEY=HEADING ...]       rows of several seeds, as `benchmarks/sasa.py` writes them
-    summary NAME KEY=HEADING ...       a row an arm, a column a key of a benchmark's summary
+    summary NAME [arms=A;B] KEY=HEADING ...  a row an arm, a column a key of a benchmark's summary
     pivot NAME LIST KEYS TASK/METRIC=HEADING ...  rows by KEYS (one,two), rates or changes across
     output FILE                        a text file of docs/results, as a code block
 
@@ -165,10 +165,20 @@ def seeds(results: Results, page: str, name: str, *columns: str) -> str:
 
 
 def summary(results: Results, page: str, name: str, *columns: str) -> str:
-    """Columns are `KEY=HEADING`, where a key is a rate or a change of rates."""
+    """Columns are `KEY=HEADING`, where a key is a rate or a change of rates; `arms=A;B` picks rows.
+
+    Raises:
+        ValueError: an arm to be shown was not measured.
+    """
     rows = results.value(name, "summary", page)
     headings = dict(column.split("=", 1) for column in columns)
-    return NOT_MEASURED if rows is None else render_summary(rows, headings)
+    arms = [arm for arm in headings.pop("arms", "").split(";") if arm]
+    if rows is None:
+        return NOT_MEASURED
+    by_name = {row["arm"]: row for row in rows}
+    if unknown := set(arms) - by_name.keys():
+        raise ValueError(f"{page}: {name} has no arm {min(unknown)!r}")
+    return render_summary([by_name[arm] for arm in arms] or rows, headings)
 
 
 def pivot(results: Results, page: str, name: str, path: str, keys: str, *columns: str) -> str:

@@ -86,7 +86,10 @@ def test_what_a_word_undoes_and_unlearning_keeps(script: Any) -> None:
     sft, npo = lines["sft, rho 0.95"], lines["npo"]
     assert sft["harm rise"]["delta"] == 1.0
     assert sft["benign rise"]["delta"] == 1.0
-    assert sft["harm+one_word"]["split"] == {"harmful": 20, "harmless": 20, "refused": 20}
+    verdicts = {"harmful": 20, "harmless": 20, "refused": 20, "invalid": 0}
+    assert sft["harm+one_word"]["split"] == verdicts
+    assert sft["harm+one_word: refused"]["value"] == pytest.approx(1 / 3)
+    assert sft["harm: refused"]["value"] == 1.0
     assert "harm+one_word against sft" not in sft
     assert npo["harm+one_word against sft"]["delta"] == -1.0
     assert npo["harm+one_word less than sft"]["value"] == 1.0

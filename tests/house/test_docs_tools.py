@@ -183,6 +183,10 @@ def test_a_summary_has_rates_and_changes(tmp_path: Path) -> None:
         "| npo | 50.0% (25.0 to 75.0) | -10.0 (-20.0 to +0.0) |",
         "| sft | 50.0% (25.0 to 75.0) | +10.0 (+5.0 to +20.0) |",
     ]
+    some = fills.summary(Results(tmp_path), "page.md", "mirage", "arms=sft;none", "harm=x")
+    assert [line.split(" | ")[0] for line in some.splitlines()[2:]] == ["| sft", "| none"]
+    with pytest.raises(ValueError, match="mirage has no arm 'rmu'"):
+        fills.summary(Results(tmp_path), "page.md", "mirage", "arms=rmu", "harm=x")
 
 
 def test_a_pivot_has_a_row_a_name_and_a_column_a_task(tmp_path: Path) -> None:
