@@ -51,7 +51,9 @@ def changed(
 
 
 def mean(values: Values, name: str = "value") -> dict[str, float]:
-    """The mean, under a name, with its 95% bootstrap interval over samples."""
+    """The mean, under a name, with its 95% bootstrap interval over samples; of a rate, a rate's."""
+    if name == "value" and set(values.tolist()) <= {0.0, 1.0}:
+        return vars(wilson(int(values.sum()), len(values)))
     low, high = np.percentile(values[draws(len(values))].mean(axis=1), [2.5, 97.5])
     return {name: float(values.mean()), "low": float(low), "high": float(high), "n": len(values)}
 

@@ -274,8 +274,13 @@ def against(
     name: str,
     tasks: Sequence[str],
 ) -> dict[str, Any]:
-    """Paired changes from one arm to another, and how much less the second has of the first."""
-    if sorted(map(_seed, others)) != sorted(map(_seed, mine)):
+    """Paired changes from one arm to another, and how much less the second has of the first.
+
+    An arm of one seed is held against that seed of the other; nothing if it is not there yet.
+    """
+    seeds = set(map(_seed, mine))
+    others = [row for row in others if _seed(row) in seeds]
+    if len(others) != len(mine):
         return {}
     found: dict[str, Any] = {}
     for task in tasks:

@@ -46,6 +46,7 @@ def test_a_mean_has_the_interval_of_its_samples(script: Any) -> None:
     assert found["value"] == 0.5
     assert found["low"] == pytest.approx(0.45, abs=0.01)
     assert found["high"] == pytest.approx(0.55, abs=0.01)
+    assert mean(np.zeros(300))["high"] == pytest.approx(0.0126, abs=1e-4)  # never seen, not never
     # Ten vectors of which each gives the same answers are no more samples than one.
     assert mean(np.array([0.3] * 50), "delta")["delta"] == pytest.approx(0.3)
 
