@@ -7,12 +7,14 @@ rates over all seeds, bars their 95% intervals.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 WIDTH, HEIGHT, LEFT, TOP, PANEL, TALL, GAP = 760, 330, 60, 56, 300, 200, 70
+CLOSE = 0.08
 _INK, _FAINT = "#1f2933", "#9aa5b1"
 _ARM = "sft, rho "
 
@@ -74,9 +76,10 @@ def _axes(title: str, left: int, doses: Sequence[float]) -> Iterator[str]:
             'stroke-width="0.5"/>'
         )
         yield f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{share:.0%}</text>'
-    for rho in doses:
+    for rho, following in zip(doses, [*doses[1:], math.inf], strict=True):
         x = left + rho * PANEL
-        yield f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{rho:g}</text>'
+        anchor = "end" if following - rho < CLOSE else "middle"  # or the next label lies on it
+        yield f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="{anchor}">{rho:g}</text>'
     yield (
         f'<text x="{left + PANEL / 2:.1f}" y="{bottom + 36}" text-anchor="middle" '
         f'fill="{_FAINT}">rho, correlation of wording and label in training</text>'
