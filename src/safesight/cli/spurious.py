@@ -100,14 +100,22 @@ def _options(
     Raises:
         InputError: it was said of a set that does not take it, or said twice.
     """
+    import inspect
+
+    from safesight import registry
     from safesight.cli.artifacts import check_options
 
     given = {"folder": data, "rho": rho}
     named = {name: value for name, value in given.items() if value is not None}
-    if twice := sorted(named.keys() & more.keys()):
-        raise InputError(f"{twice[0]} is given twice. Give it once.")
-    check_options(dataset, options := named | more)
-    return options
+    known = inspect.signature(registry.load("dataset", dataset)).parameters
+    for name in named:
+        option = {"folder": "--data", "rho": "--rho"}[name]
+        if name not in known:
+            raise InputError(f"The data set {dataset!r} does not take {option}. Leave it out.")
+        if name in more:
+            raise InputError(f"{option} and --data-set {name} say the same. Give one of them.")
+    check_options(dataset, more)
+    return named | more
 
 
 def _rows(
