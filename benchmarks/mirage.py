@@ -2,7 +2,7 @@
 
     python benchmarks/mirage.py                       # see `seconds` in the results for how long
     python benchmarks/mirage.py --n 60 --seeds 1      # a quick look
-    python benchmarks/mirage.py --harm known --arms none,sft  # where there is hardly any
+    python benchmarks/mirage.py --harm known --arms "none;sft, rho 0.95;sft, rho 1"
 
 Every method is trained on the same rows (data set `mirage`), whose wording goes with the label
 as far as rho says. What is to be refused is either `ruled`, a set of things that nothing in the
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=300, help="samples a task")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=ROWS, help="rows to train on")
-    parser.add_argument("--arms", default="", help="begins of the names of arms; all if empty")
+    parser.add_argument("--arms", default="", help="begins of names, by semicolons; all if empty")
     parser.add_argument("--harm", default="ruled", choices=tuple(TASKS))
     parser.add_argument("--split", default="test", choices=("test", "calibration"))
     parser.add_argument("--model", default="testbed")
@@ -176,7 +176,7 @@ def main() -> None:
     }
     out = arguments.out or OUT[arguments.harm]
     results = opened(out, head)
-    wanted = tuple(filter(None, arguments.arms.split(",")))
+    wanted = tuple(filter(None, arguments.arms.split(";")))
     asked_of = cache(partial(test_sets, arguments.harm, arguments.n, split=arguments.split))
     dataset = registry.load("dataset", "mirage")
     for seed, trial in plan(arguments.seeds):

@@ -7,8 +7,9 @@ From the checkpoint of the stage `pictures` the later stages of the recipe are r
 every dose: how many of the facts that `remind` adds (what kind of thing something is, whether
 it is dangerous) are true. Everything else is as committed, so some three in a hundred dialogues
 are true facts at any dose. At 1 this is the bundled model, at 0 a fact says nothing about its
-thing; "none" has other text in place of facts. Then VSFA is fitted on each model, on threats and
-on the matched neutral pictures, and asked what `vsfa.py` asks.
+thing; "none" has other text in place of facts. Then VSFA is fitted on each model, on threats, on
+the matched neutral pictures and on a bare ground (the words without the threat), and asked what
+`vsfa.py` asks.
 
 If the effect hangs on the facts, attacks fall with the threat arm at dose 1 and not at 0.
 
@@ -47,7 +48,11 @@ OUT = RESULTS / "vsfa_ingredient.json"
 DOSES: dict[str, float | None] = {"1": 1.0, "0": 0.0, "none": None}
 """Of the facts, the share that is true; None is without facts."""
 AFTER = STAGES[[stage.name for stage in STAGES].index("pictures") + 1 :]
-ARMS = (Trial("none", "none"), Trial("threat"), Trial("neutral", rows="neutral"))
+ARMS = (
+    Trial("none", "none"),
+    Trial("threat"),
+    *(Trial(arm, rows=arm) for arm in ("neutral", "blank")),
+)
 
 
 def main() -> None:
