@@ -94,6 +94,22 @@ def test_what_learns_is_what_was_chosen(way: dict[str, Any]) -> None:
         assert len(learning) == len(result.parameters)
 
 
+def test_the_projector_may_have_a_step_size_of_its_own() -> None:
+    """So small a one that it hardly moves, beside matrices that do."""
+    vlm = tiny.vlm("llava")
+    moved = {}
+    for rate in (None, 1e-9):
+        artifact = fit("npo", vlm, max_steps=2, projector=True, projector_learning_rate=rate)
+        before = {name: vlm.model.get_parameter(name).data for name in artifact.fitted["whole"]}
+        moved[rate] = max(
+            float((artifact.tensors[name] - value).abs().max()) for name, value in before.items()
+        )
+        ups = [t for name, t in artifact.tensors.items() if name.endswith("lora_B.weight")]
+        assert max(float(t.abs().max()) for t in ups) > 1e-3
+    assert moved[None] > 1e-3
+    assert 0 < moved[1e-9] < 1e-6
+
+
 def test_wrong_choices_are_refused() -> None:
     vlm = tiny.vlm("llava")
     with pytest.raises(InputError, match="no block 9"):

@@ -188,6 +188,52 @@ def test_rmu(changed: Passes, tokens: str, reduction: str) -> None:
     assert float(found["loss"]) == pytest.approx(forget + 0.5 * retain + 3 * plain, rel=1e-3)
 
 
+def test_rmu_counts_padding_only_if_asked(changed: Passes) -> None:
+    """As the authors' code does: every place of a batch, in both losses."""
+    vlm, layer = changed.vlm, 1
+    changed.facts["length"] = 2.0
+    vector = direction("gaussian", vlm.hidden_size, 3)
+    collator, longer = Collator(vlm), row("bake some longer bread", "retain", picture=True)
+    batch = {
+        name: collator.rows([each[0], longer])
+        for name, each in (("forget", FORGET), ("again", RETAIN))
+    }
+    states = {name: changed.states(rows, layer).detach().double() for name, rows in batch.items()}
+    with changed.reference():
+        before = changed.states(batch["again"], layer).double()
+    assert not batch["again"]["inputs"]["attention_mask"].all()
+    expected = [(states["forget"] - 2 * vector.double()).square(), (states["again"] - before) ** 2]
+    for tokens, same in (("padded", True), ("all", False)):
+        terms = rmu_terms(RMUConfig(tokens=tokens), layer, vector)[:2]  # type: ignore[arg-type]
+        for term, squares in zip(terms, expected, strict=True):
+            loss = float(term(changed, batch)["loss"].detach())
+            assert (loss == pytest.approx(float(squares.mean()), rel=1e-3)) == same
+
+
+@pytest.mark.parametrize("target", ["answer", "query"])
+def test_npo_logs_the_length_of_the_states(changed: Passes, target: str) -> None:
+    """Behind the last block, over the tokens that are unlearned; of the model in training."""
+    vlm, collator = changed.vlm, Collator(changed.vlm, queries=True)
+    found = npo_terms(
+        NPOConfig(target=target)
+    )[
+        0
+    ](  # type: ignore[arg-type]
+        changed, {"forget": collator.rows(FORGET[:2])}
+    )
+    lengths: list[float] = []
+    for sample in FORGET[:2]:
+        one = collator.rows([sample])
+        seen: list[torch.Tensor] = []
+        handle = vlm.layers[-1].register_forward_hook(lambda *call, seen=seen: seen.append(call[2]))
+        with torch.no_grad():
+            vlm.model(**one["inputs"], use_cache=False)
+        handle.remove()
+        states = seen[0][0] if isinstance(seen[0], tuple) else seen[0]
+        lengths += states[0].norm(dim=-1)[one[target][0] >= 0].tolist()  # type: ignore[literal-required]
+    assert float(found["forget_norm"]) == pytest.approx(mean(lengths), rel=1e-4)
+
+
 def test_the_authors_direction_is_a_cone() -> None:
     """Two draws from [0, 1] have a cosine of about 3/4, two normal ones of about 0."""
     width = 20_000

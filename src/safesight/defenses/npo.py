@@ -183,12 +183,16 @@ def _terms(config: NPOConfig) -> list[Term]:
 
 def _forget(config: NPOConfig, passes: Passes, batch: Batch) -> dict[str, Tensor]:
     """forget_weight L_f."""
-    rise = _shift(config, passes, batch["forget"], config.target)
+    rows = batch["forget"]
+    with passes.last_states() as states:
+        rise = _shift(config, passes, rows, config.target)
     loss = forget_loss(rise, config.beta)
+    named = labels_of(rows, config.target) != IGNORE
     return {
         "loss": config.forget_weight * loss,
         "forget_loss": loss,
         "forget_shift": rise.mean(),
+        "forget_norm": states[-1].float().norm(dim=-1)[named].mean(),
     }
 
 

@@ -24,9 +24,10 @@ harmful ones. The edit is shallow: taking the direction out of the states brings
 and a few examples bring the knowledge back.
 
 Where we differ: c is a multiple of the states' mean length unless asked otherwise, as an absolute
-one means nothing across widths; padding never counts; the harmful answer is the assistant's turn,
-where the authors write it behind the question in one turn; with small matrices all blocks learn as
-in the authors' code, with full weights the down projections of the block and the two before it.
+one means nothing across widths; padding counts only if asked for; the harmful answer is the
+assistant's turn, where the authors write it behind the question in one turn; with small matrices
+all blocks learn as in the authors' code, with full weights the down projections of the block and
+the two before it.
 """
 
 from __future__ import annotations
@@ -73,9 +74,9 @@ class RMUConfig(TuningConfig):
     """c, in the unit that follows. Source: ours; authors' code 10, absolute."""
     length_unit: Literal["states", "absolute"] = "states"
     """Times the mean length of the states there, or as it is. Source: ours."""
-    tokens: Literal["all", "text", "query", "answer"] = "all"
-    """Which tokens are driven: all but padding, all but pictures, those of the question, those of
-    the answer. Source: authors' code."""
+    tokens: Literal["padded", "all", "text", "query", "answer"] = "all"
+    """Which tokens are driven: everything, all but padding, all but pictures, those of the
+    question, those of the answer. Source: ours; the authors' code leaves nothing out."""
     reduction: Literal["mean", "sum"] = "mean"
     """Over the components of a state. Source: authors' code; the paper's formula sums."""
     forget_weight: FiniteFloat = Field(1.0, ge=0)
@@ -205,6 +206,8 @@ def _mask(passes: Passes, rows: Rows, tokens: str) -> Tensor:
     if tokens == "answer":
         return labels_of(rows, "answer") != IGNORE
     real = real_tokens(rows)
+    if tokens == "padded":
+        return torch.ones_like(real)
     return real if tokens == "all" else real & ~passes.vlm.image_mask(rows["inputs"])
 
 
@@ -257,7 +260,8 @@ def _retain(config: RMUConfig, layer: int, passes: Passes, batch: Batch) -> dict
     rows = batch["again"]
     with passes.reference():
         before = passes.states(rows, layer)
-    states, mask = passes.states(rows, layer), _mask(passes, rows, "all")
+    tokens = "padded" if config.tokens == "padded" else "all"
+    states, mask = passes.states(rows, layer), _mask(passes, rows, tokens)
     loss = distance(states, before, mask, mean=config.reduction == "mean")
     return {
         "loss": config.retain_alpha * loss,

@@ -31,7 +31,7 @@ from safesight.defenses.provenance import provenance
 from safesight.defenses.tuning_batch import Ahead, Collator, Draws
 from safesight.defenses.tuning_data import TuningData
 from safesight.defenses.tuning_passes import Objective, Passes, Term
-from safesight.defenses.tuning_weights import Choice, Installed, installed
+from safesight.defenses.tuning_weights import Choice, Installed, installed, projector_parameters
 from safesight.errors import InputError, ModelError, StorageError, TrainingError
 
 if TYPE_CHECKING:
@@ -201,6 +201,9 @@ def _fit(
         log=log,
     )
     trainer.stop = method.stop
+    if fitting.config.projector and fitting.config.projector_learning_rate is not None:
+        names = projector_parameters(fitting.vlm)
+        trainer.rates = dict.fromkeys(names, fitting.config.projector_learning_rate)
     if resume is not None and method.stop is not None and method.stop(log.entries):
         trainer._load_from_checkpoint(str(resume))  # it had stopped there
     else:

@@ -37,6 +37,8 @@ class TuningConfig(DefenseConfig):
     """On their input, in training. Source: authors' code."""
     learning_rate: FiniteFloat = Field(1e-4, gt=0)
     """The largest. Source: ours, for small matrices of rank 16."""
+    projector_learning_rate: FiniteFloat | None = Field(None, gt=0)
+    """The projector's, if it learns; None is the same. Source: authors' code."""
     epochs: FiniteFloat = Field(1.0, gt=0)
     """Passes over the forget set. Source: authors' code."""
     max_steps: int | None = Field(None, ge=1)

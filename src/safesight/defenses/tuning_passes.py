@@ -129,6 +129,20 @@ class Passes:
         return found[0]
 
     @contextmanager
+    def last_states(self) -> Iterator[list[Tensor]]:
+        """Inside, every forward adds the output of the last block: B x L x d, without gradient."""
+        found: list[Tensor] = []
+
+        def note(_: nn.Module, __: Any, output: Any) -> None:
+            found.append((output[0] if isinstance(output, tuple) else output).detach())
+
+        handle = self.vlm.layers[-1].register_forward_hook(note)
+        try:
+            yield found
+        finally:
+            handle.remove()
+
+    @contextmanager
     def reference(self) -> Iterator[None]:
         """Inside, forwards are those of the base model, without gradients and dropout."""
         model = self.vlm.model

@@ -12,10 +12,11 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -145,6 +146,20 @@ class TuningTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
 
     stop: Callable[[list[Entry]], bool] | None = None
     """Whether the log so far is enough."""
+    rates: Mapping[str, float] = MappingProxyType({})
+    """Largest learning rates of parameters that have one of their own, by name."""
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The Trainer's, with a group of its own for every learning rate."""
+        fresh = self.optimizer is None
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        own = {id(self.result.parameters[name]): rate for name, rate in self.rates.items()}
+        for group in list(optimizer.param_groups) if fresh else ():
+            for rate in sorted({own[id(p)] for p in group["params"] if id(p) in own}):
+                mine = [p for p in group["params"] if own.get(id(p)) == rate]
+                group["params"] = [p for p in group["params"] if own.get(id(p)) != rate]
+                optimizer.add_param_group({**group, "params": mine, "lr": rate})
+        return optimizer
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device

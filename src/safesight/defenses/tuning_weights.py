@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from safesight.defenses.tuning_config import TuningConfig
     from safesight.models import VLM
 
-__all__ = ["ADAPTER", "Choice", "Installed", "choose", "installed", "tuned"]
+__all__ = [
+    "ADAPTER",
+    "Choice",
+    "Installed",
+    "choose",
+    "installed",
+    "projector_parameters",
+    "tuned",
+]
 
 ADAPTER = "safesight"
 """The adapter's name inside PEFT's layers."""
@@ -95,9 +103,7 @@ def choose(vlm: VLM, config: TuningConfig) -> Choice:
             whole = _within(vlm, *(vlm.model.get_submodule(name) for name in maps))
         maps = []
     if config.projector:
-        if not vlm.family.projector:
-            raise ModelError(f"It is not known where {vlm.name!r} has its projector.")
-        whole |= _within(vlm, vlm.family.part(vlm.model, "projector"))
+        whole |= projector_parameters(vlm)
     return Choice(
         lora=tuple(maps),
         whole=tuple(sorted(whole)),
@@ -105,6 +111,17 @@ def choose(vlm: VLM, config: TuningConfig) -> Choice:
         lora_alpha=config.lora_alpha,
         dropout=config.lora_dropout,
     )
+
+
+def projector_parameters(vlm: VLM) -> set[str]:
+    """Names of the projector's parameters.
+
+    Raises:
+        ModelError: no projector where the table of families says.
+    """
+    if not vlm.family.projector:
+        raise ModelError(f"It is not known where {vlm.name!r} has its projector.")
+    return _within(vlm, vlm.family.part(vlm.model, "projector"))
 
 
 def _linear_maps(vlm: VLM, layers: Any, modules: tuple[str, ...] | None) -> list[str]:
