@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -80,6 +81,35 @@ def test_a_fit_is_resumed_and_merged(
     assert adapter.exit_code == 0, adapter.output
     assert (tmp_path / "adapter/adapter_config.json").is_file()
     fails(run("merge", str(tmp_path / "npo"), "-o", str(tmp_path / "merged")), "is there already")
+
+
+def test_an_artifact_that_cannot_be_written_costs_no_second_run(
+    model: str, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["fit", "npo", "--model", model, "--data", str(rows), *FAST]
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/thesis.txt").write_text("mine")
+    with monkeypatch.context() as patch:
+        patch.setattr(TuningTrainer, "train", None)
+        fails(run(*words, "-o", str(tmp_path / "taken")), "is not an artifact")
+    with monkeypatch.context() as patch:
+        patch.setattr(Artifact, "_write", _full)
+        full = run(*words, "-o", str(tmp_path / "npo"))
+    assert full.exit_code == 2
+    assert "No space left" in full.stderr
+    assert "--resume writes it" in full.stderr
+    assert not (tmp_path / "npo").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(TuningTrainer, "training_step", None)  # no step is left to do
+        resumed = run(*words, "-o", str(tmp_path / "npo"), "--resume")
+    assert resumed.exit_code == 0, (resumed.output, resumed.exception)
+    whole = run(*words, "-o", str(tmp_path / "whole"))
+    assert whole.exit_code == 0, whole.output
+    assert Artifact.load(tmp_path / "npo").hash == Artifact.load(tmp_path / "whole").hash
+
+
+def _full(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_rows_that_are_missing_or_bad_are_said(model: str, tmp_path: Path) -> None:

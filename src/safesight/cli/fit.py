@@ -25,7 +25,7 @@ from safesight.cli.options import (
     values_of,
 )
 from safesight.cli.show import examples, print_json, stderr, waiting
-from safesight.errors import InputError
+from safesight.errors import InputError, StorageError
 
 if TYPE_CHECKING:
     from safesight.defenses import Defense
@@ -94,9 +94,11 @@ def fit(
     with waiting(f"Loading {model}"):
         from safesight.cli.artifacts import FitPlan, data_for
         from safesight.defenses import load_defense
+        from safesight.defenses.artifact import free_place
         from safesight.models import VLM
         from safesight.models.loading import public_name
 
+        free_place(output)  # before the work, not behind it
         fitter = load_defense(defense, **values_of(settings or [], "--set"))
         more = _run(fitter, run_dir or output.with_name(f"{output.name}.run"), resume)
         options = values_of(data_settings or [], "--data-set")
@@ -106,7 +108,11 @@ def fit(
     artifact = fitter.fit(vlm, samples, seed=seed, **more)
     if os.environ.get("RANK", "0") != "0":  # the first process speaks for all
         return
-    artifact.save(output)
+    try:
+        artifact.save(output)
+    except StorageError as error:
+        kept = " Nothing is lost: the same command with --resume writes it." if more else ""
+        raise StorageError(f"{error}{kept}") from error
     if json:
         print_json({"defense": artifact.defense, "hash": artifact.hash, **artifact.card})
     else:

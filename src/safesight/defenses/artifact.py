@@ -26,7 +26,7 @@ from safesight.errors import ArtifactError, StorageError
 if TYPE_CHECKING:
     from safesight.models import VLM
 
-__all__ = ["Artifact"]
+__all__ = ["Artifact", "free_place"]
 
 _CONFIG, _CARD, _TENSORS = "config.json", "card.json", "tensors.safetensors"
 _MAX_JSON_BYTES = 1 << 20
@@ -103,12 +103,7 @@ class Artifact:
         Raises:
             StorageError: the folder cannot be written, or holds something else.
         """
-        target = Path(folder)
-        if target.exists() and not _replaceable(target):
-            raise StorageError(
-                f"{target} exists and is not an artifact, so it is left alone. "
-                "Choose a new folder, or empty this one."
-            )
+        target = free_place(folder)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".artifact-", dir=target.parent) as temporary:
@@ -184,6 +179,21 @@ def _reason(error: Exception) -> str:
         first = error.errors()[0]
         return f"{_CONFIG} has a bad {'.'.join(map(str, first['loc']))} ({first['msg']})"
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def free_place(folder: str | os.PathLike[str]) -> Path:
+    """A folder that an artifact may be written to; nothing is written yet.
+
+    Raises:
+        StorageError: it holds something else.
+    """
+    target = Path(folder)
+    if target.exists() and not _replaceable(target):
+        raise StorageError(
+            f"{target} exists and is not an artifact, so it is left alone. "
+            "Choose a new folder, or empty this one."
+        )
+    return target
 
 
 def _replaceable(folder: Path) -> bool:
