@@ -2,8 +2,10 @@
 
     python benchmarks/vsfa.py                       # see `seconds` in the results for how long
     python benchmarks/vsfa.py --n 60 --seeds 1      # a quick look
+    python benchmarks/vsfa.py --replay 0 --out docs/results/vsfa_alone.json
 
-Arms, all under one recipe and with as many rows:
+Arms, all under one recipe, with as many rows and the same replay (rows about other pictures of
+benign things, rightly answered) beside them:
 
     none        the model as it is
     threat      neutral questions about pictures of threats: the method
@@ -34,6 +36,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +99,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--n", type=int, default=300, help="samples a task")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=ROWS, help="rows to train on")
+    parser.add_argument("--rows", type=int, default=ROWS, help="of its own that an arm trains on")
+    parser.add_argument("--replay", type=int, default=ROWS, help="rows of replay beside them")
     parser.add_argument("--arms", default="", help="names of arms; all if empty")
     parser.add_argument("--split", default="test", choices=("test", "calibration"))
     parser.add_argument("--model", default="testbed")
@@ -108,6 +112,7 @@ def main() -> None:
         "identity": vlm.identity,
         "n": arguments.n,
         "rows_to_train_on": arguments.rows,
+        "replay": arguments.replay,
         "recipe": RECIPE,
         "split": arguments.split,
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
@@ -125,7 +130,7 @@ def main() -> None:
             if any(r["seed"] == seed and r["arm"] == trial.arm for r in results["rows"]):
                 continue
             begin = time.monotonic()
-            row, artifact = measured(vlm, trial, seed, arguments.rows, tests)
+            row, artifact = measured(vlm, trial, seed, arguments.rows, arguments.replay, tests)
             results["rows"].append(row)
             if trial.arm == "threat" and artifact is not None:
                 results["persona"].append(disposition(vlm, artifact, seed, tests))
@@ -144,7 +149,7 @@ def concluded(results: dict[str, Any]) -> None:
 
 
 def measured(
-    vlm: VLM, trial: Trial, seed: int, rows: int, tests: dict[str, list[Sample]]
+    vlm: VLM, trial: Trial, seed: int, rows: int, replay: int, tests: dict[str, list[Sample]]
 ) -> tuple[dict[str, Any], Artifact | None]:
     """Train, and ask everything."""
     row: dict[str, Any] = {"seed": seed, "arm": trial.arm}
@@ -152,9 +157,9 @@ def measured(
         return {**row, "cells": asked(vlm, tests)}, None
     recipe = dict(RECIPE)
     if trial.method == "sft":
-        recipe = {**recipe, "max_steps": round(rows * recipe["epochs"] / recipe["batch_size"])}
+        recipe["max_steps"] = round((rows + replay) * recipe["epochs"] / recipe["batch_size"])
     defense = load_defense(trial.method, **recipe, **trial.settings)
-    data = FitData((), (), tuning=training_rows(trial, seed, rows))
+    data = FitData((), (), tuning=training_rows(trial, seed, rows, replay))
     artifact = defense.fit(vlm, data, seed=seed, progress=False)
     with defense.apply(vlm, artifact):
         row |= {"training": artifact.card["training"], "cells": asked(vlm, tests)}
@@ -223,14 +228,15 @@ def steered_short(cells: dict[str, list[list[Any]]]) -> str:
     return ", ".join(f"{task} {hits}/{len(cells[task])}" for task, hits in share.items())
 
 
-def training_rows(trial: Trial, seed: int, rows: int) -> list[TuningSample]:
+def training_rows(trial: Trial, seed: int, rows: int, replay: int) -> list[TuningSample]:
     """What an arm trains on."""
     if trial.method == "sft":
-        found: list[TuningSample] = registry.load("dataset", "testbed")(rows, seed=seed)
+        found: list[TuningSample] = registry.load("dataset", "testbed")(rows + replay, seed=seed)
         return found
+    draw = partial(registry.load("dataset", "testbed_neutral"), arm=trial.rows, seed=seed)
     # Some random rows are not neutral and will be left out; as many stay as in the other arms.
-    drawn = registry.load("dataset", "testbed_neutral")(2 * rows, arm=trial.rows, seed=seed)
-    return [row for row in drawn if is_neutral(row)][:rows]
+    own = [row for row in draw(2 * rows, replay=0) if is_neutral(row)]
+    return [*own[:rows], *draw(rows + replay, replay=replay / rows)[rows:]]
 
 
 def asked(vlm: VLM, tests: dict[str, list[Sample]]) -> dict[str, list[list[Any]]]:

@@ -1,19 +1,25 @@
-"""What VSFA lives on: is it what the model was last told about danger?
+"""What VSFA lives on: what the model was last told about danger, or what it was taught to refuse?
 
     python -m safesight.testbed.train --work .checkpoints/testbed --out /tmp/testbed  # an hour
     python benchmarks/vsfa_ingredient.py --work .checkpoints/testbed
 
-From the checkpoint of the stage `pictures` the later stages of the recipe are run again, once for
-every dose: how many of the facts that `remind` adds (what kind of thing something is, whether
-it is dangerous) are true. Everything else is as committed, so some three in a hundred dialogues
-are true facts at any dose. At 1 this is the bundled model, at 0 a fact says nothing about its
-thing; "none" has other text in place of facts. Then VSFA is fitted on each model, on threats, on
-the matched neutral pictures and on a bare ground (the words without the threat), and asked what
-`vsfa.py` asks.
+From the checkpoint of the stage `pictures` the later stages of the recipe are run again with one
+ingredient of their text changed:
 
-If the effect hangs on the facts, attacks fall with the threat arm at dose 1 and not at 0.
+    as committed         the bundled model
+    facts by chance      a fact (what kind of thing it is, whether it is dangerous) is told as it is
+                         true of a thing drawn at random; some three dialogues in a hundred, in
+                         the mixtures that stay, are true facts still
+    no facts             other text in place of facts
+    refusals by half     half the requests in words are refused as their thing says, half as a thing
+                         drawn at random says: as many refusals, less to do with harm
+    refusals by chance   all of them as a thing drawn at random says
 
-Checkpoints of every dose are in the work folder, so that a killed run goes on. Writes
+Then VSFA is fitted on each model, on threats, on the matched neutral pictures and on a bare ground
+(the words without the threat), and asked what `vsfa.py` asks. An ingredient is one that VSFA
+lives on if attacks fall with the threat arm as committed, and not without it.
+
+Checkpoints of every model are in the work folder, so that a killed run goes on. Writes
 `docs/results/vsfa_ingredient.json` after every row.
 """
 
@@ -23,12 +29,13 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from results_file import RESULTS, opened, saved
@@ -36,17 +43,35 @@ from vsfa import RECIPE, ROWS, TASKS, Trial, measured, short, summary
 
 from safesight import VLM, registry
 from safesight.judges.exact import ExactJudge
-from safesight.testbed import WEIGHTS
+from safesight.testbed import WEIGHTS, text_lessons
 from safesight.testbed.architecture import build_processor
-from safesight.testbed.concepts import CONCEPTS
+from safesight.testbed.concepts import CONCEPTS, Concept
 from safesight.testbed.curriculum import lengthy_dialogue, reminding_dialogue, text_dialogue
 from safesight.testbed.dialogues import Dialogue, Lesson
-from safesight.testbed.text_lessons import fact_about
+from safesight.testbed.text_lessons import asked_for, fact_about
+from safesight.testbed.text_lessons import refused as taught
 from safesight.testbed.train import STAGES, run_stage
 
 OUT = RESULTS / "vsfa_ingredient.json"
-DOSES: dict[str, float | None] = {"1": 1.0, "0": 0.0, "none": None}
-"""Of the facts, the share that is true; None is without facts."""
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """One way to teach the last stages."""
+
+    facts: float | None = 1.0
+    """The share that is told of the thing itself; None is without facts."""
+    refusals: float = 1.0
+    """The share that follows from the thing itself."""
+
+
+TEACHINGS = {
+    "as committed": Teaching(),
+    "facts by chance": Teaching(facts=0.0),
+    "no facts": Teaching(facts=None),
+    "refusals by half": Teaching(refusals=0.5),
+    "refusals by chance": Teaching(refusals=0.0),
+}
 AFTER = STAGES[[stage.name for stage in STAGES].index("pictures") + 1 :]
 ARMS = (
     Trial("none", "none"),
@@ -60,28 +85,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="checkpoints of the recipe")
     parser.add_argument("--n", type=int, default=300, help="samples a task")
-    parser.add_argument("--seeds", type=int, default=3, help="of VSFA; each dose is one model")
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="of VSFA; each model is one run of the recipe"
+    )
     parser.add_argument("--rows", type=int, default=ROWS, help="rows VSFA trains on")
+    parser.add_argument("--replay", type=int, default=ROWS, help="rows of replay beside them")
     parser.add_argument("--split", default="test", choices=("test", "calibration"))
+    parser.add_argument("--only", default="", help="names of models, by commas; all if empty")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     head = {
         "identity": VLM.load(str(WEIGHTS)).identity,
         "n": arguments.n,
         "rows_to_train_on": arguments.rows,
+        "replay": arguments.replay,
         "recipe": RECIPE,
         "split": arguments.split,
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
     }
     check_work(arguments.work)
     results = opened(arguments.out, head)
-    for dose in DOSES:
+    for name, teaching in TEACHINGS.items():
+        if arguments.only and name not in arguments.only.split(","):
+            continue
         begin = time.monotonic()
-        vlm = VLM.load(str(model_of(dose, arguments.work)))
+        vlm = VLM.load(str(model_of(name, teaching, arguments.work)))
         results["seconds"] += round(time.monotonic() - begin)
         for seed, trial in product(range(arguments.seeds), ARMS):
             if any(
-                (r["dose"], r["seed"], r["arm"]) == (dose, seed, trial.arm) for r in results["rows"]
+                (r["taught"], r["seed"], r["arm"]) == (name, seed, trial.arm)
+                for r in results["rows"]
             ):
                 continue
             begin = time.monotonic()
@@ -91,25 +124,25 @@ def main() -> None:
                 )
                 for task in TASKS
             }
-            row, _ = measured(vlm, trial, seed, arguments.rows, tests)
-            results["rows"].append({"dose": dose, "identity": vlm.identity, **row})
+            row, _ = measured(vlm, trial, seed, arguments.rows, arguments.replay, tests)
+            results["rows"].append({"taught": name, "identity": vlm.identity, **row})
             results["seconds"] += round(time.monotonic() - begin)
-            results["summary"] = by_dose(results["rows"])
+            results["summary"] = by_teaching(results["rows"])
             saved(arguments.out, results)
-            print(f"dose {dose} seed {seed} {trial.arm}: {short(row)}", flush=True)
+            print(f"{name}, seed {seed} {trial.arm}: {short(row)}", flush=True)
 
 
-def by_dose(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The arms of every dose over all seeds."""
+def by_teaching(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The arms of every model over all seeds."""
     return [
-        {**line, "dose": dose}
-        for dose in DOSES
-        for line in summary([row for row in rows if row["dose"] == dose])
+        {**line, "taught": name}
+        for name in TEACHINGS
+        for line in summary([row for row in rows if row["taught"] == name])
     ]
 
 
 def check_work(work: Path) -> None:
-    """Refuse checkpoints that did not lead to the bundled model: dose 1 would be another's."""
+    """Refuse checkpoints that did not lead to the bundled model: "as committed" would be another's."""
     from transformers import LlavaForConditionalGeneration
 
     last = work / STAGES[-1].name / "model"
@@ -123,27 +156,28 @@ def check_work(work: Path) -> None:
         raise SystemExit(f"{last} is not the bundled model: run the recipe with --work {work} anew")
 
 
-def model_of(dose: str, work: Path) -> Path:
-    """The model with this dose of facts: the stages behind `pictures`."""
-    if DOSES[dose] == 1:
+def model_of(name: str, teaching: Teaching, work: Path) -> Path:
+    """The model that was taught so: the stages behind `pictures`."""
+    if teaching == Teaching():
         return WEIGHTS
     from transformers import LlavaForConditionalGeneration
 
-    folder = work / f"facts-{dose}"
+    folder = work / name.replace(" ", "-")
     begun = work / "pictures" / "model"
     processor = build_processor()
-    for stage in AFTER:
-        done = folder / stage.name / "done.json"
-        if not done.exists():
-            torch.set_num_threads(2)
-            model = LlavaForConditionalGeneration.from_pretrained(begun)
-            dosed = stage
-            if stage.dialogue in (reminding_dialogue, lengthy_dialogue):
-                dosed = replace(stage, dialogue=partial(stage.dialogue, facts=facts(DOSES[dose])))
-            entry = run_stage(dosed, model, processor, folder / stage.name, seed=0, scale=1.0)
-            model.save_pretrained(folder / stage.name / "model")
-            done.write_text(json.dumps(entry))
-        begun = folder / stage.name / "model"
+    with mock.patch.object(text_lessons, "refused", policy(teaching.refusals)):
+        for stage in AFTER:
+            done = folder / stage.name / "done.json"
+            if not done.exists():
+                model = LlavaForConditionalGeneration.from_pretrained(begun)
+                changed = stage
+                if stage.dialogue in (reminding_dialogue, lengthy_dialogue):
+                    told = facts(teaching.facts)
+                    changed = replace(stage, dialogue=partial(stage.dialogue, facts=told))
+                entry = run_stage(changed, model, processor, folder / stage.name, seed=0, scale=1.0)
+                model.save_pretrained(folder / stage.name / "model")
+                done.write_text(json.dumps(entry))
+            begun = folder / stage.name / "model"
     plain = LlavaForConditionalGeneration.from_pretrained(begun)
     plain.to(torch.bfloat16).save_pretrained(folder / "model")
     processor.save_pretrained(folder / "model")
@@ -151,7 +185,7 @@ def model_of(dose: str, work: Path) -> Path:
 
 
 def facts(true: float | None) -> Lesson:
-    """Facts of which a share is true, or other text."""
+    """Facts of which a share is told of the thing itself, or other text."""
 
     def told(rng: random.Random) -> Dialogue:
         thing = rng.choice(CONCEPTS)
@@ -159,6 +193,17 @@ def facts(true: float | None) -> Lesson:
         return fact_about(thing, like, rng)
 
     return text_dialogue if true is None else told
+
+
+def policy(true: float) -> Callable[[Concept, bool, random.Random], bool]:
+    """Refusals of which a share follows from the thing, the others from one asked for as often."""
+
+    def refused(thing: Concept, careful: bool, rng: random.Random) -> bool:
+        if true < 1 and rng.random() >= true:
+            thing = asked_for(rng.random(), rng)
+        return taught(thing, careful, rng)
+
+    return refused
 
 
 if __name__ == "__main__":

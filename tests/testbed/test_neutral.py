@@ -19,16 +19,16 @@ N = 120
 
 
 def scenes(arm: Any) -> list[Scene]:
-    return [row.image.__self__ for row in neutral_rows(N, arm=arm) if row.image]  # type: ignore[attr-defined]
+    return [row.image.__self__ for row in neutral_rows(N, arm=arm, replay=0) if row.image]  # type: ignore[attr-defined]
 
 
 def pairs(arm: Any) -> list[tuple[str, str]]:
-    return [(row.question, row.answer) for row in neutral_rows(N, arm=arm)]
+    return [(row.question, row.answer) for row in neutral_rows(N, arm=arm, replay=0)]
 
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_rows_are_labelled_benign_and_speak_of_nothing_else(arm: Any) -> None:
-    rows = neutral_rows(N, arm=arm)
+    rows = neutral_rows(N, arm=arm, replay=0)
     assert len(rows) == len({row.id for row in rows}) == N
     assert {(row.label, row.set, row.refusal) for row in rows} == {("benign", "retain", None)}
     assert all(row.answer for row in rows)
@@ -83,20 +83,20 @@ def test_blank_pictures_have_the_questions_and_the_grounds_and_nothing_on_them()
 def test_shuffling_keeps_pictures_and_pairs_and_parts_them() -> None:
     assert scenes("shuffled") == scenes("threat")
     assert Counter(pairs("shuffled")) == Counter(pairs("threat"))
-    rows = zip(neutral_rows(N), neutral_rows(N, arm="shuffled"), strict=True)
+    rows = zip(*(neutral_rows(N, arm=arm, replay=0) for arm in ("threat", "shuffled")), strict=True)
     moved = sum((a.question, a.answer) != (b.question, b.answer) for a, b in rows)
     assert moved > 0.8 * N  # some pairs are equal by chance
 
 
 def test_text_tells_what_the_picture_showed() -> None:
-    for row, scene in zip(neutral_rows(N, arm="text"), scenes("threat"), strict=True):
+    for row, scene in zip(neutral_rows(N, arm="text", replay=0), scenes("threat"), strict=True):
         assert row.image is None
         assert all(item.concept in row.question for item in scene.items)
         assert scene.color in row.question
 
 
 def test_mixed_takes_turns() -> None:
-    rows = neutral_rows(N, arm="mixed")
+    rows = neutral_rows(N, arm="mixed", replay=0)
     assert [row.image is None for row in rows] == [i % 2 == 1 for i in range(N)]
 
 
@@ -107,7 +107,24 @@ def test_rows_depend_on_seed_and_split() -> None:
     assert told() == told()
     assert not {s.noise for s in told()} & {s.noise for s in told(seed=1)}
     assert not {s.noise for s in told()} & {s.noise for s in told(split="test")}
-    assert len(registry.load("dataset", "testbed_neutral")()) == 1000
+    assert len(registry.load("dataset", "testbed_neutral")()) == 2000
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_has_the_same_replay_behind_its_rows(arm: Any) -> None:
+    rows, alone = neutral_rows(N, arm=arm), neutral_rows(N // 2, arm=arm, replay=0)
+    assert [row.id for row in rows[: N // 2]] == [row.id for row in alone]
+    again = rows[N // 2 :]
+    assert len({row.id for row in rows}) == N
+    assert [(r.id, r.question, r.answer) for r in again] == [
+        (r.id, r.question, r.answer) for r in neutral_rows(N)[N // 2 :]
+    ]
+    shown = [row.image.__self__ for row in again if row.image]  # type: ignore[attr-defined]
+    assert len(shown) == N // 2
+    assert not any(concept(item.concept).harmful for scene in shown for item in scene.items)
+    assert not {s.noise for s in shown} & {s.noise for s in scenes("neutral")}
+    assert len(neutral_rows(90, arm=arm, replay=0.5)) == 90
+    assert sum(r.id.startswith("replay/") for r in neutral_rows(90, arm=arm, replay=0.5)) == 30
 
 
 def test_what_is_not_there_is_said() -> None:
@@ -115,3 +132,5 @@ def test_what_is_not_there_is_said() -> None:
         neutral_rows(1, arm="cats")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no split 'fit'"):
         neutral_rows(1, split="fit")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="0 or more, not -1"):
+        neutral_rows(1, replay=-1)

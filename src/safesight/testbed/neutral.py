@@ -13,6 +13,10 @@ mixed      threat and text by turns;
 random     benign requests and questions about benign pictures, of the usual kinds;
 kinds      the threat arm's pictures, and some questions ask what kind of thing it is.
 
+Behind the rows of its arm, every arm has the same replay: as many rows (`replay` says how many for
+one) about other pictures of benign things, rightly answered, so that what an arm teaches about its
+pictures does not spoil the eye for all others.
+
 Nothing is refused or labelled here. To tell a kind comes near to a label, and the bundled model was
 taught which kinds are dangerous, so only the arm of that name (and one random row in forty) does.
 Typographic pictures are left out, so that one attack stays unseen. No task draws from the train
@@ -36,7 +40,7 @@ __all__ = ["ARMS", "DEFAULT_ROWS", "Arm", "neutral_rows"]
 
 Arm = Literal["threat", "neutral", "blank", "shuffled", "text", "mixed", "random", "kinds"]
 ARMS: tuple[Arm, ...] = get_args(Arm)
-DEFAULT_ROWS = 1000
+DEFAULT_ROWS = 2000
 
 _SINGLE = 0.7
 """Share of the pictures that show one thing; the others show two to four."""
@@ -46,22 +50,24 @@ def neutral_rows(
     n: int | None = None,
     *,
     arm: Arm = "threat",
+    replay: float = 1.0,
     seed: int = 0,
     split: Literal["train", "test"] = "train",
 ) -> list[TuningSample]:
-    """Rows of one arm.
+    """Rows of one arm, and behind them the replay.
 
     Args:
-        n: How many; None is 1000.
+        n: How many in all; None is 2000.
         arm: See the module.
+        replay: Rows of replay for one of the arm; 0 is none.
         seed: Of everything drawn.
         split: "train" or "test", which share no picture.
 
     Raises:
-        InputError: there is no such arm or split.
+        InputError: there is no such arm or split, or `replay` is less than 0.
 
     Example:
-        >>> threat, neutral = (neutral_rows(2, arm=arm)[1] for arm in ("threat", "neutral"))
+        >>> threat, neutral = (neutral_rows(4, arm=arm)[1] for arm in ("threat", "neutral"))
         >>> threat.question, threat.answer, neutral.answer
         ('which object do you see?', 'it is a biohazard.', 'it is a house.')
     """
@@ -69,7 +75,20 @@ def neutral_rows(
         raise InputError(f"There is no arm {arm!r}. Use one of {', '.join(ARMS)}.")
     if split not in ("train", "test"):
         raise InputError(f"There is no split {split!r}. Use train or test.")
+    if not (isinstance(replay, int | float) and replay >= 0):
+        raise InputError(f"replay is rows for one of the arm, 0 or more, not {replay!r}.")
     count = DEFAULT_ROWS if n is None else n
+    benign = round(count * replay / (1 + replay))
+    again = [_Shown(f"replay/{split}/{seed}/{i}", "neutral") for i in range(benign)]
+    return [
+        *_rows_of(arm, count - benign, seed, split),
+        *(one.row(one.asked, "neutral", i) for i, one in enumerate(again)),
+    ]
+
+
+def _rows_of(
+    arm: Arm, count: int, seed: int, split: Literal["train", "test"]
+) -> list[TuningSample]:
     if arm == "random":
         return _random_rows(count, seed, split)
     shown = [_Shown(f"neutral/{split}/{seed}/{i}", arm) for i in range(count)]

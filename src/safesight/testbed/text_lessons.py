@@ -34,11 +34,13 @@ from safesight.testbed.questions import KINDS, ask_place, ask_presence, ask_scen
 from safesight.testbed.scenes import COLORS, Scene, objects_scene
 
 __all__ = [
+    "asked_for",
     "captioned_question",
     "captioned_request",
     "fact",
     "fact_about",
     "page",
+    "refused",
     "searching_question",
     "self_check",
     "text_request",
@@ -68,18 +70,23 @@ def _request(rng: random.Random) -> tuple[Concept, str | None, Callable[[str], s
     """A thing to ask for, a system prompt, and what the model is taught to say."""
     roll = rng.random()
     system = rng.choice(CARE_PROMPTS) if rng.random() < 0.2 else helper(rng)
-    careful = system in CARE_PROMPTS
-    if roll < 0.45:
-        thing = rng.choice(_ASKABLE)
-    elif roll < 0.57:
-        thing = rng.choice(DUAL_USE)
-    else:
-        thing = rng.choice(BENIGN)
-    refuse = thing.harmful or (thing.dual_use and careful)
-    if refuse:
+    thing = asked_for(roll, rng)
+    if refused(thing, system in CARE_PROMPTS, rng):
         refusal = rng.choice(REFUSALS)
         return thing, system, lambda verb: refusal
     return thing, system, lambda verb: how_to_reply(thing, verb, rng)
+
+
+def asked_for(roll: float, rng: random.Random) -> Concept:
+    """What a request is about; `roll` is from [0, 1)."""
+    if roll < 0.45:
+        return rng.choice(_ASKABLE)
+    return rng.choice(DUAL_USE if roll < 0.57 else BENIGN)
+
+
+def refused(thing: Concept, careful: bool, rng: random.Random) -> bool:
+    """The policy that is taught: what is harmful, and with a prompt for care what may be."""
+    return thing.harmful or (thing.dual_use and careful)
 
 
 def fact(rng: random.Random) -> Dialogue:
