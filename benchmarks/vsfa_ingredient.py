@@ -142,7 +142,7 @@ def by_teaching(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def check_work(work: Path) -> None:
-    """Refuse checkpoints that did not lead to the bundled model: "as committed" would be another's."""
+    """Refuse checkpoints of another run: "as committed" would not be the bundled model."""
     from transformers import LlavaForConditionalGeneration
 
     last = work / STAGES[-1].name / "model"
