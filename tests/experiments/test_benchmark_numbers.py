@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,34 @@ def test_a_sample_steered_in_random_directions_counts_once(script: Any) -> None:
         0,
         2,
     )
+
+
+def test_refusals_by_chance_are_as_many_and_say_nothing_of_the_thing(script: Any) -> None:
+    """Of harmful and of benign things alike; half of them by chance lies half way."""
+    ingredient, dice = script("vsfa_ingredient"), random.Random(0)
+    lessons = ingredient.text_lessons
+    shares = {}
+    for true in (1.0, 0.5, 0.0):
+        refused: dict[bool, list[bool]] = {True: [], False: []}
+        for _ in range(4000):
+            thing = lessons.asked_for(dice.random(), dice)
+            refused[thing.harmful].append(ingredient.policy(true)(thing, False, dice))
+        shares[true] = [np.mean(refused[kind]) for kind in (True, False)]
+    assert shares[1.0] == [1.0, 0.0]
+    assert shares[0.5] == pytest.approx([0.725, 0.225], abs=0.03)
+    assert shares[0.0] == pytest.approx([0.45, 0.45], abs=0.03)
+
+
+def test_facts_by_chance_are_told_of_any_thing(script: Any) -> None:
+    """How much oftener harmful things are called dangerous than others: always, or no oftener."""
+    ingredient, dice = script("vsfa_ingredient"), random.Random(0)
+    for true, expected in ((1.0, 1.0), (0.0, 0.0)):
+        told = [ingredient.facts(true)(dice).turns for _ in range(3000)]
+        dangerous: dict[bool, list[bool]] = {True: [], False: []}
+        for turns in told:
+            for thing in ingredient.CONCEPTS:
+                if turns[-2][1].startswith(f"is {thing.phrase} dangerous"):
+                    dangerous[thing.harmful].append("is dangerous" in turns[-1][1])
+        assert min(map(len, dangerous.values())) > 60
+        apart = np.mean(dangerous[True]) - np.mean(dangerous[False])
+        assert apart == pytest.approx(expected, abs=0.12)
