@@ -31,8 +31,13 @@ def opened(path: Path, head: dict[str, Any], **empty: Any) -> dict[str, Any]:
 
 
 def saved(path: Path, results: dict[str, Any]) -> None:
-    """The whole file at once; a row, which may hold every verdict, stands on one line."""
-    rows = [json.dumps(row, separators=(",", ":")) for row in results["rows"]]
-    text = json.dumps({**results, "rows": []}, indent=1)
-    filled = '"rows": [\n  ' + ",\n  ".join(rows) + "\n ]"
-    write_text(path, (text.replace('"rows": []', filled, 1) if rows else text) + "\n")
+    """The whole file at once; an entry of a list, which may hold every verdict, has a line."""
+    parts = [f" {json.dumps(key)}: {_body(value)}" for key, value in results.items()]
+    write_text(path, "{\n" + ",\n".join(parts) + "\n}\n")
+
+
+def _body(value: Any) -> str:
+    if not isinstance(value, list) or not value:
+        return json.dumps(value)
+    entries = [json.dumps(entry, separators=(",", ":")) for entry in value]
+    return "[\n  " + ",\n  ".join(entries) + "\n ]"

@@ -169,3 +169,17 @@ def test_facts_by_chance_are_told_of_any_thing(script: Any) -> None:
         assert min(map(len, dangerous.values())) > 60
         apart = np.mean(dangerous[True]) - np.mean(dangerous[False])
         assert apart == pytest.approx(expected, abs=0.12)
+
+
+def test_results_go_on_under_the_same_head_only(script: Any, tmp_path: Path) -> None:
+    results, path = script("results_file"), tmp_path / "r.json"
+    begun = results.opened(path, {"n": 3, "at": (1, 2)}, summary=[])
+    assert begun == {"n": 3, "at": (1, 2), "seconds": 0, "rows": [], "summary": []}
+    begun["rows"] += [{"cells": [["harmful", True]]}, {"cells": []}]
+    results.saved(path, begun)
+    assert len(path.read_text().splitlines()) == 10  # a line a row
+    assert results.opened(path, {"n": 3, "at": (1, 2)})["rows"] == begun["rows"]
+    assert results.opened(path, {"n": 4, "at": (1, 2)})["rows"] == []
+    path.write_text(path.read_text()[:40])
+    with pytest.raises(SystemExit, match="damaged"):
+        results.opened(path, {"n": 3})
