@@ -68,7 +68,7 @@ STEERED = ("image_harm", "over_refusal")
 METRICS = ("attack_success_rate", "over_refusal_rate")
 PERSONA_N = 48
 PERSONA_DEPTH = 0.6
-ROWS = 1000
+ROWS, REPLAY = 1000, 250
 AMOUNTS = (-0.4, -0.2, 0.2, 0.4)
 """Of steering, in units of the mean length of the states."""
 RANDOM = 3
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=300, help="samples a task")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=ROWS, help="of its own that an arm trains on")
-    parser.add_argument("--replay", type=int, default=ROWS, help="rows of replay beside them")
+    parser.add_argument("--replay", type=int, default=REPLAY, help="of benign things beside them")
     parser.add_argument("--arms", default="", help="names of arms; all if empty")
     parser.add_argument("--split", default="test", choices=("test", "calibration"))
     parser.add_argument("--model", default="testbed")

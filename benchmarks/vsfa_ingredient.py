@@ -39,7 +39,7 @@ from unittest import mock
 
 import torch
 from results_file import RESULTS, opened, saved
-from vsfa import RECIPE, ROWS, TASKS, Trial, measured, short, summary
+from vsfa import RECIPE, REPLAY, ROWS, TASKS, Trial, measured, short, summary
 
 from safesight import VLM, registry
 from safesight.judges.exact import ExactJudge
@@ -89,7 +89,7 @@ def main() -> None:
         "--seeds", type=int, default=3, help="of VSFA; each model is one run of the recipe"
     )
     parser.add_argument("--rows", type=int, default=ROWS, help="rows VSFA trains on")
-    parser.add_argument("--replay", type=int, default=ROWS, help="rows of replay beside them")
+    parser.add_argument("--replay", type=int, default=REPLAY, help="of benign things")
     parser.add_argument("--split", default="test", choices=("test", "calibration"))
     parser.add_argument("--only", default="", help="names of models, by commas; all if empty")
     parser.add_argument("--out", type=Path, default=OUT)

@@ -107,24 +107,24 @@ def test_rows_depend_on_seed_and_split() -> None:
     assert told() == told()
     assert not {s.noise for s in told()} & {s.noise for s in told(seed=1)}
     assert not {s.noise for s in told()} & {s.noise for s in told(split="test")}
-    assert len(registry.load("dataset", "testbed_neutral")()) == 2000
+    assert len(registry.load("dataset", "testbed_neutral")()) == 1250
 
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_every_arm_has_the_same_replay_behind_its_rows(arm: Any) -> None:
-    rows, alone = neutral_rows(N, arm=arm), neutral_rows(N // 2, arm=arm, replay=0)
+    rows, alone = neutral_rows(N, arm=arm, replay=1), neutral_rows(N // 2, arm=arm, replay=0)
     assert [row.id for row in rows[: N // 2]] == [row.id for row in alone]
     again = rows[N // 2 :]
     assert len({row.id for row in rows}) == N
     assert [(r.id, r.question, r.answer) for r in again] == [
-        (r.id, r.question, r.answer) for r in neutral_rows(N)[N // 2 :]
+        (r.id, r.question, r.answer) for r in neutral_rows(N, replay=1)[N // 2 :]
     ]
     shown = [row.image.__self__ for row in again if row.image]  # type: ignore[attr-defined]
     assert len(shown) == N // 2
     assert not any(concept(item.concept).harmful for scene in shown for item in scene.items)
     assert not {s.noise for s in shown} & {s.noise for s in scenes("neutral")}
-    assert len(neutral_rows(90, arm=arm, replay=0.5)) == 90
-    assert sum(r.id.startswith("replay/") for r in neutral_rows(90, arm=arm, replay=0.5)) == 30
+    default = neutral_rows(100, arm=arm)
+    assert (len(default), sum(row.id.startswith("replay/") for row in default)) == (100, 20)
 
 
 def test_what_is_not_there_is_said() -> None:
