@@ -28,7 +28,7 @@ from safesight.cli.show import examples, print_json, stderr, waiting
 from safesight.errors import InputError, StorageError
 
 if TYPE_CHECKING:
-    from safesight.defenses import Defense
+    from safesight.defenses import Artifact, Defense
 
 __all__ = ["EXAMPLES", "fit"]
 
@@ -108,11 +108,7 @@ def fit(
     artifact = fitter.fit(vlm, samples, seed=seed, **more)
     if os.environ.get("RANK", "0") != "0":  # the first process speaks for all
         return
-    try:
-        artifact.save(output)
-    except StorageError as error:
-        kept = " Nothing is lost: the same command with --resume writes it." if more else ""
-        raise StorageError(f"{error}{kept}") from error
+    _save(artifact, output, resumable=bool(more))
     if json:
         print_json({"defense": artifact.defense, "hash": artifact.hash, **artifact.card})
     else:
@@ -120,6 +116,19 @@ def fit(
         count = f"{used} {'rows' if samples.tuning else 'samples'}"
         stderr().print(f"{defense} fitted on {vlm.name} with {count}: {artifact.hash[:12]}")
         typer.echo(output)
+
+
+def _save(artifact: Artifact, folder: Path, *, resumable: bool) -> None:
+    """Write it, or say how not to lose it.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    try:
+        artifact.save(folder)
+    except StorageError as error:
+        kept = " Nothing is lost: the same command with --resume writes it." if resumable else ""
+        raise StorageError(f"{error}{kept}") from error
 
 
 def _run(fitter: Defense, folder: Path, resume: bool) -> dict[str, Any]:
