@@ -114,6 +114,8 @@ def test_wrong_choices_are_refused() -> None:
     vlm = tiny.vlm("llava")
     with pytest.raises(InputError, match="no block 9"):
         choose(vlm, TuningConfig(layers=(9,)))
+    with pytest.raises(InputError, match="unless projector is true"):
+        choose(vlm, TuningConfig(projector_learning_rate=1e-5))
     with pytest.raises(InputError, match=r"'mlp.up'.*mlp\.up_proj"):
         choose(vlm, TuningConfig(modules=("mlp.up",)))
     lost = VLM.wrap(*tiny.build("llava"))

@@ -132,5 +132,6 @@ def test_what_is_not_there_is_said() -> None:
         neutral_rows(1, arm="cats")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no split 'fit'"):
         neutral_rows(1, split="fit")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="0 or more, not -1"):
-        neutral_rows(1, replay=-1)
+    for replay in (-1, float("inf"), float("nan"), "much"):
+        with pytest.raises(InputError, match=f"0 or more, not {replay!r}"):
+            neutral_rows(1, replay=replay)  # type: ignore[arg-type]

@@ -82,7 +82,8 @@ def choose(vlm: VLM, config: TuningConfig) -> Choice:
     """The names that the settings mean on this model.
 
     Raises:
-        InputError: a block or a linear map that it does not have.
+        InputError: a block or a linear map that it does not have, or a step size for a projector
+            that does not learn.
         ModelError: no projector where the table of families says.
     """
     layers = range(vlm.num_layers) if config.layers is None else config.layers
@@ -92,6 +93,8 @@ def choose(vlm: VLM, config: TuningConfig) -> Choice:
             f"{vlm.name!r} has {vlm.num_layers} decoder blocks, counted from 0, and no block "
             f"{wrong[0]}. Choose layers among them."
         )
+    if config.projector_learning_rate is not None and not config.projector:
+        raise InputError("projector_learning_rate does nothing unless projector is true. Set both.")
     maps = _linear_maps(vlm, layers, config.modules)
     whole: set[str] = set()
     if config.parameters == "full":

@@ -75,7 +75,7 @@ def neutral_rows(
         raise InputError(f"There is no arm {arm!r}. Use one of {', '.join(ARMS)}.")
     if split not in ("train", "test"):
         raise InputError(f"There is no split {split!r}. Use train or test.")
-    if not (isinstance(replay, int | float) and replay >= 0):
+    if not (isinstance(replay, int | float) and 0 <= replay < float("inf")):
         raise InputError(f"replay is rows for one of the arm, 0 or more, not {replay!r}.")
     count = DEFAULT_ROWS if n is None else n
     benign = round(count * replay / (1 + replay))
