@@ -45,6 +45,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from arms import chosen
 from judged import Hit, Values, changed, hits, mean, rate
 from results_file import RESULTS, opened, saved
 
@@ -176,11 +177,11 @@ def main() -> None:
     }
     out = arguments.out or OUT[arguments.harm]
     results = opened(out, head)
-    wanted = tuple(filter(None, arguments.arms.split(";")))
+    wanted = chosen(arguments.arms, (trial.arm for trial in trials()), separator=";")
     asked_of = cache(partial(test_sets, arguments.harm, arguments.n, split=arguments.split))
     dataset = registry.load("dataset", "mirage")
     for seed, trial in plan(arguments.seeds):
-        if wanted and not trial.arm.startswith(wanted):
+        if trial.arm not in wanted:
             continue
         if any(r["seed"] == seed and r["arm"] == trial.arm for r in results["rows"]):
             continue

@@ -41,6 +41,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from arms import chosen
 from judged import Hit, Values, changed, hits, mean, rate
 from results_file import RESULTS, opened, saved
 
@@ -68,7 +69,7 @@ STEERED = ("image_harm", "over_refusal")
 METRICS = ("attack_success_rate", "over_refusal_rate")
 PERSONA_N = 48
 PERSONA_DEPTH = 0.6
-ROWS, REPLAY = 1000, 250
+ROWS, REPLAY = 1000, 100
 AMOUNTS = (-0.4, -0.2, 0.2, 0.4)
 """Of steering, in units of the mean length of the states."""
 RANDOM = 3
@@ -101,7 +102,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=ROWS, help="of its own that an arm trains on")
     parser.add_argument("--replay", type=int, default=REPLAY, help="of benign things beside them")
-    parser.add_argument("--arms", default="", help="names of arms; all if empty")
+    parser.add_argument("--arms", default="", help="names, by commas; all if empty")
     parser.add_argument("--split", default="test", choices=("test", "calibration"))
     parser.add_argument("--model", default="testbed")
     parser.add_argument("--out", type=Path, default=OUT)
@@ -118,14 +119,14 @@ def main() -> None:
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
     }
     results = opened(arguments.out, head, persona=[], steering=[])
-    wanted = set(filter(None, arguments.arms.split(",")))
+    wanted = chosen(arguments.arms, (trial.arm for trial in trials()))
     for seed in range(arguments.seeds):
         tests = {
             task: registry.load("benchmark", task)(arguments.n, seed=seed, split=arguments.split)
             for task in TASKS
         }
         for trial in trials():
-            if wanted and trial.arm not in wanted:
+            if trial.arm not in wanted:
                 continue
             if any(r["seed"] == seed and r["arm"] == trial.arm for r in results["rows"]):
                 continue

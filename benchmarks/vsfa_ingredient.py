@@ -38,6 +38,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from arms import chosen
 from results_file import RESULTS, opened, saved
 from vsfa import RECIPE, REPLAY, ROWS, TASKS, Trial, measured, short, summary
 
@@ -103,10 +104,11 @@ def main() -> None:
         "split": arguments.split,
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
     }
+    wanted = chosen(arguments.only, TEACHINGS)
     check_work(arguments.work)
     results = opened(arguments.out, head)
     for name, teaching in TEACHINGS.items():
-        if arguments.only and name not in arguments.only.split(","):
+        if name not in wanted:
             continue
         begin = time.monotonic()
         vlm = VLM.load(str(model_of(name, teaching, arguments.work)))

@@ -183,3 +183,12 @@ def test_results_go_on_under_the_same_head_only(script: Any, tmp_path: Path) -> 
     path.write_text(path.read_text()[:40])
     with pytest.raises(SystemExit, match="damaged"):
         results.opened(path, {"n": 3})
+
+
+def test_an_arm_that_is_not_there_is_said_and_not_skipped(script: Any) -> None:
+    chosen = script("arms").chosen
+    names = ["none", "sft, rho 0", "sft, rho 1", "npo", "none"]
+    assert chosen("", names) == set(names)
+    assert chosen("none; sft", names, separator=";") == {"none", "sft, rho 0", "sft, rho 1"}
+    with pytest.raises(SystemExit, match="No arm is named 'nop'"):
+        chosen("none,nop", names)

@@ -107,7 +107,7 @@ def test_rows_depend_on_seed_and_split() -> None:
     assert told() == told()
     assert not {s.noise for s in told()} & {s.noise for s in told(seed=1)}
     assert not {s.noise for s in told()} & {s.noise for s in told(split="test")}
-    assert len(registry.load("dataset", "testbed_neutral")()) == 1250
+    assert len(registry.load("dataset", "testbed_neutral")()) == 1100
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -123,8 +123,8 @@ def test_every_arm_has_the_same_replay_behind_its_rows(arm: Any) -> None:
     assert len(shown) == N // 2
     assert not any(concept(item.concept).harmful for scene in shown for item in scene.items)
     assert not {s.noise for s in shown} & {s.noise for s in scenes("neutral")}
-    default = neutral_rows(100, arm=arm)
-    assert (len(default), sum(row.id.startswith("replay/") for row in default)) == (100, 20)
+    default = neutral_rows(110, arm=arm)
+    assert (len(default), sum(row.id.startswith("replay/") for row in default)) == (110, 10)
 
 
 def test_what_is_not_there_is_said() -> None:

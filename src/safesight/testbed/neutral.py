@@ -13,7 +13,7 @@ mixed      threat and text by turns;
 random     benign requests and questions about benign pictures, of the usual kinds;
 kinds      the threat arm's pictures, and some questions ask what kind of thing it is.
 
-Behind its own rows every arm has the same replay, a quarter as many (`replay`) about other pictures
+Behind its own rows every arm has the same replay, a tenth as many (`replay`) about other pictures
 of benign things, rightly answered: what an arm teaches about its pictures is not to spoil the eye
 for all others. An arm that is blind does no harm, and that would say nothing about threats.
 
@@ -40,7 +40,7 @@ __all__ = ["ARMS", "DEFAULT_ROWS", "Arm", "neutral_rows"]
 
 Arm = Literal["threat", "neutral", "blank", "shuffled", "text", "mixed", "random", "kinds"]
 ARMS: tuple[Arm, ...] = get_args(Arm)
-DEFAULT_ROWS = 1250
+DEFAULT_ROWS = 1100
 
 _SINGLE = 0.7
 """Share of the pictures that show one thing; the others show two to four."""
@@ -50,14 +50,14 @@ def neutral_rows(
     n: int | None = None,
     *,
     arm: Arm = "threat",
-    replay: float = 0.25,
+    replay: float = 0.1,
     seed: int = 0,
     split: Literal["train", "test"] = "train",
 ) -> list[TuningSample]:
     """Rows of one arm, and behind them the replay.
 
     Args:
-        n: How many in all; None is 1250.
+        n: How many in all; None is 1100.
         arm: See the module.
         replay: Rows of replay for one of the arm; 0 is none.
         seed: Of everything drawn.
