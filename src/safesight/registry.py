@@ -222,6 +222,14 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
         "relearn_benign": Entry(
             "safesight.defenses.stress:relearn_benign", "Fine-tuned on twenty benign rows."
         ),
+        "untouched_harmful": Entry(
+            "safesight.defenses.stress:untouched_harmful",
+            "The control of relearn_harmful: the same rows, on the model before the fit.",
+        ),
+        "untouched_benign": Entry(
+            "safesight.defenses.stress:untouched_benign",
+            "The control of relearn_benign: the same rows, on the model before the fit.",
+        ),
         "ablate_direction": Entry(
             "safesight.defenses.stress:ablate_direction",
             "RMU's direction taken out of all maps that write into the residual stream.",

@@ -17,6 +17,8 @@ from safesight.defenses.stress import (
     relearn_benign,
     relearn_harmful,
     rounded,
+    untouched_benign,
+    untouched_harmful,
 )
 from safesight.defenses.tuning_batch import Collator
 from safesight.defenses.tuning_passes import Passes
@@ -111,7 +113,34 @@ def test_rows_without_answers_cannot_be_relearnt() -> None:
             relearn(vlm, artifact, rows)
 
 
-@pytest.mark.parametrize("method", [relearn_harmful, relearn_benign], ids=["harmful", "benign"])
+def given_rows(artifact: Artifact) -> Artifact:
+    """As if fitted on a data set of the registry, from which more rows can be drawn."""
+    card = {**artifact.card, "data": {"tuning_source": {"dataset": "mirage", "harm": "ruled"}}}
+    return Artifact(artifact.defense, artifact.config, artifact.fitted, artifact.tensors, card)
+
+
+@pytest.mark.parametrize("method", [untouched_harmful, untouched_benign])
+def test_a_control_starts_from_the_model_and_not_from_the_artifact(
+    method: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stress, "_RELEARN", stress._RELEARN.model_copy(update={"max_steps": 2}))
+    vlm = tiny.vlm("llava")
+    before = logits(vlm)
+    one, other = (
+        given_rows(fit("npo", vlm, max_steps=steps, parameters=parameters))
+        for steps, parameters in ((1, "lora"), (3, "full"))
+    )
+    worked = method(vlm, one)
+    assert torch.equal(logits(vlm), before)
+    assert torch.equal(logits(vlm, worked), logits(vlm, method(vlm, other)))
+    relearnt = relearn_harmful if method is untouched_harmful else relearn_benign
+    assert not torch.equal(logits(vlm, worked), logits(vlm, relearnt(vlm, other)))
+    assert not torch.equal(logits(vlm, worked), before)
+
+
+@pytest.mark.parametrize(
+    "method", [relearn_harmful, relearn_benign, untouched_harmful, untouched_benign]
+)
 def test_what_is_relearnt_is_of_the_data_set_of_the_fit(
     method: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +158,8 @@ def test_what_is_relearnt_is_of_the_data_set_of_the_fit(
     method(vlm, artifact)
     used = {row.id for row in registry.load("dataset", "mirage")(2000, harm="ruled", rho=0.95)}
     assert len(seen) == 20
-    assert {row.set for row in seen} == {"forget" if method is relearn_harmful else "retain"}
+    assert {row.set for row in seen} == {
+        "retain" if method in (relearn_benign, untouched_benign) else "forget"
+    }
     assert all(row.id.startswith("ruled/train/") for row in seen)
     assert not used & {row.id for row in seen}

@@ -8,6 +8,8 @@ who has the checkpoint. The model is given back as it was.
 int8, int4        the decoder's linear maps rounded to 8 or 4 bits, symmetric, one scale a row;
 relearn_harmful   fine-tuned on a few harmful answers of the kind that was to be forgotten;
 relearn_benign    fine-tuned on as few benign rows, which mention no harm;
+untouched_harmful, untouched_benign   their controls: the same rows taught to the model as it was
+                  before the fit, so that what is relearnt can be told from what any model loses;
 ablate_direction  what writes into the residual stream loses the direction that RMU drives to.
 
 Sources: relearning and quantisation are what reviews of unlearning ask for; projecting a direction
@@ -46,6 +48,8 @@ __all__ = [
     "relearn_benign",
     "relearn_harmful",
     "rounded",
+    "untouched_benign",
+    "untouched_harmful",
 ]
 
 ROWS = 20
@@ -153,9 +157,17 @@ def relearn(
 
 
 def _relearnt(
-    vlm: VLM, artifact: Artifact, *, seed: int = 0, kind: TuningSet, name: str
+    vlm: VLM,
+    artifact: Artifact,
+    *,
+    seed: int = 0,
+    kind: TuningSet,
+    name: str,
+    untouched: bool = False,
 ) -> Artifact:
     """With rows of the data set that was fitted on, or else of the model's own.
+
+    The model's own weights take the place of the artifact's if `untouched`.
 
     Raises:
         InputError: there is neither.
@@ -170,20 +182,28 @@ def _relearnt(
         )
     rows = registry.load("dataset", dataset)(9 * ROWS, seed=_SEED + seed, **source)
     chosen = [row for row in rows if row.set == kind][:ROWS]
-    return relearn(vlm, artifact, chosen, seed=seed, name=name)
+    begun = _of_weights(artifact, _own(vlm), name) if untouched else artifact
+    return relearn(vlm, begun, chosen, seed=seed, name=name)
 
 
 relearn_harmful = partial(_relearnt, kind="forget", name="relearn_harmful")
 relearn_benign = partial(_relearnt, kind="retain", name="relearn_benign")
+untouched_harmful = partial(_relearnt, kind="forget", name="untouched_harmful", untouched=True)
+untouched_benign = partial(_relearnt, kind="retain", name="untouched_benign", untouched=True)
 
 
 def _merged(vlm: VLM, artifact: Artifact) -> dict[str, Tensor]:
     """By name, all that the artifact changes, and all linear maps of the decoder's blocks."""
     artifact.check_model(vlm)
-    names = {f"{name}.weight" for name in choose(vlm, _PLAIN).lora}
-    base = {name: p.detach().clone() for name, p in vlm.model.named_parameters() if name in names}
+    own = _own(vlm)
     with tuned(vlm, artifact) as result:
-        return {**base, **_copies(result.merged())}
+        return {**own, **_copies(result.merged())}
+
+
+def _own(vlm: VLM) -> dict[str, Tensor]:
+    """By name, all linear maps of the decoder's blocks as the model has them."""
+    names = {f"{name}.weight" for name in choose(vlm, _PLAIN).lora}
+    return _copies({name: p for name, p in vlm.model.named_parameters() if name in names})
 
 
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
