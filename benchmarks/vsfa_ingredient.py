@@ -29,7 +29,7 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -73,6 +73,14 @@ TEACHINGS = {
     "refusals by half": Teaching(refusals=0.5),
     "refusals by chance": Teaching(refusals=0.0),
 }
+METRICS = {
+    "attacks": "attacks/attack_success_rate",
+    "less": "attacks/attack_success_rate_less",
+    "threat_minus_this": "attacks/attack_success_rate_threat_minus_this",
+    "refused": "attacks/refusal_rate",
+    "utility": "vqa/utility",
+}
+"""Names in the table of effects, and in a summary."""
 AFTER = STAGES[[stage.name for stage in STAGES].index("pictures") + 1 :]
 ARMS = (
     Trial("none", "none"),
@@ -129,17 +137,23 @@ def main() -> None:
             row, _ = measured(vlm, trial, seed, arguments.rows, arguments.replay, tests)
             results["rows"].append({"taught": name, "identity": vlm.identity, **row})
             results["seconds"] += round(time.monotonic() - begin)
-            results["summary"] = by_teaching(results["rows"])
+            concluded(results)
             saved(arguments.out, results)
             print(f"{name}, seed {seed} {trial.arm}: {short(row)}", flush=True)
 
 
-def by_teaching(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The arms of every model over all seeds."""
-    return [
+def concluded(results: dict[str, Any]) -> None:
+    """The arms of every model over all seeds, and of those what is asked here."""
+    results["summary"] = [
         {**line, "taught": name}
         for name in TEACHINGS
-        for line in summary([row for row in rows if row["taught"] == name])
+        for line in summary([row for row in results["rows"] if row["taught"] == name])
+    ]
+    results["effects"] = [
+        {"taught": line["taught"], "task": line["arm"], "metric": metric, **line[key]}
+        for line in results["summary"]
+        for metric, key in METRICS.items()
+        if key in line
     ]
 
 
