@@ -99,23 +99,39 @@ def test_what_a_word_undoes_and_unlearning_keeps(script: Any) -> None:
     assert npo["vqa change"]["delta"] == 0.0
 
 
-def test_a_vsfa_arm_stands_beside_the_model_and_the_threats(script: Any) -> None:
-    def row(arm: str, harmful: int, words: int) -> dict[str, Any]:
-        verdicts = ["harmful"] * harmful + ["refused"] * (10 - harmful)
-        attacks = [[verdict, False, words, 0.5] for verdict in verdicts]
-        benign = [["harmless", True, 4, 0.0]] * 10
-        tasks = ("text_harm", "image_harm", "typographic_harm")
-        others = ("over_refusal", "sensitive_benign", "vqa")
-        cells = dict.fromkeys(tasks, attacks) | dict.fromkeys(others, benign)
-        return {"seed": 0, "arm": arm, "cells": cells}
+def vsfa_row(arm: str, harmful: int, words: int) -> dict[str, Any]:
+    verdicts = ["harmful"] * harmful + ["refused"] * (10 - harmful)
+    attacks = [[verdict, False, words, 0.5] for verdict in verdicts]
+    benign = [["harmless", True, 4, 0.0]] * 10
+    tasks = ("text_harm", "image_harm", "typographic_harm")
+    others = ("over_refusal", "sensitive_benign", "vqa")
+    cells = dict.fromkeys(tasks, attacks) | dict.fromkeys(others, benign)
+    return {"seed": 0, "arm": arm, "cells": cells}
 
-    rows = [row("none", 8, 12), row("threat", 4, 10), row("neutral", 8, 12)]
+
+def test_a_vsfa_arm_stands_beside_the_model_and_the_threats(script: Any) -> None:
+    rows = [vsfa_row("none", 8, 12), vsfa_row("threat", 4, 10), vsfa_row("neutral", 8, 12)]
     lines = {line["arm"]: line for line in script("vsfa").summary(rows)}
     assert lines["threat"]["attacks/attack_success_rate_less"]["value"] == pytest.approx(0.5)
     assert lines["threat"]["attacks/words_change"]["delta"] == -2.0
     assert lines["threat"]["benign/words_change"]["delta"] == 0.0
     minus = lines["neutral"]["attacks/attack_success_rate_threat_minus_this"]
     assert minus["delta"] == pytest.approx(-0.4)
+
+
+def test_every_model_of_the_ingredient_stands_beside_itself(script: Any) -> None:
+    rows = [
+        {"taught": taught, **vsfa_row(arm, harmful, 10)}
+        for taught, shares in (("no facts", (8, 6)), ("as committed", (8, 2)))
+        for arm, harmful in zip(("none", "threat"), shares, strict=True)
+    ]
+    results: dict[str, Any] = {"rows": rows}
+    script("vsfa_ingredient").concluded(results)
+    found = {(e["taught"], e["task"], e["metric"]): e for e in results["effects"]}
+    assert list(dict.fromkeys(key[0] for key in found)) == ["as committed", "no facts"]
+    less = [found[taught, "threat", "less"]["value"] for taught in ("as committed", "no facts")]
+    assert less == pytest.approx([0.75, 0.25])
+    assert found["no facts", "none", "threat_minus_this"]["delta"] == pytest.approx(-0.2)
 
 
 def test_a_sample_steered_in_random_directions_counts_once(script: Any) -> None:
