@@ -3,6 +3,7 @@
     python benchmarks/vsfa.py                       # see `seconds` in the results for how long
     python benchmarks/vsfa.py --n 60 --seeds 1      # a quick look
     python benchmarks/vsfa.py --replay 0 --out docs/results/vsfa_alone.json
+    python benchmarks/vsfa.py --replay 250 --out docs/results/vsfa_replay250.json
 
 Arms, all under one recipe, with as many rows and the same replay (rows about other pictures of
 benign things, rightly answered) beside them:
