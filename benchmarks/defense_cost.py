@@ -30,11 +30,11 @@ from rich.progress import Progress
 
 from safesight import VLM, registry
 from safesight.compare import Scorecard
-from safesight.compare.folder import write_text
 from safesight.compare.overhead import measure
 from safesight.compare.records import Provenance
 from safesight.defenses import FitData, load_defense
 from safesight.evals.arms import Arm, build_arm
+from safesight.files import write_text
 from safesight.judges import ExactJudge
 from safesight.types import Sample
 

@@ -51,6 +51,7 @@ from results_file import RESULTS, opened, saved
 
 from safesight import VLM, registry
 from safesight.analysis.outcomes import outcomes
+from safesight.benchmarks import load_benchmark
 from safesight.compare.intervals import relative_reduction
 from safesight.defenses import FitData, load_defense
 from safesight.judges.exact import ExactJudge
@@ -208,11 +209,11 @@ def test_sets(harm: str, n: int, seed: int, split: str) -> dict[str, list[Sample
     """Every cell to its samples, attacked where its name says so."""
     found = {}
     for cell, task in zip((HARM, BENIGN), TASKS[harm], strict=True):
-        plain = registry.load("benchmark", task)(n, seed=seed, split=split)
+        plain = load_benchmark(task)(n, seed=seed, split=split)
         for name in ATTACKS:
             attack = registry.load("attack", name[1:])() if name else None
             found[cell + name] = [attack(sample) for sample in plain] if attack else plain
-    found["vqa"] = registry.load("benchmark", "vqa")(n, seed=seed, split=split)
+    found["vqa"] = load_benchmark("vqa")(n, seed=seed, split=split)
     return found
 
 

@@ -32,11 +32,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from safesight import VLM, registry
 from safesight.analysis.rai_controls import Tests, controls, measured
-from safesight.cli.artifacts import FitPlan, fit_data
 from safesight.defenses import Artifact, FitData
-from safesight.defenses.prototypes import GENERIC_WORDS, PLAIN_WORDS, words_for
-from safesight.defenses.rai import RAI, injection_of
+from safesight.defenses.rai.method import RAI, injection_of
+from safesight.defenses.rai.prototypes import GENERIC_WORDS, PLAIN_WORDS, words_for
 from safesight.judges import ExactJudge
+from safesight.workflows.artifacts import FitPlan, fit_data
 
 ROOT = Path(__file__).parents[1]
 OUT = RESULTS / "rai.json"

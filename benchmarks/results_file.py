@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safesight.compare.folder import write_text
+from safesight.files import write_text
 
 __all__ = ["RESULTS", "opened", "saved"]
 

@@ -33,7 +33,7 @@ from results_file import RESULTS, opened, saved
 from safesight import VLM, registry
 from safesight.compare.intervals import wilson
 from safesight.defenses import Defense, Detector, FitData, load_defense
-from safesight.defenses.calls import run_prefill
+from safesight.generation.calls import run_prefill
 from safesight.judges.exact import ExactJudge
 from safesight.types import Sample, Verdict
 

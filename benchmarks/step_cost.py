@@ -32,10 +32,10 @@ from results_file import RESULTS, saved
 
 from safesight import VLM, registry
 from safesight.defenses import FitData, load_defense
-from safesight.defenses.tuning_batch import Collator, Draws
-from safesight.defenses.tuning_passes import Batch, Passes
-from safesight.defenses.tuning_trainer import TuningLog
-from safesight.defenses.tuning_weights import choose, installed
+from safesight.training.batches import Collator, Draws
+from safesight.training.passes import Batch, Passes
+from safesight.training.trainer import TuningLog
+from safesight.training.weights import choose, installed
 from safesight.types import TuningSample
 
 OUT = RESULTS / "step_cost.json"

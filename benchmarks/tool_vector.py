@@ -36,8 +36,9 @@ import torch
 from judged import Values, draws, mean
 from results_file import RESULTS, opened, saved
 
-from safesight import VLM, registry
+from safesight import VLM
 from safesight.analysis.outcomes import outcomes
+from safesight.benchmarks import load_benchmark
 from safesight.compare.intervals import paired_difference, wilson
 from safesight.defenses import Artifact, FitData, load_defense
 from safesight.judges.exact import ExactJudge
@@ -113,7 +114,7 @@ def main() -> None:
 
 def fitted(vlm: VLM, n: int, seed: int) -> Artifact:
     """The vector of a seed, from the fit split."""
-    pool = [s for t in FIT for s in registry.load("benchmark", t)(n, seed=seed, split="fit")]
+    pool = [s for t in FIT for s in load_benchmark(t)(n, seed=seed, split="fit")]
     harmful = [sample for sample in pool if sample.label == "harmful"]
     benign = [sample for sample in pool if sample.label == "benign"]
     return load_defense("tool_vector").fit(vlm, FitData(harmful, benign), seed=seed, progress=False)
@@ -121,7 +122,7 @@ def fitted(vlm: VLM, n: int, seed: int) -> Artifact:
 
 def shown(task: str, n: int, seed: int) -> list[Sample]:
     """Test samples with pictures."""
-    return [s for s in registry.load("benchmark", task)(n, seed=seed) if s.image is not None]
+    return [s for s in load_benchmark(task)(n, seed=seed) if s.image is not None]
 
 
 @contextmanager

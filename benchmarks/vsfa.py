@@ -50,9 +50,10 @@ from safesight import VLM, registry
 from safesight.analysis.outcomes import Outcome, outcomes
 from safesight.analysis.persona import persona, random_like, steering
 from safesight.analysis.states import last_states
+from safesight.benchmarks import load_benchmark
 from safesight.compare.intervals import relative_reduction
 from safesight.defenses import Artifact, FitData, load_defense
-from safesight.defenses.tool_states import refusal_vectors
+from safesight.defenses.tool_vector.states import refusal_vectors
 from safesight.defenses.vsfa import is_neutral
 from safesight.judges.constructive import constructive_score
 from safesight.judges.exact import ExactJudge
@@ -123,7 +124,7 @@ def main() -> None:
     wanted = chosen(arguments.arms, (trial.arm for trial in trials()))
     for seed in range(arguments.seeds):
         tests = {
-            task: registry.load("benchmark", task)(arguments.n, seed=seed, split=arguments.split)
+            task: load_benchmark(task)(arguments.n, seed=seed, split=arguments.split)
             for task in TASKS
         }
         for trial in trials():
@@ -173,7 +174,7 @@ def disposition(
 ) -> dict[str, Any]:
     """The persona of a threat arm, and steering by it: base and trained, both ways, and random."""
     kinds = {
-        task: registry.load("benchmark", task)(PERSONA_N, seed=seed, split="fit")
+        task: load_benchmark(task)(PERSONA_N, seed=seed, split="fit")
         for task in ("text_harm", "image_harm", "over_refusal", "sensitive_benign", "vqa")
     }
     plain = [sample for sample in kinds["over_refusal"] if sample.image is None]

@@ -42,7 +42,8 @@ from arms import chosen
 from results_file import RESULTS, opened, saved
 from vsfa import RECIPE, REPLAY, ROWS, TASKS, Trial, measured, short, summary
 
-from safesight import VLM, registry
+from safesight import VLM
+from safesight.benchmarks import load_benchmark
 from safesight.judges.exact import ExactJudge
 from safesight.testbed import WEIGHTS, text_lessons
 from safesight.testbed.architecture import build_processor
@@ -129,9 +130,7 @@ def main() -> None:
                 continue
             begin = time.monotonic()
             tests = {
-                task: registry.load("benchmark", task)(
-                    arguments.n, seed=seed, split=arguments.split
-                )
+                task: load_benchmark(task)(arguments.n, seed=seed, split=arguments.split)
                 for task in TASKS
             }
             row, _ = measured(vlm, trial, seed, arguments.rows, arguments.replay, tests)

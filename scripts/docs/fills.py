@@ -90,7 +90,7 @@ def _date(results: Results, name: str) -> str:
 
 def bundled_identity() -> str:
     """Of the bundled model's weights, as an artifact fitted on them holds it."""
-    card = ROOT / "src/safesight/defenses/artifacts/sasa/card.json"
+    card = ROOT / "src/safesight/fitting/artifacts/sasa/card.json"
     return str(json.loads(card.read_text(encoding="utf-8"))["model"]["identity"])
 
 

@@ -17,9 +17,11 @@ from typing import Any, Literal, get_args
 
 from safesight.errors import UnknownNameError
 
-__all__ = ["Entry", "Kind", "arm_parts", "check_arm", "describe", "load", "names"]
+__all__ = ["Entry", "Kind", "describe", "load", "names"]
 
-Kind = Literal["defense", "attack", "benchmark", "dataset", "judge", "model", "stress", "word_list"]
+Kind = Literal[
+    "defense", "attack", "benchmark", "dataset", "judge", "model", "stress_test", "word_list"
+]
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
             "Projects an early safety layer on a later fused layer; a probe refuses first.",
         ),
         "rai": Entry(
-            "safesight.defenses.rai:RAI",
+            "safesight.defenses.rai.method:RAI",
             "Adds words for risk to the visual tokens that resemble them, once, in the prefill.",
         ),
         "probe": Entry(
@@ -47,11 +49,11 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
             "The same probe without SASA's projection: the control arm.",
         ),
         "image_tools": Entry(
-            "safesight.defenses.image_tools:ImageTools",
+            "safesight.defenses.image_tools.method:ImageTools",
             "Looks at the picture through an image tool before it answers.",
         ),
         "tool_vector": Entry(
-            "safesight.defenses.tool_vector:ToolVector",
+            "safesight.defenses.tool_vector.method:ToolVector",
             "Adds the shift that an image-tool call causes in hidden states, without the call.",
         ),
         "sft": Entry(
@@ -212,32 +214,33 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
     "model": {
         "testbed": Entry("safesight.testbed:WEIGHTS", "The bundled small LLaVA."),
     },
-    "stress": {
-        "int8": Entry("safesight.defenses.stress:int8", "Linear maps rounded to 8 bits."),
-        "int4": Entry("safesight.defenses.stress:int4", "Linear maps rounded to 4 bits."),
+    "stress_test": {
+        "int8": Entry("safesight.training.stress:int8", "Linear maps rounded to 8 bits."),
+        "int4": Entry("safesight.training.stress:int4", "Linear maps rounded to 4 bits."),
         "relearn_harmful": Entry(
-            "safesight.defenses.stress:relearn_harmful",
+            "safesight.training.stress:relearn_harmful",
             "Fine-tuned on twenty harmful answers of the kind that was to be forgotten.",
         ),
         "relearn_benign": Entry(
-            "safesight.defenses.stress:relearn_benign", "Fine-tuned on twenty benign rows."
+            "safesight.training.stress:relearn_benign", "Fine-tuned on twenty benign rows."
         ),
         "untouched_harmful": Entry(
-            "safesight.defenses.stress:untouched_harmful",
+            "safesight.training.stress:untouched_harmful",
             "The control of relearn_harmful: the same rows, on the model before the fit.",
         ),
         "untouched_benign": Entry(
-            "safesight.defenses.stress:untouched_benign",
+            "safesight.training.stress:untouched_benign",
             "The control of relearn_benign: the same rows, on the model before the fit.",
         ),
         "ablate_direction": Entry(
-            "safesight.defenses.stress:ablate_direction",
+            "safesight.training.stress:ablate_direction",
             "RMU's direction taken out of all maps that write into the residual stream.",
         ),
     },
     "word_list": {
         "generic": Entry(
-            "safesight.defenses.prototypes:GENERIC_WORDS", "Nine words in six categories of risk."
+            "safesight.defenses.rai.prototypes:GENERIC_WORDS",
+            "Nine words in six categories of risk.",
         ),
         "testbed": Entry(
             "safesight.testbed.concepts:HARMFUL_WORDS",
@@ -269,18 +272,11 @@ def names(kind: Kind) -> list[str]:
 
 def describe(kind: Kind, name: str) -> str:
     """One sentence about a named thing."""
-    if (parts := _attacked(kind, name)) is not None:
-        benchmark, *attacks = parts
-        for attack in attacks:
-            _entry("attack", attack)
-        return f"{_entry('benchmark', benchmark).summary} Under attack: {', '.join(attacks)}."
     return _entry(kind, name).summary
 
 
 def load(kind: Kind, name: str) -> Any:
     """Import and return what a name stands for.
-
-    A benchmark followed by attacks, "vqa+prefill", is that benchmark under them.
 
     Raises:
         UnknownNameError: no such name; the message suggests the nearest one.
@@ -288,43 +284,9 @@ def load(kind: Kind, name: str) -> Any:
     Example:
         >>> load("defense", "none").name
         'none'
-        >>> load("benchmark", "vqa+prefill")(1)[0].prefill
-        'Sure,'
     """
-    if (parts := _attacked(kind, name)) is not None:
-        benchmark, *attacks = parts
-        made: Any = import_module("safesight.benchmarks.attacked")
-        return made.Attacked(benchmark, tuple(attacks))
     module, _, attribute = _entry(kind, name).target.partition(":")
     return getattr(import_module(module), attribute)
-
-
-def arm_parts(arm: str) -> list[tuple[str, str | None]]:
-    """The defenses of an arm, each with the stress test that its weights are put to, or None.
-
-    Example:
-        >>> arm_parts("safety_prompt+npo~int4")
-        [('safety_prompt', None), ('npo', 'int4')]
-    """
-    pairs = (part.strip().partition("~") for part in arm.split("+"))
-    return [(defense, stress if mark else None) for defense, mark, stress in pairs]
-
-
-def check_arm(arm: str) -> None:
-    """Refuse an arm of which a name is not known.
-
-    Raises:
-        UnknownNameError: no such defense or stress test; the message suggests the nearest one.
-    """
-    for defense, stress in arm_parts(arm):
-        _entry("defense", defense)
-        if stress is not None:
-            _entry("stress", stress)
-
-
-def _attacked(kind: Kind, name: str) -> list[str] | None:
-    """The benchmark and the attacks of a joined name, or None if it is a plain one."""
-    return name.split("+") if kind == "benchmark" and "+" in name else None
 
 
 def _entry(kind: Kind, name: str) -> Entry:

@@ -13,7 +13,7 @@ from safesight.defenses import load_defense
 from safesight.errors import InputError
 from tests import tiny
 from tests.contracts.defense_helpers import sample
-from tests.defenses.tuning_helpers import fit
+from tests.training.helpers import fit
 
 KINDS = {
     "harmful": [sample(i, "harmful", i % 2 == 0) for i in range(4)],

@@ -9,7 +9,7 @@ import torch
 
 from safesight import registry
 from safesight.analysis.rai_controls import Counted, controls, measured, mechanism
-from safesight.defenses.injection import risk_scores
+from safesight.defenses.rai.injection import risk_scores
 from tests import tiny
 from tests.contracts.defense_helpers import fitted
 

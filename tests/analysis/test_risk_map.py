@@ -11,7 +11,7 @@ from PIL import Image
 
 from safesight.activations import capture, resid_pre
 from safesight.analysis.risk_map import _runs, draw, grid_of, risk_map
-from safesight.defenses.rai import RAI
+from safesight.defenses.rai.method import RAI
 from safesight.errors import ArtifactError, InputError
 from safesight.types import Sample
 from tests import tiny

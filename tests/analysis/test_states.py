@@ -15,8 +15,8 @@ from safesight import registry
 from safesight.activations import add, edit, resid_post
 from safesight.analysis.states import last_states
 from safesight.defenses import Artifact, Defense, Parts, load_defense
-from safesight.defenses.bundled import bundled
 from safesight.errors import InputError
+from safesight.fitting.bundled import bundled
 from safesight.models import VLM
 from safesight.types import Sample
 from tests import tiny

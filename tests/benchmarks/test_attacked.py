@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from safesight import registry
+from safesight.benchmarks import describe_benchmark, load_benchmark
 from safesight.errors import InputError, UnknownNameError
 
 
 def test_samples_are_those_of_the_benchmark_under_attack() -> None:
-    plain = registry.load("benchmark", "mirage_harm")(6, seed=2)
-    attacked = registry.load("benchmark", "mirage_harm+one_word+prefill")(6, seed=2)
+    plain = load_benchmark("mirage_harm")(6, seed=2)
+    attacked = load_benchmark("mirage_harm+one_word+prefill")(6, seed=2)
     assert [sample.facts["plain"] for sample in attacked] == [sample.id for sample in plain]
     assert all(sample.question.startswith("what ") for sample in attacked)
     assert {len(sample.shots) for sample in attacked} == {3}
@@ -18,12 +19,12 @@ def test_samples_are_those_of_the_benchmark_under_attack() -> None:
 
 
 def test_a_split_is_passed_on() -> None:
-    attacked = registry.load("benchmark", "vqa+prefill")(2, seed=0, split="fit")
+    attacked = load_benchmark("vqa+prefill")(2, seed=0, split="fit")
     assert attacked[0].id == "vqa/fit/0/0+prefill"
 
 
 def test_it_is_described() -> None:
-    assert registry.describe("benchmark", "vqa+prefill+one_word").endswith(
+    assert describe_benchmark("vqa+prefill+one_word").endswith(
         "known answers. Under attack: prefill, one_word."
     )
 
@@ -31,9 +32,9 @@ def test_it_is_described() -> None:
 @pytest.mark.parametrize("name", ["vqaa+prefill", "vqa+prefil", "vqa+", "+prefill"])
 def test_unknown_parts_are_user_errors(name: str) -> None:
     with pytest.raises(UnknownNameError):
-        registry.describe("benchmark", name)
+        describe_benchmark(name)
     with pytest.raises(UnknownNameError):
-        registry.load("benchmark", name)(1)
+        load_benchmark(name)(1)
 
 
 def test_only_benchmarks_are_joined() -> None:
@@ -43,4 +44,4 @@ def test_only_benchmarks_are_joined() -> None:
 
 def test_an_attack_that_needs_more_than_a_name_is_a_user_error() -> None:
     with pytest.raises(InputError, match="needs more than its name"):
-        registry.load("benchmark", "text_harm+picture")(1)
+        load_benchmark("text_harm+picture")(1)

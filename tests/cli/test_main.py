@@ -15,13 +15,13 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from safesight import registry
-from safesight.cli import evaluation
-from safesight.cli.evaluation import Evaluation, arms_of
 from safesight.cli.main import app
 from safesight.cli.show import print_beside, print_scorecard
 from safesight.compare import Scorecard
 from safesight.errors import StorageError
 from safesight.models import FAMILIES
+from safesight.workflows import evaluation
+from safesight.workflows.evaluation import Evaluation, arms_of
 from tests.report.fakes import card
 
 VERBS = (
@@ -94,7 +94,7 @@ def test_help_and_version_load_nothing_heavy() -> None:
         ("tasks", set(registry.names("benchmark"))),
         ("datasets", set(registry.names("dataset"))),
         ("judges", set(registry.names("judge"))),
-        ("stress", set(registry.names("stress"))),
+        ("stress", set(registry.names("stress_test"))),
         ("models", set(registry.names("model"))),
         ("words", {"generic", "testbed"}),
         ("families", set(FAMILIES)),

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from safesight import VLM, Artifact
-from safesight.cli.artifacts import FitPlan, data_for
 from safesight.defenses import load_defense
-from safesight.defenses.tuning_trainer import TuningTrainer
 from safesight.errors import InputError
+from safesight.training.trainer import TuningTrainer
+from safesight.workflows.artifacts import FitPlan, data_for
 from tests import tiny
 from tests.cli.test_main import fails, run
 

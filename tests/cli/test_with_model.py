@@ -18,7 +18,7 @@ from safesight.analysis.spurious import SpuriousReport
 from safesight.cli.layers import _vector
 from safesight.cli.main import app
 from safesight.compare import Scorecard
-from safesight.defenses.bundled import FOLDER
+from safesight.fitting.bundled import FOLDER
 from tests import tiny
 from tests.cli.test_main import fails, run
 

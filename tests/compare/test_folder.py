@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from safesight import evals
-from safesight.compare.folder import NOTES, RunNotes, read_notes, scorecard_of, write_text
+from safesight.compare.folder import NOTES, RunNotes, read_notes, scorecard_of
 from safesight.errors import StorageError
+from safesight.files import write_text
 from tests.compare.fake_answers import FakeAnswer, cell
 
 
@@ -62,38 +61,5 @@ def test_notes_from_before_they_named_the_version_are_read_and_are_another_run(
     assert not before.same_run(RunNotes(model="testbed", identity="f32", device="cpu"))
 
 
-def test_a_file_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_text(tmp_path / "new" / "card.json", "old")
-
-    def no_space(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.replace", no_space)
-    with pytest.raises(StorageError, match="No space left"):
-        write_text(path, "new")
-    assert path.read_text() == "old"
-    assert [entry.name for entry in path.parent.iterdir()] == ["card.json"]
-
-
 def test_a_folder_without_notes_has_none(tmp_path: Path) -> None:
     assert read_notes(tmp_path) is None
-
-
-def test_a_link_is_followed_and_a_pipe_is_written_to(tmp_path: Path) -> None:
-    (tmp_path / "real.json").write_text("old")
-    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
-    write_text(tmp_path / "link.json", "new")
-    assert (tmp_path / "link.json").is_symlink()
-    assert (tmp_path / "real.json").read_text() == "new"
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    write_text(pipe, "hello")
-    assert os.read(reader, 10) == b"hello"
-    os.close(reader)
-    assert pipe.is_fifo()
-
-
-def test_a_folder_in_the_place_of_a_file_is_said(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="could not be written"):
-        write_text(tmp_path, "text")

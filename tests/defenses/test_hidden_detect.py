@@ -14,7 +14,7 @@ from safesight.defenses.baselines.hidden_detect import (
     refusal_cosine,
     safety_aware,
 )
-from safesight.defenses.baselines.refusal_words import openers, openers_mass, published_tokens
+from safesight.defenses.shared.refusal_words import openers, openers_mass, published_tokens
 from safesight.errors import ArtifactError, InputError, ModelError
 from safesight.models import VLM
 from tests import tiny

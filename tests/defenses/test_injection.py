@@ -11,7 +11,8 @@ import transformers as hf
 from torch import Tensor
 
 from safesight.activations import capture, resid_post, resid_pre
-from safesight.defenses.injection import (
+from safesight.defenses.rai.calibration import threshold
+from safesight.defenses.rai.injection import (
     Injection,
     gated,
     generate_shifted,
@@ -19,7 +20,6 @@ from safesight.defenses.injection import (
     shift,
     top_tokens,
 )
-from safesight.defenses.rai_fit import threshold
 from safesight.errors import InputError, ModelError
 from safesight.models import VLM
 from tests import tiny

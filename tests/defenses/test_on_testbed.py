@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from safesight import registry
 from safesight.analysis.rai_controls import mechanism
 from safesight.analysis.risk_map import risk_map
+from safesight.benchmarks import load_benchmark
 from safesight.defenses import FitData, load_defense, protection
 from safesight.defenses.baselines.adashield import AdaShieldConfig
 from safesight.defenses.baselines.safety_prompt import SafetyPromptConfig
@@ -20,7 +20,7 @@ def vlm() -> VLM:
 
 
 def tasks(name: str, n: int, split: str) -> list[Sample]:
-    found: list[Sample] = registry.load("benchmark", name)(n, split=split)
+    found: list[Sample] = load_benchmark(name)(n, split=split)
     return found
 
 

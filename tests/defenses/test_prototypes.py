@@ -7,7 +7,7 @@ import torch
 
 from safesight import registry
 from safesight.activations import capture, resid_post, resid_pre
-from safesight.defenses.prototypes import (
+from safesight.defenses.rai.prototypes import (
     GENERIC_WORDS,
     PLAIN_WORDS,
     RISK_WORDS,

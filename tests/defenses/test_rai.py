@@ -10,11 +10,11 @@ import torch
 
 from safesight.activations import resid_post, resid_pre
 from safesight.defenses import FitData
-from safesight.defenses import rai_search as module
-from safesight.defenses.prototypes import GENERIC_WORDS, word_vectors
-from safesight.defenses.rai import GAMMAS, RAI, RAIConfig, candidate_layers, injection_of
-from safesight.defenses.rai_fit import Tap, pictures_of, threshold, visual_states
-from safesight.defenses.rai_search import answers, search
+from safesight.defenses.rai import search as module
+from safesight.defenses.rai.calibration import Tap, pictures_of, threshold, visual_states
+from safesight.defenses.rai.method import GAMMAS, RAI, RAIConfig, candidate_layers, injection_of
+from safesight.defenses.rai.prototypes import GENERIC_WORDS, word_vectors
+from safesight.defenses.rai.search import answers, search
 from safesight.errors import ArtifactError, InputError, ModelError
 from tests import tiny
 from tests.contracts.defense_helpers import fit_data, fitted, prompts, sample

@@ -11,8 +11,8 @@ from torch import Tensor
 from safesight.activations import threshold_at_fpr, unit
 from safesight.defenses import Artifact, FitData
 from safesight.defenses.baselines.refusal_direction import RefusalDirection, best_layer, pushed
-from safesight.defenses.last_token import states_of
 from safesight.errors import ArtifactError, InputError
+from safesight.generation.last_token import states_of
 from safesight.models import VLM
 from tests import tiny
 from tests.contracts.defense_helpers import answers, fit_data, fitted, prompts

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from safesight.activations import RocArea, capture, edit, resid_post
 from safesight.defenses import Artifact, FitData, load_defense, protection
-from safesight.defenses.linear_gate import LinearGate, _choose, _split, blank_probe
 from safesight.defenses.sasa import SASA, SASAConfig, candidate_layers, projected
+from safesight.defenses.shared.linear_gate import LinearGate, _choose, _split, blank_probe
 from safesight.errors import ArtifactError, InputError, ModelError
 from safesight.types import Sample
 from tests import tiny

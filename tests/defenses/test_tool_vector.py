@@ -11,9 +11,9 @@ import torch
 
 from safesight.activations import capture, resid_post
 from safesight.defenses import Artifact, FitData, load_defense
-from safesight.defenses.tool_states import explained, last_states, shift_report, split_half
-from safesight.defenses.tool_vector import ablated, orthogonal
-from safesight.defenses.tool_vector_fit import _best, _Trial
+from safesight.defenses.tool_vector.calibration import _best, _Trial
+from safesight.defenses.tool_vector.method import ablated, orthogonal
+from safesight.defenses.tool_vector.states import explained, last_states, shift_report, split_half
 from safesight.errors import ArtifactError, InputError
 from safesight.models import VLM
 from safesight.types import Sample

@@ -17,15 +17,15 @@ from safesight.defenses.rmu import RMUConfig, _measure, direction, distance
 from safesight.defenses.rmu import _terms as rmu_terms
 from safesight.defenses.sft import SFTConfig, _rows, balanced_first_words
 from safesight.defenses.sft import _answers as sft_answers
-from safesight.defenses.tuning_batch import Collator
-from safesight.defenses.tuning_config import TuningConfig
-from safesight.defenses.tuning_data import TuningData
-from safesight.defenses.tuning_passes import Passes, answer_term, labels_of, summed
-from safesight.defenses.tuning_weights import Installed, choose, installed
 from safesight.errors import InputError
 from safesight.models import VLM
+from safesight.training.batches import Collator
+from safesight.training.config import TuningConfig
+from safesight.training.passes import Passes, answer_term, labels_of, summed
+from safesight.training.rows import TuningData
+from safesight.training.weights import Installed, choose, installed
 from tests import tiny
-from tests.defenses.tuning_helpers import data, fit, row, rows
+from tests.training.helpers import data, fit, row, rows
 
 FORGET = [r for r in rows() if r.set == "forget"]
 RETAIN = [r for r in rows() if r.set == "retain"]

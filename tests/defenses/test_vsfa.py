@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from safesight.defenses import load_defense
-from safesight.defenses.tuning_batch import Collator
-from safesight.defenses.tuning_passes import Passes
-from safesight.defenses.tuning_weights import Installed
 from safesight.defenses.vsfa import is_neutral
 from safesight.errors import InputError
+from safesight.training.batches import Collator
+from safesight.training.passes import Passes
+from safesight.training.weights import Installed
 from safesight.types import TuningSample
 from tests import tiny
-from tests.defenses.tuning_helpers import data, fit, row
+from tests.training.helpers import data, fit, row
 
 PLAIN = [
     row(f"thing {n}", "retain", picture=True, question="what is it?", answer=f"a cup {n}.")

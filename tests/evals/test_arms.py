@@ -9,10 +9,10 @@ import torch
 
 from safesight.errors import ArtifactError, InputError, UnknownNameError
 from safesight.evals.arms import build_arm
+from safesight.grammar import check_arm
 from safesight.models import VLM
-from safesight.registry import check_arm
 from tests import tiny
-from tests.defenses.tuning_helpers import fit
+from tests.training.helpers import fit
 
 
 def test_a_stress_test_is_another_arm_with_the_same_defense() -> None:

@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
+
+import networkx as nx
 
 from tests.house.source import Source
 
 # Top to bottom; a room may import what stands below it, never its own level.
 LEVELS = (
     {"cli"},
-    {"serve", "report", "experiments"},
+    {"workflows"},
+    {"report", "experiments"},
     {"analysis"},
     {"compare"},
     {"evals"},
     {"defenses", "attacks", "judges", "benchmarks", "testbed"},
+    {"training"},
+    {"generation"},
+    {"fitting"},
     {"models"},
     {"activations", "tools"},
+    {"grammar"},
     {"registry"},
-    {"types", "errors"},
+    {"types", "console", "files"},
+    {"errors"},
 )
 _LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 
@@ -31,7 +39,7 @@ _LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 LIBRARY_USERS = {
     "transformers": (
         "safesight.models.",
-        "safesight.defenses.tuning_trainer",
+        "safesight.training.trainer",
         "safesight.testbed.train",
         "safesight.testbed.architecture",
         "safesight.testbed.guidance",
@@ -55,7 +63,7 @@ WIDE_SIGNATURES = {
 # A broad except hides bugs, unless it cleans up and raises again. Beside those, these files
 # may hold one each.
 BROAD_EXCEPTS = {
-    "safesight.defenses.guard": "fail closed: a detector that cannot run refuses",
+    "safesight.generation.detectors": "fail closed: a detector that cannot run refuses",
     "safesight.evals.batching": "a thread's border: the error goes to whoever waits for it",
 }
 
@@ -96,6 +104,26 @@ def upward_imports(source: Source) -> list[str]:
         elif room == "testbed":
             wrong.append(f"{source.module}:{line}: {name} is reached by name, through registry")
     return wrong
+
+
+def import_circles(edges: Mapping[str, Set[str]]) -> list[str]:
+    """Modules that import one another, whatever the way: at the top, in a function, for types."""
+    graph = nx.DiGraph([(module, used) for module, all_used in edges.items() for used in all_used])
+    circles = (sorted(group) for group in nx.strongly_connected_components(graph))
+    return [" <-> ".join(group) for group in circles if len(group) > 1]
+
+
+def imported_modules(source: Source, modules: Set[str]) -> set[str]:
+    """The modules of ours that a file imports, itself not counted.
+
+    A package's `__init__` counts only where nothing below it is named.
+    """
+    found = set()
+    for _, name in imports(source):
+        while name and name not in modules:
+            name = name.rpartition(".")[0]
+        found.add(name)
+    return found - {"", source.module}
 
 
 def _room_of(name: str) -> str | None:

@@ -19,7 +19,7 @@ NEEDED = (
     "safesight/testbed/weights/model.safetensors",
     "safesight/testbed/weights/tokenizer.json",
     "safesight/testbed/assets/noto.png",
-    "safesight/defenses/artifacts/sasa/",
+    "safesight/fitting/artifacts/sasa/",
 )
 
 

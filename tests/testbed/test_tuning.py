@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from safesight import registry
-from safesight.defenses.tuning_data import TuningData
 from safesight.judges.exact import ExactJudge
 from safesight.testbed.tasks import image_harm
 from safesight.testbed.tuning import tuning_rows
+from safesight.training.rows import TuningData
 
 
 def pixels(samples: object) -> set[bytes]:

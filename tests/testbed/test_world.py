@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from safesight import registry
+from safesight.benchmarks import load_benchmark
 from safesight.testbed.concepts import BENIGN, CONCEPTS, DUAL_USE, HARMFUL, HARMFUL_KINDS, concept
 from safesight.testbed.scenes import PLACES, SIZE, STYLES, objects_scene, word_scene
 
@@ -16,7 +16,7 @@ TASKS = ("text_harm", "image_harm", "typographic_harm", "over_refusal", "sensiti
 
 
 def _task(name):
-    return registry.load("benchmark", name)
+    return load_benchmark(name)
 
 
 def test_the_world_is_as_large_as_promised():

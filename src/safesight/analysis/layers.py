@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from safesight import registry
 from safesight.analysis.alignment import INSTRUCTION, alignment, described, without_picture
 from safesight.analysis.dilution import UnsafeDirection, projection
 from safesight.analysis.headmap import head_count, head_map
@@ -39,6 +38,7 @@ from safesight.analysis.results import (
 from safesight.analysis.separability import separability
 from safesight.analysis.shift import shift_alignment
 from safesight.analysis.states import last_states
+from safesight.benchmarks import load_benchmark
 
 if TYPE_CHECKING:
     from safesight.models import VLM
@@ -229,7 +229,7 @@ class _Look:
         plan = self.plan
         forms = [FORMS[index % len(FORMS)] for index in range(plan.n)]
         safety = [r.forms[form] for r, form in zip(requests, forms, strict=True)]
-        utility = registry.load("benchmark", _UTILITY_TASK)(plan.n, seed=plan.seed)
+        utility = load_benchmark(_UTILITY_TASK)(plan.n, seed=plan.seed)
         step = self.watch("heads", head_count(self.vlm))
         return head_map(
             self.vlm,

@@ -54,8 +54,9 @@ def outcomes(
         done: Called for every answer.
 
     Example:
-        >>> from safesight import VLM, registry
-        >>> samples = registry.load("benchmark", "text_harm")(1)
+        >>> from safesight import VLM
+        >>> from safesight.benchmarks import load_benchmark
+        >>> samples = load_benchmark("text_harm")(1)
         >>> outcomes(VLM.load("testbed"), samples)[0].verdict
         'refused'
     """

@@ -25,7 +25,7 @@ from torch import Tensor
 from safesight.activations import cosine, unit
 from safesight.analysis.states import last_states
 from safesight.defenses import Artifact, load_defense
-from safesight.defenses.tool_states import explained, split_half
+from safesight.defenses.tool_vector.states import explained, split_half
 from safesight.errors import InputError
 from safesight.types import Sample
 

@@ -27,10 +27,10 @@ from torch import Tensor
 
 from safesight.activations import Site
 from safesight.compare.intervals import wilson
-from safesight.defenses.injection import Injection, Shift, generate_shifted, shift
-from safesight.defenses.prototypes import PLAIN_WORDS, word_vectors
-from safesight.defenses.rai import RAI, RAIConfig, injection_of
-from safesight.defenses.rai_search import answers
+from safesight.defenses.rai.injection import Injection, Shift, generate_shifted, shift
+from safesight.defenses.rai.method import RAI, RAIConfig, injection_of
+from safesight.defenses.rai.prototypes import PLAIN_WORDS, word_vectors
+from safesight.defenses.rai.search import answers
 from safesight.judges import ExactJudge
 from safesight.types import Sample
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from safesight import registry
 from safesight.analysis.results import FORMS, Form
+from safesight.benchmarks import load_benchmark
 from safesight.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def paired_requests(n: int, *, label: Label, seed: int = 0, split: str = "test")
 def _drawn(label: Label, n: int, seed: int, split: str) -> list[Sample]:
     samples: list[Sample] = []
     for task in _TASKS[label]:
-        benchmark: Callable[..., Any] = registry.load("benchmark", task)
+        benchmark: Callable[..., Any] = load_benchmark(task)
         samples += benchmark(n, seed=seed, split=split)
     return samples
 

@@ -19,9 +19,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from safesight.activations import capture
-from safesight.defenses.calls import run_prefill
-from safesight.defenses.rai import RAI, injection_of
+from safesight.defenses.rai.method import RAI, injection_of
 from safesight.errors import InputError
+from safesight.generation.calls import run_prefill
 from safesight.types import Sample
 
 if TYPE_CHECKING:
@@ -83,10 +83,11 @@ def risk_map(
         ArtifactError: the artifact is of another defense or model.
 
     Example:
-        >>> from safesight import VLM, registry
+        >>> from safesight import VLM
+        >>> from safesight.benchmarks import load_benchmark
         >>> from safesight.defenses import FitData, load_defense
         >>> vlm = VLM.load("testbed")
-        >>> harmful = registry.load("benchmark", "image_harm")(4, split="fit")
+        >>> harmful = load_benchmark("image_harm")(4, split="fit")
         >>> artifact = load_defense("rai").fit(vlm, FitData(harmful, ()), progress=False)
         >>> seen = risk_map(vlm, harmful[0], artifact)
         >>> seen.grid, len(seen.words), draw(seen).size

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from safesight.activations import capture, resid_post
-from safesight.defenses.answers import sequences_of
 from safesight.errors import InputError
+from safesight.generation.answers import sequences_of
 
 if TYPE_CHECKING:
     from safesight.models import VLM

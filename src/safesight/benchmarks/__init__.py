@@ -4,6 +4,6 @@
 What the bundled model is asked comes from its own world, in `testbed`.
 """
 
-from safesight.benchmarks.attacked import Attacked
+from safesight.benchmarks.attacked import Attacked, describe_benchmark, load_benchmark
 
-__all__ = ["Attacked"]
+__all__ = ["Attacked", "describe_benchmark", "load_benchmark"]

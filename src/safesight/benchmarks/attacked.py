@@ -13,9 +13,10 @@ from typing import Any
 
 from safesight import registry
 from safesight.errors import InputError
+from safesight.grammar import check_task, task_parts
 from safesight.types import Sample
 
-__all__ = ["Attacked"]
+__all__ = ["Attacked", "describe_benchmark", "load_benchmark"]
 
 
 @dataclass(frozen=True)
@@ -61,3 +62,35 @@ def _built(name: str) -> Callable[[Sample], Sample]:
             f"The attack {name!r} needs more than its name ({error}), so no task can be named "
             "with it. Apply it to the samples from Python."
         ) from error
+
+
+def load_benchmark(task: str) -> Callable[..., list[Sample]]:
+    """The benchmark of a task, under its attacks if there are any.
+
+    Args:
+        task: A benchmark of the registry, or one joined with attacks: "vqa+prefill".
+
+    Raises:
+        UnknownNameError: no such benchmark; the message suggests the nearest one.
+
+    Example:
+        >>> load_benchmark("vqa+prefill")(1)[0].prefill
+        'Sure,'
+    """
+    benchmark, attacks = task_parts(task)
+    if attacks:
+        return Attacked(benchmark, attacks)
+    plain: Callable[..., list[Sample]] = registry.load("benchmark", benchmark)
+    return plain
+
+
+def describe_benchmark(task: str) -> str:
+    """One sentence about the benchmark of a task, and one about its attacks.
+
+    Raises:
+        UnknownNameError: no such benchmark or attack.
+    """
+    check_task(task)
+    benchmark, attacks = task_parts(task)
+    summary = registry.describe("benchmark", benchmark)
+    return f"{summary} Under attack: {', '.join(attacks)}." if attacks else summary

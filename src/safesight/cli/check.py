@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from safesight.cli.options import Device, Dtype, TrustRemoteCode, model_args
-from safesight.cli.show import examples, print_json, stdout, waiting
+from safesight.cli.show import examples, print_json, stdout
+from safesight.console import waiting
 
 __all__ = ["EXAMPLES", "check"]
 

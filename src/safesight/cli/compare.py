@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from safesight.cli.show import examples, print_scorecard, waiting, write_json
+from safesight.cli.show import examples, print_scorecard, write_json
+from safesight.console import waiting
 
 __all__ = ["EXAMPLES", "compare"]
 

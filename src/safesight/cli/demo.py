@@ -8,14 +8,8 @@ from typing import Annotated
 import typer
 
 from safesight.cli.options import Seed
-from safesight.cli.show import (
-    examples,
-    print_beside,
-    print_scorecard,
-    stderr,
-    waiting,
-    write_json,
-)
+from safesight.cli.show import examples, print_beside, print_scorecard, write_json
+from safesight.console import stderr, waiting
 
 __all__ = ["EXAMPLES", "demo"]
 
@@ -61,7 +55,7 @@ def demo(
     Writes scorecard.json, one_word.json and report.html; the same command again goes on where it
     stopped.
     """
-    from safesight.cli.evaluation import ALL_TASKS, Evaluation, arms_of, evaluate
+    from safesight.workflows.evaluation import ALL_TASKS, Evaluation, arms_of, evaluate
 
     logs, attacked = output / "logs", output / "one_word"
     for folder, defenses, tasks, timed in (

@@ -20,7 +20,8 @@ from safesight.cli.options import (
     model_args,
     names_of,
 )
-from safesight.cli.show import examples, print_scorecard, stderr, write_json
+from safesight.cli.show import examples, print_scorecard, write_json
+from safesight.console import stderr
 
 __all__ = ["EXAMPLES", "evaluate"]
 
@@ -65,7 +66,7 @@ def evaluate(
 
     What has no artifact for this model is fitted first, on samples that no task asks.
     """
-    from safesight.cli.evaluation import Evaluation, arms_of, run
+    from safesight.workflows.evaluation import Evaluation, arms_of, run
 
     card = run(
         Evaluation(

@@ -24,7 +24,8 @@ from safesight.cli.options import (
     names_of,
     values_of,
 )
-from safesight.cli.show import examples, print_json, stderr, waiting
+from safesight.cli.show import examples, print_json
+from safesight.console import stderr, waiting
 from safesight.errors import InputError, StorageError
 
 if TYPE_CHECKING:
@@ -92,11 +93,11 @@ def fit(
     chosen = names_of(tasks)
     check_names("benchmark", chosen)
     with waiting(f"Loading {model}"):
-        from safesight.cli.artifacts import FitPlan, data_for
         from safesight.defenses import load_defense
-        from safesight.defenses.artifact import free_place
+        from safesight.fitting.artifact import free_place
         from safesight.models import VLM
         from safesight.models.loading import public_name
+        from safesight.workflows.artifacts import FitPlan, data_for
 
         free_place(output)  # before the work, not behind it
         fitter = load_defense(defense, **values_of(settings or [], "--set"))
@@ -141,7 +142,7 @@ def _run(fitter: Defense, folder: Path, resume: bool) -> dict[str, Any]:
         if resume:
             raise InputError(f"{fitter.name} does not train, so there is nothing to resume.")
         return {}
-    from safesight.defenses.tuning import TuningRun
+    from safesight.training.run import TuningRun
 
     return {"run": TuningRun(folder, resume)}
 

@@ -20,7 +20,9 @@ from safesight.cli.options import (
     model_args,
     names_of,
 )
-from safesight.cli.show import examples, stderr, stdout, waiting
+from safesight.cli.show import examples, stdout
+from safesight.console import bar, stderr, waiting
+from safesight.grammar import arm_parts, check_arm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,7 +76,7 @@ def layers(
     """
     arms = [] if defense is None else [name for name in names_of(defense) if name != "none"]
     for name in arms:
-        registry.check_arm(name)
+        check_arm(name)
     with waiting(f"Loading {model}"):
         from safesight.analysis import LayerPlan, look
         from safesight.models import VLM
@@ -105,7 +107,7 @@ def _refuse_detectors(arms: list[str]) -> None:
     from safesight.errors import InputError
 
     for name in arms:
-        parts = [defense for defense, _ in registry.arm_parts(name)]
+        parts = [defense for defense, _ in arm_parts(name)]
         if all(registry.load("defense", part).kind == "detector" for part in parts):
             raise InputError(
                 f"{name} only judges the prefill and changes no state, so its curve is the "
@@ -117,8 +119,8 @@ def _defended(
     vlm: VLM, arms: list[str], folders: list[Path]
 ) -> dict[str, Callable[[], AbstractContextManager[Any]]]:
     """Name to what attaches the arm; artifacts are checked now, not in mid-run."""
-    from safesight.cli.artifacts import artifacts_of
     from safesight.evals.arms import build_arm
+    from safesight.workflows.artifacts import artifacts_of
 
     given = artifacts_of(folders, arms)
     built = {name: build_arm(vlm, name, given.get(name)) for name in arms}
@@ -151,19 +153,17 @@ def _vector(folder: Path, vlm: VLM) -> Tensor:
 @contextmanager
 def _watched() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
     """One progress bar a measure."""
-    from rich.progress import Progress
-
-    with Progress(console=stderr()) as bar:
+    with bar() as shown:
 
         def watch(what: str, steps: int) -> Callable[[int], None]:
-            task = bar.add_task(what, total=steps)
-            return lambda done: bar.advance(task, done)
+            task = shown.add_task(what, total=steps)
+            return lambda done: shown.advance(task, done)
 
         yield watch
 
 
 def _write(report: LayerReport, output: Path, json: str | None) -> None:
-    from safesight.compare.folder import write_text
+    from safesight.files import write_text
     from safesight.report import write_layers
 
     text = report.model_dump_json(indent=2)

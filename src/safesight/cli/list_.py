@@ -20,7 +20,7 @@ _KINDS: dict[str, registry.Kind] = {
     "tasks": "benchmark",
     "datasets": "dataset",
     "judges": "judge",
-    "stress": "stress",
+    "stress": "stress_test",
     "models": "model",
     "words": "word_list",
 }

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from safesight.cli.options import Device, TrustRemoteCode, model_args
-from safesight.cli.show import examples, stderr, waiting
+from safesight.cli.show import examples
+from safesight.console import stderr, waiting
 from safesight.errors import ArtifactError
 
 __all__ = ["EXAMPLES", "merge"]
@@ -35,9 +36,9 @@ def merge(
     """Write the weights of a fit as a plain checkpoint, with the processor."""
     with waiting("Merging"):
         from safesight.defenses import Artifact
-        from safesight.defenses.tuning_export import export_adapter
-        from safesight.defenses.tuning_export import merge as merge_into
         from safesight.models import VLM
+        from safesight.training.export import export_adapter
+        from safesight.training.export import merge as merge_into
 
         fitted = Artifact.load(artifact)
         if adapter:

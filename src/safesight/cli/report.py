@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from safesight.cli.show import examples, waiting
+from safesight.cli.show import examples
+from safesight.console import waiting
 
 __all__ = ["EXAMPLES", "report"]
 

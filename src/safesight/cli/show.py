@@ -1,14 +1,13 @@
-"""How commands print: help examples, consoles, progress, the scorecard as a table.
+"""How commands print their results: help examples, JSON, the scorecard as a table.
 
-Results go to standard output, everything else to standard error, so that a program can
-read the one while a person watches the other.
+Results go to standard output; `console` writes everything else to standard error, so that a
+program can read the one while a person watches the other.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +22,7 @@ __all__ = [
     "print_beside",
     "print_json",
     "print_scorecard",
-    "stderr",
     "stdout",
-    "steps",
-    "waiting",
     "write_json",
 ]
 
@@ -49,43 +45,6 @@ def stdout() -> Console:
     return Console(highlight=False, width=_WIDE)
 
 
-def stderr() -> Console:
-    """For progress and remarks."""
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False)
-
-
-@contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """A spinner around something that may take more than two seconds."""
-    with stderr().status(what):
-        yield
-
-
-@contextmanager
-def steps(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar; call what it gives after each step."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=stderr(),
-    )
-    with bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
-
-
 def print_json(value: Any) -> None:
     """JSON on standard output, for programs."""
     import json
@@ -103,7 +62,7 @@ def write_json(card: Scorecard, target: str) -> None:
     """
     import typer
 
-    from safesight.compare.folder import write_text
+    from safesight.files import write_text
 
     text = card.model_dump_json(indent=2)
     if target == "-":

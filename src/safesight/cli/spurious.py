@@ -21,7 +21,8 @@ from safesight.cli.options import (
     names_of,
     values_of,
 )
-from safesight.cli.show import examples, print_json, stdout, steps, waiting
+from safesight.cli.show import examples, print_json, stdout
+from safesight.console import steps, waiting
 from safesight.errors import InputError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _options(
     import inspect
 
     from safesight import registry
-    from safesight.cli.artifacts import check_options
+    from safesight.workflows.artifacts import check_options
 
     given = {"folder": data, "rho": rho}
     named = {name: value for name, value in given.items() if value is not None}
@@ -182,7 +183,7 @@ def _asker(
 
 
 def _write(report: SpuriousReport, top: int, json: str | None) -> None:
-    from safesight.compare.folder import write_text
+    from safesight.files import write_text
 
     if json == "-":
         print_json(report.model_dump(mode="json"))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safesight import registry
 from safesight.cli.options import (
     Artifacts,
     Device,
@@ -17,8 +16,10 @@ from safesight.cli.options import (
     model_args,
     names_of,
 )
-from safesight.cli.show import examples, print_json, stdout, waiting
+from safesight.cli.show import examples, print_json, stdout
+from safesight.console import waiting
 from safesight.errors import InputError, StorageError
+from safesight.grammar import arm_parts, check_arm
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,14 +55,14 @@ def try_defense(
     """Ask one question about one picture, with and without defenses."""
     names = [name for name in names_of(defense) if name != "none"]
     for name in names:
-        registry.check_arm(name)
-    taking_part = {defense for name in names for defense, _ in registry.arm_parts(name)}
+        check_arm(name)
+    taking_part = {defense for name in names for defense, _ in arm_parts(name)}
     if risk_map is not None and "rai" not in taking_part:
         raise InputError("A risk map shows what RAI sees. Add it: --defense rai")
     with waiting(f"Loading {model}"):
-        from safesight.cli.artifacts import artifacts_of
         from safesight.evals.arms import build_arm
         from safesight.models import VLM, open_picture
+        from safesight.workflows.artifacts import artifacts_of
 
         picture = open_picture(image)
         artifacts = artifacts_of(artifact or [], names)

@@ -15,11 +15,10 @@ from safesight.compare.records import (
     Scorecard,
     VerdictCounts,
 )
-from safesight.compare.scorecard import METRICS, UNDEFENDED, Metric, control_of, scorecard
+from safesight.compare.scorecard import METRICS, Metric, control_of, scorecard
 
 __all__ = [
     "METRICS",
-    "UNDEFENDED",
     "Delta",
     "Metric",
     "MetricName",

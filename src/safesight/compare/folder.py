@@ -8,8 +8,6 @@ overhead was measured, how long the run took) stands beside them in
 
 from __future__ import annotations
 
-import os
-import tempfile
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 
     from safesight.evals import Answer
 
-__all__ = ["NOTES", "RunNotes", "read_notes", "scorecard_of", "write_text"]
+__all__ = ["NOTES", "RunNotes", "read_notes", "scorecard_of"]
 
 NOTES = "safesight.json"
 
@@ -73,41 +71,6 @@ def read_notes(log_dir: Path) -> RunNotes | None:
         raise StorageError(
             f"{path} cannot be read ({reason}). Delete it to go on without overhead."
         ) from error
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a file as a whole or not at all; a file that is there is replaced.
-
-    A link is followed; a pipe or device is written to as it is.
-
-    Raises:
-        StorageError: there is no room, or no permission.
-    """
-    target = path.resolve()
-    try:
-        if target.exists() and not target.is_file():
-            target.write_text(text, encoding="utf-8")
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _replace(target, text)
-    except OSError as error:
-        raise StorageError(
-            f"{path} could not be written ({error.strerror or error}). "
-            "Choose a place you may write to, with free space."
-        ) from error
-    return path
-
-
-def _replace(target: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(name, 0o644)  # a temporary file is for its owner only
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def scorecard_of(log_dir: str | Path, answers: Sequence[Answer] | None = None) -> Scorecard:

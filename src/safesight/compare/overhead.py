@@ -28,8 +28,8 @@ from torch.utils._pytree import tree_map_only
 
 from safesight.compare.intervals import Interval, median_ratio
 from safesight.compare.records import Overhead
-from safesight.compare.scorecard import UNDEFENDED
 from safesight.errors import InputError
+from safesight.grammar import UNDEFENDED
 
 if TYPE_CHECKING:
     from safesight.evals.arms import Arm

@@ -36,18 +36,14 @@ from safesight.compare.records import (
     Scorecard,
     VerdictCounts,
 )
-from safesight.errors import InputError
+from safesight.errors import InputError, UnknownNameError
+from safesight.grammar import UNDEFENDED, arm_of, arm_parts
 from safesight.types import VERDICTS
 
 if TYPE_CHECKING:
     from safesight.evals import Answer
 
-__all__ = ["METRICS", "UNDEFENDED", "Metric", "control_of", "scorecard"]
-
-UNDEFENDED = "none"
-
-_CONTROLS: Mapping[str, str] = {"sasa": "probe"}
-"""Defense to the same without its essential step."""
+__all__ = ["METRICS", "Metric", "control_of", "scorecard"]
 
 
 @dataclass(frozen=True)
@@ -105,18 +101,31 @@ METRICS: dict[MetricName, Metric] = {
 
 
 def control_of(arm: str) -> str | None:
-    """The control arm: the same without a defense's essential step. None if there is none.
+    """The arm with every defense replaced by its control, or None if no defense has one.
 
-    What the arm gains over its control, it owes to that step.
+    A control is the same defense without its essential step (`Defense.control`): what the arm
+    gains over its control, it owes to that step. A defense that is not installed has none.
 
     Example:
         >>> control_of("sasa"), control_of("safety_prompt+sasa"), control_of("none")
         ('probe', 'safety_prompt+probe', None)
     """
-    parts = [part.strip() for part in arm.split("+")]
-    if not _CONTROLS.keys() & parts:
+    parts = arm_parts(arm)
+    controls = [_control(part.defense) for part in parts]
+    if not any(controls):
         return None
-    return "+".join(dict.fromkeys(_CONTROLS.get(part, part) for part in parts))
+    return arm_of(
+        part if control is None else part._replace(defense=control)
+        for part, control in zip(parts, controls, strict=True)
+    )
+
+
+def _control(defense: str) -> str | None:
+    try:
+        control: str | None = registry.load("defense", defense).control
+    except UnknownNameError:
+        return None
+    return control
 
 
 def scorecard(

@@ -4,13 +4,13 @@ Read next: `base` (what a defense is), `protect` (put one on a model), `protecti
 (the order in which they act), `sasa` (a full example).
 """
 
-from safesight.defenses.artifact import Artifact
 from safesight.defenses.base import Defense, DefenseConfig, Inputs, Kind, Parts
-from safesight.defenses.data import FitData
-from safesight.defenses.guard import Outcome
-from safesight.defenses.prefill import Decision, Detector, Prefill
 from safesight.defenses.protect import load_defense, protect
-from safesight.defenses.protection import Protection, protection
+from safesight.fitting.artifact import Artifact
+from safesight.fitting.data import FitData
+from safesight.generation.detectors import Outcome
+from safesight.generation.prefill import Decision, Detector, Prefill
+from safesight.generation.protection import Protection, protection
 
 __all__ = [
     "Artifact",

@@ -9,58 +9,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from safesight.defenses.artifact import Artifact
-from safesight.defenses.prefill import Detector
 from safesight.errors import ArtifactError, InputError
+from safesight.fitting.artifact import Artifact
+from safesight.fitting.bundled import bundled
+from safesight.fitting.config import DefenseConfig
+from safesight.generation.call_types import Inputs
+from safesight.generation.parts import Kind, Parts
+from safesight.generation.protection import Protection, protection
 
 if TYPE_CHECKING:
-    from safesight.defenses.data import FitData
+    from safesight.fitting.data import FitData
     from safesight.models import VLM
 
 __all__ = ["Defense", "DefenseConfig", "Inputs", "Kind", "Parts"]
-
-Kind = Literal["input", "detector", "activation", "pipeline", "weights"]
-"""Where it acts: on the prompt, on the prefill, on hidden states, by more than one call of
-generate, on weights."""
-
-Inputs = dict[str, Any]
-"""The keyword arguments of one `generate` call: tensors of the prompt and settings."""
-
-Generate = Callable[..., Any]
-"""`generate(**inputs)` of the model, with everything further out already done."""
-
-
-class DefenseConfig(BaseModel):
-    """Settings of a defense. Frozen; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    at_use: ClassVar[frozenset[str]] = frozenset({"strength"})
-    """Fields that may differ from those an artifact was fitted with."""
-
-    strength: Literal[0, 1] = 1
-    """0 is the untouched model, bit for bit. Source: ours."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a defense contributes to a protected `generate`; most have one part."""
-
-    rewrite: Callable[[Inputs], Inputs] | None = None
-    """Returns the inputs with another prompt. Runs before everything else."""
-    detector: Detector | None = None
-    """Judges the prefill. Runs on the model without edits."""
-    around: Callable[[Generate, Inputs], Any] | None = None
-    """Calls the generate it is given on the inputs, once or more, inside whatever hooks it
-    needs, and returns its result (prompt first, then the answer). Sees no refused batch."""
-    attached: AbstractContextManager[Any] | None = None
-    """Entered when the defense is attached and left when it is removed: adapters, weights."""
 
 
 class Defense(ABC):
@@ -76,6 +42,8 @@ class Defense(ABC):
     neutral_set."""
     fitted: ClassVar[bool] = False
     """Whether it cannot run without an artifact."""
+    control: ClassVar[str | None] = None
+    """Registry name of the same defense without its essential step; it takes part beside it."""
     Config: ClassVar[type[DefenseConfig]] = DefenseConfig
 
     def __init__(self, **config: Any) -> None:
@@ -114,13 +82,31 @@ class Defense(ABC):
         Raises:
             ArtifactError: the artifact is missing or belongs to another model or defense.
         """
-        from safesight.defenses.protection import attach
-
-        detach = attach(vlm, self, artifact)
+        detach = self.attach(vlm, artifact)
         try:
             yield vlm
         finally:
             detach()
+
+    def attach(self, vlm: VLM, artifact: Artifact | None = None) -> Callable[[], None]:
+        """Put this defense on a model; call the result to take it off.
+
+        Args:
+            vlm: The model under test.
+            artifact: From `fit`; None takes the bundled one, if this defense needs any.
+
+        Raises:
+            ModelError: the same defense is on the model already.
+            ArtifactError: the artifact is missing, or belongs to another model or defense.
+        """
+        handle = protection(vlm.model) or Protection(vlm)
+        if self.config.strength == 0:
+            return handle.add(self.name, self.kind, None)
+        if artifact is not None:
+            artifact.check_model(handle.vlm)
+        elif self.fitted:
+            artifact = bundled(self.name, handle.vlm)
+        return handle.add(self.name, self.kind, lambda: self.parts(handle.vlm, artifact))
 
     def settings(self, artifact: Artifact | None) -> DefenseConfig:
         """The artifact's settings, with those given to this instance on top.

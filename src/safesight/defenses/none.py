@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, final
 from safesight.defenses.base import Defense, Parts
 
 if TYPE_CHECKING:
-    from safesight.defenses.artifact import Artifact
+    from safesight.fitting.artifact import Artifact
     from safesight.models import VLM
 
 __all__ = ["NoDefense"]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from safesight.activations import LinearProbe, resid_post
 from safesight.defenses.base import Defense, Parts
-from safesight.defenses.linear_gate import (
+from safesight.defenses.shared.linear_gate import (
     Feature,
     GateConfig,
     LinearGate,
@@ -32,9 +32,9 @@ from safesight.defenses.linear_gate import (
 )
 
 if TYPE_CHECKING:
-    from safesight.defenses.artifact import Artifact
-    from safesight.defenses.data import FitData
-    from safesight.defenses.prefill import Prefill
+    from safesight.fitting.artifact import Artifact
+    from safesight.fitting.data import FitData
+    from safesight.generation.prefill import Prefill
     from safesight.models import VLM
 
 __all__ = ["Probe"]

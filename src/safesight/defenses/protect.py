@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safesight import registry
-from safesight.defenses.artifact import Artifact
 from safesight.defenses.base import Defense
-from safesight.defenses.protection import attach
 from safesight.errors import InputError
+from safesight.fitting.artifact import Artifact
 from safesight.models import VLM
 
 __all__ = ["load_defense", "protect"]
@@ -75,7 +74,7 @@ def protect(
     detach = []
     try:
         for item in built:
-            detach.append(attach(vlm, item, artifacts.get(item.name)))
+            detach.append(item.attach(vlm, artifacts.get(item.name)))
     except BaseException:
         for undo in reversed(detach):
             undo()

@@ -42,19 +42,19 @@ from torch.nn import functional as F
 
 from safesight.activations import unit
 from safesight.defenses.base import Defense, Parts
-from safesight.defenses.tuning import Fitting, Method, TuningRun, train
-from safesight.defenses.tuning_batch import IGNORE, Rows
-from safesight.defenses.tuning_config import TuningConfig
-from safesight.defenses.tuning_passes import answer_term, labels_of, real_tokens
-from safesight.defenses.tuning_weights import Choice, choose, tuned
 from safesight.errors import InputError
+from safesight.training.batches import IGNORE, Rows
+from safesight.training.config import TuningConfig
+from safesight.training.passes import answer_term, labels_of, real_tokens
+from safesight.training.run import Fitting, Method, TuningRun, train
+from safesight.training.weights import Choice, choose, tuned
 
 if TYPE_CHECKING:
-    from safesight.defenses.artifact import Artifact
-    from safesight.defenses.data import FitData
-    from safesight.defenses.tuning_batch import Collator
-    from safesight.defenses.tuning_passes import Batch, Passes, Term
+    from safesight.fitting.artifact import Artifact
+    from safesight.fitting.data import FitData
     from safesight.models import VLM
+    from safesight.training.batches import Collator
+    from safesight.training.passes import Batch, Passes, Term
     from safesight.types import TuningSample
 
 __all__ = ["RMU", "RMUConfig", "direction", "distance"]

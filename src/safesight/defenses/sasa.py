@@ -44,7 +44,7 @@ from torch import Tensor
 
 from safesight.activations import LinearProbe, project, resid_post
 from safesight.defenses.base import Defense, Parts
-from safesight.defenses.linear_gate import (
+from safesight.defenses.shared.linear_gate import (
     GateConfig,
     LinearGate,
     blank_probe,
@@ -56,9 +56,9 @@ from safesight.defenses.linear_gate import (
 from safesight.errors import ArtifactError, ModelError
 
 if TYPE_CHECKING:
-    from safesight.defenses.artifact import Artifact
-    from safesight.defenses.data import FitData
-    from safesight.defenses.prefill import Prefill
+    from safesight.fitting.artifact import Artifact
+    from safesight.fitting.data import FitData
+    from safesight.generation.prefill import Prefill
     from safesight.models import VLM
 
 __all__ = ["SASA", "Direction", "SASAConfig", "candidate_layers", "projected"]
@@ -167,6 +167,7 @@ class SASA(Defense):
     """Self-Aware Safety Augmentation."""
 
     name = "sasa"
+    control = "probe"
     kind = "detector"
     paper = "Wang et al., Self-Aware Safety Augmentation, ACM MM 2025, arXiv 2507.21637"
     needs = frozenset({"activations", "labels"})

@@ -31,17 +31,17 @@ from pydantic import Field, FiniteFloat
 from torch import Tensor
 
 from safesight.defenses.base import Defense, Parts
-from safesight.defenses.tuning import Fitting, Method, TuningRun, train
-from safesight.defenses.tuning_config import TuningConfig
-from safesight.defenses.tuning_weights import choose, tuned
 from safesight.errors import InputError
+from safesight.training.config import TuningConfig
+from safesight.training.run import Fitting, Method, TuningRun, train
+from safesight.training.weights import choose, tuned
 
 if TYPE_CHECKING:
-    from safesight.defenses.artifact import Artifact
-    from safesight.defenses.data import FitData
-    from safesight.defenses.tuning_batch import Collator
-    from safesight.defenses.tuning_passes import Batch, Passes
+    from safesight.fitting.artifact import Artifact
+    from safesight.fitting.data import FitData
     from safesight.models import VLM
+    from safesight.training.batches import Collator
+    from safesight.training.passes import Batch, Passes
     from safesight.types import TuningSample
 
 __all__ = ["VSFA", "VSFAConfig", "is_neutral"]

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from safesight import __version__, registry
 from safesight.defenses import Artifact, Defense, load_defense
-from safesight.defenses.bundled import bundled
 from safesight.errors import InputError
+from safesight.fitting.bundled import bundled
+from safesight.grammar import arm_parts
 
 if TYPE_CHECKING:
     from safesight.models import VLM
@@ -64,7 +65,7 @@ def build_arm(
         InputError: settings or an artifact that cannot be assigned to one defense.
         ArtifactError: the artifact is missing, damaged or belongs to another model.
     """
-    parts = registry.arm_parts(name)
+    parts = arm_parts(name)
     for defense, stress in parts:
         if defense == "none" and stress is not None:
             raise InputError(f"{name!r} changes no weights. Put {stress!r} behind one that does.")
@@ -105,7 +106,7 @@ def _artifact_of(
     defense.settings(artifact)  # refuses another defense's artifact now, not in mid-run
     if stress is None:
         return artifact
-    worked: Artifact = registry.load("stress", stress)(vlm, artifact)
+    worked: Artifact = registry.load("stress_test", stress)(vlm, artifact)
     return worked
 
 

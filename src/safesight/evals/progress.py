@@ -11,10 +11,8 @@ from types import TracebackType
 from typing import Any
 
 from inspect_ai.log import list_eval_logs, read_eval_log, read_eval_log_sample_summaries
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
 
+from safesight.console import bar
 from safesight.evals.logs import UNREADABLE
 
 __all__ = ["Progress"]
@@ -33,15 +31,7 @@ class Progress:
         self.total = 0
         self.done = 0
         self._logged = _logged(log_dir, task_args)
-        self._bar = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            refresh_per_second=4,
-            disable=not visible,
-        )
+        self._bar = bar(visible=visible)
         self._row = self._bar.add_task("answers", total=None)
 
     def __enter__(self) -> Progress:

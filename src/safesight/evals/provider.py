@@ -31,11 +31,11 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 from rich.markup import escape
 
-from safesight import registry
 from safesight.errors import InputError, SafesightError
 from safesight.evals.arms import build_arm
 from safesight.evals.hosts import Generation, host
 from safesight.evals.messages import hf_messages, settings_of
+from safesight.grammar import check_arm
 
 __all__ = ["SafesightAPI"]
 
@@ -149,7 +149,7 @@ class SafesightAPI(ModelAPI):
 
 def _check(defense: str, batch_size: int | None) -> None:
     """What can be refused before a model is loaded."""
-    registry.check_arm(defense)
+    check_arm(defense)
     if batch_size is not None and batch_size < 1:
         raise InputError(f"A batch of {batch_size} holds no answer. Use 1 or more.")
 

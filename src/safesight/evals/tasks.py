@@ -35,10 +35,12 @@ from inspect_ai.model import (
 from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
 
 from safesight import registry
+from safesight.benchmarks import describe_benchmark, load_benchmark
 from safesight.errors import InputError, SafesightError
 from safesight.evals.messages import data_uri
 from safesight.evals.scorers import metrics_for, verdict
 from safesight.evals.session import failed, once, planned
+from safesight.grammar import task_parts
 from safesight.types import Sample
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ def benchmark_task(
         UnknownNameError: no such benchmark or judge.
         InputError: there are no samples, or a picture cannot be read.
     """
-    samples: list[Sample] = registry.load("benchmark", benchmark)(limit, seed=seed)
+    samples: list[Sample] = load_benchmark(benchmark)(limit, seed=seed)
     if not samples:
         raise InputError(
             f"The benchmark {benchmark!r} has no samples with limit {limit}. Raise the limit."
@@ -106,8 +108,8 @@ def registered(benchmark: str) -> str:
     Raises:
         UnknownNameError: no such benchmark or attack.
     """
-    registry.describe("benchmark", benchmark)
-    if "+" in benchmark:
+    describe_benchmark(benchmark)
+    if task_parts(benchmark)[1]:  # a task without attacks is registered already
         _register(benchmark)
     return f"safesight/{benchmark}"
 
@@ -117,7 +119,7 @@ def _register(benchmark: str) -> Callable[..., Task]:
         return benchmark_task(benchmark, limit, seed, judge)
 
     make.__name__ = make.__qualname__ = benchmark
-    make.__doc__ = registry.describe("benchmark", benchmark)
+    make.__doc__ = describe_benchmark(benchmark)
     made: Callable[..., Task] = task(name=benchmark)(make)
     return made
 

@@ -29,9 +29,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from safesight import registry
-from safesight.compare.folder import write_text
+from safesight.benchmarks import load_benchmark
+from safesight.console import track
 from safesight.errors import InputError
 from safesight.experiments.contrasts import Judged, contrasts_of, rates_of, table_of
+from safesight.files import write_text
 from safesight.tools import CONDITIONS, Condition, condition
 from safesight.tools.conditions import DESCRIBE
 from safesight.types import Sample
@@ -151,7 +153,7 @@ def _recipe(settings: dict[str, Any]) -> Recipe:
 
 
 def _samples(task: str, recipe: Recipe) -> list[Sample]:
-    found = registry.load("benchmark", task)(recipe.n, seed=recipe.seed)
+    found = load_benchmark(task)(recipe.n, seed=recipe.seed)
     shown = [sample for sample in found if sample.image is not None]
     if not shown:
         raise InputError(f"No sample of {task!r} has a picture to look at. Choose another task.")
@@ -160,14 +162,11 @@ def _samples(task: str, recipe: Recipe) -> list[Sample]:
 
 def _answered(vlm: VLM, recipe: Recipe, name: str, samples: Sequence[Sample]) -> list[Judged]:
     """The judged answers of one condition."""
-    from rich.console import Console
-    from rich.progress import track
-
     judge = registry.load("judge", recipe.judge)()
     make = partial(_made, vlm, recipe, name, vlm.tool_setup())
     starts = range(0, len(samples), recipe.batch_size)
     judged = []
-    for start in track(starts, description=name, console=Console(stderr=True)):
+    for start in track(starts, name):
         batch = samples[start : start + recipe.batch_size]
         answers, lengths = _generated(vlm, recipe, make(batch, start))
         for answer, sample, length in zip(answers, batch, lengths, strict=True):
@@ -180,7 +179,7 @@ def _answered(vlm: VLM, recipe: Recipe, name: str, samples: Sequence[Sample]) ->
 
 def _generated(vlm: VLM, recipe: Recipe, made: Sequence[Condition]) -> tuple[list[str], list[int]]:
     """Answers without calls, and the length of every prompt in tokens."""
-    from safesight.defenses.tool_traces import call_tags
+    from safesight.defenses.image_tools.traces import call_tags
 
     inputs = vlm.encode([each.messages for each in made], tools=made[0].offered)
     sequences = vlm.generate(
@@ -258,7 +257,7 @@ def _other(task: str, recipe: Recipe, index: int, sample: Sample) -> Image:
 
 @cache
 def _pool(task: str, n: int, seed: int) -> list[Sample]:
-    found: list[Sample] = registry.load("benchmark", task)(n, seed=seed, split="fit")
+    found: list[Sample] = load_benchmark(task)(n, seed=seed, split="fit")
     return found
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from safesight.compare import UNDEFENDED
+from safesight.grammar import UNDEFENDED
 from safesight.report.pictures import draw
 
 if TYPE_CHECKING:

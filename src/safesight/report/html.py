@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safesight.compare import UNDEFENDED, Scorecard
-from safesight.compare.folder import write_text
+from safesight.compare import Scorecard
+from safesight.files import write_text
+from safesight.grammar import UNDEFENDED
 from safesight.report.closed import assemble
 from safesight.report.conversations import Redaction, conversations, veiled_picture
 from safesight.report.layer_file import check_same_model

@@ -14,7 +14,7 @@ from typing import Any
 
 from safesight.analysis import LayerReport
 from safesight.analysis.results import FORMS, Band, Form, Projection
-from safesight.compare.folder import write_text
+from safesight.files import write_text
 from safesight.report.closed import assemble
 from safesight.report.layer_figures import FORM_WORDS, Figure, figures
 

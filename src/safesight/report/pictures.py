@@ -12,7 +12,7 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from safesight import registry
+from safesight.benchmarks import load_benchmark
 from safesight.errors import SafesightError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def draw(
         One entry for each sample that was found again.
     """
     try:
-        samples: Iterable[Sample] = registry.load("benchmark", task)(total, seed=seed)
+        samples: Iterable[Sample] = load_benchmark(task)(total, seed=seed)
         return {
             sample.id: None if sample.image is None else to_data_uri(sample.image())
             for sample in samples

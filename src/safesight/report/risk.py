@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 
-from safesight.compare.folder import write_text
 from safesight.errors import StorageError
+from safesight.files import write_text
 from safesight.report.pictures import to_data_uri
 from safesight.types import Label
 

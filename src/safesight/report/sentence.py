@@ -5,7 +5,8 @@ Only words about numbers that are in the scorecard; nothing is computed from ans
 
 from __future__ import annotations
 
-from safesight.compare import UNDEFENDED, Delta, Row, Scorecard
+from safesight.compare import Delta, Row, Scorecard
+from safesight.grammar import UNDEFENDED
 
 __all__ = ["RULE", "best_defense", "points", "share", "verdict_sentence"]
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from safesight.compare import (
     METRICS,
-    UNDEFENDED,
     Delta,
     Row,
     Scorecard,
     VerdictCounts,
     control_of,
 )
+from safesight.grammar import UNDEFENDED
 from safesight.report.sentence import points, share
 
 __all__ = [

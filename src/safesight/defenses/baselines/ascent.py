@@ -32,17 +32,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from safesight.defenses.base import Defense, Parts
-from safesight.defenses.tuning import Fitting, Method, TuningRun, train
-from safesight.defenses.tuning_batch import IGNORE
-from safesight.defenses.tuning_config import TuningConfig
-from safesight.defenses.tuning_passes import answer_term
-from safesight.defenses.tuning_weights import choose, tuned
+from safesight.training.batches import IGNORE
+from safesight.training.config import TuningConfig
+from safesight.training.passes import answer_term
+from safesight.training.run import Fitting, Method, TuningRun, train
+from safesight.training.weights import choose, tuned
 
 if TYPE_CHECKING:
-    from safesight.defenses.artifact import Artifact
-    from safesight.defenses.data import FitData
-    from safesight.defenses.tuning_passes import Batch, Passes, Term
+    from safesight.fitting.artifact import Artifact
+    from safesight.fitting.data import FitData
     from safesight.models import VLM
+    from safesight.training.passes import Batch, Passes, Term
 
 __all__ = ["KL", "GradAscent", "GradDiff", "RetainConfig", "divergence"]
 

@@ -33,16 +33,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from safesight.defenses.answers import put_back_prompt, sequences_of
 from safesight.defenses.base import Defense, DefenseConfig, Parts
-from safesight.defenses.calls import check_supported, prompt_of, setting
-from safesight.defenses.follow_ups import questions_of, with_pictures
-from safesight.defenses.prompt_rows import padded, prompt_rows
 from safesight.errors import InputError
+from safesight.generation.answers import put_back_prompt, sequences_of
+from safesight.generation.calls import check_supported, prompt_of, setting
+from safesight.generation.follow_ups import questions_of, with_pictures
+from safesight.generation.prompt_rows import padded, prompt_rows
 
 if TYPE_CHECKING:
-    from safesight.defenses.artifact import Artifact
-    from safesight.defenses.base import Generate, Inputs
+    from safesight.fitting.artifact import Artifact
+    from safesight.generation.call_types import Generate, Inputs
     from safesight.models import VLM
 
 __all__ = ["CoCA", "CoCAConfig", "calibrated"]

@@ -36,15 +36,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 from pydantic import Field
 
-from safesight.defenses.answers import refusal_tokens, replace_answers, sequences_of, stream_out
 from safesight.defenses.base import Defense, DefenseConfig, Parts
-from safesight.defenses.calls import check_supported, setting
-from safesight.defenses.follow_ups import ask, in_words, questions_of, says_yes, with_pictures
 from safesight.errors import InputError, SafesightError
+from safesight.generation.answers import refusal_tokens, replace_answers, sequences_of, stream_out
+from safesight.generation.calls import check_supported, setting
+from safesight.generation.follow_ups import ask, in_words, questions_of, says_yes, with_pictures
 
 if TYPE_CHECKING:
-    from safesight.defenses.artifact import Artifact
-    from safesight.defenses.base import Generate, Inputs
+    from safesight.fitting.artifact import Artifact
+    from safesight.generation.call_types import Generate, Inputs
     from safesight.models import VLM
 
 __all__ = ["ECSO", "ECSOConfig", "caption_prompt", "hinted_prompt", "tell_prompt"]

@@ -40,17 +40,17 @@ from pydantic import Field
 from torch import Tensor
 
 from safesight.activations import Site, auroc, cosine, resid_post, threshold_at_fpr
-from safesight.defenses.artifact import Artifact
 from safesight.defenses.base import Defense, DefenseConfig, Parts
-from safesight.defenses.baselines.refusal_words import openers, published_tokens
-from safesight.defenses.last_token import states_of_samples
-from safesight.defenses.prefill import Decision, Prefill
-from safesight.defenses.provenance import provenance
+from safesight.defenses.shared.refusal_words import openers, published_tokens
 from safesight.errors import ArtifactError, InputError, ModelError
+from safesight.fitting.artifact import Artifact
+from safesight.fitting.provenance import provenance
+from safesight.generation.last_token import states_of_samples
+from safesight.generation.prefill import Decision, Prefill
 from safesight.types import Sample
 
 if TYPE_CHECKING:
-    from safesight.defenses.data import FitData
+    from safesight.fitting.data import FitData
     from safesight.models import VLM
 
 __all__ = [

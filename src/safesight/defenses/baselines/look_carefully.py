@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, ClassVar, final
 from pydantic import Field
 
 from safesight.defenses.base import Defense, DefenseConfig, Parts
-from safesight.defenses.prompt_tokens import rewrite_rows, system_writer
+from safesight.generation.prompt_tokens import rewrite_rows, system_writer
 
 if TYPE_CHECKING:
-    from safesight.defenses.artifact import Artifact
+    from safesight.fitting.artifact import Artifact
     from safesight.models import VLM
 
 __all__ = ["LookCarefully", "LookCarefullyConfig"]

@@ -40,18 +40,18 @@ from pydantic import Field
 from torch import Tensor
 
 from safesight.activations import difference_of_means, threshold_at_fpr, unit
-from safesight.defenses.artifact import Artifact
 from safesight.defenses.base import Defense, DefenseConfig, Parts
-from safesight.defenses.baselines.refusal_words import in_text, openers, openers_mass
-from safesight.defenses.calls import check_supported
-from safesight.defenses.last_token import at_last, batches, last_states, states_of_samples
-from safesight.defenses.provenance import provenance
+from safesight.defenses.shared.refusal_words import in_text, openers, openers_mass
 from safesight.errors import ArtifactError, InputError
+from safesight.fitting.artifact import Artifact
+from safesight.fitting.provenance import provenance
+from safesight.generation.calls import check_supported
+from safesight.generation.last_token import at_last, batches, last_states, states_of_samples
 from safesight.types import Sample
 
 if TYPE_CHECKING:
-    from safesight.defenses.base import Generate, Inputs
-    from safesight.defenses.data import FitData
+    from safesight.fitting.data import FitData
+    from safesight.generation.call_types import Generate, Inputs
     from safesight.models import VLM
 
 __all__ = ["RefusalDirection", "RefusalDirectionConfig", "best_layer", "pushed"]

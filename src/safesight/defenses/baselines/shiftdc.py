@@ -40,18 +40,18 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from safesight.activations import difference_of_means, project
-from safesight.defenses.artifact import Artifact
 from safesight.defenses.base import Defense, DefenseConfig, Parts
-from safesight.defenses.calls import check_supported, undefended
-from safesight.defenses.follow_ups import ask, has_picture, in_words, questions_of, with_pictures
-from safesight.defenses.last_token import at_last, batches, last_states, states_of
-from safesight.defenses.provenance import provenance
 from safesight.errors import ArtifactError, ModelError
+from safesight.fitting.artifact import Artifact
+from safesight.fitting.provenance import provenance
+from safesight.generation.calls import check_supported, undefended
+from safesight.generation.follow_ups import ask, has_picture, in_words, questions_of, with_pictures
+from safesight.generation.last_token import at_last, batches, last_states, states_of
 from safesight.types import Message, Sample
 
 if TYPE_CHECKING:
-    from safesight.defenses.base import Generate, Inputs
-    from safesight.defenses.data import FitData
+    from safesight.fitting.data import FitData
+    from safesight.generation.call_types import Generate, Inputs
     from safesight.models import VLM
 
 __all__ = ["ShiftDC", "ShiftDCConfig", "corrections"]

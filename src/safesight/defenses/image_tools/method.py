@@ -1,0 +1,219 @@
+"""Image tools: the model looks at the picture through a tool, and answers after that.
+
+Paper: Tian, Hu, Wu, Li, Lu, Gong; "When Think-with-Image Meets Safety: What Determines Multimodal
+Jailbreak Robustness?"; 2026; https://arxiv.org/abs/2605.27932. Its abstract claims that explicit
+image-tool invocation lowers attack success by about 30%, relative, on average over models; that the
+result is there with overridden and with unsafe-looking returned pictures and gone with the text of
+the trace alone; and that what acts is a shift of hidden states. Its full text could not be read:
+which tools, prompts and models it has is not known, and all below is ours unless it says not.
+
+Where it acts: before the answer, on the whole prompt. With v the picture, q the question, t(v) what
+the tool returns, and y the answer,
+
+    direct    y ~ model(v, q)
+    tool      c ~ model(tools, v, q)   or written for it          c is the call
+              y ~ model(tools, v, q, c, t_c(v))                   with no further call allowed
+
+A call is written for the model ("scripted": the middle of the picture, zoomed) or by it ("model",
+greedy, at most `calls` times, each result shown before the next; what goes wrong in a tool is told
+to the model). Then one generation answers, with the caller's own settings and `<tool_call>` banned:
+a model trained on tools would call forever. Formats of calls are in `safesight.tools.formats`.
+
+What is fitted: nothing. What it costs: a longer prompt, and for "model" one more generation a call.
+
+What it cannot do: a prompt without a picture is left alone (only the ban holds), and so are all
+attacks in text. It sees the picture as the processor left it. Whoever makes the picture writes what
+the tool returns. An answer may change because the prompt is longer, or odd, and not because it is
+safer: compare with the overriding `returns` and with `safesight run recipes/image_tools.yaml`.
+A returned dict's logits and caches are those of the longer prompt.
+
+Where we differ: not known, see above. Of a prompt with several pictures, tools see the last.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
+
+import torch
+from PIL import Image
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from safesight.defenses.base import Defense, DefenseConfig, Parts
+from safesight.defenses.image_tools.traces import (
+    Look,
+    as_inputs,
+    call_tags,
+    looks,
+    offer_writer,
+    with_offer,
+    with_traces,
+)
+from safesight.generation.answers import put_back_prompt, sequences_of
+from safesight.generation.calls import prompt_of, refuse_begun
+from safesight.tools import ToolSetup, has_call
+from safesight.tools.calls import CALL_END, Returned
+from safesight.tools.conditions import overridden
+from safesight.tools.formats import CENTRE
+from safesight.tools.ocr import check_ocr
+
+if TYPE_CHECKING:
+    from safesight.fitting.artifact import Artifact
+    from safesight.generation.call_types import Generate, Inputs
+    from safesight.generation.prompt_rows import Writer
+    from safesight.models import VLM
+
+__all__ = ["ImageTools", "ImageToolsConfig"]
+
+
+class ImageToolsConfig(DefenseConfig):
+    """Settings of image tools."""
+
+    call: Literal["scripted", "model"] = "scripted"
+    """Who writes the call. Source: ours, the paper's choice is not known."""
+    tools: tuple[Literal["zoom", "rotate", "ocr"], ...] = Field(("zoom",), min_length=1)
+    """What is offered; a scripted call takes the first. Source: ours."""
+    box: tuple[int, int, int, int] = CENTRE
+    """Left, top, right, bottom of a scripted zoom, in thousandths. Source: ours."""
+    words: str = Field("", max_length=1000)
+    """What a scripted turn says before its call. Source: ours."""
+    calls: int = Field(3, ge=1, le=10)
+    """Most calls a model may write. Source: ours."""
+    call_tokens: int = Field(128, ge=16, le=4096)
+    """Most tokens of a turn in which it may. Source: ours."""
+    format: Literal["auto", "template", "nous", "plain"] = "auto"
+    """How tools are offered and pictures returned; auto goes by the model. Source: authors' code,
+    Qwen-Agent's for nous; ours for plain."""
+    returns: Literal["picture", "identity", "blank", "noise", "error"] = "picture"
+    """What comes back: the tool's own result, or a control in its place. Source: ours, for the
+    paper's overridden pictures."""
+
+    @model_validator(mode="after")
+    def _a_region(self) -> Self:
+        left, top, right, bottom = self.box
+        if not (0 <= left < right <= 1000 and 0 <= top < bottom <= 1000):
+            raise ValueError("a box is left < right and top < bottom, each from 0 to 1000")
+        return self
+
+
+@final
+class ImageTools(Defense):
+    """An image-tool call before every answer.
+
+    Example:
+        >>> ImageTools(call="model", calls=1).config.calls
+        1
+    """
+
+    name = "image_tools"
+    kind = "pipeline"
+    paper = (
+        "Tian et al., When Think-with-Image Meets Safety: What Determines Multimodal Jailbreak "
+        "Robustness?, 2026, arXiv 2605.27932"
+    )
+    Config: ClassVar[type[ImageToolsConfig]] = ImageToolsConfig
+    config: ImageToolsConfig
+
+    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+        """Looks, then answers.
+
+        Raises:
+            InputError: a tool needs a package that is not installed.
+        """
+        config = self.settings(artifact)
+        assert isinstance(config, ImageToolsConfig)
+        if "ocr" in config.tools:
+            check_ocr()
+        setup = vlm.tool_setup(
+            format=config.format, tools=config.tools, box=config.box, words=config.words
+        )
+        run = _Looking(vlm, config, setup, offer_writer(vlm, setup))
+        return Parts(around=run)
+
+
+class _Looking:
+    """One generation with tools: first the looks of every row, then one answer to each."""
+
+    def __init__(self, vlm: VLM, config: ImageToolsConfig, setup: ToolSetup, write: Writer) -> None:
+        self.vlm, self.config, self.setup, self.write = vlm, config, setup, write
+        self.banned = call_tags(vlm)
+
+    def __call__(self, generate: Generate, inputs: Inputs) -> Any:
+        """As `generate`: the caller's prompt first, then the answer."""
+        refuse_begun(inputs, "Image tools rewrite the whole prompt")
+        banned = [*(inputs.get("bad_words_ids") or ()), *self.banned]
+        rows = looks(self.vlm, inputs)
+        seeing = [index for index, row in enumerate(rows) if row.pictures]
+        if not seeing:
+            return generate(**{**inputs, "bad_words_ids": banned})
+        for index in seeing:
+            rows[index] = with_offer(rows[index], self.write)
+        look = self._scripted if self.config.call == "scripted" else self._decided
+        longer = as_inputs(self.vlm, inputs, look(generate, inputs, rows, seeing))
+        output = generate(**{**longer, "bad_words_ids": banned})
+        return put_back_prompt(output, longer["input_ids"], inputs["input_ids"])
+
+    def _scripted(
+        self, generate: Generate, inputs: Inputs, rows: list[Look], seeing: list[int]
+    ) -> list[Look]:
+        """The rows after a call that was written for them."""
+        calls = {index: self.setup.scripted_call(rows[index].pictures[0]) for index in seeing}
+        return self._shown(rows, calls)
+
+    def _decided(
+        self, generate: Generate, inputs: Inputs, rows: list[Look], seeing: list[int]
+    ) -> list[Look]:
+        """The rows after the calls that the model wrote, while it wrote any."""
+        prompt = prompt_of(self.vlm, inputs)
+        for _ in range(self.config.calls):
+            texts = self._asked(generate, prompt, [rows[index] for index in seeing])
+            calls = {i: t for i, t in zip(seeing, texts, strict=True) if has_call(t)}
+            if not calls:
+                break
+            rows, seeing = self._shown(rows, calls), list(calls)
+        return rows
+
+    def _asked(self, generate: Generate, prompt: Inputs, rows: list[Look]) -> list[str]:
+        """What the model writes with tools on offer, up to the end of a call."""
+        inputs = as_inputs(self.vlm, prompt, rows)
+        length = inputs["input_ids"].shape[1]
+        output = generate(
+            **inputs,
+            max_new_tokens=self.config.call_tokens,
+            do_sample=False,
+            num_beams=1,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            pad_token_id=self.vlm.tokenizer.pad_token_id,
+            stopping_criteria=[partial(_call_ended, self.vlm, length)],
+        )
+        texts = self.vlm.decode(sequences_of(output), length)
+        return [_until_call_end(text) for text in texts]
+
+    def _shown(self, rows: list[Look], calls: dict[int, str]) -> list[Look]:
+        """The rows with these calls and what they returned."""
+        traces = {index: (text, self._run(text, rows[index])) for index, text in calls.items()}
+        return with_traces(self.vlm, self.setup, rows, traces)
+
+    def _run(self, text: str, look: Look) -> Returned:
+        result = self.setup.run(text, look.pictures)
+        if self.config.returns == "picture" or not isinstance(result, Image.Image):
+            return result
+        if self.config.returns == "identity":
+            return look.pictures[0]
+        return overridden(self.config.returns, look.pictures[0])
+
+
+def _call_ended(vlm: VLM, length: int, ids: Tensor, scores: Any, **_: Any) -> Tensor:
+    """As a stopping criterion: rows whose answer so far ends a call."""
+    # Of the newest tokens only: a tag is at most as many tokens as letters.
+    recent = ids[:, max(length, ids.shape[1] - len(CALL_END)) :]
+    texts = vlm.tokenizer.batch_decode(recent)
+    return torch.tensor([CALL_END in text for text in texts], device=ids.device)
+
+
+def _until_call_end(text: str) -> str:
+    before, tag, _ = text.partition(CALL_END)
+    return before + tag

@@ -1,0 +1,199 @@
+"""What RAI finds out about a model: its words' prototypes, its visual tokens' cosines, and tau.
+
+`read_taps` runs unlabelled pictures through the untouched model and keeps, for every
+visual token, its largest cosine with a prototype; `threshold` turns those into tau. The
+mathematics is in `injection`, the settings are in `rai`, a choice among several in
+`search`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from safesight.activations import Site, capture, resid_post, resid_pre
+from safesight.console import track
+from safesight.defenses.rai.injection import Injection, risk_scores
+from safesight.defenses.rai.prototypes import mean_word, word_vectors
+from safesight.errors import InputError
+from safesight.generation.calls import run_prefill
+from safesight.types import Sample
+
+if TYPE_CHECKING:
+    from safesight.defenses.rai.config import RAIConfig
+    from safesight.fitting.data import FitData
+    from safesight.models import VLM
+
+__all__ = [
+    "Layer",
+    "Tap",
+    "pictures_of",
+    "read_taps",
+    "site_of",
+    "threshold",
+    "visual_states",
+]
+
+Item = TypeVar("Item")
+
+Layer = int | Literal["embed"]
+"""The output of a block, counted from 0, or "embed": the input of block 0."""
+
+_EDGE = 1e-6
+"""Beyond the rounding of a cosine in float32."""
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One place where RAI may act, and what it needs to know there."""
+
+    layer: Layer
+    prototypes: Tensor
+    """K x d."""
+    best: Tensor
+    """The largest cosine of each visual token of the pool: M."""
+    token_mean: Tensor | None = None
+    word_mean: Tensor | None = None
+
+    def injection(self, ratio: float, gamma: float, config: RAIConfig) -> Injection:
+        """The injection at this place that lets a share of the pool's tokens pass."""
+        return Injection(
+            site_of(self.layer),
+            self.prototypes,
+            threshold(self.best, ratio) if config.tau is None else config.tau,
+            gamma,
+            config.norm_matched,
+            config.top_k,
+            self.token_mean,
+            self.word_mean,
+        )
+
+
+def site_of(layer: Layer) -> Site:
+    """Where in the decoder a layer setting is.
+
+    Example:
+        >>> site_of("embed"), site_of(3)
+        (Site(layer=0, place='resid_pre'), Site(layer=3, place='resid_post'))
+    """
+    return resid_pre(0) if layer == "embed" else resid_post(layer)
+
+
+def threshold(best: Tensor, ratio: float) -> float:
+    """The tau = Quantile_{1 - ratio} of the largest cosines: that share of them is above it.
+
+    It lies between two of them, so that rounding decides nothing.
+
+    Example:
+        >>> round(threshold(torch.tensor([0.1, 0.2, 0.3, 0.4]), 0.25), 2)
+        0.35
+    """
+    ordered = best.sort(descending=True).values
+    above = round(ratio * len(ordered))
+    if above == 0:
+        return float(ordered[0]) + _EDGE
+    if above == len(ordered):
+        return float(ordered[-1]) - _EDGE
+    return float(ordered[above - 1 : above + 1].double().mean())
+
+
+def pictures_of(data: FitData, count: int, seed: int) -> list[Sample]:
+    """Up to `count` samples with a picture; their labels are not looked at.
+
+    Raises:
+        InputError: no sample has a picture.
+    """
+    pool = [each for each in (*data.harmful, *data.benign) if each.image is not None]
+    if not pool:
+        raise InputError("RAI acts on pictures, but no sample of the fit has one. Add some.")
+    return random.Random(seed).sample(pool, min(count, len(pool)))
+
+
+def visual_states(
+    vlm: VLM, samples: Sequence[Sample], sites: Iterable[Site], batch_size: int
+) -> Iterator[dict[Site, Tensor]]:
+    """The states of all visual tokens, batch by batch: n x d at each site, row after row."""
+    for start in range(0, len(samples), batch_size):
+        inputs = vlm.encode([each.messages() for each in samples[start : start + batch_size]])
+        with capture(vlm.layers, sites, tokens=vlm.image_mask(inputs)) as states:
+            run_prefill(vlm, dict(inputs), [], None)
+        yield states
+
+
+def read_taps(
+    vlm: VLM,
+    words: Sequence[str],
+    layers: Sequence[Layer],
+    pool: Sequence[Sample],
+    config: RAIConfig,
+    *,
+    progress: bool,
+) -> dict[Layer, Tap]:
+    """Prototypes, means and cosines at every layer, from one prefill a picture (two if centered).
+
+    Args:
+        vlm: The model under test; it is not changed.
+        words: K words.
+        layers: Where to look.
+        pool: Samples with pictures.
+        config: Settings.
+        progress: Show a bar.
+
+    Raises:
+        InputError: the tokenizer has no tokens for a word.
+    """
+    sites = {layer: site_of(layer) for layer in layers}
+    vectors = {
+        layer: word_vectors(vlm, words, config.prototypes, site) for layer, site in sites.items()
+    }
+    means: Mapping[Layer, tuple[Tensor | None, Tensor | None]] = dict.fromkeys(layers, (None, None))
+    if config.centered:
+        means = _means(vlm, sites, pool, config, progress)
+    best: dict[Layer, list[Tensor]] = {layer: [] for layer in layers}
+    for states in _shown(vlm, pool, sites, config.batch_size, "calibrating", progress):
+        for layer, site in sites.items():
+            scores = risk_scores(states[site], vectors[layer], *means[layer])
+            best[layer].append(scores.amax(dim=1).cpu())
+    return {
+        layer: Tap(layer, vectors[layer].cpu(), torch.cat(best[layer]), *means[layer])
+        for layer in layers
+    }
+
+
+def _means(
+    vlm: VLM,
+    sites: Mapping[Layer, Site],
+    pool: Sequence[Sample],
+    config: RAIConfig,
+    progress: bool,
+) -> dict[Layer, tuple[Tensor, Tensor]]:
+    """Mean visual token and mean word at every layer, each d."""
+    sums = {layer: torch.zeros(vlm.hidden_size) for layer in sites}
+    count = 0
+    for states in _shown(vlm, pool, sites, config.batch_size, "centering", progress):
+        for layer, site in sites.items():
+            sums[layer] += states[site].float().sum(dim=0).cpu()
+        count += len(next(iter(states.values())))
+    return {
+        layer: (sums[layer] / count, mean_word(vlm, config.prototypes, site).cpu())
+        for layer, site in sites.items()
+    }
+
+
+def _shown(
+    vlm: VLM,
+    pool: Sequence[Sample],
+    sites: Mapping[Layer, Site],
+    batch_size: int,
+    label: str,
+    progress: bool,
+) -> Iterator[dict[Site, Tensor]]:
+    starts = range(0, len(pool), batch_size)
+    for start in track(starts, label, visible=progress):
+        batch = pool[start : start + batch_size]
+        yield from visual_states(vlm, batch, sites.values(), batch_size)

@@ -1,0 +1,1 @@
+"""What several defenses share. None of it is a defense."""

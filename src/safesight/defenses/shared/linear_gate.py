@@ -1,0 +1,304 @@
+"""A linear probe in front of generation: fit it, set its threshold, judge with it.
+
+Shared by the detectors that read one feature vector a prompt (`sasa`, `probe`). What
+the features are is their business; here are logistic regression, the choice among
+candidate layers, and a threshold from held-out benign prompts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from safesight.activations import LinearProbe, RocArea, Site, Threshold, auroc, threshold_at_fpr
+from safesight.console import track
+from safesight.defenses.base import DefenseConfig
+from safesight.errors import ArtifactError, InputError
+from safesight.fitting.artifact import Artifact
+from safesight.fitting.provenance import provenance
+from safesight.generation.calls import run_prefill
+from safesight.generation.prefill import Decision, Prefill
+from safesight.types import Sample
+
+if TYPE_CHECKING:
+    from safesight.fitting.data import FitData
+    from safesight.models import VLM
+
+__all__ = [
+    "Feature",
+    "GateConfig",
+    "GateFit",
+    "LinearGate",
+    "fit_gate",
+    "gate_artifact",
+    "gate_probe",
+    "read_feature",
+]
+
+Feature = Literal["logits", "hidden"]
+
+Key = TypeVar("Key")
+"""What tells candidates apart: a pair of layers, or a name."""
+
+
+class GateConfig(DefenseConfig):
+    """Settings of a linear gate."""
+
+    at_use: ClassVar[frozenset[str]] = frozenset({"strength", "refusal", "threshold", "batch_size"})
+
+    feature: Feature = "hidden"
+    """The last hidden state, or first-token logits, as a re-implementation has. Source: ours."""
+    C: float = Field(0.01, gt=0, allow_inf_nan=False)
+    """Inverse strength of the probe's regularisation; with 1, as in a re-implementation, other
+    kinds of attack than those of the fit pass more often. Source: ours."""
+    standardize: bool = True
+    """Scale features before the fit; a re-implementation does not. Source: ours."""
+    folds: int = Field(5, ge=2, le=20)
+    """For validation; 5 hold out 0.2 each, the fraction of a re-implementation. Source: ours."""
+    compare_on: int = Field(500, ge=50)
+    """Prompts of the fit on which candidate layers are compared, at most. Source: ours."""
+    max_fpr: float = Field(0.01, ge=0, lt=1)
+    """Largest share of held-out benign prompts that may be refused. Source: ours."""
+    threshold: float | None = Field(None, gt=0, lt=1)
+    """A probability that replaces the calibrated threshold; a re-implementation has 0.5.
+    None keeps the calibrated one. Source: ours."""
+    batch_size: int = Field(16, ge=1)
+    """Prompts a forward during a fit. Source: ours."""
+    refusal: str = Field(
+        "I'm sorry, but I cannot help with that request.", min_length=1, max_length=10_000
+    )
+    """The answer to a refused prompt. Source: secondary, a re-implementation."""
+
+
+@dataclass(frozen=True)
+class LinearGate:
+    """A detector: reads one feature vector a row and refuses at or above the threshold."""
+
+    sites: Sequence[Site]
+    replay_from: int | None
+    refusal: str
+    probe: LinearProbe
+    read: Callable[[Prefill], Tensor]
+    """The features of every row: B x features."""
+
+    def judge(self, prefill: Prefill) -> Decision:
+        """Log-odds of harm, and who is refused."""
+        scores = self.probe.score(self.read(prefill))
+        return Decision(scores, scores >= self.probe.threshold, self.probe.threshold)
+
+
+@dataclass(frozen=True)
+class GateFit(Generic[Key]):
+    """What `fit_gate` found."""
+
+    chosen: Key
+    """The candidate with the least to run again, of those as good as the best."""
+    probe: LinearProbe
+    threshold: Threshold | None
+    areas: Mapping[Key, RocArea]
+    """Cross-validated area under the ROC curve of every candidate."""
+
+
+def read_feature(prefill: Prefill, final: Tensor, feature: Feature) -> Tensor:
+    """The probe's input from the last block's output, B x L x d.
+
+    Returns:
+        B x vocabulary for "logits", B x d for "hidden", of the last prompt token.
+    """
+    last = prefill.at_last(final)
+    return prefill.vlm.logits_of(last) if feature == "logits" else last
+
+
+def fit_gate(
+    vlm: VLM,
+    data: FitData,
+    config: GateConfig,
+    gates: Mapping[Key, LinearGate],
+    *,
+    seed: int,
+    progress: bool,
+) -> GateFit[Key]:
+    """Compare the candidates, fit a probe for one of them on all samples, set its threshold.
+
+    Comparing runs blocks again for every candidate, so some hundred samples must do. Kept is, of
+    the candidates whose validated area is within one standard error of the best, the one that
+    runs the fewest blocks again (the one-standard-error rule of model selection).
+
+    Args:
+        vlm: The model under test; it is not changed.
+        data: Labelled samples, and held-out benign ones for the threshold.
+        config: Settings.
+        gates: Candidates in order of preference; their probes are not used.
+        seed: Of the folds and the solver.
+        progress: Show a bar.
+
+    Raises:
+        InputError: too few samples of a kind for the folds.
+    """
+    counts = len(data.harmful), len(data.benign)
+    if min(counts) < config.folds:
+        raise InputError(
+            f"A fit needs at least {config.folds} harmful and {config.folds} benign samples, but "
+            f"there are {counts[0]} and {counts[1]}. Add samples, or raise the share of the pool."
+        )
+    samples = [*data.harmful, *data.benign]
+    labels = torch.tensor([1] * counts[0] + [0] * counts[1])
+    some, rest = _split(labels, config, seed)
+    compared = [samples[row] for row in some]
+    what = "comparing layers" if len(gates) > 1 else "fitting"
+    found = _features(vlm, compared, gates, config.batch_size, what, progress)
+    areas = {key: _validated(x, labels[some], config, seed) for key, x in found.items()}
+    chosen = _choose(areas, gates)
+    features, only = found.pop(chosen), {chosen: gates[chosen]}
+    found.clear()
+    if rest:
+        others = [samples[row] for row in rest]
+        more = _features(vlm, others, only, config.batch_size, "fitting", progress)[chosen]
+        features = torch.cat([features, more])[torch.tensor([*some, *rest]).argsort()]
+    probe = LinearProbe.fit(features, labels, C=config.C, standardize=config.standardize, seed=seed)
+    threshold = None
+    if data.calibration_benign:
+        held_out = data.calibration_benign
+        benign = _features(vlm, held_out, only, config.batch_size, "calibrating", progress)[chosen]
+        threshold = threshold_at_fpr(probe.score(benign), config.max_fpr)
+    return GateFit(chosen, probe, threshold, areas)
+
+
+def _choose(areas: Mapping[Key, RocArea], gates: Mapping[Key, LinearGate]) -> Key:
+    """The cheapest of the candidates within one standard error of the best."""
+    best = max(areas.values(), key=lambda area: area.value)
+    tolerance = (best.high - best.low) / (2 * 1.96)
+
+    def rank(key: Key) -> tuple[float, float]:
+        start = gates[key].replay_from
+        return (math.inf if start is None else start, round(areas[key].value, 6))
+
+    # max keeps the first of equals: the candidate nearest to the preferred one.
+    return max((key for key in areas if areas[key].value >= best.value - tolerance), key=rank)
+
+
+def gate_artifact(
+    name: str,
+    vlm: VLM,
+    data: FitData,
+    config: GateConfig,
+    fit: GateFit[Key],
+    seed: int,
+    **fitted: Any,
+) -> Artifact:
+    """The artifact of a fit: weight (features), bias, threshold, and where they come from.
+
+    Without calibration data the threshold is a probability of one half.
+    """
+    area = fit.areas[fit.chosen]
+    threshold = fit.threshold
+    calibration = None
+    if threshold is not None:
+        calibration = {"max_fpr": config.max_fpr, **asdict(threshold)}
+    return Artifact(
+        name,
+        config.model_dump(mode="json"),
+        {**fitted, "threshold": 0.0 if threshold is None else threshold.value},
+        {"weight": fit.probe.weight.float(), "bias": fit.probe.bias.float().reshape(1)},
+        {
+            **provenance(vlm, data, seed),
+            "validation_auroc": {"folds": config.folds, **asdict(area)},
+            "candidates": {str(key): area.value for key, area in fit.areas.items()},
+            "calibration": calibration,
+        },
+    )
+
+
+def gate_probe(artifact: Artifact, config: GateConfig, features: int) -> LinearProbe:
+    """The fitted probe with its threshold, checked against the model's width.
+
+    Raises:
+        ArtifactError: tensors or threshold are not what a fit writes.
+    """
+    weight, bias = artifact.tensors.get("weight"), artifact.tensors.get("bias")
+    value = artifact.fitted.get("threshold")
+    sound = (
+        isinstance(weight, Tensor)
+        and isinstance(bias, Tensor)
+        and isinstance(value, float | int)
+        and weight.shape == (features,)
+        and bias.shape == (1,)
+        and bool(weight.isfinite().all() and bias.isfinite().all())
+        and math.isfinite(value)
+    )
+    if not sound:
+        raise ArtifactError(
+            f"The {artifact.defense} artifact does not hold a probe of {features} features and its "
+            "threshold. Fit it again."
+        )
+    assert weight is not None
+    assert bias is not None
+    threshold = float(value) if value is not None else 0.0
+    if config.threshold is not None:
+        threshold = math.log(config.threshold / (1 - config.threshold))
+    return LinearProbe(weight.float(), bias.float()[0], threshold)
+
+
+def blank_probe() -> LinearProbe:
+    """A stand-in for candidates whose probe is yet to be fitted."""
+    return LinearProbe(torch.zeros(1), torch.tensor(0.0))
+
+
+def _features(
+    vlm: VLM,
+    samples: Sequence[Sample],
+    gates: Mapping[Key, LinearGate],
+    batch_size: int,
+    label: str,
+    progress: bool,
+) -> dict[Key, Tensor]:
+    """Every candidate's features of every sample, n x features, from one prefill a batch."""
+    sites = sorted({site for gate in gates.values() for site in gate.sites})
+    starts = [gate.replay_from for gate in gates.values() if gate.replay_from is not None]
+    found: dict[Key, list[Tensor]] = {key: [] for key in gates}
+    for start in track(range(0, len(samples), batch_size), label, visible=progress):
+        batch = [sample.messages() for sample in samples[start : start + batch_size]]
+        inputs = vlm.encode(batch)
+        _, prefill = run_prefill(vlm, dict(inputs), sites, min(starts, default=None))
+        with torch.no_grad():
+            for key, gate in gates.items():
+                found[key].append(gate.read(prefill).cpu())
+    return {key: torch.cat(rows) for key, rows in found.items()}
+
+
+def _split(labels: Tensor, config: GateConfig, seed: int) -> tuple[list[int], list[int]]:
+    """Rows to compare candidates on, with the labels' shares, and the others; both in order.
+
+    More than were asked for, if one label is so rare that its share would not fill the folds.
+    """
+    from sklearn.model_selection import train_test_split
+
+    rows = list(range(len(labels)))
+    rarest = min(int(labels.sum()), int((1 - labels).sum()))
+    size = max(config.compare_on, math.ceil((config.folds + 1) * len(rows) / rarest))
+    if len(rows) <= size:
+        return rows, []
+    some, rest = train_test_split(
+        rows, train_size=size, stratify=labels.tolist(), random_state=seed
+    )
+    return sorted(some), sorted(rest)
+
+
+def _validated(features: Tensor, labels: Tensor, config: GateConfig, seed: int) -> RocArea:
+    """Area under the ROC curve of out-of-fold scores."""
+    from sklearn.model_selection import StratifiedKFold
+
+    folds = StratifiedKFold(config.folds, shuffle=True, random_state=seed)
+    scores = torch.zeros(len(labels))
+    for train, test in folds.split(features.float().numpy(), labels.numpy()):
+        probe = LinearProbe.fit(
+            features[train], labels[train], C=config.C, standardize=config.standardize, seed=seed
+        )
+        scores[test] = probe.score(features[test])
+    return auroc(scores, labels)

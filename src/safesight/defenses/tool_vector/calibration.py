@@ -1,0 +1,199 @@
+"""The fit of `tool_vector`: shifts of every block, and the block that validation chooses.
+
+A quarter of the samples with pictures is held out; the shift is a mean over the rest. Each block of
+the middle of the model is tried on the held-out ones by adding its shift to the direct prompt:
+the largest refusal of harmful samples wins whose benign refusals rise by no more than allowed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from safesight import registry
+from safesight.activations import add, edit, resid_post
+from safesight.activations.sites import check_layer
+from safesight.defenses.tool_vector.states import last_states, refusal_vectors, shift_report
+from safesight.errors import InputError
+from safesight.fitting.artifact import Artifact
+from safesight.types import Sample
+
+if TYPE_CHECKING:
+    from safesight.defenses.tool_vector.config import ToolVectorConfig
+    from safesight.fitting.data import FitData
+    from safesight.models import VLM
+
+__all__ = ["candidate_layers", "fit_tool_vector"]
+
+_CONDITIONS = ("direct", "tool", "text_trace", "crop_no_call")
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """How one block did on the held-out samples."""
+
+    layer: int
+    harmful: float
+    """Share refused."""
+    benign: float
+    rise: float
+    """Of benign refusals against the model as it is."""
+
+
+def fit_tool_vector(
+    name: str,
+    vlm: VLM,
+    data: FitData,
+    config: ToolVectorConfig,
+    *,
+    seed: int,
+    progress: bool,
+) -> Artifact:
+    """See `ToolVector.fit`."""
+    layers = candidate_layers(vlm.num_layers)
+    if config.layer is not None:
+        check_layer(vlm.layers, config.layer)
+        layers = [config.layer]
+    fitted, held_out = _split(data, config, seed)
+    setup, batch = vlm.tool_setup(), config.batch_size
+    states = {
+        each: last_states(vlm, fitted, each, setup, batch_size=batch, progress=progress)
+        for each in _CONDITIONS
+    }
+    refusal = _refusal(vlm, data, batch, progress)
+    vectors = {
+        each: (under - states["direct"]).mean(dim=1)
+        for each, under in states.items()
+        if each != "direct"
+    }
+    trials = [] if config.layer is not None else _trials(vlm, vectors["tool"], held_out, config)
+    layer = layers[0] if not trials else _best(trials, config.max_rise, vlm.num_layers)
+    tensors = {**vectors, "direct": states["direct"].mean(dim=1)}
+    if refusal is not None:
+        tensors["refusal"] = refusal
+    card = {
+        "shifts": shift_report(states, refusal),
+        "validation": [vars(trial) for trial in trials],
+        "fitted_on": len(fitted),
+        "held_out": len(held_out),
+        **_origin(vlm, data, seed),
+    }
+    return Artifact(name, config.model_dump(mode="json"), {"layer": layer}, tensors, card)
+
+
+def candidate_layers(num_layers: int) -> list[int]:
+    """The blocks from 0.3 to 0.8 of the depth.
+
+    Example:
+        >>> candidate_layers(8)
+        [2, 3, 4, 5, 6]
+    """
+    return list(range(round(0.3 * num_layers), min(round(0.8 * num_layers), num_layers - 1) + 1))
+
+
+def _split(data: FitData, config: ToolVectorConfig, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Samples with pictures: those the shift is a mean over, and those that choose the block."""
+    rng = random.Random(seed)
+    fitted: list[Sample] = []
+    held_out: list[Sample] = []
+    for label, samples in (("harmful", data.harmful), ("benign", data.benign)):
+        shown = [sample for sample in samples if sample.image is not None]
+        rng.shuffle(shown)
+        cut = max(1, round(config.validation * len(shown)))
+        held_out += shown[:cut]
+        if config.pairs in ("all", label):
+            fitted += shown[cut:]
+    labels = {sample.label for sample in held_out}
+    if len(fitted) < 2 or (config.layer is None and len(labels) < 2):
+        raise InputError(
+            f"A tool vector needs samples with pictures, two to make it from and one of each label "
+            f"to choose the block, but there are {len(fitted)} and {len(held_out)}. Add samples."
+        )
+    rng.shuffle(fitted)  # so that halves of it hold both labels
+    return fitted, held_out
+
+
+def _refusal(vlm: VLM, data: FitData, batch: int, progress: bool) -> Tensor | None:
+    """The refusal vector of requests in text alone, if there are any of both labels."""
+    harmful, benign = (
+        [sample for sample in samples if sample.image is None]
+        for samples in (data.harmful, data.benign)
+    )
+    if not harmful or not benign:
+        return None
+    setup = vlm.tool_setup()
+    one, two = (
+        last_states(vlm, samples, "direct", setup, batch_size=batch, progress=progress)
+        for samples in (harmful, benign)
+    )
+    return refusal_vectors(one, two)
+
+
+def _trials(
+    vlm: VLM, vectors: Tensor, held_out: Sequence[Sample], config: ToolVectorConfig
+) -> list[_Trial]:
+    harmful = [sample for sample in held_out if sample.label == "harmful"]
+    benign = [sample for sample in held_out if sample.label == "benign"]
+    before = _refused(vlm, benign, None, config)
+    found = []
+    for layer in candidate_layers(vlm.num_layers):
+        at = (layer, vectors[layer])
+        after = _refused(vlm, benign, at, config)
+        found.append(_Trial(layer, _refused(vlm, harmful, at, config), after, after - before))
+    return found
+
+
+def _best(trials: Sequence[_Trial], max_rise: float, num_layers: int) -> int:
+    """The most refusals among those allowed; if none is, the smallest rise. Ties: the middle."""
+    allowed = [trial for trial in trials if trial.rise <= max_rise + 1e-9]
+
+    def merit(trial: _Trial) -> tuple[float, float, float]:
+        middle = -abs(trial.layer - num_layers / 2)
+        if allowed:
+            return trial.harmful, -trial.rise, middle
+        return -trial.rise, trial.harmful, middle
+
+    return max(allowed or trials, key=merit).layer
+
+
+def _refused(
+    vlm: VLM,
+    samples: Sequence[Sample],
+    at: tuple[int, Tensor] | None,
+    config: ToolVectorConfig,
+) -> float:
+    """The share of samples that the undefended model refuses, with a vector added or without."""
+    judge = registry.load("judge", "exact")()
+    edits = {} if at is None else {resid_post(at[0]): add(at[1], config.scale, tokens="last")}
+    count = 0
+    for start in range(0, len(samples), config.batch_size):
+        batch = samples[start : start + config.batch_size]
+        inputs = vlm.encode([sample.messages() for sample in batch])
+        with torch.no_grad(), edit(vlm.layers, edits, prefill_only=True):
+            sequences = type(vlm.model).generate(
+                vlm.model, **inputs, max_new_tokens=config.answer_tokens, do_sample=False
+            )
+        texts = vlm.decode(sequences, inputs["input_ids"].shape[1])
+        count += sum(judge(text, s) == "refused" for text, s in zip(texts, batch, strict=True))
+    return count / len(samples)
+
+
+def _origin(vlm: VLM, data: FitData, seed: int) -> dict[str, Any]:
+    packages = ("safesight", "torch", "transformers")
+    return {
+        "model": {
+            "name": vlm.name,
+            "revision": vlm.revision,
+            "identity": vlm.identity,
+            "dtype": str(vlm.dtype).removeprefix("torch."),
+        },
+        "data": {"hash": data.hash, "harmful": len(data.harmful), "benign": len(data.benign)},
+        "seed": seed,
+        "versions": {package: version(package) for package in packages},
+    }

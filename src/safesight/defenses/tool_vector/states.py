@@ -1,0 +1,127 @@
+"""What a tool call does to hidden states: paired shifts at the last prompt token, and their size.
+
+Pure functions on tensors, and the prefills that fill them. Everything is float32 on the CPU;
+`N` counts decoder blocks, `n` samples, `d` is the width. Which shift is used for what is decided in
+`tool_vector`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from safesight.activations import capture, cosine, difference_of_means, resid_post
+from safesight.console import track
+from safesight.tools import ToolSetup, condition
+from safesight.types import Sample
+
+if TYPE_CHECKING:
+    from safesight.models import VLM
+
+__all__ = ["explained", "last_states", "refusal_vectors", "shift_report", "split_half"]
+
+
+def last_states(
+    vlm: VLM,
+    samples: Sequence[Sample],
+    name: str,
+    setup: ToolSetup,
+    *,
+    batch_size: int = 16,
+    progress: bool = False,
+) -> Tensor:
+    """Every block's output at the last prompt token of every sample under a condition.
+
+    Args:
+        vlm: The model, which is not changed; no defense on it is seen.
+        samples: n of them, with pictures unless the condition is "direct".
+        name: Of `safesight.tools.CONDITIONS`.
+        setup: How the model is offered tools.
+        batch_size: Prompts a forward.
+        progress: Show a bar.
+
+    Returns:
+        N x n x d.
+    """
+    sites = [resid_post(layer) for layer in range(vlm.num_layers)]
+    found = []
+    starts = range(0, len(samples), batch_size)
+    for start in track(starts, f"states, {name}", visible=progress):
+        made = [condition(name, s.messages(), setup) for s in samples[start : start + batch_size]]
+        inputs = vlm.encode([each.messages for each in made], tools=made[0].offered)
+        with torch.no_grad(), capture(vlm.layers, sites, tokens="last") as states:
+            type(vlm.model).generate(vlm.model, **inputs, max_new_tokens=1, do_sample=False)
+        found.append(torch.stack([states[site].float().cpu() for site in sites]))
+    return torch.cat(found, dim=1)
+
+
+def refusal_vectors(harmful: Tensor, benign: Tensor) -> Tensor:
+    """Per block, from the mean of benign to the mean of harmful requests in text: N x d.
+
+    Args:
+        harmful: N x m x d.
+        benign: N x n x d.
+    """
+    pairs = zip(harmful, benign, strict=True)
+    return torch.stack([difference_of_means(h, b) for h, b in pairs])
+
+
+def explained(differences: Tensor) -> Tensor:
+    """The share of the paired differences' length that their mean explains.
+
+        n ||v||^2 / sum_x ||h(x, tool) - h(x, direct)||^2        1: every sample moves alike
+
+    Args:
+        differences: N x n x d.
+
+    Returns:
+        N, from 0 to 1.
+
+    Example:
+        >>> explained(torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [-1.0, 0.0]]]))
+        tensor([1., 0.])
+    """
+    total = differences.square().sum(dim=(1, 2))
+    mean = differences.mean(dim=1).square().sum(dim=1) * differences.shape[1]
+    return mean / total.clamp_min(torch.finfo(total.dtype).tiny)
+
+
+def split_half(differences: Tensor) -> Tensor:
+    """Cosine of the mean over every other sample with the mean over the rest: N.
+
+    Example:
+        >>> split_half(torch.ones(1, 4, 2)).round(decimals=3)
+        tensor([1.])
+    """
+    return cosine(differences[:, ::2].mean(dim=1), differences[:, 1::2].mean(dim=1))
+
+
+def shift_report(states: Mapping[str, Tensor], refusal: Tensor | None) -> list[dict[str, Any]]:
+    """Per block: how long the shifts are, how reliable, and where they point.
+
+    Args:
+        states: "direct" and one entry a condition, N x n x d, rows paired.
+        refusal: N x d, or None where there was no text to make it from.
+    """
+    direct = states["direct"]
+    columns: dict[str, Tensor] = {"direct_norm": direct.norm(dim=-1).mean(dim=1)}
+    vectors = {}
+    for name, under in states.items():
+        if name == "direct":
+            continue
+        differences = under - direct
+        vectors[name] = differences.mean(dim=1)
+        columns[f"{name}_norm"] = vectors[name].norm(dim=-1)
+        columns[f"{name}_split_half"] = split_half(differences)
+        columns[f"{name}_explained"] = explained(differences)
+        if refusal is not None:
+            columns[f"{name}_refusal_cosine"] = cosine(vectors[name], refusal)
+    for name in vectors.keys() - {"tool"}:
+        columns[f"{name}_tool_cosine"] = cosine(vectors[name], vectors["tool"])
+    return [
+        {"layer": layer, **{name: round(float(v[layer]), 6) for name, v in sorted(columns.items())}}
+        for layer in range(len(direct))
+    ]

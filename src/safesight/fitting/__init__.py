@@ -1,0 +1,4 @@
+"""What a defense is fitted on, and what a fit leaves behind.
+
+Read next: `data` (the samples), `artifact` (the numbers), `provenance` (where they come from).
+"""

@@ -1,0 +1,126 @@
+"""The samples a defense is fitted on, and their hash. Knows no model and draws no picture."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from safesight.errors import InputError
+from safesight.types import Sample, TuningSample
+
+__all__ = ["FitData", "rows_hash"]
+
+
+@dataclass(frozen=True)
+class FitData:
+    """Labelled samples for a fit, and benign ones that only set a threshold.
+
+    Example:
+        >>> samples = [Sample(id=str(i), question="?", target="x",
+        ...                   label="harmful" if i % 2 else "benign") for i in range(200)]
+        >>> data = FitData.from_pool(samples[:100], samples[100::2], share=0.1)
+        >>> len(data.harmful), len(data.benign), len(data.calibration_benign)
+        (5, 5, 50)
+    """
+
+    harmful: Sequence[Sample]
+    benign: Sequence[Sample]
+    calibration_benign: Sequence[Sample] = ()
+    """Held out from the fit; only the threshold is set on them."""
+    pool_size: int | None = None
+    """Size of the pool that `harmful` and `benign` were drawn from."""
+    tuning: Sequence[TuningSample] = ()
+    """Questions with answers, for methods that train; the others do not look at them."""
+    tuning_source: Mapping[str, Any] = field(default_factory=dict)
+    """The data set that those were drawn from, and with which options; empty if from none."""
+
+    @classmethod
+    def from_pool(
+        cls,
+        pool: Sequence[Sample],
+        calibration_benign: Sequence[Sample] = (),
+        *,
+        share: float = 0.05,
+        seed: int = 0,
+    ) -> FitData:
+        """Draw at most a share of a labelled pool, evenly over labels, attacks and kinds.
+
+        Args:
+            pool: Labelled samples.
+            calibration_benign: Benign samples outside the pool.
+            share: Of the pool, from above 0 to 1; the draw is never larger.
+            seed: The same seed draws the same samples.
+
+        Raises:
+            InputError: the share is not possible, or leaves a label without samples.
+        """
+        if not 0 < share <= 1:
+            raise InputError(f"A share of {share} is not possible: give one above 0, up to 1.")
+        groups: dict[str, list[Sample]] = defaultdict(list)
+        for sample in pool:
+            groups[_stratum(sample)].append(sample)
+        rng = random.Random(seed)
+        queues = [rng.sample(group, len(group)) for _, group in sorted(groups.items())]
+        budget = int(share * len(pool) + 1e-9)
+        drawn: list[Sample] = []
+        # Whoever is furthest behind its share of the budget goes next.
+        taken = [0] * len(queues)
+        while len(drawn) < budget:
+            behind = [n / len(q) if n < len(q) else 2.0 for n, q in zip(taken, queues, strict=True)]
+            index = behind.index(min(behind))
+            drawn.append(queues[index][taken[index]])
+            taken[index] += 1
+        harmful = [sample for sample in drawn if sample.label == "harmful"]
+        benign = [sample for sample in drawn if sample.label == "benign"]
+        if not harmful or not benign:
+            raise InputError(
+                f"A share of {share:g} of {len(pool)} samples is {len(harmful)} harmful and "
+                f"{len(benign)} benign ones, but both kinds are needed. Use a larger pool or share."
+            )
+        return cls(harmful, benign, calibration_benign, pool_size=len(pool))
+
+    @property
+    def share(self) -> float | None:
+        """Fitted samples over pool size, if the pool is known."""
+        if self.pool_size is None:
+            return None
+        return (len(self.harmful) + len(self.benign)) / self.pool_size
+
+    @property
+    def hash(self) -> str:
+        """Hex hash of every sample in order: texts, labels and pixels."""
+        digest = hashlib.sha256()
+        for part in (self.harmful, self.benign, self.calibration_benign):
+            digest.update(f"{len(part)};".encode())
+            for sample in part:
+                digest.update(_content(sample))
+        if self.tuning:
+            digest.update(rows_hash(self.tuning).encode())
+        return digest.hexdigest()
+
+
+def _stratum(sample: Sample) -> str:
+    facts = [sample.facts.get("request"), sample.facts.get("picture")]
+    return json.dumps([sample.label, sample.attack, *facts], default=str)
+
+
+def _content(sample: Sample) -> bytes:
+    texts = json.dumps([sample.id, sample.question, sample.label, sample.system])
+    if sample.image is None:
+        return texts.encode()
+    image = sample.image()
+    return f"{texts}{image.mode}{image.size}".encode() + image.tobytes()
+
+
+def rows_hash(rows: Sequence[TuningSample]) -> str:
+    """Hex hash of rows in order: texts, labels, sets and pixels."""
+    found = hashlib.sha256()
+    for row in rows:
+        texts = [row.id, row.question, row.answer, row.refusal, row.label, row.set]
+        found.update(json.dumps([*texts, row.digest]).encode())
+    return found.hexdigest()

@@ -1,0 +1,43 @@
+"""Where a fit comes from, as every artifact's card says it: model, data, seed, versions."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from safesight.fitting.data import FitData
+    from safesight.models import VLM
+
+__all__ = ["provenance"]
+
+_PACKAGES = ("safesight", "torch", "transformers", "scikit-learn")
+
+
+def provenance(vlm: VLM, data: FitData, seed: int) -> dict[str, Any]:
+    """JSON values for an artifact's card.
+
+    Args:
+        vlm: The model that was fitted on; its identity ties the artifact to it.
+        data: What was fitted on.
+        seed: Of the fit.
+    """
+    return {
+        "model": {
+            "name": vlm.name,
+            "revision": vlm.revision,
+            "identity": vlm.identity,
+            "dtype": str(vlm.dtype).removeprefix("torch."),
+        },
+        "data": {
+            "hash": data.hash,
+            "harmful": len(data.harmful),
+            "benign": len(data.benign),
+            "calibration_benign": len(data.calibration_benign),
+            "pool_size": data.pool_size,
+            "share": data.share,
+            "tuning_source": dict(data.tuning_source),
+        },
+        "seed": seed,
+        "versions": {package: version(package) for package in _PACKAGES},
+    }

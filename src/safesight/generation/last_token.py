@@ -1,0 +1,163 @@
+"""The state of the last prompt token: read it, over a data set or one batch, and change it.
+
+It is where a chat model has read everything and written nothing. `states_of` reads it
+for a fit, `last_states` for one call; `at_last` changes it in the prefill of a call and
+nowhere else. What is done with the states is decided by the defenses that use this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from safesight.activations import EditFn, capture, edit, resid_post
+from safesight.console import track
+from safesight.errors import ModelError
+from safesight.generation.calls import prompt_of, undefended
+from safesight.types import Messages, Sample
+
+if TYPE_CHECKING:
+    from safesight.generation.call_types import Inputs
+    from safesight.models import VLM
+
+__all__ = ["at_last", "batches", "last_states", "last_tokens", "states_of", "states_of_samples"]
+
+Change = Callable[[Tensor], Tensor]
+"""From the states of some rows, R x d float32, to those that replace them."""
+
+
+def last_tokens(inputs: Inputs) -> Tensor:
+    """B x L, True at the last prompt token of every row, whatever the side of the padding.
+
+    Example:
+        >>> last_tokens({"attention_mask": torch.tensor([[0, 1, 1], [1, 1, 0]])})
+        tensor([[False, False,  True],
+                [False,  True, False]])
+    """
+    mask = inputs.get("attention_mask")
+    if mask is None:
+        mask = torch.ones(
+            _prompt(inputs).shape[:2], dtype=torch.long, device=_prompt(inputs).device
+        )
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    last = (mask.bool() * positions).amax(dim=1, keepdim=True)
+    return positions == last
+
+
+def last_states(vlm: VLM, inputs: Inputs, layers: Sequence[int]) -> Tensor:
+    """What blocks `layers` leave at the last prompt token, in one undefended prefill.
+
+    Returns:
+        B x layers x d, float32.
+    """
+    sites = [resid_post(layer) for layer in layers]
+    with torch.no_grad(), capture(vlm.layers, sites, last_tokens(inputs)) as states:
+        undefended(vlm)(**prompt_of(vlm, inputs), max_new_tokens=1, do_sample=False)
+    return torch.stack([states[site].float().to(vlm.device) for site in sites], dim=1)
+
+
+def states_of(
+    vlm: VLM,
+    conversations: Sequence[Messages],
+    layers: Sequence[int],
+    *,
+    batch_size: int,
+    label: str,
+    progress: bool,
+) -> Tensor:
+    """`last_states` of many conversations: n x layers x d, float32, on the CPU."""
+    found = [torch.zeros(0, len(layers), vlm.hidden_size)]
+    for batch in batches(conversations, batch_size, label, progress):
+        found.append(last_states(vlm, dict(vlm.encode(batch)), layers).cpu())
+    return torch.cat(found)
+
+
+def states_of_samples(
+    vlm: VLM, samples: Sequence[Sample], batch_size: int, label: str, progress: bool
+) -> Tensor:
+    """`states_of` the conversations of samples after every block: n x layers x d."""
+    return states_of(
+        vlm,
+        [sample.messages() for sample in samples],
+        range(vlm.num_layers),
+        batch_size=batch_size,
+        label=label,
+        progress=progress,
+    )
+
+
+def batches(
+    conversations: Sequence[Messages], size: int, label: str, progress: bool
+) -> Iterator[Sequence[Messages]]:
+    """So many conversations at a time, with a bar on standard error."""
+    for start in track(range(0, len(conversations), size), label, visible=progress):
+        yield conversations[start : start + size]
+
+
+@contextmanager
+def at_last(vlm: VLM, inputs: Inputs, changes: Mapping[int, Change]) -> Iterator[None]:
+    """Change the last prompt token's state after some blocks, once, in the prefill of `inputs`.
+
+    Without a cache every step runs the prompt again, and the same change is made again, so
+    that such a generation equals a cached one.
+
+    Args:
+        vlm: The model that will run.
+        inputs: What its `generate` will be called with.
+        changes: Block to what is done there. It sees the rows of the batch in order, each as
+            many times as it is answered.
+
+    Raises:
+        ModelError: another prompt is run inside (by the forward), or there is no such block.
+    """
+    chosen = last_tokens(inputs)
+    edits = {resid_post(layer): _edit(change, chosen) for layer, change in changes.items()}
+    length = chosen.shape[1]
+    with (
+        _only(vlm.layers[0], length),
+        edit(vlm.layers, edits, prefill_only=True, prompt_length=length),
+    ):
+        yield
+
+
+def _edit(change: Change, chosen: Tensor) -> EditFn:
+    def function(hidden: Tensor) -> Tensor:
+        copies = len(hidden) // len(chosen)
+        where = chosen.to(hidden.device).repeat_interleave(copies, dim=0)
+        new = hidden.clone()
+        new[where] = change(hidden[where].float()).to(hidden.dtype)
+        return new
+
+    return function
+
+
+@contextmanager
+def _only(block: nn.Module, length: int) -> Iterator[None]:
+    """Inside, the first forward must be over a prompt of this length."""
+    seen: list[int] = []
+
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        if not seen and hidden.shape[1] != length:
+            raise ModelError(
+                f"A prompt of {hidden.shape[1]} tokens runs under an edit made for one of "
+                f"{length}: a defense inside asks questions of its own. Attach it first."
+            )
+        seen.append(length)
+
+    handle = block.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _prompt(inputs: Inputs) -> Tensor:
+    tokens = inputs.get("input_ids")
+    prompt = inputs["inputs_embeds"] if tokens is None else tokens
+    assert isinstance(prompt, Tensor)
+    return prompt

@@ -1,0 +1,32 @@
+"""What a defense contributes to a generation, and where it acts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from safesight.generation.call_types import Generate, Inputs
+from safesight.generation.prefill import Detector
+
+__all__ = ["Kind", "Parts"]
+
+Kind = Literal["input", "detector", "activation", "pipeline", "weights"]
+"""Where it acts: on the prompt, on the prefill, on hidden states, by more than one call of
+generate, on weights."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a defense contributes to a protected `generate`; most have one part."""
+
+    rewrite: Callable[[Inputs], Inputs] | None = None
+    """Returns the inputs with another prompt. Runs before everything else."""
+    detector: Detector | None = None
+    """Judges the prefill. Runs on the model without edits."""
+    around: Callable[[Generate, Inputs], Any] | None = None
+    """Calls the generate it is given on the inputs, once or more, inside whatever hooks it
+    needs, and returns its result (prompt first, then the answer). Sees no refused batch."""
+    attached: AbstractContextManager[Any] | None = None
+    """Entered when the defense is attached and left when it is removed: adapters, weights."""

@@ -1,0 +1,209 @@
+"""The state of a protected model: which defenses are on it, and how one call passes them.
+
+`Protection.add` puts the parts of a defense on a model object and returns what takes them off
+again; the model's `generate` becomes an instance attribute that runs, in this order,
+
+1. input rewriting, in the order of attachment;
+2. detectors, all on one prefill. It is shared with the generation, unless an
+   edit changes that;
+3. pipelines, then activation edits inside them, around the generation of what was not
+   refused. So every question a pipeline asks is answered under the edits, too.
+
+Adapters and changed weights are on for as long as the defense is attached, so a
+detector that is attached as well sees them. When the last defense is off, the model
+object is as it was. `defenses.protect` is the front door of this file.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from safesight.errors import ModelError
+from safesight.generation.answers import put_back_prompt
+from safesight.generation.calls import bind
+from safesight.generation.detectors import Outcome, generate_after, generate_guarded
+from safesight.generation.parts import Kind, Parts
+
+if TYPE_CHECKING:
+    from safesight.generation.call_types import Generate, Inputs
+    from safesight.models import VLM
+
+__all__ = ["Protection", "protection"]
+
+_HANDLE = "_safesight_protection"
+_CLOSED_DOORS = (
+    "generate_batch",
+    "init_continuous_batching",
+    "continuous_batching_context_manager",
+)
+"""Ways to generate that pass no `generate`; shut while a defense is attached."""
+
+
+@dataclass
+class _Entry:
+    name: str
+    kind: Kind
+    parts: Parts
+    stack: ExitStack
+    changes_weights: bool
+
+
+class Protection:
+    """The defenses on one model. `protection(model)` finds it."""
+
+    def __init__(self, vlm: VLM) -> None:
+        self._vlm = vlm
+        self._entries: list[_Entry] = []
+        self._undefended: Generate = vlm.model.generate
+        self._hidden: dict[str, Any] = {}
+        # Hooks of two generations at a time on the same blocks would mix their rows.
+        self._turn = threading.RLock()
+        self.last: Outcome | None = None
+        """Decisions of the latest call; None before the first, and without detectors."""
+
+    @property
+    def names(self) -> list[str]:
+        """The attached defenses, in the order of attachment."""
+        return [entry.name for entry in self._entries]
+
+    @property
+    def vlm(self) -> VLM:
+        """The model, with the identity it had before anything changed its weights."""
+        return self._vlm
+
+    @property
+    def changes_weights(self) -> str | None:
+        """The attached defense that changes the weights, or None."""
+        return next((e.name for e in self._entries if e.changes_weights), None)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """As the model's own generate, with every attached defense."""
+        with self._turn:
+            self.last = None
+            inputs = bind(self._undefended, args, kwargs)
+            original = inputs.get("input_ids")
+            for entry in self._entries:
+                if entry.parts.rewrite is not None:
+                    inputs = entry.parts.rewrite(inputs)
+            output = self._judged(inputs)
+            rewritten = inputs.get("input_ids")
+            if original is None or rewritten is None or rewritten is original:
+                return output
+            return put_back_prompt(output, rewritten, original)
+
+    def _judged(self, inputs: Inputs) -> Any:
+        outermost_first = sorted(self._entries, key=lambda e: e.kind != "pipeline")
+        arounds = [e.parts.around for e in outermost_first if e.parts.around is not None]
+        detectors = {
+            e.name: e.parts.detector for e in self._entries if e.parts.detector is not None
+        }
+        generate = self._undefended
+        for around in reversed(arounds):
+            generate = _wrapped(around, generate)
+        if not detectors:
+            return generate(**inputs)
+        run = generate_after if arounds else generate_guarded
+        output, self.last = run(generate, self._vlm, detectors, inputs)
+        return output
+
+    def remove(self) -> None:
+        """Take every defense off; the model is as it was, bit for bit."""
+        for entry in reversed(self._entries.copy()):
+            self._detach(entry)
+
+    def add(self, name: str, kind: Kind, build: Callable[[], Parts] | None) -> Callable[[], None]:
+        """Put a defense on the model; call the result to take it off.
+
+        Args:
+            name: Of the defense.
+            kind: Where it acts.
+            build: Makes its parts; None is a defense that is switched off.
+
+        Raises:
+            ModelError: it is on the model already, or a second one would change the weights.
+        """
+        if name in self.names:
+            raise ModelError(
+                f"{name} already protects this model. "
+                "Call model.remove() first, or leave the other `with` block."
+            )
+        changes_weights = kind == "weights" and build is not None
+        if changes_weights and self.changes_weights:
+            raise ModelError(
+                f"{self.changes_weights} already changes the weights of this model, and "
+                f"{name} was fitted without it. Call model.remove() first, or merge the "
+                "first into a checkpoint and fit the second on that."
+            )
+        parts = Parts() if build is None else build()
+        stack = ExitStack()
+        if parts.attached is not None:
+            stack.enter_context(parts.attached)
+        entry = _Entry(name, kind, parts, stack, changes_weights)
+        if not self._entries:
+            self._take_over()
+        self._entries.append(entry)
+        return functools.partial(self._detach, entry)
+
+    def _detach(self, entry: _Entry) -> None:
+        if entry not in self._entries:
+            return
+        self._entries.remove(entry)
+        if not self._entries:
+            self._give_back()
+        entry.stack.close()
+
+    def _take_over(self) -> None:
+        @functools.wraps(self._undefended)
+        def generate(*args: Any, **kwargs: Any) -> Any:
+            return self.generate(*args, **kwargs)
+
+        attributes: dict[str, Any] = {
+            _HANDLE: self,
+            "remove": self.remove,
+            "generate": generate,
+            **{name: functools.partial(_refuse, name) for name in _CLOSED_DOORS},
+        }
+        own = vars(self._vlm.model)
+        self._hidden = {name: own[name] for name in attributes if name in own}
+        own.update(attributes)
+
+    def _give_back(self) -> None:
+        own = vars(self._vlm.model)
+        for name in (_HANDLE, "remove", "generate", *_CLOSED_DOORS):
+            own.pop(name, None)
+        own.update(self._hidden)
+
+    def __getstate__(self) -> Any:
+        raise ModelError(
+            "A protected model cannot be copied or pickled: the copy would not be defended. "
+            "Call model.remove() first and protect the copy."
+        )
+
+
+def protection(model: Any) -> Protection | None:
+    """The protection of a model, or None if it has none.
+
+    After a call of `generate`, `protection(model).last` holds what was decided of each row.
+    """
+    handle = vars(model).get(_HANDLE)
+    assert handle is None or isinstance(handle, Protection)
+    return handle
+
+
+def _wrapped(around: Callable[[Generate, Inputs], Any], generate: Generate) -> Generate:
+    def run(**inputs: Any) -> Any:
+        return around(generate, inputs)
+
+    return run
+
+
+def _refuse(name: str, *_: Any, **__: Any) -> None:
+    raise ModelError(
+        f"{name} would pass by the defenses on this model. "
+        "Use model.generate, or take them off with model.remove()."
+    )

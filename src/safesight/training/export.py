@@ -1,0 +1,131 @@
+"""An artifact of changed weights as a folder that other programs load: a checkpoint or an adapter.
+
+`merge` writes the whole model with the changes worked into its weights; it loads with
+`transformers`, vLLM or `VLM.load` without knowing of this package. `export_adapter` writes the
+small matrices alone, as PEFT does. Neither changes the model in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from safesight.errors import ArtifactError, StorageError
+from safesight.training.weights import Choice, tuned
+
+if TYPE_CHECKING:
+    from safesight.fitting.artifact import Artifact
+    from safesight.models import VLM
+
+__all__ = ["export_adapter", "merge"]
+
+_CARD = "safesight.json"
+
+
+def merge(vlm: VLM, artifact: Artifact, folder: str | os.PathLike[str]) -> Path:
+    """Write the model with an artifact's changes in its weights, and its processor.
+
+    Its answers are those of the model with the artifact attached, up to the rounding of the
+    weights' dtype.
+
+    Raises:
+        ArtifactError: the artifact changes no weights, or belongs to another model.
+        StorageError: the folder is in use or cannot be written.
+    """
+    artifact.check_model(vlm)
+    with tuned(vlm, artifact) as result:
+        merged = result.merged()
+    with _new_folder(folder) as temporary, _swapped(vlm.model, merged):
+        vlm.model.save_pretrained(temporary)
+        vlm.processor.save_pretrained(temporary)
+        _write_card(temporary, artifact)
+    return Path(folder)
+
+
+def export_adapter(artifact: Artifact, folder: str | os.PathLike[str]) -> Path:
+    """Write an artifact's small matrices as a PEFT adapter; `PeftModel.from_pretrained` reads it.
+
+    Raises:
+        ArtifactError: the artifact changes whole parameters, which no adapter can hold.
+        StorageError: the folder is in use or cannot be written.
+    """
+    from peft import LoraConfig
+
+    choice = Choice.of(artifact)
+    if choice.whole or not choice.lora:
+        raise ArtifactError(
+            f"This {artifact.defense} artifact changes {len(choice.whole)} parameters in full, "
+            "which an adapter cannot hold. Write a checkpoint instead: safesight merge."
+        )
+    config = LoraConfig(
+        r=choice.rank,
+        lora_alpha=choice.lora_alpha,
+        target_modules=list(choice.lora),
+        base_model_name_or_path=artifact.card.get("model", {}).get("name"),
+        inference_mode=True,
+    )
+    ours = {f"{name}.lora_{side}.weight" for name in choice.lora for side in "AB"}
+    tensors = {f"base_model.model.{name}": artifact.tensors[name].contiguous() for name in ours}
+    with _new_folder(folder) as temporary:
+        config.save_pretrained(str(temporary))
+        save_file(tensors, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
+        _write_card(temporary, artifact)
+    return Path(folder)
+
+
+def _write_card(folder: Path, artifact: Artifact) -> None:
+    """Where the weights come from."""
+    about: dict[str, Any] = {
+        "defense": artifact.defense,
+        "artifact": artifact.hash,
+        "config": dict(artifact.config),
+        **artifact.card,
+    }
+    (folder / _CARD).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary folder that becomes `folder` if all goes well.
+
+    Raises:
+        StorageError: something is there already, or it cannot be written.
+    """
+    target = Path(folder)
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise StorageError(f"{target} is there already. Choose a new folder, or empty this one.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".safesight-", dir=target.parent) as temporary:
+            new = Path(temporary) / "new"
+            new.mkdir()
+            yield new
+            os.replace(new, target)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(
+            f"{target} could not be written ({error}). "
+            "Choose a folder you may write to, with free space."
+        ) from error
+
+
+@contextmanager
+def _swapped(model: Any, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside, parameters have other numbers."""
+    parameters = dict(model.named_parameters())
+    originals = {name: parameters[name].data for name in tensors}
+    try:
+        for name, value in tensors.items():
+            parameters[name].data = value
+        yield
+    finally:
+        for name, value in originals.items():
+            parameters[name].data = value

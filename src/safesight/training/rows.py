@@ -1,0 +1,201 @@
+"""Rows to train on: read from files, and checked.
+
+A row is a `safesight.types.TuningSample`; nothing of a model is known. What a
+method makes of a row (its loss, its refusal) is in that method's file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from safesight.errors import InputError
+from safesight.fitting.data import rows_hash
+from safesight.types import Label, TuningSample, TuningSet
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["TuningData", "read_rows", "rows_hash"]
+
+_KEYS = {"id", "question", "answer", "refusal", "label", "set", "image"}
+
+
+@dataclass(frozen=True)
+class TuningData:
+    """The forget set and the retain set of a run, checked.
+
+    Raises:
+        InputError: a set is empty, an id comes twice, the sets overlap, a harmful request is
+            retained, or a question is empty.
+
+    Example:
+        >>> from safesight.types import TuningSample
+        >>> data = TuningData([TuningSample("f", "a?", "b.", "harmful", "forget"),
+        ...                    TuningSample("r", "c?", "d.", "benign", "retain")])
+        >>> len(data.forget), len(data.retain)
+        (1, 1)
+    """
+
+    rows: Sequence[TuningSample]
+    needed: tuple[TuningSet, ...] = get_args(TuningSet)
+    """The sets that must not be empty."""
+
+    def __post_init__(self) -> None:
+        _refuse_doubles(self.rows)
+        for name in self.needed:
+            if not any(row.set == name for row in self.rows):
+                raise InputError(
+                    f"The {name} set is empty. Give rows whose set is {name!r}: forget rows are "
+                    "harmful requests, retain rows are benign ones."
+                )
+        for row in self.rows:
+            if not row.question.strip():
+                raise InputError(f"The row {row.id!r} has no question. Fill it in or drop it.")
+            if row.set == "retain" and row.label == "harmful":
+                raise InputError(
+                    f"The row {row.id!r} is harmful and in the retain set, so its answer would be "
+                    "taught. Move it to the forget set or drop it."
+                )
+        _refuse_overlap(self.forget, self.retain)
+
+    @cached_property
+    def forget(self) -> tuple[TuningSample, ...]:
+        """What is to be unlearned or refused."""
+        return tuple(row for row in self.rows if row.set == "forget")
+
+    @cached_property
+    def retain(self) -> tuple[TuningSample, ...]:
+        """What is to stay as it is."""
+        return tuple(row for row in self.rows if row.set == "retain")
+
+    @cached_property
+    def hash(self) -> str:
+        """Hex hash of every row in order: texts, labels, sets and pixels."""
+        return rows_hash(self.rows)
+
+    def need_answers(self, method: str, *sets: TuningSet) -> None:
+        """Refuse rows of these sets without an answer.
+
+        Raises:
+            InputError: there is one; the message names it.
+        """
+        for row in self.rows:
+            if row.set in sets and not row.answer.strip():
+                raise InputError(
+                    f"The {row.set} row {row.id!r} has no answer, and {method} trains on answers. "
+                    "Fill it in or drop the row."
+                )
+
+
+def _refuse_doubles(rows: Sequence[TuningSample]) -> None:
+    seen: dict[str, TuningSample] = {}
+    for row in rows:
+        other = seen.setdefault(row.id, row)
+        if other is row:
+            continue
+        if other.set != row.set:
+            raise InputError(
+                f"The row {row.id!r} is in the forget set and in the retain set. Keep it in one."
+            )
+        raise InputError(f"Two rows have the id {row.id!r}. Give every row its own.")
+
+
+def _refuse_overlap(forget: Sequence[TuningSample], retain: Sequence[TuningSample]) -> None:
+    """By what the model is shown, whatever the ids say."""
+    shown = {row.digest: row.id for row in forget}
+    for row in retain:
+        if row.digest in shown:
+            raise InputError(
+                f"The forget row {shown[row.digest]!r} and the retain row {row.id!r} ask the same "
+                "question about the same picture. Keep one of them."
+            )
+
+
+def read_rows(path: str | os.PathLike[str]) -> list[TuningSample]:
+    """The rows of a JSON array or a JSONL file.
+
+    Every row is an object with `id`, `question`, `answer`, `label` (harmful or benign) and, if
+    wanted, `set` (forget or retain; else forget for harmful rows), `refusal`, and `image`: the
+    path of a picture, from the file's folder.
+
+    Raises:
+        InputError: the file or a row cannot be used; the message says which and why.
+    """
+    place = Path(path)
+    try:
+        text = place.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{place} cannot be read ({error}). Give a JSON or JSONL file.") from error
+    return [_row(entry, f"{place}, row {n}", place.parent) for n, entry in _entries(text, place)]
+
+
+def _entries(text: str, place: Path) -> list[tuple[int, Any]]:
+    """Every entry with its number, from 1."""
+    try:
+        if text.lstrip().startswith("["):
+            return list(enumerate(json.loads(text), 1))
+        lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+        return [(n, json.loads(line)) for n, line in lines]
+    except ValueError as error:
+        raise InputError(
+            f"{place} is neither a JSON array nor one JSON object a line ({error})."
+        ) from error
+
+
+def _row(entry: Any, where: str, folder: Path) -> TuningSample:
+    if not isinstance(entry, Mapping):
+        raise InputError(f"{where} is not an object. Give one with {', '.join(sorted(_KEYS))}.")
+    unknown = sorted(map(str, entry.keys() - _KEYS))
+    if unknown:
+        raise InputError(f"{where} has {unknown[0]!r}, which is not one of {sorted(_KEYS)}.")
+    texts = {name: _text(entry, name, where) for name in ("question", "answer", "refusal")}
+    label = _choice(entry, "label", get_args(Label), where)
+    chosen = entry if "set" in entry else {"set": "forget" if label == "harmful" else "retain"}
+    if texts["question"] is None:
+        raise InputError(f"{where} has no question.")
+    return TuningSample(
+        id=str(entry.get("id", where)),
+        question=texts["question"],
+        answer=texts["answer"] or "",
+        label=label,
+        set=_choice(chosen, "set", get_args(TuningSet), where),
+        image=_image(_text(entry, "image", where), folder, where),
+        refusal=texts["refusal"],
+    )
+
+
+def _text(entry: Mapping[str, Any], name: str, where: str) -> str | None:
+    value = entry.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{where}: {name} is {value!r}, not a text.")
+    return value
+
+
+def _choice(entry: Mapping[str, Any], name: str, allowed: Sequence[str], where: str) -> Any:
+    value = entry.get(name)
+    if value not in allowed:
+        said = "is missing" if value is None else f"is {value!r}"
+        raise InputError(f"{where}: its {name} {said}. It must be {' or '.join(allowed)}.")
+    return value
+
+
+def _image(name: str | None, folder: Path, where: str) -> Callable[[], Image] | None:
+    if name is None:
+        return None
+    path = folder / name
+    if not path.is_file():
+        raise InputError(f"{where}: there is no picture {path}. Paths start at the file's folder.")
+    return partial(_open, path)
+
+
+def _open(path: Path) -> Image:
+    """As every picture is opened: turned upright, on white, of a sound size."""
+    from safesight.models.pictures import open_picture
+
+    return open_picture(path)

@@ -1,0 +1,218 @@
+"""One training run, from rows to an artifact: what every method that changes the weights shares.
+
+A method (`sft`, `npo`, `rmu`, ...) says what is drawn and what the loss is; the rest is here:
+the model is borrowed, trained and given back bit for bit, and what was learnt becomes tensors of
+an artifact. `rows` has the rows, `batches` the tensors, `passes` the forward passes, `weights` what
+learns, `trainer` the Trainer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from safesight.errors import ModelError, StorageError, TrainingError
+from safesight.files import write_text
+from safesight.fitting.artifact import Artifact
+from safesight.fitting.provenance import provenance
+from safesight.generation.protection import protection
+from safesight.training.batches import Ahead, Collator, Draws
+from safesight.training.passes import Objective, Passes
+from safesight.training.plan import Fitting, Method, TuningRun
+from safesight.training.weights import Choice, Installed, installed, projector_parameters
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["Fitting", "Method", "TuningRun", "train"]
+
+_RUN = "run.json"
+
+
+def train(fitting: Fitting, choice: Choice, method: Method) -> Artifact:
+    """Train, and give the model back as it was.
+
+    Raises:
+        ModelError: another defense changes the model's weights, or it has an adapter.
+        TrainingError: the run diverged, or is not the one to resume.
+        StorageError: the run's folder is in use or cannot be written.
+    """
+    vlm, config = fitting.vlm, fitting.config
+    handle = protection(vlm.model)
+    if handle is not None and handle.changes_weights:
+        raise ModelError(
+            f"{handle.changes_weights} changes the weights of this model. Call model.remove() "
+            f"before you fit {fitting.name}."
+        )
+    begin = time.monotonic()
+    with (
+        _place(fitting) as folder,
+        _own_rng(fitting.seed),
+        installed(vlm, choice, training=True) as result,
+    ):
+        passes = Passes(vlm, result)
+        collator = Collator(vlm, queries=method.queries)
+        if method.prepare is not None:
+            with passes.reference():
+                method.prepare(passes, collator)
+        with Ahead(collator) as ahead:
+            log = _fit(fitting, method, passes, ahead, folder)
+        tensors = _finite(result)
+    card = provenance(vlm, fitting.data, fitting.seed)
+    card["versions"] = {**card["versions"], "peft": version("peft")}
+    card["training"] = {
+        "forget": sum(row.set == "forget" for row in fitting.data.tuning),
+        "retain": sum(row.set == "retain" for row in fitting.data.tuning),
+        "seconds": round(time.monotonic() - begin, 1),
+        "first": log[0],
+        "last": log[-1],
+    }
+    extra = dict(method.tensors or {})
+    return Artifact(
+        fitting.name,
+        config.model_dump(mode="json"),
+        {**choice.to_json(), **passes.facts, "extra": sorted(extra)},
+        {**tensors, **extra},
+        card,
+    )
+
+
+def _fit(
+    fitting: Fitting, method: Method, passes: Passes, collator: Ahead, folder: Path
+) -> list[dict[str, float]]:
+    """Run the Trainer; returns the log."""
+    from safesight.training.trainer import (
+        TuningLog,
+        TuningTrainer,
+        arguments_of,
+        last_checkpoint,
+    )
+
+    arguments = arguments_of(fitting, folder, len(next(iter(method.sources.values()))))
+    if arguments.world_size > 1:
+        torch.distributed.barrier()  # the first process has made the folder ready
+    resume = last_checkpoint(folder) if fitting.run and fitting.run.resume else None
+    half = fitting.vlm.dtype if fitting.vlm.dtype != torch.float32 else None
+    log = TuningLog(
+        folder / "log.jsonl",
+        until=0 if resume is None else int(resume.name.rpartition("-")[2]),
+        write=arguments.process_index == 0,
+    )
+    batch = arguments.train_batch_size * arguments.gradient_accumulation_steps
+    length = arguments.max_steps * batch * arguments.world_size
+    trainer = TuningTrainer(
+        # Small matrices are float32 beside whatever the weights are; PEFT sees to that.
+        Objective(passes, method.terms, autocast=half if passes.result.whole else None),
+        arguments,
+        collator,
+        train_dataset=Draws(method.sources, length=length, seed=fitting.seed),
+        passes=passes,
+        terms=len(method.terms),
+        log=log,
+    )
+    trainer.stop = method.stop
+    if fitting.config.projector and fitting.config.projector_learning_rate is not None:
+        names = projector_parameters(fitting.vlm)
+        trainer.rates = dict.fromkeys(names, fitting.config.projector_learning_rate)
+    if resume is not None and method.stop is not None and method.stop(log.entries):
+        trainer._load_from_checkpoint(str(resume))  # it had stopped there
+    else:
+        trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    return log.entries
+
+
+def _finite(result: Installed) -> dict[str, Tensor]:
+    """Copies of what was trained, on the CPU."""
+    tensors = {name: value.cpu() for name, value in result.tensors().items()}
+    if not all(bool(value.isfinite().all()) for value in tensors.values()):
+        raise TrainingError(
+            "The run diverged: a weight is not a finite number. Use a smaller learning_rate."
+        )
+    return tensors
+
+
+@contextmanager
+def _place(fitting: Fitting) -> Iterator[Path]:
+    """The run's folder, ready: with checkpoints if it is to be resumed, else empty."""
+    run = fitting.run
+    if run is None:
+        with tempfile.TemporaryDirectory(prefix="safesight-") as temporary:
+            yield Path(temporary)
+        return
+    if int(os.environ.get("RANK", "0")):  # the first process of several looks after it
+        yield run.folder
+        return
+    about = fitting.about()
+    found = _read(run.folder)
+    _check_place(run, found, about)
+    try:
+        if not (run.resume and found):
+            shutil.rmtree(run.folder, ignore_errors=True)
+        run.folder.mkdir(parents=True, exist_ok=True)
+        _write(run.folder, {**about, "done": False})
+        yield run.folder
+        _write(run.folder, {**about, "done": True})
+    except OSError as error:
+        raise StorageError(
+            f"The run's folder {run.folder} cannot be written ({error}). Free some space, or "
+            "choose another folder."
+        ) from error
+
+
+def _check_place(run: TuningRun, found: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """Refuse to remove what someone may want, and to mix two runs."""
+    if not found and run.folder.exists() and any(run.folder.iterdir()):
+        raise StorageError(
+            f"{run.folder} is not the folder of a run, so it is left alone. Choose another."
+        )
+    other = next((key for key in about if found and found.get(key) != about[key]), None)
+    if run.resume and other:
+        raise TrainingError(
+            f"{run.folder} holds a run with another {other}, which cannot be gone on with. Use "
+            "what it was begun with, or another folder."
+        )
+    if found and not run.resume and not found.get("done") and any(run.folder.glob("checkpoint-*")):
+        raise StorageError(
+            f"{run.folder} holds a run that is not finished. Go on with it: --resume. Or remove "
+            "the folder to begin anew."
+        )
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """What `run.json` says; nothing if it is not there or damaged."""
+    try:
+        found = json.loads((folder / _RUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write(folder: Path, about: Mapping[str, Any]) -> None:
+    """By this file a folder is known as that of a run."""
+    write_text(folder / _RUN, json.dumps(about, indent=2) + "\n")
+
+
+@contextmanager
+def _own_rng(seed: int) -> Iterator[None]:
+    """Inside, all generators start from the seed; afterwards they are as they were."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

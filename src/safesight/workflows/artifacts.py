@@ -1,0 +1,220 @@
+"""Which fitted artifact goes to which defense, and fitting those that are missing.
+
+The samples of a fit come from the benchmarks' own fit and calibration splits, which
+share no rendering with what is evaluated.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safesight import registry
+from safesight.benchmarks import load_benchmark
+from safesight.defenses import Artifact, Defense, FitData, load_defense
+from safesight.errors import ArtifactError, InputError
+from safesight.fitting.bundled import bundled
+from safesight.grammar import arm_parts
+from safesight.training.rows import read_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from safesight.models import VLM
+    from safesight.types import Sample, TuningSample
+
+__all__ = ["FIT_TASKS", "FitPlan", "artifacts_of", "data_for", "fit_data", "fit_missing"]
+
+FIT_TASKS = ("text_harm", "image_harm", "over_refusal", "sensitive_benign", "vqa")
+"""Of the built-in tasks all but one attack, which shows how a fit does on what it never saw."""
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """What a defense is fitted on."""
+
+    tasks: Sequence[str] = FIT_TASKS
+    pool: int = 4000
+    """Samples of each task in the pool."""
+    share: float = 0.05
+    """Of the pool that is used."""
+    calibration: int = 400
+    """Held-out samples of each task; only the benign ones are used."""
+    seed: int = 0
+
+
+def fit_data(plan: FitPlan) -> FitData:
+    """The samples of a plan.
+
+    Raises:
+        InputError: a task has no split for fitting, or the share leaves a label without samples.
+    """
+    pool = [sample for task in plan.tasks for sample in _split(task, plan.pool, plan.seed, "fit")]
+    held_out = [
+        sample
+        for task in plan.tasks
+        for sample in _split(task, plan.calibration, plan.seed, "calibration")
+        if sample.label == "benign"
+    ]
+    return FitData.from_pool(pool, held_out, share=plan.share, seed=plan.seed)
+
+
+def data_for(
+    defense: Defense,
+    plan: FitPlan,
+    model: str,
+    rows: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> FitData:
+    """What a defense is fitted on: samples of tasks or, if it trains, questions with answers.
+
+    Args:
+        defense: Who asks.
+        plan: How many; of rows three times as many as a task has samples in use.
+        model: Its name; a bundled one has questions with answers of its own.
+        rows: A file of rows, or the name of a data set; None takes the model's own.
+        options: What the data set takes beside their number and the seed.
+
+    Raises:
+        InputError: there are no such rows, or they cannot be used.
+    """
+    if not defense.needs & {"forget_set", "neutral_set"}:
+        if rows is not None:
+            raise InputError(f"{defense.name} takes no rows to train on. Leave out --data {rows}.")
+        return fit_data(plan)
+    own = f"{model}_neutral" if "neutral_set" in defense.needs else model
+    name = own if rows is None else rows
+    if name in registry.names("dataset"):
+        count = 3 * max(1, round(plan.pool * plan.share))
+        drawn, source = _drawn(name, count, plan.seed, options or {}), {"dataset": name}
+        return FitData((), (), tuning=drawn, tuning_source={**source, **(options or {})})
+    if options:
+        raise InputError(f"{rows or 'The model'} is not a data set with options. Leave them out.")
+    if rows is None:
+        raise InputError(
+            f"{defense.name} trains on questions with answers, and there are none for {model!r}. "
+            "Give a JSON or JSONL file of them with --data."
+        )
+    return FitData((), (), tuning=read_rows(rows))
+
+
+def _drawn(name: str, n: int, seed: int, options: Mapping[str, Any]) -> list[TuningSample]:
+    check_options(name, options)
+    dataset: Callable[..., list[TuningSample]] = registry.load("dataset", name)
+    return dataset(n, seed=seed, **options)
+
+
+def check_options(dataset: str, options: Mapping[str, Any]) -> None:
+    """Refuse what a data set does not take, and the split, which is never for a user to say.
+
+    Raises:
+        InputError: there is no such option; the message names those there are.
+    """
+    takes = inspect.signature(registry.load("dataset", dataset)).parameters
+    known = takes.keys() - {"n", "seed", "split"}
+    if unknown := sorted(options.keys() - known):
+        use = f"Use {', '.join(sorted(known))}." if known else "It has none."
+        raise InputError(f"The data set {dataset!r} has no option {unknown[0]!r}. {use}")
+
+
+def _split(task: str, n: int, seed: int, split: str) -> list[Sample]:
+    benchmark: Callable[..., list[Sample]] = load_benchmark(task)
+    if "split" not in inspect.signature(benchmark).parameters:
+        raise InputError(
+            f"The task {task!r} has no samples set apart for fitting. Choose others with --tasks."
+        )
+    return benchmark(n, seed=seed, split=split)
+
+
+def artifacts_of(folders: Sequence[Path], arms: Sequence[str]) -> dict[str, Path]:
+    """Arm to the folder of its artifact; an artifact says whose it is.
+
+    Args:
+        folders: What the user gave.
+        arms: Names of defenses, several at once joined by "+".
+
+    Raises:
+        ArtifactError: not an artifact, or of a defense that does not take part, or two of one.
+    """
+    found: dict[str, Path] = {}
+    for folder in folders:
+        defense = Artifact.load(folder).defense
+        takers = [arm for arm in arms if defense in _defenses(arm)]
+        if not takers:
+            raise ArtifactError(
+                f"{folder} holds an artifact of {defense!r}, which does not take part. "
+                f"Add it with --defense {','.join([*arms, defense])}"
+            )
+        for arm in takers:
+            if arm in found:
+                raise ArtifactError(f"{arm!r} was given two artifacts. Give it one.")
+            found[arm] = folder
+    return found
+
+
+def fit_missing(
+    vlm: VLM,
+    arms: Sequence[str],
+    given: dict[str, Path],
+    folder: Path,
+    *,
+    plan: FitPlan,
+    say: Callable[[str], None],
+) -> dict[str, Path]:
+    """Fit what has neither a given nor a bundled artifact, into `folder`; what is there is used.
+
+    Args:
+        vlm: The model under test.
+        arms: Names of defenses, several at once joined by "+".
+        given: Arms that have an artifact.
+        folder: Where fits are kept, one folder a defense.
+        plan: What to fit on.
+        say: Told what is about to happen.
+
+    Returns:
+        Arm to folder, for all arms whose artifact is not bundled.
+
+    Raises:
+        ArtifactError: a given artifact is of another model.
+        InputError: the plan has too few samples.
+    """
+    places = dict(given)
+    for path in given.values():
+        Artifact.load(path).check_model(vlm)
+    for arm in arms:
+        for defense in map(load_defense, _defenses(arm)):
+            if not defense.fitted or arm in places or _is_bundled(defense, vlm):
+                continue
+            place = folder / defense.name
+            if not _fits(place, vlm):
+                say(f"Fitting {defense.name}, which has no artifact for this model yet: {place}")
+                data = data_for(defense, plan, vlm.name)
+                defense.fit(vlm, data, seed=plan.seed).save(place)
+            places[arm] = place
+    return places
+
+
+def _defenses(arm: str) -> list[str]:
+    return [defense for defense, _ in arm_parts(arm)]
+
+
+def _is_bundled(defense: Defense, vlm: VLM) -> bool:
+    try:
+        bundled(defense.name, vlm)
+    except ArtifactError:
+        return False
+    return True
+
+
+def _fits(place: Path, vlm: VLM) -> bool:
+    """Whether an artifact of this very model is there."""
+    if not place.is_dir():
+        return False
+    try:
+        Artifact.load(place).check_model(vlm)
+    except ArtifactError:
+        return False
+    return True

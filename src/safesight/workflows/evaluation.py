@@ -1,0 +1,273 @@
+"""The main job: answers of every arm to every task, overhead, and the scorecard.
+
+`eval` and `demo` parse and print; this does the work between. A run that was
+stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safesight import registry
+from safesight.benchmarks import load_benchmark
+from safesight.console import stderr, steps, waiting
+from safesight.errors import StorageError
+from safesight.grammar import check_arm, check_task
+
+if TYPE_CHECKING:
+    from safesight.compare import Overhead, Scorecard
+    from safesight.compare.folder import RunNotes
+    from safesight.evals.arms import Arm
+    from safesight.models import VLM
+    from safesight.types import Sample
+
+__all__ = ["ALL_TASKS", "Evaluation", "arms_of", "evaluate", "run"]
+
+ALL_TASKS = (
+    "text_harm",
+    "image_harm",
+    "typographic_harm",
+    "over_refusal",
+    "sensitive_benign",
+    "vqa",
+)
+
+_RISK_MAPS = 3
+"""Pictures of each task whose risk is drawn."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was asked for; see `safesight eval --help`."""
+
+    model: str
+    arms: Sequence[str]
+    tasks: Sequence[str]
+    log_dir: Path
+    limit: int | None = None
+    judge: str = "exact"
+    seed: int = 0
+    batch_size: int | None = None
+    artifacts: Sequence[Path] = ()
+    overhead_inputs: int = 24
+    """Benign and harmful inputs each that overhead is timed on; 0 leaves it out."""
+    model_args: dict[str, Any] = field(default_factory=dict)
+
+
+def arms_of(defenses: Sequence[str]) -> list[str]:
+    """The arms of a run: the undefended model first, a control arm before what it controls.
+
+    Example:
+        >>> arms_of(["sasa", "adashield"])
+        ['none', 'probe', 'sasa', 'adashield']
+        >>> arms_of(["safety_prompt+sasa"])
+        ['none', 'safety_prompt+probe', 'safety_prompt+sasa']
+    """
+    from safesight.compare import control_of
+    from safesight.grammar import UNDEFENDED
+
+    arms: list[str] = [UNDEFENDED]
+    for defense in defenses:
+        if (control := control_of(defense)) is not None:
+            arms.append(control)
+        arms.append(defense)
+    return list(dict.fromkeys(arms))
+
+
+def run(wanted: Evaluation) -> Scorecard:
+    """Evaluate, and read the scorecard off the logs.
+
+    Raises:
+        SafesightError: what a person can fix. Finished answers stay in the folder.
+    """
+    evaluate(wanted)
+    from safesight.compare.folder import scorecard_of
+
+    return scorecard_of(wanted.log_dir)
+
+
+def evaluate(wanted: Evaluation) -> None:
+    """Ask every arm every task, measure overhead, and write the notes beside the logs.
+
+    Raises:
+        SafesightError: what a person can fix. Finished answers stay in the folder.
+    """
+    start = time.monotonic()
+    _check(wanted)
+    with waiting(f"Loading {wanted.model}"):
+        from safesight.evals import run_eval
+        from safesight.evals.arms import build_arm
+        from safesight.evals.hosts import host
+        from safesight.workflows.artifacts import FitPlan, artifacts_of, fit_missing
+
+        given = artifacts_of(wanted.artifacts, wanted.arms)
+        vlm = host(wanted.model, **wanted.model_args).vlm
+    artifacts = fit_missing(
+        vlm,
+        wanted.arms,
+        given,
+        wanted.log_dir / "artifacts",
+        plan=FitPlan(seed=wanted.seed),
+        say=stderr().print,
+    )
+    arms = [build_arm(vlm, name, artifacts.get(name)) for name in wanted.arms]
+    for warning in _unlike_controls(arms):
+        stderr().print(warning, soft_wrap=True)
+    run_eval(
+        wanted.model,
+        wanted.arms,
+        wanted.tasks,
+        log_dir=wanted.log_dir,
+        limit=wanted.limit,
+        artifacts=artifacts,
+        judge=wanted.judge,
+        batch_size=wanted.batch_size,
+        seed=wanted.seed,
+        model_args=wanted.model_args,
+    )
+    _draw_risk(wanted, vlm, arms)
+    _note(wanted, vlm, arms, start)
+
+
+def _check(wanted: Evaluation) -> None:
+    """Everything that can be refused before a model is loaded."""
+    for arm in wanted.arms:
+        check_arm(arm)
+    for task in wanted.tasks:
+        check_task(task)
+    registry.describe("judge", wanted.judge)
+    place = wanted.log_dir.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise StorageError(
+            f"Logs cannot be written to {wanted.log_dir}: {place} is no folder you may write to. "
+            "Choose another --log-dir."
+        )
+
+
+def _unlike_controls(arms: Sequence[Arm]) -> Iterator[str]:
+    """A sentence for every control arm that was fitted on other data than what it controls."""
+    from safesight.compare import control_of
+
+    fitted_on = {
+        arm.name: {
+            artifact.card.get("data", {}).get("hash") for _, artifact in arm.defenses if artifact
+        }
+        for arm in arms
+    }
+    for name, data in fitted_on.items():
+        control = control_of(name)
+        if control is not None and fitted_on.get(control, data) != data:
+            yield (
+                f"The control arm {control} was fitted on other data than {name}. To compare them, "
+                "fit both on the same data and give both with --artifact."
+            )
+
+
+def _draw_risk(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> None:
+    """If RAI takes part, what it sees in the first pictures of every task."""
+    fits = [fit for arm in arms for each, fit in arm.defenses if each.name == "rai" and fit]
+    if not fits:
+        return
+    from safesight.report.risk import draw_risk, write_risk
+
+    chosen = [
+        (task, sample)
+        for task in wanted.tasks
+        for sample in _with_pictures(task, wanted)[:_RISK_MAPS]
+    ]
+    with waiting("Drawing where RAI sees risk"):
+        write_risk(wanted.log_dir, draw_risk(vlm, fits[0], chosen))
+
+
+def _with_pictures(task: str, wanted: Evaluation) -> list[Sample]:
+    samples = load_benchmark(task)(wanted.limit, seed=wanted.seed)
+    return [sample for sample in samples if sample.image is not None]
+
+
+def _note(wanted: Evaluation, vlm: VLM, arms: list[Arm], start: float) -> None:
+    """Measure overhead where it is not known yet, and write what the logs do not hold."""
+    from safesight.compare.folder import NOTES, RunNotes, read_notes
+    from safesight.files import write_text
+
+    notes = RunNotes(
+        model=wanted.model,
+        identity=vlm.identity,
+        device=str(vlm.device),
+        seed=wanted.seed,
+        limit=wanted.limit,
+        judge=wanted.judge,
+    )
+    before = read_notes(wanted.log_dir)
+    if before is not None and before.same_run(notes):
+        notes = before
+    known: dict[str, dict[str, Any]] = dict(notes.artifacts)
+    overhead = {cost.defense: cost for cost in notes.overhead}
+    for arm in arms:
+        for defense, artifact in arm.defenses:
+            if artifact is not None and known.get(defense.name) != dict(artifact.card):
+                known[defense.name] = dict(artifact.card)
+                overhead.pop(arm.name, None)  # measured with another artifact
+    if wanted.overhead_inputs and {arm.name for arm in arms} - {"none"} - overhead.keys():
+        measured = _overhead(wanted, vlm, arms)
+        overhead |= {cost.defense: cost for cost in measured}
+    done = _updated(notes, list(overhead.values()), known, time.monotonic() - start)
+    write_text(wanted.log_dir / NOTES, done.model_dump_json(indent=2))
+
+
+def _updated(
+    notes: RunNotes, overhead: list[Overhead], artifacts: dict[str, Any], seconds: float
+) -> RunNotes:
+    changes = {
+        "overhead": overhead,
+        "artifacts": artifacts,
+        "seconds": round(notes.seconds + seconds, 1),
+    }
+    return notes.model_copy(update=changes)
+
+
+def _overhead(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> list[Overhead]:
+    from safesight.compare.overhead import measure
+
+    benign, harmful = _inputs(wanted)
+    if not benign:
+        stderr().print("Overhead is left out: none of the tasks has benign requests.")
+        return []
+    judge = registry.load("judge", wanted.judge)()
+    with steps("overhead", len(benign) + len(harmful)) as advance:
+        return measure(
+            vlm,
+            arms,
+            benign,
+            harmful,
+            judge,
+            memory_inputs=max(1, wanted.overhead_inputs // 8),
+            on_input=advance,
+        )
+
+
+def _inputs(wanted: Evaluation) -> tuple[list[Sample], list[Sample]]:
+    """Benign and harmful samples with pictures, taken from the tasks in turn.
+
+    Where an attack begins the answer, part of it is not the model's work: such samples are not
+    timed.
+    """
+    samples = [
+        sample
+        for task in wanted.tasks
+        for sample in _with_pictures(task, wanted)
+        if sample.prefill is None
+    ]
+    found = []
+    for label in ("benign", "harmful"):
+        some = [sample for sample in samples if sample.label == label]
+        # Spread over all tasks of a label: the list is in the order of the tasks.
+        step = max(1, len(some) // max(1, wanted.overhead_inputs))
+        found.append(some[::step][: wanted.overhead_inputs])
+    return found[0], found[1]

@@ -1,0 +1,73 @@
+"""What an evaluation keeps beside its logs, and what it warns of; no model is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from safesight.compare import Overhead
+from safesight.defenses import Artifact, load_defense
+from safesight.evals.arms import Arm
+from safesight.workflows import evaluation
+from safesight.workflows.evaluation import Evaluation
+from tests.report.fakes import card
+
+
+def arm(name: str, data: str | None = None) -> Arm:
+    """An arm of a name, whose last defense was fitted on such data."""
+    parts = [load_defense(part) for part in name.split("+")]
+    fitted = Artifact(parts[-1].name, {}, card={"data": {"hash": data}}) if data else None
+    return Arm(name, tuple((each, fitted if each is parts[-1] else None) for each in parts), name)
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The devices on which overhead was measured."""
+    devices: list[str] = []
+
+    def measured(wanted: Evaluation, vlm: Any, arms: list[Arm]) -> list[Overhead]:
+        devices.append(vlm.device)
+        (cost,) = card().overhead
+        names = [arm.name for arm in arms if arm.name != "none"]
+        return [cost.model_copy(update={"defense": name}) for name in names]
+
+    monkeypatch.setattr(evaluation, "_overhead", measured)
+    return devices
+
+
+@pytest.mark.parametrize(
+    ("changed", "again"),
+    [({}, False), ({"identity": "bf16 or new weights"}, True), ({"device": "cuda:0"}, True)],
+)
+def test_overhead_of_another_model_or_device_is_measured_again(
+    timed: list[str], tmp_path: Path, changed: dict[str, str], again: bool
+) -> None:
+    wanted = Evaluation("testbed", ["none", "safety_prompt"], ["vqa"], tmp_path)
+    arms = [arm("none"), arm("safety_prompt")]
+    vlm: Any = {"identity": "f32", "device": "cpu"}
+    evaluation._note(wanted, SimpleNamespace(**vlm), arms, 0.0)  # type: ignore[arg-type]
+    evaluation._note(wanted, SimpleNamespace(**vlm | changed), arms, 0.0)  # type: ignore[arg-type]
+    assert len(timed) == 1 + again
+
+
+def test_a_control_that_was_fitted_on_other_data_is_told_of() -> None:
+    arms = [arm("none"), arm("probe", "x"), arm("sasa", "y")]
+    (warning,) = evaluation._unlike_controls(arms)
+    assert "The control arm probe was fitted on other data than sasa." in warning
+    assert "\n" not in warning
+
+
+@pytest.mark.parametrize(
+    "arms",
+    [
+        [arm("none"), arm("probe", "x"), arm("sasa", "x")],
+        [arm("safety_prompt+probe", "x"), arm("safety_prompt+sasa", "x")],
+        [arm("none"), arm("sasa", "x")],
+        [arm("none"), arm("rai", "x"), arm("safety_prompt")],
+    ],
+)
+def test_arms_fitted_alike_need_no_warning(arms: list[Arm]) -> None:
+    assert not list(evaluation._unlike_controls(arms))
