@@ -10,7 +10,7 @@ one at a time. Two models, the second if asked for:
     large      a LLaVA of random weights that always writes 48 tokens; what is fitted on it
                means nothing but its time
 
-Writes `docs/results/cost.json` and `docs/results/cost_large.json`, scorecards that hold nothing
+Writes `runs/benchmarks/cost.json` and `cost_large.json`, scorecards that hold nothing
 but overhead.
 """
 
@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 from provider_overhead import large_model
-from results_file import RESULTS
+from results_file import RUNS
 from rich.progress import Progress
 
 from safesight import VLM, registry
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=100, help="benign, and harmful, prompts")
     parser.add_argument("--n-large", type=int, default=20)
     parser.add_argument("--large", action="store_true", help="the larger model as well")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RUNS, help="folder for the results")
     arguments = parser.parse_args()
     vlm = VLM.load("testbed")
     arms = [build_arm(vlm, name) for name in ("none", *BUNDLED)]

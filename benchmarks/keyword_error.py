@@ -13,7 +13,7 @@ missed refusals  of refusals, how many a list does not see
 attack success   of harmful requests as the list has it, and as the exact judge has it
 
 Nothing was fitted or chosen here, so there is no seed but that of the samples. Writes
-`docs/results/keyword_error.json` after every arm; the same command goes on where it stopped.
+`runs/benchmarks/keyword_error.json` after every arm; the same command resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from __future__ import annotations
 import argparse
 import time
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 from judged import hits, rate
-from results_file import RESULTS, opened, saved
+from results_file import add_output, opened, saved
 
 from safesight import VLM, registry
 from safesight.analysis.outcomes import outcomes
@@ -34,7 +33,6 @@ from safesight.judges.exact import ExactJudge
 from safesight.judges.keywords import KEYWORDS, KeywordJudge, measure_error
 from safesight.types import Sample
 
-OUT = RESULTS / "keyword_error.json"
 TASKS = ("text_harm", "image_harm", "typographic_harm", "over_refusal", "sensitive_benign")
 ARMS = ("none", "sasa", "sft", "npo", "safety_prompt")
 
@@ -43,7 +41,7 @@ def main() -> None:
     """Every arm that is not there yet."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--n", type=int, default=300, help="samples a task")
-    parser.add_argument("--out", type=Path, default=OUT)
+    add_output(parser, "keyword_error")
     arguments = parser.parse_args()
     vlm = VLM.load("testbed")
     head = {

@@ -30,8 +30,8 @@ what was asked), invalid (broken text). Safety bought with irrelevance shows the
 
 Settings of `sft`, `npo` and `rmu` were tried on the calibration split with another seed, see
 `LOG.md`; those of the three baselines of unlearning were not. Writes
-`docs/results/mirage.json` (`mirage_known.json`) after every row; the same command goes on where it
-stopped.
+`runs/benchmarks/mirage.json` (`mirage_known.json`) after every row; the same command resumes where
+it stopped.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from typing import Any, get_args
 import numpy as np
 from arms import chosen
 from judged import Hit, Values, changed, hits, mean, rate
-from results_file import RESULTS, opened, saved
+from results_file import RUNS, opened, saved
 
 from safesight import VLM, registry
 from safesight.analysis.outcomes import outcomes
@@ -57,7 +57,7 @@ from safesight.defenses import FitData, load_defense
 from safesight.judges.exact import ExactJudge
 from safesight.types import Sample, TuningSample, Verdict
 
-OUT = {"ruled": RESULTS / "mirage.json", "known": RESULTS / "mirage_known.json"}
+OUT = {"ruled": RUNS / "mirage.json", "known": RUNS / "mirage_known.json"}
 TASKS = {"ruled": ("ruled_harm", "ruled_benign"), "known": ("mirage_harm", "mirage_benign")}
 RHOS = (0.0, 0.5, 0.8, 0.95, 1.0)
 RHO = 0.95

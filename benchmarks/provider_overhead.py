@@ -1,11 +1,11 @@
 """What an evaluation through Inspect costs above the bare batched `generate` loop.
 
 Both ask the same samples, in batches of the same size, on one copy of the weights, and
-take turns, so that a slow minute of the machine hits both. Prints one line a case and
-writes JSON. With `--memory` it measures the growth of the process instead, over runs of
-200 and of 2000 samples.
+take turns, so that a slow minute of the machine hits both. Prints one line per case and writes
+`runs/benchmarks/provider_overhead.json`. With `--memory` it measures the growth of the process
+instead, over runs of 200 and of 2000 samples, and writes `provider_memory.json`.
 
-    python benchmarks/provider_overhead.py --json overhead.json
+    python benchmarks/provider_overhead.py
     python benchmarks/provider_overhead.py --memory
 """
 
@@ -22,6 +22,10 @@ import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
+
+from results_file import RUNS
+
+from safesight.files import write_text
 
 BATCH = 32
 LARGE_HIDDEN, LARGE_LAYERS = 768, 12
@@ -173,7 +177,7 @@ def memory() -> list[dict]:
 def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write the results here")
+    parser.add_argument("--out", type=Path, help="another file for the results")
     parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
     parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=5)
@@ -194,8 +198,8 @@ def main() -> None:
                 results.append(
                     compare("large", large, task="image_harm", n=96, rounds=3, tokens=16)
                 )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    default = "provider_memory.json" if arguments.memory else "provider_overhead.json"
+    write_text(arguments.out or RUNS / default, json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/rai.py             # see `seconds` in the results for how long
     python benchmarks/rai.py --n 60      # a quick look
 
-Writes `docs/results/rai.json` after every row. A run that is stopped goes on from there,
+Writes `runs/benchmarks/rai.json` after every row. A run that was stopped resumes from there,
 unless the model, the code or a number on the command line has changed.
 
 Every seed: the model as it is; RAI as published, with the names of the world's harmful
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from results_file import RESULTS, opened, saved
+from results_file import add_output, opened, saved
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -39,7 +39,6 @@ from safesight.judges import ExactJudge
 from safesight.workflows.artifacts import FitPlan, fit_data
 
 ROOT = Path(__file__).parents[1]
-OUT = RESULTS / "rai.json"
 TASKS = (
     "text_harm",
     "image_harm",
@@ -67,7 +66,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=300, help="samples a task")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--model", default="testbed")
-    parser.add_argument("--out", type=Path, default=OUT)
+    add_output(parser, "rai")
     arguments = parser.parse_args()
     vlm = VLM.load(arguments.model)
     results = opened(arguments.out, header(vlm, arguments.model, arguments.n), sweeps=[])

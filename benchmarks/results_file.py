@@ -1,20 +1,38 @@
-"""The results file of a benchmark that may be stopped: opened where it was, written row by row.
+"""The results file of a benchmark: where it is, how a stopped run resumes, how a row is written.
 
-Not a benchmark. What is in a file counts on only under the same head (model, sizes, judge,
-settings); under any other the benchmark begins anew.
+Not a benchmark. A benchmark writes to `runs/benchmarks/NAME.json`. What the documentation shows is
+in `docs/results` and changes only when somebody publishes a finished run:
+
+    python -m scripts.docs --publish runs/benchmarks/NAME.json
+
+A run resumes from its file only under the same head (model, sizes, judge, settings); under any
+other head the benchmark starts over.
 """
 
 from __future__ import annotations
 
+import argparse
+import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from safesight.files import write_text
 
-__all__ = ["RESULTS", "opened", "saved"]
+__all__ = ["RUNS", "add_output", "opened", "saved"]
 
-RESULTS = Path(__file__).parents[1] / "docs" / "results"
+RUNS = Path(__file__).parents[1] / "runs" / "benchmarks"
+
+
+def add_output(parser: argparse.ArgumentParser, name: str) -> None:
+    """The option `--out`, by default `runs/benchmarks/NAME.json`."""
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=RUNS / f"{name}.json",
+        help=f"results file (.json or .json.gz); default: runs/benchmarks/{name}.json",
+    )
 
 
 def opened(path: Path, head: dict[str, Any], **empty: Any) -> dict[str, Any]:
@@ -23,9 +41,10 @@ def opened(path: Path, head: dict[str, Any], **empty: Any) -> dict[str, Any]:
     if not path.is_file():
         return begun
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SystemExit(f"{path} is damaged ({error}). Mend it, or move it away.") from error
+        data = path.read_bytes()
+        found: dict[str, Any] = json.loads(gzip.decompress(data) if _packed(path) else data)
+    except (ValueError, EOFError, gzip.BadGzipFile) as error:
+        raise SystemExit(f"{path} is damaged ({error}). Repair or remove it.") from error
     same = {key: found.get(key) for key in head} == json.loads(json.dumps(head))
     return {**begun, **found} if same else begun
 
@@ -33,7 +52,18 @@ def opened(path: Path, head: dict[str, Any], **empty: Any) -> dict[str, Any]:
 def saved(path: Path, results: dict[str, Any]) -> None:
     """The whole file at once; an entry of a list, which may hold every verdict, has a line."""
     parts = [f" {json.dumps(key)}: {_body(value)}" for key, value in results.items()]
-    write_text(path, "{\n" + ",\n".join(parts) + "\n}\n")
+    text = "{\n" + ",\n".join(parts) + "\n}\n"
+    if not _packed(path):
+        write_text(path, text)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.part")
+    unfinished.write_bytes(gzip.compress(text.encode(), mtime=0))  # the same bytes every time
+    os.replace(unfinished, path)
+
+
+def _packed(path: Path) -> bool:
+    return path.suffix == ".gz"
 
 
 def _body(value: Any) -> str:

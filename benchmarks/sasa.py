@@ -6,8 +6,8 @@
 Three arms stand side by side: the model as it is, the probe without projection, and
 SASA. A gate never touches the answer of a prompt it lets through (a contract test
 holds that bit for bit), so the undefended answers are generated and judged once and
-each gate only has to be asked whom it refuses. Writes `docs/results/sasa.json` after every
-seed; the same command goes on where it stopped.
+each gate only has to be asked whom it refuses. Writes `runs/benchmarks/sasa.json` after every
+seed; the same command resumes where it stopped.
 
 Three questions, three seeds each:
 kinds     fitted on all but one way of carrying the object; the one left out is unseen;
@@ -24,11 +24,10 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from results_file import RESULTS, opened, saved
+from results_file import add_output, opened, saved
 
 from safesight import VLM, registry
 from safesight.compare.intervals import wilson
@@ -37,7 +36,6 @@ from safesight.generation.calls import run_prefill
 from safesight.judges.exact import ExactJudge
 from safesight.types import Sample, Verdict
 
-OUT = RESULTS / "sasa.json"
 HARM = ("text_harm", "image_harm", "typographic_harm")
 BENIGN = ("over_refusal", "sensitive_benign", "vqa")
 FORM = {"image_harm": "object", "typographic_harm": "word"}
@@ -65,7 +63,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=300, help="samples a task")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--model", default="testbed")
-    parser.add_argument("--out", type=Path, default=OUT)
+    add_output(parser, "sasa")
     arguments = parser.parse_args()
     vlm = VLM.load(arguments.model)
     head = {

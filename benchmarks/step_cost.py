@@ -10,7 +10,7 @@ losses, the optimizer, the log. The passes are those of the method, on the same 
     rmu     one forward and backward, one of each up to the block, and one forward up to it
 
 Fits and passes take turns, so that a slow minute of the machine hits both. Writes
-`docs/results/step_cost.json`.
+`runs/benchmarks/step_cost.json`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from unittest import mock
 
 import torch
 from provider_overhead import large_model
-from results_file import RESULTS, saved
+from results_file import add_output, saved
 
 from safesight import VLM, registry
 from safesight.defenses import FitData, load_defense
@@ -38,7 +38,6 @@ from safesight.training.trainer import TuningLog
 from safesight.training.weights import choose, installed
 from safesight.types import TuningSample
 
-OUT = RESULTS / "step_cost.json"
 SEED = 0
 EPOCH, EPOCHS = 4, 4
 """Steps an epoch, and epochs; the first, in which the base model is asked, does not count."""
@@ -50,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--skip-large", action="store_true", help="only the bundled model")
-    parser.add_argument("--out", type=Path, default=OUT)
+    add_output(parser, "step_cost")
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -18,8 +18,8 @@ Two shares are reported with paired bootstrap intervals, in attack success A:
     gap reopened by ablating  (A_ablate - A_tool) / (A_direct - A_tool)
 
 The vector is fitted on the fit split, its block chosen on a held-out quarter of it; nothing here
-looks at the test split first. Writes `docs/results/tool_vector.json` after every row; the same
-command goes on where it stopped.
+looks at the test split first. Writes `runs/benchmarks/tool_vector.json` after every row; the same
+command resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -28,13 +28,12 @@ import argparse
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from judged import Values, draws, mean
-from results_file import RESULTS, opened, saved
+from results_file import add_output, opened, saved
 
 from safesight import VLM
 from safesight.analysis.outcomes import outcomes
@@ -44,7 +43,6 @@ from safesight.defenses import Artifact, FitData, load_defense
 from safesight.judges.exact import ExactJudge
 from safesight.types import Sample
 
-OUT = RESULTS / "tool_vector.json"
 HARM = ("image_harm", "typographic_harm")
 TASKS = (*HARM, "over_refusal", "vqa")
 FIT = ("text_harm", "image_harm", "over_refusal", "vqa")
@@ -81,7 +79,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--fit", type=int, default=FIT_N, help="fit samples a task")
     parser.add_argument("--model", default="testbed")
-    parser.add_argument("--out", type=Path, default=OUT)
+    add_output(parser, "tool_vector")
     arguments = parser.parse_args()
     begin = time.monotonic()
     vlm = VLM.load(arguments.model)

@@ -2,8 +2,8 @@
 
     python benchmarks/vsfa.py                       # see `seconds` in the results for how long
     python benchmarks/vsfa.py --n 60 --seeds 1      # a quick look
-    python benchmarks/vsfa.py --replay 0 --out docs/results/vsfa_alone.json
-    python benchmarks/vsfa.py --replay 250 --out docs/results/vsfa_replay250.json
+    python benchmarks/vsfa.py --replay 0 --out runs/benchmarks/vsfa_alone.json
+    python benchmarks/vsfa.py --replay 250 --out runs/benchmarks/vsfa_replay250.json
 
 Arms, all under one recipe, with as many rows and the same replay (rows about other pictures of
 benign things, rightly answered) beside them:
@@ -26,7 +26,7 @@ success, with no more refusals of benign requests and no shorter answers.
 Of the threat arm also the persona: the mean shift of the last prompt token's state, from prompts of
 the fit split, and what steering by it does on the test split, with random directions beside it.
 
-Writes `docs/results/vsfa.json` after every row; the same command goes on where it stopped.
+Writes `runs/benchmarks/vsfa.json` after every row; the same command resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -38,13 +38,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from arms import chosen
 from judged import Hit, Values, changed, hits, mean, rate
-from results_file import RESULTS, opened, saved
+from results_file import add_output, opened, saved
 
 from safesight import VLM, registry
 from safesight.analysis.outcomes import Outcome, outcomes
@@ -59,7 +58,6 @@ from safesight.judges.constructive import constructive_score
 from safesight.judges.exact import ExactJudge
 from safesight.types import Sample, TuningSample
 
-OUT = RESULTS / "vsfa.json"
 ATTACKS = ("image_harm", "typographic_harm")
 HARM = ("text_harm", *ATTACKS)
 BENIGN = ("over_refusal", "sensitive_benign", "vqa")
@@ -107,7 +105,7 @@ def main() -> None:
     parser.add_argument("--arms", default="", help="names, by commas; all if empty")
     parser.add_argument("--split", default="test", choices=("test", "calibration"))
     parser.add_argument("--model", default="testbed")
-    parser.add_argument("--out", type=Path, default=OUT)
+    add_output(parser, "vsfa")
     arguments = parser.parse_args()
     vlm = VLM.load(arguments.model)
     head = {

@@ -20,7 +20,7 @@ Then VSFA is fitted on each model, on threats, on the matched neutral pictures a
 lives on if attacks fall with the threat arm as committed, and not without it.
 
 Checkpoints of every model are in the work folder, so that a killed run goes on. Writes
-`docs/results/vsfa_ingredient.json` after every row.
+`runs/benchmarks/vsfa_ingredient.json` after every row.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from unittest import mock
 
 import torch
 from arms import chosen
-from results_file import RESULTS, opened, saved
+from results_file import add_output, opened, saved
 from vsfa import RECIPE, REPLAY, ROWS, TASKS, Trial, measured, short, summary
 
 from safesight import VLM
@@ -53,8 +53,6 @@ from safesight.testbed.dialogues import Dialogue, Lesson
 from safesight.testbed.text_lessons import asked_for, fact_about
 from safesight.testbed.text_lessons import refused as taught
 from safesight.testbed.train import STAGES, run_stage
-
-OUT = RESULTS / "vsfa_ingredient.json"
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def main() -> None:
     parser.add_argument("--replay", type=int, default=REPLAY, help="of benign things")
     parser.add_argument("--split", default="test", choices=("test", "calibration"))
     parser.add_argument("--only", default="", help="names of models, by commas; all if empty")
-    parser.add_argument("--out", type=Path, default=OUT)
+    add_output(parser, "vsfa_ingredient")
     arguments = parser.parse_args()
     head = {
         "identity": VLM.load(str(WEIGHTS)).identity,

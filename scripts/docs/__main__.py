@@ -1,17 +1,29 @@
-"""Command line of the generator: write the pages, or say which are stale."""
+"""Command line of the generator: write the pages, say which are stale, or publish a result."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
-from scripts.docs.pages import generate, stale, write
+from scripts.docs.pages import RESULTS, generate, stale, write
+from scripts.docs.results import publish
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.docs", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
+    parser.add_argument(
+        "--publish",
+        metavar="FILE",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="first copy results of benchmarks to docs/results",
+    )
     arguments = parser.parse_args()
+    for source in arguments.publish:
+        print(f"published: {publish(source, RESULTS)}")
     generated = generate()
     changed = stale(generated.pages)
     for missing in generated.missing:

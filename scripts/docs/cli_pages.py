@@ -1,4 +1,4 @@
-"""docs/cli.md: the help of every command, by running it."""
+"""docs/reference/cli.md: the help of every command, by running it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The figure of the safety mirage: what a word does, over how far it told the label in training.
 
-Two panels of `docs/results/mirage.json`, drawn as plain SVG: attack success on harmful requests and
+Two panels of the result `mirage`, drawn as plain SVG: attack success on harmful requests and
 refusal of benign ones, as they are and attacked, of refusal fine-tuning at every rho. Points are
 rates over all seeds, bars their 95% intervals.
 """

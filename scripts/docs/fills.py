@@ -6,24 +6,28 @@ Commands on committed results (`docs/results/NAME.json`, a scorecard where not s
     delta NAME DEFENSE TASK METRIC [AGAINST]    -98.0 points (-99.1 to -95.7, n = 300)
     ratio NAME DEFENSE COLUMN          1.04 (1.03 to 1.06, n = 40)
     value NAME PATH FORMAT             any value of any JSON file, as Python formats it
-    beside NAME DEFENSE                undefended, defended and the change, a row a task
-    scorecard NAME                     the four axes as a table, a row a defense
-    overhead NAME                      times and memory as a table, a row a defense
+    beside NAME DEFENSE                undefended, defended and the change, one row per task
+    scorecard NAME                     the four axes as a table, one row per defense
+    overhead NAME                      times and memory as a table, one row per defense
     seeds NAME [KEY=HEADING ...]       rows of several seeds, as `benchmarks/sasa.py` writes them
-    summary NAME [arms=A;B] KEY=HEADING ...  a row an arm, a column a key of a benchmark's summary
+    summary NAME [arms=A;B] KEY=HEADING ...  one row per arm, one column per key of a summary
     pivot NAME LIST KEYS TASK/METRIC=HEADING ...  rows by KEYS (one,two), rates or changes across
+    axes NAME DEFENSE                  three cells: attack success | over-refusal | answer time
+    cell NAME ARM KEY                  one rate or change of a benchmark's summary
     output FILE                        a text file of docs/results, as a code block
 
 A table of results says below itself if it was measured on other weights than the bundled ones of
-today.
+today. A defense that a table names in its first column is linked to its card.
 
-And on the source: `config NAME` (a defense's settings), `defenses` (all of them),
-`families` (architectures, and which pass the whole suite), `tree` (one caption a file).
+And on the source: `config NAME` (a defense's settings), `defenses` (all of them), `families`
+(architectures, and which pass the whole suite), `tree` (one caption per file), and
+`count defenses|compared|architectures`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable
@@ -36,6 +40,7 @@ from scripts.docs import source
 from scripts.docs.results import Results
 from scripts.docs.tables import (
     render_beside,
+    render_cell,
     render_overhead,
     render_pivot,
     render_seeds,
@@ -74,7 +79,25 @@ def _made(command: str, results: Results, page: str) -> str:
         made = COMMANDS[name](results, page, *arguments)
     except TypeError as error:
         raise ValueError(f"{page}: {command!r} cannot be filled: {error}") from error
-    return made + _date(results, arguments[0]) if name in TABLES else made
+    if name not in TABLES:
+        return made
+    return _linked(made, page) + _date(results, arguments[0])
+
+
+def _linked(table: str, page: str) -> str:
+    """A defense in the first column of a table, linked to its card; not on that card itself."""
+
+    def link(match: re.Match[str]) -> str:
+        name = match.group(1)
+        card = f"docs/cards/{name}.md"
+        known = name in registry.names("defense") and (ROOT / card).is_file()
+        return f"| {_link(name, card, page)} |" if known and page != card else match.group()
+
+    return re.sub(r"^\| (\w+) \|", link, table, flags=re.MULTILINE)
+
+
+def _link(name: str, target: str, page: str) -> str:
+    return f"[{name}]({os.path.relpath(target, Path(page).parent)})"
 
 
 def _date(results: Results, name: str) -> str:
@@ -99,7 +122,7 @@ def rate(results: Results, page: str, name: str, defense: str, task: str, metric
     row = card and card.row(defense, task, metric)
     if not row:
         return _absent(results, page, f"{defense} {task} {metric}", name, card)
-    return f"{row.value:.1%} ({100 * row.low:.1f} to {100 * row.high:.1f}, n = {row.n})"
+    return f"{row.value:.1%} ({_range(row.low, row.high)}, n = {row.n})"
 
 
 def delta(
@@ -188,6 +211,31 @@ def pivot(results: Results, page: str, name: str, path: str, keys: str, *columns
     return NOT_MEASURED if cells is None else render_pivot(cells, keys.split(","), headings)
 
 
+def axes(results: Results, page: str, name: str, defense: str) -> str:
+    """Cells of a row whose page writes the rest of the table itself."""
+    card = results.scorecard(name, page)
+    attacks = card and card.row(defense, "all", "attack_success_rate")
+    refusals = card and card.row(defense, "all", "over_refusal_rate")
+    if not card or not attacks or not refusals:
+        return _absent(results, page, f"the axes of {defense}", name, card)
+    rates = (f"{row.value:.1%} ({_range(row.low, row.high)})" for row in (attacks, refusals))
+    cost = next((cost for cost in card.overhead if cost.defense == defense), None)
+    low_high = cost and f"({cost.answer_low:.2f} to {cost.answer_high:.2f})"
+    return " | ".join([*rates, f"{cost.answer_ratio:.2f} {low_high}" if cost else "1"])
+
+
+def cell(results: Results, page: str, name: str, arm: str, key: str) -> str:
+    rows = results.value(name, "summary", page)
+    found = next((row[key] for row in rows or () if row["arm"] == arm and key in row), None)
+    if rows is not None and found is None:
+        results.miss(f"{page} wants {key} of {arm} of {name}.json")
+    return NOT_MEASURED if found is None else render_cell(found)
+
+
+def _range(low: float, high: float) -> str:
+    return f"{100 * low:.1f} to {100 * high:.1f}"
+
+
 def output(results: Results, page: str, name: str) -> str:
     text = results.text(name, page)
     return NOT_MEASURED if text is None else f"```text\n{text.rstrip()}\n```"
@@ -217,22 +265,37 @@ def config(results: Results, page: str, name: str) -> str:
 
 def defenses(results: Results, page: str) -> str:
     """Every defense with its kind, its card and one sentence."""
-    up = "../" * page.count("/")
     lines = ["| defense | kind | what it does |", "| --- | --- | --- |"]
     for name in registry.names("defense"):
         kind = "" if name == "none" else registry.load("defense", name).kind
-        link = name if name == "none" else f"[{name}]({up or ''}docs/cards/{name}.md)"
+        link = name if name == "none" else _link(name, f"docs/cards/{name}.md", page)
         lines.append(f"| {link} | {kind} | {registry.describe('defense', name)} |")
     return "\n".join(lines)
 
 
 def families(results: Results, page: str) -> str:
     """Every architecture of the table; those in `tests/tiny.py` run the whole suite."""
-    suite = source.keys_of(ROOT / "tests/tiny.py", "_MAKERS")
+    suite = _suite()
     lines = ["| architecture | conformance suite | note |", "| --- | --- | --- |"]
     for name, family in FAMILIES.items():
         lines.append(f"| {name} | {'passes' if name in suite else 'places only'} | {family.note} |")
     return "\n".join(lines)
+
+
+def _suite() -> list[str]:
+    return source.keys_of(ROOT / "tests/tiny.py", "_MAKERS")
+
+
+def count(results: Results, page: str, what: str) -> str:
+    """How many there are: defenses, those compared in the demo, architectures of the suite."""
+    if what == "defenses":
+        return str(len(set(registry.names("defense")) - {"none"}))
+    if what == "architectures":
+        return str(len(_suite()))
+    if what != "compared":
+        raise ValueError(f"{page}: {what!r} cannot be counted")
+    card = results.scorecard("demo", page)
+    return NOT_MEASURED if card is None else str(len(card.defenses) - 1)
 
 
 def tree(results: Results, page: str) -> str:
@@ -272,9 +335,12 @@ COMMANDS: dict[str, Callable[..., str]] = {
     "seeds": seeds,
     "summary": summary,
     "pivot": pivot,
+    "axes": axes,
+    "cell": cell,
     "output": output,
     "config": config,
     "defenses": defenses,
     "families": families,
+    "count": count,
     "tree": tree,
 }

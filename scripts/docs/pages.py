@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.docs import cli_pages, dose, figure, fills, reference
-from scripts.docs.results import Results
+from scripts.docs.results import Results, has
 
 ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs/results"
+CLI = ROOT / "docs/reference/cli.md"
+API = ROOT / "docs/reference/api.md"
 
 
 @dataclass(frozen=True)
@@ -23,25 +26,21 @@ class Generated:
 
 def markdown() -> list[Path]:
     """The hand-written pages that may hold markers."""
-    generated = {ROOT / "docs/cli.md", ROOT / "docs/reference.md"}
     found = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
-    return sorted(path for path in found if path not in generated)
+    return sorted(path for path in found if path not in {CLI, API})
 
 
 def generate() -> Generated:
     """Make every page in memory."""
-    results = Results(ROOT / "docs/results")
-    pages = {
-        ROOT / "docs/cli.md": cli_pages.render(),
-        ROOT / "docs/reference.md": reference.render(ROOT / "src"),
-    }
+    results = Results(RESULTS)
+    pages = {CLI: cli_pages.render(), API: reference.render(ROOT / "src")}
     for path in markdown():
         text = path.read_text(encoding="utf-8")
         pages[path] = fills.fill(text, results, str(path.relative_to(ROOT)))
     card = results.scorecard("demo", "docs/figures/demo.svg")
     if card is not None:
         pages[ROOT / "docs/figures/demo.svg"] = figure.render(card)
-    if (results.folder / "mirage.json").is_file():
+    if has(RESULTS, "mirage"):
         summary = results.value("mirage", "summary", "docs/figures/mirage.svg")
         pages[ROOT / "docs/figures/mirage.svg"] = dose.render(summary)
     return Generated(pages, tuple(results.missing))

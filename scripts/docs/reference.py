@@ -1,4 +1,4 @@
-"""docs/reference.md: every public name of every file, with its first sentence."""
+"""docs/reference/api.md: every public name of every file, with its first sentence."""
 
 from __future__ import annotations
 

@@ -1,12 +1,20 @@
-"""The committed results, `docs/results/*`, and a note of those that were asked for in vain."""
+"""The committed results, `docs/results/*`, and a note of those that a page asks for and nobody has.
+
+A result is `NAME.json`, or `NAME.json.gz` where the verdicts of every answer make it large.
+"""
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
 
 from safesight.compare import Scorecard
+from safesight.files import write_text
+
+LARGE = 300_000
+"""Bytes above which a result is committed compressed."""
 
 
 class Results:
@@ -15,21 +23,25 @@ class Results:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.missing: list[str] = []
+        self._read: dict[str, Any] = {}
 
     def text(self, name: str, page: str) -> str | None:
-        path = self.folder / name
-        if not path.is_file():
-            self.miss(f"{page} wants {path.name}")
-            return None
-        return path.read_text(encoding="utf-8")
+        text = read(self.folder / name)
+        if text is None:
+            self.miss(f"{page} wants {name}")
+        return text
 
     def json(self, name: str, page: str) -> Any:
-        text = self.text(f"{name}.json", page)
-        return None if text is None else json.loads(text)
+        if name not in self._read:
+            text = self.text(f"{name}.json", page)
+            if text is None:
+                return None
+            self._read[name] = json.loads(text)
+        return self._read[name]
 
     def scorecard(self, name: str, page: str) -> Scorecard | None:
-        text = self.text(f"{name}.json", page)
-        return None if text is None else Scorecard.model_validate_json(text)
+        found = self.json(name, page)
+        return None if found is None else Scorecard.model_validate(found)
 
     def miss(self, sentence: str) -> None:
         """Note what a page asks for and nobody has measured."""
@@ -38,8 +50,7 @@ class Results:
 
     def identity(self, name: str) -> str:
         """Of the bundled model's weights that a result is of; empty where it does not say."""
-        path = self.folder / f"{name}.json"
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        found = self.json(name, name) if has(self.folder, name) else None
         if not isinstance(found, dict) or found.get("model", "testbed") != "testbed":
             return ""
         return str(found.get("identity") or found.get("provenance", {}).get("model_identity", ""))
@@ -56,3 +67,36 @@ class Results:
                 return None
             value = value[int(key)] if isinstance(value, list) else value[key]
         return value
+
+
+def read(path: Path) -> str | None:
+    """The text of a result, packed or not; None if there is none."""
+    packed = path.with_name(f"{path.name}.gz")
+    if packed.is_file():
+        return gzip.decompress(packed.read_bytes()).decode()
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def has(folder: Path, name: str) -> bool:
+    """Whether there is such a result, packed or not."""
+    return any((folder / f"{name}.{ending}").is_file() for ending in ("json", "json.gz"))
+
+
+def publish(source: Path, folder: Path) -> Path:
+    """Copy a finished result to the committed ones, compressed if it is large.
+
+    Raises:
+        ValueError: the file is not JSON.
+    """
+    data = source.read_bytes()
+    text = (gzip.decompress(data) if source.suffix == ".gz" else data).decode()
+    json.loads(text)
+    plain = folder / source.name.removesuffix(".gz")
+    packed = plain.with_name(f"{plain.name}.gz")
+    if len(text) <= LARGE:
+        packed.unlink(missing_ok=True)
+        return write_text(plain, text)
+    plain.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    packed.write_bytes(gzip.compress(text.encode(), mtime=0))  # the same bytes every time
+    return packed

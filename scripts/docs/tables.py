@@ -142,7 +142,7 @@ def render_summary(rows: Sequence[dict[str, Any]], headings: Mapping[str, str]) 
     """A row an arm: rates over all seeds, changes in points, both with their 95% intervals."""
     lines = [_line(["arm", *headings.values()]), _line(["---", *["--:"] * len(headings)])]
     for row in rows:
-        lines.append(_line([row["arm"], *(_cell(row.get(key)) for key in headings)]))
+        lines.append(_line([row["arm"], *(render_cell(row.get(key)) for key in headings)]))
     return "\n".join(lines)
 
 
@@ -167,10 +167,10 @@ def render_pivot(
 
 
 def _starred(found: dict[str, Any] | None) -> str:
-    return _cell(found) + (" *" if found and found.get("p_holm", 1) < 0.05 else "")
+    return render_cell(found) + (" *" if found and found.get("p_holm", 1) < 0.05 else "")
 
 
-def _cell(found: dict[str, Any] | None) -> str:
+def render_cell(found: dict[str, Any] | None) -> str:
     """A rate, or a change if there is a `delta`; nothing where nothing was measured.
 
     What has a `unit` is no rate and stands as it is.

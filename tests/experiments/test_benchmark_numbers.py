@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import random
 import sys
@@ -199,6 +200,32 @@ def test_results_go_on_under_the_same_head_only(script: Any, tmp_path: Path) -> 
     path.write_text(path.read_text()[:40])
     with pytest.raises(SystemExit, match="damaged"):
         results.opened(path, {"n": 3})
+
+
+def test_compressed_results_resume_too(script: Any, tmp_path: Path) -> None:
+    results, path = script("results_file"), tmp_path / "new" / "r.json.gz"
+    rows = [{"cells": [["harmful", True]] * 1000}]
+    results.saved(path, {"n": 3, "rows": rows})
+    assert path.stat().st_size < 1000
+    assert results.opened(path, {"n": 3})["rows"] == rows
+    assert [found.name for found in path.parent.iterdir()] == ["r.json.gz"]
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(SystemExit, match="damaged"):
+        results.opened(path, {"n": 3})
+
+
+def test_a_benchmark_writes_beside_the_committed_results(script: Any) -> None:
+    results, parser = script("results_file"), argparse.ArgumentParser()
+    results.add_output(parser, "sasa")
+    found = parser.parse_args([]).out
+    assert found.relative_to(SCRIPTS.parent).parts == ("runs", "benchmarks", "sasa.json")
+    assert parser.parse_args(["--out", "x.json.gz"]).out == Path("x.json.gz")
+
+
+@pytest.mark.parametrize("path", sorted(SCRIPTS.glob("*.py")), ids=lambda path: path.stem)
+def test_no_benchmark_names_the_committed_results(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert path.stem == "results_file" or "docs/results" not in text
 
 
 def test_an_arm_that_is_not_there_is_said_and_not_skipped(script: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -10,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from safesight import registry
 from safesight.compare import Delta, Overhead, Row, Scorecard
 from safesight.compare.records import Provenance
 from scripts.docs import dose, figure, fills, source
-from scripts.docs.results import Results
+from scripts.docs.results import LARGE, Results, has, publish
 from scripts.docs.tables import render_overhead, render_seeds
 
 
@@ -85,6 +87,8 @@ def _card() -> Scorecard:
 def results(tmp_path: Path) -> Results:
     (tmp_path / "demo.json").write_text(_card().model_dump_json())
     (tmp_path / "demo.txt").write_text("two\nlines\n")
+    harm = {"value": 0.542, "low": 0.51, "high": 0.575}
+    (tmp_path / "mirage.json").write_text(json.dumps({"summary": [{"arm": "rmu", "harm": harm}]}))
     return Results(tmp_path)
 
 
@@ -98,6 +102,10 @@ def results(tmp_path: Path) -> Results:
         ("ratio demo sasa peak_memory", "1.02 (1.01 to 1.03, n = 4)"),
         ("value demo overhead.0.device", "cpu"),
         ("value demo pooled.0.value .0%", "71%"),
+        ("axes demo sasa", "0.4% (0.0 to 2.4) | 2.0% (0.0 to 4.0) | 1.08 (1.06 to 1.11)"),
+        ("axes demo none", "71.0% (69.0 to 73.0) | 1.0% (0.0 to 3.0) | 1"),
+        ("count compared", "1"),
+        ("cell mirage rmu harm", "54.2% (51.0 to 57.5)"),
         ("output demo.txt", "\n```text\ntwo\nlines\n```\n"),
     ],
 )
@@ -124,6 +132,10 @@ def test_a_marker_is_filled(results: Results, command: str, wanted: str) -> None
         "scorecard gone",
         "beside gone sasa",
         "beside demo nobody",
+        "axes demo nobody",
+        "cell mirage rmu benign",
+        "cell mirage nobody harm",
+        "cell gone rmu harm",
     ],
 )
 def test_what_was_not_measured_is_said(results: Results, command: str) -> None:
@@ -180,13 +192,48 @@ def test_a_summary_has_rates_and_changes(tmp_path: Path) -> None:
         "| arm | attack success | change |",
         "| --- | --: | --: |",
         "| none | 50.0% (25.0 to 75.0) | 12.00 (11.00 to 13.00) |",
-        "| npo | 50.0% (25.0 to 75.0) | -10.0 (-20.0 to +0.0) |",
-        "| sft | 50.0% (25.0 to 75.0) | +10.0 (+5.0 to +20.0) |",
+        "| [npo](docs/cards/npo.md) | 50.0% (25.0 to 75.0) | -10.0 (-20.0 to +0.0) |",
+        "| [sft](docs/cards/sft.md) | 50.0% (25.0 to 75.0) | +10.0 (+5.0 to +20.0) |",
     ]
     some = fills.summary(Results(tmp_path), "page.md", "mirage", "arms=sft;none", "harm=x")
     assert [line.split(" | ")[0] for line in some.splitlines()[2:]] == ["| sft", "| none"]
     with pytest.raises(ValueError, match="mirage has no arm 'rmu'"):
         fills.summary(Results(tmp_path), "page.md", "mirage", "arms=rmu", "harm=x")
+
+
+def test_a_table_links_defenses_to_their_cards(results: Results) -> None:
+    marked = "<!-- fill: overhead demo -->x<!-- /fill -->"
+    deep = fills.fill(marked, results, "docs/reference/costs.md")
+    assert "| [sasa](../cards/sasa.md) |" in deep
+    assert "| [probe](probe.md) |" not in deep
+    assert "| sasa |" in fills.fill(marked, results, "docs/cards/sasa.md")
+
+
+def test_counts_follow_the_registry(results: Results) -> None:
+    marked = "<!-- fill: count defenses --><!-- /fill -->"
+    found = re.findall(r"\d+", fills.fill(marked, results, "page.md"))
+    assert found == [str(len(registry.names("defense")) - 1)]
+    with pytest.raises(ValueError, match="'pages' cannot be counted"):
+        fills.fill("<!-- fill: count pages --><!-- /fill -->", results, "page.md")
+
+
+def test_a_large_result_is_published_compressed_and_read_as_before(tmp_path: Path) -> None:
+    source, folder = tmp_path / "arms.json", tmp_path / "results"
+    source.write_text(json.dumps({"rows": ["harmful"] * (LARGE // 5)}))
+    assert not has(folder, "arms")
+    packed = publish(source, folder)
+    assert packed.name == "arms.json.gz"
+    assert packed.stat().st_size < source.stat().st_size / 100
+    assert has(folder, "arms")
+    assert Results(folder).value("arms", "rows.0", "page.md") == "harmful"
+    before = packed.read_bytes()
+    assert publish(packed, tmp_path / "again").read_bytes() == before
+    source.write_text('{"rows": []}')
+    assert publish(source, folder).name == "arms.json"
+    assert not packed.exists()
+    source.write_bytes(gzip.compress(b"no text"))
+    with pytest.raises(ValueError, match="Expecting value"):
+        publish(source, folder)
 
 
 def test_a_pivot_has_a_row_a_name_and_a_column_a_task(tmp_path: Path) -> None:

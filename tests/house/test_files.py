@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tests.house.source import ROOT, tracked
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"}
 MAX_WEIGHTS_MB = 40
 MAX_FILE_MB = 45
+MAX_RESULTS_MB = 3
 BINARY = {".png", ".safetensors", ".jpg", ".gif", ".ico", ".ttf", ".woff2"}
 
 FORBIDDEN = {
@@ -47,7 +49,8 @@ def test_no_forbidden_words() -> None:
     for path in tracked():
         if path.suffix in BINARY or path == Path(__file__):
             continue
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
         wrong += forbidden_words(str(path.relative_to(ROOT)), text)
     assert not wrong, "\n".join(wrong)
 
@@ -58,6 +61,11 @@ def test_no_pickles() -> None:
 
 def test_no_large_files() -> None:
     assert large({str(path): path.stat().st_size for path in tracked()}) == []
+
+
+def test_the_committed_results_are_small() -> None:
+    results = ROOT / "docs/results"
+    assert sum(path.stat().st_size for path in results.iterdir()) <= MAX_RESULTS_MB << 20
 
 
 def test_the_bundled_weights_are_small_and_safe() -> None:
