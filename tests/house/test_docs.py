@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -9,10 +10,13 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 
+from safesight import __version__
 from scripts.docs import cli_pages, fills
-from scripts.docs.pages import ROOT, Generated, generate, markdown, stale
+from scripts.docs.pages import API, CLI, ROOT, Generated, generate, markdown, stale
 from scripts.docs.results import Results
+from tests.house.source import Source, sources
 
 PAGES = [str(path.relative_to(ROOT)) for path in markdown()]
 RUN = "<!-- snippets: run -->"
@@ -22,6 +26,13 @@ def snippets(text: str, language: str) -> Iterator[tuple[int, str]]:
     """First line number and body of every code block in a language."""
     for match in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
         yield text.count("\n", 0, match.start(1)) + 1, match.group(1)
+
+
+def examples(text: str) -> Iterator[tuple[int, str, str | None]]:
+    """Python blocks with the output that a `text` block right after them shows, if there is one."""
+    pattern = r"^```python\n(.*?)^```$(?:\n+```text\n(.*?)^```$)?"
+    for match in re.finditer(pattern, text, re.DOTALL | re.MULTILINE):
+        yield text.count("\n", 0, match.start(1)) + 1, match.group(1), match.group(2)
 
 
 def bad_names(text: str) -> list[str]:
@@ -49,9 +60,23 @@ def _exists(name: str) -> bool:
     return False
 
 
-def bad_links(text: str, folder: Path) -> list[str]:
-    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
-    return [link for link in links if "://" not in link and not (folder / link).exists()]
+def bad_links(text: str, page: Path) -> list[str]:
+    """Relative links to a file that is not there, or to a heading that its page does not have."""
+    wrong = []
+    for link in re.findall(r"\]\(([^)\s]+)[^)]*\)", text):
+        place, _, anchor = link.partition("#")
+        target = page.parent / place if place else page
+        if "://" in link or (target.exists() and not anchor):
+            continue
+        if not target.exists() or anchor not in anchors(target.read_text(encoding="utf-8")):
+            wrong.append(link)
+    return wrong
+
+
+def anchors(text: str) -> set[str]:
+    """The names that a Git host gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def bad_commands(text: str, tree: Mapping[str, set[str]]) -> list[str]:
@@ -99,7 +124,7 @@ def test_a_page_is_true(page: str, tree: dict[str, set[str]]) -> None:
     path = ROOT / page
     text = path.read_text(encoding="utf-8")
     assert bad_names(text) == []
-    assert bad_links(text, path.parent) == []
+    assert bad_links(text, path) == []
     assert bad_commands(text, tree) == []
     for line, body in snippets(text, "python"):
         compile("\n" * (line - 1) + body, page, "exec")
@@ -109,17 +134,64 @@ def test_a_page_is_true(page: str, tree: dict[str, set[str]]) -> None:
     "page", [page for page in PAGES if RUN in (ROOT / page).read_text(encoding="utf-8")]
 )
 def test_the_snippets_of_a_page_run(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """In order, in one namespace, in an empty folder."""
+    """In order, in one namespace, in an empty folder; what a page shows as output is printed."""
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "snippet"}
-    for line, body in snippets((ROOT / page).read_text(encoding="utf-8"), "python"):
+    for line, body, shown in examples((ROOT / page).read_text(encoding="utf-8")):
         exec(compile("\n" * (line - 1) + body, page, "exec"), names)
+        printed = capsys.readouterr().out
+        assert shown is None or printed == shown, f"{page}:{line} prints {printed!r}"
 
 
-def test_the_readme_runs_its_snippets() -> None:
-    assert RUN in (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorials/first-steps.md"])
+def test_the_first_pages_run_their_snippets_and_show_what_they_print(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert RUN in text
+    assert any(shown for _, _, shown in examples(text))
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 180
+
+
+def test_the_index_links_every_page() -> None:
+    index = ROOT / "docs/README.md"
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", index.read_text(encoding="utf-8"))
+    linked = {(index.parent / link).resolve() for link in links}
+    sorted_pages = {CLI, API, *(ROOT / page for page in PAGES)} - {index}
+    folders = {"tutorials", "how-to", "concepts", "reference"}
+    unlinked = {page for page in sorted_pages if page.parent.name in folders} - linked
+    assert not unlinked
+
+
+def messages(source: Source) -> Iterator[str]:
+    """The texts of a file, with `…` where an f-string puts a value."""
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.JoinedStr):
+            values = (v.value if isinstance(v, ast.Constant) else "…" for v in node.values)
+            yield "".join(map(str, values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_the_messages_of_troubleshooting_exist() -> None:
+    page = (ROOT / "docs/how-to/troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    assert len(quoted) > 20
+    known = (ROOT / "Makefile").read_text(encoding="utf-8")
+    known += "\n".join(message for source in sources() for message in messages(source))
+    assert [message for message in quoted if message not in known] == []
+
+
+def test_the_citation_names_this_version() -> None:
+    found = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors", "version", "license"} <= found.keys()
+    assert (found["cff-version"], found["version"]) == ("1.2.0", __version__)
 
 
 def vendors_numbers(text: str) -> list[str]:
@@ -137,8 +209,18 @@ def test_the_page_checks_can_fail(tmp_path: Path) -> None:
     tree = {"eval": {"--model", "--help"}}
     assert bad_names("`safesight.errors.NoSuchThing` `safesight.nowhere`")
     assert not bad_names("`safesight.errors.InputError` `safesight.types.Sample.messages()`")
-    assert bad_links("[a](gone.md)", tmp_path) == ["gone.md"]
-    assert not bad_links("[a](https://arxiv.org/abs/1)", tmp_path)
+    page, there = tmp_path / "page.md", tmp_path / "there.md"
+    there.write_text("# What `it` costs, per row\n\n```bash\n# a comment\n```\n")
+    page.write_text("# Here\n")
+    assert bad_links("[a](gone.md)", page) == ["gone.md"]
+    for bad in ("there.md#what-it-cost", "there.md#a-comment", "#there"):
+        assert bad_links(f"[a]({bad})", page) == [bad]
+    for good in ("https://arxiv.org/abs/1#s", "there.md#what-it-costs-per-row", "#here"):
+        assert not bad_links(f"[a]({good})", page)
+    assert list(examples("```python\nprint(1)\n```\n\n```text\n1\n```\n")) == [
+        (2, "print(1)\n", "1\n")
+    ]
+    assert next(messages(Source("x", "raise E(f'No {name!r} ' 'here.')"))) == "No … here."
     assert bad_commands("```bash\nsafesight evil\n```\n", tree)
     assert bad_commands("```bash\nsafesight eval --modle \\\n  x\n```\n", tree)
     assert not bad_commands("```bash\nsafesight eval --model x\n```\n", tree)
