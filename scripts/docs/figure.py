@@ -1,4 +1,4 @@
-"""The README's figure: four axes side by side, a row a defense, drawn as plain SVG.
+"""The README's figure: four axes side by side, one row per defense, drawn as plain SVG.
 
 A dot is the value and a bar its 95% interval; the dashed line is the undefended model.
 Written by hand because it must be small, diffable and readable on any background.
@@ -27,7 +27,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Panel:
-    """One axis: a title, which way is better, and a point a defense."""
+    """One axis: a title, which way is better, and one point per defense."""
 
     title: str
     better: str

@@ -1,4 +1,4 @@
-"""Text between `<!-- fill: COMMAND ARGUMENTS -->` and `<!-- /fill -->`, made anew each time.
+"""Fills in the text between `<!-- fill: COMMAND ARGUMENTS -->` and `<!-- /fill -->`.
 
 Commands on committed results (`docs/results/NAME.json`, a scorecard where not said):
 
@@ -16,8 +16,8 @@ Commands on committed results (`docs/results/NAME.json`, a scorecard where not s
     cell NAME ARM KEY                  one rate or change of a benchmark's summary
     output FILE                        a text file of docs/results, as a code block
 
-A table of results says below itself if it was measured on other weights than the bundled ones of
-today. A defense that a table names in its first column is linked to its card.
+A line below a table of results says if they were measured on earlier weights of the bundled model.
+A defense that a table names in its first column is linked to its card.
 
 And on the source: `config NAME` (a defense's settings), `defenses` (all of them), `families`
 (architectures, and which pass the whole suite), `tree` (one caption per file), and
@@ -55,7 +55,7 @@ _MARKED = re.compile(r"(<!-- fill: (.+?) -->)(.*?)(<!-- /fill -->)", re.DOTALL)
 
 
 def fill(text: str, results: Results, page: str) -> str:
-    """The page with everything between markers made anew.
+    """The page with everything between markers made again.
 
     Raises:
         ValueError: a marker that is unknown, malformed or not closed.
@@ -101,7 +101,7 @@ def _link(name: str, target: str, page: str) -> str:
 
 
 def _date(results: Results, name: str) -> str:
-    """What a table of results says below itself if it is of other weights than today's."""
+    """The line below a table of results that were measured on earlier weights."""
     measured, today = results.identity(name), bundled_identity()
     if measured in ("", today):
         return ""
@@ -112,7 +112,7 @@ def _date(results: Results, name: str) -> str:
 
 
 def bundled_identity() -> str:
-    """Of the bundled model's weights, as an artifact fitted on them holds it."""
+    """The identity of the bundled weights, as an artifact fitted on them holds it."""
     card = ROOT / "src/safesight/fitting/artifacts/sasa/card.json"
     return str(json.loads(card.read_text(encoding="utf-8"))["model"]["identity"])
 

@@ -1,4 +1,4 @@
-"""The committed results, `docs/results/*`, and a note of those that a page asks for and nobody has.
+"""The committed results, `docs/results/*`, and a note of those that pages need but lack.
 
 A result is `NAME.json`, or `NAME.json.gz` where the verdicts of every answer make it large.
 """
@@ -49,7 +49,7 @@ class Results:
             self.missing.append(sentence)
 
     def identity(self, name: str) -> str:
-        """Of the bundled model's weights that a result is of; empty where it does not say."""
+        """The identity of the bundled weights behind a result; empty if it does not say."""
         found = self.json(name, name) if has(self.folder, name) else None
         if not isinstance(found, dict) or found.get("model", "testbed") != "testbed":
             return ""
