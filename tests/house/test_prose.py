@@ -23,7 +23,7 @@ BANNED: tuple[tuple[str, str, str], ...] = (
         r"\b(?:samples?|prompts?|prefills?|requests?|rows?|columns?|vectors?|batch|bar|folder|file"
         r"|delta|captions?|pass(?:es)?|seconds|threads?|answers?) an? (?:task|layer|head|forward"
         r"|step|defense|measure|arm|file|process|batch|device|prompt|token|row|sample|method|fit)"
-        r"(?=[.,;:)|]|$)",
+        r"(?=[.,;:)|]|\Z)",
         "X per Y",
         "Samples a task.",
     ),
