@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.docs import cli_pages, dose, figure, fills, reference
+from scripts.docs import cli_pages, demo_texts, dose, figure, fills, reference
 from scripts.docs.results import Results
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,9 @@ def markdown() -> list[Path]:
 def generate() -> Generated:
     """Make every page in memory."""
     results = Results(ROOT / "docs/results")
+    results.made = demo_texts.render(results)
     pages = {
+        **{results.folder / name: text for name, text in results.made.items()},
         ROOT / "docs/cli.md": cli_pages.render(),
         ROOT / "docs/reference.md": reference.render(ROOT / "src"),
     }

@@ -1,8 +1,9 @@
-"""The committed results, `docs/results/*`, and a note of those that were asked for in vain."""
+"""The committed results, `docs/results/*`, and a note of those that pages need but lack."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,13 @@ class Results:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.made: Mapping[str, str] = {}
+        """Files that are generated in this run; their text on disk may be stale."""
         self.missing: list[str] = []
 
     def text(self, name: str, page: str) -> str | None:
+        if name in self.made:
+            return self.made[name]
         path = self.folder / name
         if not path.is_file():
             self.miss(f"{page} wants {path.name}")
@@ -37,7 +42,7 @@ class Results:
             self.missing.append(sentence)
 
     def identity(self, name: str) -> str:
-        """Of the bundled model's weights that a result is of; empty where it does not say."""
+        """The identity of the bundled weights behind a result; empty if it does not say."""
         path = self.folder / f"{name}.json"
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
         if not isinstance(found, dict) or found.get("model", "testbed") != "testbed":

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from safesight.cli.options import Device, Dtype, TrustRemoteCode, model_args
-from safesight.cli.show import examples, print_json, stdout
-from safesight.console import waiting
+from safesight.cli.show import examples, print_json
+from safesight.console import stdout, waiting
 
 __all__ = ["EXAMPLES", "check"]
 

@@ -20,9 +20,10 @@ from safesight.cli.options import (
     model_args,
     names_of,
 )
-from safesight.cli.show import examples, stdout
-from safesight.console import bar, stderr, waiting
+from safesight.cli.show import examples, print_sentence
+from safesight.console import bar, stderr, stdout, waiting
 from safesight.grammar import arm_parts, check_arm
+from safesight.grid import Column, Grid, print_grid
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -178,33 +179,25 @@ def _write(report: LayerReport, output: Path, json: str | None) -> None:
 
 
 def _print(report: LayerReport) -> None:
-    from rich import box
-    from rich.table import Table
-
     from safesight.report import head_sentence, layer_sentence, layer_table
 
-    columns, rows = layer_table(report)
-    table = Table(
-        title="Layer by layer",
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    for index, (group, title) in enumerate(columns):
-        first = index == 0 or columns[index - 1][0] != group
-        table.add_column(f"{group if first else ''}\n[dim]{title}[/dim]")
-    for row in rows:
-        table.add_row(*(f"{value}\n[dim]{more}[/dim]" if more else value for value, more in row))
+    heads, rows = layer_table(report)
+    first, *others = zip(*rows, strict=True)
+    columns = [
+        Column(head, [(value, more) if more else (value,) for value, more in cells], head[0])
+        for head, cells in zip(heads[1:], others, strict=True)
+    ]
+    labels = [value for value, _ in first]
     console = stdout()
     console.print()
-    console.print(f"[bold]{layer_sentence(report)}[/bold]", soft_wrap=True)
+    print_sentence(layer_sentence(report), console, "bold")
     console.print()
-    console.print(table)
+    print_grid(console, Grid("Layer by layer", labels, columns, corner=(heads[0][1],)))
     if report.heads is not None:
-        console.print(f"{head_sentence(report.heads)}\n", soft_wrap=True)
-    console.print(
-        f"[dim]{report.n} harmful and {report.n} benign requests in each form, seed {report.seed}; "
-        f"95% intervals; {report.seconds:.0f} s.[/dim]",
-        soft_wrap=True,
+        print_sentence(f"{head_sentence(report.heads)}\n", console)
+    print_sentence(
+        f"{report.n} harmful and {report.n} benign requests in each form, seed {report.seed}; "
+        f"95% intervals; {report.seconds:.0f} s.",
+        console,
+        "dim",
     )

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from safesight import registry
-from safesight.cli.show import examples, print_json, stdout
+from safesight.cli.show import examples, print_json
+from safesight.console import stdout
 from safesight.errors import UnknownNameError
 
 __all__ = ["EXAMPLES", "list_names"]
@@ -41,10 +42,13 @@ def list_names(
         print_json(list(entries))
         return
     from rich.table import Table
+    from rich.text import Text
 
     table = Table.grid(padding=(0, 3))
+    table.add_column(no_wrap=True, min_width=max(map(len, entries), default=0))
+    table.add_column()
     for name, summary in entries.items():
-        table.add_row(f"[bold]{name}[/bold]", summary)
+        table.add_row(Text(name, style="bold"), Text(summary))
     stdout().print(table)
 
 

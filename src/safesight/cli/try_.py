@@ -16,8 +16,8 @@ from safesight.cli.options import (
     model_args,
     names_of,
 )
-from safesight.cli.show import examples, print_json, stdout
-from safesight.console import waiting
+from safesight.cli.show import examples, print_json
+from safesight.console import stdout, waiting
 from safesight.errors import InputError, StorageError
 from safesight.grammar import arm_parts, check_arm
 
