@@ -116,7 +116,7 @@ def test_an_unknown_kind_of_list_is_guessed() -> None:
         (("eval", "--defense", "sassa"), "Did you mean 'sasa'?"),
         (("eval", "--tasks", "image_harms"), "Did you mean 'image_harm'?"),
         (("eval", "--judge", "exakt"), "Did you mean 'exact'?"),
-        (("eval", "--defense", ","), "names nothing"),
+        (("eval", "--defense", ","), "No name given"),
         (("fit", "sassa", "-o", "x"), "Did you mean 'sasa'?"),
         (("fit", "sasa", "-o", "x", "--tasks", "vqaa"), "Did you mean 'vqa'?"),
         (("layers", "testbed", "--defense", "adashild"), "Did you mean 'adashield'?"),

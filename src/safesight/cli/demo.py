@@ -1,4 +1,4 @@
-"""`safesight demo`: the main job on the bundled model, from nothing to a report."""
+"""`safesight demo`: a full evaluation of the bundled model, from scratch to a report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`safesight list`: what there is to choose from."""
+"""`safesight list`: the names that commands take."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def list_names(
             help="defenses, attacks, tasks, datasets, judges, stress, models, words, families."
         ),
     ],
-    json: Annotated[bool, typer.Option("--json", help="A JSON array of names.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON array of names.")] = False,
 ) -> None:
     """List the names that commands take."""
     entries = _entries(kind)
@@ -53,7 +53,7 @@ def list_names(
 
 
 def _entries(kind: str) -> dict[str, str]:
-    """Name to one sentence.
+    """Map each name to a one-sentence description.
 
     Raises:
         UnknownNameError: no such kind.

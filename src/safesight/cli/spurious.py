@@ -1,4 +1,4 @@
-"""`safesight spurious`: what of a refusal data set hangs on words, and what a model made of it."""
+"""`safesight spurious`: which words predict refusals in a data set, and how a model reacts."""
 
 from __future__ import annotations
 
@@ -43,34 +43,36 @@ EXAMPLES = examples(
 def spurious(
     dataset: Annotated[str, typer.Argument(help="See `safesight list datasets`.")],
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the files of the set are.")
+        Path | None, typer.Option(metavar="DIR", help="Folder with the files of the data set.")
     ] = None,
     rho: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Correlation of cue and label, of mirage.")
+        float | None, typer.Option(min=0, max=1, help="Correlation of cue and label (mirage only).")
     ] = None,
     data_settings: DataSettings = None,
     n: Annotated[
-        int | None, typer.Option("--n", min=2, help="Rows of each split; all if not given.")
+        int | None, typer.Option("--n", min=2, help="Rows per split. Default: all.")
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Words shown of each label.")] = 8,
-    least: Annotated[int, typer.Option(min=1, help="Rows that a word must be in.")] = 10,
+    top: Annotated[int, typer.Option(min=1, help="Words to show per label.")] = 8,
+    least: Annotated[int, typer.Option(min=1, help="Minimum number of rows with a word.")] = 10,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Ask it with the first word exchanged.")
+        str | None, typer.Option("--model", "-m", help="Model to ask with the first word replaced.")
     ] = None,
-    words: Annotated[str, typer.Option(help="Words to put first.")] = "what,how,can,describe,share",
-    limit: Annotated[int, typer.Option(min=1, help="Test rows of each label it is asked.")] = 100,
+    words: Annotated[
+        str, typer.Option(help="First words to try, comma-separated.")
+    ] = "what,how,can,describe,share",
+    limit: Annotated[int, typer.Option(min=1, help="Test rows per label to ask the model.")] = 100,
     judge: Judge = "exact",
-    batch_size: Annotated[int, typer.Option(min=1, help="Most answers in one batch.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Maximum batch size.")] = 16,
     seed: Seed = 0,
     dtype: Dtype = None,
     device: Device = None,
     trust_remote_code: TrustRemoteCode = False,
     json: Annotated[
         str | None,
-        typer.Option("--json", metavar="FILE", help="Write JSON too; - prints nothing else."),
+        typer.Option("--json", metavar="FILE", help="Also write JSON; - prints only that."),
     ] = None,
 ) -> None:
-    """Find words that give refusals away, and what a model does when the first one is exchanged."""
+    """Find words that predict refusals, and ask a model again with the first word replaced."""
     check_names("dataset", [dataset])
     check_names("judge", [judge])
     first = names_of(words)
@@ -95,10 +97,10 @@ def spurious(
 def _options(
     dataset: str, data: Path | None, rho: float | None, more: dict[str, Any]
 ) -> dict[str, Any]:
-    """What was said of the set and goes to its loader.
+    """The options for the loader of the data set.
 
     Raises:
-        InputError: it was said of a set that does not take it, or said twice.
+        InputError: the data set does not take an option, or an option is given twice.
     """
     import inspect
 
@@ -156,7 +158,7 @@ def _report(
 
 
 def _samples(rows: Sequence[TuningSample], limit: int) -> list[Sample]:
-    """The first rows of each label as requests; what a right answer names is not known."""
+    """The first rows of each label as requests, without a known right answer."""
     from safesight.types import Sample
 
     return [
