@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from safesight.cli.demo_screen import print_all, print_screen
+from safesight.cli.main import app
 from safesight.cli.show import print_beside, print_scorecard
 from safesight.compare import Scorecard
 from tests.house.source import ROOT
@@ -91,6 +93,29 @@ def test_everything_is_every_table() -> None:
     assert "ecso" in text
     assert "sasa vs. probe" in text
     assert "runs/demo/report.html" in text
+
+
+@pytest.mark.parametrize(("option", "has_all"), [((), False), (("--all",), True)])
+def test_the_demo_prints_one_screen_unless_asked_for_all(
+    option: tuple[str, ...], has_all: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safesight import evals, report
+    from safesight.compare import folder
+    from safesight.report import risk
+    from safesight.workflows import evaluation
+
+    cards = {"logs": committed("demo"), "one_word": committed("one_word")}
+    monkeypatch.setattr(evaluation, "evaluate", lambda wanted: None)
+    monkeypatch.setattr(folder, "scorecard_of", lambda logs, answers=None: cards[logs.name])
+    monkeypatch.setattr(evals, "read_answers", lambda logs: [])
+    monkeypatch.setattr(risk, "read_risk", lambda logs: None)
+    monkeypatch.setattr(report, "write_report", lambda path, *parts, **more: path)
+    result = CliRunner().invoke(app, ["demo", "-o", str(tmp_path), *option])
+    assert result.exit_code == 0, result.output
+    assert "sasa, probe and npo each lower attack success" in result.stdout
+    assert ("Change on the same samples" in result.stdout) == has_all
+    assert str(tmp_path / "report.html") in result.stdout
+    assert (tmp_path / "one_word.json").is_file()
 
 
 def test_a_control_that_was_not_run_is_not_on_the_screen() -> None:
