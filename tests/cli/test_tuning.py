@@ -97,7 +97,7 @@ def test_an_artifact_that_cannot_be_written_costs_no_second_run(
         full = run(*words, "-o", str(tmp_path / "npo"))
     assert full.exit_code == 2
     assert "No space left" in full.stderr
-    assert "--resume writes it" in full.stderr
+    assert "repeat the command with --resume" in full.stderr
     assert not (tmp_path / "npo").exists()
     with monkeypatch.context() as patch:
         patch.setattr(TuningTrainer, "training_step", None)  # no step is left to do
