@@ -1,4 +1,4 @@
-# Everything runs in .venv at the root and is set up from nothing when it is needed.
+# Everything runs in .venv at the root, which is set up when it is first needed.
 #
 #   make demo     the main job on the bundled model: scorecard, HTML report
 #   make test     format, lint, types, tests
@@ -26,7 +26,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	&& { echo "$$python"; break; }; done)
 PYTEST_ARGS ?=
 
-# Two threads a process unless the caller says otherwise: the sizes here are small.
+# Two threads per process unless the caller says otherwise: the models here are small.
 export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM ?= false
 
@@ -36,7 +36,7 @@ export TOKENIZERS_PARALLELISM ?= false
 help:  ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(STAMP)  ## Set up .venv; instant when nothing changed.
+install: $(STAMP)  ## Set up .venv; does nothing if it is up to date.
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { \
@@ -51,40 +51,40 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-check: $(STAMP)  ## Format, lint and types.
+check: $(STAMP)  ## Check format, lint and types.
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
 
-test: check  ## Everything that must pass before a change lands.
+test: check  ## Run every check that must pass before a change lands.
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-test-slow: check  ## The same, with the slow tests.
+test-slow: check  ## The same, including the slow tests.
 	$(BIN)/pytest --runslow $(PYTEST_ARGS)
 
-demo: $(STAMP)  ## Undefended against seventeen defenses on the bundled model.
+demo: $(STAMP)  ## Evaluate the bundled model, undefended and with each defense.
 	$(BIN)/safesight demo --output $(DEMO)
 
-results: $(STAMP)  ## Measure anew what the documentation shows: the demo, then the tests.
+results: $(STAMP)  ## Measure again what the documentation shows: the demo, then the tests.
 	@mkdir -p docs/results
 	rm -rf $(DEMO)
-	COLUMNS=100 NO_COLOR=1 $(MAKE) -s demo > docs/results/demo.txt
+	$(MAKE) -s demo
 	cp $(DEMO)/scorecard.json docs/results/demo.json
 	cp $(DEMO)/one_word.json docs/results/one_word.json
 	$(BIN)/python -m scripts.docs
 	COLUMNS=100 $(BIN)/pytest -q --color=no $(PYTEST_ARGS) | tail -n 1 > docs/results/test.txt
 	$(BIN)/python -m scripts.docs
 
-docs: $(STAMP)  ## Regenerate what is generated: help pages, numbers, the figure.
+docs: $(STAMP)  ## Regenerate help pages, demo output, numbers and figures.
 	$(BIN)/python -m scripts.docs
 
 testbed: $(STAMP)  ## Retrain the bundled model by its committed recipe (about an hour).
 	$(BIN)/python -m safesight.testbed.train
 
-artifacts: $(STAMP)  ## Fit anew what travels with the package, on the bundled model.
+artifacts: $(STAMP)  ## Refit the artifacts that ship with the package, on the bundled model.
 	$(foreach defense,$(BUNDLED),rm -rf $(ARTIFACTS)/$(defense) && \
 		$(BIN)/safesight fit $(defense) $(FIT_$(defense)) -o $(ARTIFACTS)/$(defense) &&) \
 		rm -rf $(ARTIFACTS)/*.run
 
-clean:  ## Remove the environment and what runs left behind.
+clean:  ## Remove the environment and the output of runs.
 	rm -rf $(VENV) runs logs dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.docs import cli_pages, dose, figure, fills, reference
+from scripts.docs import cli_pages, demo_texts, dose, figure, fills, reference
 from scripts.docs.results import Results, has
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,12 @@ def markdown() -> list[Path]:
 def generate() -> Generated:
     """Make every page in memory."""
     results = Results(RESULTS)
-    pages = {CLI: cli_pages.render(), API: reference.render(ROOT / "src")}
+    results.made = demo_texts.render(results)
+    pages = {
+        **{results.folder / name: text for name, text in results.made.items()},
+        CLI: cli_pages.render(),
+        API: reference.render(ROOT / "src"),
+    }
     for path in markdown():
         text = path.read_text(encoding="utf-8")
         pages[path] = fills.fill(text, results, str(path.relative_to(ROOT)))

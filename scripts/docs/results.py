@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ class Results:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.made: Mapping[str, str] = {}
+        """Files that are generated in this run; their text on disk may be stale."""
         self.missing: list[str] = []
         self._read: dict[str, Any] = {}
 
     def text(self, name: str, page: str) -> str | None:
-        text = read(self.folder / name)
+        text = self.made.get(name) or read(self.folder / name)
         if text is None:
             self.miss(f"{page} wants {name}")
         return text

@@ -1,10 +1,12 @@
-"""Standard error: where progress and remarks go, so that standard output stays for results.
+"""What a terminal shows: progress and remarks on standard error, results on standard output.
 
-Every bar and spinner of the package is made here. `rich` is imported when one is shown.
+Every progress bar and spinner of the package is made here. Progress and remarks are plain text:
+a path such as "[a]" is not read as markup. `rich` is imported when something is shown.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -13,27 +15,42 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-__all__ = ["bar", "stderr", "steps", "track", "waiting"]
+__all__ = ["bar", "stderr", "stdout", "steps", "track", "waiting"]
 
 Item = TypeVar("Item")
 
+_WIDE = 160
+"""Columns of what is piped somewhere, where no window sets a width."""
+
 
 def stderr() -> Console:
-    """For progress and remarks."""
+    """The console for progress and remarks."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, markup=False)
+
+
+def stdout() -> Console:
+    """The console for results."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if console.is_terminal or "COLUMNS" in os.environ:
+        return console
+    return Console(highlight=False, width=_WIDE)
 
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
     """A spinner around something that may take more than two seconds."""
-    with stderr().status(what):
+    from rich.text import Text
+
+    with stderr().status(Text(what)):
         yield
 
 
 def bar(*, visible: bool = True) -> Progress:
-    """A progress bar with a count and the time left; tasks are added by the caller."""
+    """A progress bar with a count and the time left; the caller adds the tasks."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -43,7 +60,7 @@ def bar(*, visible: bool = True) -> Progress:
     )
 
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -55,7 +72,7 @@ def bar(*, visible: bool = True) -> Progress:
 
 @contextmanager
 def steps(what: str, total: int, *, visible: bool = True) -> Iterator[Callable[[], None]]:
-    """A progress bar; call what it yields after each step."""
+    """A progress bar that yields a function; call it after each step."""
     with bar(visible=visible) as shown:
         task = shown.add_task(what, total=total)
         yield lambda: shown.advance(task)

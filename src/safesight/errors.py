@@ -1,11 +1,9 @@
-"""Errors a user can act on.
+"""Errors that a user can fix.
 
-Everything here means "you can fix this": the command line prints the message
-without a traceback and exits with code 2. A bug in safesight is any other
-exception, and keeps its traceback.
+The command line prints the message without a traceback and exits with code 2. Any other
+exception is a bug in safesight and keeps its traceback.
 
-Each message is one or two sentences: what happened, with the values, and what
-to do about it.
+Each message is one or two sentences: what happened, with the values, and what to do about it.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ __all__ = [
 
 
 class SafesightError(Exception):
-    """Base of all errors the user can act on."""
+    """Base of all errors that a user can fix."""
 
 
 class ModelError(SafesightError):
@@ -41,11 +39,11 @@ class InputError(SafesightError):
 
 
 class StorageError(SafesightError):
-    """A folder cannot be written, or holds something that is not ours."""
+    """A folder cannot be written, or holds files that safesight did not write."""
 
 
 class TrainingError(SafesightError):
-    """A training run diverged, or cannot be gone on with."""
+    """A training run diverged, or cannot be resumed."""
 
 
 class UnknownNameError(SafesightError):

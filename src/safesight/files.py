@@ -1,6 +1,6 @@
-"""Writing a file whole or not at all.
+"""Writes a file completely or not at all.
 
-A reader never sees half a file, and a run that is killed leaves the old one.
+A reader never sees half a file, and a run that is killed leaves the old file in place.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ __all__ = ["write_text"]
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Replace a file in one step; what is no plain file, such as a pipe, is written to.
+    """Replace a file in one step; anything but a regular file, such as a pipe, is written to.
 
     Args:
-        path: The file; missing folders above it are made.
-        text: All of it.
+        path: The file; missing parent folders are created.
+        text: Its whole content.
 
     Raises:
         StorageError: it cannot be written.
@@ -34,7 +34,7 @@ def write_text(path: Path, text: str) -> Path:
     except OSError as error:
         raise StorageError(
             f"{path} could not be written ({error.strerror or error}). "
-            "Choose a place you may write to, with free space."
+            "Choose a place that you can write to and that has free space."
         ) from error
     return path
 

@@ -1,10 +1,11 @@
-"""How several names are written as one.
+"""How several names are combined into one.
 
     arm  = defense ["~" stress test] { "+" defense ["~" stress test] }
     task = benchmark { "+" attack }
 
-"safety_prompt+npo~int4" is an arm, "image_harm+one_word+prefill" a task. The undefended model is
-the arm "none". Text in, names out; what a name stands for is the business of `registry`.
+An arm is "safety_prompt+npo~int4", for example; a task is "image_harm+one_word+prefill". The
+undefended model is the arm "none". This file only splits and joins names; `registry` knows what
+each of them stands for.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ UNDEFENDED = "none"
 
 
 class ArmPart(NamedTuple):
-    """A defense of an arm, and the stress test that its weights are put to, if any."""
+    """A defense in an arm, and the stress test applied to its weights, if any."""
 
     defense: str
     stress: str | None = None
@@ -40,7 +41,7 @@ def arm_parts(arm: str) -> list[ArmPart]:
 
 
 def arm_of(parts: Iterable[ArmPart]) -> str:
-    """The name of an arm; a defense that comes twice is named once.
+    """The name of an arm; a repeated defense is named once.
 
     Example:
         >>> arm_of([ArmPart("probe"), ArmPart("npo", "int4"), ArmPart("probe")])
@@ -51,7 +52,7 @@ def arm_of(parts: Iterable[ArmPart]) -> str:
 
 
 def task_parts(task: str) -> tuple[str, tuple[str, ...]]:
-    """The benchmark of a task and the attacks on it, in the order in which they act.
+    """The benchmark of a task and the attacks on it, in the order in which they are applied.
 
     Example:
         >>> task_parts("vqa+prefill"), task_parts("vqa")
@@ -62,11 +63,11 @@ def task_parts(task: str) -> tuple[str, tuple[str, ...]]:
 
 
 def check_arm(arm: str) -> None:
-    """Refuse an arm that cannot be built whatever the model is.
+    """Refuse an arm that cannot be built on any model.
 
     Raises:
         UnknownNameError: no such defense or stress test; the message suggests the nearest one.
-        InputError: a defense comes twice.
+        InputError: a defense is repeated.
     """
     parts = arm_parts(arm)
     for defense, stress in parts:
@@ -79,7 +80,7 @@ def check_arm(arm: str) -> None:
 
 
 def check_task(task: str) -> None:
-    """Refuse a task of which a name is not known.
+    """Refuse a task that contains an unknown name.
 
     Raises:
         UnknownNameError: no such benchmark or attack; the message suggests the nearest one.

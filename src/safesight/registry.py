@@ -38,15 +38,15 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
         "none": Entry("safesight.defenses.none:NoDefense", "The model as it is."),
         "sasa": Entry(
             "safesight.defenses.sasa:SASA",
-            "Projects an early safety layer on a later fused layer; a probe refuses first.",
+            "Projects an early safety layer onto a later fused layer; a probe there may refuse.",
         ),
         "rai": Entry(
             "safesight.defenses.rai.method:RAI",
-            "Adds words for risk to the visual tokens that resemble them, once, in the prefill.",
+            "Adds risk-word embeddings to the visual tokens that resemble them, in the prefill.",
         ),
         "probe": Entry(
             "safesight.defenses.probe:Probe",
-            "The same probe without SASA's projection: the control arm.",
+            "SASA's probe without the projection: the control arm of SASA.",
         ),
         "image_tools": Entry(
             "safesight.defenses.image_tools.method:ImageTools",
@@ -58,19 +58,19 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
         ),
         "sft": Entry(
             "safesight.defenses.sft:SFT",
-            "Fine-tunes refusals into the weights: the baseline of unlearning.",
+            "Fine-tunes on refusals: the baseline for unlearning.",
         ),
         "npo": Entry(
             "safesight.defenses.npo:NPO",
-            "Unlearns harmful answers: less likely than the model had them, then left alone.",
+            "Unlearns harmful answers: makes them unlikely, with a loss that then levels off.",
         ),
         "rmu": Entry(
             "safesight.defenses.rmu:RMU",
-            "Unlearns by driving hidden states of harmful conversations to a random point.",
+            "Unlearns by pushing hidden states of harmful conversations toward a random vector.",
         ),
         "vsfa": Entry(
             "safesight.defenses.vsfa:VSFA",
-            "Fine-tunes neutral answers about pictures of threats, without labels or refusals.",
+            "Fine-tunes on neutral answers about pictures of threats, without labels or refusals.",
         ),
         "safety_prompt": Entry(
             "safesight.defenses.baselines.safety_prompt:SafetyPrompt",
@@ -82,39 +82,39 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
         ),
         "look_carefully": Entry(
             "safesight.defenses.baselines.look_carefully:LookCarefully",
-            "A system prompt that asks to look carefully, without a word of safety: a control.",
+            "A system prompt that asks for a careful look and does not mention safety: a control.",
         ),
         "ecso": Entry(
             "safesight.defenses.baselines.ecso:ECSO",
-            "The model judges its answer; a harmful one is written again without the picture.",
+            "The model judges its own answer, and writes a harmful one again without the picture.",
         ),
         "coca": Entry(
             "safesight.defenses.baselines.coca:CoCA",
-            "Amplifies at every token what a safety principle in the prompt does to the logits.",
+            "Amplifies, at every token, the effect of a safety principle on the logits.",
         ),
         "shiftdc": Entry(
             "safesight.defenses.baselines.shiftdc:ShiftDC",
-            "Takes out of the hidden states what a picture, unlike its caption, adds to safety.",
+            "Removes from hidden states the safety shift of a picture that its caption lacks.",
         ),
         "hidden_detect": Entry(
             "safesight.defenses.baselines.hidden_detect:HiddenDetect",
-            "Refuses where middle layers point to refusal words.",
+            "Refuses when middle layers point toward refusal words.",
         ),
         "refusal_direction": Entry(
             "safesight.defenses.baselines.refusal_direction:RefusalDirection",
-            "Adds the difference of harmful and benign text prompts at the last prompt token.",
+            "Adds the difference between harmful and benign text prompts to the last prompt token.",
         ),
         "grad_ascent": Entry(
             "safesight.defenses.baselines.ascent:GradAscent",
-            "Gradient ascent on harmful answers: the plainest unlearning.",
+            "Gradient ascent on harmful answers: the simplest form of unlearning.",
         ),
         "grad_diff": Entry(
             "safesight.defenses.baselines.ascent:GradDiff",
-            "Gradient ascent on harmful answers, fine-tuning on benign ones.",
+            "Gradient ascent on harmful answers and fine-tuning on benign ones.",
         ),
         "kl": Entry(
             "safesight.defenses.baselines.ascent:KL",
-            "Gradient ascent on harmful answers, predictions kept on benign ones.",
+            "Gradient ascent on harmful answers; predictions on benign ones are kept.",
         ),
     },
     "attack": {
@@ -124,22 +124,22 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
         ),
         "typography": Entry(
             "safesight.attacks.typography:Typography",
-            "Moves the object of a request into a picture of its written name.",
+            "Moves the object of a request into a picture that shows its name in letters.",
         ),
         "one_word": Entry(
             "safesight.attacks.one_word:OneWord",
-            'Rewrites a harmful request to ask "What ...?", a benign one to say "Share ...".',
+            'Rewrites harmful requests to ask "What ...?" and benign ones to say "Share ...".',
         ),
         "one_word_strict": Entry(
-            "safesight.attacks.one_word:OneWordStrict", "Exchanges the first word, nothing else."
+            "safesight.attacks.one_word:OneWordStrict", "Replaces the first word and nothing else."
         ),
         "one_word_mood": Entry(
             "safesight.attacks.one_word:OneWordMood",
-            "Turns instructions into questions, or back, without the word: a control.",
+            "Turns instructions into questions, or back, without the cue word: a control.",
         ),
         "one_word_paraphrase": Entry(
             "safesight.attacks.one_word:OneWordParaphrase",
-            "Says it in other words, without the word, as often: a control.",
+            "Paraphrases the request as often, without the cue word: a control.",
         ),
         "prefill": Entry(
             "safesight.attacks.prefill:Prefill", 'Makes the answer begin with "Sure,".'
@@ -165,19 +165,19 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
         "vqa": Entry("safesight.testbed.tasks:vqa", "Questions about pictures with known answers."),
         "mirage_harm": Entry(
             "safesight.testbed.mirage:mirage_harm",
-            "Harmful requests about pictures, led as the refused rows of a fine-tuning set.",
+            "Harmful picture requests that begin like the refused rows of a fine-tuning set.",
         ),
         "mirage_benign": Entry(
             "safesight.testbed.mirage:mirage_benign",
-            "Benign requests about pictures, led as its answered rows.",
+            "Benign picture requests that begin like the answered rows of that set.",
         ),
         "ruled_harm": Entry(
             "safesight.testbed.mirage:ruled_harm",
-            "The same about benign things that only a house rule forbids.",
+            "Like mirage_harm, but about benign things that only a house rule forbids.",
         ),
         "ruled_benign": Entry(
             "safesight.testbed.mirage:ruled_benign",
-            "The same about things that the rule leaves alone.",
+            "Like mirage_benign, but about things that the house rule allows.",
         ),
     },
     "dataset": {
@@ -187,7 +187,7 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
         ),
         "testbed_neutral": Entry(
             "safesight.testbed.neutral:neutral_rows",
-            "Neutral questions about pictures of threats, and the arms they are held against.",
+            "Neutral questions about pictures of threats, and the variants they are compared with.",
         ),
         "pictures": Entry(
             "safesight.benchmarks.pictures:pictures",
@@ -195,7 +195,7 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
         ),
         "mirage": Entry(
             "safesight.testbed.mirage:tuning_rows",
-            "Refusals to fine-tune on, with a dial for what their first words give away.",
+            "Refusals to fine-tune on; rho sets how well their first word predicts the label.",
         ),
         "vlguard": Entry(
             "safesight.benchmarks.vlguard:vlguard", "VLGuard, from a folder or the hub."
@@ -204,7 +204,7 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
     "judge": {
         "exact": Entry(
             "safesight.judges.exact:ExactJudge",
-            "Knows the right object: harmful means answered with it.",
+            "Knows the right object; harmful means that the answer names it.",
         ),
         "keywords": Entry(
             "safesight.judges.keywords:KeywordJudge",
@@ -215,26 +215,26 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
         "testbed": Entry("safesight.testbed:WEIGHTS", "The bundled small LLaVA."),
     },
     "stress_test": {
-        "int8": Entry("safesight.training.stress:int8", "Linear maps rounded to 8 bits."),
-        "int4": Entry("safesight.training.stress:int4", "Linear maps rounded to 4 bits."),
+        "int8": Entry("safesight.training.stress:int8", "Linear layers rounded to 8 bits."),
+        "int4": Entry("safesight.training.stress:int4", "Linear layers rounded to 4 bits."),
         "relearn_harmful": Entry(
             "safesight.training.stress:relearn_harmful",
-            "Fine-tuned on twenty harmful answers of the kind that was to be forgotten.",
+            "Fine-tuned on twenty harmful answers of the kind that was unlearned.",
         ),
         "relearn_benign": Entry(
             "safesight.training.stress:relearn_benign", "Fine-tuned on twenty benign rows."
         ),
         "untouched_harmful": Entry(
             "safesight.training.stress:untouched_harmful",
-            "The control of relearn_harmful: the same rows, on the model before the fit.",
+            "Control for relearn_harmful: the same rows, on the model before the fit.",
         ),
         "untouched_benign": Entry(
             "safesight.training.stress:untouched_benign",
-            "The control of relearn_benign: the same rows, on the model before the fit.",
+            "Control for relearn_benign: the same rows, on the model before the fit.",
         ),
         "ablate_direction": Entry(
             "safesight.training.stress:ablate_direction",
-            "RMU's direction taken out of all maps that write into the residual stream.",
+            "RMU's direction removed from all layers that write to the residual stream.",
         ),
     },
     "word_list": {
@@ -244,7 +244,7 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
         ),
         "testbed": Entry(
             "safesight.testbed.concepts:HARMFUL_WORDS",
-            "Names of the harmful things of the bundled model's world.",
+            "Names of the harmful things in the bundled model's world.",
         ),
     },
 }

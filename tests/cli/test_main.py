@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,6 @@ from typer.testing import CliRunner
 
 from safesight import registry
 from safesight.cli.main import app
-from safesight.cli.show import print_beside, print_scorecard
 from safesight.compare import Scorecard
 from safesight.errors import StorageError
 from safesight.models import FAMILIES
@@ -118,7 +116,7 @@ def test_an_unknown_kind_of_list_is_guessed() -> None:
         (("eval", "--defense", "sassa"), "Did you mean 'sasa'?"),
         (("eval", "--tasks", "image_harms"), "Did you mean 'image_harm'?"),
         (("eval", "--judge", "exakt"), "Did you mean 'exact'?"),
-        (("eval", "--defense", ","), "names nothing"),
+        (("eval", "--defense", ","), "No name given"),
         (("fit", "sassa", "-o", "x"), "Did you mean 'sasa'?"),
         (("fit", "sasa", "-o", "x", "--tasks", "vqaa"), "Did you mean 'vqa'?"),
         (("layers", "testbed", "--defense", "adashild"), "Did you mean 'adashield'?"),
@@ -220,63 +218,6 @@ def test_options_of_eval_reach_the_evaluation(
     assert "sasa lowers attack success from 75% to 0%" in result.stdout
     assert "image" in result.stdout
     assert "success ↓" in result.stdout
-
-
-@pytest.mark.parametrize("columns", ["60", "80", "100"])
-def test_no_number_of_the_scorecard_is_cut_off(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: str
-) -> None:
-    """A narrow terminal breaks lines; it never shows the beginning of a number as the number."""
-    monkeypatch.setenv("COLUMNS", columns)
-    demo = Path(__file__).parents[2] / "docs" / "results" / "demo.json"
-    print_scorecard(Scorecard.model_validate_json(demo.read_text(encoding="utf-8")))
-    assert "…" not in capsys.readouterr().out
-
-
-def test_at_the_width_of_the_readme_no_interval_is_broken(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
-    demo = Path(__file__).parents[2] / "docs" / "results" / "demo.json"
-    print_scorecard(Scorecard.model_validate_json(demo.read_text(encoding="utf-8")))
-    lines = capsys.readouterr().out.splitlines()
-    assert any(re.search(r"-\d\d,-\d\d\b", line) for line in lines)
-    assert not [line for line in lines if re.search(r"[-+\d]\.(\s|$)|,$", line)]
-
-
-def test_every_overhead_stands_beside_its_n(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    found = card()
-    print_scorecard(found)
-    shown = capsys.readouterr().out
-    for number in ("1.41 n 9", "1.07 n 8", "0.31 n 7", "1.02 n 3"):
-        assert number in shown
-    (cost,) = found.overhead
-    refuses_all = cost.model_copy(update={"n": 0})
-    print_scorecard(found.model_copy(update={"overhead": [refuses_all]}))
-    assert "1.07" not in capsys.readouterr().out
-
-
-def test_notes_under_a_scorecard_show_no_marks(capsys: pytest.CaptureFixture[str]) -> None:
-    found = card()
-    told = found.provenance.model_copy(update={"notes": ["Left out: [a].eval is torn."]})
-    print_scorecard(found.model_copy(update={"provenance": told}))
-    shown = capsys.readouterr().out
-    assert "Left out: [a].eval is torn." in shown
-    assert "[dim]" not in shown
-
-
-def test_a_table_beside_the_scorecard_has_its_rates_and_what_it_shows(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    print_beside("After an attack", "Look at the words.", card())
-    shown = capsys.readouterr().out
-    assert "After an attack, percent" in shown
-    assert "Look at the words." in shown
-    assert "75.0" in shown
-    assert "Change on the same samples" not in shown
 
 
 def test_json_on_standard_output_is_all_there_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,7 @@ def test_an_artifact_that_cannot_be_written_costs_no_second_run(
         full = run(*words, "-o", str(tmp_path / "npo"))
     assert full.exit_code == 2
     assert "No space left" in full.stderr
-    assert "--resume writes it" in full.stderr
+    assert "repeat the command with --resume" in full.stderr
     assert not (tmp_path / "npo").exists()
     with monkeypatch.context() as patch:
         patch.setattr(TuningTrainer, "training_step", None)  # no step is left to do
@@ -118,7 +118,7 @@ def test_rows_that_are_missing_or_bad_are_said(model: str, tmp_path: Path) -> No
     (tmp_path / "rows.jsonl").write_text(json.dumps({"id": "1", "question": "x", "answer": "y"}))
     given = ["--data", str(tmp_path / "rows.jsonl")]
     fails(run("fit", "npo", "--model", model, *given, *out), "row 1: its label is missing")
-    fails(run("fit", "probe", "--model", model, *given, *out), "takes no rows")
+    fails(run("fit", "probe", "--model", model, *given, *out), "does not train on rows")
     fails(run("fit", "probe", "--model", model, "--resume", *out), "nothing to resume")
     fails(run("merge", str(tmp_path / "gone"), *out), "no artifact folder")
     assert not (tmp_path / "a").exists()

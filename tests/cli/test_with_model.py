@@ -63,7 +63,7 @@ def test_compare_prints_and_writes_the_same_scorecard(logs: Path, tmp_path: Path
     assert [cost.defense for cost in card.overhead] == ["safety_prompt"]
     assert card.overhead[0].prefill_ratio > 0
     assert card.seconds > 0
-    assert "safety prompt" in result.stdout
+    assert "safety_prompt" in result.stdout
     raw: dict[str, Any] = json.loads(target.read_text())
     assert {"model", "seconds", "rows", "overhead"} <= raw.keys()
 
@@ -174,7 +174,10 @@ def test_an_artifact_of_a_defense_that_takes_no_part_is_refused(model: str, tmp_
     folder = tmp_path / "prompt"
     assert run("fit", "safety_prompt", "--model", model, "-o", str(folder)).exit_code == 0
     words = ["--defense", "adashield", "--artifact", str(folder)]
-    fails(run("eval", "--model", model, *words, "--log-dir", str(tmp_path / "l")), "take part")
+    fails(
+        run("eval", "--model", model, *words, "--log-dir", str(tmp_path / "l")),
+        "not part of this run",
+    )
 
 
 def test_layers_is_a_table_a_page_and_json(model: str, tmp_path: Path) -> None:
@@ -219,7 +222,7 @@ def test_layers_refuses_what_it_cannot_read(model: str, tmp_path: Path) -> None:
     fails(run("layers", model, "--defense", "probe", *page), "changes no state")
     folder = tmp_path / "prompt"
     assert run("fit", "safety_prompt", "--model", model, "-o", str(folder)).exit_code == 0
-    fails(run("layers", model, "--vector", str(folder), *page), "one vector a layer")
+    fails(run("layers", model, "--vector", str(folder), *page), "one vector per layer")
     assert not (tmp_path / "l.html").exists()
 
 
@@ -254,8 +257,8 @@ def test_spurious_words_of_a_set_and_what_a_model_makes_of_them(model: str, tmp_
     ]
     assert {flip.n + flip.invalid for flip in report.flips} == {2}
     assert "tells 100.0% of the labels" in result.stdout
-    assert "log-odds of refusal" in result.stdout
-    assert "as it is" in result.stdout
+    assert "log-odds" in result.stdout
+    assert "unchanged" in result.stdout
 
 
 def test_spurious_json_on_standard_output_is_all_there_is() -> None:

@@ -30,7 +30,7 @@ LEVELS = (
     {"activations", "tools"},
     {"grammar"},
     {"registry"},
-    {"types", "console", "files"},
+    {"types", "console", "files", "grid"},
     {"errors"},
 )
 _LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

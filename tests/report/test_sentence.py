@@ -52,6 +52,28 @@ def test_a_defense_that_refuses_everything_does_not_win() -> None:
     assert best_defense(card) == "adashield"
 
 
+def test_defenses_that_tie_are_named_together() -> None:
+    tied = _card(
+        cell("h" * 40),
+        *(cell("r" * 40, defense=name) for name in ("sasa", "probe", "npo")),
+        cell("r" * 39 + "h", defense="rmu"),
+        *(_benign("o" * 40, name) for name in ("none", "sasa", "probe", "npo", "rmu")),
+    )
+    assert "On testbed, sasa, probe and npo each lower attack success" in verdict_sentence(tied)
+
+
+def test_the_same_sum_with_another_cost_is_no_tie() -> None:
+    card = _card(
+        cell("h" * 40),
+        cell("r" * 40, defense="sasa"),
+        cell("h" * 2 + "r" * 38, defense="npo"),
+        _benign("o" * 40, "none"),
+        _benign("o" * 38 + "rr", "sasa"),
+        _benign("o" * 40, "npo"),
+    )
+    assert "sasa lowers attack success from 100% to 0%" in verdict_sentence(card)
+
+
 def test_a_change_within_noise_is_no_defense() -> None:
     card = _card(cell("h" * 39 + "r"), cell("h" * 38 + "rr", defense="sasa"))
     assert best_defense(card) is None

@@ -53,10 +53,10 @@ def test_overhead_of_another_model_or_device_is_measured_again(
     assert len(timed) == 1 + again
 
 
-def test_a_control_that_was_fitted_on_other_data_is_told_of() -> None:
+def test_a_control_that_was_fitted_on_other_data_is_reported() -> None:
     arms = [arm("none"), arm("probe", "x"), arm("sasa", "y")]
     (warning,) = evaluation._unlike_controls(arms)
-    assert "The control arm probe was fitted on other data than sasa." in warning
+    assert "The control arm probe was fitted on different data than sasa." in warning
     assert "\n" not in warning
 
 

@@ -1,4 +1,4 @@
-"""`safesight check`: does a model behave as defenses need?"""
+"""`safesight check`: whether a model works with the defenses."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from safesight.cli.options import Device, Dtype, TrustRemoteCode, model_args
-from safesight.cli.show import examples, print_json, stdout
-from safesight.console import waiting
+from safesight.cli.show import examples, print_json
+from safesight.console import stdout, waiting
 
 __all__ = ["EXAMPLES", "check"]
 
@@ -16,15 +16,15 @@ EXAMPLES = examples("safesight check testbed", "safesight check ./my-model --dty
 
 
 def check(
-    model: Annotated[str, typer.Argument(help="testbed, a folder, or a model hub's id.")],
+    model: Annotated[str, typer.Argument(help="testbed, a folder, or a model ID on the hub.")],
     dtype: Dtype = None,
     device: Device = None,
     trust_remote_code: TrustRemoteCode = False,
-    json: Annotated[bool, typer.Option("--json", help="The checks as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:
     """Check that a model's parts, pictures, hooks and padding work as defenses expect.
 
-    Exits with code 1 where a check fails.
+    Exits with code 1 if a check fails.
     """
     with waiting(f"Loading {model}"):
         from safesight.models import VLM

@@ -20,13 +20,13 @@ EXAMPLES = examples(
 
 
 def compare(
-    log_dir: Annotated[Path, typer.Argument(help="Where `safesight eval` wrote its logs.")],
+    log_dir: Annotated[Path, typer.Argument(help="Folder with the logs of `safesight eval`.")],
     json: Annotated[
         str | None,
-        typer.Option("--json", metavar="FILE", help="Write JSON too; - prints nothing else."),
+        typer.Option("--json", metavar="FILE", help="Also write JSON; - prints only that."),
     ] = None,
 ) -> None:
-    """Print what each defense bought and cost, with intervals, over the same samples."""
+    """Print what each defense gains and costs on the same samples, with intervals."""
     with waiting("Reading logs"):
         from safesight.compare.folder import scorecard_of
 

@@ -1,4 +1,4 @@
-"""`safesight demo`: the main job on the bundled model, from nothing to a report."""
+"""`safesight demo`: a full evaluation of the bundled model, from scratch to a report."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
+from safesight.cli.demo_screen import LEAD, TITLE, print_all, print_screen
 from safesight.cli.options import Seed
-from safesight.cli.show import examples, print_beside, print_scorecard, write_json
-from safesight.console import stderr, waiting
+from safesight.cli.show import examples, write_json
+from safesight.console import waiting
 
 __all__ = ["EXAMPLES", "demo"]
 
-EXAMPLES = examples("safesight demo", "safesight demo --limit 30 --output /tmp/demo")
+EXAMPLES = examples(
+    "safesight demo", "safesight demo --all", "safesight demo --limit 30 --output /tmp/demo"
+)
 
 DEFENSES = (
     "sasa",
@@ -30,30 +33,28 @@ DEFENSES = (
     "refusal_direction",
 )
 TUNED = ("sft", "npo", "rmu", "vsfa")
-"""Those that change the weights; they are asked again with one word changed."""
+"""Defenses that change the weights; they are evaluated again with one word changed."""
 
 ONE_WORD = ("ruled_harm", "ruled_harm+one_word", "ruled_benign", "ruled_benign+one_word")
-_TITLE = "With one word changed"
-_LEAD = (
-    "Requests about things that only a house rule forbids, and about others. A model that learned "
-    "to refuse by the wording answers the first and refuses the second once the wording changes."
-)
 
 _TIMED = 5
-"""Benign and harmful inputs each that every arm is timed on: the demo is to take a few minutes."""
+"""Benign inputs, and as many harmful ones, that each arm is timed on: enough for a short demo."""
 
 
 def demo(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for logs, scorecards and report.")
     ] = Path("runs/demo"),
-    limit: Annotated[int, typer.Option(min=1, help="Samples a task.")] = 40,
+    limit: Annotated[int, typer.Option(min=1, help="Samples per task.")] = 40,
     seed: Seed = 0,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Print every table, not only the main methods.")
+    ] = False,
 ) -> None:
-    """Compare seventeen defenses with the undefended bundled model.
+    """Evaluate the bundled model, undefended and with each defense.
 
-    Writes scorecard.json, one_word.json and report.html; the same command again goes on where it
-    stopped.
+    Writes scorecard.json, one_word.json and report.html. A run that was stopped resumes when the
+    command is repeated.
     """
     from safesight.workflows.evaluation import ALL_TASKS, Evaluation, arms_of, evaluate
 
@@ -70,7 +71,7 @@ def demo(
                 log_dir=folder,
                 limit=limit,
                 seed=seed,
-                # One batch a task: two of half the size take longer.
+                # One batch per task: two of half the size take longer.
                 batch_size=min(limit, 64),
                 overhead_inputs=timed,
             )
@@ -90,8 +91,9 @@ def demo(
             card,
             answers,
             risk=read_risk(logs),
-            beside=[Beside(_TITLE, _LEAD, beside)],
+            beside=[Beside(TITLE, LEAD, beside)],
         )
-    print_scorecard(card)
-    print_beside(_TITLE, _LEAD, beside)
-    stderr().print(f"Scorecard: {output / 'scorecard.json'}   Report: {page}")
+    if everything:
+        print_all(card, beside, page)
+    else:
+        print_screen(card, page)

@@ -1,4 +1,4 @@
-"""`safesight eval`: defenses times tasks on one model, into a folder of logs."""
+"""`safesight eval`: each defense on each task, for one model, into a folder of logs."""
 
 from __future__ import annotations
 
@@ -35,36 +35,38 @@ EXAMPLES = examples(
 def evaluate(
     defense: Annotated[
         str,
-        typer.Option(help="Names with commas; + joins, ~ adds a stress test."),
+        typer.Option(help="Comma-separated names; + combines, ~ adds a stress test."),
     ] = "sasa",
     tasks: Annotated[
-        str, typer.Option(help="Names with commas; see `safesight list tasks`.")
+        str, typer.Option(help="Comma-separated names; see `safesight list tasks`.")
     ] = "text_harm,image_harm,typographic_harm,over_refusal,sensitive_benign,vqa",
     model: Model = "testbed",
     limit: Limit = None,
     log_dir: Annotated[
-        Path, typer.Option(help="Where logs go; the same command again goes on there.")
+        Path, typer.Option(help="Folder for logs; repeating the command resumes there.")
     ] = Path("runs/eval"),
     artifact: Artifacts = None,
     judge: Judge = "exact",
     seed: Seed = 0,
     batch_size: BatchSize = None,
     overhead: Annotated[
-        int, typer.Option(min=0, help="Inputs that overhead is timed on; 0 leaves it out.")
+        int, typer.Option(min=0, help="Inputs to time overhead on; 0 skips it.")
     ] = 24,
     dtype: Dtype = None,
     device: Device = None,
     trust_remote_code: TrustRemoteCode = False,
     json: Annotated[
         str | None,
-        typer.Option("--json", metavar="FILE", help="Write the scorecard; - prints nothing else."),
+        typer.Option(
+            "--json", metavar="FILE", help="Write the scorecard as JSON; - prints only that."
+        ),
     ] = None,
 ) -> None:
-    """Ask a model every task, undefended and with each defense, and compare.
+    """Evaluate a model on each task, undefended and with each defense, and compare.
 
-    The undefended model always takes part, and beside sasa its control arm, probe.
+    The undefended model is always included, and so is the control of a defense that has one.
 
-    What has no artifact for this model is fitted first, on samples that no task asks.
+    Defenses without an artifact for this model are fitted first, on samples that no task uses.
     """
     from safesight.workflows.evaluation import Evaluation, arms_of, run
 

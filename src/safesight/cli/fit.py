@@ -1,7 +1,7 @@
-"""`safesight fit`: what a defense needs to know of a model, into a folder.
+"""`safesight fit`: fit a defense to a model and write the result to a folder.
 
-Methods that train keep checkpoints and a log beside it, and scale over devices under any
-launcher of processes, such as `accelerate launch`.
+Methods that train keep checkpoints and a log next to that folder, and run on several devices
+under a launcher such as `accelerate launch`.
 """
 
 from __future__ import annotations
@@ -46,30 +46,30 @@ EXAMPLES = examples(
 _Data = Annotated[
     str | None,
     typer.Option(
-        help="Rows to train on: see `safesight list datasets`, or a JSON or JSONL file with id, "
-        "question, answer, label, image."
+        help="Rows to train on: a data set (see `safesight list datasets`), or a JSON or JSONL "
+        "file with id, question, answer, label, image."
     ),
 ]
 _Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on from the last checkpoint of a training run.")
+    bool, typer.Option("--resume", help="Resume a training run from its last checkpoint.")
 ]
 _RunDir = Annotated[
     Path | None,
-    typer.Option(help="Checkpoints and log of a training run; OUTPUT.run if not given."),
+    typer.Option(help="Folder for checkpoints and log of a training run. Default: OUTPUT.run."),
 ]
 
 
 def fit(
     defense: Annotated[str, typer.Argument(help="See `safesight list defenses`.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
     model: Model = "testbed",
     tasks: Annotated[
-        str, typer.Option(help="Whose fit split is used; an attack left out stays unseen.")
+        str, typer.Option(help="Tasks whose fit split is used; an attack left out stays unseen.")
     ] = "text_harm,image_harm,over_refusal,sensitive_benign,vqa",
-    pool: Annotated[int, typer.Option(min=1, help="Samples of each task in the pool.")] = 4000,
-    share: Annotated[float, typer.Option(help="Of the pool that is used.")] = 0.05,
+    pool: Annotated[int, typer.Option(min=1, help="Samples per task in the pool.")] = 4000,
+    share: Annotated[float, typer.Option(help="Fraction of the pool to use.")] = 0.05,
     calibration: Annotated[
-        int, typer.Option(min=1, help="Samples of each task for the threshold; benign ones only.")
+        int, typer.Option(min=1, help="Samples per task for the threshold; benign ones only.")
     ] = 400,
     data: _Data = None,
     data_settings: DataSettings = None,
@@ -83,11 +83,11 @@ def fit(
     dtype: Dtype = None,
     device: Device = None,
     trust_remote_code: TrustRemoteCode = False,
-    json: Annotated[bool, typer.Option("--json", help="The artifact's card as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the artifact card as JSON.")] = False,
 ) -> None:
-    """Fit a defense on a model; the weights are not changed.
+    """Fit a defense to a model, whose own weights do not change.
 
-    The folder is written as a whole or not at all.
+    The folder is written completely or not at all.
     """
     check_names("defense", [defense])
     chosen = names_of(tasks)
@@ -99,7 +99,7 @@ def fit(
         from safesight.models.loading import public_name
         from safesight.workflows.artifacts import FitPlan, data_for
 
-        free_place(output)  # before the work, not behind it
+        free_place(output)  # before the work starts, so that none is lost
         fitter = load_defense(defense, **values_of(settings or [], "--set"))
         more = _run(fitter, run_dir or output.with_name(f"{output.name}.run"), resume)
         options = values_of(data_settings or [], "--data-set")
@@ -107,7 +107,7 @@ def fit(
         samples = data_for(fitter, plan, public_name(model), data, options)
         vlm = VLM.load(model, **model_args(dtype, device or _device(), trust_remote_code))
     artifact = fitter.fit(vlm, samples, seed=seed, **more)
-    if os.environ.get("RANK", "0") != "0":  # the first process speaks for all
+    if os.environ.get("RANK", "0") != "0":  # only the first process writes and prints
         return
     _save(artifact, output, resumable=bool(more))
     if json:
@@ -120,7 +120,7 @@ def fit(
 
 
 def _save(artifact: Artifact, folder: Path, *, resumable: bool) -> None:
-    """Write it, or say how not to lose it.
+    """Write the artifact, or say how to recover it.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -128,12 +128,12 @@ def _save(artifact: Artifact, folder: Path, *, resumable: bool) -> None:
     try:
         artifact.save(folder)
     except StorageError as error:
-        kept = " Nothing is lost: the same command with --resume writes it." if resumable else ""
+        kept = " Nothing is lost: repeat the command with --resume." if resumable else ""
         raise StorageError(f"{error}{kept}") from error
 
 
 def _run(fitter: Defense, folder: Path, resume: bool) -> dict[str, Any]:
-    """Where a method that trains keeps its run; nothing for the others.
+    """The run folder of a method that trains; nothing for other methods.
 
     Raises:
         InputError: there is nothing to resume.

@@ -1,4 +1,4 @@
-"""`safesight layers`: what each layer of a model holds, as a table and a page."""
+"""`safesight layers`: what each layer of a model represents, as a table and a page."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from safesight.cli.options import (
     model_args,
     names_of,
 )
-from safesight.cli.show import examples, stdout
-from safesight.console import bar, stderr, waiting
+from safesight.cli.show import examples, print_sentence
+from safesight.console import bar, stderr, stdout, waiting
 from safesight.grammar import arm_parts, check_arm
+from safesight.grid import Column, Grid, print_grid
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,39 +41,41 @@ EXAMPLES = examples(
 
 
 def layers(
-    model: Annotated[str, typer.Argument(help="testbed, a folder, or a model hub's id.")],
+    model: Annotated[str, typer.Argument(help="testbed, a folder, or a model ID on the hub.")],
     defense: Annotated[
         str | None,
-        typer.Option(help="Whose prefills are drawn beside the model's own; several with commas."),
+        typer.Option(help="Defenses to compare with the undefended model, comma-separated."),
     ] = None,
     artifact: Artifacts = None,
-    n: Annotated[int, typer.Option("--n", min=5, help="Requests of each label and form.")] = 100,
+    n: Annotated[int, typer.Option("--n", min=5, help="Requests per label and form.")] = 100,
     heads: Annotated[
         bool,
-        typer.Option("--heads", help="Silence every attention head too: 2 n prefills a head."),
+        typer.Option("--heads", help="Also ablate each attention head: 2n prefills per head."),
     ] = False,
     vector: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="A fitted vector, one a layer, to compare with text's direction."
+            metavar="DIR",
+            help="Artifact with one vector per layer, to compare with the text direction.",
         ),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")] = Path(
         "layers.html"
     ),
     json: Annotated[
         str | None,
-        typer.Option("--json", metavar="FILE", help="Write JSON too; - prints nothing else."),
+        typer.Option("--json", metavar="FILE", help="Also write JSON; - prints only that."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Most prompts in one prefill.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Maximum batch size.")] = 16,
     seed: Seed = 0,
     dtype: Dtype = None,
     device: Device = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Look inside: where a model reads harm, and what of it reaches the answer.
+    """Look inside a model: where it recognizes harm, and how much of that reaches the answer.
 
-    With --heads finished heads are kept beside the page, and the same command goes on from there.
+    With --heads, finished heads are saved next to the page, and repeating the command resumes
+    there.
     """
     arms = [] if defense is None else [name for name in names_of(defense) if name != "none"]
     for name in arms:
@@ -99,10 +102,10 @@ def layers(
 
 
 def _refuse_detectors(arms: list[str]) -> None:
-    """A detector judges a prefill and leaves it as it is.
+    """Refuse arms of detectors alone, which judge a prefill and do not change it.
 
     Raises:
-        InputError: an arm is one.
+        InputError: there is such an arm.
     """
     from safesight.errors import InputError
 
@@ -118,7 +121,7 @@ def _refuse_detectors(arms: list[str]) -> None:
 def _defended(
     vlm: VLM, arms: list[str], folders: list[Path]
 ) -> dict[str, Callable[[], AbstractContextManager[Any]]]:
-    """Name to what attaches the arm; artifacts are checked now, not in mid-run."""
+    """Map each arm to a function that attaches it; artifacts are checked before the run."""
     from safesight.evals.arms import build_arm
     from safesight.workflows.artifacts import artifacts_of
 
@@ -128,10 +131,10 @@ def _defended(
 
 
 def _vector(folder: Path, vlm: VLM) -> Tensor:
-    """The tensor of an artifact that has one vector a layer; of several, the one it is set to use.
+    """The tensor with one vector per layer; of several, the one that the artifact is set to use.
 
     Raises:
-        ArtifactError: there is none or no telling which, or the artifact is of another model.
+        ArtifactError: there is no single such tensor, or the artifact is of another model.
     """
     from safesight.defenses import Artifact
     from safesight.errors import ArtifactError
@@ -145,14 +148,14 @@ def _vector(folder: Path, vlm: VLM) -> Tensor:
     if len(found) != 1:
         raise ArtifactError(
             f"{folder} does not hold one vector of {wanted[1]} numbers for each of {wanted[0]} "
-            "layers. Pass the folder of a fit that keeps one vector a layer, such as tool_vector's."
+            "layers. Pass an artifact with one vector per layer, such as that of tool_vector."
         )
     return artifact.tensors[found[0]]
 
 
 @contextmanager
 def _watched() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
-    """One progress bar a measure."""
+    """One progress bar per measure."""
     with bar() as shown:
 
         def watch(what: str, steps: int) -> Callable[[int], None]:
@@ -178,33 +181,25 @@ def _write(report: LayerReport, output: Path, json: str | None) -> None:
 
 
 def _print(report: LayerReport) -> None:
-    from rich import box
-    from rich.table import Table
-
     from safesight.report import head_sentence, layer_sentence, layer_table
 
-    columns, rows = layer_table(report)
-    table = Table(
-        title="Layer by layer",
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    for index, (group, title) in enumerate(columns):
-        first = index == 0 or columns[index - 1][0] != group
-        table.add_column(f"{group if first else ''}\n[dim]{title}[/dim]")
-    for row in rows:
-        table.add_row(*(f"{value}\n[dim]{more}[/dim]" if more else value for value, more in row))
+    heads, rows = layer_table(report)
+    first, *others = zip(*rows, strict=True)
+    columns = [
+        Column(head, [(value, more) if more else (value,) for value, more in cells], head[0])
+        for head, cells in zip(heads[1:], others, strict=True)
+    ]
+    labels = [value for value, _ in first]
     console = stdout()
     console.print()
-    console.print(f"[bold]{layer_sentence(report)}[/bold]", soft_wrap=True)
+    print_sentence(layer_sentence(report), console, "bold")
     console.print()
-    console.print(table)
+    print_grid(console, Grid("Layer by layer", labels, columns, corner=(heads[0][1],)))
     if report.heads is not None:
-        console.print(f"{head_sentence(report.heads)}\n", soft_wrap=True)
-    console.print(
-        f"[dim]{report.n} harmful and {report.n} benign requests in each form, seed {report.seed}; "
-        f"95% intervals; {report.seconds:.0f} s.[/dim]",
-        soft_wrap=True,
+        print_sentence(f"{head_sentence(report.heads)}\n", console)
+    print_sentence(
+        f"{report.n} harmful and {report.n} benign requests in each form, seed {report.seed}; "
+        f"95% intervals; {report.seconds:.0f} s.",
+        console,
+        "dim",
     )

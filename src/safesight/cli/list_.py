@@ -1,4 +1,4 @@
-"""`safesight list`: what there is to choose from."""
+"""`safesight list`: the names that commands take."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from safesight import registry
-from safesight.cli.show import examples, print_json, stdout
+from safesight.cli.show import examples, print_json
+from safesight.console import stdout
 from safesight.errors import UnknownNameError
 
 __all__ = ["EXAMPLES", "list_names"]
@@ -33,7 +34,7 @@ def list_names(
             help="defenses, attacks, tasks, datasets, judges, stress, models, words, families."
         ),
     ],
-    json: Annotated[bool, typer.Option("--json", help="A JSON array of names.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON array of names.")] = False,
 ) -> None:
     """List the names that commands take."""
     entries = _entries(kind)
@@ -41,15 +42,18 @@ def list_names(
         print_json(list(entries))
         return
     from rich.table import Table
+    from rich.text import Text
 
     table = Table.grid(padding=(0, 3))
+    table.add_column(no_wrap=True, min_width=max(map(len, entries), default=0))
+    table.add_column()
     for name, summary in entries.items():
-        table.add_row(f"[bold]{name}[/bold]", summary)
+        table.add_row(Text(name, style="bold"), Text(summary))
     stdout().print(table)
 
 
 def _entries(kind: str) -> dict[str, str]:
-    """Name to one sentence.
+    """Map each name to a one-sentence description.
 
     Raises:
         UnknownNameError: no such kind.

@@ -1,7 +1,7 @@
-"""The program `safesight`: its commands, and what happens to errors.
+"""The `safesight` program: its commands, and how it reports errors.
 
-An error a person can fix ends as one message on standard error with exit code 2. Any
-other exception is a bug of ours and keeps its traceback. The commands are in the other files.
+An error that the user can fix prints one message on standard error and exits with code 2. Any
+other exception is a bug in safesight and keeps its traceback. Each command has its own file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class _Group(TyperGroup):
-    """Ends errors a person can fix as a message."""
+    """Reports errors that the user can fix as a message."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -50,8 +50,8 @@ class _Group(TyperGroup):
             if error.errno not in _STORAGE:
                 raise
             place = f"{error.filename}: " if error.filename else ""
-            message = f"{place}{os.strerror(error.errno)}. Free some space, or choose another place"
-            raise _stop(f"{message} you may write to.") from error
+            message = f"{place}{os.strerror(error.errno)}. Free some space, or choose a place"
+            raise _stop(f"{message} that you can write to.") from error
 
 
 def _stop(message: str) -> typer.Exit:
@@ -62,7 +62,7 @@ def _stop(message: str) -> typer.Exit:
 app = typer.Typer(
     cls=_Group,
     name="safesight",
-    help="Measure how unsafe a vision-language model is, defend it, and see what that cost.",
+    help="Measure how unsafe a vision-language model is, defend it, and see what that costs.",
     epilog=examples(
         "safesight demo",
         "safesight eval --model testbed --defense sasa --tasks image_harm,vqa --log-dir runs/mine",
@@ -109,7 +109,7 @@ for _name, _command, _examples in (
 
 
 def main() -> None:
-    """Run the program with the words of the command line."""
+    """Run the program with the arguments of the command line."""
     app(prog_name="safesight")
 
 

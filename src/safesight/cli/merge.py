@@ -1,4 +1,4 @@
-"""`safesight merge`: a model with fitted weights as a checkpoint that loads anywhere."""
+"""`safesight merge`: write fitted weights as a checkpoint that loads anywhere."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ EXAMPLES = examples(
 
 
 def merge(
-    artifact: Annotated[Path, typer.Argument(help="The folder of a fit of sft, npo, rmu, ...")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    artifact: Annotated[Path, typer.Argument(help="Folder of a fitted sft, npo, rmu, ...")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="The model it was fitted on, if it has moved since."),
+        typer.Option("--model", "-m", help="The model it was fitted on, if that has moved."),
     ] = None,
     adapter: Annotated[
-        bool, typer.Option("--adapter", help="A PEFT adapter instead, without the model.")
+        bool, typer.Option("--adapter", help="Write only a PEFT adapter, without the model.")
     ] = False,
     device: Device = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Write the weights of a fit as a plain checkpoint, with the processor."""
+    """Write fitted weights as a plain checkpoint, with the processor."""
     with waiting("Merging"):
         from safesight.defenses import Artifact
         from safesight.models import VLM

@@ -31,37 +31,39 @@ __all__ = [
 
 Artifacts = Annotated[
     list[Path] | None,
-    typer.Option("--artifact", metavar="DIR", help="A fitted defense; may be repeated."),
+    typer.Option("--artifact", metavar="DIR", help="Folder of a fitted defense; repeatable."),
 ]
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="testbed, a folder, or a model hub's id.")
+    str, typer.Option("--model", "-m", help="testbed, a folder, or a model ID on the hub.")
 ]
 Dtype = Annotated[
-    str | None, typer.Option(help="float32, bfloat16 or float16; float32 on a CPU if not given.")
+    str | None, typer.Option(help="float32, bfloat16 or float16. Default on a CPU: float32.")
 ]
 Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1; a GPU if there is one and none is given.")
+    str | None, typer.Option(help="cpu, cuda or cuda:1. Default: a GPU if there is one.")
 ]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that comes with the checkpoint.")
 ]
-Seed = Annotated[int, typer.Option(help="Of samples, fits and bootstrap.")]
+Seed = Annotated[int, typer.Option(help="Seed for samples, fits and the bootstrap.")]
 Limit = Annotated[
-    int | None, typer.Option(min=1, help="Samples a task; each task's own number if not given.")
+    int | None, typer.Option(min=1, help="Samples per task. Default: each task's own number.")
 ]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Most answers in one batch.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Maximum batch size.")]
 DataSettings = Annotated[
     list[str] | None,
     typer.Option("--data-set", metavar="KEY=VALUE", help="An option of the rows; repeatable."),
 ]
-Judge = Annotated[str, typer.Option(help="Who gives verdicts; see `safesight list judges`.")]
+Judge = Annotated[
+    str, typer.Option(help="Judge that labels the answers; see `safesight list judges`.")
+]
 
 
 def names_of(text: str) -> list[str]:
-    """The names of a comma list, once each.
+    """Split a comma-separated list into names, without repeats.
 
     Raises:
-        InputError: there is none.
+        InputError: the list is empty.
 
     Example:
         >>> names_of("sasa, probe,sasa")
@@ -69,12 +71,12 @@ def names_of(text: str) -> list[str]:
     """
     names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     if not names:
-        raise InputError(f"{text!r} names nothing. Give names with commas between them.")
+        raise InputError(f"No name given in {text!r}. Separate names with commas.")
     return names
 
 
 def check_names(kind: registry.Kind, names: list[str]) -> None:
-    """Refuse unknown names, before anything is loaded.
+    """Refuse unknown names before anything is loaded.
 
     Raises:
         UnknownNameError: no such name; the message suggests the nearest one.
@@ -84,10 +86,10 @@ def check_names(kind: registry.Kind, names: list[str]) -> None:
 
 
 def pairs_of(texts: list[str], what: str) -> dict[str, str]:
-    """The `NAME=VALUE` words of a repeated option.
+    """Parse the `NAME=VALUE` arguments of a repeatable option.
 
     Raises:
-        InputError: a word is not of that form, or a name comes twice.
+        InputError: an argument does not have that form, or a name is repeated.
 
     Example:
         >>> pairs_of(["sasa=runs/a"], "--artifact")
@@ -97,18 +99,18 @@ def pairs_of(texts: list[str], what: str) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not (equals and name and value):
-            raise InputError(f"{what} {text!r} is not of the form NAME=VALUE.")
+            raise InputError(f"{what} {text!r} does not have the form NAME=VALUE.")
         if name in found:
-            raise InputError(f"{what} names {name!r} twice. Give it once.")
+            raise InputError(f"{what} sets {name!r} twice. Set it once.")
         found[name] = value
     return found
 
 
 def values_of(texts: list[str], what: str) -> dict[str, Any]:
-    """The same with values as JSON where they are JSON; who takes them checks them.
+    """Like `pairs_of`, but values that are valid JSON are parsed; the caller checks them.
 
     Raises:
-        InputError: a word is not of that form, or a name comes twice.
+        InputError: an argument does not have that form, or a name is repeated.
 
     Example:
         >>> values_of(["rho=0.8", "harm=ruled"], "--data-set")
@@ -124,6 +126,6 @@ def values_of(texts: list[str], what: str) -> dict[str, Any]:
 
 
 def model_args(dtype: str | None, device: str | None, trust_remote_code: bool) -> dict[str, Any]:
-    """What was said of loading, without what was not."""
+    """The loading options that were given."""
     given = {"dtype": dtype, "device": device, "trust_remote_code": trust_remote_code or None}
     return {name: value for name, value in given.items() if value is not None}

@@ -20,12 +20,12 @@ EXAMPLES = examples(
 
 
 def report(
-    log_dir: Annotated[Path, typer.Argument(help="Where `safesight eval` wrote its logs.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path(
+    log_dir: Annotated[Path, typer.Argument(help="Folder with the logs of `safesight eval`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")] = Path(
         "report.html"
     ),
     conversations: Annotated[
-        int, typer.Option(min=0, help="Most conversations shown for each task.")
+        int, typer.Option(min=0, help="Maximum number of conversations per task.")
     ] = 12,
     remove_harmful: Annotated[
         bool,
@@ -33,9 +33,7 @@ def report(
     ] = False,
     layers: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="Add the figures of what `safesight layers --json` wrote."
-        ),
+        typer.Option(metavar="FILE", help="Add the figures of a `safesight layers --json` file."),
     ] = None,
 ) -> None:
     """Write a self-contained page: verdict, plots, scorecard, conversations."""
@@ -45,7 +43,7 @@ def report(
         from safesight.report import read_layers, write_report
         from safesight.report.risk import read_risk
 
-        # A wrong file is told of before the logs are read, which can take minutes.
+        # A wrong file is reported before the logs are read, which can take minutes.
         look = None if layers is None else read_layers(layers)
         answers = read_answers(log_dir)
         card = scorecard_of(log_dir, answers)

@@ -18,15 +18,15 @@ EXAMPLES = examples(
 
 
 def run(
-    recipe: Annotated[Path, typer.Argument(help="A YAML file; see the folder recipes.")],
+    recipe: Annotated[Path, typer.Argument(help="A YAML file; see the recipes folder.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The JSON file of results to write.")
+        Path, typer.Option("--output", "-o", help="JSON file to write the results to.")
     ],
-    model: Annotated[str | None, typer.Option(help="In place of the recipe's.")] = None,
-    n: Annotated[int | None, typer.Option(min=1, help="Samples a task, in its place.")] = None,
-    seed: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
+    model: Annotated[str | None, typer.Option(help="Overrides the recipe's model.")] = None,
+    n: Annotated[int | None, typer.Option(min=1, help="Samples per task.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Overrides the recipe's seed.")] = None,
 ) -> None:
-    """Run an experiment and print its table; the same command again goes on where it stopped."""
+    """Run an experiment and print its table; repeating the command resumes a stopped run."""
     from safesight.experiments import run_recipe
 
     run_recipe(recipe, output, model=model, n=n, seed=seed)

@@ -1,4 +1,4 @@
-"""How commands print their results: help examples, JSON, the scorecard as a table.
+"""How commands print their results: help examples, JSON, the scorecard as tables.
 
 Results go to standard output; `console` writes everything else to standard error, so that a
 program can read the one while a person watches the other.
@@ -6,28 +6,29 @@ program can read the one while a person watches the other.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safesight.console import stdout
+from safesight.grammar import UNDEFENDED
+from safesight.grid import NO_BREAK, Column, Grid, print_grid
+
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from safesight.compare import Delta, Overhead, Row, Scorecard
 
 __all__ = [
     "examples",
+    "label",
     "print_beside",
     "print_json",
     "print_scorecard",
-    "stdout",
+    "print_sentence",
+    "rate",
     "write_json",
 ]
-
-_WIDE = 160
-"""Columns of what is piped somewhere, where no window sets a width."""
 
 
 def examples(*lines: str) -> str:
@@ -35,18 +36,8 @@ def examples(*lines: str) -> str:
     return "\n\n".join(["[bold]Examples[/bold]", *(f"  $ {line}" for line in lines)])
 
 
-def stdout() -> Console:
-    """For results."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if console.is_terminal or "COLUMNS" in os.environ:
-        return console
-    return Console(highlight=False, width=_WIDE)
-
-
 def print_json(value: Any) -> None:
-    """JSON on standard output, for programs."""
+    """Print JSON on standard output, for programs."""
     import json
 
     import typer
@@ -55,7 +46,7 @@ def print_json(value: Any) -> None:
 
 
 def write_json(card: Scorecard, target: str) -> None:
-    """The scorecard as JSON to a file, or to standard output where the target is "-".
+    """Write the scorecard as JSON to a file, or to standard output if the target is "-".
 
     Raises:
         StorageError: the file cannot be written.
@@ -71,157 +62,136 @@ def write_json(card: Scorecard, target: str) -> None:
         write_text(Path(target), text + "\n")
 
 
-def print_scorecard(card: Scorecard) -> None:
-    """The verdict, the four axes, and what changed, as tables."""
+def print_sentence(text: str, console: Console, style: str = "") -> None:
+    """Print plain text, broken between words where the width ends."""
+    console.print(text, style=style, markup=False)
+
+
+def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
+    """Print the verdict, the rates, the changes and the overhead.
+
+    Args:
+        card: What was measured.
+        console: Where to print; standard output if not given.
+    """
     from safesight.report import verdict_sentence
 
-    console = stdout()
+    console = console or stdout()
     console.print()
-    console.print(f"[bold]{verdict_sentence(card)}[/bold]", soft_wrap=True)
+    print_sentence(verdict_sentence(card), console, "bold")
     console.print()
-    console.print(_rates(card, "Scorecard, percent"))
+    print_grid(console, _rates(card, "Scorecard, percent"))
     if card.deltas:
-        console.print(_changes(card))
+        print_grid(console, _changes(card))
     if card.overhead:
-        console.print(_overhead(card.overhead))
-    judges = sorted({row.judge for row in card.rows})
-    console.print(
-        f"[dim]With 95% intervals; judge {', '.join(judges)}; "
-        f"{card.seconds:.0f} s. Invalid answers are in no rate of attack or refusal.[/dim]",
-        soft_wrap=True,
+        print_grid(console, _overheads(card.overhead))
+    judges = ", ".join(sorted({row.judge for row in card.rows}))
+    about = (
+        f"With 95% intervals; judge {judges}; {card.seconds:.0f} s. "
+        "Invalid answers count in no rate of attack success or refusal."
     )
-    for note in card.provenance.notes:
-        console.print(note, style="dim", soft_wrap=True, markup=False)
+    for note in (about, *card.provenance.notes):
+        print_sentence(note, console, "dim")
 
 
-def print_beside(title: str, lead: str, card: Scorecard) -> None:
-    """The rates of a second scorecard, of some arms under other tasks."""
-    console = stdout()
-    console.print(_rates(card, f"{title}, percent"))
-    console.print(lead, style="dim", soft_wrap=True, markup=False)
+def print_beside(title: str, lead: str, card: Scorecard, console: Console | None = None) -> None:
+    """Print the rates of a second scorecard, of some arms under other tasks."""
+    console = console or stdout()
+    console.print()
+    print_grid(console, _rates(card, f"{title}, percent"))
+    print_sentence(lead, console, "dim")
 
 
-_TITLES = {
-    "attack_success_rate": "attack\nsuccess ↓",
-    "over_refusal_rate": "over-\nrefusal ↓",
-    "utility": "\nutility ↑",
+AXES = {
+    "attack_success_rate": f"attack success{NO_BREAK}↓",
+    "over_refusal_rate": f"over-refusal{NO_BREAK}↓",
+    "utility": f"utility{NO_BREAK}↑",
 }
 """The axes. Refusals of harmful requests are on none: less harm may come without them."""
 
-_Cells = Callable[[str, str], "list[str]"]
+
+def label(arm: str) -> str:
+    """The name of an arm in tables."""
+    return "undefended" if arm == UNDEFENDED else arm
 
 
-def _table(title: str, card: Scorecard, heads: list[str], cells: _Cells) -> Table:
-    """A row for each arm, a column for each axis and task; `cells(metric, task)` fills a column."""
-    from rich import box
-    from rich.table import Table
+def rate(row: Row | None) -> tuple[str, ...]:
+    """A cell with a rate in percent and its interval."""
+    if row is None:
+        return ("–",)
+    value = "none judged" if row.n == 0 else f"{100 * row.value:.1f}"
+    invalid = [f"{row.invalid} invalid"] if row.invalid else []
+    return (value, f"{100 * row.low:.1f}–{100 * row.high:.1f}", *invalid)
 
-    table = Table(
-        title=title,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        title_style="bold",
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    # Folded, not cut: on a narrow terminal a number breaks over two lines, but none is lost.
-    table.add_column("\n\n\n\nn", overflow="fold")
+
+def _ratio(value: float | None, low: float | None, high: float | None, n: int) -> tuple[str, ...]:
+    """A dash if nothing was timed: the defense refused none of its prompts, or all."""
+    if value is None or not n:
+        return ("–",)
+    return (f"{value:.2f}", f"{low:.2f}–{high:.2f} n {n}")
+
+
+_Cells = Callable[[str, str], Sequence[tuple[str, ...]]]
+
+
+def _grid(title: str, card: Scorecard, labels: list[str], cells: _Cells) -> Grid:
+    """One column per axis and task; `cells(metric, task)` fills it."""
     columns = []
-    for metric, axis in _TITLES.items():
+    for metric, axis in AXES.items():
         for task in dict.fromkeys(row.task for row in card.rows if row.metric == metric):
             n = max(row.n for row in card.rows if (row.metric, row.task) == (metric, task))
-            name = task.replace("_", "\n", 1).replace("_", " ") + ("" if "_" in task else "\n")
-            table.add_column(f"{axis}\n{name}\n[dim]{n}[/dim]", overflow="fold")
-            columns.append(cells(metric, task))
-    for head, *values in zip(heads, *columns, strict=True):
-        table.add_row(head if len(head) < 14 else head.replace(" ", "\n", 1), *values)
-    return table
+            name = task.replace("_", " ").replace("+", " + ")
+            columns.append(Column((axis, name, str(n)), cells(metric, task), axis))
+    return Grid(title, labels, columns, corner=("n",))
 
 
-def _rates(card: Scorecard, title: str) -> Table:
-    heads = ["undefended" if name == "none" else _words(name) for name in card.defenses]
-    return _table(
+def _rates(card: Scorecard, title: str) -> Grid:
+    return _grid(
         title,
         card,
-        heads,
-        lambda metric, task: [_rate(card.row(name, task, metric)) for name in card.defenses],
+        [label(name) for name in card.defenses],
+        lambda metric, task: [rate(card.row(name, task, metric)) for name in card.defenses],
     )
 
 
-def _rate(row: Row | None) -> str:
-    if row is None:
-        return "–"
-    bounds = f"{100 * row.low:.1f}–{100 * row.high:.1f}"
-    invalid = f"\n{row.invalid} invalid" if row.invalid else ""
-    value = "none judged" if row.n == 0 else f"{100 * row.value:.1f}"
-    return f"{value}\n[dim]{bounds}[/dim]{invalid}"
-
-
-def _changes(card: Scorecard) -> Table:
+def _changes(card: Scorecard) -> Grid:
     found = dict.fromkeys((d.defense, d.against) for d in card.deltas)
-    pairs = sorted(found, key=lambda pair: pair[1] != "none")
-    heads = [
-        _words(name) if against == "none" else f"{_words(name)}\nagainst {_words(against)}"
-        for name, against in pairs
-    ]
-    return _table(
+    pairs = sorted(found, key=lambda pair: pair[1] != UNDEFENDED)
+    return _grid(
         "Change on the same samples, points",
         card,
-        heads,
+        [name if against == UNDEFENDED else f"{name} vs. {against}" for name, against in pairs],
         lambda metric, task: [
             _change(card.delta(name, task, metric, against)) for name, against in pairs
         ],
     )
 
 
-def _change(delta: Delta | None) -> str:
+def _change(delta: Delta | None) -> tuple[str, ...]:
     if delta is None:
-        return "–"
+        return ("–",)
     low, high = 100 * delta.low, 100 * delta.high
-    digits = 1 if max(-low, high) < 10 else 0  # wide enough to need none, and to break the column
-    bounds = f"{low:+.{digits}f},{high:+.{digits}f}"
-    return f"{100 * delta.delta:+.1f}\n[dim]{bounds}[/dim]"
+    digits = 1 if max(-low, high) < 10 else 0  # wide intervals need none, and would be too long
+    return (f"{100 * delta.delta:+.1f}", f"{low:+.{digits}f},{high:+.{digits}f}")
 
 
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _overhead(costs: list[Overhead]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(
-        title="Overhead, ratio to undefended",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        title_style="bold",
+def _overheads(costs: Sequence[Overhead]) -> Grid:
+    columns = {
+        "prefill": [
+            _ratio(c.prefill_ratio, c.prefill_low, c.prefill_high, c.prefill_n) for c in costs
+        ],
+        "answer, benign": [_ratio(c.answer_ratio, c.answer_low, c.answer_high, c.n) for c in costs],
+        "answer, refused": [
+            _ratio(c.refused_answer_ratio, c.refused_answer_low, c.refused_answer_high, c.refused_n)
+            for c in costs
+        ],
+        "peak memory": [
+            _ratio(c.peak_memory_ratio, c.peak_memory_low, c.peak_memory_high, c.peak_memory_n)
+            for c in costs
+        ],
+    }
+    return Grid(
+        "Overhead, ratio to undefended",
+        [label(cost.defense) for cost in costs],
+        [Column((head,), cells) for head, cells in columns.items()],
     )
-    for heading in ("defense", "prefill", "answer, benign", "answer, refused", "peak memory"):
-        table.add_column(heading, overflow="fold")
-    for cost in costs:
-        table.add_row(
-            _words(cost.defense),
-            _ratio(cost.prefill_ratio, cost.prefill_low, cost.prefill_high, cost.prefill_n),
-            _ratio(cost.answer_ratio, cost.answer_low, cost.answer_high, cost.n),
-            _ratio(
-                cost.refused_answer_ratio,
-                cost.refused_answer_low,
-                cost.refused_answer_high,
-                cost.refused_n,
-            ),
-            _ratio(
-                cost.peak_memory_ratio,
-                cost.peak_memory_low,
-                cost.peak_memory_high,
-                cost.peak_memory_n,
-            ),
-        )
-    return table
-
-
-def _ratio(value: float | None, low: float | None, high: float | None, n: int) -> str:
-    """A dash where nothing was timed: a defense that refused none of its prompts, or all."""
-    if value is None or not n:
-        return "–"
-    return f"{value:.2f} [dim]n {n}\n{low:.2f}–{high:.2f}[/dim]"

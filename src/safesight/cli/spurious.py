@@ -1,4 +1,4 @@
-"""`safesight spurious`: what of a refusal data set hangs on words, and what a model made of it."""
+"""`safesight spurious`: which words predict refusals in a data set, and how a model reacts."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ from safesight.cli.options import (
     names_of,
     values_of,
 )
-from safesight.cli.show import examples, print_json, stdout
-from safesight.console import steps, waiting
+from safesight.cli.show import examples, print_json, print_sentence
+from safesight.console import stdout, steps, waiting
 from safesight.errors import InputError
+from safesight.grid import Column, Grid, print_grid
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from safesight.analysis.results import Band
     from safesight.analysis.spurious import SpuriousReport, WordOdds
     from safesight.types import Sample, TuningSample, Verdict
@@ -44,34 +43,36 @@ EXAMPLES = examples(
 def spurious(
     dataset: Annotated[str, typer.Argument(help="See `safesight list datasets`.")],
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the files of the set are.")
+        Path | None, typer.Option(metavar="DIR", help="Folder with the files of the data set.")
     ] = None,
     rho: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Correlation of cue and label, of mirage.")
+        float | None, typer.Option(min=0, max=1, help="Correlation of cue and label (mirage only).")
     ] = None,
     data_settings: DataSettings = None,
     n: Annotated[
-        int | None, typer.Option("--n", min=2, help="Rows of each split; all if not given.")
+        int | None, typer.Option("--n", min=2, help="Rows per split. Default: all.")
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Words shown of each label.")] = 8,
-    least: Annotated[int, typer.Option(min=1, help="Rows that a word must be in.")] = 10,
+    top: Annotated[int, typer.Option(min=1, help="Words to show per label.")] = 8,
+    least: Annotated[int, typer.Option(min=1, help="Minimum number of rows with a word.")] = 10,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Ask it with the first word exchanged.")
+        str | None, typer.Option("--model", "-m", help="Model to ask with the first word replaced.")
     ] = None,
-    words: Annotated[str, typer.Option(help="Words to put first.")] = "what,how,can,describe,share",
-    limit: Annotated[int, typer.Option(min=1, help="Test rows of each label it is asked.")] = 100,
+    words: Annotated[
+        str, typer.Option(help="First words to try, comma-separated.")
+    ] = "what,how,can,describe,share",
+    limit: Annotated[int, typer.Option(min=1, help="Test rows per label to ask the model.")] = 100,
     judge: Judge = "exact",
-    batch_size: Annotated[int, typer.Option(min=1, help="Most answers in one batch.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Maximum batch size.")] = 16,
     seed: Seed = 0,
     dtype: Dtype = None,
     device: Device = None,
     trust_remote_code: TrustRemoteCode = False,
     json: Annotated[
         str | None,
-        typer.Option("--json", metavar="FILE", help="Write JSON too; - prints nothing else."),
+        typer.Option("--json", metavar="FILE", help="Also write JSON; - prints only that."),
     ] = None,
 ) -> None:
-    """Find words that give refusals away, and what a model does when the first one is exchanged."""
+    """Find words that predict refusals, and ask a model again with the first word replaced."""
     check_names("dataset", [dataset])
     check_names("judge", [judge])
     first = names_of(words)
@@ -96,10 +97,10 @@ def spurious(
 def _options(
     dataset: str, data: Path | None, rho: float | None, more: dict[str, Any]
 ) -> dict[str, Any]:
-    """What was said of the set and goes to its loader.
+    """The options for the loader of the data set.
 
     Raises:
-        InputError: it was said of a set that does not take it, or said twice.
+        InputError: the data set does not take an option, or an option is given twice.
     """
     import inspect
 
@@ -157,7 +158,7 @@ def _report(
 
 
 def _samples(rows: Sequence[TuningSample], limit: int) -> list[Sample]:
-    """The first rows of each label as requests; what a right answer names is not known."""
+    """The first rows of each label as requests, without a known right answer."""
     from safesight.types import Sample
 
     return [
@@ -192,18 +193,19 @@ def _write(report: SpuriousReport, top: int, json: str | None) -> None:
         write_text(Path(json), report.model_dump_json(indent=2) + "\n")
     console = stdout()
     console.print()
-    console.print(f"[bold]{_sentence(report)}[/bold]", soft_wrap=True)
+    print_sentence(_sentence(report), console, "bold")
     console.print()
-    console.print(_odds_table("First words", report.first_words, top))
-    console.print(_odds_table("Words anywhere", report.any_words, top))
-    console.print(_probe_table(report))
+    print_grid(console, _odds_table("First words", report.first_words, top))
+    print_grid(console, _odds_table("Words anywhere", report.any_words, top))
+    print_grid(console, _probe_table(report))
     if report.flips:
-        console.print(_flip_table(report))
+        print_grid(console, _flip_table(report))
     sizes = [f"{split['harmful']} and {split['benign']}" for split in (report.train, report.test)]
-    console.print(
-        f"[dim]{sizes[0]} harmful and benign rows to count and fit on, {sizes[1]} to score; "
-        "95% intervals.[/dim]",
-        soft_wrap=True,
+    print_sentence(
+        f"{sizes[0]} harmful and benign rows to count and fit on, {sizes[1]} to score; "
+        "95% intervals.",
+        console,
+        "dim",
     )
 
 
@@ -216,62 +218,60 @@ def _sentence(report: SpuriousReport) -> str:
     )
 
 
-def _table(title: str, *heads: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    for index, head in enumerate(heads):
-        table.add_column(head, justify="right" if index else "left", overflow="fold")
-    return table
-
-
-def _odds_table(title: str, found: Sequence[WordOdds], top: int) -> Table:
-    """The words that go with refusals most, then those that go with answers most."""
-    table = _table(title, "word", "harmful", "benign", "log-odds of refusal")
+def _odds_table(title: str, found: Sequence[WordOdds], top: int) -> Grid:
+    """The words most typical of refusals, then those most typical of answers."""
     shown = list(found) if len(found) <= 2 * top else [*found[:top], *found[-top:]]
-    for each in shown:
-        odds = f"{each.odds.value:+.2f} [dim]{each.odds.low:+.2f},{each.odds.high:+.2f}[/dim]"
-        table.add_row(each.word, str(each.harmful), str(each.benign), odds)
-    return table
+    columns = [
+        Column(("harmful",), [(str(each.harmful),) for each in shown]),
+        Column(("benign",), [(str(each.benign),) for each in shown]),
+        Column(("log-odds of refusal",), [_signed(each.odds, "+.2f") for each in shown]),
+    ]
+    return Grid(title, [each.word for each in shown], columns, corner=("word",))
 
 
-def _probe_table(report: SpuriousReport) -> Table:
-    table = _table("Probes, percent", "probe", "right", "harmful found", "benign taken for harmful")
-    for probe in report.probes:
-        rates = (probe.true_positive_rate, probe.false_positive_rate)
-        table.add_row(
-            probe.probe, _percent(probe.accuracy), *(f"{100 * rate:.1f}" for rate in rates)
-        )
-    return table
+def _probe_table(report: SpuriousReport) -> Grid:
+    probes = report.probes
+    columns = [
+        Column(("right",), [_percent(probe.accuracy) for probe in probes]),
+        Column(("harmful found",), [(_share(probe.true_positive_rate),) for probe in probes]),
+        Column(
+            ("benign taken for harmful",),
+            [(_share(probe.false_positive_rate),) for probe in probes],
+        ),
+    ]
+    labels = [probe.probe for probe in probes]
+    return Grid("Probes, percent", labels, columns, corner=("probe",))
 
 
-def _flip_table(report: SpuriousReport) -> Table:
-    """Refusals by the first word; what could not be judged stands beside."""
+def _flip_table(report: SpuriousReport) -> Grid:
+    """Refusals by the first word, with the number of answers that could not be judged."""
+    flips = report.flips
+    columns = [
+        Column(("requests",), [(flip.label,) for flip in flips]),
+        Column(("refused",), [_percent(flip.refused) for flip in flips]),
+        Column(
+            ("change, points",),
+            [
+                ("–",) if flip.change is None else _signed(flip.change, "+.1f", 100)
+                for flip in flips
+            ],
+        ),
+        Column(("n",), [(str(flip.n),) for flip in flips]),
+        Column(("invalid",), [(str(flip.invalid),) for flip in flips]),
+    ]
     title = f"Refused by {report.model} with another first word, percent"
-    table = _table(title, "first word", "requests", "refused", "change, points", "n", "invalid")
-    for flip in report.flips:
-        change = "–"
-        if flip.change is not None:
-            low, high = 100 * flip.change.low, 100 * flip.change.high
-            change = f"{100 * flip.change.value:+.1f} [dim]{low:+.1f},{high:+.1f}[/dim]"
-        table.add_row(
-            flip.word or "as it is",
-            flip.label,
-            _percent(flip.refused),
-            change,
-            str(flip.n),
-            str(flip.invalid),
-        )
-    return table
+    labels = [flip.word or "unchanged" for flip in flips]
+    return Grid(title, labels, columns, corner=("first word",))
 
 
-def _percent(band: Band) -> str:
-    bounds = f"{100 * band.low:.1f}–{100 * band.high:.1f}"
-    return f"{100 * band.value:.1f} [dim]{bounds}[/dim]"
+def _signed(band: Band, form: str, scale: int = 1) -> tuple[str, str]:
+    low, high = (format(scale * bound, form) for bound in (band.low, band.high))
+    return format(scale * band.value, form), f"{low},{high}"
+
+
+def _percent(band: Band) -> tuple[str, str]:
+    return _share(band.value), f"{100 * band.low:.1f}–{100 * band.high:.1f}"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f}"

@@ -16,8 +16,8 @@ from safesight.cli.options import (
     model_args,
     names_of,
 )
-from safesight.cli.show import examples, print_json, stdout
-from safesight.console import waiting
+from safesight.cli.show import examples, print_json
+from safesight.console import stdout, waiting
 from safesight.errors import InputError, StorageError
 from safesight.grammar import arm_parts, check_arm
 
@@ -38,19 +38,23 @@ EXAMPLES = examples(
 
 
 def try_defense(
-    image: Annotated[Path, typer.Argument(help="A picture file.")],
-    question: Annotated[str, typer.Argument(help="What to ask about it.")],
-    defense: Annotated[str, typer.Option(help="One or several, with commas.")] = "sasa",
+    image: Annotated[Path, typer.Argument(help="Picture file.")],
+    question: Annotated[str, typer.Argument(help="Question about the picture.")],
+    defense: Annotated[str, typer.Option(help="Comma-separated names.")] = "sasa",
     model: Model = "testbed",
     artifact: Artifacts = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Where answers are cut.")] = 64,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, help="Maximum length of an answer, in tokens.")
+    ] = 64,
     risk_map: Annotated[
-        Path | None, typer.Option(help="A PNG to draw what RAI sees in the picture into.")
+        Path | None, typer.Option(help="PNG file for a map of the risk that RAI sees.")
     ] = None,
     dtype: Dtype = None,
     device: Device = None,
     trust_remote_code: TrustRemoteCode = False,
-    json: Annotated[bool, typer.Option("--json", help="The answers as a JSON array.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the answers as a JSON array.")
+    ] = False,
 ) -> None:
     """Ask one question about one picture, with and without defenses."""
     names = [name for name in names_of(defense) if name != "none"]
@@ -58,7 +62,7 @@ def try_defense(
         check_arm(name)
     taking_part = {defense for name in names for defense, _ in arm_parts(name)}
     if risk_map is not None and "rai" not in taking_part:
-        raise InputError("A risk map shows what RAI sees. Add it: --defense rai")
+        raise InputError("A risk map shows what RAI sees. Add --defense rai.")
     with waiting(f"Loading {model}"):
         from safesight.evals.arms import build_arm
         from safesight.models import VLM, open_picture
@@ -86,7 +90,7 @@ def try_defense(
 def _reply(
     vlm: VLM, arm: Arm, content: list[dict[str, Any]], max_new_tokens: int
 ) -> dict[str, Any]:
-    """Defense, answer, and what its detectors saw."""
+    """The defense, its answer, and the decisions of its detectors."""
     from safesight.defenses import protection
 
     with arm.attached(vlm):
@@ -119,7 +123,7 @@ def _risk(vlm: VLM, arm: Arm, picture: Image) -> RiskMap | None:
 
 
 def _save_map(target: Path, seen: RiskMap) -> None:
-    """Draw into a file.
+    """Draw the map to a file.
 
     Raises:
         InputError: the model's visual tokens have no grid.
@@ -133,7 +137,7 @@ def _save_map(target: Path, seen: RiskMap) -> None:
         drawn.save(target, format="PNG")
     except OSError as error:
         raise StorageError(
-            f"The map could not be written to {target} ({error}). Choose a file you may write."
+            f"The map could not be written to {target} ({error}). Choose another file."
         ) from error
 
 

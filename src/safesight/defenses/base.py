@@ -44,6 +44,9 @@ class Defense(ABC):
     """Whether it cannot run without an artifact."""
     control: ClassVar[str | None] = None
     """Registry name of the same defense without its essential step; it takes part beside it."""
+    headline: ClassVar[tuple[str, ...] | None] = None
+    """Registry names of the controls shown under it on the demo's first screen; None if it is not
+    on that screen itself."""
     Config: ClassVar[type[DefenseConfig]] = DefenseConfig
 
     def __init__(self, **config: Any) -> None:

@@ -127,6 +127,7 @@ class NPO(Defense):
     """
 
     name = "npo"
+    headline = ()
     kind = "weights"
     paper = (
         "Chen et al., Safety Mirage: How Spurious Correlations Undermine VLM Safety Fine-Tuning "

@@ -129,6 +129,7 @@ class RMU(Defense):
     """
 
     name = "rmu"
+    headline = ("sft",)
     kind = "weights"
     paper = (
         "Chen et al., Safety Mirage: How Spurious Correlations Undermine VLM Safety Fine-Tuning "

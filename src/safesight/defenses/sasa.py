@@ -168,6 +168,7 @@ class SASA(Defense):
 
     name = "sasa"
     control = "probe"
+    headline = ("probe",)
     kind = "detector"
     paper = "Wang et al., Self-Aware Safety Augmentation, ACM MM 2025, arXiv 2507.21637"
     needs = frozenset({"activations", "labels"})

@@ -124,6 +124,7 @@ class VSFA(Defense):
     """
 
     name = "vsfa"
+    headline = ()
     kind = "weights"
     paper = "Yang et al., Visual Self-Fulfilling Alignment, ACL 2026, arXiv 2603.08486"
     needs = frozenset({"gradients", "neutral_set"})

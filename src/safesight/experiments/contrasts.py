@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safesight.compare import METRICS, Metric
 from safesight.compare.intervals import paired_difference, relative_reduction, wilson
+from safesight.grid import Column, Grid
 from safesight.types import Verdict
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 __all__ = ["CONTRASTS", "Contrast", "Judged", "contrasts_of", "rates_of", "table_of"]
 
@@ -120,31 +118,38 @@ def _contrast(
     return row
 
 
-def table_of(contrasts: Sequence[Mapping[str, Any]]) -> Table:
-    """One row a contrast, one column a task and metric; changes in points with 95% intervals."""
-    from rich.table import Table
-
+def table_of(contrasts: Sequence[Mapping[str, Any]]) -> Grid:
+    """One row per contrast, one column per task and metric: changes in points with intervals."""
     columns = list(dict.fromkeys((row["task"], row["metric"]) for row in contrasts))
     cells = {(row["name"], row["task"], row["metric"]): row for row in contrasts}
-    table = Table(title="Contrasts in points, paired; * p < 0.05 after Holm", show_lines=True)
-    table.add_column("contrast")
-    table.add_column("between")
-    for task, metric in columns:
-        table.add_column(f"{task}\n{metric.replace('_', ' ')}", justify="right")
-    for contrast in CONTRASTS:
-        found = [cells.get((contrast.name, *column)) for column in columns]
-        if any(found):
-            between = f"{contrast.condition} - {contrast.against}"
-            table.add_row(contrast.name, between, *(_text(row) for row in found))
-    return table
+    shown = [
+        contrast
+        for contrast in CONTRASTS
+        if any((contrast.name, *column) in cells for column in columns)
+    ]
+    between = [(contrast.condition, f"- {contrast.against}") for contrast in shown]
+    found = [
+        Column(
+            (task.replace("_", " "), metric.replace("_", " ")),
+            [_cell(cells.get((contrast.name, task, metric))) for contrast in shown],
+            task,
+        )
+        for task, metric in columns
+    ]
+    return Grid(
+        "Contrasts in points, paired; * p < 0.05 after Holm",
+        [contrast.name for contrast in shown],
+        [Column(("between",), between), *found],
+        corner=("contrast",),
+    )
 
 
-def _text(row: Mapping[str, Any] | None) -> str:
+def _cell(row: Mapping[str, Any] | None) -> tuple[str, ...]:
     if row is None:
-        return ""
+        return ("",)
     delta, low, high = (100 * row[key] for key in ("delta", "low", "high"))
     mark = " *" if row["p_holm"] < 0.05 else ""
-    return f"{delta:+.1f}{mark}\n{low:+.1f} to {high:+.1f}"
+    return f"{delta:+.1f}{mark}", f"{low:+.1f} to {high:+.1f}"
 
 
 def _metrics(task: str) -> list[Metric]:

@@ -30,10 +30,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from safesight import registry
 from safesight.benchmarks import load_benchmark
-from safesight.console import track
+from safesight.console import stdout, track
 from safesight.errors import InputError
 from safesight.experiments.contrasts import Judged, contrasts_of, rates_of, table_of
 from safesight.files import write_text
+from safesight.grid import print_grid
 from safesight.tools import CONDITIONS, Condition, condition
 from safesight.tools.conditions import DESCRIBE
 from safesight.types import Sample
@@ -90,9 +91,7 @@ def run(settings: dict[str, Any], output: Path) -> None:
             samples = _samples(task, recipe)
             for name in missing:
                 found.add(task, name, _answered(vlm, recipe, name, samples))
-    from rich.console import Console
-
-    Console(width=200).print(table_of(found.finish()))
+    print_grid(stdout(), table_of(found.finish()))
 
 
 class _Results:

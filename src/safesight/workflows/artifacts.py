@@ -1,7 +1,7 @@
-"""Which fitted artifact goes to which defense, and fitting those that are missing.
+"""Matches artifacts to defenses, and fits those that are missing.
 
-The samples of a fit come from the benchmarks' own fit and calibration splits, which
-share no rendering with what is evaluated.
+The samples for a fit come from the benchmarks' own fit and calibration splits, which share no
+rendered picture with the test split.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["FIT_TASKS", "FitPlan", "artifacts_of", "data_for", "fit_data", "fit_missing"]
 
 FIT_TASKS = ("text_harm", "image_harm", "over_refusal", "sensitive_benign", "vqa")
-"""Of the built-in tasks all but one attack, which shows how a fit does on what it never saw."""
+"""All built-in tasks except one attack, which shows how a fit handles what it has not seen."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class FitPlan:
 
     tasks: Sequence[str] = FIT_TASKS
     pool: int = 4000
-    """Samples of each task in the pool."""
+    """Samples per task in the pool."""
     share: float = 0.05
-    """Of the pool that is used."""
+    """Fraction of the pool to use."""
     calibration: int = 400
-    """Held-out samples of each task; only the benign ones are used."""
+    """Held-out samples per task; only the benign ones are used."""
     seed: int = 0
 
 
@@ -72,18 +72,18 @@ def data_for(
     """What a defense is fitted on: samples of tasks or, if it trains, questions with answers.
 
     Args:
-        defense: Who asks.
-        plan: How many; of rows three times as many as a task has samples in use.
-        model: Its name; a bundled one has questions with answers of its own.
-        rows: A file of rows, or the name of a data set; None takes the model's own.
-        options: What the data set takes beside their number and the seed.
+        defense: The defense to fit.
+        plan: How much data to use; three times as many rows as samples per task.
+        model: Its name; a bundled model has rows of its own.
+        rows: A file of rows, or the name of a data set; None uses the model's own rows.
+        options: Options of the data set, other than the number of rows and the seed.
 
     Raises:
         InputError: there are no such rows, or they cannot be used.
     """
     if not defense.needs & {"forget_set", "neutral_set"}:
         if rows is not None:
-            raise InputError(f"{defense.name} takes no rows to train on. Leave out --data {rows}.")
+            raise InputError(f"{defense.name} does not train on rows. Leave out --data {rows}.")
         return fit_data(plan)
     own = f"{model}_neutral" if "neutral_set" in defense.needs else model
     name = own if rows is None else rows
@@ -96,7 +96,7 @@ def data_for(
     if rows is None:
         raise InputError(
             f"{defense.name} trains on questions with answers, and there are none for {model!r}. "
-            "Give a JSON or JSONL file of them with --data."
+            "Pass a JSON or JSONL file with --data."
         )
     return FitData((), (), tuning=read_rows(rows))
 
@@ -108,10 +108,10 @@ def _drawn(name: str, n: int, seed: int, options: Mapping[str, Any]) -> list[Tun
 
 
 def check_options(dataset: str, options: Mapping[str, Any]) -> None:
-    """Refuse what a data set does not take, and the split, which is never for a user to say.
+    """Refuse options that a data set does not take, and the split, which is not for users to set.
 
     Raises:
-        InputError: there is no such option; the message names those there are.
+        InputError: there is no such option; the message lists the valid ones.
     """
     takes = inspect.signature(registry.load("dataset", dataset)).parameters
     known = takes.keys() - {"n", "seed", "split"}
@@ -124,20 +124,21 @@ def _split(task: str, n: int, seed: int, split: str) -> list[Sample]:
     benchmark: Callable[..., list[Sample]] = load_benchmark(task)
     if "split" not in inspect.signature(benchmark).parameters:
         raise InputError(
-            f"The task {task!r} has no samples set apart for fitting. Choose others with --tasks."
+            f"The task {task!r} has no separate samples to fit on. Choose other tasks with --tasks."
         )
     return benchmark(n, seed=seed, split=split)
 
 
 def artifacts_of(folders: Sequence[Path], arms: Sequence[str]) -> dict[str, Path]:
-    """Arm to the folder of its artifact; an artifact says whose it is.
+    """Map each arm to the folder of its artifact; an artifact names its defense.
 
     Args:
-        folders: What the user gave.
+        folders: Folders that the user gave.
         arms: Names of defenses, several at once joined by "+".
 
     Raises:
-        ArtifactError: not an artifact, or of a defense that does not take part, or two of one.
+        ArtifactError: a folder holds no artifact, its defense is not part of the run, or an arm
+            has two artifacts.
     """
     found: dict[str, Path] = {}
     for folder in folders:
@@ -145,7 +146,7 @@ def artifacts_of(folders: Sequence[Path], arms: Sequence[str]) -> dict[str, Path
         takers = [arm for arm in arms if defense in _defenses(arm)]
         if not takers:
             raise ArtifactError(
-                f"{folder} holds an artifact of {defense!r}, which does not take part. "
+                f"{folder} holds an artifact of {defense!r}, which is not part of this run. "
                 f"Add it with --defense {','.join([*arms, defense])}"
             )
         for arm in takers:
@@ -164,18 +165,18 @@ def fit_missing(
     plan: FitPlan,
     say: Callable[[str], None],
 ) -> dict[str, Path]:
-    """Fit what has neither a given nor a bundled artifact, into `folder`; what is there is used.
+    """Fit each defense that has no given or bundled artifact; reuse fits already in `folder`.
 
     Args:
         vlm: The model under test.
         arms: Names of defenses, several at once joined by "+".
-        given: Arms that have an artifact.
-        folder: Where fits are kept, one folder a defense.
-        plan: What to fit on.
-        say: Told what is about to happen.
+        given: Arms that already have an artifact, with its folder.
+        folder: Where fits are kept, one folder per defense.
+        plan: The data to fit on.
+        say: Called with a message before each fit.
 
     Returns:
-        Arm to folder, for all arms whose artifact is not bundled.
+        The folder of each arm whose artifact is not bundled.
 
     Raises:
         ArtifactError: a given artifact is of another model.
@@ -210,7 +211,7 @@ def _is_bundled(defense: Defense, vlm: VLM) -> bool:
 
 
 def _fits(place: Path, vlm: VLM) -> bool:
-    """Whether an artifact of this very model is there."""
+    """Whether there is an artifact of this exact model."""
     if not place.is_dir():
         return False
     try:

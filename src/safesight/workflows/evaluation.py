@@ -1,7 +1,7 @@
-"""The main job: answers of every arm to every task, overhead, and the scorecard.
+"""A whole evaluation: answers of every arm to every task, overhead, and the scorecard.
 
-`eval` and `demo` parse and print; this does the work between. A run that was
-stopped goes on where it was.
+The commands `eval` and `demo` parse and print; this does the work in between. A stopped run
+resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ ALL_TASKS = (
 )
 
 _RISK_MAPS = 3
-"""Pictures of each task whose risk is drawn."""
+"""Pictures per task to draw a risk map of."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was asked for; see `safesight eval --help`."""
+    """The settings of an evaluation; see `safesight eval --help`."""
 
     model: str
     arms: Sequence[str]
@@ -55,7 +55,7 @@ class Evaluation:
     batch_size: int | None = None
     artifacts: Sequence[Path] = ()
     overhead_inputs: int = 24
-    """Benign and harmful inputs each that overhead is timed on; 0 leaves it out."""
+    """Benign inputs, and as many harmful ones, to time overhead on; 0 skips it."""
     model_args: dict[str, Any] = field(default_factory=dict)
 
 
@@ -80,10 +80,10 @@ def arms_of(defenses: Sequence[str]) -> list[str]:
 
 
 def run(wanted: Evaluation) -> Scorecard:
-    """Evaluate, and read the scorecard off the logs.
+    """Evaluate, then read the scorecard from the logs.
 
     Raises:
-        SafesightError: what a person can fix. Finished answers stay in the folder.
+        SafesightError: anything the user can fix. Finished answers stay in the folder.
     """
     evaluate(wanted)
     from safesight.compare.folder import scorecard_of
@@ -92,10 +92,10 @@ def run(wanted: Evaluation) -> Scorecard:
 
 
 def evaluate(wanted: Evaluation) -> None:
-    """Ask every arm every task, measure overhead, and write the notes beside the logs.
+    """Run every arm on every task, measure overhead, and write the notes next to the logs.
 
     Raises:
-        SafesightError: what a person can fix. Finished answers stay in the folder.
+        SafesightError: anything the user can fix. Finished answers stay in the folder.
     """
     start = time.monotonic()
     _check(wanted)
@@ -135,7 +135,7 @@ def evaluate(wanted: Evaluation) -> None:
 
 
 def _check(wanted: Evaluation) -> None:
-    """Everything that can be refused before a model is loaded."""
+    """Refuse whatever can be refused before a model is loaded."""
     for arm in wanted.arms:
         check_arm(arm)
     for task in wanted.tasks:
@@ -146,13 +146,13 @@ def _check(wanted: Evaluation) -> None:
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         raise StorageError(
-            f"Logs cannot be written to {wanted.log_dir}: {place} is no folder you may write to. "
-            "Choose another --log-dir."
+            f"Logs cannot be written to {wanted.log_dir}: {place} is not a folder you can write "
+            "to. Choose another --log-dir."
         )
 
 
 def _unlike_controls(arms: Sequence[Arm]) -> Iterator[str]:
-    """A sentence for every control arm that was fitted on other data than what it controls."""
+    """A sentence for each control that was fitted on different data than its arm."""
     from safesight.compare import control_of
 
     fitted_on = {
@@ -165,13 +165,13 @@ def _unlike_controls(arms: Sequence[Arm]) -> Iterator[str]:
         control = control_of(name)
         if control is not None and fitted_on.get(control, data) != data:
             yield (
-                f"The control arm {control} was fitted on other data than {name}. To compare them, "
-                "fit both on the same data and give both with --artifact."
+                f"The control arm {control} was fitted on different data than {name}. To compare "
+                "them, fit both on the same data and pass both with --artifact."
             )
 
 
 def _draw_risk(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> None:
-    """If RAI takes part, what it sees in the first pictures of every task."""
+    """If RAI takes part, draw the risk it sees in the first pictures of each task."""
     fits = [fit for arm in arms for each, fit in arm.defenses if each.name == "rai" and fit]
     if not fits:
         return
@@ -192,7 +192,7 @@ def _with_pictures(task: str, wanted: Evaluation) -> list[Sample]:
 
 
 def _note(wanted: Evaluation, vlm: VLM, arms: list[Arm], start: float) -> None:
-    """Measure overhead where it is not known yet, and write what the logs do not hold."""
+    """Measure overhead that is not known yet, and write down what the logs do not contain."""
     from safesight.compare.folder import NOTES, RunNotes, read_notes
     from safesight.files import write_text
 
@@ -237,7 +237,7 @@ def _overhead(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> list[Overhead]:
 
     benign, harmful = _inputs(wanted)
     if not benign:
-        stderr().print("Overhead is left out: none of the tasks has benign requests.")
+        stderr().print("Overhead is skipped: no task has benign requests.")
         return []
     judge = registry.load("judge", wanted.judge)()
     with steps("overhead", len(benign) + len(harmful)) as advance:
@@ -253,10 +253,9 @@ def _overhead(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> list[Overhead]:
 
 
 def _inputs(wanted: Evaluation) -> tuple[list[Sample], list[Sample]]:
-    """Benign and harmful samples with pictures, taken from the tasks in turn.
+    """Benign and harmful samples with pictures, spread over the tasks.
 
-    Where an attack begins the answer, part of it is not the model's work: such samples are not
-    timed.
+    Samples in which an attack writes the beginning of the answer are not timed.
     """
     samples = [
         sample

@@ -107,6 +107,7 @@ class ImageTools(Defense):
     """
 
     name = "image_tools"
+    headline = ("look_carefully",)
     kind = "pipeline"
     paper = (
         "Tian et al., When Think-with-Image Meets Safety: What Determines Multimodal Jailbreak "

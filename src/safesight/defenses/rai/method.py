@@ -137,6 +137,7 @@ class RAI(Defense):
     """Risk Awareness Injection."""
 
     name = "rai"
+    headline = ()
     kind = "activation"
     paper = "Wang et al., Risk Awareness Injection, ICML 2026, arXiv 2602.03402"
     needs = frozenset({"activations"})

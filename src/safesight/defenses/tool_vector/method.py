@@ -98,6 +98,7 @@ class ToolVector(Defense):
     """
 
     name = "tool_vector"
+    headline = ()
     kind = "activation"
     paper = (
         "Tian et al., When Think-with-Image Meets Safety: What Determines Multimodal Jailbreak "
