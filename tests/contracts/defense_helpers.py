@@ -34,7 +34,7 @@ DEFENSES = registry.names("defense")
 SETTINGS: dict[str, dict[str, Any]] = {
     # Tiny models neither say yes nor stop talking.
     "ecso": {"unreadable": "harmful", "max_caption_tokens": 4},
-    "shiftdc": {"max_caption_tokens": 4, "alpha": 30.0},
+    "shiftdc": {"max_caption_tokens": 4, "strength": 30.0},
     # One small step: far from where it was, a random model writes image placeholders.
     **{
         name: {
@@ -52,11 +52,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
 DETECTORS = [name for name in DEFENSES if registry.load("defense", name).kind == "detector"]
 TUNED = [name for name in DEFENSES if registry.load("defense", name).kind == "weights"]
 ZEROS: dict[str, dict[str, Any]] = {
-    "rai": {"gamma": 0.0, "tau": -1.0},
-    "tool_vector": {"scale": 0.0},
+    "rai": {"strength": 0.0, "tau": -1.0},
+    "tool_vector": {"strength": 0.0},
     # At zero itself these two run nothing; this is a push that no float can show.
-    "refusal_direction": {"scale": 1e-30},
-    "shiftdc": {"alpha": 1e-30},
+    "refusal_direction": {"strength": 1e-30},
+    "shiftdc": {"strength": 1e-30},
     # Asks the model to judge its answer, and believes that it is harmless.
     "ecso": {"unreadable": "safe"},
 }
