@@ -53,7 +53,7 @@ class Defense(ABC, Generic[ConfigT, FittedT]):
     control: ClassVar[str | None] = None
     """Registry name of the same defense without its essential step; it takes part beside it."""
     Config: type[ConfigT] = cast("type[ConfigT]", DefenseConfig)
-    """Its settings. A subclass with settings of its own names their class."""
+    """Class of the settings; a defense with settings of its own sets it."""
 
     def __init__(self, **config: Any) -> None:
         """Check the settings.

@@ -96,11 +96,10 @@ class ToolVectorFitted:
     layer: int
     """The first block that is changed."""
     shifts: Mapping[str, Tensor]
-    """v of every block under each condition, N x d."""
+    """v of every block, N x d, by name: of each condition and, if the fit had requests in text,
+    "orthogonal"."""
     direct: Tensor
     """Mean state of every block under the direct prompt, N x d."""
-    refusal: Tensor | None
-    """Refusal vector of every block, N x d, if the fit had requests in text."""
 
 
 @final
@@ -139,19 +138,19 @@ class ToolVector(Defense[ToolVectorConfig, ToolVectorFitted]):
                 f"The block {config.layer} is not one of the {blocks} of {stored.vlm.name!r}, "
                 "counted from 0. Choose layer among them."
             )
-        if config.vector == "orthogonal" and "refusal" not in stored.artifact.tensors:
+        shape = (blocks, stored.vlm.hidden_size)
+        names = ("tool", "text_trace", "crop_no_call")
+        shifts = {name: stored.tensor(name, *shape) for name in names}
+        refusal = stored.optional_tensor("refusal", *shape)
+        if refusal is not None:
+            shifts["orthogonal"] = orthogonal(shifts["tool"], refusal)
+        elif config.vector == "orthogonal":
             raise ArtifactError(
                 "This tool_vector artifact has no refusal vector, as its fit had no harmful and "
                 "benign requests in text alone. Fit it again with some."
             )
-        shape = (blocks, stored.vlm.hidden_size)
-        names = ("tool", "text_trace", "crop_no_call")
-        return ToolVectorFitted(
-            stored.layer() if config.layer is None else config.layer,
-            {name: stored.tensor(name, *shape) for name in names},
-            stored.tensor("direct", *shape),
-            stored.optional_tensor("refusal", *shape),
-        )
+        layer = stored.layer() if config.layer is None else config.layer
+        return ToolVectorFitted(layer, shifts, stored.tensor("direct", *shape))
 
     def parts(self, vlm: VLM, config: ToolVectorConfig, fitted: ToolVectorFitted) -> Parts:
         """The edit."""
@@ -187,8 +186,6 @@ def _vectors(config: ToolVectorConfig, fitted: ToolVectorFitted) -> Tensor:
         rng = torch.Generator().manual_seed(config.random_seed)
         lengths: Tensor = fitted.shifts["tool"].norm(dim=-1, keepdim=True)
         return lengths * unit(torch.randn(fitted.direct.shape, generator=rng))
-    if config.vector == "orthogonal" and fitted.refusal is not None:
-        return orthogonal(fitted.shifts["tool"], fitted.refusal)
     return fitted.shifts[config.vector]
 
 
