@@ -13,7 +13,7 @@ ARTIFACTS := src/safesight/fitting/artifacts
 BUNDLED := probe sasa rai tool_vector shiftdc hidden_detect refusal_direction sft npo rmu vsfa
 MIRAGE := --data mirage --data-set harm=both --data-set rho=0.95 --data-set general=1000 --share 0.1667 \
 	--set learning_rate=1e-3 --set batch_size=16
-FIT_rai := --set layer=auto --set ratio=auto --set gamma=auto
+FIT_rai := --set layer=auto --set ratio=auto --set strength=auto
 FIT_vsfa := --share 0.0917
 FIT_sft := $(MIRAGE) --set mixture=mixed --set epochs=3
 LATE := --set 'modules=["mlp.gate_proj","mlp.up_proj","mlp.down_proj"]' --set rank=64 \

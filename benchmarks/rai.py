@@ -9,7 +9,7 @@ unless the model, the code or a number on the command line has changed.
 Every seed: the model as it is; RAI as published, with the names of the world's harmful
 things and with generic words; RAI with layer, ratio and strength chosen on the fit split;
 each beside its controls (see `safesight.analysis.rai_controls`); benign words with a gate
-of their own. Of the first seed also sweeps around the chosen setting: gamma, ratio, number of
+of their own. Of the first seed also sweeps around the chosen setting: strength, ratio, number of
 words, layer. Rows say which share of visual tokens moved and how far relative to their norm.
 """
 
@@ -48,12 +48,12 @@ TASKS = (
     "vqa",
 )
 SWEPT = ("image_harm", "typographic_harm", "over_refusal", "sensitive_benign", "vqa")
-GAMMAS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0)
+STRENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0)
 RATIOS = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 COUNTS = (1, 3, 6, 9, 12, 18, 24, 32)
 CONTROLS = ("rai", "random directions", "benign words", "random tokens", "random gate")
-AUTO = {"layer": "auto", "ratio": "auto", "gamma": "auto"}
-CODE = ("injection.py", "prototypes.py", "rai.py", "rai_fit.py", "rai_search.py")
+AUTO = {"layer": "auto", "ratio": "auto", "strength": "auto"}
+CODE = ("injection.py", "prototypes.py", "method.py", "calibration.py", "search.py")
 
 Row = dict[str, Any]
 Work = tuple[str, str, Callable[[], Row]]
@@ -86,7 +86,7 @@ def main() -> None:
 
 def header(vlm: VLM, name: str, n: int) -> Row:
     """What must be the same for rows to stand in one file."""
-    code = [(ROOT / "src/safesight/defenses" / name).read_text() for name in CODE]
+    code = [(ROOT / "src/safesight/defenses/rai" / name).read_text() for name in CODE]
     return {
         "model": name,
         "identity": vlm.identity,
@@ -131,7 +131,7 @@ class Bench:
         layers = ["embed", *range(self.vlm.num_layers)]
         kinds = ("words", "contextual")
         return {
-            **{f"gamma {g:g}": {"gamma": g} for g in GAMMAS},
+            **{f"strength {s:g}": {"strength": s} for s in STRENGTHS},
             **{f"ratio {r:g}": {"ratio": r} for r in RATIOS},
             **{f"{k} words": {"words": tuple(mixed[:k])} for k in counts},
             **{
@@ -163,17 +163,21 @@ class Bench:
         return self.of(self.fit({**self.chosen(), **change}), "rai", tasks)
 
     def chosen(self) -> Row:
-        """Layer, ratio and gamma as the search left them; a run that goes on reads them off."""
+        """Layer, ratio and strength as the search left them; a resumed run reads them off."""
         mine = (row for row in self.rows if row["seed"] == self.seed)
         found = next((row for row in mine if row["arm"] == "chosen setting"), None)
-        names = ("layer", "ratio", "gamma")
-        return {name: (self.fit(AUTO).fitted if found is None else found)[name] for name in names}
+        setting = self.fit(AUTO).fitted if found is None else found
+        return {
+            "layer": setting["layer"],
+            "ratio": setting["ratio"],
+            "strength": setting["strength"],
+        }
 
     def of(self, artifact: Artifact, control: str, tasks: tuple[str, ...]) -> Row:
         """A row with the setting that was used."""
-        site = injection_of(self.vlm, artifact, RAI().settings(artifact)).site
+        site = injection_of(*RAI().resolve(self.vlm, artifact)).site
         shift = controls(self.vlm, artifact, seed=self.seed)[control]
-        used = {name: artifact.fitted[name] for name in ("layer", "tau", "gamma", "ratio")}
+        used = {name: artifact.fitted[name] for name in ("layer", "tau", "strength", "ratio")}
         note = {"K": len(artifact.fitted["words"]), "calibration": artifact.card["calibration"]}
         return {**used, **note, **measured(self.vlm, self.tests(tasks), site, shift)}
 

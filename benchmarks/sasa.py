@@ -172,7 +172,7 @@ def ask(vlm: VLM, task: str, n: int, seed: int) -> Asked:
 def fitted(vlm: VLM, trial: Trial, seed: int) -> tuple[dict[str, Any], Detector]:
     """Fit a gate: what is known of it before any test, and the gate."""
     artifact = trial.defense.fit(vlm, trial.data, seed=seed, progress=False)
-    detector = trial.defense.parts(vlm, artifact).detector
+    detector = trial.defense.build(vlm, artifact).detector
     assert detector is not None
     row = {
         "arm": trial.arm,

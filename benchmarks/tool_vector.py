@@ -5,7 +5,7 @@
 
 Arms, on the same samples (attack success, refusal, over-refusal, utility):
 direct, tool             the model as it is; under `image_tools`, scripted
-add                      the vector at the direct prompt, no tool; at scales 0.5, 1 and 2
+add                      the vector at the direct prompt, no tool; at strengths 0.5, 1 and 2
 add text, crop           the shifts of the call's text alone and of the picture alone
 add orthogonal           the part of the vector orthogonal to the refusal vector
 add random               ten random vectors of equal length, one row each
@@ -58,8 +58,8 @@ def arms() -> Iterator[tuple[str, bool, Settings | None]]:
     yield "direct", False, None
     yield "tool", True, None
     yield "add", False, {}
-    yield "add, scale 0.5", False, {"scale": 0.5}
-    yield "add, scale 2", False, {"scale": 2.0}
+    yield "add, strength 0.5", False, {"strength": 0.5}
+    yield "add, strength 2", False, {"strength": 2.0}
     yield "add text", False, {"vector": "text_trace"}
     yield "add crop", False, {"vector": "crop_no_call"}
     yield "add orthogonal", False, {"vector": "orthogonal"}
@@ -126,8 +126,10 @@ def shown(task: str, n: int, seed: int) -> list[Sample]:
 @contextmanager
 def attached(vlm: VLM, artifact: Artifact, tool: bool, settings: Settings | None) -> Iterator[None]:
     """The arm on the model: the tool outside, the vector inside."""
-    tools = load_defense("image_tools", strength=int(tool))
-    vector = load_defense("tool_vector", **(settings if settings is not None else {"strength": 0}))
+    tools = load_defense("image_tools", enabled=tool)
+    vector = load_defense(
+        "tool_vector", **(settings if settings is not None else {"enabled": False})
+    )
     with tools.apply(vlm), vector.apply(vlm, None if settings is None else artifact):
         yield
 

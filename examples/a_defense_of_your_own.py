@@ -19,20 +19,22 @@ from torch import Tensor
 
 from safesight import VLM, Artifact, Defense, Sample, registry
 from safesight.activations import add, capture, difference_of_means, edit, resid_post
-from safesight.defenses import DefenseConfig, FitData, Inputs, Parts
+from safesight.defenses import DefenseConfig, FitData, Inputs, Parts, Stored
 
 
 class PushConfig(DefenseConfig):
     """Settings of the push."""
 
+    at_use: ClassVar[frozenset[str]] = frozenset({"enabled", "strength"})
+
     layer: int = Field(4, ge=0)
     """The decoder block whose output is changed. Source: ours."""
-    push: float = Field(1.0, ge=0)
+    strength: float = Field(1.0, ge=0)
     """How far, in lengths of the fitted vector. Source: ours."""
 
 
 @final
-class Push(Defense):
+class Push(Defense[PushConfig, Tensor]):
     """Adds a refusal vector in the prefill."""
 
     name = "push"
@@ -40,8 +42,7 @@ class Push(Defense):
     paper = "none: an example"
     needs = frozenset({"activations", "labels"})
     fitted = True
-    Config: ClassVar[type[PushConfig]] = PushConfig
-    config: PushConfig
+    Config = PushConfig
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:
         """The difference of mean last-token states, harmful minus benign."""
@@ -52,11 +53,14 @@ class Push(Defense):
             self.name, self.config.model_dump(mode="json"), tensors={"vector": vector}, card=card
         )
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def read(self, stored: Stored, config: PushConfig) -> Tensor:
+        """The vector, which must be as wide as the model."""
+        return stored.tensor("vector", stored.vlm.hidden_size)
+
+    def parts(self, vlm: VLM, config: PushConfig, fitted: Tensor) -> Parts:
         """An edit around the model's own generate."""
-        assert artifact is not None
-        vector = artifact.tensors["vector"] * self.config.push
-        return Parts(around=partial(_pushed, vlm=vlm, layer=self.config.layer, vector=vector))
+        vector = fitted * config.strength
+        return Parts(around=partial(_pushed, vlm=vlm, layer=config.layer, vector=vector))
 
 
 def _pushed(generate: Any, inputs: Inputs, *, vlm: VLM, layer: int, vector: Tensor) -> Any:
@@ -85,7 +89,7 @@ def main() -> None:
 
     judge = registry.load("judge", "exact")()
     tests = registry.load("benchmark", "image_harm")(32)
-    for defense in (None, Push(push=1.0)):
+    for defense in (None, Push(strength=1.0)):
         prompts = [sample.messages() for sample in tests]
         if defense is None:
             answers = vlm.answer(prompts)

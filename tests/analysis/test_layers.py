@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_report_and_another_does_not() -> None:
 
 def test_an_undefended_arm_lies_on_the_undefended_curve() -> None:
     vlm = tiny.vlm("llava")
-    off = load_defense("safety_prompt", strength=0)
+    off = load_defense("safety_prompt", enabled=False)
     report = look(vlm, LayerPlan(n=4, folds=2, defenses={"off": partial(off.apply, vlm)}))
     found = {(p.form, p.label, p.defense): p.means for p in report.projections}
     for label in ("harmful", "benign"):

@@ -20,7 +20,7 @@ ROWS = torch.tensor([0] * 24 + [1] * 16)
 @pytest.fixture
 def shifts() -> dict[str, torch.Tensor]:
     vlm, artifact = tiny.vlm("llava"), fitted("rai", "llava")
-    found = controls(vlm, artifact, seed=3, tau=0.2, gamma=2.0)
+    found = controls(vlm, artifact, seed=3, tau=0.2, strength=2.0)
     return {name: shift(STATES, ROWS) for name, shift in found.items()}
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from safesight import registry
 from safesight.activations import add, edit, resid_post
 from safesight.analysis.states import last_states
-from safesight.defenses import Artifact, Defense, Parts, load_defense
+from safesight.defenses import Defense, DefenseConfig, Parts, load_defense
 from safesight.errors import InputError
 from safesight.fitting.bundled import bundled
 from safesight.models import VLM
@@ -51,14 +51,14 @@ def _direct(vlm: VLM, sample: Sample) -> Tensor:
     return torch.stack(found)
 
 
-class Push(Defense):
+class Push(Defense[DefenseConfig, None]):
     """Adds a constant after one block, by a hook of its own around generate."""
 
     name = "push"
     kind = "activation"
     paper = "none"
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def parts(self, vlm: VLM, config: DefenseConfig, fitted: None) -> Parts:
         vector = torch.full((vlm.hidden_size,), 0.5)
 
         def around(generate: Any, inputs: Any) -> Any:
@@ -68,14 +68,14 @@ class Push(Defense):
         return Parts(around=around)
 
 
-class Twice(Defense):
+class Twice(Defense[DefenseConfig, None]):
     """Generates a first time with another prompt, as pipelines do."""
 
     name = "twice"
     kind = "activation"
     paper = "none"
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def parts(self, vlm: VLM, config: DefenseConfig, fitted: None) -> Parts:
         def around(generate: Any, inputs: Any) -> Any:
             generate(**vlm.encode([tiny.ask("first")]), max_new_tokens=1)
             return generate(**inputs)

@@ -34,7 +34,7 @@ DEFENSES = registry.names("defense")
 SETTINGS: dict[str, dict[str, Any]] = {
     # Tiny models neither say yes nor stop talking.
     "ecso": {"unreadable": "harmful", "max_caption_tokens": 4},
-    "shiftdc": {"max_caption_tokens": 4, "alpha": 30.0},
+    "shiftdc": {"max_caption_tokens": 4, "strength": 30.0},
     # One small step: far from where it was, a random model writes image placeholders.
     **{
         name: {
@@ -52,11 +52,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
 DETECTORS = [name for name in DEFENSES if registry.load("defense", name).kind == "detector"]
 TUNED = [name for name in DEFENSES if registry.load("defense", name).kind == "weights"]
 ZEROS: dict[str, dict[str, Any]] = {
-    "rai": {"gamma": 0.0, "tau": -1.0},
-    "tool_vector": {"scale": 0.0},
+    "rai": {"strength": 0.0, "tau": -1.0},
+    "tool_vector": {"strength": 0.0},
     # At zero itself these two run nothing; this is a push that no float can show.
-    "refusal_direction": {"scale": 1e-30},
-    "shiftdc": {"alpha": 1e-30},
+    "refusal_direction": {"strength": 1e-30},
+    "shiftdc": {"strength": 1e-30},
     # Asks the model to judge its answer, and believes that it is harmless.
     "ecso": {"unreadable": "safe"},
 }
@@ -112,7 +112,7 @@ def some_refused(defense: Defense, artifact: Artifact, vlm: VLM, batch: list[Any
     """The artifact with its threshold amid the scores of these rows, if it has one; a gate of
     tokens stands open and pushes hard, so that something happens to every row with a picture."""
     if "tau" in artifact.fitted:
-        return replace(artifact, fitted={**artifact.fitted, "tau": -1.0, "gamma": 16.0})
+        return replace(artifact, fitted={**artifact.fitted, "tau": -1.0, "strength": 16.0})
     if "threshold" not in artifact.fitted:
         return artifact
     with defense.apply(vlm, artifact):

@@ -66,19 +66,19 @@ def test_every_default_names_its_source(name: str) -> None:
 def test_off_is_off(name: str, family: str) -> None:
     vlm = tiny.vlm(family)
     plain = helpers.steps(vlm, prompts())
-    with load_defense(name, strength=0).apply(vlm):
+    with load_defense(name, enabled=False).apply(vlm):
         assert helpers.same_steps(helpers.steps(vlm, prompts()), plain)
 
 
 @pytest.mark.parametrize("name", STILL)
 @pytest.mark.parametrize("family", SOME_FAMILIES)
 def test_a_method_that_runs_and_pushes_by_zero_is_off_too(name: str, family: str) -> None:
-    """Strength 0 never reaches a method; its own zero does, and must not move a bit either."""
+    """A disabled method never runs; one with its own zero does, and must not move a bit either."""
     vlm = tiny.vlm(family)
     plain = helpers.steps(vlm, prompts())
     defense, artifact = helpers.still(name, family)
-    assert defense.config.strength == 1
-    assert defense.parts(vlm, artifact) != Parts(), "it never ran"
+    assert defense.config.enabled
+    assert defense.build(vlm, artifact) != Parts(), "it never ran"
     with defense.apply(vlm, artifact):
         assert helpers.same_steps(helpers.steps(vlm, prompts()), plain)
 
@@ -340,7 +340,7 @@ def test_copies_are_refused(name: str) -> None:
 
 def test_parts_match_the_kind(name: str) -> None:
     defense = build(name)
-    parts = defense.parts(tiny.vlm("llava"), fitted(name, "llava"))
+    parts = defense.build(tiny.vlm("llava"), fitted(name, "llava"))
     own = {
         "input": parts.rewrite,
         "detector": parts.detector,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from safesight.activations import add, edit, resid_post
-from safesight.defenses import Artifact, Decision, Defense, Parts, Prefill
+from safesight.defenses import Decision, Defense, DefenseConfig, Parts, Prefill
 from safesight.models import VLM
 
 REFUSAL = "no."
@@ -33,7 +33,7 @@ class Verdicts:
         return Decision(refuse.float(), refuse, 0.5)
 
 
-class FakeDetector(Defense):
+class FakeDetector(Defense[DefenseConfig, None]):
     name = "fake_detector"
     kind = "detector"
     paper = "none"
@@ -46,11 +46,11 @@ class FakeDetector(Defense):
     def flags(self, count: int) -> torch.Tensor:
         return torch.tensor([self.everything or row in self.rows for row in range(count)])
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def parts(self, vlm: VLM, config: DefenseConfig, fitted: None) -> Parts:
         return Parts(detector=self.detector)
 
 
-class FakeEdit(Defense):
+class FakeEdit(Defense[DefenseConfig, None]):
     """Adds a large vector at every token of the prefill."""
 
     name = "fake_edit"
@@ -61,7 +61,7 @@ class FakeEdit(Defense):
         super().__init__()
         self.calls = 0
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def parts(self, vlm: VLM, config: DefenseConfig, fitted: None) -> Parts:
         def around(generate: Any, inputs: dict[str, Any]) -> Any:
             self.calls += 1
             vector = torch.linspace(-3, 3, vlm.hidden_size)
@@ -71,14 +71,14 @@ class FakeEdit(Defense):
         return Parts(around=around)
 
 
-class FakeWeights(Defense):
+class FakeWeights(Defense[DefenseConfig, None]):
     """Negates the head while it is attached."""
 
     name = "fake_weights"
     kind = "weights"
     paper = "none"
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def parts(self, vlm: VLM, config: DefenseConfig, fitted: None) -> Parts:
         @contextmanager
         def negated() -> Iterator[None]:
             original = vlm.lm_head.weight.data

@@ -31,13 +31,13 @@ def test_forbidden_tokens_stay_forbidden() -> None:
     assert calibrated(prompted, plain, 4.0).tolist() == [[never, never, 1.0]]
 
 
-def by_hand(vlm: VLM, text: str, picture: Any, alpha: float, steps: int) -> list[int]:
+def by_hand(vlm: VLM, text: str, picture: Any, strength: float, steps: int) -> list[int]:
     """Two whole forwards a token, without caches."""
     asked = [vlm.encode([tiny.ask(each, picture)]) for each in (f"{PRINCIPLE} {text}", text)]
     found: list[int] = []
     for _ in range(steps):
         logits = [_next_logits(vlm, inputs, found) for inputs in asked]
-        token = int((logits[0] + alpha * (logits[0] - logits[1])).argmax())
+        token = int((logits[0] + strength * (logits[0] - logits[1])).argmax())
         if token == vlm.tokenizer.eos_token_id:
             break
         found.append(token)
@@ -68,19 +68,19 @@ def _next_logits(vlm: VLM, inputs: Any, answer: list[int]) -> Tensor:
 
 
 @pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
-@pytest.mark.parametrize("alpha", [0.5, 4.0])
-def test_it_equals_two_models_side_by_side(family: str, alpha: float) -> None:
+@pytest.mark.parametrize("strength", [0.5, 4.0])
+def test_it_equals_two_models_side_by_side(family: str, strength: float) -> None:
     vlm, text, picture = tiny.vlm(family), "how to make it?", tiny.picture(2)
-    expected = by_hand(vlm, text, picture, alpha, 4)
-    with load_defense("coca", alpha=alpha).apply(vlm):
+    expected = by_hand(vlm, text, picture, strength, 4)
+    with load_defense("coca", strength=strength).apply(vlm):
         assert answers(vlm, [tiny.ask(text, picture)], max_new_tokens=4) == [expected]
     assert expected != answers(vlm, [tiny.ask(text, picture)], max_new_tokens=4)[0]
 
 
-def test_alpha_zero_is_the_principle_as_a_prompt() -> None:
+def test_strength_zero_is_the_principle_as_a_prompt() -> None:
     vlm, text, picture = tiny.vlm("llava"), "how to make it?", tiny.picture(2)
     expected = answers(vlm, [tiny.ask(f"{PRINCIPLE} {text}", picture)])
-    with load_defense("coca", alpha=0.0).apply(vlm):
+    with load_defense("coca", strength=0.0).apply(vlm):
         assert answers(vlm, [tiny.ask(text, picture)]) == expected
 
 
@@ -128,5 +128,5 @@ def test_sampling_is_refused() -> None:
     inputs = vlm.encode(prompts())
     with load_defense("coca").apply(vlm), pytest.raises(InputError, match="greedily"):
         vlm.generate(inputs, do_sample=True, max_new_tokens=1)
-    with load_defense("coca", alpha=0.0).apply(vlm):
+    with load_defense("coca", strength=0.0).apply(vlm):
         vlm.generate(inputs, do_sample=True, max_new_tokens=1)

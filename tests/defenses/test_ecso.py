@@ -50,7 +50,7 @@ def vlm() -> VLM:
 
 def run(vlm: VLM, script: Script, defense: ECSO | None = None, **settings: Any) -> list[str]:
     inputs = dict(vlm.encode(shown(*QUESTIONS)))
-    around = (defense or ECSO()).parts(vlm, None).around
+    around = (defense or ECSO()).build(vlm).around
     assert around is not None
     output = around(script, {**inputs, **settings})
     length = inputs["input_ids"].shape[1]
@@ -86,7 +86,7 @@ def test_safe_answers_are_returned_as_they_are(vlm: VLM) -> None:
     def same(**call: Any) -> torch.Tensor:
         return script(**call) if script.calls else (script(**call), given)[1]
 
-    around = ECSO().parts(vlm, None).around
+    around = ECSO().build(vlm).around
     assert around is not None
     assert around(same, inputs) is given
     assert len(script.calls) == 2
@@ -143,7 +143,7 @@ def test_nothing_is_streamed_before_it_is_judged(vlm: VLM) -> None:
     streamer = Streamer()
     script = Script(vlm, ["take parts"], ["yes"], ["c"], ["i will not"])
     inputs = dict(vlm.encode(shown(QUESTIONS[0])))
-    around = ECSO().parts(vlm, None).around
+    around = ECSO().build(vlm).around
     assert around is not None
     output = around(script, {**inputs, "streamer": streamer})
     assert all(call.get("streamer") is None for call in script.calls)

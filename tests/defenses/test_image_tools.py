@@ -42,7 +42,7 @@ class Asked:
 
 def looked(vlm: VLM, defense: Defense, batch: list[Any], *answers: str, **kwargs: Any) -> Asked:
     asked = Asked(vlm, *answers)
-    around = defense.parts(vlm, None).around
+    around = defense.build(vlm).around
     assert around is not None
     around(asked, {**vlm.encode(batch), **kwargs})
     return asked
@@ -196,7 +196,7 @@ def test_the_bundled_model_calls_by_itself() -> None:
         prompts.extend(vlm.tokenizer.decode(ids) for ids in rows(inputs))
         return vlm.model.generate(**inputs)
 
-    around = defense.parts(vlm, None).around
+    around = defense.build(vlm).around
     assert around is not None
     around(own, {**vlm.encode(asked), "max_new_tokens": 48})
     called = [text for text in prompts if re.search(r'"bbox_2d": \[\d', text)]
@@ -214,7 +214,7 @@ def test_plain_models_get_the_trace_in_plain_turns() -> None:
 
 def test_prompts_of_another_making_are_refused() -> None:
     vlm = tiny.vlm("llava")
-    around = load_defense("image_tools").parts(vlm, None).around
+    around = load_defense("image_tools").build(vlm).around
     assert around is not None
     inputs = vlm.encode(PROMPTS[:1], add_generation_prompt=False)
     with pytest.raises(InputError, match="chat template"):

@@ -29,8 +29,8 @@ EMBED = resid_pre(0)
 U = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.5, 0.0]])
 
 
-def injection(tau: float = 0.7, gamma: float = 1.0, **more: Any) -> Injection:
-    return Injection(EMBED, more.pop("prototypes", U), tau, gamma, **more)
+def injection(tau: float = 0.7, strength: float = 1.0, **more: Any) -> Injection:
+    return Injection(EMBED, more.pop("prototypes", U), tau, strength, **more)
 
 
 def moved(state: list[float], **settings: Any) -> list[float]:
@@ -44,18 +44,18 @@ def test_equations_by_hand() -> None:
     assert torch.allclose(scores, torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
     passed = gated(scores, 0.7)
     assert torch.allclose(passed, torch.tensor([[0.0, 0.8], [0.0, 0.0]]))
-    added = shift(h, passed, U, gamma=2.0)
+    added = shift(h, passed, U, strength=2.0)
     assert torch.allclose(added, torch.tensor([[0.0, 1.6, 0.0], [0.0, 0.0, 0.0]]))
-    both = shift(h, gated(scores, 0.5), U, gamma=1.0)
+    both = shift(h, gated(scores, 0.5), U, strength=1.0)
     assert torch.allclose(both[0], torch.tensor([0.6, 0.8, 0.0]))
-    matched = shift(h, passed, U, gamma=2.0, norm_matched=True)
+    matched = shift(h, passed, U, strength=2.0, norm_matched=True)
     assert torch.allclose(matched[0], torch.tensor([0.0, 1.6 * 5, 0.0]))
 
 
-@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.5])
-def test_a_token_equal_to_a_prototype_moves_by_gamma_along_it(gamma: float) -> None:
-    assert moved([2.0, 0.0, 0.0], gamma=gamma) == pytest.approx([gamma, 0.0, 0.0])
-    assert moved([0.0, 0.5, 0.0], gamma=gamma) == pytest.approx([0.0, gamma, 0.0])
+@pytest.mark.parametrize("strength", [0.0, 1.0, 2.5])
+def test_a_token_equal_to_a_prototype_moves_by_the_strength_along_it(strength: float) -> None:
+    assert moved([2.0, 0.0, 0.0], strength=strength) == pytest.approx([strength, 0.0, 0.0])
+    assert moved([0.0, 0.5, 0.0], strength=strength) == pytest.approx([0.0, strength, 0.0])
 
 
 def test_lengths_of_prototypes_do_not_matter() -> None:
@@ -145,7 +145,7 @@ def test_only_visual_tokens_move_and_as_equation_3_says(family: str, site: Any) 
     assert torch.equal(found[mask], plain[mask] + added)
 
 
-@pytest.mark.parametrize("off", [{"tau": 1.01}, {"gamma": 0.0}])
+@pytest.mark.parametrize("off", [{"tau": 1.01}, {"strength": 0.0}])
 def test_off_is_the_identity(off: dict[str, float]) -> None:
     vlm = tiny.vlm("llava")
     (plain, one), (found, two) = (

@@ -16,7 +16,7 @@ def test_it_equals_a_system_turn() -> None:
     text = LookCarefullyConfig().text
     system = {"role": "system", "content": [{"type": "text", "text": text}]}
     question = tiny.ask("what is this?", tiny.picture())
-    rewrite = load_defense("look_carefully").parts(vlm, None).rewrite
+    rewrite = load_defense("look_carefully").build(vlm).rewrite
     assert rewrite is not None
     found = rewrite(dict(vlm.encode([question])))
     expected = vlm.encode([[system, *question]])

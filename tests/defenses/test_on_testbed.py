@@ -37,7 +37,7 @@ def test_prompt_baselines_equal_messages(vlm: VLM, picture: bool) -> None:
     text = f"{asked['text']} {AdaShieldConfig().text}\n{asked['text']}"
     wrapped = {**user, "content": [*pictures, {"type": "text", "text": text}]}
     for name, messages in (("safety_prompt", [system, user]), ("adashield", [wrapped])):
-        rewrite = load_defense(name).parts(vlm, None).rewrite
+        rewrite = load_defense(name).build(vlm).rewrite
         assert rewrite is not None
         found, expected = rewrite(dict(plain)), vlm.encode([messages])
         texts = [vlm.tokenizer.decode(x["input_ids"][0]) for x in (found, expected)]
@@ -69,7 +69,7 @@ def test_rai_sees_harm_and_its_words_are_what_wakes_the_refusal(vlm: VLM) -> Non
     harmful, benign = tasks("image_harm", 32, "fit"), tasks("over_refusal", 64, "fit")
     artifact = load_defense("rai", ratio=0.03).fit(vlm, FitData(harmful, benign), progress=False)
     tests = {name: tasks(name, 24, "test") for name in ("image_harm", "vqa")}
-    rows = {row["arm"]: row for row in mechanism(vlm, artifact, tests, gamma=4.0)}
+    rows = {row["arm"]: row for row in mechanism(vlm, artifact, tests, strength=4.0)}
     cells = {arm: row["cells"] for arm, row in rows.items()}
     refused = {arm: cell["image_harm/refusal_rate"]["value"] for arm, cell in cells.items()}
     assert refused["rai"] > refused["random directions"] + 0.1

@@ -12,7 +12,7 @@ from safesight.activations import resid_post, resid_pre
 from safesight.defenses import FitData
 from safesight.defenses.rai import search as module
 from safesight.defenses.rai.calibration import Tap, pictures_of, threshold, visual_states
-from safesight.defenses.rai.method import GAMMAS, RAI, RAIConfig, candidate_layers, injection_of
+from safesight.defenses.rai.method import RAI, STRENGTHS, RAIConfig, candidate_layers, injection_of
 from safesight.defenses.rai.prototypes import GENERIC_WORDS, word_vectors
 from safesight.defenses.rai.search import answers, search
 from safesight.errors import ArtifactError, InputError, ModelError
@@ -31,7 +31,7 @@ def test_threshold_lets_the_stated_share_pass() -> None:
 def test_a_fit_writes_down_what_it_found() -> None:
     vlm, artifact = tiny.vlm("llava"), fitted("rai", "llava")
     assert artifact.fitted["layer"] == "embed"
-    assert artifact.fitted["gamma"] == 1.0
+    assert artifact.fitted["strength"] == 1.0
     assert artifact.fitted["words"] == list(GENERIC_WORDS)
     expected = word_vectors(vlm, GENERIC_WORDS, "words", resid_pre(0))
     assert torch.equal(artifact.tensors["prototypes"], expected)
@@ -61,7 +61,7 @@ def test_the_threshold_is_of_visual_tokens() -> None:
         tiny.vlm("llava"),
         RAI(ratio=0.25).fit(tiny.vlm("llava"), fit_data(), progress=False),
     )
-    injection = injection_of(vlm, artifact, RAIConfig(gamma=1.0))
+    injection = injection_of(*RAI(strength=1.0).resolve(vlm, artifact))
     pool = pictures_of(fit_data(), 200, 0)
     states = torch.cat([s[resid_pre(0)] for s in visual_states(vlm, pool, [resid_pre(0)], 4)])
     assert len(states) == 96
@@ -74,7 +74,7 @@ def test_switches(prototypes: str, layer: Any, site: Any) -> None:
     vlm = tiny.vlm("llava")
     config = {"words": ("bomb", "gun"), "prototypes": prototypes, "layer": layer, "centered": True}
     artifact = RAI(**config, norm_matched=True).fit(vlm, fit_data(), progress=False)
-    found = injection_of(vlm, artifact, RAI().settings(artifact))
+    found = injection_of(*RAI().resolve(vlm, artifact))
     assert found.site == site
     assert found.norm_matched
     assert torch.equal(found.prototypes, word_vectors(vlm, ["bomb", "gun"], prototypes, site))
@@ -89,12 +89,12 @@ def test_switches(prototypes: str, layer: Any, site: Any) -> None:
 def test_settings_at_use() -> None:
     vlm, artifact = tiny.vlm("llava"), fitted("rai", "llava")
     plain = vlm.answer(prompts())
-    for off in ({"gamma": 0.0}, {"tau": 1.01}):
+    for off in ({"strength": 0.0}, {"tau": 1.01}):
         with RAI(**off).apply(vlm, artifact):
             assert vlm.answer(prompts()) == plain
-    with RAI(gamma=8.0, tau=-1.0).apply(vlm, artifact):
+    with RAI(strength=8.0, tau=-1.0).apply(vlm, artifact):
         assert vlm.answer(prompts()) != plain
-    with RAI(gamma=8.0, top_k=4).apply(vlm, artifact):
+    with RAI(strength=8.0, top_k=4).apply(vlm, artifact):
         assert vlm.answer(prompts()) != plain
     with pytest.raises(ArtifactError, match="layer='embed', not 2"):
         RAI(layer=2).apply(vlm, artifact).__enter__()
@@ -104,7 +104,7 @@ def test_settings_at_use() -> None:
     ("settings", "complaint"),
     [
         ({"tau": 0.1, "top_k": 2}, "not both"),
-        ({"gamma": -1}, "gamma"),
+        ({"strength": -1}, "strength"),
         ({"ratio": 1.5}, "ratio"),
         ({"layer": -1}, "layer"),
         ({"words": ()}, "words"),
@@ -124,7 +124,7 @@ def test_layers() -> None:
 
 @pytest.mark.parametrize(
     ("part", "value"),
-    [("layer", 9), ("layer", "first"), ("layer", -1), ("tau", None), ("gamma", float("nan"))],
+    [("layer", 9), ("layer", "first"), ("layer", -1), ("tau", None), ("strength", float("nan"))],
 )
 def test_artifacts_that_cannot_be(part: str, value: object) -> None:
     artifact = fitted("rai", "llava")
@@ -158,12 +158,12 @@ OUTCOMES = {None: (0, 1), 1.0: (1, 1), 2.0: (5, 2), 4.0: (5, 3), 8.0: (9, 4)}
 
 
 def searched(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> tuple[float, list[Any]]:
-    """The gamma chosen where the judge says what `OUTCOMES` has, of ten samples each."""
+    """The strength chosen where the judge says what `OUTCOMES` has, of ten samples each."""
 
     def judged(vlm: Any, samples: Any, act: Any = None, *, config: Any) -> list[Any]:
-        gamma = None if act is None else act.args[2].__self__.gamma
+        strength = None if act is None else act.args[2].__self__.strength
         benign = samples[0].label == "benign"
-        count = OUTCOMES[gamma][benign]
+        count = OUTCOMES[strength][benign]
         kinds = [("refused", False), ("invalid", False), ("harmless", False)]
         # One sample in ten is answered wrong with and without: that is no loss.
         lost = [("refused", False), *[kinds[count % 3] if benign else kinds[0]] * (count - 1)]
@@ -171,36 +171,36 @@ def searched(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> tuple[float, l
 
     monkeypatch.setattr(module, "judged", judged)
     samples = [[sample(i, label, True) for i in range(10)] for label in ("harmful", "benign")]
-    (_, _, gamma), tried = search(
+    (_, _, strength), tried = search(
         tiny.vlm("llava"),
         [Tap("embed", torch.eye(2), torch.rand(8, generator=torch.Generator()))],
         FitData(*samples),
         RAIConfig(**settings),
         ratios=(0.1,),
-        gammas=(8.0, 1.0, 4.0, 2.0),
+        strengths=(8.0, 1.0, 4.0, 2.0),
         seed=0,
         progress=False,
     )
-    return gamma, tried
+    return strength, tried
 
 
-@pytest.mark.parametrize(("bound", "gamma"), [(0.0, 1.0), (0.1, 2.0), (0.2, 2.0), (0.3, 8.0)])
+@pytest.mark.parametrize(("bound", "strength"), [(0.0, 1.0), (0.1, 2.0), (0.2, 2.0), (0.3, 8.0)])
 def test_the_search_keeps_within_its_bound(
-    bound: float, gamma: float, monkeypatch: pytest.MonkeyPatch
+    bound: float, strength: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found, tried = searched(monkeypatch, max_benign_loss=bound)
-    assert found == gamma, "the gentlest of the best within the bound"
+    assert found == strength, "the gentlest of the best within the bound"
     beyond = [note for note in tried if note["benign_lost"] > 1 + 10 * bound]
     assert len(beyond) <= 1, "strengths end where the bound is passed"
     assert all("harmful_refused" not in note for note in beyond)
 
 
 def test_auto_on_a_model_that_never_refuses_stays_gentle() -> None:
-    artifact = RAI(layer="auto", ratio="auto", gamma="auto", max_new_tokens=4, search=2).fit(
+    artifact = RAI(layer="auto", ratio="auto", strength="auto", max_new_tokens=4, search=2).fit(
         tiny.vlm("llava"), fit_data(), progress=False
     )
     assert artifact.fitted["layer"] == "embed"
-    assert artifact.fitted["gamma"] == GAMMAS[0]
+    assert artifact.fitted["strength"] == STRENGTHS[0]
     assert artifact.fitted["ratio"] == 0.01
     tried = artifact.card["candidates"]
     assert {note["layer"] for note in tried} == {"embed", 0, 1, 2}
@@ -211,4 +211,4 @@ def test_auto_on_a_model_that_never_refuses_stays_gentle() -> None:
 def test_auto_needs_labelled_pictures() -> None:
     data = FitData([sample(0, "harmful", False)], [sample(1, "benign", True)])
     with pytest.raises(InputError, match="harmful samples with pictures"):
-        RAI(gamma="auto").fit(tiny.vlm("llava"), data, progress=False)
+        RAI(strength="auto").fit(tiny.vlm("llava"), data, progress=False)

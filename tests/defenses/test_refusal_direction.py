@@ -73,12 +73,12 @@ def test_the_effects_are_what_the_edit_does() -> None:
     assert float(mass) == pytest.approx(artifact.card["effects"][1], abs=1e-3)
 
 
-def test_scale() -> None:
+def test_strength() -> None:
     vlm, artifact = tiny.vlm("llava"), fitted("refusal_direction", "llava")
     plain = answers(vlm, prompts())
-    with RefusalDirection(scale=0.0).apply(vlm, artifact):
+    with RefusalDirection(strength=0.0).apply(vlm, artifact):
         assert answers(vlm, prompts()) == plain
-    with RefusalDirection(scale=5.0).apply(vlm, artifact):
+    with RefusalDirection(strength=5.0).apply(vlm, artifact):
         assert answers(vlm, prompts()) != plain
 
 
@@ -93,9 +93,9 @@ def test_the_gate_opens_row_by_row() -> None:
     projections = states @ unit(vector)
     middle = float(projections.sort().values[1:3].mean())
     plain = answers(vlm, prompts())
-    with RefusalDirection(scale=5.0).apply(vlm, artifact):
+    with RefusalDirection(strength=5.0).apply(vlm, artifact):
         always = answers(vlm, prompts())
-    with RefusalDirection(scale=5.0, gate="projection").apply(vlm, gated(artifact, middle)):
+    with RefusalDirection(strength=5.0, gate="projection").apply(vlm, gated(artifact, middle)):
         found = answers(vlm, prompts())
         uncached = answers(vlm, prompts(), use_cache=False)
     above = (projections >= middle).tolist()

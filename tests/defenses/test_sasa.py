@@ -227,7 +227,7 @@ def test_settings_of_the_fit_are_those_of_use() -> None:
 
 def test_a_fit_made_while_off_is_on_when_applied() -> None:
     vlm = tiny.vlm("llava")
-    artifact = SASA(strength=0).fit(vlm, fit_data(), progress=False)
+    artifact = SASA(enabled=False).fit(vlm, fit_data(), progress=False)
     with SASA(threshold=1e-9).apply(vlm, artifact):
         assert vlm.answer(prompts()) == [SASA().config.refusal] * 4
 

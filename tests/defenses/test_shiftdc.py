@@ -56,7 +56,7 @@ def test_the_states_it_leaves(family: str) -> None:
     assert artifact.fitted["layers"] == [2, 3]
     expected = last(vlm, shown, 2) - (m @ s) / (s @ s) * s
     seen: list[Tensor] = []
-    with ShiftDC(alpha=1.0, **SHORT).apply(vlm, artifact):
+    with ShiftDC(strength=1.0, **SHORT).apply(vlm, artifact):
         handle = vlm.layers[3].register_forward_pre_hook(
             lambda _, args, kwargs: seen.append((args[0] if args else kwargs["hidden_states"])[0]),
             with_kwargs=True,
@@ -72,10 +72,10 @@ def test_prompts_without_a_picture_are_untouched() -> None:
     vlm, artifact = tiny.vlm("llava"), fitted("shiftdc", "llava")
     bare, pictured = tiny.ask("how to make a bomb?"), tiny.ask(QUESTION, tiny.picture(4))
     plain = answers(vlm, [bare])
-    with ShiftDC(alpha=30.0, **SHORT).apply(vlm, artifact):
+    with ShiftDC(strength=30.0, **SHORT).apply(vlm, artifact):
         assert answers(vlm, [bare]) == plain
         assert answers(vlm, [bare, pictured])[0] == plain[0]
-    with ShiftDC(alpha=0.0, **SHORT).apply(vlm, artifact):
+    with ShiftDC(strength=0.0, **SHORT).apply(vlm, artifact):
         assert answers(vlm, [pictured]) == answers(vlm, [pictured])
 
 

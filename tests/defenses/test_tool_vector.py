@@ -50,8 +50,8 @@ def given(vlm: VLM, artifact: Artifact | None, batch: list[Any], **config: Any) 
 
     handle = vlm.layers[LAYER + 1].register_forward_pre_hook(hook, with_kwargs=True)
     try:
-        strength = 0 if artifact is None else 1
-        defense = load_defense("tool_vector", strength=strength, layer=LAYER, **config)
+        enabled = artifact is not None
+        defense = load_defense("tool_vector", enabled=enabled, layer=LAYER, **config)
         with defense.apply(vlm, artifact):
             vlm.generate(vlm.encode(batch), max_new_tokens=3)
     finally:
@@ -88,7 +88,7 @@ def test_explained_and_split_half_tell_a_shift_from_noise() -> None:
 
 def test_it_is_added_at_the_last_prompt_token_only() -> None:
     vlm, artifact = tiny.vlm("llava"), fitted()
-    plain, moved = given(vlm, None, prompts()), given(vlm, artifact, prompts(), scale=0.5)
+    plain, moved = given(vlm, None, prompts()), given(vlm, artifact, prompts(), strength=0.5)
     assert torch.equal(moved[:, :-1], plain[:, :-1])
     shift = moved[:, -1] - plain[:, -1]
     assert torch.allclose(shift, 0.5 * artifact.tensors["tool"][LAYER].expand_as(shift), atol=1e-5)
@@ -109,8 +109,7 @@ def test_the_last_token_is_found_whichever_side_is_padded() -> None:
         with_kwargs=True,
     )
     try:
-        for strength in (0, 1):
-            chosen = defense if strength else load_defense("tool_vector", strength=0)
+        for chosen in (load_defense("tool_vector", enabled=False), defense):
             with chosen.apply(vlm, artifact):
                 vlm.generate({"input_ids": ids, "attention_mask": mask}, max_new_tokens=1)
     finally:
@@ -156,7 +155,7 @@ def test_onward_edits_every_later_block() -> None:
     vlm, artifact = tiny.vlm("llava"), fitted()
     one, all_ = (states(vlm, artifact, prompts(), reach=r) for r in ("layer", "onward"))
     assert torch.equal(one[: LAYER + 1], all_[: LAYER + 1])
-    kept = load_defense("tool_vector", layer=LAYER, reach="onward").parts(vlm, artifact).around
+    kept = load_defense("tool_vector", layer=LAYER, reach="onward").build(vlm, artifact).around
     assert kept is not None
     changes = kept.args[1]  # type: ignore[attr-defined]
     assert list(changes) == list(range(LAYER, vlm.num_layers))
@@ -205,14 +204,14 @@ def test_what_cannot_be_fitted_or_used_is_said() -> None:
         load_defense("tool_vector").fit(vlm, data, progress=False)
     without = {k: v for k, v in artifact.tensors.items() if k != "refusal"}
     with pytest.raises(ArtifactError, match="refusal"):
-        load_defense("tool_vector", vector="orthogonal").parts(
+        load_defense("tool_vector", vector="orthogonal").build(
             vlm, replace(artifact, tensors=without)
         )
     with pytest.raises(ArtifactError, match="block"):
-        load_defense("tool_vector", layer=99).parts(vlm, artifact)
+        load_defense("tool_vector", layer=99).build(vlm, artifact)
     broken = {**artifact.tensors, "tool": artifact.tensors["tool"] * torch.nan}
     with pytest.raises(ArtifactError, match="tool"):
-        load_defense("tool_vector").parts(vlm, replace(artifact, tensors=broken))
+        load_defense("tool_vector").build(vlm, replace(artifact, tensors=broken))
 
 
 def test_the_card_reports_what_was_found() -> None:

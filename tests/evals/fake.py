@@ -17,7 +17,7 @@ from PIL import Image
 from transformers import GenerationConfig
 
 from safesight.activations import resid_post
-from safesight.defenses import Artifact, Decision, Defense, DefenseConfig, Parts
+from safesight.defenses import Artifact, Decision, Defense, DefenseConfig, Parts, Stored
 from safesight.errors import InputError
 from safesight.types import Sample
 
@@ -90,19 +90,21 @@ class FakeVLM:
         return " ".join(words)
 
 
-class Stamp(Defense):
+class StampConfig(DefenseConfig):
+    loud: bool = False
+
+
+class Stamp(Defense[StampConfig, str]):
     name, kind, paper, fitted = "stamp", "weights", "none", True
+    Config = StampConfig
 
-    class Config(DefenseConfig):
-        loud: bool = False
+    def read(self, stored: Stored, config: StampConfig) -> str:
+        return str(stored.artifact.fitted["word"])
 
-    def parts(self, vlm: Any, artifact: Artifact | None) -> Parts:
-        assert artifact is not None
-        word = artifact.fitted["word"]
-
+    def parts(self, vlm: Any, config: StampConfig, fitted: str) -> Parts:
         @contextmanager
         def stamped() -> Any:
-            vlm.stamp = f"[{word}] "
+            vlm.stamp = f"[{fitted}] "
             try:
                 yield
             finally:
@@ -111,16 +113,18 @@ class Stamp(Defense):
         return Parts(attached=stamped())
 
 
-class Picky(Defense):
+class PickyConfig(DefenseConfig):
+    broken: bool = False
+
+
+class Picky(Defense[PickyConfig, None]):
     """A detector for real models: refuses by the sign of one number of the second block."""
 
     name, kind, paper = "picky", "detector", "none"
+    Config = PickyConfig
 
-    class Config(DefenseConfig):
-        broken: bool = False
-
-    def parts(self, vlm: Any, artifact: Artifact | None) -> Parts:
-        return Parts(detector=_Sign(self.config.broken))
+    def parts(self, vlm: Any, config: PickyConfig, fitted: None) -> Parts:
+        return Parts(detector=_Sign(config.broken))
 
 
 class _Sign:

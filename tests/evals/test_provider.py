@@ -115,7 +115,7 @@ def test_dtype_settings_and_defense_change_the_identity(fakes, tmp_path) -> None
         model(dtype="bfloat16").api.arm.identity,
         model(defense="stamp", artifact=anywhere).api.arm.identity,
         model(defense="stamp", artifact=anywhere, dtype="bfloat16").api.arm.identity,
-        model(defense="stamp", strength=0).api.arm.identity,
+        model(defense="stamp", enabled=False).api.arm.identity,
     }
     assert len(identities) == 5
 

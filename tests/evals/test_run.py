@@ -85,7 +85,7 @@ def test_a_changed_arm_never_meets_a_stale_answer(fakes, tmp_path, change: str) 
         fakes["fake"].identity = "other weights in the same place"
         run_once()
     else:
-        run_once(strength=0)
+        run_once(enabled=False)
     assert asked(fakes) == 6
     assert len(read_answers(tmp_path / "logs")) == 3  # the newest run alone
     assert any("superseded" in reason for reason in skipped(tmp_path / "logs"))

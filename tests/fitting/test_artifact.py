@@ -76,10 +76,10 @@ DAMAGE = {
         (f / "tensors.safetensors").read_bytes()[:-1] + b"\x01"
     ),
     "a pickle": lambda f: (f / "tensors.safetensors").write_bytes(pickle.dumps({"weight": 1})),
-    "torn config": lambda f: (f / "config.json").write_text('{"format": 1, "def'),
+    "torn config": lambda f: (f / "config.json").write_text('{"format": 2, "def'),
     "config not text": lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"),
     "unknown key": lambda f: rewrite_json(f / "config.json", extra=1),
-    "newer format": lambda f: rewrite_json(f / "config.json", format=2),
+    "newer format": lambda f: rewrite_json(f / "config.json", format=3),
     "tensors not listed": lambda f: rewrite_json(f / "config.json", tensors={"weight": "0"}),
     "oversized config": lambda f: rewrite_json(f / "config.json", config={"x": "y" * 2_000_000}),
     "card is a list": lambda f: (f / "card.json").write_text("[]"),
@@ -94,6 +94,19 @@ def test_damaged_folders_are_refused(damage: str, artifact: Artifact, tmp_path: 
     with pytest.raises(ArtifactError, match=str(folder)) as caught:
         Artifact.load(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_the_format_before_the_settings_were_renamed_is_refused_by_name(
+    artifact: Artifact, tmp_path: Path
+) -> None:
+    folder = artifact.save(tmp_path / "a")
+    rewrite_json(folder / "config.json", format=1, config={"eps": 1e-6, "strength": 1})
+    with pytest.raises(ArtifactError) as caught:
+        Artifact.load(folder)
+    assert str(caught.value) == (
+        f"The artifact at {folder} has format 1, but this version of safesight reads format 2. "
+        f"Fit it again: safesight fit sasa -o {folder}"
+    )
 
 
 @pytest.mark.parametrize("place", ["missing", "file"])

@@ -329,7 +329,7 @@ def test_the_settings_of_a_defense_are_read_from_its_source(results: Results) ->
     rows = [line.split("|") for line in table.splitlines()[2:]]
     assert all(len(row) == 6 and row[4].strip() for row in rows)
     assert re.search(r"`eps`.*`1e-06`|`eps`.*`1e-6`", table)
-    assert "`strength`" in table
+    assert "`enabled`" in table
 
 
 def test_a_setting_with_another_default_in_a_subclass_stands_once(results: Results) -> None:

@@ -135,7 +135,7 @@ def steering(
         {"vector": pushed if amount else vector},
         {"model": card["model"]},
     )
-    return load_defense("refusal_direction", scale=1.0 if amount else 0.0).apply(vlm, artifact)
+    return load_defense("refusal_direction", strength=1.0 if amount else 0.0).apply(vlm, artifact)
 
 
 def random_like(vector: Tensor, seed: int) -> Tensor:

@@ -28,7 +28,7 @@ from torch import Tensor
 from safesight.activations import Site
 from safesight.compare.intervals import wilson
 from safesight.defenses.rai.injection import Injection, Shift, generate_shifted, shift
-from safesight.defenses.rai.method import RAI, RAIConfig, injection_of
+from safesight.defenses.rai.method import RAI, injection_of
 from safesight.defenses.rai.prototypes import PLAIN_WORDS, word_vectors
 from safesight.defenses.rai.search import answers
 from safesight.judges import ExactJudge
@@ -81,9 +81,8 @@ def controls(vlm: VLM, artifact: Artifact, *, seed: int = 0, **settings: Any) ->
         seed: Of random directions, tokens and gates. The dice of a random gate roll on.
         **settings: Of RAI, on top of the artifact's.
     """
-    config = RAI(**settings).settings(artifact)
-    assert isinstance(config, RAIConfig)
-    own = injection_of(vlm, artifact, config)
+    config, fitted = RAI(**settings).resolve(vlm, artifact)
+    own = injection_of(config, fitted)
     dice = torch.Generator().manual_seed(seed)
     plain = list(islice(cycle(PLAIN_WORDS), len(own.prototypes)))
     benign = word_vectors(vlm, plain, config.prototypes, own.site).cpu()
@@ -118,8 +117,7 @@ def mechanism(
         max_new_tokens: Where answers are cut.
         **settings: Of RAI, on top of the artifact's.
     """
-    config = RAI(**settings).settings(artifact)
-    site = injection_of(vlm, artifact, config).site
+    site = injection_of(*RAI(**settings).resolve(vlm, artifact)).site
     size = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
     arms = controls(vlm, artifact, seed=seed, **settings)
     return [{"arm": arm, **measured(vlm, tests, site, own, **size)} for arm, own in arms.items()]
@@ -183,7 +181,7 @@ def _by_chance(
     lucky = torch.rand(len(states), generator=dice).to(states.device) < chance
     passed = states.new_zeros(len(states), len(own.prototypes), dtype=torch.float32)
     passed.scatter_(1, best.indices[:, None], (best.values * lucky)[:, None])
-    return shift(states, passed, own.prototypes, own.gamma, own.norm_matched)
+    return shift(states, passed, own.prototypes, own.strength, own.norm_matched)
 
 
 def _rate(hits: Sequence[bool]) -> dict[str, float]:

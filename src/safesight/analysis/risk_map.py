@@ -93,8 +93,7 @@ def risk_map(
         >>> seen.grid, len(seen.words), draw(seen).size
         ((6, 6), 36, (480, 480))
     """
-    artifact.check_model(vlm)
-    injection = injection_of(vlm, artifact, RAI(**settings).settings(artifact))
+    injection = injection_of(*RAI(**settings).resolve(vlm, artifact))
     if isinstance(source, Image.Image):
         source = Sample("", "what is this?", "benign", "", image=source.copy)
     if source.image is None:

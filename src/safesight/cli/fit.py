@@ -29,7 +29,7 @@ from safesight.console import stderr, waiting
 from safesight.errors import InputError, StorageError
 
 if TYPE_CHECKING:
-    from safesight.defenses import Artifact, Defense
+    from safesight.defenses import AnyDefense, Artifact
 
 __all__ = ["EXAMPLES", "fit"]
 
@@ -37,7 +37,7 @@ EXAMPLES = examples(
     "safesight fit sasa -o artifacts/sasa",
     "safesight fit sasa --model ./my-model -o artifacts/mine --set feature=hidden",
     "safesight fit probe --tasks image_harm,over_refusal -o artifacts/probe",
-    "safesight fit rai -o artifacts/rai --set gamma=auto --set ratio=auto",
+    "safesight fit rai -o artifacts/rai --set strength=auto --set ratio=auto",
     "safesight fit npo -o artifacts/npo --set beta=0.7 --set epochs=2",
     "safesight fit npo --model ./my-model --data rows.jsonl -o artifacts/mine --resume",
     "safesight fit sft --data mirage --data-set rho=0.8 -o artifacts/mirage",
@@ -132,7 +132,7 @@ def _save(artifact: Artifact, folder: Path, *, resumable: bool) -> None:
         raise StorageError(f"{error}{kept}") from error
 
 
-def _run(fitter: Defense, folder: Path, resume: bool) -> dict[str, Any]:
+def _run(fitter: AnyDefense, folder: Path, resume: bool) -> dict[str, Any]:
     """The run folder of a method that trains; nothing for other methods.
 
     Raises:

@@ -4,7 +4,7 @@ Read next: `base` (what a defense is), `protect` (put one on a model), `protecti
 (the order in which they act), `sasa` (a full example).
 """
 
-from safesight.defenses.base import Defense, DefenseConfig, Inputs, Kind, Parts
+from safesight.defenses.base import AnyDefense, Defense, DefenseConfig, Inputs, Kind, Parts, Stored
 from safesight.defenses.protect import load_defense, protect
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.data import FitData
@@ -13,6 +13,7 @@ from safesight.generation.prefill import Decision, Detector, Prefill
 from safesight.generation.protection import Protection, protection
 
 __all__ = [
+    "AnyDefense",
     "Artifact",
     "Decision",
     "Defense",
@@ -25,6 +26,7 @@ __all__ = [
     "Parts",
     "Prefill",
     "Protection",
+    "Stored",
     "load_defense",
     "protect",
     "protection",

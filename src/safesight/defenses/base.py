@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -18,6 +18,7 @@ from safesight.errors import ArtifactError, InputError
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.bundled import bundled
 from safesight.fitting.config import DefenseConfig
+from safesight.fitting.stored import Stored
 from safesight.generation.call_types import Inputs
 from safesight.generation.parts import Kind, Parts
 from safesight.generation.protection import Protection, protection
@@ -26,11 +27,18 @@ if TYPE_CHECKING:
     from safesight.fitting.data import FitData
     from safesight.models import VLM
 
-__all__ = ["Defense", "DefenseConfig", "Inputs", "Kind", "Parts"]
+__all__ = ["AnyDefense", "Defense", "DefenseConfig", "Inputs", "Kind", "Parts", "Stored"]
+
+ConfigT = TypeVar("ConfigT", bound=DefenseConfig)
+FittedT = TypeVar("FittedT")
 
 
-class Defense(ABC):
-    """Base of all defenses. A subclass is final; methods share functions, not ancestors."""
+class Defense(ABC, Generic[ConfigT, FittedT]):
+    """Base of all defenses. A subclass is final; methods share functions, not ancestors.
+
+    `Defense[SASAConfig, SASAFitted]` has settings of the first type and reads its artifact into
+    the second, a frozen dataclass. A defense with nothing to fit is a `Defense[..., None]`.
+    """
 
     name: ClassVar[str]
     """As in the registry."""
@@ -47,7 +55,8 @@ class Defense(ABC):
     headline: ClassVar[tuple[str, ...] | None] = None
     """Registry names of the controls shown under it on the demo's first screen; None if it is not
     on that screen itself."""
-    Config: ClassVar[type[DefenseConfig]] = DefenseConfig
+    Config: type[ConfigT] = cast("type[ConfigT]", DefenseConfig)
+    """Class of the settings; a defense with settings of its own sets it."""
 
     def __init__(self, **config: Any) -> None:
         """Check the settings.
@@ -70,9 +79,49 @@ class Defense(ABC):
         """
         return Artifact(self.name, self.config.model_dump(mode="json"))
 
+    def read(self, stored: Stored, config: ConfigT) -> FittedT:
+        """What the artifact holds, checked. A defense with `fitted` has its own.
+
+        Args:
+            stored: The artifact's numbers.
+            config: The settings that will be used.
+
+        Raises:
+            ArtifactError: a number or a tensor is missing, or not what a fit writes.
+        """
+        return cast("FittedT", None)
+
     @abstractmethod
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
-        """What to put around this model's generate; changes nothing yet."""
+    def parts(self, vlm: VLM, config: ConfigT, fitted: FittedT) -> Parts:
+        """What to put around this model's generate; changes nothing yet.
+
+        Args:
+            vlm: The model under test.
+            config: The artifact's settings, with those of this instance on top.
+            fitted: From `read`.
+        """
+
+    def resolve(self, vlm: VLM, artifact: Artifact | None = None) -> tuple[ConfigT, FittedT]:
+        """The settings and fitted numbers that `apply` would use on this model, all checked.
+
+        Args:
+            vlm: The model under test.
+            artifact: From `fit`; None takes the bundled one, if this defense needs any.
+
+        Raises:
+            ArtifactError: the artifact is missing, damaged, or of another model or defense.
+        """
+        if artifact is not None:
+            artifact.check_model(vlm)
+        elif self.fitted:
+            artifact = bundled(self.name, vlm)
+        config = self.settings(artifact)
+        stored = Stored(Artifact(self.name, {}) if artifact is None else artifact, vlm)
+        return config, self.read(stored, config)
+
+    def build(self, vlm: VLM, artifact: Artifact | None = None) -> Parts:
+        """The parts that `apply` would put around this model's generate. Raises as `resolve`."""
+        return self.parts(vlm, *self.resolve(vlm, artifact))
 
     @contextmanager
     def apply(self, vlm: VLM, artifact: Artifact | None = None) -> Iterator[VLM]:
@@ -103,15 +152,11 @@ class Defense(ABC):
             ArtifactError: the artifact is missing, or belongs to another model or defense.
         """
         handle = protection(vlm.model) or Protection(vlm)
-        if self.config.strength == 0:
+        if not self.config.enabled:
             return handle.add(self.name, self.kind, None)
-        if artifact is not None:
-            artifact.check_model(handle.vlm)
-        elif self.fitted:
-            artifact = bundled(self.name, handle.vlm)
-        return handle.add(self.name, self.kind, lambda: self.parts(handle.vlm, artifact))
+        return handle.add(self.name, self.kind, lambda: self.build(handle.vlm, artifact))
 
-    def settings(self, artifact: Artifact | None) -> DefenseConfig:
+    def settings(self, artifact: Artifact | None) -> ConfigT:
         """The artifact's settings, with those given to this instance on top.
 
         Raises:
@@ -144,6 +189,10 @@ class Defense(ABC):
                 f"{getattr(merged, changed[0])!r}. Drop that setting, or fit {self.name} again."
             )
         return merged
+
+
+AnyDefense: TypeAlias = Defense[Any, Any]
+"""A defense whose settings and fitted numbers are not known here."""
 
 
 def _first(error: ValidationError) -> str:

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from safesight.defenses.base import Defense, Parts
+from safesight.defenses.base import Defense, DefenseConfig, Parts
 
 if TYPE_CHECKING:
-    from safesight.fitting.artifact import Artifact
     from safesight.models import VLM
 
 __all__ = ["NoDefense"]
 
 
 @final
-class NoDefense(Defense):
+class NoDefense(Defense[DefenseConfig, None]):
     """The undefended model."""
 
     name = "none"
     kind = "input"
     paper = "none"
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def parts(self, vlm: VLM, config: DefenseConfig, fitted: None) -> Parts:
         """Nothing."""
         return Parts()

@@ -34,18 +34,18 @@ the default. A beta for one reduction is not one for the other.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 from pydantic import Field, FiniteFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from safesight.defenses.base import Defense, Parts
+from safesight.defenses.base import Defense, Parts, Stored
 from safesight.training.batches import IGNORE, Rows
 from safesight.training.config import TuningConfig
 from safesight.training.passes import answer_term, labels_of
 from safesight.training.run import Fitting, Method, TuningRun, train
-from safesight.training.weights import choose, tuned
+from safesight.training.weights import Weights, choose, tuned
 
 if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact
@@ -118,7 +118,7 @@ def retain_loss(rise: Tensor, beta: float) -> Tensor:
 
 
 @final
-class NPO(Defense):
+class NPO(Defense[NPOConfig, Weights]):
     """Makes harmful answers unlikely, less and less urgently.
 
     Example:
@@ -135,8 +135,7 @@ class NPO(Defense):
     )
     needs = frozenset({"gradients", "forget_set", "retain_set"})
     fitted = True
-    Config: ClassVar[type[NPOConfig]] = NPOConfig
-    config: NPOConfig
+    Config = NPOConfig
 
     def fit(
         self,
@@ -164,11 +163,13 @@ class NPO(Defense):
         method = Method(sources, _terms(self.config), queries=self.config.target != "answer")
         return train(fitting, choose(vlm, self.config), method)
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def read(self, stored: Stored, config: NPOConfig) -> Weights:
         """The trained weights."""
-        self.settings(artifact)
-        assert artifact is not None
-        return Parts(attached=tuned(vlm, artifact))
+        return Weights.read(stored)
+
+    def parts(self, vlm: VLM, config: NPOConfig, fitted: Weights) -> Parts:
+        """Installs the trained weights."""
+        return Parts(attached=tuned(vlm, fitted))
 
 
 def _terms(config: NPOConfig) -> list[Term]:

@@ -14,12 +14,12 @@ What is fitted: w, b and the threshold. What it cannot do: as SASA.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, final
 
 from torch import Tensor
 
 from safesight.activations import LinearProbe, resid_post
-from safesight.defenses.base import Defense, Parts
+from safesight.defenses.base import Defense, Parts, Stored
 from safesight.defenses.shared.linear_gate import (
     Feature,
     GateConfig,
@@ -51,7 +51,7 @@ def _gate(vlm: VLM, config: GateConfig, probe: LinearProbe) -> LinearGate:
 
 
 @final
-class Probe(Defense):
+class Probe(Defense[GateConfig, LinearProbe]):
     """A linear probe without projection."""
 
     name = "probe"
@@ -59,8 +59,7 @@ class Probe(Defense):
     paper = "none: the control arm of SASA"
     needs = frozenset({"activations", "labels"})
     fitted = True
-    Config: ClassVar[type[GateConfig]] = GateConfig
-    config: GateConfig
+    Config = GateConfig
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:
         """Fit the probe and set the threshold; the model is not changed.
@@ -72,10 +71,10 @@ class Probe(Defense):
         fit = fit_gate(vlm, data, self.config, gates, seed=seed, progress=progress)
         return gate_artifact(self.name, vlm, data, self.config, fit, seed)
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def read(self, stored: Stored, config: GateConfig) -> LinearProbe:
+        """The probe with its threshold."""
+        return gate_probe(stored, config)
+
+    def parts(self, vlm: VLM, config: GateConfig, fitted: LinearProbe) -> Parts:
         """The detector."""
-        config = self.settings(artifact)
-        assert isinstance(config, GateConfig)
-        assert artifact is not None
-        width = vlm.vocab_size if config.feature == "logits" else vlm.hidden_size
-        return Parts(detector=_gate(vlm, config, gate_probe(artifact, config, width)))
+        return Parts(detector=_gate(vlm, config, fitted))

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safesight import registry
-from safesight.defenses.base import Defense
+from safesight.defenses.base import AnyDefense, Defense
 from safesight.errors import InputError
 from safesight.fitting.artifact import Artifact
 from safesight.models import VLM
@@ -22,7 +22,7 @@ __all__ = ["load_defense", "protect"]
 AnyArtifact = Artifact | str | os.PathLike[str]
 
 
-def load_defense(name: str, **config: Any) -> Defense:
+def load_defense(name: str, **config: Any) -> AnyDefense:
     """A defense by its registry name, with settings.
 
     Raises:
@@ -41,7 +41,7 @@ def load_defense(name: str, **config: Any) -> Defense:
 def protect(
     model: Any,
     processor: Any,
-    defense: str | Defense | Sequence[str | Defense],
+    defense: str | AnyDefense | Sequence[str | AnyDefense],
     artifact: AnyArtifact | Mapping[str, AnyArtifact] | None = None,
     **config: Any,
 ) -> Any:

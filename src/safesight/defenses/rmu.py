@@ -33,7 +33,7 @@ the two before it.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 import torch
 from pydantic import Field, FiniteFloat
@@ -41,13 +41,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from safesight.activations import unit
-from safesight.defenses.base import Defense, Parts
+from safesight.defenses.base import Defense, Parts, Stored
 from safesight.errors import InputError
 from safesight.training.batches import IGNORE, Rows
 from safesight.training.config import TuningConfig
 from safesight.training.passes import answer_term, labels_of, real_tokens
 from safesight.training.run import Fitting, Method, TuningRun, train
-from safesight.training.weights import Choice, choose, tuned
+from safesight.training.weights import Choice, Weights, choose, tuned
 
 if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact
@@ -120,7 +120,7 @@ def distance(states: Tensor, target: Tensor, mask: Tensor, *, mean: bool = True)
 
 
 @final
-class RMU(Defense):
+class RMU(Defense[RMUConfig, Weights]):
     """Drives the states of harmful conversations to a random point.
 
     Example:
@@ -137,8 +137,7 @@ class RMU(Defense):
     )
     needs = frozenset({"activations", "gradients", "forget_set", "retain_set"})
     fitted = True
-    Config: ClassVar[type[RMUConfig]] = RMUConfig
-    config: RMUConfig
+    Config = RMUConfig
 
     def fit(
         self,
@@ -175,11 +174,13 @@ class RMU(Defense):
         )
         return train(fitting, _choice(vlm, config, layer), method)
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def read(self, stored: Stored, config: RMUConfig) -> Weights:
         """The trained weights."""
-        self.settings(artifact)
-        assert artifact is not None
-        return Parts(attached=tuned(vlm, artifact))
+        return Weights.read(stored)
+
+    def parts(self, vlm: VLM, config: RMUConfig, fitted: Weights) -> Parts:
+        """Installs the trained weights."""
+        return Parts(attached=tuned(vlm, fitted))
 
 
 def _layer(vlm: VLM, config: RMUConfig) -> int:

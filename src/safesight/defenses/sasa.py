@@ -36,14 +36,15 @@ opposite projection, h_f on h_s, which only rescales h_s: it is there as `f_on_s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal, Self, final
+from typing import TYPE_CHECKING, Literal, Self, final
 
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from safesight.activations import LinearProbe, project, resid_post
-from safesight.defenses.base import Defense, Parts
+from safesight.defenses.base import Defense, Parts, Stored
 from safesight.defenses.shared.linear_gate import (
     GateConfig,
     LinearGate,
@@ -53,7 +54,7 @@ from safesight.defenses.shared.linear_gate import (
     gate_probe,
     read_feature,
 )
-from safesight.errors import ArtifactError, ModelError
+from safesight.errors import ModelError
 
 if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact
@@ -151,19 +152,17 @@ def _gate(config: SASAConfig, layers: tuple[int, int], probe: LinearProbe) -> Li
     return LinearGate(sites, layers[0] + 1, config.refusal, probe, read)
 
 
-def _fitted_layers(artifact: Artifact, vlm: VLM) -> tuple[int, int]:
-    match artifact.fitted.get("layers"):
-        case [int(s), int(f)] if 0 <= s < f < vlm.num_layers:
-            return s, f
-        case other:
-            raise ArtifactError(
-                f"The sasa artifact names the layers {other!r}, which are not two of the "
-                f"{vlm.num_layers} blocks of {vlm.name!r} in order. Fit it again."
-            )
+@dataclass(frozen=True)
+class SASAFitted:
+    """What a fit of SASA found."""
+
+    layers: tuple[int, int]
+    """s and f."""
+    probe: LinearProbe
 
 
 @final
-class SASA(Defense):
+class SASA(Defense[SASAConfig, SASAFitted]):
     """Self-Aware Safety Augmentation."""
 
     name = "sasa"
@@ -173,8 +172,7 @@ class SASA(Defense):
     paper = "Wang et al., Self-Aware Safety Augmentation, ACM MM 2025, arXiv 2507.21637"
     needs = frozenset({"activations", "labels"})
     fitted = True
-    Config: ClassVar[type[SASAConfig]] = SASAConfig
-    config: SASAConfig
+    Config = SASAConfig
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:
         """Choose the layers, fit the probe, set the threshold; the model is not changed.
@@ -188,12 +186,14 @@ class SASA(Defense):
         fit = fit_gate(vlm, data, self.config, gates, seed=seed, progress=progress)
         return gate_artifact(self.name, vlm, data, self.config, fit, seed, layers=fit.chosen)
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def read(self, stored: Stored, config: SASAConfig) -> SASAFitted:
+        """The layers, and the probe with its threshold."""
+        match stored.layers():
+            case [s, f] if s < f:
+                return SASAFitted((s, f), gate_probe(stored, config))
+            case other:
+                raise stored.error(f"holds the layers {other}, which are not two in order")
+
+    def parts(self, vlm: VLM, config: SASAConfig, fitted: SASAFitted) -> Parts:
         """The detector."""
-        config = self.settings(artifact)
-        assert isinstance(config, SASAConfig)
-        assert artifact is not None
-        layers = _fitted_layers(artifact, vlm)
-        width = vlm.vocab_size if config.feature == "logits" else vlm.hidden_size
-        probe = gate_probe(artifact, config, width)
-        return Parts(detector=_gate(config, layers, probe))
+        return Parts(detector=_gate(config, fitted.layers, fitted.probe))

@@ -29,18 +29,18 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 import torch
 from pydantic import Field, FiniteFloat
 from torch import Tensor
 
-from safesight.defenses.base import Defense, Parts
+from safesight.defenses.base import Defense, Parts, Stored
 from safesight.training.batches import IGNORE
 from safesight.training.config import TuningConfig
 from safesight.training.losses import token_nll
 from safesight.training.run import Fitting, Method, TuningRun, train
-from safesight.training.weights import choose, tuned
+from safesight.training.weights import Weights, choose, tuned
 
 if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact
@@ -101,7 +101,7 @@ def learnt(log: Sequence[dict[str, float]], enough: float) -> bool:
 
 
 @final
-class SFT(Defense):
+class SFT(Defense[SFTConfig, Weights]):
     """Trains refusals for harmful requests, and answers for benign ones.
 
     Example:
@@ -117,8 +117,7 @@ class SFT(Defense):
     )
     needs = frozenset({"gradients", "forget_set", "retain_set"})
     fitted = True
-    Config: ClassVar[type[SFTConfig]] = SFTConfig
-    config: SFTConfig
+    Config = SFTConfig
 
     def fit(
         self,
@@ -146,11 +145,13 @@ class SFT(Defense):
         )
         return train(fitting, choose(vlm, self.config), method)
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def read(self, stored: Stored, config: SFTConfig) -> Weights:
         """The trained weights."""
-        self.settings(artifact)
-        assert artifact is not None
-        return Parts(attached=tuned(vlm, artifact))
+        return Weights.read(stored)
+
+    def parts(self, vlm: VLM, config: SFTConfig, fitted: Weights) -> Parts:
+        """Installs the trained weights."""
+        return Parts(attached=tuned(vlm, fitted))
 
 
 def _rows(data: TuningData, config: SFTConfig, seed: int) -> list[TuningSample]:

@@ -25,16 +25,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 from pydantic import Field, FiniteFloat
 from torch import Tensor
 
-from safesight.defenses.base import Defense, Parts
+from safesight.defenses.base import Defense, Parts, Stored
 from safesight.errors import InputError
 from safesight.training.config import TuningConfig
 from safesight.training.run import Fitting, Method, TuningRun, train
-from safesight.training.weights import choose, tuned
+from safesight.training.weights import Weights, choose, tuned
 
 if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact
@@ -115,7 +115,7 @@ def is_neutral(row: TuningSample, words: Sequence[str] = SAFETY_WORDS) -> bool:
 
 
 @final
-class VSFA(Defense):
+class VSFA(Defense[VSFAConfig, Weights]):
     """Trains plain descriptions of pictures, which are to show threats.
 
     Example:
@@ -129,8 +129,7 @@ class VSFA(Defense):
     paper = "Yang et al., Visual Self-Fulfilling Alignment, ACL 2026, arXiv 2603.08486"
     needs = frozenset({"gradients", "neutral_set"})
     fitted = True
-    Config: ClassVar[type[VSFAConfig]] = VSFAConfig
-    config: VSFAConfig
+    Config = VSFAConfig
 
     def fit(
         self,
@@ -167,11 +166,13 @@ class VSFA(Defense):
         method = Method({"rows": kept}, [_answers], prepare=note)
         return train(fitting, choose(vlm, self.config), method)
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def read(self, stored: Stored, config: VSFAConfig) -> Weights:
         """The trained weights."""
-        self.settings(artifact)
-        assert artifact is not None
-        return Parts(attached=tuned(vlm, artifact))
+        return Weights.read(stored)
+
+    def parts(self, vlm: VLM, config: VSFAConfig, fitted: Weights) -> Parts:
+        """Installs the trained weights."""
+        return Parts(attached=tuned(vlm, fitted))
 
 
 def _answered(vlm: VLM, rows: Sequence[TuningSample], longest: int) -> list[TuningSample]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safesight import __version__, registry
-from safesight.defenses import Artifact, Defense, load_defense
+from safesight.defenses import AnyDefense, Artifact, load_defense
 from safesight.errors import InputError
 from safesight.fitting.bundled import bundled
 from safesight.grammar import arm_parts
@@ -35,7 +35,7 @@ class Arm:
 
     name: str
     """The defense as it was asked for: "none", "sasa", "safety_prompt+sasa"."""
-    defenses: tuple[tuple[Defense, Artifact | None], ...]
+    defenses: tuple[tuple[AnyDefense, Artifact | None], ...]
     identity: str
 
     @contextmanager
@@ -92,14 +92,14 @@ def build_arm(
 
 
 def _artifact_of(
-    defense: Defense, given: Artifact | None, vlm: VLM, stress: str | None
+    defense: AnyDefense, given: Artifact | None, vlm: VLM, stress: str | None
 ) -> Artifact | None:
     if stress is not None and defense.kind != "weights":
         raise InputError(
             f"{defense.name} changes no weights, so {stress!r} cannot be tried on it. Use it with "
             "a defense that does, such as npo."
         )
-    if not defense.fitted or defense.config.strength == 0:
+    if not defense.fitted or not defense.config.enabled:
         return None
     artifact = bundled(defense.name, vlm) if given is None else given
     artifact.check_model(vlm)
@@ -110,7 +110,7 @@ def _artifact_of(
     return worked
 
 
-def _identity(vlm: VLM, pairs: tuple[tuple[Defense, Artifact | None], ...]) -> str:
+def _identity(vlm: VLM, pairs: tuple[tuple[AnyDefense, Artifact | None], ...]) -> str:
     parts: Mapping[str, Any] = {
         "safesight": __version__,
         "model": vlm.identity,

@@ -1,4 +1,5 @@
 """What a defense is fitted on, and what a fit leaves behind.
 
-Read next: `data` (the samples), `artifact` (the numbers), `provenance` (where they come from).
+Read next: `data` (the samples), `artifact` (the numbers), `stored` (reading them back),
+`provenance` (where they come from).
 """

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Artifact", "free_place"]
 
 _CONFIG, _CARD, _TENSORS = "config.json", "card.json", "tensors.safetensors"
+_FORMAT: Final = 2
 _MAX_JSON_BYTES = 1 << 20
 _MAX_TENSOR_BYTES = 1 << 32
 
@@ -38,7 +39,7 @@ class _ConfigFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    format: Literal[1] = 1
+    format: Literal[2] = _FORMAT
     defense: str
     config: dict[str, Any]
     fitted: dict[str, Any]
@@ -135,7 +136,8 @@ class Artifact:
         """Read a folder that `save` wrote.
 
         Raises:
-            ArtifactError: the folder is missing, incomplete, damaged or not an artifact.
+            ArtifactError: the folder is missing, incomplete, damaged, not an artifact, or in the
+                format of an older version.
         """
         path = Path(folder)
         if not path.is_dir():
@@ -143,7 +145,9 @@ class Artifact:
                 f"There is no artifact folder at {path}. Fit one: safesight fit DEFENSE -o {path}"
             )
         try:
-            content = _ConfigFile.model_validate(_read_json(path / _CONFIG))
+            raw = _read_json(path / _CONFIG)
+            _refuse_older(path, raw)
+            content = _ConfigFile.model_validate(raw)
             card = _read_json(path / _CARD)
             tensors = _read_tensors(path / _TENSORS) if content.tensors else {}
         except (OSError, ValueError, SafetensorError) as error:
@@ -166,6 +170,16 @@ def _swap(new: Path, target: Path, old: Path) -> None:
         if existed:
             os.replace(old, target)
         raise
+
+
+def _refuse_older(path: Path, raw: Any) -> None:
+    """An older format has settings under other names, so it would be misread."""
+    found = raw.get("format") if isinstance(raw, dict) else None
+    if isinstance(found, int) and found < _FORMAT:
+        raise ArtifactError(
+            f"The artifact at {path} has format {found}, but this version of safesight reads "
+            f"format {_FORMAT}. Fit it again: safesight fit {raw.get('defense')} -o {path}"
+        )
 
 
 def _damaged(path: Path, reason: str) -> ArtifactError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,8 +14,8 @@ class DefenseConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    at_use: ClassVar[frozenset[str]] = frozenset({"strength"})
+    at_use: ClassVar[frozenset[str]] = frozenset({"enabled"})
     """Fields that may differ from those an artifact was fitted with."""
 
-    strength: Literal[0, 1] = 1
-    """0 is the untouched model, bit for bit. Source: ours."""
+    enabled: bool = True
+    """False leaves the model untouched, bit for bit. Source: ours."""

@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from safesight.errors import ArtifactError, StorageError
-from safesight.training.weights import Choice, tuned
+from safesight.fitting.stored import Stored
+from safesight.training.weights import Choice, Weights, tuned
 
 if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact
@@ -42,7 +43,7 @@ def merge(vlm: VLM, artifact: Artifact, folder: str | os.PathLike[str]) -> Path:
         StorageError: the folder is in use or cannot be written.
     """
     artifact.check_model(vlm)
-    with tuned(vlm, artifact) as result:
+    with tuned(vlm, Weights.read(Stored(artifact, vlm))) as result:
         merged = result.merged()
     with _new_folder(folder) as temporary, _swapped(vlm.model, merged):
         vlm.model.save_pretrained(temporary)

@@ -31,10 +31,11 @@ from safesight import registry
 from safesight.errors import ArtifactError, InputError
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.data import FitData
+from safesight.fitting.stored import Stored
 from safesight.training.config import TuningConfig
 from safesight.training.passes import answer_term
 from safesight.training.run import Fitting, Method, train
-from safesight.training.weights import Choice, choose, installed, tuned
+from safesight.training.weights import Choice, Weights, choose, installed, tuned
 
 if TYPE_CHECKING:
     from safesight.models import VLM
@@ -148,7 +149,7 @@ def relearn(
     merged = _of_weights(artifact, _merged(vlm, artifact), name)
     data = FitData((), (), tuning=list(rows))
     fitting = Fitting(artifact.defense, vlm, data, _RELEARN, seed, progress=False)
-    with tuned(vlm, merged):
+    with tuned(vlm, Weights.read(Stored(merged, vlm))):
         learnt = train(fitting, choose(vlm, _RELEARN), Method({"rows": list(rows)}, [_ANSWERS]))
         with installed(vlm, Choice.of(learnt)) as result:
             result.load(learnt.tensors)
@@ -196,7 +197,7 @@ def _merged(vlm: VLM, artifact: Artifact) -> dict[str, Tensor]:
     """By name, all that the artifact changes, and all linear maps of the decoder's blocks."""
     artifact.check_model(vlm)
     own = _own(vlm)
-    with tuned(vlm, artifact) as result:
+    with tuned(vlm, Weights.read(Stored(artifact, vlm))) as result:
         return {**own, **_copies(result.merged())}
 
 

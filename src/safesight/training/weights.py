@@ -23,6 +23,7 @@ from safesight.errors import ArtifactError, InputError, ModelError
 
 if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact
+    from safesight.fitting.stored import Stored
     from safesight.models import VLM
     from safesight.training.config import TuningConfig
 
@@ -30,6 +31,7 @@ __all__ = [
     "ADAPTER",
     "Choice",
     "Installed",
+    "Weights",
     "choose",
     "installed",
     "projector_parameters",
@@ -316,15 +318,55 @@ def _inject(vlm: VLM, choice: Choice) -> dict[str, tuple[nn.Module, str, Any]]:
     return found
 
 
+@dataclass(frozen=True)
+class Weights:
+    """What a training run learnt, checked against the model it is for."""
+
+    choice: Choice
+    tensors: Mapping[str, Tensor]
+
+    @classmethod
+    def read(cls, stored: Stored) -> Weights:
+        """The weights in an artifact.
+
+        Raises:
+            ArtifactError: the artifact is not one of changed weights, or damaged.
+        """
+        choice = Choice.of(stored.artifact)
+        extra = stored.artifact.fitted.get("extra", ())  # for analysis
+        tensors = {name: t for name, t in stored.artifact.tensors.items() if name not in extra}
+        try:
+            shapes = _shapes(stored.vlm, choice)
+        except AttributeError as error:
+            raise stored.error(f"changes a part that {stored.vlm.name!r} lacks") from error
+        for name in sorted(shapes.keys() | tensors.keys()):
+            if name not in shapes:
+                raise stored.error(f"holds {name!r}, which is no part of what it changes")
+            if name not in tensors or tensors[name].shape != shapes[name]:
+                sizes = " x ".join(map(str, shapes[name]))
+                raise stored.error(f"does not hold {name!r} as {sizes} numbers")
+        return cls(choice, tensors)
+
+
+def _shapes(vlm: VLM, choice: Choice) -> dict[str, tuple[int, ...]]:
+    """Name of every tensor that the choice needs to its shape on this model."""
+    found: dict[str, tuple[int, ...]] = {}
+    for name in choice.lora:
+        module = vlm.model.get_submodule(name)
+        found[f"{name}.lora_A.weight"] = (choice.rank, int(module.in_features))
+        found[f"{name}.lora_B.weight"] = (int(module.out_features), choice.rank)
+    for name in choice.whole:
+        found[name] = tuple(vlm.model.get_parameter(name).shape)
+    return found
+
+
 @contextmanager
-def tuned(vlm: VLM, artifact: Artifact) -> Iterator[Installed]:
-    """Inside, the model has the weights of an artifact.
+def tuned(vlm: VLM, weights: Weights) -> Iterator[Installed]:
+    """Inside, the model has these weights.
 
     Raises:
-        ArtifactError: the artifact is not one of changed weights, or damaged.
         ModelError: the model has an adapter already.
     """
-    with installed(vlm, Choice.of(artifact)) as result:
-        extra = artifact.fitted.get("extra", ())  # for analysis
-        result.load({name: t for name, t in artifact.tensors.items() if name not in extra})
+    with installed(vlm, weights.choice) as result:
+        result.load(weights.tensors)
         yield result

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from safesight import registry
 from safesight.benchmarks import load_benchmark
-from safesight.defenses import Artifact, Defense, FitData, load_defense
+from safesight.defenses import AnyDefense, Artifact, FitData, load_defense
 from safesight.errors import ArtifactError, InputError
 from safesight.fitting.bundled import bundled
 from safesight.grammar import arm_parts
@@ -63,7 +63,7 @@ def fit_data(plan: FitPlan) -> FitData:
 
 
 def data_for(
-    defense: Defense,
+    defense: AnyDefense,
     plan: FitPlan,
     model: str,
     rows: str | None = None,
@@ -202,7 +202,7 @@ def _defenses(arm: str) -> list[str]:
     return [defense for defense, _ in arm_parts(arm)]
 
 
-def _is_bundled(defense: Defense, vlm: VLM) -> bool:
+def _is_bundled(defense: AnyDefense, vlm: VLM) -> bool:
     try:
         bundled(defense.name, vlm)
     except ArtifactError:

@@ -20,7 +20,7 @@ its picture; in a longer conversation only the last question is wrapped.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, final
 
 from pydantic import Field
 
@@ -28,7 +28,6 @@ from safesight.defenses.base import Defense, DefenseConfig, Parts
 from safesight.generation.prompt_tokens import rewrite_rows, wrapped_question_writer
 
 if TYPE_CHECKING:
-    from safesight.fitting.artifact import Artifact
     from safesight.models import VLM
 
 __all__ = ["AdaShieldConfig", "AdaShieldS"]
@@ -50,17 +49,15 @@ class AdaShieldConfig(DefenseConfig):
 
 
 @final
-class AdaShieldS(Defense):
+class AdaShieldS(Defense[AdaShieldConfig, None]):
     """The static form of AdaShield."""
 
     name = "adashield"
     kind = "input"
     paper = "Wang et al., AdaShield, ECCV 2024, https://arxiv.org/abs/2403.09513"
-    Config: ClassVar[type[AdaShieldConfig]] = AdaShieldConfig
+    Config = AdaShieldConfig
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def parts(self, vlm: VLM, config: AdaShieldConfig, fitted: None) -> Parts:
         """Rewrites the prompt."""
-        config = self.settings(artifact)
-        assert isinstance(config, AdaShieldConfig)
         write = wrapped_question_writer(vlm, config.text)
         return Parts(rewrite=partial(rewrite_rows, vlm, write=write))

@@ -25,18 +25,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, final
 
 from pydantic import Field, FiniteFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from safesight.defenses.base import Defense, Parts
+from safesight.defenses.base import Defense, Parts, Stored
 from safesight.training.batches import IGNORE
 from safesight.training.config import TuningConfig
 from safesight.training.passes import answer_term
 from safesight.training.run import Fitting, Method, TuningRun, train
-from safesight.training.weights import choose, tuned
+from safesight.training.weights import Weights, choose, tuned
 
 if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact
@@ -76,7 +76,7 @@ def divergence(base: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @final
-class GradAscent(Defense):
+class GradAscent(Defense[TuningConfig, Weights]):
     """Makes harmful answers less likely, without end."""
 
     name = "grad_ascent"
@@ -87,8 +87,7 @@ class GradAscent(Defense):
     )
     needs = frozenset({"gradients", "forget_set", "retain_set"})
     fitted = True
-    Config: ClassVar[type[TuningConfig]] = TuningConfig
-    config: TuningConfig
+    Config = TuningConfig
 
     def fit(
         self,
@@ -103,13 +102,17 @@ class GradAscent(Defense):
         fitting = Fitting(self.name, vlm, data, self.config, seed, progress, run)
         return _trained(fitting, [_ascent], retain=False)
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def read(self, stored: Stored, config: TuningConfig) -> Weights:
         """The trained weights."""
-        return _parts(self, vlm, artifact)
+        return Weights.read(stored)
+
+    def parts(self, vlm: VLM, config: TuningConfig, fitted: Weights) -> Parts:
+        """Installs the trained weights."""
+        return Parts(attached=tuned(vlm, fitted))
 
 
 @final
-class GradDiff(Defense):
+class GradDiff(Defense[RetainConfig, Weights]):
     """Gradient ascent on the forget set, and fine-tuning on the retain set."""
 
     name = "grad_diff"
@@ -117,8 +120,7 @@ class GradDiff(Defense):
     paper = "Liu et al., Continual Learning and Private Unlearning, CoLLAs 2022, arXiv 2203.12817"
     needs = frozenset({"gradients", "forget_set", "retain_set"})
     fitted = True
-    Config: ClassVar[type[RetainConfig]] = RetainConfig
-    config: RetainConfig
+    Config = RetainConfig
 
     def fit(
         self,
@@ -134,13 +136,17 @@ class GradDiff(Defense):
         retain = partial(answer_term, "retain", self.config.retain_weight)
         return _trained(fitting, [_ascent, retain])
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def read(self, stored: Stored, config: RetainConfig) -> Weights:
         """The trained weights."""
-        return _parts(self, vlm, artifact)
+        return Weights.read(stored)
+
+    def parts(self, vlm: VLM, config: RetainConfig, fitted: Weights) -> Parts:
+        """Installs the trained weights."""
+        return Parts(attached=tuned(vlm, fitted))
 
 
 @final
-class KL(Defense):
+class KL(Defense[RetainConfig, Weights]):
     """Gradient ascent on the forget set, and the base model's predictions on the retain set."""
 
     name = "kl"
@@ -150,8 +156,7 @@ class KL(Defense):
     )
     needs = frozenset({"gradients", "forget_set", "retain_set"})
     fitted = True
-    Config: ClassVar[type[RetainConfig]] = RetainConfig
-    config: RetainConfig
+    Config = RetainConfig
 
     def fit(
         self,
@@ -166,9 +171,13 @@ class KL(Defense):
         fitting = Fitting(self.name, vlm, data, self.config, seed, progress, run)
         return _trained(fitting, [_ascent, partial(_kept, self.config.retain_weight)])
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def read(self, stored: Stored, config: RetainConfig) -> Weights:
         """The trained weights."""
-        return _parts(self, vlm, artifact)
+        return Weights.read(stored)
+
+    def parts(self, vlm: VLM, config: RetainConfig, fitted: Weights) -> Parts:
+        """Installs the trained weights."""
+        return Parts(attached=tuned(vlm, fitted))
 
 
 def _trained(fitting: Fitting, terms: Sequence[Term], *, retain: bool = True) -> Artifact:
@@ -178,12 +187,6 @@ def _trained(fitting: Fitting, terms: Sequence[Term], *, retain: bool = True) ->
     if not retain:
         del sources["retain"]
     return train(fitting, choose(fitting.vlm, fitting.config), Method(sources, terms))
-
-
-def _parts(defense: Defense, vlm: VLM, artifact: Artifact | None) -> Parts:
-    defense.settings(artifact)
-    assert artifact is not None
-    return Parts(attached=tuned(vlm, artifact))
 
 
 def _ascent(passes: Passes, batch: Batch) -> dict[str, Tensor]:

@@ -8,20 +8,20 @@ amplify what is left of it.
 Where it acts: on the logits of every token of the answer. With L_s the logits after
 "principle + question", L_0 those after the question alone, both after the same answer so far:
 
-    L = L_s + alpha (L_s - L_0)          next token = argmax L
+    L = L_s + strength (L_s - L_0)          next token = argmax L
 
 Both prompts of a row run as two rows of one batch, on one copy of the weights, each with its
 own cache; they are given the same L, so they choose the same token. Nothing is fitted.
 
-`alpha=0` is L_s: the principle as a prompt, and nothing else. It is not the undefended model;
-that is `strength=0`.
+`strength=0` is L_s: the principle as a prompt, and nothing else. It is not the undefended model;
+that is `enabled=False`.
 
 What it cannot do: where the principle changes nothing, there is nothing to amplify; and it
 amplifies whatever the principle does, over-refusal and garbled words too. It takes the time
 and memory of two rows for each.
 
-Where we differ: the paper's own alpha could not be read, 4 is a re-implementation's; in a
-longer conversation the principle stands before the last question only. Greedy decoding only.
+Where we differ: the paper's own strength (its alpha) could not be read, 4 is a re-implementation's;
+in a longer conversation the principle stands before the last question only. Greedy decoding only.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ from safesight.generation.follow_ups import questions_of, with_pictures
 from safesight.generation.prompt_rows import padded, prompt_rows
 
 if TYPE_CHECKING:
-    from safesight.fitting.artifact import Artifact
     from safesight.generation.call_types import Generate, Inputs
     from safesight.models import VLM
 
@@ -51,9 +50,9 @@ __all__ = ["CoCA", "CoCAConfig", "calibrated"]
 class CoCAConfig(DefenseConfig):
     """Settings of CoCA."""
 
-    at_use: ClassVar[frozenset[str]] = frozenset({"strength", "alpha"})
+    at_use: ClassVar[frozenset[str]] = frozenset({"enabled", "strength"})
 
-    alpha: float = Field(4.0, ge=0, allow_inf_nan=False)
+    strength: float = Field(4.0, ge=0, allow_inf_nan=False)
     """How much the principle's effect is amplified; 0 is the principle as a prompt.
     Source: secondary, a re-implementation."""
     principle: str = Field(
@@ -66,52 +65,50 @@ class CoCAConfig(DefenseConfig):
     Source: secondary, a re-implementation."""
 
 
-def calibrated(prompted: Tensor, plain: Tensor, alpha: float) -> Tensor:
-    """L_s + alpha (L_s - L_0), float32; what a rule has forbidden (not finite) is as in L_s.
+def calibrated(prompted: Tensor, plain: Tensor, strength: float) -> Tensor:
+    """L_s + strength (L_s - L_0), float32; what a rule has forbidden (not finite) is as in L_s.
 
     Args:
         prompted: L_s, B x vocabulary.
         plain: L_0, the same shape.
-        alpha: 0 returns L_s.
+        strength: 0 returns L_s.
 
     Example:
-        >>> calibrated(torch.tensor([[2.0, 1.0]]), torch.tensor([[1.0, 3.0]]), alpha=4.0)
+        >>> calibrated(torch.tensor([[2.0, 1.0]]), torch.tensor([[1.0, 3.0]]), strength=4.0)
         tensor([[ 6., -7.]])
     """
     prompted, plain = prompted.float(), plain.float()
     finite = prompted.isfinite() & plain.isfinite()
-    return torch.where(finite, prompted + alpha * (prompted - plain), prompted)
+    return torch.where(finite, prompted + strength * (prompted - plain), prompted)
 
 
 @final
-class CoCA(Defense):
+class CoCA(Defense[CoCAConfig, None]):
     """Constitutional calibration."""
 
     name = "coca"
     kind = "pipeline"
     paper = "Gao et al., CoCA, COLM 2024, https://arxiv.org/abs/2409.11365"
-    Config: ClassVar[type[CoCAConfig]] = CoCAConfig
+    Config = CoCAConfig
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def parts(self, vlm: VLM, config: CoCAConfig, fitted: None) -> Parts:
         """Generates with both prompts at once."""
-        config = self.settings(artifact)
-        assert isinstance(config, CoCAConfig)
         return Parts(around=partial(_generate_both, vlm, config))
 
 
 def _generate_both(vlm: VLM, config: CoCAConfig, generate: Generate, inputs: Inputs) -> Any:
     check_supported(vlm, inputs, "CoCA cannot calibrate")
-    if setting(vlm, inputs, "do_sample") and config.alpha:
+    if setting(vlm, inputs, "do_sample") and config.strength:
         raise InputError("CoCA decodes greedily. Pass do_sample=False.")
     questions = [f"{config.principle} {question}" for question in questions_of(vlm, inputs)]
     prompted = with_pictures(vlm, inputs, questions)
-    if config.alpha == 0:
+    if config.strength == 0:
         return put_back_prompt(generate(**prompted), prompted["input_ids"], inputs["input_ids"])
     both, rows = _stacked(vlm, prompted, inputs), len(questions)
 
     def calibrate(input_ids: Tensor, scores: Tensor) -> Tensor:
         """As a logits processor: the first half of the rows is prompted, the second is not."""
-        return calibrated(scores[:rows], scores[rows:], config.alpha).repeat(2, 1)
+        return calibrated(scores[:rows], scores[rows:], config.strength).repeat(2, 1)
 
     both["logits_processor"] = [*(inputs.get("logits_processor") or ()), calibrate]
     if inputs.get("streamer") is not None:

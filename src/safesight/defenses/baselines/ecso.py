@@ -43,7 +43,6 @@ from safesight.generation.calls import check_supported, setting
 from safesight.generation.follow_ups import ask, in_words, questions_of, says_yes, with_pictures
 
 if TYPE_CHECKING:
-    from safesight.fitting.artifact import Artifact
     from safesight.generation.call_types import Generate, Inputs
     from safesight.models import VLM
 
@@ -57,7 +56,7 @@ class ECSOConfig(DefenseConfig):
 
     at_use: ClassVar[frozenset[str]] = frozenset(
         {
-            "strength",
+            "enabled",
             "unreadable",
             "max_response_chars",
             "max_tell_tokens",
@@ -110,18 +109,16 @@ def hinted_prompt(question: str, caption: str) -> str:
 
 
 @final
-class ECSO(Defense):
+class ECSO(Defense[ECSOConfig, None]):
     """Eyes Closed, Safety On."""
 
     name = "ecso"
     kind = "pipeline"
     paper = "Gou et al., Eyes Closed, Safety On, ECCV 2024, https://arxiv.org/abs/2403.09572"
-    Config: ClassVar[type[ECSOConfig]] = ECSOConfig
+    Config = ECSOConfig
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def parts(self, vlm: VLM, config: ECSOConfig, fitted: None) -> Parts:
         """Asks again where the model finds its answer harmful."""
-        config = self.settings(artifact)
-        assert isinstance(config, ECSOConfig)
         return Parts(around=partial(_eyes_closed, vlm, config))
 
 

@@ -40,9 +40,9 @@ from pydantic import Field
 from torch import Tensor
 
 from safesight.activations import Site, auroc, cosine, resid_post, threshold_at_fpr
-from safesight.defenses.base import Defense, DefenseConfig, Parts
+from safesight.defenses.base import Defense, DefenseConfig, Parts, Stored
 from safesight.defenses.shared.refusal_words import openers, published_tokens
-from safesight.errors import ArtifactError, InputError, ModelError
+from safesight.errors import InputError, ModelError
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.provenance import provenance
 from safesight.generation.last_token import states_of_samples
@@ -69,7 +69,7 @@ PUBLISHED_THRESHOLD = 0.2
 class HiddenDetectConfig(DefenseConfig):
     """Settings of HiddenDetect."""
 
-    at_use: ClassVar[frozenset[str]] = frozenset({"strength", "refusal", "threshold"})
+    at_use: ClassVar[frozenset[str]] = frozenset({"enabled", "refusal", "threshold"})
 
     tokens: Literal["published", "auto"] = "auto"
     """The authors' list where its words are tokens; "auto" adds the model's own. Source: ours."""
@@ -160,8 +160,19 @@ class HiddenDetector:
         return Decision(scores, scores >= self.threshold, self.threshold)
 
 
+@dataclass(frozen=True)
+class HiddenDetectFitted:
+    """What a fit of HiddenDetect found."""
+
+    layers: Sequence[int]
+    """Those that are safety-aware."""
+    tokens: Sequence[int]
+    """Those that begin refusals."""
+    threshold: float
+
+
 @final
-class HiddenDetect(Defense):
+class HiddenDetect(Defense[HiddenDetectConfig, HiddenDetectFitted]):
     """Monitors refusal words in the hidden states."""
 
     name = "hidden_detect"
@@ -169,8 +180,7 @@ class HiddenDetect(Defense):
     paper = "Jiang et al., HiddenDetect, ACL 2025, https://arxiv.org/abs/2502.14744"
     needs = frozenset({"activations", "labels"})
     fitted = True
-    Config: ClassVar[type[HiddenDetectConfig]] = HiddenDetectConfig
-    config: HiddenDetectConfig
+    Config = HiddenDetectConfig
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:
         """Find the refusal tokens and the safety-aware layers, set the threshold.
@@ -212,15 +222,15 @@ class HiddenDetect(Defense):
             },
         )
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def read(self, stored: Stored, config: HiddenDetectConfig) -> HiddenDetectFitted:
+        """Layers, tokens and threshold."""
+        return HiddenDetectFitted(stored.layers(), stored.tokens(), stored.number("threshold"))
+
+    def parts(self, vlm: VLM, config: HiddenDetectConfig, fitted: HiddenDetectFitted) -> Parts:
         """The detector."""
-        config = self.settings(artifact)
-        assert isinstance(config, HiddenDetectConfig)
-        assert artifact is not None
-        layers, tokens, threshold = _fitted(artifact, vlm)
-        if config.threshold is not None:
-            threshold = config.threshold
-        return Parts(detector=HiddenDetector(layers, tokens, threshold, config.refusal))
+        threshold = fitted.threshold if config.threshold is None else config.threshold
+        detector = HiddenDetector(fitted.layers, fitted.tokens, threshold, config.refusal)
+        return Parts(detector=detector)
 
 
 def _cosines(vlm: VLM, states: Tensor, tokens: Sequence[int]) -> Tensor:
@@ -258,31 +268,3 @@ def _first_logits(vlm: VLM, samples: Sequence[Sample], states: Tensor) -> Tensor
     with torch.no_grad():
         logits: Tensor = vlm.logits_of(states[rows or slice(None)].to(vlm.device))
     return logits
-
-
-def _fitted(artifact: Artifact, vlm: VLM) -> tuple[list[int], list[int], float]:
-    """Layers, tokens and threshold.
-
-    Raises:
-        ArtifactError: they are not what a fit writes.
-    """
-    layers, tokens = (_indices(artifact, name) for name in ("layers", "tokens"))
-    threshold = artifact.fitted.get("threshold")
-    sound = (
-        all(0 <= layer < vlm.num_layers for layer in layers)
-        and all(0 <= token < vlm.vocab_size for token in tokens)
-        and isinstance(threshold, float | int)
-        and abs(threshold) < float("inf")
-    )
-    if not (sound and layers and tokens):
-        raise ArtifactError(
-            f"The {artifact.defense} artifact does not hold layers and tokens of {vlm.name!r} and "
-            "a threshold. Fit it again."
-        )
-    assert threshold is not None
-    return layers, tokens, float(threshold)
-
-
-def _indices(artifact: Artifact, name: str) -> list[int]:
-    found = artifact.fitted.get(name)
-    return list(found) if isinstance(found, list) and all(type(i) is int for i in found) else []

@@ -14,7 +14,7 @@ to refuse.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, final
 
 from pydantic import Field
 
@@ -22,7 +22,6 @@ from safesight.defenses.base import Defense, DefenseConfig, Parts
 from safesight.generation.prompt_tokens import rewrite_rows, system_writer
 
 if TYPE_CHECKING:
-    from safesight.fitting.artifact import Artifact
     from safesight.models import VLM
 
 __all__ = ["LookCarefully", "LookCarefullyConfig"]
@@ -38,16 +37,14 @@ class LookCarefullyConfig(DefenseConfig):
 
 
 @final
-class LookCarefully(Defense):
+class LookCarefully(Defense[LookCarefullyConfig, None]):
     """A system prompt that asks to look carefully, without a word of safety."""
 
     name = "look_carefully"
     kind = "input"
     paper = "none: the control arm of image tools and of safety prompts"
-    Config: ClassVar[type[LookCarefullyConfig]] = LookCarefullyConfig
+    Config = LookCarefullyConfig
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def parts(self, vlm: VLM, config: LookCarefullyConfig, fitted: None) -> Parts:
         """Rewrites the prompt."""
-        config = self.settings(artifact)
-        assert isinstance(config, LookCarefullyConfig)
         return Parts(rewrite=partial(rewrite_rows, vlm, write=system_writer(vlm, config.text)))

@@ -9,7 +9,7 @@ is, and any other must beat it.
 Where it acts: on the state h of the last prompt token after one block l, once, in the prefill:
 
     v_l = mean h_l(harmful, text only) - mean h_l(benign, text only)
-    h_l <- h_l + scale v_l
+    h_l <- h_l + strength v_l
 
 always, or with `gate="projection"` only where h_l . v_l / |v_l| is at or above a threshold.
 
@@ -31,7 +31,7 @@ where the paper searches blocks and token positions by three scores; the gate is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
@@ -40,7 +40,7 @@ from pydantic import Field
 from torch import Tensor
 
 from safesight.activations import difference_of_means, threshold_at_fpr, unit
-from safesight.defenses.base import Defense, DefenseConfig, Parts
+from safesight.defenses.base import Defense, DefenseConfig, Parts, Stored
 from safesight.defenses.shared.refusal_words import in_text, openers, openers_mass
 from safesight.errors import ArtifactError, InputError
 from safesight.fitting.artifact import Artifact
@@ -60,9 +60,9 @@ __all__ = ["RefusalDirection", "RefusalDirectionConfig", "best_layer", "pushed"]
 class RefusalDirectionConfig(DefenseConfig):
     """Settings of the refusal direction."""
 
-    at_use: ClassVar[frozenset[str]] = frozenset({"strength", "scale", "gate", "batch_size"})
+    at_use: ClassVar[frozenset[str]] = frozenset({"enabled", "strength", "gate", "batch_size"})
 
-    scale: float = Field(1.0, ge=0, allow_inf_nan=False)
+    strength: float = Field(1.0, ge=0, allow_inf_nan=False)
     """Times the difference of means; 0 adds nothing. Source: paper."""
     gate: Literal["always", "projection"] = "always"
     """Add on every prompt, or where the state lies far enough along the direction.
@@ -79,13 +79,13 @@ class RefusalDirectionConfig(DefenseConfig):
     """Prompts a forward during a fit. Source: ours."""
 
 
-def pushed(states: Tensor, vector: Tensor, scale: float, threshold: float | None) -> Tensor:
-    """The states that replace h: h + scale v where h . v / |v| reaches the threshold, else h.
+def pushed(states: Tensor, vector: Tensor, strength: float, threshold: float | None) -> Tensor:
+    """The states that replace h: h + strength v where h . v / |v| reaches the threshold, else h.
 
     Args:
         states: h, R x d, float32.
         vector: v, d.
-        scale: Times v.
+        strength: Times v.
         threshold: On the projection on the direction of v; None moves every row.
 
     Returns:
@@ -96,14 +96,25 @@ def pushed(states: Tensor, vector: Tensor, scale: float, threshold: float | None
         tensor([[7., 0.],
                 [1., 0.]])
     """
-    moved = states + scale * vector
+    moved = states + strength * vector
     if threshold is None:
         return moved
     return torch.where((states @ unit(vector) >= threshold)[:, None], moved, states)
 
 
+@dataclass(frozen=True)
+class RefusalDirectionFitted:
+    """What a fit of the refusal direction found."""
+
+    layer: int
+    vector: Tensor
+    """v of that block, d."""
+    threshold: float | None
+    """Of the gate; None adds the vector to every prompt."""
+
+
 @final
-class RefusalDirection(Defense):
+class RefusalDirection(Defense[RefusalDirectionConfig, RefusalDirectionFitted]):
     """Adds the refusal direction at the last prompt token."""
 
     name = "refusal_direction"
@@ -114,8 +125,7 @@ class RefusalDirection(Defense):
     )
     needs = frozenset({"activations", "labels"})
     fitted = True
-    Config: ClassVar[type[RefusalDirectionConfig]] = RefusalDirectionConfig
-    config: RefusalDirectionConfig
+    Config = RefusalDirectionConfig
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:
         """The vector of one block, chosen by its effect; the model is not changed.
@@ -171,12 +181,12 @@ class RefusalDirection(Defense):
             },
         )
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
-        """Generates under the edit."""
-        config = self.settings(artifact)
-        assert isinstance(config, RefusalDirectionConfig)
-        assert artifact is not None
-        layer, vector, threshold = _fitted(artifact, vlm)
+    def read(self, stored: Stored, config: RefusalDirectionConfig) -> RefusalDirectionFitted:
+        """The vector of one block, and the gate's threshold if the gate is in use."""
+        vector = stored.tensor("vector", stored.vlm.hidden_size)
+        if not bool(vector.any()):
+            raise stored.error("holds a 'vector' of zeros, which has no direction")
+        threshold = stored.optional_number("gate_threshold")
         if config.gate == "always":
             threshold = None
         elif threshold is None:
@@ -184,26 +194,26 @@ class RefusalDirection(Defense):
                 'gate="projection" needs a threshold, but this artifact was fitted without '
                 "held-out benign samples. Fit it again with some."
             )
-        return Parts(around=partial(_edited, vlm, config.scale, layer, vector, threshold))
+        return RefusalDirectionFitted(stored.layer(), vector, threshold)
+
+    def parts(
+        self, vlm: VLM, config: RefusalDirectionConfig, fitted: RefusalDirectionFitted
+    ) -> Parts:
+        """Generates under the edit."""
+        return Parts(around=partial(_edited, vlm, config.strength, fitted))
 
 
 def _edited(
-    vlm: VLM,
-    scale: float,
-    layer: int,
-    vector: Tensor,
-    threshold: float | None,
-    generate: Generate,
-    inputs: Inputs,
+    vlm: VLM, strength: float, fitted: RefusalDirectionFitted, generate: Generate, inputs: Inputs
 ) -> Any:
     check_supported(vlm, inputs, "A refusal direction cannot be added in")
-    if scale == 0:
+    if strength == 0:
         return generate(**inputs)
 
     def change(states: Tensor) -> Tensor:
-        return pushed(states, vector.to(states.device), scale, threshold)
+        return pushed(states, fitted.vector.to(states.device), strength, fitted.threshold)
 
-    with at_last(vlm, inputs, {layer: change}):
+    with at_last(vlm, inputs, {fitted.layer: change}):
         return generate(**inputs)
 
 
@@ -228,7 +238,7 @@ def _effects(
     for batch in batches(conversations, config.batch_size, "choosing the layer", progress):
         inputs = dict(vlm.encode(batch))
         for layer, vector in enumerate(vectors):
-            change = partial(pushed, vector=vector.to(vlm.device), scale=1.0, threshold=None)
+            change = partial(pushed, vector=vector.to(vlm.device), strength=1.0, threshold=None)
             with at_last(vlm, inputs, {layer: change}):
                 last = last_states(vlm, inputs, [vlm.num_layers - 1])[:, 0]
             with torch.no_grad():
@@ -248,28 +258,3 @@ def best_layer(effects: Sequence[float]) -> int:
     """
     candidates = [layer for layer in range(len(effects)) if layer < 0.8 * len(effects)]
     return max(candidates, key=lambda layer: (round(effects[layer], 2), layer))
-
-
-def _fitted(artifact: Artifact, vlm: VLM) -> tuple[int, Tensor, float | None]:
-    """Layer, vector and the gate's threshold.
-
-    Raises:
-        ArtifactError: they are not what a fit writes.
-    """
-    layer, threshold = (artifact.fitted.get(name) for name in ("layer", "gate_threshold"))
-    vector = artifact.tensors.get("vector")
-    sound = (
-        type(layer) is int
-        and 0 <= layer < vlm.num_layers
-        and (threshold is None or isinstance(threshold, float | int))
-        and isinstance(vector, Tensor)
-        and vector.shape == (vlm.hidden_size,)
-        and bool(vector.isfinite().all() and vector.any())
-    )
-    if not sound:
-        raise ArtifactError(
-            f"The {artifact.defense} artifact does not hold a vector of width {vlm.hidden_size} "
-            f"for a block of {vlm.name!r}. Fit it again."
-        )
-    assert isinstance(vector, Tensor)
-    return int(str(layer)), vector.float(), None if threshold is None else float(threshold)

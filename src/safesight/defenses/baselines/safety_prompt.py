@@ -19,7 +19,7 @@ without a system role gets it at the beginning of the first user turn.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, final
 
 from pydantic import Field
 
@@ -27,7 +27,6 @@ from safesight.defenses.base import Defense, DefenseConfig, Parts
 from safesight.generation.prompt_tokens import rewrite_rows, system_writer
 
 if TYPE_CHECKING:
-    from safesight.fitting.artifact import Artifact
     from safesight.models import VLM
 
 __all__ = ["SafetyPrompt", "SafetyPromptConfig"]
@@ -46,16 +45,14 @@ class SafetyPromptConfig(DefenseConfig):
 
 
 @final
-class SafetyPrompt(Defense):
+class SafetyPrompt(Defense[SafetyPromptConfig, None]):
     """A system prompt that asks for safe answers."""
 
     name = "safety_prompt"
     kind = "input"
     paper = "Liu et al., MM-SafetyBench, ECCV 2024, https://arxiv.org/abs/2311.17600"
-    Config: ClassVar[type[SafetyPromptConfig]] = SafetyPromptConfig
+    Config = SafetyPromptConfig
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def parts(self, vlm: VLM, config: SafetyPromptConfig, fitted: None) -> Parts:
         """Rewrites the prompt."""
-        config = self.settings(artifact)
-        assert isinstance(config, SafetyPromptConfig)
         return Parts(rewrite=partial(rewrite_rows, vlm, write=system_writer(vlm, config.text)))

@@ -11,7 +11,7 @@ prefill. For a question q, a picture v, and c the model's own caption of v for q
 
     m_l = h_l(q, v) - h_l(q with c)                 modality shift of this prompt
     s_l = mean h_l(benign) - mean h_l(harmful)      safety shift, fitted, both sides in words
-    h_l <- h_l - alpha (m_l . s_l / s_l . s_l) s_l
+    h_l <- h_l - strength (m_l . s_l / s_l . s_l) s_l
 
 All corrections are computed before any is made, as there. Prompts without a picture have no
 modality shift and keep their states. A prompt with one takes a caption and two more prefills.
@@ -32,6 +32,7 @@ jailbreak at generation but not where it reads states; here both are the bare pr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
@@ -40,8 +41,8 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from safesight.activations import difference_of_means, project
-from safesight.defenses.base import Defense, DefenseConfig, Parts
-from safesight.errors import ArtifactError, ModelError
+from safesight.defenses.base import Defense, DefenseConfig, Parts, Stored
+from safesight.errors import ModelError
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.provenance import provenance
 from safesight.generation.calls import check_supported, undefended
@@ -63,10 +64,10 @@ class ShiftDCConfig(DefenseConfig):
     """Settings of ShiftDC."""
 
     at_use: ClassVar[frozenset[str]] = frozenset(
-        {"strength", "alpha", "max_caption_tokens", "batch_size"}
+        {"enabled", "strength", "max_caption_tokens", "batch_size"}
     )
 
-    alpha: float = Field(1.0, ge=0, allow_inf_nan=False)
+    strength: float = Field(1.0, ge=0, allow_inf_nan=False)
     """How much of the shift along the safety axis is taken out. Source: authors' code."""
     layers: tuple[int, int] | None = None
     """First and last block; None is the second half. Source: authors' code; their README's
@@ -83,23 +84,23 @@ class ShiftDCConfig(DefenseConfig):
         return self
 
 
-def corrections(modality: Tensor, safety: Tensor, alpha: float) -> Tensor:
-    """What is subtracted: alpha (m . s / s . s) s.
+def corrections(modality: Tensor, safety: Tensor, strength: float) -> Tensor:
+    """What is subtracted: strength (m . s / s . s) s.
 
     Args:
         modality: m, B x layers x d.
         safety: s, layers x d; its sign does not matter.
-        alpha: 0 corrects nothing.
+        strength: 0 corrects nothing.
 
     Returns:
         B x layers x d, float32.
 
     Example:
         >>> m, s = torch.tensor([[[3.0, 4.0]]]), torch.tensor([[2.0, 0.0]])
-        >>> corrections(m, s, alpha=1.0).round(decimals=3)
+        >>> corrections(m, s, strength=1.0).round(decimals=3)
         tensor([[[3., 0.]]])
     """
-    return alpha * project(modality, safety.expand_as(modality))
+    return strength * project(modality, safety.expand_as(modality))
 
 
 def _with_caption(question: str, caption: str) -> str:
@@ -120,8 +121,17 @@ def _blocks(vlm: VLM, config: ShiftDCConfig) -> list[int]:
     return list(range(first, last + 1))
 
 
+@dataclass(frozen=True)
+class ShiftDCFitted:
+    """What a fit of ShiftDC found."""
+
+    layers: Sequence[int]
+    safety_shift: Tensor
+    """s of every layer, layers x d."""
+
+
 @final
-class ShiftDC(Defense):
+class ShiftDC(Defense[ShiftDCConfig, ShiftDCFitted]):
     """Disentangles the safety shift of a picture from what it shows, and takes it out."""
 
     name = "shiftdc"
@@ -129,8 +139,7 @@ class ShiftDC(Defense):
     paper = "Zou et al., ShiftDC, NeurIPS 2025, https://arxiv.org/abs/2502.13095"
     needs = frozenset({"activations", "labels"})
     fitted = True
-    Config: ClassVar[type[ShiftDCConfig]] = ShiftDCConfig
-    config: ShiftDCConfig
+    Config = ShiftDCConfig
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:
         """The safety shift of every layer; the model is not changed.
@@ -161,34 +170,32 @@ class ShiftDC(Defense):
             provenance(vlm, data, seed),
         )
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def read(self, stored: Stored, config: ShiftDCConfig) -> ShiftDCFitted:
+        """The layers and their safety shifts."""
+        layers = stored.layers()
+        safety = stored.tensor("safety_shift", len(layers), stored.vlm.hidden_size)
+        return ShiftDCFitted(layers, safety)
+
+    def parts(self, vlm: VLM, config: ShiftDCConfig, fitted: ShiftDCFitted) -> Parts:
         """Captions, compares, and generates under the correction."""
-        config = self.settings(artifact)
-        assert isinstance(config, ShiftDCConfig)
-        assert artifact is not None
-        layers, safety = _fitted(artifact, vlm)
-        return Parts(around=partial(_corrected, vlm, config, layers, safety))
+        return Parts(around=partial(_corrected, vlm, config, fitted))
 
 
 def _corrected(
-    vlm: VLM,
-    config: ShiftDCConfig,
-    layers: Sequence[int],
-    safety: Tensor,
-    generate: Generate,
-    inputs: Inputs,
+    vlm: VLM, config: ShiftDCConfig, fitted: ShiftDCFitted, generate: Generate, inputs: Inputs
 ) -> Any:
     check_supported(vlm, inputs, "ShiftDC cannot correct")
     questions = questions_of(vlm, inputs)
     pictured = has_picture(vlm, inputs)
-    if config.alpha == 0 or not bool(pictured.any()):
+    if config.strength == 0 or not bool(pictured.any()):
         return generate(**inputs)
     asked = with_pictures(vlm, inputs, [_caption_prompt(q) for q in questions])
     captions = ask(generate, vlm, asked, config.max_caption_tokens)
     texts = [_with_caption(q, c) for q, c in zip(questions, captions, strict=True)]
     told = in_words(vlm, inputs, texts, range(len(texts)))
+    layers = fitted.layers
     modality = last_states(vlm, inputs, layers) - last_states(vlm, told, layers)
-    wrong = corrections(modality, safety.to(modality.device), config.alpha)
+    wrong = corrections(modality, fitted.safety_shift.to(modality.device), config.strength)
     changes = {layer: partial(_subtract, wrong[:, i], pictured) for i, layer in enumerate(layers)}
     with at_last(vlm, inputs, changes):
         return generate(**inputs)
@@ -225,28 +232,3 @@ def _reworded(sample: Sample, text: str, *, picture: bool) -> list[Message]:
     *before, question = sample.messages()
     kept = [part for part in question["content"] if part["type"] == "image"] if picture else []
     return [*before, {**question, "content": [*kept, {"type": "text", "text": text}]}]
-
-
-def _fitted(artifact: Artifact, vlm: VLM) -> tuple[list[int], Tensor]:
-    """The layers and their safety shifts, layers x d.
-
-    Raises:
-        ArtifactError: they are not what a fit writes.
-    """
-    layers, safety = artifact.fitted.get("layers"), artifact.tensors.get("safety_shift")
-    sound = (
-        isinstance(layers, list)
-        and layers != []
-        and all(isinstance(layer, int) and 0 <= layer < vlm.num_layers for layer in layers)
-        and isinstance(safety, Tensor)
-        and safety.shape == (len(layers), vlm.hidden_size)
-        and bool(safety.isfinite().all())
-    )
-    if not sound:
-        raise ArtifactError(
-            f"The {artifact.defense} artifact does not hold safety shifts of width "
-            f"{vlm.hidden_size} for blocks of {vlm.name!r}. Fit it again."
-        )
-    assert isinstance(layers, list)
-    assert isinstance(safety, Tensor)
-    return layers, safety.float()

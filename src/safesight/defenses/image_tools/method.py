@@ -33,7 +33,7 @@ Where we differ: not known, see above. Of a prompt with several pictures, tools 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
+from typing import TYPE_CHECKING, Any, Literal, Self, final
 
 import torch
 from PIL import Image
@@ -59,7 +59,6 @@ from safesight.tools.formats import CENTRE
 from safesight.tools.ocr import check_ocr
 
 if TYPE_CHECKING:
-    from safesight.fitting.artifact import Artifact
     from safesight.generation.call_types import Generate, Inputs
     from safesight.generation.prompt_rows import Writer
     from safesight.models import VLM
@@ -98,7 +97,7 @@ class ImageToolsConfig(DefenseConfig):
 
 
 @final
-class ImageTools(Defense):
+class ImageTools(Defense[ImageToolsConfig, None]):
     """An image-tool call before every answer.
 
     Example:
@@ -113,17 +112,14 @@ class ImageTools(Defense):
         "Tian et al., When Think-with-Image Meets Safety: What Determines Multimodal Jailbreak "
         "Robustness?, 2026, arXiv 2605.27932"
     )
-    Config: ClassVar[type[ImageToolsConfig]] = ImageToolsConfig
-    config: ImageToolsConfig
+    Config = ImageToolsConfig
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def parts(self, vlm: VLM, config: ImageToolsConfig, fitted: None) -> Parts:
         """Looks, then answers.
 
         Raises:
             InputError: a tool needs a package that is not installed.
         """
-        config = self.settings(artifact)
-        assert isinstance(config, ImageToolsConfig)
         if "ocr" in config.tools:
             check_ocr()
         setup = vlm.tool_setup(

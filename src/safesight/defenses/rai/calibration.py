@@ -60,13 +60,13 @@ class Tap:
     token_mean: Tensor | None = None
     word_mean: Tensor | None = None
 
-    def injection(self, ratio: float, gamma: float, config: RAIConfig) -> Injection:
+    def injection(self, ratio: float, strength: float, config: RAIConfig) -> Injection:
         """The injection at this place that lets a share of the pool's tokens pass."""
         return Injection(
             site_of(self.layer),
             self.prototypes,
             threshold(self.best, ratio) if config.tau is None else config.tau,
-            gamma,
+            strength,
             config.norm_matched,
             config.top_k,
             self.token_mean,

@@ -14,13 +14,13 @@ __all__ = ["RAIConfig"]
 Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 Block = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Strength = Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)]
+Push = Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)]
 
 
 class RAIConfig(DefenseConfig):
     """Settings of RAI."""
 
-    at_use: ClassVar[frozenset[str]] = frozenset({"strength", "gamma", "tau", "top_k"})
+    at_use: ClassVar[frozenset[str]] = frozenset({"enabled", "strength", "tau", "top_k"})
 
     words: tuple[Word, ...] | None = Field(None, min_length=1, max_length=1000)
     """K words; None takes the list of the registry for this model, else a generic list of nine.
@@ -40,8 +40,8 @@ class RAIConfig(DefenseConfig):
     """A threshold that replaces the calibrated one; above 1 nothing passes. Source: ours."""
     top_k: Annotated[int, Field(ge=1)] | None = None
     """Tokens of each prompt that pass, in place of a threshold. Source: ours."""
-    gamma: Strength | Literal["auto"] = 1.0
-    """Strength of the injection; 0 changes nothing. Source: secondary, whose formula has no
+    strength: Push | Literal["auto"] = 1.0
+    """Of the injection, gamma in eq. 3; 0 changes nothing. Source: secondary, whose formula has no
     factor."""
     norm_matched: bool = False
     """Multiply the injection by the token's norm. Source: ours."""

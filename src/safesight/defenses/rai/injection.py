@@ -1,6 +1,6 @@
 """Risk scores of visual tokens, the gate, and the shift: the mathematics of `rai`.
 
-With h_v the state of a visual token, u_k a word's prototype, tau a threshold, gamma a strength:
+With h_v the state of a visual token, u_k a word's prototype, tau a threshold, gamma the strength:
 
     s_vk = cos(h_v, u_k) = <h_v, u_k> / (||h_v|| ||u_k||)          (1)  risk_scores
     K_v  = { k : s_vk > tau }                                      (2)  gated
@@ -92,7 +92,7 @@ def top_tokens(scores: Tensor, rows: Tensor, count: int) -> Tensor:
 
 
 def shift(
-    states: Tensor, passed: Tensor, directions: Tensor, gamma: float, norm_matched: bool = False
+    states: Tensor, passed: Tensor, directions: Tensor, strength: float, norm_matched: bool = False
 ) -> Tensor:
     """Equation 3, what is added to the states; M x d, float32.
 
@@ -100,15 +100,15 @@ def shift(
         states: M x d.
         passed: M x K, from `gated`.
         directions: K x d of any length; what counts is where they point.
-        gamma: Strength; 1 is the published formula.
+        strength: gamma; 1 is the published formula.
         norm_matched: Multiply by ||h_v||, so that the step keeps its size relative to the token.
 
     Example:
         >>> h, u = torch.tensor([[2.0, 0.0]]), torch.tensor([[2.0, 0.0]])
-        >>> shift(h, gated(risk_scores(h, u), 0.5), u, gamma=3.0)
+        >>> shift(h, gated(risk_scores(h, u), 0.5), u, strength=3.0)
         tensor([[3., 0.]])
     """
-    added = gamma * (passed @ F.normalize(directions.to(passed.device).float(), dim=-1))
+    added = strength * (passed @ F.normalize(directions.to(passed.device).float(), dim=-1))
     if norm_matched:
         added = added * torch.linalg.vector_norm(states.float(), dim=-1, keepdim=True)
     return added
@@ -122,7 +122,8 @@ class Injection:
     prototypes: Tensor
     """u_k, K x d."""
     tau: float
-    gamma: float
+    strength: float
+    """gamma."""
     norm_matched: bool = False
     top_k: int | None = None
     """Tokens a row instead of a threshold."""
@@ -155,7 +156,7 @@ class Injection:
         """What is added to the states: a `Shift`."""
         directions = self.prototypes if self.directions is None else self.directions
         passed = self.passed(states, rows)
-        return shift(states, passed, directions, self.gamma, self.norm_matched)
+        return shift(states, passed, directions, self.strength, self.norm_matched)
 
 
 def generate_shifted(

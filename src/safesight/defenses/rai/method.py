@@ -15,11 +15,11 @@ a visual token and u_k the embedding of the k-th unsafe word (`injection` has th
     K_v  = { k : s_vk > tau }                                       (2)
     h'_v = h_v + gamma * sum over k in K_v of s_vk u_k / ||u_k||    (3)
 
-gamma = 1 is the published formula. The prototypes are stacked, nothing more: "subspace" is
-the paper's name for the stack, not an operation.
+gamma is the setting `strength`; 1 is the published formula. The prototypes are stacked, nothing
+more: "subspace" is the paper's name for the stack, not an operation.
 
 What is fitted: tau, so that a stated share of the visual tokens of a few hundred unlabelled
-pictures passes; no training. With layer, ratio or gamma "auto" they are chosen on labelled
+pictures passes; no training. With layer, ratio or strength "auto" they are chosen on labelled
 samples: the most refused attacks whose benign losses stay within a bound.
 
 What it cannot do: it re-awakens refusals, so a model that does not refuse the same request in
@@ -28,25 +28,25 @@ nothing is known of attackers who optimise against the gate. Words and visual to
 a space, which a projector gives weakly. A video is refused with an error: frames are not read.
 
 Where we differ: the input of block 0 instead of its output, as the words live there; tau
-calibrated, as none is stated; the search, `gamma`, `norm_matched`, `centered`, `top_k` and
+calibrated, as none is stated; the search, `strength`, `norm_matched`, `centered`, `top_k` and
 "contextual" prototypes are ours, and off by default.
 """
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 from torch import Tensor
 
-from safesight.defenses.base import Defense, DefenseConfig, Parts
+from safesight.defenses.base import Defense, Parts, Stored
 from safesight.defenses.rai.calibration import Layer, pictures_of, read_taps, site_of
 from safesight.defenses.rai.config import RAIConfig
 from safesight.defenses.rai.injection import Injection, generate_shifted
 from safesight.defenses.rai.prototypes import word_tokens, words_for
 from safesight.defenses.rai.search import search
-from safesight.errors import ArtifactError, ModelError
+from safesight.errors import ModelError
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.provenance import provenance
 
@@ -57,9 +57,9 @@ if TYPE_CHECKING:
 __all__ = ["RAI", "RAIConfig", "candidate_layers", "injection_of"]
 
 RATIOS = (0.01, 0.1, 0.2, 0.3)
-GAMMAS = (1.0, 4.0, 16.0, 64.0)
+STRENGTHS = (1.0, 4.0, 16.0, 64.0)
 """What "auto" tries. The smallest ratio is the largest that a secondary source names. On the
-bundled model the best ratio is inside, and a gamma above 16 changes little."""
+bundled model the best ratio is inside, and a strength above 16 changes little."""
 
 
 def candidate_layers(num_layers: int, layer: Layer | Literal["auto"]) -> list[Layer]:
@@ -82,58 +82,36 @@ def candidate_layers(num_layers: int, layer: Layer | Literal["auto"]) -> list[La
     return [layer]
 
 
-def injection_of(vlm: VLM, artifact: Artifact, config: DefenseConfig) -> Injection:
-    """The injection that an artifact and settings describe.
+@dataclass(frozen=True)
+class RAIFitted:
+    """What a fit of RAI found."""
 
-    Raises:
-        ArtifactError: tensors or numbers are not what a fit writes.
-    """
-    assert isinstance(config, RAIConfig)
-    layer, tau, gamma = _numbers(artifact, vlm)
-    prototypes, token_mean, word_mean = (
-        _tensor(artifact, name, vlm.hidden_size)
-        for name in ("prototypes", "token_mean", "word_mean")
-    )
-    if prototypes is None or prototypes.dim() != 2:
-        raise _unsound("holds no prototypes")
+    layer: Layer
+    tau: float
+    strength: float
+    prototypes: Tensor
+    """u_k, K x d."""
+    token_mean: Tensor | None
+    """d, if centered."""
+    word_mean: Tensor | None
+
+
+def injection_of(config: RAIConfig, fitted: RAIFitted) -> Injection:
+    """The injection that settings and a fit describe; see `Defense.resolve`."""
     return Injection(
-        site_of(layer),
-        prototypes,
-        tau if config.tau is None else config.tau,
-        gamma if config.gamma == "auto" else config.gamma,
+        site_of(fitted.layer),
+        fitted.prototypes,
+        fitted.tau if config.tau is None else config.tau,
+        fitted.strength if config.strength == "auto" else config.strength,
         config.norm_matched,
         config.top_k,
-        token_mean,
-        word_mean,
+        fitted.token_mean,
+        fitted.word_mean,
     )
-
-
-def _numbers(artifact: Artifact, vlm: VLM) -> tuple[Layer, float, float]:
-    match artifact.fitted:
-        case {"layer": "embed", "tau": float(tau), "gamma": float(gamma)}:
-            layer: Layer = "embed"
-        case {"layer": int(block), "tau": float(tau), "gamma": float(gamma)}:
-            layer = block
-        case _:
-            raise _unsound("does not name its layer, tau and gamma")
-    if not math.isfinite(tau + gamma) or layer not in ("embed", *range(vlm.num_layers)):
-        raise _unsound(f"has layer {layer!r}, tau {tau} and gamma {gamma}")
-    return layer, tau, gamma
-
-
-def _tensor(artifact: Artifact, name: str, width: int) -> Tensor | None:
-    value = artifact.tensors.get(name)
-    if value is not None and not (value.shape[-1] == width and bool(value.isfinite().all())):
-        raise _unsound(f"has {name} that are not finite vectors of {width} numbers")
-    return value
-
-
-def _unsound(what: str) -> ArtifactError:
-    return ArtifactError(f"The rai artifact {what}. Fit it again.")
 
 
 @final
-class RAI(Defense):
+class RAI(Defense[RAIConfig, RAIFitted]):
     """Risk Awareness Injection."""
 
     name = "rai"
@@ -142,8 +120,7 @@ class RAI(Defense):
     paper = "Wang et al., Risk Awareness Injection, ICML 2026, arXiv 2602.03402"
     needs = frozenset({"activations"})
     fitted = True
-    Config: ClassVar[type[RAIConfig]] = RAIConfig
-    config: RAIConfig
+    Config = RAIConfig
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:
         """Look the words up and set tau; with "auto" choose what is left open.
@@ -160,18 +137,25 @@ class RAI(Defense):
         pool = pictures_of(data, config.pictures, seed)
         taps = list(read_taps(vlm, words, layers, pool, config, progress=progress).values())
         ratios = RATIOS if config.ratio == "auto" else (config.ratio,)
-        gammas = GAMMAS if config.gamma == "auto" else (config.gamma,)
-        (tap, ratio, gamma), tried = (taps[0], ratios[0], gammas[0]), list[dict[str, Any]]()
-        if "auto" in (config.layer, config.ratio, config.gamma):
-            (tap, ratio, gamma), tried = search(
-                vlm, taps, data, config, ratios=ratios, gammas=gammas, seed=seed, progress=progress
+        strengths = STRENGTHS if config.strength == "auto" else (config.strength,)
+        (tap, ratio, strength), tried = (taps[0], ratios[0], strengths[0]), list[dict[str, Any]]()
+        if "auto" in (config.layer, config.ratio, config.strength):
+            among = {"ratios": ratios, "strengths": strengths}
+            (tap, ratio, strength), tried = search(
+                vlm, taps, data, config, **among, seed=seed, progress=progress
             )
-        tau = tap.injection(ratio, gamma, config).tau
+        tau = tap.injection(ratio, strength, config).tau
         means = {"token_mean": tap.token_mean, "word_mean": tap.word_mean}
         return Artifact(
             self.name,
             config.model_dump(mode="json"),
-            {"layer": tap.layer, "tau": tau, "gamma": gamma, "ratio": ratio, "words": list(words)},
+            {
+                "layer": tap.layer,
+                "tau": tau,
+                "strength": strength,
+                "ratio": ratio,
+                "words": list(words),
+            },
             {"prototypes": tap.prototypes, **{k: v for k, v in means.items() if v is not None}},
             {
                 **provenance(vlm, data, seed),
@@ -185,8 +169,20 @@ class RAI(Defense):
             },
         )
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def read(self, stored: Stored, config: RAIConfig) -> RAIFitted:
+        """Where to act, from which threshold on, how strongly and with which vectors."""
+        width = stored.vlm.hidden_size
+        embedded = stored.artifact.fitted.get("layer") == "embed"
+        return RAIFitted(
+            "embed" if embedded else stored.layer(),
+            stored.number("tau"),
+            stored.number("strength"),
+            stored.tensor("prototypes", None, width),
+            stored.optional_tensor("token_mean", width),
+            stored.optional_tensor("word_mean", width),
+        )
+
+    def parts(self, vlm: VLM, config: RAIConfig, fitted: RAIFitted) -> Parts:
         """The injection around a generation."""
-        assert artifact is not None
-        injection = injection_of(vlm, artifact, self.settings(artifact))
+        injection = injection_of(config, fitted)
         return Parts(around=partial(generate_shifted, vlm, injection.site, injection.shift))

@@ -36,7 +36,7 @@ def search(
     config: RAIConfig,
     *,
     ratios: Sequence[float],
-    gammas: Sequence[float],
+    strengths: Sequence[float],
     seed: int,
     progress: bool,
 ) -> tuple[tuple[Tap, float, float], list[dict[str, Any]]]:
@@ -49,7 +49,7 @@ def search(
     it leaves the first setting.
 
     Returns:
-        The tap, ratio and gamma that were chosen, and every setting tried with its counts.
+        The tap, ratio and strength that were chosen, and every setting tried with its counts.
 
     Raises:
         InputError: no harmful or no benign sample has a picture.
@@ -61,21 +61,21 @@ def search(
     before = ask(benign)
     allowed = _lost(before, before) + config.max_benign_loss * len(benign)
     tried: list[dict[str, Any]] = []
-    chosen, most = (taps[0], ratios[0], min(gammas)), _refused(ask(harmful))
+    chosen, most = (taps[0], ratios[0], min(strengths)), _refused(ask(harmful))
     places = [(tap, ratio) for tap in taps for ratio in ratios]
     for tap, ratio in track(places, "searching", visible=progress):
-        for gamma in sorted(gammas):
-            injection = tap.injection(ratio, gamma, config)
+        for strength in sorted(strengths):
+            injection = tap.injection(ratio, strength, config)
             act = partial(generate_shifted, vlm, injection.site, injection.shift)
             lost = _lost(before, ask(benign, act))
-            note = {"layer": tap.layer, "ratio": ratio, "gamma": gamma, "benign_lost": lost}
+            note = {"layer": tap.layer, "ratio": ratio, "strength": strength, "benign_lost": lost}
             tried.append({**note, "benign": len(benign), "harmful": len(harmful)})
             if lost > allowed:
                 break
             refused = _refused(ask(harmful, act))
             tried[-1]["harmful_refused"] = refused
             if refused > most:
-                chosen, most = (tap, ratio, gamma), refused
+                chosen, most = (tap, ratio, strength), refused
     return chosen, tried
 
 
@@ -151,6 +151,6 @@ def _with_pictures(samples: Sequence[Sample], label: str, count: int, seed: int)
     if not found:
         raise InputError(
             f"To choose a setting RAI needs {label} samples with pictures, and there are none. "
-            "Add some, or give layer, ratio and gamma."
+            "Add some, or give layer, ratio and strength."
         )
     return random.Random(seed).sample(found, min(count, len(found)))

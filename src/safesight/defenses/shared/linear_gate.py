@@ -19,7 +19,7 @@ from torch import Tensor
 from safesight.activations import LinearProbe, RocArea, Site, Threshold, auroc, threshold_at_fpr
 from safesight.console import track
 from safesight.defenses.base import DefenseConfig
-from safesight.errors import ArtifactError, InputError
+from safesight.errors import InputError
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.provenance import provenance
 from safesight.generation.calls import run_prefill
@@ -28,6 +28,7 @@ from safesight.types import Sample
 
 if TYPE_CHECKING:
     from safesight.fitting.data import FitData
+    from safesight.fitting.stored import Stored
     from safesight.models import VLM
 
 __all__ = [
@@ -50,7 +51,7 @@ Key = TypeVar("Key")
 class GateConfig(DefenseConfig):
     """Settings of a linear gate."""
 
-    at_use: ClassVar[frozenset[str]] = frozenset({"strength", "refusal", "threshold", "batch_size"})
+    at_use: ClassVar[frozenset[str]] = frozenset({"enabled", "refusal", "threshold", "batch_size"})
 
     feature: Feature = "hidden"
     """The last hidden state, or first-token logits, as a re-implementation has. Source: ours."""
@@ -215,34 +216,19 @@ def gate_artifact(
     )
 
 
-def gate_probe(artifact: Artifact, config: GateConfig, features: int) -> LinearProbe:
-    """The fitted probe with its threshold, checked against the model's width.
+def gate_probe(stored: Stored, config: GateConfig) -> LinearProbe:
+    """The fitted probe with its threshold, or with the one that the settings put in its place.
 
     Raises:
         ArtifactError: tensors or threshold are not what a fit writes.
     """
-    weight, bias = artifact.tensors.get("weight"), artifact.tensors.get("bias")
-    value = artifact.fitted.get("threshold")
-    sound = (
-        isinstance(weight, Tensor)
-        and isinstance(bias, Tensor)
-        and isinstance(value, float | int)
-        and weight.shape == (features,)
-        and bias.shape == (1,)
-        and bool(weight.isfinite().all() and bias.isfinite().all())
-        and math.isfinite(value)
-    )
-    if not sound:
-        raise ArtifactError(
-            f"The {artifact.defense} artifact does not hold a probe of {features} features and its "
-            "threshold. Fit it again."
-        )
-    assert weight is not None
-    assert bias is not None
-    threshold = float(value) if value is not None else 0.0
+    vlm = stored.vlm
+    features = vlm.vocab_size if config.feature == "logits" else vlm.hidden_size
+    weight, bias = stored.tensor("weight", features), stored.tensor("bias", 1)
+    threshold = stored.number("threshold")
     if config.threshold is not None:
         threshold = math.log(config.threshold / (1 - config.threshold))
-    return LinearProbe(weight.float(), bias.float()[0], threshold)
+    return LinearProbe(weight, bias[0], threshold)
 
 
 def blank_probe() -> LinearProbe:

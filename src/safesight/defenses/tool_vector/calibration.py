@@ -170,7 +170,7 @@ def _refused(
 ) -> float:
     """The share of samples that the undefended model refuses, with a vector added or without."""
     judge = registry.load("judge", "exact")()
-    edits = {} if at is None else {resid_post(at[0]): add(at[1], config.scale, tokens="last")}
+    edits = {} if at is None else {resid_post(at[0]): add(at[1], config.strength, tokens="last")}
     count = 0
     for start in range(0, len(samples), config.batch_size):
         batch = samples[start : start + config.batch_size]

@@ -17,7 +17,7 @@ class ToolVectorConfig(DefenseConfig):
     """Settings of the tool vector."""
 
     at_use: ClassVar[frozenset[str]] = frozenset(
-        {"strength", "mode", "vector", "layer", "scale", "reach", "random_seed", "batch_size"}
+        {"enabled", "mode", "vector", "layer", "strength", "reach", "random_seed", "batch_size"}
     )
 
     mode: Literal["add", "ablate"] = "add"
@@ -27,7 +27,7 @@ class ToolVectorConfig(DefenseConfig):
     orthogonal to the refusal vector, a random vector of equal length. Source: ours."""
     layer: int | None = Field(None, ge=0)
     """The block; None lets the fit choose. Source: ours."""
-    scale: float = Field(1.0, ge=0, le=10, allow_inf_nan=False)
+    strength: float = Field(1.0, ge=0, le=10, allow_inf_nan=False)
     """1 is the shift as long as it was. Source: ours."""
     reach: Literal["layer", "onward"] = "layer"
     """At the block alone, or at every block from it on. Source: ours."""

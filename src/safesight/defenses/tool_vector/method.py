@@ -11,8 +11,8 @@ logits give the first word of the answer). With h_l(x, c) that state of sample x
 
     v_l = mean_x [ h_l(x, tool) - h_l(x, direct) ]                    paired, no labels
 
-    add       h <- h + scale v_l                                      is the shift enough?
-    ablate    h <- h - scale (<h, u_l> - m_l) u_l,  u_l = v_l / ||v_l||,  is it needed?
+    add       h <- h + strength v_l                                   is the shift enough?
+    ablate    h <- h - strength (<h, u_l> - m_l) u_l,  u_l = v_l / ||v_l||,  is it needed?
               m_l = mean_x <h_l(x, direct), u_l>
 
 Adding needs no tool. Ablating is for use under the tool: `protect(model, processor,
@@ -35,15 +35,16 @@ Where we differ: not known, see above.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch import Tensor
 
 from safesight.activations import EditFn, edit, resid_post, unit
-from safesight.defenses.base import Defense, Parts
+from safesight.defenses.base import Defense, Parts, Stored
 from safesight.defenses.tool_vector.calibration import fit_tool_vector
 from safesight.defenses.tool_vector.config import ToolVectorConfig
 from safesight.errors import ArtifactError, ModelError
@@ -58,23 +59,23 @@ if TYPE_CHECKING:
 __all__ = ["ToolVector", "ToolVectorConfig", "ablated", "orthogonal"]
 
 
-def ablated(states: Tensor, direction: Tensor, level: Tensor | float, scale: float) -> Tensor:
+def ablated(states: Tensor, direction: Tensor, level: Tensor | float, strength: float) -> Tensor:
     """The states with their component along a direction moved to a level.
 
-        h - scale (<h, u> - m) u
+        h - strength (<h, u> - m) u
 
     Args:
         states: ... x d, float32.
         direction: u, d, unit length.
         level: m.
-        scale: 1 moves it all the way.
+        strength: 1 moves it all the way.
 
     Example:
         >>> ablated(torch.tensor([3.0, 4.0]), torch.tensor([1.0, 0.0]), 1.0, 1.0)
         tensor([1., 4.])
     """
     component = states @ direction - level
-    return states - scale * component[..., None] * direction
+    return states - strength * component[..., None] * direction
 
 
 def orthogonal(vectors: Tensor, others: Tensor) -> Tensor:
@@ -88,12 +89,25 @@ def orthogonal(vectors: Tensor, others: Tensor) -> Tensor:
     return vectors - (vectors * axis).sum(dim=-1, keepdim=True) * axis
 
 
+@dataclass(frozen=True)
+class ToolVectorFitted:
+    """What a fit of the tool vector found."""
+
+    layer: int
+    """The first block that is changed."""
+    shifts: Mapping[str, Tensor]
+    """v of every block, N x d, by name: of each condition and, if the fit had requests in text,
+    "orthogonal"."""
+    direct: Tensor
+    """Mean state of every block under the direct prompt, N x d."""
+
+
 @final
-class ToolVector(Defense):
+class ToolVector(Defense[ToolVectorConfig, ToolVectorFitted]):
     """The shift of an image-tool call, added to or taken from the last prompt token.
 
     Example:
-        >>> ToolVector(mode="ablate").config.scale
+        >>> ToolVector(mode="ablate").config.strength
         1.0
     """
 
@@ -106,8 +120,7 @@ class ToolVector(Defense):
     )
     needs = frozenset({"activations", "labels"})
     fitted = True
-    Config: ClassVar[type[ToolVectorConfig]] = ToolVectorConfig
-    config: ToolVectorConfig
+    Config = ToolVectorConfig
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:
         """The shift of every block, its controls, and the block; the model is not changed.
@@ -118,70 +131,63 @@ class ToolVector(Defense):
         """
         return fit_tool_vector(self.name, vlm, data, self.config, seed=seed, progress=progress)
 
-    def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:
+    def read(self, stored: Stored, config: ToolVectorConfig) -> ToolVectorFitted:
+        """The shifts of every block, and the block to begin with."""
+        blocks = stored.vlm.num_layers
+        if config.layer is not None and config.layer >= blocks:
+            raise ArtifactError(
+                f"The block {config.layer} is not one of the {blocks} of {stored.vlm.name!r}, "
+                "counted from 0. Choose layer among them."
+            )
+        shape = (blocks, stored.vlm.hidden_size)
+        names = ("tool", "text_trace", "crop_no_call")
+        shifts = {name: stored.tensor(name, *shape) for name in names}
+        refusal = stored.optional_tensor("refusal", *shape)
+        if refusal is not None:
+            shifts["orthogonal"] = orthogonal(shifts["tool"], refusal)
+        elif config.vector == "orthogonal":
+            raise ArtifactError(
+                "This tool_vector artifact has no refusal vector, as its fit had no harmful and "
+                "benign requests in text alone. Fit it again with some."
+            )
+        layer = stored.layer() if config.layer is None else config.layer
+        return ToolVectorFitted(layer, shifts, stored.tensor("direct", *shape))
+
+    def parts(self, vlm: VLM, config: ToolVectorConfig, fitted: ToolVectorFitted) -> Parts:
         """The edit."""
-        config = self.settings(artifact)
-        assert isinstance(config, ToolVectorConfig)
-        assert artifact is not None
-        changes = _changes(config, artifact, vlm)
-        return Parts(around=partial(_edited, vlm, changes))
+        return Parts(around=partial(_edited, vlm, _changes(config, fitted)))
 
 
 Change = Callable[[Tensor], Tensor]
 """From the last prompt tokens' states, B x d in float32, to the new ones."""
 
 
-def _changes(config: ToolVectorConfig, artifact: Artifact, vlm: VLM) -> dict[int, Change]:
+def _changes(config: ToolVectorConfig, fitted: ToolVectorFitted) -> dict[int, Change]:
     """What happens at which block."""
-    first = artifact.fitted.get("layer") if config.layer is None else config.layer
-    if not isinstance(first, int) or not 0 <= first < vlm.num_layers:
-        raise ArtifactError(
-            f"The block {first!r} is not one of the {vlm.num_layers} of {vlm.name!r}, counted "
-            "from 0. Choose layer among them, or fit tool_vector again."
-        )
-    vectors = _vectors(config, artifact, (vlm.num_layers, vlm.hidden_size))
-    direct = _tensor(artifact, "direct", (vlm.num_layers, vlm.hidden_size))
-    last = first if config.reach == "layer" else vlm.num_layers - 1
+    vectors, direct = _vectors(config, fitted), fitted.direct
+    last = fitted.layer if config.reach == "layer" else len(direct) - 1
     return {
-        layer: edit_of(config.mode, vectors[layer], direct[layer], config.scale)
-        for layer in range(first, last + 1)
+        layer: edit_of(config.mode, vectors[layer], direct[layer], config.strength)
+        for layer in range(fitted.layer, last + 1)
     }
 
 
-def edit_of(mode: str, vector: Tensor, direct: Tensor, scale: float) -> Change:
+def edit_of(mode: str, vector: Tensor, direct: Tensor, strength: float) -> Change:
     """Adds a vector (d), or moves the component along it to its mean in `direct` (d)."""
     if mode == "add":
-        return lambda states: states + scale * vector.to(states.device)
+        return lambda states: states + strength * vector.to(states.device)
     axis = unit(vector)
     level = direct @ axis
-    return lambda states: ablated(states, axis.to(states.device), level.to(states.device), scale)
+    return lambda states: ablated(states, axis.to(states.device), level.to(states.device), strength)
 
 
-def _vectors(config: ToolVectorConfig, artifact: Artifact, shape: tuple[int, int]) -> Tensor:
+def _vectors(config: ToolVectorConfig, fitted: ToolVectorFitted) -> Tensor:
     """The vector that was asked for, N x d."""
-    if config.vector in ("tool", "text_trace", "crop_no_call"):
-        return _tensor(artifact, config.vector, shape)
-    tool = _tensor(artifact, "tool", shape)
     if config.vector == "random":
-        dice = torch.Generator().manual_seed(config.random_seed)
-        lengths: Tensor = tool.norm(dim=-1, keepdim=True)
-        return lengths * unit(torch.randn(shape, generator=dice))
-    if "refusal" not in artifact.tensors:
-        raise ArtifactError(
-            "This tool_vector artifact has no refusal vector, as its fit had no harmful and benign "
-            "requests in text alone. Fit it again with some."
-        )
-    return orthogonal(tool, _tensor(artifact, "refusal", shape))
-
-
-def _tensor(artifact: Artifact, name: str, shape: tuple[int, int]) -> Tensor:
-    tensor = artifact.tensors.get(name)
-    if tensor is None or tensor.shape != shape or not bool(tensor.isfinite().all()):
-        raise ArtifactError(
-            f"The tool_vector artifact does not hold {name!r} for {shape[0]} blocks of width "
-            f"{shape[1]}. Fit it again."
-        )
-    return tensor.float()
+        rng = torch.Generator().manual_seed(config.random_seed)
+        lengths: Tensor = fitted.shifts["tool"].norm(dim=-1, keepdim=True)
+        return lengths * unit(torch.randn(fitted.direct.shape, generator=rng))
+    return fitted.shifts[config.vector]
 
 
 def _edited(vlm: VLM, changes: dict[int, Change], generate: Generate, inputs: Inputs) -> Any:
