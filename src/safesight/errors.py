@@ -17,6 +17,7 @@ __all__ = [
     "ArtifactError",
     "InputError",
     "ModelError",
+    "PluginError",
     "SafesightError",
     "StorageError",
     "TrainingError",
@@ -46,6 +47,10 @@ class StorageError(SafesightError):
 
 class TrainingError(SafesightError):
     """A training run diverged, or cannot be gone on with."""
+
+
+class PluginError(SafesightError):
+    """What another package adds to a registry cannot be imported."""
 
 
 class UnknownNameError(SafesightError):

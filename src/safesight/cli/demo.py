@@ -15,23 +15,6 @@ __all__ = ["EXAMPLES", "demo"]
 
 EXAMPLES = examples("safesight demo", "safesight demo --limit 30 --output /tmp/demo")
 
-DEFENSES = (
-    "sasa",
-    "rai",
-    "image_tools",
-    "tool_vector",
-    "safety_prompt",
-    "look_carefully",
-    "adashield",
-    "ecso",
-    "coca",
-    "shiftdc",
-    "hidden_detect",
-    "refusal_direction",
-)
-TUNED = ("sft", "npo", "rmu", "vsfa")
-"""Those that change the weights; they are asked again with one word changed."""
-
 ONE_WORD = ("ruled_harm", "ruled_harm+one_word", "ruled_benign", "ruled_benign+one_word")
 _TITLE = "With one word changed"
 _LEAD = (
@@ -50,17 +33,18 @@ def demo(
     limit: Annotated[int, typer.Option(min=1, help="Samples a task.")] = 40,
     seed: Seed = 0,
 ) -> None:
-    """Compare seventeen defenses with the undefended bundled model.
+    """Compare defenses with the undefended bundled model.
 
     Writes scorecard.json, one_word.json and report.html; the same command again goes on where it
     stopped.
     """
     from safesight.workflows.evaluation import ALL_TASKS, Evaluation, arms_of, evaluate
 
+    others, tuned = _shown()
     logs, attacked = output / "logs", output / "one_word"
     for folder, defenses, tasks, timed in (
-        (logs, (*DEFENSES, *TUNED), ALL_TASKS, _TIMED),
-        (attacked, TUNED, ONE_WORD, 0),
+        (logs, [*others, *tuned], ALL_TASKS, _TIMED),
+        (attacked, tuned, ONE_WORD, 0),
     ):
         evaluate(
             Evaluation(
@@ -95,3 +79,12 @@ def demo(
     print_scorecard(card)
     print_beside(_TITLE, _LEAD, beside)
     stderr().print(f"Scorecard: {output / 'scorecard.json'}   Report: {page}")
+
+
+def _shown() -> tuple[list[str], list[str]]:
+    """Those that leave the weights alone, and the others, which are asked again in other words."""
+    from safesight.workflows.evaluation import demo_defenses
+
+    shown = demo_defenses()
+    others = [defense.name for defense in shown if defense.kind != "weights"]
+    return others, [defense.name for defense in shown if defense.kind == "weights"]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ValidationError
 
+from safesight.defenses.contract import Contract
 from safesight.errors import ArtifactError, InputError
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.bundled import bundled
@@ -44,6 +45,11 @@ class Defense(ABC):
     """Whether it cannot run without an artifact."""
     control: ClassVar[str | None] = None
     """Registry name of the same defense without its essential step; it takes part beside it."""
+    in_demo: ClassVar[bool] = False
+    """Whether `safesight demo` shows it. Asked of built-in defenses only; if it needs an artifact,
+    that of the bundled model comes with the package."""
+    contract: ClassVar[Contract] = Contract()
+    """How the contract suite tries it on tiny models."""
     Config: ClassVar[type[DefenseConfig]] = DefenseConfig
 
     def __init__(self, **config: Any) -> None:

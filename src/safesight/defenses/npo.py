@@ -41,6 +41,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from safesight.defenses.base import Defense, Parts
+from safesight.defenses.contract import ONE_STEP
 from safesight.training.batches import IGNORE, Rows
 from safesight.training.config import TuningConfig
 from safesight.training.passes import answer_term, labels_of
@@ -134,6 +135,8 @@ class NPO(Defense):
     )
     needs = frozenset({"gradients", "forget_set", "retain_set"})
     fitted = True
+    in_demo = True
+    contract = ONE_STEP
     Config: ClassVar[type[NPOConfig]] = NPOConfig
     config: NPOConfig
 

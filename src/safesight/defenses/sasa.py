@@ -172,6 +172,7 @@ class SASA(Defense):
     paper = "Wang et al., Self-Aware Safety Augmentation, ACM MM 2025, arXiv 2507.21637"
     needs = frozenset({"activations", "labels"})
     fitted = True
+    in_demo = True
     Config: ClassVar[type[SASAConfig]] = SASAConfig
     config: SASAConfig
 

@@ -56,6 +56,7 @@ class AdaShieldS(Defense):
     name = "adashield"
     kind = "input"
     paper = "Wang et al., AdaShield, ECCV 2024, https://arxiv.org/abs/2403.09513"
+    in_demo = True
     Config: ClassVar[type[AdaShieldConfig]] = AdaShieldConfig
 
     def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:

@@ -32,6 +32,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from safesight.defenses.base import Defense, Parts
+from safesight.defenses.contract import ONE_STEP
 from safesight.training.batches import IGNORE
 from safesight.training.config import TuningConfig
 from safesight.training.passes import answer_term
@@ -87,6 +88,7 @@ class GradAscent(Defense):
     )
     needs = frozenset({"gradients", "forget_set", "retain_set"})
     fitted = True
+    contract = ONE_STEP
     Config: ClassVar[type[TuningConfig]] = TuningConfig
     config: TuningConfig
 
@@ -117,6 +119,7 @@ class GradDiff(Defense):
     paper = "Liu et al., Continual Learning and Private Unlearning, CoLLAs 2022, arXiv 2203.12817"
     needs = frozenset({"gradients", "forget_set", "retain_set"})
     fitted = True
+    contract = ONE_STEP
     Config: ClassVar[type[RetainConfig]] = RetainConfig
     config: RetainConfig
 
@@ -150,6 +153,7 @@ class KL(Defense):
     )
     needs = frozenset({"gradients", "forget_set", "retain_set"})
     fitted = True
+    contract = ONE_STEP
     Config: ClassVar[type[RetainConfig]] = RetainConfig
     config: RetainConfig
 

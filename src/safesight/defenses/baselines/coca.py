@@ -90,6 +90,7 @@ class CoCA(Defense):
     name = "coca"
     kind = "pipeline"
     paper = "Gao et al., CoCA, COLM 2024, https://arxiv.org/abs/2409.11365"
+    in_demo = True
     Config: ClassVar[type[CoCAConfig]] = CoCAConfig
 
     def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:

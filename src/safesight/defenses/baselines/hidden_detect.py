@@ -169,6 +169,7 @@ class HiddenDetect(Defense):
     paper = "Jiang et al., HiddenDetect, ACL 2025, https://arxiv.org/abs/2502.14744"
     needs = frozenset({"activations", "labels"})
     fitted = True
+    in_demo = True
     Config: ClassVar[type[HiddenDetectConfig]] = HiddenDetectConfig
     config: HiddenDetectConfig
 

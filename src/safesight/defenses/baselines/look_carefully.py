@@ -44,6 +44,7 @@ class LookCarefully(Defense):
     name = "look_carefully"
     kind = "input"
     paper = "none: the control arm of image tools and of safety prompts"
+    in_demo = True
     Config: ClassVar[type[LookCarefullyConfig]] = LookCarefullyConfig
 
     def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:

@@ -41,6 +41,7 @@ from torch import Tensor
 
 from safesight.activations import difference_of_means, threshold_at_fpr, unit
 from safesight.defenses.base import Defense, DefenseConfig, Parts
+from safesight.defenses.contract import Contract
 from safesight.defenses.shared.refusal_words import in_text, openers, openers_mass
 from safesight.errors import ArtifactError, InputError
 from safesight.fitting.artifact import Artifact
@@ -114,6 +115,9 @@ class RefusalDirection(Defense):
     )
     needs = frozenset({"activations", "labels"})
     fitted = True
+    in_demo = True
+    # At zero itself it runs nothing; this is a push that no float can show.
+    contract = Contract(zero={"scale": 1e-30})
     Config: ClassVar[type[RefusalDirectionConfig]] = RefusalDirectionConfig
     config: RefusalDirectionConfig
 

@@ -52,6 +52,7 @@ class SafetyPrompt(Defense):
     name = "safety_prompt"
     kind = "input"
     paper = "Liu et al., MM-SafetyBench, ECCV 2024, https://arxiv.org/abs/2311.17600"
+    in_demo = True
     Config: ClassVar[type[SafetyPromptConfig]] = SafetyPromptConfig
 
     def parts(self, vlm: VLM, artifact: Artifact | None) -> Parts:

@@ -41,6 +41,7 @@ from torch import Tensor
 
 from safesight.activations import difference_of_means, project
 from safesight.defenses.base import Defense, DefenseConfig, Parts
+from safesight.defenses.contract import Contract
 from safesight.errors import ArtifactError, ModelError
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.provenance import provenance
@@ -129,6 +130,12 @@ class ShiftDC(Defense):
     paper = "Zou et al., ShiftDC, NeurIPS 2025, https://arxiv.org/abs/2502.13095"
     needs = frozenset({"activations", "labels"})
     fitted = True
+    in_demo = True
+    contract = Contract(
+        settings={"max_caption_tokens": 4, "alpha": 30.0},
+        # At zero itself it runs nothing; this is a push that no float can show.
+        zero={"alpha": 1e-30},
+    )
     Config: ClassVar[type[ShiftDCConfig]] = ShiftDCConfig
     config: ShiftDCConfig
 

@@ -112,6 +112,7 @@ class ImageTools(Defense):
         "Tian et al., When Think-with-Image Meets Safety: What Determines Multimodal Jailbreak "
         "Robustness?, 2026, arXiv 2605.27932"
     )
+    in_demo = True
     Config: ClassVar[type[ImageToolsConfig]] = ImageToolsConfig
     config: ImageToolsConfig
 

@@ -44,6 +44,7 @@ from torch import Tensor
 
 from safesight.activations import EditFn, edit, resid_post, unit
 from safesight.defenses.base import Defense, Parts
+from safesight.defenses.contract import Contract
 from safesight.defenses.tool_vector.calibration import fit_tool_vector
 from safesight.defenses.tool_vector.config import ToolVectorConfig
 from safesight.errors import ArtifactError, ModelError
@@ -105,6 +106,8 @@ class ToolVector(Defense):
     )
     needs = frozenset({"activations", "labels"})
     fitted = True
+    in_demo = True
+    contract = Contract(zero={"scale": 0.0}, draws=True)
     Config: ClassVar[type[ToolVectorConfig]] = ToolVectorConfig
     config: ToolVectorConfig
 
