@@ -18,7 +18,8 @@ A table of results says below itself if it was measured on other weights than th
 today.
 
 And on the source: `config NAME` (a defense's settings), `defenses` (all of them),
-`families` (architectures, and which pass the whole suite), `tree` (one caption a file).
+`families` (architectures, and which pass the whole suite), `tree` (one caption a file),
+`code PATH` (a Python file in full).
 """
 
 from __future__ import annotations
@@ -219,7 +220,7 @@ def defenses(results: Results, page: str) -> str:
     """Every defense with its kind, its card and one sentence."""
     up = "../" * page.count("/")
     lines = ["| defense | kind | what it does |", "| --- | --- | --- |"]
-    for name in registry.names("defense"):
+    for name in registry.names("defense", builtin=True):
         kind = "" if name == "none" else registry.load("defense", name).kind
         link = name if name == "none" else f"[{name}]({up or ''}docs/cards/{name}.md)"
         lines.append(f"| {link} | {kind} | {registry.describe('defense', name)} |")
@@ -252,6 +253,11 @@ def tree(results: Results, page: str) -> str:
     return "\n".join([*lines, "```"])
 
 
+def code(results: Results, page: str, path: str) -> str:
+    """A Python file of the repository as a code block."""
+    return f"```python\n{(ROOT / path).read_text(encoding='utf-8').rstrip()}\n```"
+
+
 def _absent(results: Results, page: str, what: str, name: str, card: Scorecard | None) -> str:
     if card is not None:
         results.miss(f"{page} wants {what} of {name}.json")
@@ -277,4 +283,5 @@ COMMANDS: dict[str, Callable[..., str]] = {
     "defenses": defenses,
     "families": families,
     "tree": tree,
+    "code": code,
 }

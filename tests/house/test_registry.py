@@ -25,8 +25,10 @@ HEADINGS = (
     "Cite",
 )
 
-NAMES = [(kind, name) for kind in get_args(registry.Kind) for name in registry.names(kind)]
-DEFENSES = [name for name in registry.names("defense") if name != "none"]
+NAMES = [
+    (kind, name) for kind in get_args(registry.Kind) for name in registry.names(kind, builtin=True)
+]
+DEFENSES = [name for name in registry.names("defense", builtin=True) if name != "none"]
 
 
 @pytest.mark.parametrize(("kind", "name"), NAMES)

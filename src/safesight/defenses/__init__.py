@@ -5,6 +5,7 @@ Read next: `base` (what a defense is), `protect` (put one on a model), `protecti
 """
 
 from safesight.defenses.base import Defense, DefenseConfig, Inputs, Kind, Parts
+from safesight.defenses.contract import Contract
 from safesight.defenses.protect import load_defense, protect
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.data import FitData
@@ -14,6 +15,7 @@ from safesight.generation.protection import Protection, protection
 
 __all__ = [
     "Artifact",
+    "Contract",
     "Decision",
     "Defense",
     "DefenseConfig",

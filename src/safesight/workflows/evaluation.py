@@ -264,7 +264,7 @@ def _overhead(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> list[Overhead]:
 
     benign, harmful = _inputs(wanted)
     if not benign:
-        stderr().print("Overhead is left out: none of the tasks has benign requests.")
+        stderr().print("Overhead is left out: no task has benign requests about pictures.")
         return []
     judge = registry.load("judge", wanted.judge)()
     with steps("overhead", len(benign) + len(harmful)) as advance:
