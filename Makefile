@@ -10,7 +10,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := runs/demo
 ARTIFACTS := src/safesight/fitting/artifacts
-BUNDLED := probe sasa rai tool_vector shiftdc hidden_detect refusal_direction sft npo rmu vsfa
+BUNDLED = $(shell $(BIN)/python -c \
+	'from safesight.workflows.evaluation import bundled_defenses as found; print(*found())')
 MIRAGE := --data mirage --data-set harm=both --data-set rho=0.95 --data-set general=1000 --share 0.1667 \
 	--set learning_rate=1e-3 --set batch_size=16
 FIT_rai := --set layer=auto --set ratio=auto --set strength=auto
@@ -62,7 +63,7 @@ test: check  ## Run every check that must pass before a change lands.
 test-slow: check  ## The same, including the slow tests.
 	$(BIN)/pytest --runslow $(PYTEST_ARGS)
 
-demo: $(STAMP)  ## Evaluate the bundled model, undefended and with each defense.
+demo: $(STAMP)  ## Compare defenses with the undefended bundled model.
 	$(BIN)/safesight demo --output $(DEMO)
 
 results: $(STAMP)  ## Measure again what the documentation shows: the demo, then the tests.

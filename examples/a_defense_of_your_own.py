@@ -1,35 +1,36 @@
-"""A sixth defense in one file: add a fixed vector to the last prompt token's state.
+"""A defense of your own in one file: add a fixed vector to the last prompt token's state.
 
     python examples/a_defense_of_your_own.py
 
-The vector is the difference of mean states between refused and answered prompts in
-text: a refusal direction. To give the defense a name everywhere, put it in a package
-and point the entry-point group `safesight.defenses` at it.
+The vector is the difference of mean states between harmful and benign prompts in text: a
+refusal direction. `docs/how-to/add-a-plugin.md` puts this file into a package, so that the
+defense has a name everywhere and passes the contract suite.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, final
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from safesight import VLM, Artifact, Defense, Sample, registry
-from safesight.activations import add, capture, difference_of_means, edit, resid_post
-from safesight.defenses import DefenseConfig, FitData, Inputs, Parts, Stored
+from safesight import VLM, Artifact, Defense, registry
+from safesight.activations import difference_of_means
+from safesight.defenses import Contract, DefenseConfig, FitData, Inputs, Parts, Stored
+from safesight.errors import InputError
+from safesight.fitting.provenance import provenance
+from safesight.generation.last_token import at_last, states_of_samples
 
 
 class PushConfig(DefenseConfig):
     """Settings of the push."""
 
-    at_use: ClassVar[frozenset[str]] = frozenset({"enabled", "strength"})
+    at_use: ClassVar[frozenset[str]] = DefenseConfig.at_use | {"strength"}
 
     layer: int = Field(4, ge=0)
     """The decoder block whose output is changed. Source: ours."""
-    strength: float = Field(1.0, ge=0)
+    strength: float = Field(1.0, ge=0, allow_inf_nan=False)
     """How far, in lengths of the fitted vector. Source: ours."""
 
 
@@ -42,15 +43,22 @@ class Push(Defense[PushConfig, Tensor]):
     paper = "none: an example"
     needs = frozenset({"activations", "labels"})
     fitted = True
+    contract = Contract(settings={"layer": 2, "strength": 4.0}, zero={"strength": 0.0})
     Config = PushConfig
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:
         """The difference of mean last-token states, harmful minus benign."""
-        harmful, benign = (_states(vlm, s, self.config.layer) for s in (data.harmful, data.benign))
-        vector = difference_of_means(harmful, benign)
-        card = {"model": {"name": vlm.name, "identity": vlm.identity}, "data_hash": data.hash}
+        if not data.harmful or not data.benign:
+            raise InputError("A push needs harmful and benign samples. Add those that are missing.")
+        harmful, benign = (
+            states_of_samples(vlm, samples, 16, label, progress)[:, self.config.layer]
+            for label, samples in (("harmful", data.harmful), ("benign", data.benign))
+        )
         return Artifact(
-            self.name, self.config.model_dump(mode="json"), tensors={"vector": vector}, card=card
+            self.name,
+            self.config.model_dump(mode="json"),
+            tensors={"vector": difference_of_means(harmful, benign)},
+            card=provenance(vlm, data, seed),
         )
 
     def read(self, stored: Stored, config: PushConfig) -> Tensor:
@@ -59,21 +67,16 @@ class Push(Defense[PushConfig, Tensor]):
 
     def parts(self, vlm: VLM, config: PushConfig, fitted: Tensor) -> Parts:
         """An edit around the model's own generate."""
-        vector = fitted * config.strength
-        return Parts(around=partial(_pushed, vlm=vlm, layer=config.layer, vector=vector))
+        vector = config.strength * fitted
+        return Parts(around=partial(_pushed, vlm, config.layer, vector))
 
 
-def _pushed(generate: Any, inputs: Inputs, *, vlm: VLM, layer: int, vector: Tensor) -> Any:
-    change = add(vector, tokens="last")
-    with edit(vlm.layers, {resid_post(layer): change}, prefill_only=True):
+def _pushed(vlm: VLM, layer: int, vector: Tensor, generate: Any, inputs: Inputs) -> Any:
+    def change(states: Tensor) -> Tensor:
+        return states + vector.to(states.device)
+
+    with at_last(vlm, inputs, {layer: change}):
         return generate(**inputs)
-
-
-def _states(vlm: VLM, samples: Sequence[Sample], layer: int) -> Tensor:
-    site = resid_post(layer)
-    with torch.no_grad(), capture(vlm.layers, [site], tokens="last") as states:
-        vlm.model(**vlm.encode([sample.messages() for sample in samples]))
-    return states[site]
 
 
 def main() -> None:

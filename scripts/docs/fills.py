@@ -20,8 +20,8 @@ A line below a table of results says if they were measured on earlier weights of
 A defense that a table names in its first column is linked to its card.
 
 And on the source: `config NAME` (a defense's settings), `defenses` (all of them), `families`
-(architectures, and which pass the whole suite), `tree` (one caption per file), and
-`count defenses|compared|architectures`.
+(architectures, and which pass the whole suite), `tree` (one caption per file), `code PATH` (a
+Python file in full), and `count defenses|compared|architectures`.
 """
 
 from __future__ import annotations
@@ -266,7 +266,7 @@ def config(results: Results, page: str, name: str) -> str:
 def defenses(results: Results, page: str) -> str:
     """Every defense with its kind, its card and one sentence."""
     lines = ["| defense | kind | what it does |", "| --- | --- | --- |"]
-    for name in registry.names("defense"):
+    for name in registry.names("defense", builtin=True):
         kind = "" if name == "none" else registry.load("defense", name).kind
         link = name if name == "none" else _link(name, f"docs/cards/{name}.md", page)
         lines.append(f"| {link} | {kind} | {registry.describe('defense', name)} |")
@@ -315,6 +315,11 @@ def tree(results: Results, page: str) -> str:
     return "\n".join([*lines, "```"])
 
 
+def code(results: Results, page: str, path: str) -> str:
+    """A Python file of the repository as a code block."""
+    return f"```python\n{(ROOT / path).read_text(encoding='utf-8').rstrip()}\n```"
+
+
 def _absent(results: Results, page: str, what: str, name: str, card: Scorecard | None) -> str:
     if card is not None:
         results.miss(f"{page} wants {what} of {name}.json")
@@ -343,4 +348,5 @@ COMMANDS: dict[str, Callable[..., str]] = {
     "families": families,
     "count": count,
     "tree": tree,
+    "code": code,
 }

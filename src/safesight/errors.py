@@ -15,6 +15,7 @@ __all__ = [
     "ArtifactError",
     "InputError",
     "ModelError",
+    "PluginError",
     "SafesightError",
     "StorageError",
     "TrainingError",
@@ -44,6 +45,10 @@ class StorageError(SafesightError):
 
 class TrainingError(SafesightError):
     """A training run diverged, or cannot be resumed."""
+
+
+class PluginError(SafesightError):
+    """What another package adds to a registry cannot be imported."""
 
 
 class UnknownNameError(SafesightError):

@@ -1,27 +1,43 @@
 """Names to objects, without importing anything until a name is asked for.
 
-Eight kinds of things can be named: defenses, attacks, benchmarks (the tasks of an
-evaluation), data sets to fine-tune on, judges, bundled models, stress tests of changed weights
-and lists of risky words. A built-in name is one line in `_BUILTIN`; another package adds names
-through the entry-point group `safesight.<kind>s`. Tables about architectures live in
-`models.families`.
+Named are defenses, attacks, benchmarks (the tasks of an evaluation), data sets to fine-tune on,
+judges, bundled models, stress tests of changed weights and lists of risky words. A built-in name
+is one line in `_BUILTIN`, with one sentence about it.
+
+Another package adds names through an entry-point group, which is the plural of the kind
+(`safesight.defenses`, `safesight.stress_tests`; see `GROUPS`). It also says what they are. The
+sentence about a name is, in this order:
+
+1. the object's own `summary`, if it has that attribute;
+2. the first sentence of the docstring of a class or a function;
+3. for a value, such as a tuple of words or the path of a model, the first sentence of the
+   docstring of the module that holds it: give each such value a module of its own.
+
+To read it the package is imported. One that cannot be imported is still listed, with the reason,
+and is refused when it is used. Tables about architectures live in `models.families`.
 """
 
 from __future__ import annotations
 
+import inspect
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from pkgutil import resolve_name
 from typing import Any, Literal, get_args
 
-from safesight.errors import UnknownNameError
+from safesight.errors import PluginError, UnknownNameError
 
-__all__ = ["Entry", "Kind", "describe", "load", "names"]
+__all__ = ["GROUPS", "Entry", "Kind", "describe", "load", "names"]
 
 Kind = Literal[
     "defense", "attack", "benchmark", "dataset", "judge", "model", "stress_test", "word_list"
 ]
+
+GROUPS: dict[Kind, str] = {kind: f"safesight.{kind}s" for kind in get_args(Kind)}
+"""The entry-point group of every kind."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +46,10 @@ class Entry:
 
     target: str
     """`"module:Object"`."""
-    summary: str
+    summary: str = ""
+    """Of a built-in name; the others are asked."""
+    package: str | None = None
+    """Name and version of the package that adds it; None for a built-in name."""
 
 
 _BUILTIN: dict[Kind, dict[str, Entry]] = {
@@ -254,25 +273,45 @@ _BUILTIN: dict[Kind, dict[str, Entry]] = {
 def _table(kind: Kind) -> dict[str, Entry]:
     """Built-in names first; an entry point may add a name but not replace one."""
     table = dict(_BUILTIN[kind])
-    for point in entry_points(group=f"safesight.{kind}s"):
-        table.setdefault(point.name, Entry(point.value, f"From {point.value.split('.')[0]}."))
+    for point in entry_points(group=GROUPS[kind]):
+        table.setdefault(point.name, Entry(point.value, package=_package(point)))
     return table
 
 
-def names(kind: Kind) -> list[str]:
+def _package(point: EntryPoint) -> str:
+    dist = point.dist
+    return point.module.partition(".")[0] if dist is None else f"{dist.name} {dist.version}"
+
+
+def names(kind: Kind, *, builtin: bool = False) -> list[str]:
     """All names of one kind, in the order in which they are listed to people.
+
+    Args:
+        kind: Of what.
+        builtin: Leave out what other packages add.
 
     Example:
         >>> "sasa" in names("defense")
         True
     """
     assert kind in get_args(Kind)
-    return list(_table(kind))
+    return [name for name, entry in _table(kind).items() if not (builtin and entry.package)]
 
 
 def describe(kind: Kind, name: str) -> str:
-    """One sentence about a named thing."""
-    return _entry(kind, name).summary
+    """One sentence about a named thing; for how another package says it, see above.
+
+    Raises:
+        UnknownNameError: no such name; the message suggests the nearest one.
+    """
+    entry = _entry(kind, name)
+    if entry.package is None:
+        return entry.summary
+    try:
+        found = load(kind, name)
+    except PluginError as error:
+        return f"Not usable: {error}"
+    return _summary(found, entry) or f"From the package {entry.package}."
 
 
 def load(kind: Kind, name: str) -> Any:
@@ -280,17 +319,43 @@ def load(kind: Kind, name: str) -> Any:
 
     Raises:
         UnknownNameError: no such name; the message suggests the nearest one.
+        PluginError: another package adds the name, and cannot be imported.
 
     Example:
         >>> load("defense", "none").name
         'none'
     """
-    module, _, attribute = _entry(kind, name).target.partition(":")
-    return getattr(import_module(module), attribute)
+    entry = _entry(kind, name)
+    try:
+        return resolve_name(entry.target)
+    except Exception as error:
+        if entry.package is None:
+            raise
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise PluginError(
+            f"The {_words(kind)} {name!r} of the package {entry.package} cannot be imported "
+            f"({reason}). Repair the package, or uninstall it."
+        ) from error
 
 
 def _entry(kind: Kind, name: str) -> Entry:
     table = _table(kind)
     if name not in table:
-        raise UnknownNameError(kind, name, table)
+        raise UnknownNameError(_words(kind), name, table)
     return table[name]
+
+
+def _words(kind: Kind) -> str:
+    return kind.replace("_", " ")
+
+
+def _summary(found: Any, entry: Entry) -> str:
+    """What a package says of a thing of its own, as one sentence; empty if it says nothing."""
+    said = getattr(found, "summary", None)
+    if isinstance(said, str):
+        return " ".join(said.split())
+    # The docstring of a value is that of its type, and says nothing of the value.
+    of_its_own = inspect.isclass(found) or inspect.isroutine(found)
+    holder = found if of_its_own else import_module(entry.target.partition(":")[0])
+    paragraph = inspect.cleandoc(holder.__doc__ or "").split("\n\n")[0]
+    return re.split(r"(?<=[.!?])\s", " ".join(paragraph.split()))[0]

@@ -92,9 +92,9 @@ def test_help_and_version_load_nothing_heavy() -> None:
         ("tasks", set(registry.names("benchmark"))),
         ("datasets", set(registry.names("dataset"))),
         ("judges", set(registry.names("judge"))),
-        ("stress", set(registry.names("stress_test"))),
+        ("stress-tests", set(registry.names("stress_test"))),
         ("models", set(registry.names("model"))),
-        ("words", {"generic", "testbed"}),
+        ("word-lists", {"generic", "testbed"}),
         ("families", set(FAMILIES)),
     ],
 )

@@ -31,35 +31,11 @@ from safesight.types import Sample, TuningSample, TuningSet
 from tests import tiny
 
 DEFENSES = registry.names("defense")
-SETTINGS: dict[str, dict[str, Any]] = {
-    # Tiny models neither say yes nor stop talking.
-    "ecso": {"unreadable": "harmful", "max_caption_tokens": 4},
-    "shiftdc": {"max_caption_tokens": 4, "strength": 30.0},
-    # One small step: far from where it was, a random model writes image placeholders.
-    **{
-        name: {
-            "max_steps": 1,
-            "batch_size": 2,
-            "rank": 2,
-            "modules": ("mlp.down_proj",),
-            "learning_rate": 0.002,
-            "warmup": 0.0,
-        }
-        for name in ("sft", "npo", "rmu", "grad_ascent", "grad_diff", "kl", "vsfa")
-    },
-}
-"""With which a defense acts on a model that has no language, and soon."""
-DETECTORS = [name for name in DEFENSES if registry.load("defense", name).kind == "detector"]
-TUNED = [name for name in DEFENSES if registry.load("defense", name).kind == "weights"]
-ZEROS: dict[str, dict[str, Any]] = {
-    "rai": {"strength": 0.0, "tau": -1.0},
-    "tool_vector": {"strength": 0.0},
-    # At zero itself these two run nothing; this is a push that no float can show.
-    "refusal_direction": {"strength": 1e-30},
-    "shiftdc": {"strength": 1e-30},
-    # Asks the model to judge its answer, and believes that it is harmless.
-    "ecso": {"unreadable": "safe"},
-}
+"""Of plug-ins, too: whoever installs a package of defenses runs this suite on them."""
+CLASSES: dict[str, type[Defense]] = {name: registry.load("defense", name) for name in DEFENSES}
+DETECTORS = [name for name in DEFENSES if CLASSES[name].kind == "detector"]
+TUNED = [name for name in DEFENSES if CLASSES[name].kind == "weights"]
+ZEROS = [name for name in DEFENSES if CLASSES[name].contract.zero is not None]
 STILL = [*ZEROS, *DETECTORS, *TUNED]
 """Defenses that can run and change nothing. The others write into every prompt they see."""
 
@@ -100,7 +76,7 @@ def prompts() -> list[Any]:
 
 
 def build(name: str) -> Defense:
-    return load_defense(name, **SETTINGS.get(name, {}))
+    return load_defense(name, **CLASSES[name].contract.settings)
 
 
 @cache
@@ -109,10 +85,9 @@ def fitted(name: str, family: str) -> Artifact:
 
 
 def some_refused(defense: Defense, artifact: Artifact, vlm: VLM, batch: list[Any]) -> Artifact:
-    """The artifact with its threshold amid the scores of these rows, if it has one; a gate of
-    tokens stands open and pushes hard, so that something happens to every row with a picture."""
-    if "tau" in artifact.fitted:
-        return replace(artifact, fitted={**artifact.fitted, "tau": -1.0, "strength": 16.0})
+    """The artifact with its threshold amid the scores of these rows, if it has one, and with the
+    numbers that the defense wants to be tried with."""
+    artifact = replace(artifact, fitted={**artifact.fitted, **defense.contract.fitted})
     if "threshold" not in artifact.fitted:
         return artifact
     with defense.apply(vlm, artifact):
@@ -136,7 +111,8 @@ def still(name: str, family: str) -> tuple[Defense, Artifact]:
     if name in TUNED:
         zeros = {key: torch.zeros_like(value) for key, value in artifact.tensors.items()}
         return build(name), replace(artifact, tensors=zeros)
-    return load_defense(name, **{**SETTINGS.get(name, {}), **ZEROS[name]}), artifact
+    contract = CLASSES[name].contract
+    return load_defense(name, **{**contract.settings, **(contract.zero or {})}), artifact
 
 
 def last_decision(vlm: VLM) -> Decision:

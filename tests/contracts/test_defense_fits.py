@@ -6,25 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from safesight import registry
 from safesight.defenses import FitData
 from safesight.errors import InputError
 from safesight.types import TuningSet
 from tests import tiny
 from tests.contracts.defense_helpers import (
+    CLASSES,
     DEFENSES,
-    TUNED,
     build,
     count_forwards,
     fit_data,
     fitted,
 )
-
-# Samples for a mean; small matrices and the order of rows.
-DRAWS = {"tool_vector", *TUNED}
-"""Whose numbers hang on the seed here. Gates draw their folds too, but these few samples are so
-far apart that every draw chooses the same; RAI draws pictures where it has more than it asks for
-(see `test_rai`)."""
 
 
 def without_label(label: str) -> FitData:
@@ -57,7 +50,7 @@ OF_THE_MODEL = {"activations", "gradients"}
 ROWS = [
     pytest.param(name, *case, id=f"{name}-{what}")
     for name in DEFENSES
-    for need in sorted(registry.load("defense", name).needs - OF_THE_MODEL)
+    for need in sorted(CLASSES[name].needs - OF_THE_MODEL)
     for what, case in LACKS[need].items()
 ]
 
@@ -67,7 +60,7 @@ def test_the_seed_is_kept_and_counts_where_something_is_drawn(name: str) -> None
     other = build(name).fit(tiny.vlm("llava"), fit_data(), seed=1, progress=False)
     if other.identity is not None:  # else there was nothing to fit
         assert other.card["seed"] == 1
-    assert (other.hash != fitted(name, "llava").hash) == (name in DRAWS)
+    assert (other.hash != fitted(name, "llava").hash) == CLASSES[name].contract.draws
 
 
 @pytest.mark.parametrize(("name", "data", "missing"), ROWS)
@@ -82,7 +75,7 @@ def test_a_fit_without_any_data_is_refused() -> None:
     vlm = tiny.vlm("llava")
     with count_forwards(vlm.layers[0]) as forwards:
         for name in DEFENSES:
-            if registry.load("defense", name).needs:
+            if CLASSES[name].needs:
                 with pytest.raises(InputError, match=r"(?i)add|give|put"):
                     build(name).fit(vlm, FitData([], []), progress=False)
     assert not forwards

@@ -72,7 +72,7 @@ def test_off_is_off(name: str, family: str) -> None:
 
 @pytest.mark.parametrize("name", STILL)
 @pytest.mark.parametrize("family", SOME_FAMILIES)
-def test_a_method_that_runs_and_pushes_by_zero_is_off_too(name: str, family: str) -> None:
+def test_a_method_at_its_own_zero_is_off_too(name: str, family: str) -> None:
     """A disabled method never runs; one with its own zero does, and must not move a bit either."""
     vlm = tiny.vlm(family)
     plain = helpers.steps(vlm, prompts())

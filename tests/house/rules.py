@@ -64,6 +64,7 @@ WIDE_SIGNATURES = {
 # may hold one each.
 BROAD_EXCEPTS = {
     "safesight.generation.detectors": "fail closed: a detector that cannot run refuses",
+    "safesight.registry": "a package of others may fail in any way; the error names the package",
     "safesight.evals.batching": "a thread's border: the error goes to whoever waits for it",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import get_args
@@ -9,7 +10,9 @@ from typing import get_args
 import pytest
 
 from safesight import registry
-from tests.house.source import ROOT
+from safesight.fitting.bundled import FOLDER
+from safesight.workflows.evaluation import bundled_defenses
+from tests.house.source import ROOT, Source, sources
 
 CARDS = ROOT / "docs/cards"
 
@@ -25,8 +28,36 @@ HEADINGS = (
     "Cite",
 )
 
-NAMES = [(kind, name) for kind in get_args(registry.Kind) for name in registry.names(kind)]
-DEFENSES = [name for name in registry.names("defense") if name != "none"]
+NAMES = [
+    (kind, name) for kind in get_args(registry.Kind) for name in registry.names(kind, builtin=True)
+]
+DEFENSES = [name for name in registry.names("defense", builtin=True) if name != "none"]
+
+# Files that name a defense although it is not theirs, and why. A new defense needs no line here:
+# what others must know of it stands in its class.
+NAMED_ELSEWHERE = {
+    ("safesight.analysis.persona", "refusal_direction"): "the analysis adds a direction of its own",
+    ("safesight.analysis.rai_controls", "rai"): "the analysis is of this defense alone",
+    ("safesight.workflows.evaluation", "rai"): "only this defense has risk maps",
+    ("safesight.cli.try_", "rai"): "only this defense has risk maps",
+    ("safesight.cli.try_", "sasa"): "a default",
+    ("safesight.cli.eval", "sasa"): "a default",
+    ("safesight.cli.spurious", "probe"): "a heading",
+    ("safesight.defenses.sasa", "probe"): "its control",
+    ("safesight.experiments", "image_tools"): "an experiment of the same name",
+    ("safesight.judges.keywords", "sasa"): "a list of refusal words of the same name",
+}
+
+
+def named_elsewhere(source: Source) -> set[tuple[str, str]]:
+    """Names of defenses that a file holds as strings; in the files of a defense not its own."""
+    homes = {name: registry._BUILTIN["defense"][name].target.partition(":")[0] for name in DEFENSES}
+    found = {node.value for node in ast.walk(source.tree) if isinstance(node, ast.Constant)}
+    return {
+        (source.module, name)
+        for name, home in homes.items()
+        if name in found and source.module not in (home, "safesight.registry")
+    }
 
 
 @pytest.mark.parametrize(("kind", "name"), NAMES)
@@ -72,3 +103,21 @@ def test_the_heading_check_can_fail() -> None:
     assert wrong_headings(good) == []
     assert wrong_headings(good.replace("## Cite\n", ""))
     assert wrong_headings(good.replace("## Cite\ntext\n", "## Cite\n\n"))
+
+
+def test_no_file_knows_a_defense_that_is_not_its_own() -> None:
+    assert set().union(*map(named_elsewhere, sources())) == set(NAMED_ELSEWHERE)
+
+
+def test_the_check_of_names_can_fail() -> None:
+    text = '"""rai, sasa"""\nTUNED = ("npo", "none", "sft")\n'
+    assert named_elsewhere(Source("safesight.cli.demo", text)) == {
+        ("safesight.cli.demo", "npo"),
+        ("safesight.cli.demo", "sft"),
+    }
+    assert not named_elsewhere(Source("safesight.defenses.npo", "name = 'npo'"))
+
+
+def test_what_the_demo_needs_is_bundled() -> None:
+    """And nothing else is: `make artifacts` fits exactly these."""
+    assert {place.name for place in FOLDER.iterdir() if place.is_dir()} == set(bundled_defenses())

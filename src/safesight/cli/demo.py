@@ -18,23 +18,6 @@ EXAMPLES = examples(
     "safesight demo", "safesight demo --all", "safesight demo --limit 30 --output /tmp/demo"
 )
 
-DEFENSES = (
-    "sasa",
-    "rai",
-    "image_tools",
-    "tool_vector",
-    "safety_prompt",
-    "look_carefully",
-    "adashield",
-    "ecso",
-    "coca",
-    "shiftdc",
-    "hidden_detect",
-    "refusal_direction",
-)
-TUNED = ("sft", "npo", "rmu", "vsfa")
-"""Defenses that change the weights; they are evaluated again with one word changed."""
-
 ONE_WORD = ("ruled_harm", "ruled_harm+one_word", "ruled_benign", "ruled_benign+one_word")
 
 _TIMED = 5
@@ -51,17 +34,18 @@ def demo(
         bool, typer.Option("--all", help="Print every table, not only the main methods.")
     ] = False,
 ) -> None:
-    """Evaluate the bundled model, undefended and with each defense.
+    """Compare defenses with the undefended bundled model.
 
     Writes scorecard.json, one_word.json and report.html. A run that was stopped resumes when the
     command is repeated.
     """
     from safesight.workflows.evaluation import ALL_TASKS, Evaluation, arms_of, evaluate
 
+    others, tuned = _shown()
     logs, attacked = output / "logs", output / "one_word"
     for folder, defenses, tasks, timed in (
-        (logs, (*DEFENSES, *TUNED), ALL_TASKS, _TIMED),
-        (attacked, TUNED, ONE_WORD, 0),
+        (logs, [*others, *tuned], ALL_TASKS, _TIMED),
+        (attacked, tuned, ONE_WORD, 0),
     ):
         evaluate(
             Evaluation(
@@ -97,3 +81,15 @@ def demo(
         print_all(card, beside, page)
     else:
         print_screen(card, page)
+
+
+def _shown() -> tuple[list[str], list[str]]:
+    """The defenses that leave the weights alone, and those that change them.
+
+    The latter are evaluated again with one word changed.
+    """
+    from safesight.workflows.evaluation import demo_defenses
+
+    shown = demo_defenses()
+    others = [defense.name for defense in shown if defense.kind != "weights"]
+    return others, [defense.name for defense in shown if defense.kind == "weights"]

@@ -21,19 +21,15 @@ _KINDS: dict[str, registry.Kind] = {
     "tasks": "benchmark",
     "datasets": "dataset",
     "judges": "judge",
-    "stress": "stress_test",
+    "stress-tests": "stress_test",
     "models": "model",
-    "words": "word_list",
+    "word-lists": "word_list",
 }
+_WHAT = (*_KINDS, "families")
 
 
 def list_names(
-    kind: Annotated[
-        str,
-        typer.Argument(
-            help="defenses, attacks, tasks, datasets, judges, stress, models, words, families."
-        ),
-    ],
+    kind: Annotated[str, typer.Argument(help=f"{', '.join(_WHAT)}.")],
     json: Annotated[bool, typer.Option("--json", help="Print a JSON array of names.")] = False,
 ) -> None:
     """List the names that commands take."""
@@ -63,6 +59,6 @@ def _entries(kind: str) -> dict[str, str]:
 
         return {name: family.note for name, family in FAMILIES.items()}
     if kind not in _KINDS:
-        raise UnknownNameError("list", kind, [*_KINDS, "families"])
+        raise UnknownNameError("list", kind, _WHAT)
     which = _KINDS[kind]
     return {name: registry.describe(which, name) for name in registry.names(which)}

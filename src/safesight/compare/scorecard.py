@@ -36,7 +36,7 @@ from safesight.compare.records import (
     Scorecard,
     VerdictCounts,
 )
-from safesight.errors import InputError, UnknownNameError
+from safesight.errors import InputError, PluginError, UnknownNameError
 from safesight.grammar import UNDEFENDED, arm_of, arm_parts
 from safesight.types import VERDICTS
 
@@ -104,7 +104,8 @@ def control_of(arm: str) -> str | None:
     """The arm with every defense replaced by its control, or None if no defense has one.
 
     A control is the same defense without its essential step (`Defense.control`): what the arm
-    gains over its control, it owes to that step. A defense that is not installed has none.
+    gains over its control, it owes to that step. A defense that is not installed, or cannot be
+    imported, has none.
 
     Example:
         >>> control_of("sasa"), control_of("safety_prompt+sasa"), control_of("none")
@@ -123,7 +124,7 @@ def control_of(arm: str) -> str | None:
 def _control(defense: str) -> str | None:
     try:
         control: str | None = registry.load("defense", defense).control
-    except UnknownNameError:
+    except (UnknownNameError, PluginError):
         return None
     return control
 

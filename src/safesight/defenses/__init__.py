@@ -5,6 +5,7 @@ Read next: `base` (what a defense is), `protect` (put one on a model), `protecti
 """
 
 from safesight.defenses.base import AnyDefense, Defense, DefenseConfig, Inputs, Kind, Parts, Stored
+from safesight.defenses.contract import Contract
 from safesight.defenses.protect import load_defense, protect
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.data import FitData
@@ -15,6 +16,7 @@ from safesight.generation.protection import Protection, protection
 __all__ = [
     "AnyDefense",
     "Artifact",
+    "Contract",
     "Decision",
     "Defense",
     "DefenseConfig",

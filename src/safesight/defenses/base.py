@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, ca
 
 from pydantic import ValidationError
 
+from safesight.defenses.contract import Contract
 from safesight.errors import ArtifactError, InputError
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.bundled import bundled
@@ -55,6 +56,11 @@ class Defense(ABC, Generic[ConfigT, FittedT]):
     headline: ClassVar[tuple[str, ...] | None] = None
     """Registry names of the controls shown under it on the demo's first screen; None if it is not
     on that screen itself."""
+    in_demo: ClassVar[bool] = False
+    """Whether `safesight demo` shows it. Asked of built-in defenses only; if it needs an artifact,
+    that of the bundled model comes with the package."""
+    contract: ClassVar[Contract] = Contract()
+    """How the contract suite tries it on tiny models."""
     Config: type[ConfigT] = cast("type[ConfigT]", DefenseConfig)
     """Class of the settings; a defense with settings of its own sets it."""
 

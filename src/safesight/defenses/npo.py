@@ -41,6 +41,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from safesight.defenses.base import Defense, Parts, Stored
+from safesight.defenses.contract import ONE_STEP
 from safesight.training.batches import IGNORE, Rows
 from safesight.training.config import TuningConfig
 from safesight.training.passes import answer_term, labels_of
@@ -135,6 +136,8 @@ class NPO(Defense[NPOConfig, Weights]):
     )
     needs = frozenset({"gradients", "forget_set", "retain_set"})
     fitted = True
+    in_demo = True
+    contract = ONE_STEP
     Config = NPOConfig
 
     def fit(

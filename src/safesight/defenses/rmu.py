@@ -42,6 +42,7 @@ from torch.nn import functional as F
 
 from safesight.activations import unit
 from safesight.defenses.base import Defense, Parts, Stored
+from safesight.defenses.contract import ONE_STEP
 from safesight.errors import InputError
 from safesight.training.batches import IGNORE, Rows
 from safesight.training.config import TuningConfig
@@ -137,6 +138,8 @@ class RMU(Defense[RMUConfig, Weights]):
     )
     needs = frozenset({"activations", "gradients", "forget_set", "retain_set"})
     fitted = True
+    in_demo = True
+    contract = ONE_STEP
     Config = RMUConfig
 
     def fit(

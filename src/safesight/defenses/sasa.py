@@ -172,6 +172,7 @@ class SASA(Defense[SASAConfig, SASAFitted]):
     paper = "Wang et al., Self-Aware Safety Augmentation, ACM MM 2025, arXiv 2507.21637"
     needs = frozenset({"activations", "labels"})
     fitted = True
+    in_demo = True
     Config = SASAConfig
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:

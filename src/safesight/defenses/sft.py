@@ -36,6 +36,7 @@ from pydantic import Field, FiniteFloat
 from torch import Tensor
 
 from safesight.defenses.base import Defense, Parts, Stored
+from safesight.defenses.contract import ONE_STEP
 from safesight.training.batches import IGNORE
 from safesight.training.config import TuningConfig
 from safesight.training.losses import token_nll
@@ -117,6 +118,8 @@ class SFT(Defense[SFTConfig, Weights]):
     )
     needs = frozenset({"gradients", "forget_set", "retain_set"})
     fitted = True
+    in_demo = True
+    contract = ONE_STEP
     Config = SFTConfig
 
     def fit(

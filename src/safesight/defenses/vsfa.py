@@ -31,6 +31,7 @@ from pydantic import Field, FiniteFloat
 from torch import Tensor
 
 from safesight.defenses.base import Defense, Parts, Stored
+from safesight.defenses.contract import ONE_STEP
 from safesight.errors import InputError
 from safesight.training.config import TuningConfig
 from safesight.training.run import Fitting, Method, TuningRun, train
@@ -129,6 +130,8 @@ class VSFA(Defense[VSFAConfig, Weights]):
     paper = "Yang et al., Visual Self-Fulfilling Alignment, ACL 2026, arXiv 2603.08486"
     needs = frozenset({"gradients", "neutral_set"})
     fitted = True
+    in_demo = True
+    contract = ONE_STEP
     Config = VSFAConfig
 
     def fit(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from safesight import registry
-from safesight.errors import ModelError
+from safesight.errors import ModelError, PluginError
 from safesight.models.no_torchvision import without_torchvision
 
 __all__ = ["Loaded", "load_pretrained", "public_name"]
@@ -96,9 +96,11 @@ def public_name(name: str) -> str:
         >>> public_name(str(registry.load("model", "testbed"))), public_name("org/model")
         ('testbed', 'org/model')
     """
+    folder = Path(name).expanduser().absolute()
     for known in registry.names("model"):
-        if Path(name).expanduser().absolute() == Path(registry.load("model", known)).absolute():
-            return known
+        with suppress(PluginError):  # another package is broken, and this is not its model
+            if folder == Path(registry.load("model", known)).absolute():
+                return known
     return name
 
 

@@ -22,11 +22,20 @@ from safesight.grammar import check_arm, check_task
 if TYPE_CHECKING:
     from safesight.compare import Overhead, Scorecard
     from safesight.compare.folder import RunNotes
+    from safesight.defenses import AnyDefense
     from safesight.evals.arms import Arm
     from safesight.models import VLM
     from safesight.types import Sample
 
-__all__ = ["ALL_TASKS", "Evaluation", "arms_of", "evaluate", "run"]
+__all__ = [
+    "ALL_TASKS",
+    "Evaluation",
+    "arms_of",
+    "bundled_defenses",
+    "demo_defenses",
+    "evaluate",
+    "run",
+]
 
 ALL_TASKS = (
     "text_harm",
@@ -77,6 +86,24 @@ def arms_of(defenses: Sequence[str]) -> list[str]:
             arms.append(control)
         arms.append(defense)
     return list(dict.fromkeys(arms))
+
+
+def demo_defenses() -> list[type[AnyDefense]]:
+    """The built-in defenses that the demo shows (`Defense.in_demo`), in the registry's order."""
+    built_in = registry.names("defense", builtin=True)
+    classes: list[type[AnyDefense]] = [registry.load("defense", name) for name in built_in]
+    return [defense for defense in classes if defense.in_demo]
+
+
+def bundled_defenses() -> list[str]:
+    """Those whose artifact for the bundled model comes with the package: all that the demo needs.
+
+    Example:
+        >>> bundled_defenses()[:3]
+        ['probe', 'sasa', 'rai']
+    """
+    arms = arms_of([defense.name for defense in demo_defenses()])
+    return [arm for arm in arms if registry.load("defense", arm).fitted]
 
 
 def run(wanted: Evaluation) -> Scorecard:
@@ -237,7 +264,7 @@ def _overhead(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> list[Overhead]:
 
     benign, harmful = _inputs(wanted)
     if not benign:
-        stderr().print("Overhead is skipped: no task has benign requests.")
+        stderr().print("Overhead is skipped: no task has benign requests about pictures.")
         return []
     judge = registry.load("judge", wanted.judge)()
     with steps("overhead", len(benign) + len(harmful)) as advance:

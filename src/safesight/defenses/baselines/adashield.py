@@ -55,6 +55,7 @@ class AdaShieldS(Defense[AdaShieldConfig, None]):
     name = "adashield"
     kind = "input"
     paper = "Wang et al., AdaShield, ECCV 2024, https://arxiv.org/abs/2403.09513"
+    in_demo = True
     Config = AdaShieldConfig
 
     def parts(self, vlm: VLM, config: AdaShieldConfig, fitted: None) -> Parts:

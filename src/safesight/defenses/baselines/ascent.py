@@ -32,6 +32,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from safesight.defenses.base import Defense, Parts, Stored
+from safesight.defenses.contract import ONE_STEP
 from safesight.training.batches import IGNORE
 from safesight.training.config import TuningConfig
 from safesight.training.passes import answer_term
@@ -87,6 +88,7 @@ class GradAscent(Defense[TuningConfig, Weights]):
     )
     needs = frozenset({"gradients", "forget_set", "retain_set"})
     fitted = True
+    contract = ONE_STEP
     Config = TuningConfig
 
     def fit(
@@ -120,6 +122,7 @@ class GradDiff(Defense[RetainConfig, Weights]):
     paper = "Liu et al., Continual Learning and Private Unlearning, CoLLAs 2022, arXiv 2203.12817"
     needs = frozenset({"gradients", "forget_set", "retain_set"})
     fitted = True
+    contract = ONE_STEP
     Config = RetainConfig
 
     def fit(
@@ -156,6 +159,7 @@ class KL(Defense[RetainConfig, Weights]):
     )
     needs = frozenset({"gradients", "forget_set", "retain_set"})
     fitted = True
+    contract = ONE_STEP
     Config = RetainConfig
 
     def fit(

@@ -89,6 +89,7 @@ class CoCA(Defense[CoCAConfig, None]):
     name = "coca"
     kind = "pipeline"
     paper = "Gao et al., CoCA, COLM 2024, https://arxiv.org/abs/2409.11365"
+    in_demo = True
     Config = CoCAConfig
 
     def parts(self, vlm: VLM, config: CoCAConfig, fitted: None) -> Parts:

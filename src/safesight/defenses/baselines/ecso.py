@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 from pydantic import Field
 
 from safesight.defenses.base import Defense, DefenseConfig, Parts
+from safesight.defenses.contract import Contract
 from safesight.errors import InputError, SafesightError
 from safesight.generation.answers import refusal_tokens, replace_answers, sequences_of, stream_out
 from safesight.generation.calls import check_supported, setting
@@ -115,6 +116,13 @@ class ECSO(Defense[ECSOConfig, None]):
     name = "ecso"
     kind = "pipeline"
     paper = "Gou et al., Eyes Closed, Safety On, ECCV 2024, https://arxiv.org/abs/2403.09572"
+    in_demo = True
+    contract = Contract(
+        # A tiny model neither says yes nor stops talking.
+        settings={"unreadable": "harmful", "max_caption_tokens": 4},
+        # It asks the model to judge its answer, and believes that it is harmless.
+        zero={"unreadable": "safe"},
+    )
     Config = ECSOConfig
 
     def parts(self, vlm: VLM, config: ECSOConfig, fitted: None) -> Parts:

@@ -180,6 +180,7 @@ class HiddenDetect(Defense[HiddenDetectConfig, HiddenDetectFitted]):
     paper = "Jiang et al., HiddenDetect, ACL 2025, https://arxiv.org/abs/2502.14744"
     needs = frozenset({"activations", "labels"})
     fitted = True
+    in_demo = True
     Config = HiddenDetectConfig
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:

@@ -43,6 +43,7 @@ class LookCarefully(Defense[LookCarefullyConfig, None]):
     name = "look_carefully"
     kind = "input"
     paper = "none: the control arm of image tools and of safety prompts"
+    in_demo = True
     Config = LookCarefullyConfig
 
     def parts(self, vlm: VLM, config: LookCarefullyConfig, fitted: None) -> Parts:

@@ -41,6 +41,7 @@ from torch import Tensor
 
 from safesight.activations import difference_of_means, threshold_at_fpr, unit
 from safesight.defenses.base import Defense, DefenseConfig, Parts, Stored
+from safesight.defenses.contract import Contract
 from safesight.defenses.shared.refusal_words import in_text, openers, openers_mass
 from safesight.errors import ArtifactError, InputError
 from safesight.fitting.artifact import Artifact
@@ -125,6 +126,9 @@ class RefusalDirection(Defense[RefusalDirectionConfig, RefusalDirectionFitted]):
     )
     needs = frozenset({"activations", "labels"})
     fitted = True
+    in_demo = True
+    # At zero itself it runs nothing; this is a push that no float can show.
+    contract = Contract(zero={"strength": 1e-30})
     Config = RefusalDirectionConfig
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:

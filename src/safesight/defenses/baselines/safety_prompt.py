@@ -51,6 +51,7 @@ class SafetyPrompt(Defense[SafetyPromptConfig, None]):
     name = "safety_prompt"
     kind = "input"
     paper = "Liu et al., MM-SafetyBench, ECCV 2024, https://arxiv.org/abs/2311.17600"
+    in_demo = True
     Config = SafetyPromptConfig
 
     def parts(self, vlm: VLM, config: SafetyPromptConfig, fitted: None) -> Parts:

@@ -42,6 +42,7 @@ from torch import Tensor
 
 from safesight.activations import difference_of_means, project
 from safesight.defenses.base import Defense, DefenseConfig, Parts, Stored
+from safesight.defenses.contract import Contract
 from safesight.errors import ModelError
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.provenance import provenance
@@ -139,6 +140,12 @@ class ShiftDC(Defense[ShiftDCConfig, ShiftDCFitted]):
     paper = "Zou et al., ShiftDC, NeurIPS 2025, https://arxiv.org/abs/2502.13095"
     needs = frozenset({"activations", "labels"})
     fitted = True
+    in_demo = True
+    contract = Contract(
+        settings={"max_caption_tokens": 4, "strength": 30.0},
+        # At zero itself it runs nothing; this is a push that no float can show.
+        zero={"strength": 1e-30},
+    )
     Config = ShiftDCConfig
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:

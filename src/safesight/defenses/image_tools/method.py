@@ -112,6 +112,7 @@ class ImageTools(Defense[ImageToolsConfig, None]):
         "Tian et al., When Think-with-Image Meets Safety: What Determines Multimodal Jailbreak "
         "Robustness?, 2026, arXiv 2605.27932"
     )
+    in_demo = True
     Config = ImageToolsConfig
 
     def parts(self, vlm: VLM, config: ImageToolsConfig, fitted: None) -> Parts:

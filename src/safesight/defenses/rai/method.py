@@ -41,6 +41,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 from torch import Tensor
 
 from safesight.defenses.base import Defense, Parts, Stored
+from safesight.defenses.contract import Contract
 from safesight.defenses.rai.calibration import Layer, pictures_of, read_taps, site_of
 from safesight.defenses.rai.config import RAIConfig
 from safesight.defenses.rai.injection import Injection, generate_shifted
@@ -120,6 +121,12 @@ class RAI(Defense[RAIConfig, RAIFitted]):
     paper = "Wang et al., Risk Awareness Injection, ICML 2026, arXiv 2602.03402"
     needs = frozenset({"activations"})
     fitted = True
+    in_demo = True
+    contract = Contract(
+        zero={"strength": 0.0, "tau": -1.0},
+        # The gate stands open and the push is hard.
+        fitted={"tau": -1.0, "strength": 16.0},
+    )
     Config = RAIConfig
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:

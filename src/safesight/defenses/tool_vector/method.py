@@ -45,6 +45,7 @@ from torch import Tensor
 
 from safesight.activations import EditFn, edit, resid_post, unit
 from safesight.defenses.base import Defense, Parts, Stored
+from safesight.defenses.contract import Contract
 from safesight.defenses.tool_vector.calibration import fit_tool_vector
 from safesight.defenses.tool_vector.config import ToolVectorConfig
 from safesight.errors import ArtifactError, ModelError
@@ -120,6 +121,8 @@ class ToolVector(Defense[ToolVectorConfig, ToolVectorFitted]):
     )
     needs = frozenset({"activations", "labels"})
     fitted = True
+    in_demo = True
+    contract = Contract(zero={"strength": 0.0}, draws=True)
     Config = ToolVectorConfig
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:

@@ -1,0 +1,1 @@
+"""Packages that add names to safesight from outside."""
