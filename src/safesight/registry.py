@@ -47,7 +47,7 @@ class Entry:
     target: str
     """`"module:Object"`."""
     summary: str = ""
-    """Of a built-in name; the others are asked."""
+    """Empty for a plug-in, which describes itself."""
     package: str | None = None
     """Name and version of the package that adds it; None for a built-in name."""
 

@@ -44,6 +44,8 @@ NAMED_ELSEWHERE = {
     ("safesight.cli.eval", "sasa"): "a default",
     ("safesight.cli.spurious", "probe"): "a heading",
     ("safesight.defenses.sasa", "probe"): "its control",
+    ("safesight.defenses.rmu", "sft"): "a control on the demo's screen",
+    ("safesight.defenses.image_tools.method", "look_carefully"): "a control on the demo's screen",
     ("safesight.experiments", "image_tools"): "an experiment of the same name",
     ("safesight.judges.keywords", "sasa"): "a list of refusal words of the same name",
 }
