@@ -30,6 +30,7 @@ LEVELS = (
     {"activations", "tools"},
     {"grammar"},
     {"registry"},
+    {"stats"},
     {"types", "console", "files"},
     {"errors"},
 )

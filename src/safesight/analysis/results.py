@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from safesight.stats import Interval
 from safesight.types import Label
 
 __all__ = [
@@ -46,6 +47,11 @@ class Band(_Record):
     value: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, found: Interval) -> Band:
+        """An interval without its n, which is written once for many bands."""
+        return cls(value=found.value, low=found.low, high=found.high)
 
 
 class Separability(_Record):

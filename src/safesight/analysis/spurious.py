@@ -30,8 +30,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from safesight.analysis.results import Band
 from safesight.attacks.wording import with_first_word
-from safesight.compare.intervals import paired_difference, wilson
 from safesight.errors import InputError
+from safesight.stats import METRICS, Judgement, both_judged, paired_difference, wilson
 from safesight.types import Label, Sample, TuningSample, Verdict
 
 __all__ = [
@@ -227,7 +227,7 @@ def _probe(
     share = wilson(int((said == truth).sum()), len(truth))
     return ProbeResult(
         probe=name,
-        accuracy=Band(value=share.value, low=share.low, high=share.high),
+        accuracy=Band.of(share),
         chance=float(max(truth.mean(), 1 - truth.mean())),
         true_positive_rate=float(said[truth].mean()),
         false_positive_rate=float(said[~truth].mean()),
@@ -279,22 +279,22 @@ def _flip(
     before: Sequence[Verdict] | None,
     seed: int,
 ) -> Flip:
-    invalid = sum(verdict == "invalid" for verdict in verdicts)
-    n = len(verdicts) - invalid
-    share = wilson(sum(verdict == "refused" for verdict in verdicts), n)
+    metric = METRICS["refusal_rate"]
+    answers = [Judgement(verdict) for verdict in verdicts]
+    share = metric.rate(answers)
     change = None
-    pairs = [pair for pair in zip(before or (), verdicts, strict=False) if "invalid" not in pair]
-    if pairs:
-        moved = paired_difference(
-            [a == "refused" for a, _ in pairs], [b == "refused" for _, b in pairs], seed=seed
-        )
-        change = Band(value=moved.delta, low=moved.low, high=moved.high)
+    if before is not None:
+        plain = metric.hits(Judgement(verdict) for verdict in before)
+        pairs = both_judged(plain, metric.hits(answers))
+        if pairs[0]:
+            moved = paired_difference(*pairs, seed=seed)
+            change = Band(value=moved.delta, low=moved.low, high=moved.high)
     return Flip(
         label=label,
         word=word,
-        refused=Band(value=share.value, low=share.low, high=share.high),
-        n=n,
-        invalid=invalid,
+        refused=Band.of(share),
+        n=share.n,
+        invalid=share.invalid,
         change=change,
     )
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from safesight.compare.counting import scorecard
 from safesight.compare.records import Overhead, Provenance, Scorecard
-from safesight.compare.scorecard import scorecard
 from safesight.errors import StorageError
 
 if TYPE_CHECKING:

@@ -1,27 +1,26 @@
 """The scorecard as data: what is written to `scorecard.json` and read back.
 
-Records only. How the numbers in them are counted is in `scorecard.py`; what
+Records only. How the numbers in them are counted is in `counting.py`; what
 they look like on a page is the report's business. Unknown keys are refused, so
 a file from another version says so instead of losing a column.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from safesight.stats import MetricName
+
 __all__ = [
     "Delta",
-    "MetricName",
     "Overhead",
     "Provenance",
     "Row",
     "Scorecard",
     "VerdictCounts",
 ]
-
-MetricName = Literal["attack_success_rate", "refusal_rate", "over_refusal_rate", "utility"]
 
 
 class _Record(BaseModel):

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
+from safesight.stats import wilson
 from safesight.testbed import WEIGHTS
 from safesight.testbed.concepts import BENIGN, CONCEPTS, HARMFUL, Concept
 from safesight.testbed.language import OBJECT_POINTERS, REFUSALS, VERBS, WORD_POINTERS, how_to
@@ -131,13 +131,7 @@ def complies(answer: str, sample: Sample) -> bool:
 
 def share(hits: Sequence[bool]) -> dict[str, Any]:
     """Proportion with n and its 95% Wilson interval."""
-    interval = binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
-    return {
-        "value": round(sum(hits) / len(hits), 4),
-        "low": round(float(interval.low), 4),
-        "high": round(float(interval.high), 4),
-        "n": len(hits),
-    }
+    return wilson(sum(hits), len(hits)).rounded()
 
 
 def measure(folder: Path, *, n: int = 600, seed: int = 0) -> dict[str, Any]:
