@@ -49,7 +49,7 @@ from results_file import RESULTS, opened, saved
 from safesight import VLM, registry
 from safesight.analysis.outcomes import Outcome, outcomes
 from safesight.analysis.persona import persona, random_like, steering
-from safesight.analysis.states import last_states
+from safesight.analysis.states import states_before_answer
 from safesight.benchmarks import load_benchmark
 from safesight.defenses import Artifact, FitData, load_defense
 from safesight.defenses.tool_vector.states import refusal_vectors
@@ -178,7 +178,9 @@ def disposition(
         for task in ("text_harm", "image_harm", "over_refusal", "sensitive_benign", "vqa")
     }
     plain = [sample for sample in kinds["over_refusal"] if sample.image is None]
-    states = [last_states(vlm, each).transpose(0, 1) for each in (kinds["text_harm"], plain)]
+    states = [
+        states_before_answer(vlm, each).transpose(0, 1) for each in (kinds["text_harm"], plain)
+    ]
     vsfa = load_defense("vsfa")
     found = persona(vlm, vsfa.apply(vlm, artifact), kinds, refusal_vectors(*states))
     layer = round(PERSONA_DEPTH * (vlm.num_layers - 1))

@@ -37,7 +37,7 @@ from safesight.analysis.results import (
 )
 from safesight.analysis.separability import separability
 from safesight.analysis.shift import shift_alignment
-from safesight.analysis.states import last_states
+from safesight.analysis.states import states_before_answer
 from safesight.benchmarks import load_benchmark
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class _Look:
         self, what: str, samples: Sequence[Sample], defended: Defended | None = None
     ) -> Tensor:
         """Of every sample at every layer: n x layers x d."""
-        return last_states(
+        return states_before_answer(
             self.vlm,
             samples,
             defended=None if defended is None else defended(),

@@ -76,8 +76,8 @@ class Bench:
         return self.processor(text=texts, images=images or None, padding=True, return_tensors="pt")
 
     @torch.no_grad()
-    def last_states(self, samples: Sequence[Sample]) -> Tensor:
-        """States after each block at the last prompt token: N x layers x d."""
+    def hidden_states(self, samples: Sequence[Sample]) -> Tensor:
+        """At the last prompt token after each block, the last one normalized: N x layers x d."""
         states = []
         for start in range(0, len(samples), self.batch_size):
             inputs = self.encode(samples[start : start + self.batch_size])
@@ -196,7 +196,7 @@ def _reach(bench: Bench, n: int, seed: int) -> dict[str, Any]:
     """The text-derived refusal direction, added at the last prompt token of picture attacks."""
     harmful = [s for s in text_harm(384, seed=seed, split="fit") if s.facts["form"] == "plain"]
     benign = [s for s in over_refusal(1152, seed=seed, split="fit") if s.facts["form"] == "plain"]
-    shift = bench.last_states(harmful).mean(0) - bench.last_states(benign).mean(0)
+    shift = bench.hidden_states(harmful).mean(0) - bench.hidden_states(benign).mean(0)
     trial = image_harm(64, seed=seed, split="calibration")
     rates = [
         sum(map(refused, bench.answers(trial, shift[layer], layer))) / len(trial)
