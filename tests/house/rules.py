@@ -31,7 +31,7 @@ LEVELS = (
     {"grammar"},
     {"registry"},
     {"stats"},
-    {"types", "console", "files"},
+    {"types", "console", "files", "records"},
     {"errors"},
 )
 _LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

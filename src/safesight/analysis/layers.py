@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +38,7 @@ from safesight.analysis.separability import separability
 from safesight.analysis.shift import shift_alignment
 from safesight.analysis.states import states_before_answer
 from safesight.benchmarks import load_benchmark
+from safesight.records import versions_of
 
 if TYPE_CHECKING:
     from safesight.models import VLM
@@ -118,7 +118,7 @@ def look(
         seed=plan.seed,
         n=plan.n,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=_versions(),
+        versions=versions_of(_PACKAGES),
         gap=(unsafe.gap / unsafe.scale).tolist(),
         separability=[look_.separability(states, requests, form) for form in FORMS],
         projections=look_.projections(unsafe, states, requests),
@@ -239,13 +239,3 @@ class _Look:
             file=plan.heads_file,
             step=lambda: step(1),
         )
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue  # a source tree on the path is no distribution
-    return found

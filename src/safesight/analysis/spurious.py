@@ -26,11 +26,12 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from safesight.analysis.results import Band
 from safesight.attacks.wording import with_first_word
 from safesight.errors import InputError
+from safesight.records import Record
 from safesight.stats import METRICS, Judgement, both_judged, paired_difference, wilson
 from safesight.types import Label, Sample, TuningSample, Verdict
 
@@ -53,11 +54,7 @@ _WORD = re.compile(r"[^\W_]+")
 _OWN = re.compile(r"['’](?:s|re|ve|d|ll|m|t)\b")
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class WordOdds(_Record):
+class WordOdds(Record):
     """How one word goes with refusals."""
 
     word: str
@@ -68,7 +65,7 @@ class WordOdds(_Record):
     """S(w), above 0 for words of harmful questions, with its 95% interval."""
 
 
-class ProbeResult(_Record):
+class ProbeResult(Record):
     """How well one feature of the wording tells the label of questions it was not fitted on."""
 
     probe: Literal["first word", "question mark"]
@@ -83,7 +80,7 @@ class ProbeResult(_Record):
     n: int
 
 
-class Flip(_Record):
+class Flip(Record):
     """What exchanging the first word does to refusals."""
 
     label: Label
@@ -98,7 +95,7 @@ class Flip(_Record):
     """Against the questions as they are, over the same samples; paired bootstrap."""
 
 
-class SpuriousReport(_Record):
+class SpuriousReport(Record):
     """Everything `safesight spurious` found."""
 
     dataset: str
