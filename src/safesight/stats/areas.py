@@ -20,7 +20,7 @@ def newcombe(area: float, positives: int, negatives: int) -> tuple[float, float]
     Example:
         >>> low, high = newcombe(1.0, 50, 50)
         >>> round(low, 3), high
-        (0.963, 1.0)
+        (0.96, 1.0)
     """
     star = (positives + negatives) / 2 - 1
 
