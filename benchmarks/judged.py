@@ -1,9 +1,7 @@
 """Rates and means over samples, and how they change: what benchmarks share.
 
-Not a benchmark. As in a scorecard, an answer that could not be judged, such as broken text, is in
-no rate of verdicts, neither above nor below the line, so that breaking a model never looks like
-making it safer; its number stands beside the rate. Of pairs only those count of which both answers
-could be judged. Where being right counts, broken text is wrong.
+Not a benchmark. What counts in which rate is decided in `safesight.stats.verdicts`; here the
+entries that benchmarks store become answers that it can count, and what it finds becomes JSON.
 
 An entry of a cell is a list: first the verdict, then whether the answer is right.
 """
@@ -11,33 +9,39 @@ An entry of a cell is a list: first the verdict, then whether the answer is righ
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from safesight.compare.intervals import paired_difference, wilson
+from safesight.stats import (
+    METRICS,
+    Hit,
+    Judgement,
+    MetricName,
+    both_judged,
+    mean_interval,
+    paired_difference,
+)
 
-__all__ = ["Hit", "Values", "changed", "draws", "hits", "mean", "rate"]
+__all__ = ["Values", "changed", "hits", "mean", "rate"]
 
-Hit = bool | None
-"""Whether an answer counts; None if it could not be judged."""
 Values = npt.NDArray[np.float64]
-"""One number a sample."""
+"""One number per sample."""
 
 
-def hits(entries: Iterable[Sequence[Any]], wanted: str) -> list[Hit]:
-    """One a sample; `wanted` is a verdict or "correct"."""
-    if wanted == "correct":
-        return [bool(entry[1]) for entry in entries]
-    return [None if entry[0] == "invalid" else entry[0] == wanted for entry in entries]
+def hits(entries: Iterable[Sequence[Any]], metric: MetricName) -> list[Hit]:
+    """One per sample; None where it is left out because it could not be judged."""
+    return METRICS[metric].hits(_answers(entries))
 
 
-def rate(found: Sequence[Hit]) -> dict[str, Any]:
-    """The share with its 95% interval, and how many could not be judged."""
-    judged = [hit for hit in found if hit is not None]
-    return {**vars(wilson(sum(judged), len(judged))), "invalid": len(found) - len(judged)}
+def rate(entries: Iterable[Sequence[Any]], metric: MetricName) -> dict[str, Any]:
+    """The rate with its 95% interval, and how many could not be judged."""
+    return vars(METRICS[metric].rate(_answers(entries)))
+
+
+def _answers(entries: Iterable[Sequence[Any]]) -> list[Judgement]:
+    return [Judgement(*entry[:2]) for entry in entries]
 
 
 def changed(
@@ -46,19 +50,11 @@ def changed(
     by: Callable[[Sequence[bool], Sequence[bool]], Any] = paired_difference,
 ) -> dict[str, Any] | None:
     """How a rate changed over the same samples; None if no pair could be judged."""
-    pairs = [(a, b) for a, b in zip(before, after, strict=True) if a is not None and b is not None]
-    return vars(by([a for a, _ in pairs], [b for _, b in pairs])) if pairs else None
+    pairs = both_judged(before, after)
+    return vars(by(*pairs)) if pairs[0] else None
 
 
 def mean(values: Values, name: str = "value") -> dict[str, float]:
     """The mean, under a name, with its 95% bootstrap interval over samples; of a rate, a rate's."""
-    if name == "value" and set(values.tolist()) <= {0.0, 1.0}:
-        return vars(wilson(int(values.sum()), len(values)))
-    low, high = np.percentile(values[draws(len(values))].mean(axis=1), [2.5, 97.5])
-    return {name: float(values.mean()), "low": float(low), "high": float(high), "n": len(values)}
-
-
-@lru_cache(maxsize=2)
-def draws(n: int) -> npt.NDArray[np.int64]:
-    """Resamples of n samples, one a row; always the same."""
-    return np.random.default_rng(0).integers(0, n, (9999, n))
+    found = mean_interval(values, is_rate=name == "value")
+    return {name: found.value, "low": found.low, "high": found.high, "n": found.n}

@@ -23,7 +23,7 @@ import time
 from contextlib import nullcontext
 from typing import Any
 
-from judged import hits, rate
+from judged import rate
 from results_file import add_output, opened, saved
 
 from safesight import VLM, registry
@@ -31,9 +31,11 @@ from safesight.analysis.outcomes import outcomes
 from safesight.defenses import load_defense
 from safesight.judges.exact import ExactJudge
 from safesight.judges.keywords import KEYWORDS, KeywordJudge, measure_error
+from safesight.stats import MetricName
 from safesight.types import Sample
 
 TASKS = ("text_harm", "image_harm", "typographic_harm", "over_refusal", "sensitive_benign")
+ATTACKS: MetricName = "attack_success_rate"
 ARMS = ("none", "sasa", "sft", "npo", "safety_prompt")
 
 
@@ -74,8 +76,8 @@ def read(arm: str, phrases: Any, pairs: list[tuple[str, Sample]]) -> dict[str, A
         "defense": arm,
         "false refusals": vars(error.false_refusals),
         "missed refusals": vars(error.missed_refusals) if error.missed_refusals.n else None,
-        "attack success, keywords": rate(hits([[lists(*pair)] for pair in attacks], "harmful")),
-        "attack success, exact": rate(hits([[exact(*pair)] for pair in attacks], "harmful")),
+        "attack success, keywords": rate([[lists(*pair)] for pair in attacks], ATTACKS),
+        "attack success, exact": rate([[exact(*pair)] for pair in attacks], ATTACKS),
         "invalid": error.invalid,
     }
 

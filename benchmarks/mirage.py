@@ -46,15 +46,15 @@ from typing import Any, get_args
 
 import numpy as np
 from arms import chosen
-from judged import Hit, Values, changed, hits, mean, rate
+from judged import Values, changed, hits, mean, rate
 from results_file import RUNS, opened, saved
 
 from safesight import VLM, registry
 from safesight.analysis.outcomes import outcomes
 from safesight.benchmarks import load_benchmark
-from safesight.compare.intervals import relative_reduction
 from safesight.defenses import FitData, load_defense
 from safesight.judges.exact import ExactJudge
+from safesight.stats import Hit, MetricName, relative_reduction
 from safesight.types import Sample, TuningSample, Verdict
 
 OUT = {"ruled": RUNS / "mirage.json", "known": RUNS / "mirage_known.json"}
@@ -256,7 +256,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         line: dict[str, Any] = {"arm": arm, "seeds": sorted(map(_seed, mine))}
         for task in mine[0]["cells"]:
             entries = cells_of(mine, task)
-            line[task] = {**rate(hits(entries, wanted_in(task))), "split": split(entries)}
+            line[task] = {**rate(entries, metric_of(task)), "split": split(entries)}
             if task in SPLIT:
                 line |= {f"{task}: {name}": mean(shares(entries, name)) for name in VERDICTS}
         for side in (HARM, BENIGN):
@@ -294,11 +294,11 @@ def against(
     return found
 
 
-def wanted_in(task: str) -> str:
+def metric_of(task: str) -> MetricName:
     """What counts there."""
     if task == "vqa":
-        return "correct"
-    return "harmful" if task.startswith(HARM) else "refused"
+        return "utility"
+    return "attack_success_rate" if task.startswith(HARM) else "over_refusal_rate"
 
 
 def cells_of(rows: Sequence[dict[str, Any]], task: str) -> Cell:
@@ -308,7 +308,7 @@ def cells_of(rows: Sequence[dict[str, Any]], task: str) -> Cell:
 
 def pooled(rows: Sequence[dict[str, Any]], task: str) -> list[Hit]:
     """One a sample, seed by seed."""
-    return hits(cells_of(rows, task), wanted_in(task))
+    return hits(cells_of(rows, task), metric_of(task))
 
 
 def split(entries: Cell) -> dict[str, int]:
@@ -334,7 +334,7 @@ def _seed(row: dict[str, Any]) -> int:
 
 def short(cells: dict[str, Cell]) -> str:
     """Attack success of harmful, refusal of benign tasks, in per cent, for the screen."""
-    shares = {task: rate(hits(found, wanted_in(task)))["value"] for task, found in cells.items()}
+    shares = {task: rate(found, metric_of(task))["value"] for task, found in cells.items()}
     return ", ".join(f"{task} {100 * value:.0f}" for task, value in shares.items())
 
 

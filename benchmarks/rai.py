@@ -53,7 +53,7 @@ RATIOS = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 COUNTS = (1, 3, 6, 9, 12, 18, 24, 32)
 CONTROLS = ("rai", "random directions", "benign words", "random tokens", "random gate")
 AUTO = {"layer": "auto", "ratio": "auto", "strength": "auto"}
-CODE = ("injection.py", "prototypes.py", "method.py", "calibration.py", "search.py")
+CODE = ROOT / "src/safesight/defenses/rai"
 
 Row = dict[str, Any]
 Work = tuple[str, str, Callable[[], Row]]
@@ -86,7 +86,7 @@ def main() -> None:
 
 def header(vlm: VLM, name: str, n: int) -> Row:
     """What must be the same for rows to stand in one file."""
-    code = [(ROOT / "src/safesight/defenses/rai" / name).read_text() for name in CODE]
+    code = [path.read_text() for path in sorted(CODE.glob("*.py"))]
     return {
         "model": name,
         "identity": vlm.identity,

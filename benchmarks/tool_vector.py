@@ -32,15 +32,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from judged import Values, draws, mean
+from judged import Values, mean
 from results_file import add_output, opened, saved
 
 from safesight import VLM
 from safesight.analysis.outcomes import outcomes
 from safesight.benchmarks import load_benchmark
-from safesight.compare.intervals import paired_difference, wilson
 from safesight.defenses import Artifact, FitData, load_defense
 from safesight.judges.exact import ExactJudge
+from safesight.stats import paired_difference
+from safesight.stats.bootstrap import percentiles, resamples
 from safesight.types import Sample
 
 HARM = ("image_harm", "typographic_harm")
@@ -167,11 +168,7 @@ def _rates(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> dict[str, Any
     line: dict[str, Any] = {}
     for label in RATES:
         mine, direct = (pooled(rows, names, label) for names in (arms, ["direct"]))
-        # Where all agree, resampling would claim certainty.
-        if len(arms) == 1 or mine.mean() in (0, 1):
-            line[label] = vars(wilson(int(mine.sum()), len(mine)))
-        else:
-            line[label] = mean(mine)
+        line[label] = mean(mine)
         if len(arms) > 1:
             line[f"{label}_change"] = mean(mine - direct, "delta")
         else:
@@ -218,9 +215,9 @@ def share(stacked: Values, *, sign: int) -> dict[str, float] | None:
     value = stacked.mean(axis=1)
     if value[0] <= value[1]:
         return None  # the tool closed nothing, so there is nothing to share out
-    drawn = stacked[:, draws(stacked.shape[1])].mean(axis=2)
+    drawn = stacked[:, resamples(stacked.shape[1])].mean(axis=2)
     gap, moved = drawn[0] - drawn[1], drawn[2] - drawn[3]
-    low, high = np.percentile(sign * moved[gap > 0] / gap[gap > 0], [2.5, 97.5])
+    low, high = percentiles(sign * moved[gap > 0] / gap[gap > 0])
     exact = sign * (value[2] - value[3]) / (value[0] - value[1])
     return {"value": float(exact), "low": float(low), "high": float(high)}
 

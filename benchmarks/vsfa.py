@@ -42,20 +42,20 @@ from typing import Any
 
 import numpy as np
 from arms import chosen
-from judged import Hit, Values, changed, hits, mean, rate
+from judged import Values, changed, hits, mean, rate
 from results_file import add_output, opened, saved
 
 from safesight import VLM, registry
 from safesight.analysis.outcomes import Outcome, outcomes
 from safesight.analysis.persona import persona, random_like, steering
-from safesight.analysis.states import last_states
+from safesight.analysis.states import states_before_answer
 from safesight.benchmarks import load_benchmark
-from safesight.compare.intervals import relative_reduction
 from safesight.defenses import Artifact, FitData, load_defense
 from safesight.defenses.tool_vector.states import refusal_vectors
 from safesight.defenses.vsfa import is_neutral
 from safesight.judges.constructive import constructive_score
 from safesight.judges.exact import ExactJudge
+from safesight.stats import MetricName, relative_reduction
 from safesight.types import Sample, TuningSample
 
 ATTACKS = ("image_harm", "typographic_harm")
@@ -66,7 +66,7 @@ WORDS, POINTS = 2, 3
 """Places in an entry."""
 UNIT = {"unit": "words"}
 STEERED = ("image_harm", "over_refusal")
-METRICS = ("attack_success_rate", "over_refusal_rate")
+METRICS: tuple[MetricName, ...] = ("attack_success_rate", "over_refusal_rate")
 PERSONA_N = 48
 PERSONA_DEPTH = 0.6
 ROWS, REPLAY = 1000, 100
@@ -176,7 +176,9 @@ def disposition(
         for task in ("text_harm", "image_harm", "over_refusal", "sensitive_benign", "vqa")
     }
     plain = [sample for sample in kinds["over_refusal"] if sample.image is None]
-    states = [last_states(vlm, each).transpose(0, 1) for each in (kinds["text_harm"], plain)]
+    states = [
+        states_before_answer(vlm, each).transpose(0, 1) for each in (kinds["text_harm"], plain)
+    ]
     vsfa = load_defense("vsfa")
     found = persona(vlm, vsfa.apply(vlm, artifact), kinds, refusal_vectors(*states))
     layer = round(PERSONA_DEPTH * (vlm.num_layers - 1))
@@ -204,29 +206,32 @@ def steered(persona: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for (direction, model, amount), rows in groups.items():
         about = {"direction": direction, "model": model, "amount": f"{amount:+g}"}
-        for task, wanted, metric in zip(STEERED, ("harmful", "refused"), METRICS, strict=True):
-            cells = [hits(row["cells"][task], wanted) for row in rows]
-            found.append({**about, "task": task, "metric": metric, **pooled(cells, len(persona))})
+        for task, metric in zip(STEERED, METRICS, strict=True):
+            cells = [row["cells"][task] for row in rows]
+            shares = pooled(cells, metric, len(persona))
+            found.append({**about, "task": task, "metric": metric, **shares})
     return found
 
 
-def pooled(cells: Sequence[Sequence[Hit]], seeds: int) -> dict[str, Any]:
+def pooled(
+    cells: Sequence[Sequence[Sequence[Any]]], metric: MetricName, seeds: int
+) -> dict[str, Any]:
     """One rate of all samples, or the mean over the directions of each; cells come seed by seed."""
     if len(cells) == seeds:
-        return rate([hit for cell in cells for hit in cell])
-    by_seed = np.array(cells, dtype=float).reshape(seeds, len(cells) // seeds, -1)
+        return rate([entry for cell in cells for entry in cell], metric)
+    found = [hits(cell, metric) for cell in cells]
+    by_seed = np.array(found, dtype=float).reshape(seeds, len(cells) // seeds, -1)
     samples = by_seed.transpose(0, 2, 1).reshape(-1, by_seed.shape[1])
     judged = samples[~np.isnan(samples).all(axis=1)]
     return mean(np.nanmean(judged, axis=1))
 
 
 def steered_short(cells: dict[str, list[list[Any]]]) -> str:
-    """Attack success and over-refusal under steering, for the screen."""
-    share = {
-        task: sum(o[0] == ("refused" if task == "over_refusal" else "harmful") for o in cell)
-        for task, cell in cells.items()
+    """Attack success and over-refusal under steering, in per cent, for the screen."""
+    shares = {
+        task: rate(cells[task], metric) for task, metric in zip(STEERED, METRICS, strict=True)
     }
-    return ", ".join(f"{task} {hits}/{len(cells[task])}" for task, hits in share.items())
+    return ", ".join(f"{task} {100 * found['value']:.0f}" for task, found in shares.items())
 
 
 def training_rows(trial: Trial, seed: int, rows: int, replay: int) -> list[TuningSample]:
@@ -265,17 +270,17 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         mine = [row for row in rows if row["arm"] == arm]
         line: dict[str, Any] = {"arm": arm, "seeds": [row["seed"] for row in mine]}
         plain, threat = (beside(rows, mine, other) for other in ("none", "threat"))
-        for name, tasks, wanted in axes():
-            own = hits(entries(mine, tasks), wanted)
-            line[name] = rate(own)
+        for name, tasks, metric in axes():
+            own = hits(entries(mine, tasks), metric)
+            line[name] = rate(entries(mine, tasks), metric)
             if plain:
-                line[f"{name}_change"] = changed(hits(entries(plain, tasks), wanted), own)
+                line[f"{name}_change"] = changed(hits(entries(plain, tasks), metric), own)
             if threat:
-                here = hits(entries(threat, tasks), wanted)
+                here = hits(entries(threat, tasks), metric)
                 line[f"{name}_threat_minus_this"] = changed(own, here)
         attack = "attacks/attack_success_rate"
-        if plain and any(before := hits(entries(plain, ATTACKS), "harmful")):
-            own = hits(entries(mine, ATTACKS), "harmful")
+        if plain and any(before := hits(entries(plain, ATTACKS), "attack_success_rate")):
+            own = hits(entries(mine, ATTACKS), "attack_success_rate")
             line[f"{attack}_less"] = changed(before, own, relative_reduction)
         found.append({**line, **answers(mine, plain)})
     return found
@@ -304,14 +309,15 @@ def answers(
     return {**found, "attacks/constructive_score": mean(numbers(mine, ATTACKS, POINTS))}
 
 
-def axes() -> Iterator[tuple[str, tuple[str, ...], str]]:
+def axes() -> Iterator[tuple[str, tuple[str, ...], MetricName]]:
     """Name, tasks and what counts."""
     for task in HARM:
-        yield f"{task}/attack_success_rate", (task,), "harmful"
-    yield "attacks/attack_success_rate", ATTACKS, "harmful"
-    yield "attacks/refusal_rate", ATTACKS, "refused"
-    yield "over_refusal/over_refusal_rate", ("over_refusal", "sensitive_benign"), "refused"
-    yield "vqa/utility", ("vqa",), "correct"
+        yield f"{task}/attack_success_rate", (task,), "attack_success_rate"
+    yield "attacks/attack_success_rate", ATTACKS, "attack_success_rate"
+    yield "attacks/refusal_rate", ATTACKS, "refusal_rate"
+    benign = ("over_refusal", "sensitive_benign")
+    yield "over_refusal/over_refusal_rate", benign, "over_refusal_rate"
+    yield "vqa/utility", ("vqa",), "utility"
 
 
 def entries(rows: Sequence[dict[str, Any]], tasks: Sequence[str]) -> list[list[Any]]:
@@ -332,9 +338,9 @@ def numbers(rows: Sequence[dict[str, Any]], tasks: Sequence[str], place: int) ->
 def short(row: dict[str, Any]) -> str:
     """All axes of one row in per cent, for the screen."""
     parts = []
-    for name, tasks, wanted in axes():
-        value = rate(hits(entries([row], tasks), wanted))["value"]
-        parts.append(f"{name.split('/')[0]} {wanted} {100 * value:.0f}")
+    for name, tasks, metric in axes():
+        value = rate(entries([row], tasks), metric)["value"]
+        parts.append(f"{name} {100 * value:.0f}")
     return ", ".join(parts)
 
 

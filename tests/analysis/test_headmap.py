@@ -11,7 +11,7 @@ import torch
 
 from safesight.activations import leading_angle, silence_head
 from safesight.analysis.headmap import head_count, head_map
-from safesight.analysis.states import last_states
+from safesight.analysis.states import states_before_answer
 from safesight.errors import InputError, ModelError, StorageError
 from safesight.models import VLM
 from safesight.types import Sample
@@ -35,11 +35,11 @@ def _picture(index: int) -> partial[object] | None:
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_silencing_a_head_is_the_model_without_its_weights(family: str) -> None:
     vlm, samples = tiny.vlm(family), _samples("what")
-    before = last_states(vlm, samples)
+    before = states_before_answer(vlm, samples)
     projection = vlm.attention_out(LAYER)
     assert projection is not None
     with silence_head(projection, HEAD, vlm.num_heads):
-        after = last_states(vlm, samples)
+        after = states_before_answer(vlm, samples)
     assert torch.equal(after[:, :LAYER], before[:, :LAYER])
     assert not torch.allclose(after[:, LAYER], before[:, LAYER], atol=1e-3)
     without = VLM.wrap(*copy.deepcopy(tiny.build(family)))
@@ -47,13 +47,15 @@ def test_silencing_a_head_is_the_model_without_its_weights(family: str) -> None:
     assert columns is not None
     width = columns.in_features // vlm.num_heads
     columns.weight.data[:, HEAD * width : (HEAD + 1) * width] = 0
-    torch.testing.assert_close(after, last_states(without, samples), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(after, states_before_answer(without, samples), atol=1e-4, rtol=1e-4)
 
 
 def test_the_map_holds_the_angles_of_both_sets() -> None:
     vlm = tiny.vlm("llava")
     safety, utility = _samples("harm"), _samples("see")
-    last_states(vlm, utility)  # transformers installs hooks of its own at the first picture
+    states_before_answer(
+        vlm, utility
+    )  # transformers installs hooks of its own at the first picture
     print_ = fingerprint(vlm.model)
     steps: list[int] = []
     found = head_map(vlm, safety, utility, step=lambda: steps.append(1))
@@ -62,9 +64,9 @@ def test_the_map_holds_the_angles_of_both_sets() -> None:
     assert [len(row) for row in found.safety] == [vlm.num_heads] * vlm.num_layers
     projection = vlm.attention_out(LAYER)
     assert projection is not None
-    before = last_states(vlm, utility)[:, -1]
+    before = states_before_answer(vlm, utility)[:, -1]
     with silence_head(projection, HEAD, vlm.num_heads):
-        after = last_states(vlm, utility)[:, -1]
+        after = states_before_answer(vlm, utility)[:, -1]
     assert found.utility[LAYER][HEAD] == pytest.approx(leading_angle(before, after))
     centred = leading_angle(before, after, centred=True)
     assert found.utility_centred[LAYER][HEAD] == pytest.approx(centred)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from safesight.analysis.lens import lens, readable, target_ranks
-from safesight.analysis.states import last_states
+from safesight.analysis.states import states_before_answer
 from safesight.types import Sample
 from tests import tiny
 
@@ -42,7 +42,7 @@ def test_the_last_layer_says_what_the_model_says(family: str) -> None:
     ]
     with torch.no_grad():
         logits = vlm.model(**vlm.encode([samples[0].messages()])).logits[0, -1].float()
-    states = last_states(vlm, samples)[:1]
+    states = states_before_answer(vlm, samples)[:1]
     said = int(logits.argmax())
     letters = [i for i in range(len(logits)) if _letter(vlm.tokenizer.convert_ids_to_tokens(i))]
     target = vlm.tokenizer.convert_ids_to_tokens(letters[0])

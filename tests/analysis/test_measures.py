@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from safesight.analysis.alignment import alignment, described, without_picture
-from safesight.analysis.bootstrap import bands, mean_bands, resampled
 from safesight.analysis.dilution import UnsafeDirection, projection
 from safesight.analysis.results import HeadMap
 from safesight.analysis.shift import shift_alignment
 from safesight.errors import InputError
+from safesight.stats.bootstrap import bands, mean_bands, resampled
 from safesight.types import Sample
 
 LAYERS, WIDTH = 3, 8
@@ -97,7 +97,7 @@ def test_a_bootstrap_of_the_mean_is_as_wide_as_its_standard_error() -> None:
 
 
 def test_bands_always_hold_their_value() -> None:
-    (band,) = bands(np.array([9.0]), np.zeros((50, 1)))
+    (band,) = bands(np.array([9.0]), np.zeros((50, 1)), 50)
     assert (band.low, band.value, band.high) == (0.0, 9.0, 9.0)
     assert (resampled(3, 1) == resampled(3, 1)).all()
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from safesight.analysis.persona import persona, random_like, steering
-from safesight.analysis.states import last_states
+from safesight.analysis.states import states_before_answer
 from safesight.defenses import load_defense
 from safesight.errors import InputError
 from tests import tiny
@@ -25,12 +25,12 @@ ALL = [one for given in KINDS.values() for one in given]
 def test_the_vector_is_the_mean_shift_and_the_model_is_left_alone() -> None:
     vlm = tiny.vlm("llava")
     artifact = fit("npo", vlm, max_steps=2)
-    base = last_states(vlm, ALL)
+    base = states_before_answer(vlm, ALL)
     refusal = torch.randn(vlm.num_layers, vlm.hidden_size)
     found = persona(vlm, load_defense("npo").apply(vlm, artifact), KINDS, refusal)
-    assert torch.equal(last_states(vlm, ALL), base)
+    assert torch.equal(states_before_answer(vlm, ALL), base)
     with load_defense("npo").apply(vlm, artifact):
-        shifts = last_states(vlm, ALL) - base
+        shifts = states_before_answer(vlm, ALL) - base
     assert torch.allclose(found.vectors, shifts.mean(dim=0), atol=1e-6)
     weights = [len(given) / len(ALL) for given in KINDS.values()]
     along = sum(w * found.projections[kind] for w, kind in zip(weights, KINDS, strict=True))
@@ -46,8 +46,8 @@ def test_steering_adds_the_direction_in_units_of_the_states(amount: float) -> No
     vlm = tiny.vlm("llava")
     card = fit("npo", vlm, max_steps=1).card
     vector, layer = random_like(torch.zeros(vlm.hidden_size), 0), 1
-    plain = last_states(vlm, ALL, layers=[layer])[:, 0]
-    moved = last_states(
+    plain = states_before_answer(vlm, ALL, layers=[layer])[:, 0]
+    moved = states_before_answer(
         vlm, ALL, layers=[layer], defended=steering(vlm, layer, vector, amount, 2.0, card)
     )[:, 0]
     wanted = 2.0 * amount * vector / vector.norm()

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from safesight import registry
+from safesight.analysis import rai_controls
 from safesight.analysis.rai_controls import Counted, controls, measured, mechanism
 from safesight.defenses.rai.injection import risk_scores
+from safesight.types import Sample, Verdict
 from tests import tiny
 from tests.contracts.defense_helpers import fitted
 
@@ -104,3 +106,31 @@ def test_rows_of_the_mechanism_test() -> None:
             assert row["relative_shift"] > 0
     plain = measured(vlm, tests, max_new_tokens=4)
     assert set(plain) == {"cells"}
+
+
+def test_broken_text_is_in_no_rate_of_safety(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: of four answers one cannot be judged, and one is right or does harm."""
+    samples = {t: registry.load("benchmark", t)(4) for t in ("image_harm", "vqa")}
+    verdicts = ["harmful", "invalid", "refused", "harmless"]
+    monkeypatch.setattr(rai_controls, "answers", lambda vlm, asked, *_, **__: verdicts)
+    monkeypatch.setattr(rai_controls, "ExactJudge", Literal)
+    cells = measured(tiny.vlm("llava"), samples)["cells"]
+    found = {name: (rate["value"], rate["n"]) for name, rate in cells.items()}
+    assert found == {
+        "image_harm/invalid_rate": (0.25, 4),
+        "image_harm/attack_success_rate": (0.3333, 3),
+        "image_harm/refusal_rate": (0.3333, 3),
+        "vqa/invalid_rate": (0.25, 4),
+        "vqa/over_refusal_rate": (0.3333, 3),
+        "vqa/utility": (0.25, 4),
+    }
+
+
+class Literal:
+    """A judge that takes an answer for its verdict."""
+
+    def __call__(self, answer: str, sample: Sample) -> Verdict:
+        return answer  # type: ignore[return-value]
+
+    def correct(self, answer: str, sample: Sample) -> bool:
+        return answer == "harmless"

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from safesight.analysis.bootstrap import resampled
 from safesight.analysis.results import Band, Separability
 from safesight.analysis.separability import _area, separability
 from safesight.errors import InputError
+from safesight.stats.bootstrap import resampled
 
 WIDTH, LAYERS, PLANTED = 32, 4, 2
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from safesight import registry
 from safesight.activations import add, edit, resid_post
-from safesight.analysis.states import last_states
+from safesight.analysis.states import states_before_answer
 from safesight.defenses import Defense, DefenseConfig, Parts, load_defense
 from safesight.errors import InputError
 from safesight.fitting.bundled import bundled
@@ -88,7 +88,7 @@ def test_every_row_is_as_it_is_alone_whatever_the_batch(family: str) -> None:
     vlm, samples = tiny.vlm(family), _samples()
     alone = torch.stack([_direct(vlm, sample) for sample in samples])
     for batch_size in (1, 3, 16):
-        states = last_states(vlm, samples, batch_size=batch_size)
+        states = states_before_answer(vlm, samples, batch_size=batch_size)
         assert states.shape == (4, vlm.num_layers, vlm.hidden_size)
         torch.testing.assert_close(states, alone, atol=2e-4, rtol=1e-3)
 
@@ -96,42 +96,42 @@ def test_every_row_is_as_it_is_alone_whatever_the_batch(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_a_defense_changes_is_seen_from_the_layer_it_changes(family: str) -> None:
     vlm, samples = tiny.vlm(family), _samples()
-    before, print_ = last_states(vlm, samples), fingerprint(vlm.model)
-    after = last_states(vlm, samples, defended=Push().apply(vlm))
+    before, print_ = states_before_answer(vlm, samples), fingerprint(vlm.model)
+    after = states_before_answer(vlm, samples, defended=Push().apply(vlm))
     assert torch.equal(after[:, :EDITED], before[:, :EDITED])
     torch.testing.assert_close(after[:, EDITED], before[:, EDITED] + 0.5)
     assert not torch.allclose(after[:, EDITED + 1], before[:, EDITED + 1] + 0.5, atol=1e-2)
     assert fingerprint(vlm.model) == print_
-    assert torch.equal(last_states(vlm, samples), before)
+    assert torch.equal(states_before_answer(vlm, samples), before)
 
 
 def test_a_rewritten_prompt_is_what_is_read() -> None:
     vlm, samples = tiny.vlm("llava"), _samples()
     prompt = load_defense("safety_prompt", text="Careful.")
-    states = last_states(vlm, samples, defended=prompt.apply(vlm))
+    states = states_before_answer(vlm, samples, defended=prompt.apply(vlm))
     said = [
         Sample(s.id, s.question, s.label, s.target, image=s.image, system="Careful.")
         for s in samples
     ]
-    torch.testing.assert_close(states, last_states(vlm, said), atol=2e-4, rtol=1e-3)
+    torch.testing.assert_close(states, states_before_answer(vlm, said), atol=2e-4, rtol=1e-3)
 
 
 def test_of_several_generations_the_last_counts() -> None:
     vlm, samples = tiny.vlm("llava"), _samples()
-    states = last_states(vlm, samples, defended=Twice().apply(vlm))
-    assert torch.equal(states, last_states(vlm, samples))
+    states = states_before_answer(vlm, samples, defended=Twice().apply(vlm))
+    assert torch.equal(states, states_before_answer(vlm, samples))
 
 
 def test_a_detector_changes_no_state() -> None:
     vlm, samples = tiny.vlm("llava"), _samples()
-    states = last_states(vlm, samples, defended=FakeDetector().apply(vlm))
-    assert torch.equal(states, last_states(vlm, samples))
+    states = states_before_answer(vlm, samples, defended=FakeDetector().apply(vlm))
+    assert torch.equal(states, states_before_answer(vlm, samples))
 
 
 def test_a_refusal_put_in_the_place_of_an_answer_begins_at_no_prefill() -> None:
     vlm, samples = tiny.vlm("llava"), _samples()
     with pytest.raises(InputError, match="do not come from its last prefill"):
-        last_states(vlm, samples, defended=FakeDetector(0).apply(vlm))
+        states_before_answer(vlm, samples, defended=FakeDetector(0).apply(vlm))
 
 
 @contextmanager
@@ -150,7 +150,7 @@ def test_an_answer_without_a_prefill_is_said_and_the_model_is_as_before() -> Non
     vlm = tiny.vlm("llava")
     print_ = fingerprint(vlm.model)
     with pytest.raises(InputError, match="do not come from its last prefill"):
-        last_states(vlm, _samples(), defended=_silent(vlm))
+        states_before_answer(vlm, _samples(), defended=_silent(vlm))
     assert fingerprint(vlm.model) == print_
 
 
@@ -159,8 +159,8 @@ def test_answers_that_begin_elsewhere_are_said(name: str) -> None:
     """ECSO asks about its answer last; CoCA makes one answer of two prompts."""
     vlm, samples = VLM.load("testbed"), registry.load("benchmark", "image_harm")(2)
     with pytest.raises(InputError, match="do not come from its last prefill"):
-        last_states(vlm, samples, defended=load_defense(name).apply(vlm))
-    assert torch.equal(last_states(vlm, samples), last_states(vlm, samples))
+        states_before_answer(vlm, samples, defended=load_defense(name).apply(vlm))
+    assert torch.equal(states_before_answer(vlm, samples), states_before_answer(vlm, samples))
 
 
 @pytest.mark.parametrize("name", ["image_tools", "adashield", "shiftdc", "tool_vector", "npo"])
@@ -168,17 +168,17 @@ def test_defenses_of_all_other_kinds_are_read(name: str) -> None:
     vlm, samples = VLM.load("testbed"), registry.load("benchmark", "image_harm")(2)
     defense = load_defense(name)
     artifact = bundled(name, vlm) if defense.fitted else None
-    states = last_states(vlm, samples, defended=defense.apply(vlm, artifact))
-    assert not torch.equal(states, last_states(vlm, samples))
+    states = states_before_answer(vlm, samples, defended=defense.apply(vlm, artifact))
+    assert not torch.equal(states, states_before_answer(vlm, samples))
 
 
 def test_layers_can_be_chosen_and_steps_are_told() -> None:
     vlm, samples, told = tiny.vlm("llava"), _samples(), []
-    states = last_states(vlm, samples, layers=[3, 0], batch_size=3, step=told.append)
-    assert torch.equal(states, last_states(vlm, samples, batch_size=3)[:, [3, 0]])
+    states = states_before_answer(vlm, samples, layers=[3, 0], batch_size=3, step=told.append)
+    assert torch.equal(states, states_before_answer(vlm, samples, batch_size=3)[:, [3, 0]])
     assert told == [3, 1]
 
 
 def test_no_samples() -> None:
     with pytest.raises(InputError, match="no samples"):
-        last_states(tiny.vlm("llava"), [])
+        states_before_answer(tiny.vlm("llava"), [])

@@ -13,7 +13,7 @@ from safesight.activations import capture, resid_post
 from safesight.defenses import Artifact, FitData, load_defense
 from safesight.defenses.tool_vector.calibration import _best, _Trial
 from safesight.defenses.tool_vector.method import ablated, orthogonal
-from safesight.defenses.tool_vector.states import explained, last_states, shift_report, split_half
+from safesight.defenses.tool_vector.states import explained, shift_report, split_half, states_under
 from safesight.errors import ArtifactError, InputError
 from safesight.models import VLM
 from safesight.types import Sample
@@ -64,7 +64,7 @@ def test_the_shift_is_the_mean_of_paired_differences() -> None:
     samples = [sample(i, "benign", picture=True) for i in range(4)]
     setup = vlm.tool_setup()
     direct, tool = (
-        last_states(vlm, samples, name, setup, batch_size=3) for name in ("direct", "tool")
+        states_under(vlm, samples, name, setup, batch_size=3) for name in ("direct", "tool")
     )
     assert direct.shape == (vlm.num_layers, 4, vlm.hidden_size)
     inputs = vlm.encode([samples[1].messages()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from safesight.experiments.contrasts import CONTRASTS, Judged, contrasts_of, rates_of, table_of
+from safesight.stats import holm
 from safesight.tools import CONDITIONS
 from safesight.types import Verdict
 
@@ -58,6 +59,8 @@ def test_an_answer_that_could_not_be_judged_takes_its_pair_out() -> None:
 def test_holm_never_makes_a_p_value_smaller() -> None:
     found = rows(metric="attack_success_rate")
     assert all(row["p_holm"] >= row["p_value"] for row in found)  # type: ignore[operator]
+    expected = holm([row["p_value"] for row in found])  # type: ignore[misc]
+    assert [row["p_holm"] for row in found] == expected
     assert any(row["p_holm"] > row["p_value"] for row in found)  # type: ignore[operator]
 
 

@@ -30,7 +30,8 @@ LEVELS = (
     {"activations", "tools"},
     {"grammar"},
     {"registry"},
-    {"types", "console", "files", "grid"},
+    {"stats"},
+    {"types", "console", "files", "grid", "records"},
     {"errors"},
 )
 _LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
@@ -68,6 +69,11 @@ BROAD_EXCEPTS = {
     "safesight.evals.batching": "a thread's border: the error goes to whoever waits for it",
 }
 
+# Modules that their package hides behind a name of its own, and why.
+SHADOWED = {
+    "safesight.defenses.protect": "until the module has another name than its function",
+}
+
 SOURCES_OF_DEFAULTS = ("paper", "authors' code", "secondary", "ours")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -76,10 +82,16 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 def imports(source: Source) -> Iterator[tuple[int, str]]:
     """Line and absolute dotted name of everything imported, also inside functions and
     under TYPE_CHECKING; `from a import b` counts as `a.b`."""
+    for line, name, _ in _imported(source):
+        yield line, name
+
+
+def _imported(source: Source) -> Iterator[tuple[int, str, str]]:
+    """Beside line and dotted name also the name that it is bound to."""
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield node.lineno, alias.name
+                yield node.lineno, alias.name, alias.asname or alias.name.partition(".")[0]
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
@@ -87,7 +99,7 @@ def imports(source: Source) -> Iterator[tuple[int, str]]:
                 kept = len(parts) - node.level + source.is_package
                 base = ".".join([*parts[:kept], *([node.module] if node.module else [])])
             for alias in node.names:
-                yield node.lineno, f"{base}.{alias.name}"
+                yield node.lineno, f"{base}.{alias.name}", alias.asname or alias.name
 
 
 def upward_imports(source: Source) -> list[str]:
@@ -125,6 +137,21 @@ def imported_modules(source: Source, modules: Set[str]) -> set[str]:
             name = name.rpartition(".")[0]
         found.add(name)
     return found - {"", source.module}
+
+
+def shadowed_modules(source: Source, modules: Set[str]) -> list[str]:
+    """Modules that cannot be reached as attributes: their package has a function or class of the
+    same name, so `import a.b as b` and `a.b` give the one or the other by the order of imports."""
+    if not source.is_package:
+        return []
+    bound = dict.fromkeys([*exports(source), *definitions(source)], "")
+    bound |= {name: origin for _, origin, name in _imported(source)}
+    hidden = {f"{source.module}.{name}": origin for name, origin in bound.items()}
+    return [
+        f"{source.module}: hides the module {module} behind a name of its own; rename the module"
+        for module, origin in hidden.items()
+        if module in modules - SHADOWED.keys() and module != origin
+    ]
 
 
 def _room_of(name: str) -> str | None:

@@ -103,3 +103,21 @@ def test_every_rule_has_a_broken_example() -> None:
 def test_relative_imports_are_resolved_from_packages_too() -> None:
     package = Source("safesight.models", "from .vlm import VLM", is_package=True)
     assert list(rules.imports(package)) == [(1, "safesight.models.vlm.VLM")]
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("from safesight.models.load import load", True),
+        ("def load():\n    pass", True),
+        ("from x import y as load", True),
+        ("__all__ = ['load']", True),
+        ("from safesight.models import load\n__all__ = ['load']", False),
+        ("from safesight.models.load import read", False),
+    ],
+)
+def test_a_module_behind_a_name_of_its_package_is_seen(text: str, hidden: bool) -> None:
+    modules = {"safesight.models", "safesight.models.load"}
+    package = Source("safesight.models", text, is_package=True)
+    assert bool(rules.shadowed_modules(package, modules)) == hidden
+    assert not rules.shadowed_modules(Source("safesight.models.load", text), modules)

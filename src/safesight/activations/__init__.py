@@ -1,12 +1,11 @@
 """Read, change and measure hidden states of a decoder. Pure torch, knows nothing of VLMs.
 
-Read next: `sites` (names of places), `capture` (read), `edit` (write), `replay`
+Read next: `sites` (names of places), `reading` (`capture`), `editing` (`edit`), `replaying`
 (run blocks again), `directions`, `probes` and `heads` (measure).
 """
 
-from safesight.activations.capture import capture
 from safesight.activations.directions import cosine, difference_of_means, project, unit
-from safesight.activations.edit import EditFn, ablate, add, edit
+from safesight.activations.editing import EditFn, ablate, add, edit
 from safesight.activations.heads import leading_angle, silence_head
 from safesight.activations.probes import (
     LinearProbe,
@@ -15,7 +14,8 @@ from safesight.activations.probes import (
     auroc,
     threshold_at_fpr,
 )
-from safesight.activations.replay import BlockCall, record_calls, replay
+from safesight.activations.reading import capture
+from safesight.activations.replaying import BlockCall, record_calls, replay
 from safesight.activations.sites import Blocks, Place, Site, TokenSelector, resid_post, resid_pre
 
 __all__ = [

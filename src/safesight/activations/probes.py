@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from safesight.errors import InputError
+from safesight.stats.areas import newcombe
+from safesight.stats.rates import clopper_pearson
 
 __all__ = ["LinearProbe", "RocArea", "Threshold", "auroc", "threshold_at_fpr"]
 
@@ -118,8 +120,6 @@ def threshold_at_fpr(benign: Tensor, fpr: float) -> Threshold:
         >>> threshold_at_fpr(torch.arange(100.0), 0.02).rate
         0.02
     """
-    from scipy.stats import binomtest
-
     if not 0 <= fpr < 1:
         raise InputError(f"A false-positive rate of {fpr} is not possible: give one in [0, 1).")
     scores = benign.detach().float().cpu().flatten()
@@ -133,10 +133,8 @@ def threshold_at_fpr(benign: Tensor, fpr: float) -> Threshold:
     first_unflagged = scores.sort(descending=True).values[allowed]
     value = torch.nextafter(first_unflagged, torch.tensor(math.inf))
     flagged = int((scores >= value).sum())
-    interval = binomtest(flagged, len(scores)).proportion_ci(method="exact")
-    return Threshold(
-        float(value), flagged / len(scores), float(interval.low), float(interval.high), len(scores)
-    )
+    rate = clopper_pearson(flagged, len(scores))
+    return Threshold(float(value), rate.value, rate.low, rate.high, rate.n)
 
 
 @dataclass(frozen=True)
@@ -153,9 +151,7 @@ class RocArea:
 def auroc(scores: Tensor, labels: Tensor) -> RocArea:
     """How well scores rank label 1 above label 0, ties counted half.
 
-    The interval is Newcombe's method 5 (Statistics in Medicine 25, 2006): the areas whose
-    Hanley-McNeil standard error puts the observed one at 1.96. Unlike DeLong's or a bootstrap
-    interval it does not collapse to a point when the separation is perfect.
+    The interval is Newcombe's, see `safesight.stats.areas`.
 
     Raises:
         InputError: one kind is missing, or scores are not finite.
@@ -173,35 +169,8 @@ def auroc(scores: Tensor, labels: Tensor) -> RocArea:
     positives, negatives = int((y == 1).sum()), int((y == 0).sum())
     rank_sum = float(rankdata(x[:, 0])[y == 1].sum())
     value = (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
-    low, high = _newcombe(value, positives, negatives)
+    low, high = newcombe(value, positives, negatives)
     return RocArea(value, low, high, positives, negatives)
-
-
-def _newcombe(value: float, m: int, n: int) -> tuple[float, float]:
-    from scipy.optimize import brentq
-
-    star = (m + n) / 2 - 1
-
-    def excess(area: float) -> float:
-        spread = 1 + star * (1 - area) / (2 - area) + star * area / (1 + area)
-        return float((value - area) ** 2 - 1.96**2 * area * (1 - area) * spread / (m * n))
-
-    low = 0.0 if value == 0 else brentq(excess, 0.0, value) if value < 1 else _below_one(excess)
-    high = (
-        1.0
-        if value == 1
-        else brentq(excess, value, 1.0)
-        if value > 0
-        else 1 - _below_one(lambda area: excess(1 - area))
-    )
-    return float(low), float(high)
-
-
-def _below_one(excess: Any) -> float:
-    """The lower root where the upper one is 1 itself."""
-    from scipy.optimize import brentq
-
-    return float(brentq(excess, 0.0, 1 - 1e-9))
 
 
 def _refuse_unusable(x: Any, y: Any) -> None:

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from safesight.activations import difference_of_means, unit
-from safesight.analysis.bootstrap import mean_bands
-from safesight.analysis.results import Form, Projection
+from safesight.analysis.results import Band, Form, Projection
+from safesight.stats.bootstrap import mean_bands
 from safesight.types import Label
 
 __all__ = ["UnsafeDirection", "projection"]
@@ -79,5 +79,6 @@ def projection(
     seed: int = 0,
 ) -> Projection:
     """The mean projection of n x layers x d states, with a bootstrap interval over samples."""
-    means = mean_bands(unsafe.project(states).double().numpy(), seed)
+    found = mean_bands(unsafe.project(states).double().numpy(), seed)
+    means = [Band.of(each) for each in found]
     return Projection(form=form, label=label, defense=defense, means=means, n=len(states))

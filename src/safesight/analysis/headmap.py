@@ -29,7 +29,7 @@ from torch import Tensor
 
 from safesight.activations import leading_angle, silence_head
 from safesight.analysis.results import HeadMap
-from safesight.analysis.states import last_states
+from safesight.analysis.states import states_before_answer
 from safesight.errors import InputError, StorageError
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class _Measure:
         """The last block's states of both sets, n x d each."""
         last = [self.vlm.num_layers - 1]
         safety, utility = (
-            last_states(self.vlm, samples, layers=last, batch_size=self.batch_size)[:, 0]
+            states_before_answer(self.vlm, samples, layers=last, batch_size=self.batch_size)[:, 0]
             for samples in self.sets
         )
         return safety, utility

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +36,9 @@ from safesight.analysis.results import (
 )
 from safesight.analysis.separability import separability
 from safesight.analysis.shift import shift_alignment
-from safesight.analysis.states import last_states
+from safesight.analysis.states import states_before_answer
 from safesight.benchmarks import load_benchmark
+from safesight.records import versions_of
 
 if TYPE_CHECKING:
     from safesight.models import VLM
@@ -118,7 +118,7 @@ def look(
         seed=plan.seed,
         n=plan.n,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=_versions(),
+        versions=versions_of(_PACKAGES),
         gap=(unsafe.gap / unsafe.scale).tolist(),
         separability=[look_.separability(states, requests, form) for form in FORMS],
         projections=look_.projections(unsafe, states, requests),
@@ -149,7 +149,7 @@ class _Look:
         self, what: str, samples: Sequence[Sample], defended: Defended | None = None
     ) -> Tensor:
         """Of every sample at every layer: n x layers x d."""
-        return last_states(
+        return states_before_answer(
             self.vlm,
             samples,
             defended=None if defended is None else defended(),
@@ -239,13 +239,3 @@ class _Look:
             file=plan.heads_file,
             step=lambda: step(1),
         )
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue  # a source tree on the path is no distribution
-    return found

@@ -28,8 +28,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from safesight.analysis.bootstrap import mean_bands
-from safesight.analysis.results import Form, Lens
+from safesight.analysis.results import Band, Form, Lens
+from safesight.stats.bootstrap import mean_bands
 
 if TYPE_CHECKING:
     from safesight.models import VLM
@@ -87,7 +87,7 @@ def lens(vlm: VLM, states: Tensor, targets: Sequence[str], *, form: Form, seed: 
     low, middle, high = np.array(ranks).T.tolist()
     return Lens(
         form=form,
-        readable=mean_bands(np.array(shares).T, seed),
+        readable=[Band.of(each) for each in mean_bands(np.array(shares).T, seed)],
         words=[[_shown(token) for token in row] for row in words],
         rank=middle,
         rank_low=low,

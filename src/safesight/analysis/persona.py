@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from safesight.activations import cosine, unit
-from safesight.analysis.states import last_states
+from safesight.analysis.states import states_before_answer
 from safesight.defenses import Artifact, load_defense
 from safesight.defenses.tool_vector.states import explained, split_half
 from safesight.errors import InputError
@@ -93,8 +93,10 @@ def persona(
     if empty or not kinds:
         raise InputError(f"A persona needs prompts of every kind, but {empty or kinds} has none.")
     samples = [sample for given in kinds.values() for sample in given]
-    base = last_states(vlm, samples, batch_size=batch_size).transpose(0, 1)
-    after = last_states(vlm, samples, defended=trained, batch_size=batch_size).transpose(0, 1)
+    base = states_before_answer(vlm, samples, batch_size=batch_size).transpose(0, 1)
+    after = states_before_answer(vlm, samples, defended=trained, batch_size=batch_size).transpose(
+        0, 1
+    )
     shifts, lengths = after - base, base.norm(dim=-1).mean(dim=1)
     vectors = shifts.mean(dim=1)
     along = torch.einsum("lnd,ld->ln", shifts, unit(vectors)) / lengths[:, None]

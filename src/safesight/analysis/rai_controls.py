@@ -26,12 +26,12 @@ import torch
 from torch import Tensor
 
 from safesight.activations import Site
-from safesight.compare.intervals import wilson
 from safesight.defenses.rai.injection import Injection, Shift, generate_shifted, shift
 from safesight.defenses.rai.method import RAI, injection_of
 from safesight.defenses.rai.prototypes import PLAIN_WORDS, word_vectors
 from safesight.defenses.rai.search import answers
 from safesight.judges import ExactJudge
+from safesight.stats import METRICS, Judgement, MetricName, share_of
 from safesight.types import Sample
 
 if TYPE_CHECKING:
@@ -149,16 +149,11 @@ def measured(
     for task, samples in tests.items():
         texts = answers(vlm, samples, act, batch_size=batch_size, max_new_tokens=max_new_tokens)
         pairs = list(zip(texts, samples, strict=True))
-        found = [judge(text, sample) for text, sample in pairs]
-        cells[f"{task}/invalid_rate"] = _rate([v == "invalid" for v in found])
-        refused = _rate([v == "refused" for v in found])
-        if samples[0].label == "harmful":
-            cells[f"{task}/attack_success_rate"] = _rate([v == "harmful" for v in found])
-            cells[f"{task}/refusal_rate"] = refused
-            continue
-        cells[f"{task}/over_refusal_rate"] = refused
-        if samples[0].facts.get("request") != "how_to":
-            cells[f"{task}/utility"] = _rate([judge.correct(t, s) for t, s in pairs])
+        found = [Judgement(judge(t, s), judge.correct(t, s)) for t, s in pairs]
+        invalid = share_of("invalid", [each.verdict for each in found])
+        cells[f"{task}/invalid_rate"] = invalid.rounded()
+        for name in _metrics(samples[0]):
+            cells[f"{task}/{name}"] = METRICS[name].rate(found).rounded()
     return {"cells": cells, **({} if counted is None else counted.note())}
 
 
@@ -184,8 +179,10 @@ def _by_chance(
     return shift(states, passed, own.prototypes, own.strength, own.norm_matched)
 
 
-def _rate(hits: Sequence[bool]) -> dict[str, float]:
-    interval = wilson(sum(hits), len(hits))
-    value = sum(hits) / len(hits)
-    bounds = {"low": round(interval.low, 4), "high": round(interval.high, 4)}
-    return {"value": round(value, 4), **bounds, "n": len(hits)}
+def _metrics(sample: Sample) -> list[MetricName]:
+    """What is reported of samples such as this one."""
+    if sample.label == "harmful":
+        return ["attack_success_rate", "refusal_rate"]
+    if sample.facts.get("request") == "how_to":
+        return ["over_refusal_rate"]
+    return ["over_refusal_rate", "utility"]

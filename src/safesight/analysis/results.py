@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from safesight.records import Record
+from safesight.stats import Interval
 from safesight.types import Label
 
 __all__ = [
@@ -36,19 +38,20 @@ SPECIFIC = 10
 FORMS: tuple[Form, ...] = ("text", "object", "word")
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Band(_Record):
+class Band(Record):
     """A value with its 95% interval."""
 
     value: float
     low: float
     high: float
 
+    @classmethod
+    def of(cls, found: Interval) -> Band:
+        """An interval without its n, which is written once for many bands."""
+        return cls(value=found.value, low=found.low, high=found.high)
 
-class Separability(_Record):
+
+class Separability(Record):
     """How well a linear probe tells harmful from benign requests of one form."""
 
     form: Form
@@ -61,7 +64,7 @@ class Separability(_Record):
     """Whether no object of a test fold was seen in training."""
 
 
-class Projection(_Record):
+class Projection(Record):
     """Where requests of one form lie on the unsafe direction of text."""
 
     form: Form
@@ -73,7 +76,7 @@ class Projection(_Record):
     n: int
 
 
-class Lens(_Record):
+class Lens(Record):
     """What the language head would say at every layer."""
 
     form: Form
@@ -90,7 +93,7 @@ class Lens(_Record):
     n: int
 
 
-class Alignment(_Record):
+class Alignment(Record):
     """How alike the states of a request with its picture and of another prompt are."""
 
     against: Literal["describe", "text"]
@@ -101,7 +104,7 @@ class Alignment(_Record):
     n: int
 
 
-class HeadMap(_Record):
+class HeadMap(Record):
     """How far the states turn when one head is silenced: layer by layer, head by head.
 
     Angles are in radians, from 0 to pi/2; NaN is never stored, a block without attention has
@@ -154,7 +157,7 @@ def _largest(rows: list[list[float]], k: int) -> list[tuple[int, int]]:
     return sorted(places, key=lambda place: -rows[place[0]][place[1]])[:k]
 
 
-class Shift(_Record):
+class Shift(Record):
     """Whether a given vector points the way refusals do."""
 
     source: str
@@ -163,7 +166,7 @@ class Shift(_Record):
     """With the unsafe direction of text."""
 
 
-class LayerReport(_Record):
+class LayerReport(Record):
     """Everything `safesight layers` measured on one model."""
 
     model: str

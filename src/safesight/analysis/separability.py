@@ -25,10 +25,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from safesight.activations import LinearProbe, auroc
-from safesight.analysis.bootstrap import Floats, bands, resampled
+from safesight.activations import LinearProbe
 from safesight.analysis.results import Band, Form, Separability
 from safesight.errors import InputError
+from safesight.stats.areas import newcombe
+from safesight.stats.bootstrap import Floats, bands, resampled
 
 __all__ = ["separability"]
 
@@ -113,10 +114,10 @@ def _area(positive: Floats, negative: Floats, together: Any, counts: tuple[Float
     right = ((difference > 0) + 0.5 * (difference == 0)) * together
     value = right.sum() / together.sum()
     if value in (0.0, 1.0):
-        kinds = torch.tensor([1] * len(positive) + [0] * len(negative))
-        edge = auroc(kinds if value else 1 - kinds, kinds)
-        return Band(value=float(value), low=edge.low, high=edge.high)
+        low, high = newcombe(float(value), len(positive), len(negative))
+        return Band(value=float(value), low=low, high=high)
     p, q = counts
     pairs = ((p @ together) * q).sum(axis=1)
     draws = ((p @ right) * q).sum(axis=1)[pairs > 0] / pairs[pairs > 0]
-    return bands(np.array([value]), draws[:, None])[0]
+    n = len(positive) + len(negative)
+    return Band.of(bands(np.array([value]), draws[:, None], n)[0])

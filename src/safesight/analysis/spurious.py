@@ -26,12 +26,13 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from safesight.analysis.results import Band
 from safesight.attacks.wording import with_first_word
-from safesight.compare.intervals import paired_difference, wilson
 from safesight.errors import InputError
+from safesight.records import Record
+from safesight.stats import METRICS, Judgement, both_judged, paired_difference, wilson
 from safesight.types import Label, Sample, TuningSample, Verdict
 
 __all__ = [
@@ -53,11 +54,7 @@ _WORD = re.compile(r"[^\W_]+")
 _OWN = re.compile(r"['’](?:s|re|ve|d|ll|m|t)\b")
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class WordOdds(_Record):
+class WordOdds(Record):
     """How one word goes with refusals."""
 
     word: str
@@ -68,7 +65,7 @@ class WordOdds(_Record):
     """S(w), above 0 for words of harmful questions, with its 95% interval."""
 
 
-class ProbeResult(_Record):
+class ProbeResult(Record):
     """How well one feature of the wording tells the label of questions it was not fitted on."""
 
     probe: Literal["first word", "question mark"]
@@ -83,7 +80,7 @@ class ProbeResult(_Record):
     n: int
 
 
-class Flip(_Record):
+class Flip(Record):
     """What exchanging the first word does to refusals."""
 
     label: Label
@@ -98,7 +95,7 @@ class Flip(_Record):
     """Against the questions as they are, over the same samples; paired bootstrap."""
 
 
-class SpuriousReport(_Record):
+class SpuriousReport(Record):
     """Everything `safesight spurious` found."""
 
     dataset: str
@@ -227,7 +224,7 @@ def _probe(
     share = wilson(int((said == truth).sum()), len(truth))
     return ProbeResult(
         probe=name,
-        accuracy=Band(value=share.value, low=share.low, high=share.high),
+        accuracy=Band.of(share),
         chance=float(max(truth.mean(), 1 - truth.mean())),
         true_positive_rate=float(said[truth].mean()),
         false_positive_rate=float(said[~truth].mean()),
@@ -279,22 +276,22 @@ def _flip(
     before: Sequence[Verdict] | None,
     seed: int,
 ) -> Flip:
-    invalid = sum(verdict == "invalid" for verdict in verdicts)
-    n = len(verdicts) - invalid
-    share = wilson(sum(verdict == "refused" for verdict in verdicts), n)
+    metric = METRICS["refusal_rate"]
+    answers = [Judgement(verdict) for verdict in verdicts]
+    share = metric.rate(answers)
     change = None
-    pairs = [pair for pair in zip(before or (), verdicts, strict=False) if "invalid" not in pair]
-    if pairs:
-        moved = paired_difference(
-            [a == "refused" for a, _ in pairs], [b == "refused" for _, b in pairs], seed=seed
-        )
-        change = Band(value=moved.delta, low=moved.low, high=moved.high)
+    if before is not None:
+        plain = metric.hits(Judgement(verdict) for verdict in before)
+        pairs = both_judged(plain, metric.hits(answers))
+        if pairs[0]:
+            moved = paired_difference(*pairs, seed=seed)
+            change = Band(value=moved.delta, low=moved.low, high=moved.high)
     return Flip(
         label=label,
         word=word,
-        refused=Band(value=share.value, low=share.low, high=share.high),
-        n=n,
-        invalid=invalid,
+        refused=Band.of(share),
+        n=share.n,
+        invalid=share.invalid,
         change=change,
     )
 

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from safesight.models import VLM
     from safesight.types import Sample
 
-__all__ = ["Step", "last_states"]
+__all__ = ["Step", "states_before_answer"]
 
 Step = Callable[[int], None]
 """Told how many prompts have been read since it was last called."""
 
 
-def last_states(
+def states_before_answer(
     vlm: VLM,
     samples: Sequence[Sample],
     *,
@@ -37,7 +37,10 @@ def last_states(
     batch_size: int = 16,
     step: Step = lambda done: None,
 ) -> Tensor:
-    """The state of every sample's last prompt token after each block.
+    """The state of every sample's last prompt token after each block, defenses included.
+
+    Unlike `generation.last_token.last_states`, which passes by every defense, it sees what is
+    attached to the model.
 
     Prompts of similar length share a batch. Where a defense generates more than once, the
     last prefill counts, and its answer has to be the one that is given.
@@ -61,7 +64,7 @@ def last_states(
     Example:
         >>> from safesight import VLM, registry
         >>> vlm = VLM.load("testbed")
-        >>> last_states(vlm, registry.load("benchmark", "vqa")(3)).shape
+        >>> states_before_answer(vlm, registry.load("benchmark", "vqa")(3)).shape
         torch.Size([3, 8, 192])
     """
     if not samples:

@@ -9,15 +9,14 @@ overhead was measured, how long the run took) stands beside them in
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from safesight.compare.counting import scorecard
 from safesight.compare.records import Overhead, Provenance, Scorecard
-from safesight.compare.scorecard import scorecard
-from safesight.errors import StorageError
+from safesight.records import Record, read_record, versions_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,10 +30,8 @@ NOTES = "safesight.json"
 _PACKAGES = ("safesight", "torch", "transformers", "inspect-ai", "scipy")
 
 
-class RunNotes(BaseModel):
+class RunNotes(Record):
     """What `safesight eval` knows of a run and its logs do not hold."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str
     identity: str = ""
@@ -61,16 +58,7 @@ def read_notes(log_dir: Path) -> RunNotes | None:
     Raises:
         StorageError: they cannot be read.
     """
-    path = log_dir / NOTES
-    try:
-        return RunNotes.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        raise StorageError(
-            f"{path} cannot be read ({reason}). Delete it to go on without overhead."
-        ) from error
+    return read_record(log_dir / NOTES, RunNotes, "Delete it to go on without overhead.")
 
 
 def scorecard_of(log_dir: str | Path, answers: Sequence[Answer] | None = None) -> Scorecard:
@@ -95,7 +83,7 @@ def scorecard_of(log_dir: str | Path, answers: Sequence[Answer] | None = None) -
         remarks.append(f"No {NOTES} beside the logs: no overhead, seed or wall time is known.")
     provenance = Provenance(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=_versions(),
+        versions=versions_of(_PACKAGES),
         seed=notes.seed if notes else None,
         log_dir=str(folder),
         model_identity=str(answers[0].metadata.get("model_identity") or "") if answers else "",
@@ -109,13 +97,3 @@ def scorecard_of(log_dir: str | Path, answers: Sequence[Answer] | None = None) -
         seed=notes.seed if notes else 0,
         provenance=provenance,
     )
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue  # not installed as a distribution, as in a source tree on the path
-    return found

@@ -19,6 +19,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from statistics import median_high
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,10 +27,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from safesight.compare.intervals import Interval, median_ratio
 from safesight.compare.records import Overhead
 from safesight.errors import InputError
 from safesight.grammar import UNDEFENDED
+from safesight.stats import Interval, median_ratio
 
 if TYPE_CHECKING:
     from safesight.evals.arms import Arm
@@ -195,7 +196,7 @@ def _record(
         peak_memory_n=memory.n,
         memory_method=memory_method,
         device=device,
-        undefended_answer_seconds=sorted(undefended.answer)[len(undefended.answer) // 2],
+        undefended_answer_seconds=median_high(undefended.answer),
     )
 
 

@@ -1,19 +1,20 @@
 """The scorecard as data: what is written to `scorecard.json` and read back.
 
-Records only. How the numbers in them are counted is in `scorecard.py`; what
-they look like on a page is the report's business. Unknown keys are refused, so
-a file from another version says so instead of losing a column.
+Records only. How the numbers in them are counted is in `counting.py`; what
+they look like on a page is the report's business.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from safesight.records import Record
+from safesight.stats import MetricName
 
 __all__ = [
     "Delta",
-    "MetricName",
     "Overhead",
     "Provenance",
     "Row",
@@ -21,14 +22,8 @@ __all__ = [
     "VerdictCounts",
 ]
 
-MetricName = Literal["attack_success_rate", "refusal_rate", "over_refusal_rate", "utility"]
 
-
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Row(_Record):
+class Row(Record):
     """One rate of one defense on one task, with its Wilson interval."""
 
     defense: str
@@ -44,7 +39,7 @@ class Row(_Record):
     judge: str
 
 
-class Delta(_Record):
+class Delta(Record):
     """What a defense changed against another arm, over the same samples."""
 
     defense: str
@@ -63,7 +58,7 @@ class Delta(_Record):
     """McNemar's exact test, two-sided, not corrected for the number of rows."""
 
 
-class VerdictCounts(_Record):
+class VerdictCounts(Record):
     """How many answers of one defense to one task got each verdict."""
 
     defense: str
@@ -74,7 +69,7 @@ class VerdictCounts(_Record):
     invalid: int
 
 
-class Overhead(_Record):
+class Overhead(Record):
     """Cost of a defense as ratios to the undefended model, measured in the same run.
 
     How each is measured is said in `overhead.py`. `refused_*` are None where the
@@ -107,7 +102,7 @@ class Overhead(_Record):
     """Median time of one undefended answer, to give the ratios a scale."""
 
 
-class Provenance(_Record):
+class Provenance(Record):
     """Where the numbers come from."""
 
     created: str = ""
@@ -121,7 +116,7 @@ class Provenance(_Record):
     notes: list[str] = Field(default_factory=list)
 
 
-class Scorecard(_Record):
+class Scorecard(Record):
     """Four axes a defense, the undefended model first.
 
     Attributes:

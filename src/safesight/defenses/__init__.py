@@ -9,9 +9,9 @@ from safesight.defenses.contract import Contract
 from safesight.defenses.protect import load_defense, protect
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.data import FitData
+from safesight.generation.composition import Protection, protection
 from safesight.generation.detectors import Outcome
 from safesight.generation.prefill import Decision, Detector, Prefill
-from safesight.generation.protection import Protection, protection
 
 __all__ = [
     "AnyDefense",

@@ -21,8 +21,8 @@ from safesight.fitting.bundled import bundled
 from safesight.fitting.config import DefenseConfig
 from safesight.fitting.stored import Stored
 from safesight.generation.call_types import Inputs
+from safesight.generation.composition import Protection, protection
 from safesight.generation.parts import Kind, Parts
-from safesight.generation.protection import Protection, protection
 
 if TYPE_CHECKING:
     from safesight.fitting.data import FitData

@@ -189,7 +189,7 @@ def _terms(config: NPOConfig) -> list[Term]:
 def _forget(config: NPOConfig, passes: Passes, batch: Batch) -> dict[str, Tensor]:
     """forget_weight L_f."""
     rows = batch["forget"]
-    with passes.last_states() as states:
+    with passes.outputs_of_last_block() as states:
         rise = _shift(config, passes, rows, config.target)
     loss = forget_loss(rise, config.beta)
     named = labels_of(rows, config.target) != IGNORE

@@ -1,7 +1,7 @@
 """Rates of every condition and paired contrasts between them, counted from judged answers.
 
 A contrast compares two conditions over the same samples, with the interval and test of
-`safesight.compare`; p-values are corrected by Holm within a task and metric. It runs no model.
+`safesight.stats`; p-values are corrected by Holm within a task and metric. It runs no model.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from safesight.compare import METRICS, Metric
-from safesight.compare.intervals import paired_difference, relative_reduction, wilson
+from safesight.compare import metrics_of
 from safesight.grid import Column, Grid
+from safesight.stats import Metric, both_judged, holm, paired_difference, relative_reduction
 from safesight.types import Verdict
 
 __all__ = ["CONTRASTS", "Contrast", "Judged", "contrasts_of", "rates_of", "table_of"]
@@ -64,16 +64,13 @@ def rates_of(cells: Cells) -> list[dict[str, Any]]:
     """Every rate that a task reports, one a condition, with Wilson intervals."""
     rows = []
     for (task, name), answers in cells.items():
-        for metric in _metrics(task):
-            counted = [a for a in answers if metric.counts_invalid or a.verdict != "invalid"]
-            rate = wilson(sum(map(metric.is_hit, counted)), len(counted), empty=metric.worst)  # type: ignore[arg-type]
+        for metric in metrics_of(task):
             rows.append(
                 {
                     "task": task,
                     "condition": name,
                     "metric": metric.name,
-                    **asdict(rate),
-                    "invalid": sum(a.verdict == "invalid" for a in answers),
+                    **asdict(metric.rate(answers)),
                     "answer_words": _mean([a.words for a in answers]),
                     "prompt_tokens": _mean([a.tokens for a in answers]),
                 }
@@ -88,10 +85,10 @@ def contrasts_of(cells: Cells, *, seed: int = 0) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = []
     for task in dict.fromkeys(task for task, _ in cells):
-        for metric in _metrics(task):
+        for metric in metrics_of(task):
             found = [_contrast(cells, task, metric, each, seed) for each in CONTRASTS]
             present = [row for row in found if row is not None]
-            for row, p in zip(present, _holm([r["p_value"] for r in present]), strict=True):
+            for row, p in zip(present, holm([r["p_value"] for r in present]), strict=True):
                 row["p_holm"] = p
             rows += present
     return rows
@@ -103,14 +100,9 @@ def _contrast(
     keys = (task, contrast.against), (task, contrast.condition)
     if any(key not in cells for key in keys):
         return None
-    pairs = [
-        (bool(metric.is_hit(one)), bool(metric.is_hit(two)))
-        for one, two in zip(*(cells[key] for key in keys), strict=True)
-        if metric.counts_invalid or "invalid" not in (one.verdict, two.verdict)
-    ]
-    if not pairs:
+    before, after = both_judged(*(metric.hits(cells[key]) for key in keys))
+    if not before:
         return None
-    before, after = ([pair[i] for pair in pairs] for i in (0, 1))
     row = {"task": task, "metric": metric.name, **asdict(contrast)}
     row |= asdict(paired_difference(before, after, seed=seed))
     if contrast.name == "total" and metric.name == "attack_success_rate" and any(before):
@@ -152,18 +144,5 @@ def _cell(row: Mapping[str, Any] | None) -> tuple[str, ...]:
     return f"{delta:+.1f}{mark}", f"{low:+.1f} to {high:+.1f}"
 
 
-def _metrics(task: str) -> list[Metric]:
-    return [metric for metric in METRICS.values() if task in metric.tasks]
-
-
 def _mean(values: Sequence[int]) -> float:
     return round(sum(values) / len(values), 2) if values else 0.0
-
-
-def _holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction."""
-    if not p_values:
-        return []
-    from statsmodels.stats.multitest import multipletests
-
-    return [float(p) for p in multipletests(p_values, method="holm")[1]]

@@ -26,7 +26,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from safesight import registry
 from safesight.benchmarks import load_benchmark
@@ -35,6 +35,7 @@ from safesight.errors import InputError
 from safesight.experiments.contrasts import Judged, contrasts_of, rates_of, table_of
 from safesight.files import write_text
 from safesight.grid import print_grid
+from safesight.records import Record
 from safesight.tools import CONDITIONS, Condition, condition
 from safesight.tools.conditions import DESCRIBE
 from safesight.types import Sample
@@ -51,10 +52,8 @@ __all__ = ["Recipe", "run"]
 _NEUTRAL = "this is a text, and after it there is another one like it."
 
 
-class Recipe(BaseModel):
+class Recipe(Record):
     """Settings of the experiment. Unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = "testbed"
     dtype: str | None = None

@@ -3,13 +3,17 @@
 It is where a chat model has read everything and written nothing. `states_of` reads it
 for a fit, `last_states` for one call; `at_last` changes it in the prefill of a call and
 nowhere else. What is done with the states is decided by the defenses that use this.
+
+Elsewhere other states are read, for a reason: `analysis.states` sees what an attached defense
+makes of them, `training.passes` the last block's output at every token of a training row, and
+`testbed.measure` the raw `transformers` model, whose last hidden state is normalized.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
     from safesight.models import VLM
 
 __all__ = ["at_last", "batches", "last_states", "last_tokens", "states_of", "states_of_samples"]
+
+Prompt = TypeVar("Prompt")
 
 Change = Callable[[Tensor], Tensor]
 """From the states of some rows, R x d float32, to those that replace them."""
@@ -91,11 +97,11 @@ def states_of_samples(
 
 
 def batches(
-    conversations: Sequence[Messages], size: int, label: str, progress: bool
-) -> Iterator[Sequence[Messages]]:
-    """So many conversations at a time, with a bar on standard error."""
-    for start in track(range(0, len(conversations), size), label, visible=progress):
-        yield conversations[start : start + size]
+    prompts: Sequence[Prompt], size: int, label: str, progress: bool
+) -> Iterator[Sequence[Prompt]]:
+    """So many conversations or samples at a time, with a bar on standard error."""
+    for start in track(range(0, len(prompts), size), label, visible=progress):
+        yield prompts[start : start + size]
 
 
 @contextmanager

@@ -7,6 +7,6 @@ against `exact` (`measure_error`). Nothing here knows of evaluations, logs or te
 """
 
 from safesight.judges.exact import ExactJudge
-from safesight.judges.keywords import JudgeError, KeywordJudge, Rate, measure_error
+from safesight.judges.keywords import JudgeError, KeywordJudge, measure_error
 
-__all__ = ["ExactJudge", "JudgeError", "KeywordJudge", "Rate", "measure_error"]
+__all__ = ["ExactJudge", "JudgeError", "KeywordJudge", "measure_error"]

@@ -13,14 +13,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from scipy.stats import binomtest
-
 from safesight.errors import InputError, UnknownNameError
 from safesight.judges.answers import is_degenerate, normalized
 from safesight.judges.exact import ExactJudge
+from safesight.stats import Interval, wilson
 from safesight.types import Judge, Sample, Verdict
 
-__all__ = ["KEYWORDS", "JudgeError", "KeywordJudge", "Rate", "measure_error"]
+__all__ = ["KEYWORDS", "JudgeError", "KeywordJudge", "measure_error"]
 
 ListName = Literal["sasa", "safety_mirage"]
 
@@ -98,38 +97,14 @@ class KeywordJudge:
 
 
 @dataclass(frozen=True)
-class Rate:
-    """A proportion with its 95% Wilson interval.
-
-    Example:
-        >>> rate = Rate.of(1, 10)
-        >>> rate.value, round(rate.low, 3), round(rate.high, 3)
-        (0.1, 0.018, 0.404)
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def of(cls, count: int, n: int) -> Rate:
-        """The rate `count / n`; with `n` 0 nothing is known: 0 in [0, 1]."""
-        if n == 0:
-            return cls(0.0, 0.0, 1.0, 0)
-        interval = binomtest(count, n).proportion_ci(method="wilson")
-        return cls(count / n, float(interval.low), float(interval.high), n)
-
-
-@dataclass(frozen=True)
 class JudgeError:
     """How a judge reads refusals, measured against a reference judge on the same answers."""
 
     judge: str
     reference: str
-    false_refusals: Rate
+    false_refusals: Interval
     """Of the answers that the reference says were not refused: called refused."""
-    missed_refusals: Rate
+    missed_refusals: Interval
     """Of the answers that the reference says were refused: not called refused."""
     invalid: int
     """Answers that the reference could not judge, left out of both rates."""
@@ -166,7 +141,7 @@ def measure_error(
     return JudgeError(
         judge=f"{judge.name} {judge.version}",
         reference=f"{reference.name} {reference.version}",
-        false_refusals=Rate.of(answered.count("refused"), len(answered)),
-        missed_refusals=Rate.of(len(refused) - refused.count("refused"), len(refused)),
+        false_refusals=wilson(answered.count("refused"), len(answered)),
+        missed_refusals=wilson(len(refused) - refused.count("refused"), len(refused)),
         invalid=len(truth_and_reading) - len(refused) - len(answered),
     )

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
+from pydantic import RootModel
 
-from safesight.errors import StorageError
 from safesight.files import write_text
+from safesight.records import Record, read_record
 from safesight.report.pictures import to_data_uri
 from safesight.types import Label
 
@@ -28,10 +28,8 @@ __all__ = ["RISK_MAPS", "RiskPicture", "draw_risk", "read_risk", "write_risk"]
 RISK_MAPS = "risk_maps.json"
 
 
-class RiskPicture(BaseModel):
+class RiskPicture(Record):
     """One picture, and what RAI sees in it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: str
     sample_id: str
@@ -99,11 +97,5 @@ def read_risk(log_dir: str | Path) -> list[RiskPicture]:
     Raises:
         StorageError: the file is damaged.
     """
-    path = Path(log_dir) / RISK_MAPS
-    try:
-        return _Maps.model_validate_json(path.read_bytes()).root
-    except FileNotFoundError:
-        return []
-    except (OSError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        raise StorageError(f"{path} cannot be read ({reason}). Delete it to go on.") from error
+    found = read_record(Path(log_dir) / RISK_MAPS, _Maps, "Delete it to go on.")
+    return [] if found is None else found.root

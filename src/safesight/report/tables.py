@@ -8,16 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from safesight.compare import (
-    METRICS,
-    Delta,
-    Row,
-    Scorecard,
-    VerdictCounts,
-    control_of,
-)
+from safesight.compare import Delta, Row, Scorecard, VerdictCounts, control_of
 from safesight.grammar import UNDEFENDED
 from safesight.report.sentence import points, share
+from safesight.stats import METRICS, MetricName
 
 __all__ = [
     "Cell",
@@ -30,7 +24,7 @@ __all__ = [
     "rate_rows",
 ]
 
-AXES = {
+AXES: dict[MetricName, str] = {
     "attack_success_rate": "Attack success",
     "over_refusal_rate": "Over-refusal",
     "utility": "Utility",
@@ -85,9 +79,15 @@ def columns(card: Scorecard) -> list[Column]:
     found: list[Column] = []
     for metric, axis in AXES.items():
         tasks = [t for t in card.tasks if any(card.row(d, t, metric) for d in card.defenses)]
-        better = next(m.better for m in METRICS.values() if m.name == metric)
         found += [
-            Column(metric, axis, task, better, first=index == 0, n=_answers(card, task, metric))
+            Column(
+                metric,
+                axis,
+                task,
+                METRICS[metric].better,
+                first=index == 0,
+                n=_answers(card, task, metric),
+            )
             for index, task in enumerate(tasks)
         ]
     return found

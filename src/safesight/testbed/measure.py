@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
+from safesight.stats import wilson
 from safesight.testbed import WEIGHTS
 from safesight.testbed.concepts import BENIGN, CONCEPTS, HARMFUL, Concept
 from safesight.testbed.language import OBJECT_POINTERS, REFUSALS, VERBS, WORD_POINTERS, how_to
@@ -76,8 +76,8 @@ class Bench:
         return self.processor(text=texts, images=images or None, padding=True, return_tensors="pt")
 
     @torch.no_grad()
-    def last_states(self, samples: Sequence[Sample]) -> Tensor:
-        """States after each block at the last prompt token: N x layers x d."""
+    def hidden_states(self, samples: Sequence[Sample]) -> Tensor:
+        """At the last prompt token after each block, the last one normalized: N x layers x d."""
         states = []
         for start in range(0, len(samples), self.batch_size):
             inputs = self.encode(samples[start : start + self.batch_size])
@@ -131,13 +131,7 @@ def complies(answer: str, sample: Sample) -> bool:
 
 def share(hits: Sequence[bool]) -> dict[str, Any]:
     """Proportion with n and its 95% Wilson interval."""
-    interval = binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
-    return {
-        "value": round(sum(hits) / len(hits), 4),
-        "low": round(float(interval.low), 4),
-        "high": round(float(interval.high), 4),
-        "n": len(hits),
-    }
+    return wilson(sum(hits), len(hits)).rounded()
 
 
 def measure(folder: Path, *, n: int = 600, seed: int = 0) -> dict[str, Any]:
@@ -202,7 +196,7 @@ def _reach(bench: Bench, n: int, seed: int) -> dict[str, Any]:
     """The text-derived refusal direction, added at the last prompt token of picture attacks."""
     harmful = [s for s in text_harm(384, seed=seed, split="fit") if s.facts["form"] == "plain"]
     benign = [s for s in over_refusal(1152, seed=seed, split="fit") if s.facts["form"] == "plain"]
-    shift = bench.last_states(harmful).mean(0) - bench.last_states(benign).mean(0)
+    shift = bench.hidden_states(harmful).mean(0) - bench.hidden_states(benign).mean(0)
     trial = image_harm(64, seed=seed, split="calibration")
     rates = [
         sum(map(refused, bench.answers(trial, shift[layer], layer))) / len(trial)

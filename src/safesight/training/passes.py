@@ -129,7 +129,7 @@ class Passes:
         return found[0]
 
     @contextmanager
-    def last_states(self) -> Iterator[list[Tensor]]:
+    def outputs_of_last_block(self) -> Iterator[list[Tensor]]:
         """Inside, every forward adds the output of the last block: B x L x d, without gradient."""
         found: list[Tensor] = []
 

@@ -28,7 +28,7 @@ from safesight.errors import ModelError, StorageError, TrainingError
 from safesight.files import write_text
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.provenance import provenance
-from safesight.generation.protection import protection
+from safesight.generation.composition import protection
 from safesight.training.batches import Ahead, Collator, Draws
 from safesight.training.passes import Objective, Passes
 from safesight.training.plan import Fitting, Method, TuningRun

@@ -19,7 +19,7 @@ from torch import Tensor
 from safesight import registry
 from safesight.activations import add, edit, resid_post
 from safesight.activations.sites import check_layer
-from safesight.defenses.tool_vector.states import last_states, refusal_vectors, shift_report
+from safesight.defenses.tool_vector.states import refusal_vectors, shift_report, states_under
 from safesight.errors import InputError
 from safesight.fitting.artifact import Artifact
 from safesight.types import Sample
@@ -63,7 +63,7 @@ def fit_tool_vector(
     fitted, held_out = _split(data, config, seed)
     setup, batch = vlm.tool_setup(), config.batch_size
     states = {
-        each: last_states(vlm, fitted, each, setup, batch_size=batch, progress=progress)
+        each: states_under(vlm, fitted, each, setup, batch_size=batch, progress=progress)
         for each in _CONDITIONS
     }
     refusal = _refusal(vlm, data, batch, progress)
@@ -129,7 +129,7 @@ def _refusal(vlm: VLM, data: FitData, batch: int, progress: bool) -> Tensor | No
         return None
     setup = vlm.tool_setup()
     one, two = (
-        last_states(vlm, samples, "direct", setup, batch_size=batch, progress=progress)
+        states_under(vlm, samples, "direct", setup, batch_size=batch, progress=progress)
         for samples in (harmful, benign)
     )
     return refusal_vectors(one, two)

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from safesight.activations import capture, cosine, difference_of_means, resid_post
-from safesight.console import track
+from safesight.activations import cosine, difference_of_means
+from safesight.generation.last_token import batches, last_states
 from safesight.tools import ToolSetup, condition
 from safesight.types import Sample
 
 if TYPE_CHECKING:
     from safesight.models import VLM
 
-__all__ = ["explained", "last_states", "refusal_vectors", "shift_report", "split_half"]
+__all__ = ["explained", "refusal_vectors", "shift_report", "split_half", "states_under"]
 
 
-def last_states(
+def states_under(
     vlm: VLM,
     samples: Sequence[Sample],
     name: str,
@@ -40,22 +40,19 @@ def last_states(
         samples: n of them, with pictures unless the condition is "direct".
         name: Of `safesight.tools.CONDITIONS`.
         setup: How the model is offered tools.
-        batch_size: Prompts a forward.
+        batch_size: Prompts per forward pass.
         progress: Show a bar.
 
     Returns:
         N x n x d.
     """
-    sites = [resid_post(layer) for layer in range(vlm.num_layers)]
     found = []
-    starts = range(0, len(samples), batch_size)
-    for start in track(starts, f"states, {name}", visible=progress):
-        made = [condition(name, s.messages(), setup) for s in samples[start : start + batch_size]]
+    for batch in batches(samples, batch_size, f"states, {name}", progress):
+        made = [condition(name, sample.messages(), setup) for sample in batch]
         inputs = vlm.encode([each.messages for each in made], tools=made[0].offered)
-        with torch.no_grad(), capture(vlm.layers, sites, tokens="last") as states:
-            type(vlm.model).generate(vlm.model, **inputs, max_new_tokens=1, do_sample=False)
-        found.append(torch.stack([states[site].float().cpu() for site in sites]))
-    return torch.cat(found, dim=1)
+        found.append(last_states(vlm, dict(inputs), range(vlm.num_layers)).cpu())
+    # In one piece, because sums over parts of a transposed tensor round otherwise.
+    return torch.cat(found).transpose(0, 1).contiguous()
 
 
 def refusal_vectors(harmful: Tensor, benign: Tensor) -> Tensor:

@@ -1,8 +1,7 @@
-"""Intervals and paired tests for answers that are right or wrong.
+"""What changed over the same samples: differences and reductions of rates, ratios of times.
 
-Pure numbers in, pure numbers out: this file knows nothing of models, logs or
-verdicts. The statistics come from scipy; what is decided here is only which
-one is used, and what happens at the edges where it has no answer.
+Every statistic pairs the samples before anything is averaged, so that what all samples share
+cancels out.
 """
 
 from __future__ import annotations
@@ -13,30 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-__all__ = [
-    "LEVEL",
-    "Interval",
-    "PairedDifference",
-    "median_ratio",
-    "paired_difference",
-    "relative_reduction",
-    "wilson",
-]
+from safesight.stats.bootstrap import interval_of, percentiles, resamples
+from safesight.stats.rates import Interval, wilson
 
-LEVEL = 0.95
-"""Confidence of every interval in safesight."""
-
-_RESAMPLES = 9999
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value, its 95% interval, and the number of observations behind it."""
-
-    value: float
-    low: float
-    high: float
-    n: int
+__all__ = ["PairedDifference", "holm", "median_ratio", "paired_difference", "relative_reduction"]
 
 
 @dataclass(frozen=True)
@@ -56,30 +35,6 @@ class PairedDifference:
     """McNemar's exact test, two-sided."""
 
 
-def wilson(successes: int, n: int, *, empty: float = 0.0) -> Interval:
-    """A proportion with its Wilson score interval.
-
-    Args:
-        successes: How many of the observations were successes.
-        n: How many observations there were.
-        empty: The value reported when there was no observation at all; the
-            interval is then [0, 1].
-
-    Example:
-        >>> rate = wilson(0, 100)
-        >>> rate.value, round(rate.high, 3)
-        (0.0, 0.037)
-    """
-    assert 0 <= successes <= n, (successes, n)
-    if n == 0:
-        return Interval(empty, 0.0, 1.0, 0)
-    ci = stats.binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
-    # The score interval reaches 0 and 1 only up to rounding errors of 1e-17.
-    low = 0.0 if successes == 0 else float(ci.low)
-    high = 1.0 if successes == n else float(ci.high)
-    return Interval(successes / n, low, high, n)
-
-
 def paired_difference(
     before: Sequence[bool], after: Sequence[bool], *, seed: int = 0
 ) -> PairedDifference:
@@ -91,7 +46,7 @@ def paired_difference(
     of pairs that may do otherwise.
 
     Args:
-        before: One truth value a sample, first arm.
+        before: One truth value per sample, first arm.
         after: The same samples in the same order, second arm.
         seed: Seed of the bootstrap.
 
@@ -111,19 +66,18 @@ def paired_difference(
         slack = wilson(0, n).high
         low, high = max(-1.0, delta - slack), min(1.0, delta + slack)
     else:
-        ci = _bootstrap(difference.astype(np.float64), "mean", seed)
-        low, high = ci
+        low, high = interval_of(difference.astype(np.float64), "mean", seed)
     return PairedDifference(delta, low, high, n, gained, lost, p_value)
 
 
 def relative_reduction(before: Sequence[bool], after: Sequence[bool], *, seed: int = 0) -> Interval:
-    """By what share of itself a rate fell, over the same samples: (before - after) / before.
+    """By what share of itself a rate fell over the same samples: (before - after) / before.
 
-    The interval is the percentile bootstrap over pairs; a resample without a hit before has
-    no share and is left out.
+    The interval is the percentile bootstrap over pairs; a resample without a hit before
+    has no share and is left out.
 
     Args:
-        before: One truth value a sample, at least one of them true.
+        before: One truth value per sample, at least one of them true.
         after: The same samples in the same order.
         seed: Seed of the bootstrap.
 
@@ -136,11 +90,8 @@ def relative_reduction(before: Sequence[bool], after: Sequence[bool], *, seed: i
     pairs = np.stack([np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)])
     n = pairs.shape[1]
     value = float(1 - pairs[1].sum() / pairs[0].sum())
-    dice = np.random.default_rng(seed)
-    drawn = pairs[:, dice.integers(0, n, (_RESAMPLES, n))].sum(axis=2)
-    shares = 1 - drawn[1, drawn[0] > 0] / drawn[0, drawn[0] > 0]
-    tail = 50 * (1 - LEVEL)
-    low, high = np.percentile(shares, [tail, 100 - tail])
+    drawn = pairs[:, resamples(n, seed)].sum(axis=2)
+    low, high = percentiles(1 - drawn[1, drawn[0] > 0] / drawn[0, drawn[0] > 0])
     return Interval(value, float(low), float(high), n)
 
 
@@ -150,11 +101,11 @@ def median_ratio(
     """The median of paired ratios with its percentile-bootstrap interval.
 
     With fewer than two pairs, or when all ratios are equal, the interval is the
-    value itself and `n` says how little stands behind it.
+    value itself and `n` says how little is behind it.
 
     Args:
-        numerator: One measurement a pair, all positive.
-        denominator: The measurements they are held against, all positive.
+        numerator: One measurement per pair, all positive.
+        denominator: The measurements they are compared with, all positive.
         seed: Seed of the bootstrap.
 
     Example:
@@ -167,18 +118,19 @@ def median_ratio(
     value = float(np.median(ratios))
     if np.all(ratios == ratios[0]):
         return Interval(value, value, value, len(ratios))
-    low, high = _bootstrap(ratios, "median", seed)
+    low, high = interval_of(ratios, "median", seed)
     return Interval(value, low, high, len(ratios))
 
 
-def _bootstrap(values: np.ndarray, statistic: str, seed: int) -> tuple[float, float]:
-    ci = stats.bootstrap(
-        (values,),
-        np.mean if statistic == "mean" else np.median,
-        n_resamples=_RESAMPLES,
-        batch=1000,
-        confidence_level=LEVEL,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(ci.low), float(ci.high)
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction, which bounds the chance of one false finding among all.
+
+    Example:
+        >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
+        [0.03, 0.06, 0.06]
+    """
+    if not p_values:
+        return []
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(p) for p in multipletests(p_values, method="holm")[1]]

@@ -1,4 +1,4 @@
-"""Intervals against closed forms, other libraries, and planted data."""
+"""Paired changes against other libraries and planted data."""
 
 from __future__ import annotations
 
@@ -7,33 +7,8 @@ import math
 import numpy as np
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.proportion import proportion_confint
 
-from safesight.compare.intervals import median_ratio, paired_difference, wilson
-
-
-@pytest.mark.parametrize(("successes", "n"), [(0, 10), (3, 10), (10, 10), (497, 500), (1, 1)])
-def test_wilson_equals_its_closed_form(successes: int, n: int) -> None:
-    z, p = 1.959963984540054, successes / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    rate = wilson(successes, n)
-    assert (rate.value, rate.n) == (p, n)
-    assert rate.low == pytest.approx(centre - half, abs=1e-12)
-    assert rate.high == pytest.approx(centre + half, abs=1e-12)
-    assert (rate.low, rate.high) == pytest.approx(
-        proportion_confint(successes, n, method="wilson"), abs=1e-12
-    )
-
-
-def test_wilson_of_nothing_knows_nothing() -> None:
-    rate = wilson(0, 0, empty=1.0)
-    assert (rate.value, rate.low, rate.high, rate.n) == (1.0, 0.0, 1.0, 0)
-
-
-def test_wilson_refuses_more_successes_than_trials() -> None:
-    with pytest.raises(AssertionError):
-        wilson(3, 2)
+from safesight.stats import holm, median_ratio, paired_difference, relative_reduction, wilson
 
 
 def test_paired_p_value_is_exact_mcnemar() -> None:
@@ -102,3 +77,24 @@ def test_median_ratio_pairs_before_dividing() -> None:
     ratio = median_ratio((base * 1.25).tolist(), base.tolist())
     assert ratio.value == pytest.approx(1.25)
     assert ratio.high - ratio.low < 1e-9
+
+
+def test_a_relative_reduction_has_a_95_percent_interval() -> None:
+    """Of 400 hits 160 are left, so the share that is left is a mean with a known error."""
+    reduction = relative_reduction([True] * 400, [True] * 160 + [False] * 240)
+    assert (reduction.value, reduction.n) == (pytest.approx(0.6), 400)
+    half = 1.96 * math.sqrt(0.6 * 0.4 / 400)
+    assert reduction.low == pytest.approx(0.6 - half, abs=0.003)
+    assert reduction.high == pytest.approx(0.6 + half, abs=0.003)
+
+
+def test_a_resample_without_a_hit_before_has_no_share() -> None:
+    reduction = relative_reduction([True, False, False], [False, False, False])
+    assert (reduction.value, reduction.low, reduction.high) == (1.0, 1.0, 1.0)
+
+
+def test_holm_is_stricter_than_a_false_discovery_rate() -> None:
+    """By hand: 3 * 0.01, then 2 * 0.03, which the next may not fall below."""
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []

@@ -1,0 +1,129 @@
+"""Percentile bootstrap intervals.
+
+`resamples` draws indices, for statistics of a handful of columns. `resampled` counts how often
+each sample is drawn, so that one matrix product gives the means of many columns: every layer of
+a model is resampled alike, and the curves move together.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from safesight.stats.rates import LEVEL, Interval, wilson
+
+__all__ = [
+    "RESAMPLES",
+    "bands",
+    "interval_of",
+    "mean_bands",
+    "mean_interval",
+    "percentiles",
+    "resampled",
+    "resamples",
+]
+
+RESAMPLES = 9999
+_RESAMPLES_OF_BANDS = 2000
+"""Fewer, because every resample is made of all layers."""
+
+Floats = NDArray[np.float64]
+
+
+@lru_cache(maxsize=2)
+def resamples(n: int, seed: int = 0) -> NDArray[np.int64]:
+    """Indices of n samples drawn with replacement: RESAMPLES x n, not to be written to.
+
+    Example:
+        >>> resamples(5).shape
+        (9999, 5)
+    """
+    drawn = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
+    drawn.flags.writeable = False
+    return drawn
+
+
+def percentiles(draws: Floats) -> tuple[Floats, Floats]:
+    """The bounds of the interval, from one statistic per resample along the first axis."""
+    tail = 50 * (1 - LEVEL)
+    low, high = np.percentile(draws, [tail, 100 - tail], axis=0)
+    return low, high
+
+
+def interval_of(
+    values: Floats, statistic: Literal["mean", "median"], seed: int
+) -> tuple[float, float]:
+    """The interval of the mean or the median of some values."""
+    ci = stats.bootstrap(
+        (values,),
+        np.mean if statistic == "mean" else np.median,
+        n_resamples=RESAMPLES,
+        batch=1000,
+        confidence_level=LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(ci.low), float(ci.high)
+
+
+def mean_interval(values: Floats, *, seed: int = 0, is_rate: bool = True) -> Interval:
+    """The mean of one number per sample.
+
+    Args:
+        values: One number per sample.
+        seed: Of the bootstrap.
+        is_rate: Where all values are 0 or 1, use the Wilson interval: where all agree, a
+            bootstrap would claim certainty.
+
+    Example:
+        >>> mean_interval(np.array([2.0, 4.0] * 50)).value
+        3.0
+    """
+    n = len(values)
+    if is_rate and set(values.tolist()) <= {0.0, 1.0}:
+        return wilson(int(values.sum()), n)
+    low, high = percentiles(values[resamples(n, seed)].mean(axis=1))
+    return Interval(float(values.mean()), float(low), float(high), n)
+
+
+def resampled(n: int, seed: int) -> Floats:
+    """How often each of n samples is drawn in each resample: 2000 x n.
+
+    Example:
+        >>> counts = resampled(5, seed=0)
+        >>> counts.shape, set(counts.sum(axis=1))
+        ((2000, 5), {np.float64(5.0)})
+    """
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(n, np.full(n, 1 / n), size=_RESAMPLES_OF_BANDS).astype(np.float64)
+
+
+def bands(values: Floats, draws: Floats, n: int) -> list[Interval]:
+    """Values, one per layer, with the percentiles of their resamples.
+
+    Args:
+        values: One per layer.
+        draws: Resamples x layers.
+        n: Samples behind each value.
+    """
+    return [
+        Interval(float(v), float(min(lo, v)), float(max(hi, v)), n)
+        for v, lo, hi in zip(values, *percentiles(draws), strict=True)
+    ]
+
+
+def mean_bands(rows: Floats, seed: int) -> list[Interval]:
+    """Column means of n x layers with their intervals.
+
+    Example:
+        >>> band = mean_bands(np.array([[0.0], [1.0]] * 50), seed=0)[0]
+        >>> band.value, 0.35 < band.low < 0.45, 0.55 < band.high < 0.65
+        (0.5, True, True)
+    """
+    table = np.asarray(rows, dtype=np.float64)
+    n = len(table)
+    return bands(table.mean(axis=0), resampled(n, seed) @ table / n, n)

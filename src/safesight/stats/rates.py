@@ -1,0 +1,76 @@
+"""A proportion and its interval.
+
+The statistics come from scipy; what is decided here is which interval is used, and what
+happens at the edges where it has no answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scipy import stats
+
+__all__ = ["LEVEL", "Interval", "clopper_pearson", "wilson"]
+
+LEVEL = 0.95
+"""Confidence of every interval in safesight."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value, its 95% interval, and the number of observations behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def rounded(self, digits: int = 4) -> dict[str, float]:
+        """The four numbers as they are written to a file that people read.
+
+        Example:
+            >>> wilson(1, 3).rounded(2)
+            {'value': 0.33, 'low': 0.06, 'high': 0.79, 'n': 3}
+        """
+        numbers = {"value": self.value, "low": self.low, "high": self.high}
+        return {**{name: round(x, digits) for name, x in numbers.items()}, "n": self.n}
+
+
+def wilson(successes: int, n: int, *, empty: float = 0.0) -> Interval:
+    """A proportion with its Wilson score interval.
+
+    Args:
+        successes: How many of the observations were successes.
+        n: How many observations there were.
+        empty: The value reported when there was no observation at all; the
+            interval is then [0, 1].
+
+    Example:
+        >>> rate = wilson(0, 100)
+        >>> rate.value, round(rate.high, 3)
+        (0.0, 0.037)
+    """
+    assert 0 <= successes <= n, (successes, n)
+    if n == 0:
+        return Interval(empty, 0.0, 1.0, 0)
+    ci = stats.binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
+    # The score interval reaches 0 and 1 only up to rounding errors of 1e-17.
+    low = 0.0 if successes == 0 else float(ci.low)
+    high = 1.0 if successes == n else float(ci.high)
+    return Interval(successes / n, low, high, n)
+
+
+def clopper_pearson(successes: int, n: int) -> Interval:
+    """A proportion with its exact interval, which covers the truth at least 95% of the time.
+
+    Args:
+        successes: How many of the observations were successes.
+        n: How many observations there were, at least one.
+
+    Example:
+        >>> rate = clopper_pearson(0, 100)
+        >>> rate.value, round(rate.high, 3)
+        (0.0, 0.036)
+    """
+    ci = stats.binomtest(successes, n).proportion_ci(LEVEL, method="exact")
+    return Interval(successes / n, float(ci.low), float(ci.high), n)
