@@ -51,7 +51,7 @@ def test_a_model_that_only_breaks_down_refuses_everything() -> None:
     row = card.row("none", "over_refusal", "over_refusal_rate")
     assert row is not None
     assert (row.value, row.low, row.high, row.n, row.invalid) == (1.0, 0.0, 1.0, 0, 4)
-    assert "none judged" in show._rate(row)
+    assert "none judged" in show.rate(row)
     assert tables._rate(row).interval == "none judged"
 
 
