@@ -94,21 +94,31 @@ class Stamp(Defense):
     name, kind, paper, fitted = "stamp", "weights", "none", True
 
     class Config(DefenseConfig):
+        at_use = DefenseConfig.at_use | {"loud"}
         loud: bool = False
 
     def parts(self, vlm: Any, artifact: Artifact | None) -> Parts:
-        assert artifact is not None
-        word = artifact.fitted["word"]
+        return Parts(attached=stamped(vlm, artifact))
 
-        @contextmanager
-        def stamped() -> Any:
-            vlm.stamp = f"[{word}] "
-            try:
-                yield
-            finally:
-                vlm.stamp = ""
 
-        return Parts(attached=stamped())
+class Seal(Defense):
+    """Another one that is fitted; it can be on a model together with `Stamp`."""
+
+    name, kind, paper, fitted = "seal", "input", "none", True
+
+    def parts(self, vlm: Any, artifact: Artifact | None) -> Parts:
+        return Parts(attached=stamped(vlm, artifact))
+
+
+@contextmanager
+def stamped(vlm: Any, artifact: Artifact | None) -> Any:
+    """Inside, answers begin with the word of the artifact."""
+    assert artifact is not None
+    before, vlm.stamp = vlm.stamp, f"{vlm.stamp}[{artifact.fitted['word']}] "
+    try:
+        yield
+    finally:
+        vlm.stamp = before
 
 
 class Picky(Defense):
@@ -137,11 +147,12 @@ class _Sign:
         return Decision(scores, scores > scores.median(), float(scores.median()))
 
 
-def stamp_artifact(folder: Any, word: str, identity: str | None = "fake") -> str:
+def stamp_artifact(
+    folder: Any, word: str, identity: str | None = "fake", defense: str = "stamp"
+) -> str:
     model = {"model": {"identity": identity, "name": "fake", "dtype": "float32"}}
-    return str(
-        Artifact("stamp", Stamp().config.model_dump(), {"word": word}, {}, model).save(folder)
-    )
+    config = {"stamp": Stamp, "seal": Seal}[defense]().config.model_dump()
+    return str(Artifact(defense, config, {"word": word}, {}, model).save(folder))
 
 
 RENDERED: list[int] = []
