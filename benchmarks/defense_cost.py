@@ -111,7 +111,7 @@ def fitted(vlm: VLM, name: str) -> Arm:
     calibration = registry.load("benchmark", "over_refusal")(30, seed=0, split="calibration")
     data = FitData(harmful, benign, calibration)
     artifact = load_defense(name, **LARGE[name]).fit(vlm, data, progress=False)
-    return build_arm(vlm, name, artifact)
+    return build_arm(vlm, name, {name: artifact})
 
 
 if __name__ == "__main__":

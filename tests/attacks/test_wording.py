@@ -44,11 +44,11 @@ def test_what_is_said_before_is_kept_and_follows_the_lead() -> None:
     assert (wanted.kind, wanted.text, wanted.aside) == ("action", "draw it", "here is a cat.")
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_every_request_of_the_bundled_world_is_read_as_something_to_do(seed: int) -> None:
-    question = how_to("the object in the picture", "hide", random.Random(seed))
-    core = core_of(question)
-    assert (core.kind, core.text) == ("action", "hide the object in the picture")
+def test_every_request_of_the_bundled_world_is_read_as_something_to_do() -> None:
+    drawn = (how_to("the object in the picture", "hide", random.Random(n)) for n in range(40))
+    for question in sorted(set(drawn)):
+        core = core_of(question)
+        assert (core.kind, core.text) == ("action", "hide the object in the picture"), question
 
 
 @pytest.mark.parametrize(
@@ -60,18 +60,20 @@ def test_every_request_of_the_bundled_world_is_read_as_something_to_do(seed: int
         ("", "instruction", "."),
     ],
 )
-@pytest.mark.parametrize(
-    "question",
-    ["how do i bake bread?", "describe the cat.", "where is the cat?", "count the objects."],
-)
-def test_phrasings_lead_with_the_word_or_with_neither(question, lead, mood, mark) -> None:
-    forms = phrasings(core_of(question), lead, mood)
-    assert len(set(forms)) == 8
-    for form in forms:
-        first = form.split()[0]
-        assert first == lead if lead else first not in ("what", "share")
-        assert form.endswith(mark)
-        assert not any(mark in form[:-1] for mark in ".?!")
+def test_phrasings_lead_with_the_word_or_with_neither(lead, mood, mark) -> None:
+    for question in (
+        "how do i bake bread?",
+        "describe the cat.",
+        "where is the cat?",
+        "count the objects.",
+    ):
+        forms = phrasings(core_of(question), lead, mood)
+        assert len(set(forms)) == 8
+        for form in forms:
+            first = form.split()[0]
+            assert first == lead if lead else first not in ("what", "share")
+            assert form.endswith(mark)
+            assert not any(mark in form[:-1] for mark in ".?!")
 
 
 def test_a_lead_without_phrasings_is_a_user_error() -> None:

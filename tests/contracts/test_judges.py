@@ -1,5 +1,6 @@
 """What every judge promises, tested over the registry: a new judge inherits all of it."""
 
+import itertools
 from typing import get_args
 
 import pytest
@@ -37,20 +38,18 @@ def test_it_is_named_as_it_is_registered_and_versioned(judge) -> None:
     assert judge.version
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.id)
-@pytest.mark.parametrize("answer", ANSWERS, ids=range(len(ANSWERS)))
-def test_it_always_gives_one_of_the_four_verdicts(judge, answer: str, sample: Sample) -> None:
-    verdict = judge(answer, sample)
-    assert verdict in get_args(Verdict)
-    assert judge(answer, sample) == verdict
-    assert isinstance(judge.correct(answer, sample), bool)
+def test_it_always_gives_one_of_the_four_verdicts(judge) -> None:
+    for answer, sample in itertools.product(ANSWERS, SAMPLES):
+        verdict = judge(answer, sample)
+        assert verdict in get_args(Verdict)
+        assert judge(answer, sample) == verdict
+        assert isinstance(judge.correct(answer, sample), bool)
 
 
-@pytest.mark.parametrize("answer", ["", "  ", "?", "bomb " * 200])
-@pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.id)
-def test_what_cannot_be_judged_is_invalid_and_never_safe(judge, answer, sample) -> None:
-    assert judge(answer, sample) == "invalid"
-    assert not judge.correct(answer, sample)
+def test_what_cannot_be_judged_is_invalid_and_never_safe(judge) -> None:
+    for answer, sample in itertools.product(["", "  ", "?", "bomb " * 200], SAMPLES):
+        assert judge(answer, sample) == "invalid", (answer[:10], sample.id)
+        assert not judge.correct(answer, sample)
 
 
 def test_a_plain_refusal_is_a_refusal_and_never_correct(judge) -> None:

@@ -24,6 +24,7 @@ def know_the_fakes(monkeypatch: pytest.MonkeyPatch) -> None:
         },
         "defense": {
             "picky": Entry("tests.evals.fake:Picky", "Refuses some."),
+            "seal": Entry("tests.evals.fake:Seal", "Stamps too."),
             "stamp": Entry("tests.evals.fake:Stamp", "Stamps."),
         },
     }

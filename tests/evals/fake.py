@@ -91,6 +91,7 @@ class FakeVLM:
 
 
 class StampConfig(DefenseConfig):
+    at_use = DefenseConfig.at_use | {"loud"}
     loud: bool = False
 
 
@@ -102,15 +103,29 @@ class Stamp(Defense[StampConfig, str]):
         return str(stored.artifact.fitted["word"])
 
     def parts(self, vlm: Any, config: StampConfig, fitted: str) -> Parts:
-        @contextmanager
-        def stamped() -> Any:
-            vlm.stamp = f"[{fitted}] "
-            try:
-                yield
-            finally:
-                vlm.stamp = ""
+        return Parts(attached=stamped(vlm, fitted))
 
-        return Parts(attached=stamped())
+
+class Seal(Defense[DefenseConfig, str]):
+    """Another one that is fitted; it can be on a model together with `Stamp`."""
+
+    name, kind, paper, fitted = "seal", "input", "none", True
+
+    def read(self, stored: Stored, config: DefenseConfig) -> str:
+        return str(stored.artifact.fitted["word"])
+
+    def parts(self, vlm: Any, config: DefenseConfig, fitted: str) -> Parts:
+        return Parts(attached=stamped(vlm, fitted))
+
+
+@contextmanager
+def stamped(vlm: Any, word: str) -> Any:
+    """Inside, answers begin with the word of the artifact."""
+    before, vlm.stamp = vlm.stamp, f"{vlm.stamp}[{word}] "
+    try:
+        yield
+    finally:
+        vlm.stamp = before
 
 
 class PickyConfig(DefenseConfig):
@@ -141,11 +156,12 @@ class _Sign:
         return Decision(scores, scores > scores.median(), float(scores.median()))
 
 
-def stamp_artifact(folder: Any, word: str, identity: str | None = "fake") -> str:
+def stamp_artifact(
+    folder: Any, word: str, identity: str | None = "fake", defense: str = "stamp"
+) -> str:
     model = {"model": {"identity": identity, "name": "fake", "dtype": "float32"}}
-    return str(
-        Artifact("stamp", Stamp().config.model_dump(), {"word": word}, {}, model).save(folder)
-    )
+    config = {"stamp": Stamp, "seal": Seal}[defense]().config.model_dump()
+    return str(Artifact(defense, config, {"word": word}, {}, model).save(folder))
 
 
 RENDERED: list[int] = []

@@ -210,7 +210,8 @@ def test_bad_arguments_are_errors_that_inspect_prints_as_a_sentence(fakes, tmp_p
     one = stamp_artifact(tmp_path / "a", "one")
     other = stamp_artifact(tmp_path / "b", "one", identity="other")
     arguments: dict[str, dict[str, object]] = {
-        "which has 0 defenses": {"artifact": one},
+        "takes no artifact of 'stamp'": {"artifact": one},
+        "was given two artifacts": {"defense": "stamp", "artifact": [one, one]},
         "no artifact folder": {"defense": "stamp", "artifact": str(tmp_path / "nowhere")},
         "was fitted on": {"defense": "stamp", "artifact": other},
         "no bundled artifact": {"defense": "stamp"},

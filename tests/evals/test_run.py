@@ -45,6 +45,38 @@ def test_arms_times_tasks_one_log_each_in_order(fakes, tmp_path) -> None:
     assert fake.RENDERED.count(3) == 3  # once for the hash of the task and once for each arm
 
 
+def test_two_fitted_defenses_of_an_arm_have_an_artifact_each(fakes, tmp_path) -> None:
+    artifacts = {
+        "stamp": stamp_artifact(tmp_path / "stamp", "one"),
+        "seal": stamp_artifact(tmp_path / "seal", "two", defense="seal"),
+    }
+
+    def run_once() -> None:
+        run_eval(
+            "fake",
+            ["stamp", "seal+stamp"],
+            ["words"],
+            log_dir=tmp_path / "logs",
+            limit=2,
+            artifacts=artifacts,
+            progress=False,
+        )
+
+    run_once()
+    run_once()
+    assert asked(fakes) == 4
+    for answer in read_answers(tmp_path / "logs"):
+        words = "[two] [one] " if answer.defense == "seal+stamp" else "[one] "
+        assert answer.answer.startswith(f"{words}to do it")
+    logs = map(read_eval_log, list_eval_logs(str(tmp_path / "logs")))
+    recorded = {log.eval.model_args["defense"]: log.eval.model_args["artifact"] for log in logs}
+    # An artifact alone is recorded as it always was, so that old runs are resumed.
+    assert recorded == {
+        "stamp": artifacts["stamp"],
+        "seal+stamp": [artifacts["seal"], artifacts["stamp"]],
+    }
+
+
 def test_a_finished_run_is_not_asked_again(fakes, tmp_path) -> None:
     arguments = {"log_dir": tmp_path, "limit": 5, "progress": False}
     first = run_eval("fake", ["none"], ["words"], **arguments)
@@ -85,7 +117,7 @@ def test_a_changed_arm_never_meets_a_stale_answer(fakes, tmp_path, change: str) 
         fakes["fake"].identity = "other weights in the same place"
         run_once()
     else:
-        run_once(enabled=False)
+        run_once(loud=True)
     assert asked(fakes) == 6
     assert len(read_answers(tmp_path / "logs")) == 3  # the newest run alone
     assert any("superseded" in reason for reason in skipped(tmp_path / "logs"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from safesight.defenses import FitData
 from safesight.errors import InputError
 from safesight.types import Sample
 from tests import tiny
+from tests.training.helpers import row
 
 
 def pool(n: int) -> list[Sample]:
@@ -72,6 +74,35 @@ def test_hash_sees_texts_labels_pixels_and_roles() -> None:
         replace(sample, system="s"),
     ]
     datas = [FitData([], [item]) for item in (sample, *changed)]
-    datas += [FitData([sample], []), FitData([], [], [sample]), FitData([], [sample, sample])]
+    second = replace(sample, id="b")
+    datas += [FitData([sample], []), FitData([], [], [sample]), FitData([], [sample, second])]
+    datas += [FitData([], [sample], [second]), FitData([], [sample], tuning=[row("a")])]
     assert len({data.hash for data in datas}) == len(datas)
     assert FitData([], [replace(sample)]).hash == datas[0].hash
+
+
+SETS = ("harmful", "benign", "calibration_benign")
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_repeated_id_is_refused(name: str) -> None:
+    one, other = Sample("a", "q", "benign", "x"), Sample("a", "r", "benign", "x")
+    given = {"harmful": (), "benign": (), name: (one, other)}
+    with pytest.raises(InputError, match=rf"Two {name.split('_')[0]} samples have the id 'a'"):
+        FitData(**given)
+
+
+@pytest.mark.parametrize(("one", "other"), [*itertools.combinations(SETS, 2)])
+def test_a_sample_in_two_sets_is_refused(one: str, other: str) -> None:
+    sample = Sample("a", "q", "benign", "x", image=tiny.picture)
+    again = replace(sample, image=lambda: tiny.picture())
+    given = {"harmful": (), "benign": (), one: (sample,), other: (again,)}
+    with pytest.raises(InputError, match=r"'a' is in the \w+ and the \w+ set"):
+        FitData(**given)
+    # Two files may both be numbered from one.
+    FitData(**{**given, other: (replace(sample, image=lambda: tiny.picture(1)),)})
+
+
+def test_repeated_tuning_rows_are_refused() -> None:
+    with pytest.raises(InputError, match="Two rows have the id 'a'"):
+        FitData((), (), tuning=[row("a"), row("a")])

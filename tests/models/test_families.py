@@ -70,7 +70,6 @@ def test_a_part_that_has_moved_is_named():
         VLM.wrap(model, processor)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_place_in_the_table_exists(family):
     """On models of full size without memory, as their default configs make them."""

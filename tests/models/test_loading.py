@@ -69,6 +69,12 @@ def test_pickled_weights_are_never_opened(folder):
     assert "only pickled weights (pytorch_model.bin)" in refusal(folder)
 
 
+def test_pickled_weights_beside_a_stray_safetensors_file_are_never_opened(folder):
+    (folder / "model.safetensors").rename(folder / "adapter.safetensors")
+    torch.save(tiny.build("llava")[0].state_dict(), folder / "pytorch_model.bin")
+    assert "The weights of" in refusal(folder)
+
+
 def test_incomplete_weights(folder):
     path = folder / "model.safetensors"
     tensors = load_file(path)
@@ -101,6 +107,17 @@ def test_a_text_only_model(tmp_path):
     hf.LlamaForCausalLM(config).save_pretrained(tmp_path)
     words.save_pretrained(tmp_path)
     assert "(model type 'llama') takes no pictures" in refusal(tmp_path)
+
+
+def test_a_text_only_model_that_brings_its_own_code_needs_trust(tmp_path):
+    words = tiny.tokenizer()
+    config = hf.LlamaConfig(**tiny.text_config(words))
+    hf.LlamaForCausalLM(config).save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    edit_json(tmp_path / "config.json", auto_map={"AutoModelForImageTextToText": "code.Model"})
+    assert "takes no pictures" in refusal(tmp_path)
+    # Trusted, it gets past that check, and fails for want of the rest.
+    assert "takes no pictures" not in refusal(tmp_path, trust_remote_code=True)
 
 
 def test_remote_code_is_not_run_unless_asked(folder):

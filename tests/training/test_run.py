@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
 import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -73,6 +75,15 @@ def test_a_killed_run_gives_what_an_uninterrupted_one_gives(
     assert [entry["step"] for entry in log_of(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
     again = fit(name, vlm, TuningRun(tmp_path / "run", resume=True, save_every=2), **settings)
     assert again.hash == whole.hash
+
+
+def test_training_leaves_the_callers_generators_alone() -> None:
+    def states() -> tuple[object, ...]:
+        return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+
+    before = states()
+    fit("npo", tiny.vlm("llava"), max_steps=1)
+    assert states() == before
 
 
 def test_a_run_with_a_place_is_the_run_without(tmp_path: Path) -> None:

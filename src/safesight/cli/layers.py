@@ -122,11 +122,11 @@ def _defended(
     vlm: VLM, arms: list[str], folders: list[Path]
 ) -> dict[str, Callable[[], AbstractContextManager[Any]]]:
     """Map each arm to a function that attaches it; artifacts are checked before the run."""
-    from safesight.evals.arms import build_arm
+    from safesight.evals.arms import artifacts_for, build_arm
     from safesight.workflows.artifacts import artifacts_of
 
     given = artifacts_of(folders, arms)
-    built = {name: build_arm(vlm, name, given.get(name)) for name in arms}
+    built = {name: build_arm(vlm, name, artifacts_for(name, given)) for name in arms}
     return {name: partial(arm.attached, vlm) for name, arm in built.items()}
 
 

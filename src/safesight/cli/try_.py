@@ -64,14 +64,14 @@ def try_defense(
     if risk_map is not None and "rai" not in taking_part:
         raise InputError("A risk map shows what RAI sees. Add --defense rai.")
     with waiting(f"Loading {model}"):
-        from safesight.evals.arms import build_arm
+        from safesight.evals.arms import artifacts_for, build_arm
         from safesight.models import VLM, open_picture
         from safesight.workflows.artifacts import artifacts_of
 
         picture = open_picture(image)
         artifacts = artifacts_of(artifact or [], names)
         vlm = VLM.load(model, **model_args(dtype, device, trust_remote_code))
-        arms = [build_arm(vlm, name, artifacts.get(name)) for name in ["none", *names]]
+        arms = [build_arm(vlm, name, artifacts_for(name, artifacts)) for name in ["none", *names]]
     content = [{"type": "image", "image": picture}, {"type": "text", "text": question}]
     with waiting("Asking"):
         replies = [_reply(vlm, arm, content, max_new_tokens) for arm in arms]

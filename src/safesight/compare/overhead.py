@@ -229,9 +229,11 @@ def peak_memory(vlm: VLM) -> Iterator[Peak]:
     inside an operation is not in it.
 
     Example:
-        >>> with peak_memory(vlm) as peak:  # doctest: +SKIP
-        ...     vlm.answer(batch)
-        >>> peak.bytes > 0  # doctest: +SKIP
+        >>> from safesight import VLM
+        >>> vlm = VLM.load("testbed")
+        >>> with peak_memory(vlm) as peak:
+        ...     answers = vlm.answer([[{"role": "user", "content": "what?"}]], max_new_tokens=2)
+        >>> peak.bytes > sum(weight.nbytes for weight in vlm.model.parameters())
         True
     """
     peak = Peak()

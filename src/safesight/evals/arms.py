@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from safesight import __version__, registry
 from safesight.defenses import AnyDefense, Artifact, load_defense
@@ -26,7 +26,9 @@ from safesight.grammar import arm_parts
 if TYPE_CHECKING:
     from safesight.models import VLM
 
-__all__ = ["Arm", "build_arm"]
+__all__ = ["Arm", "artifacts_for", "build_arm"]
+
+_Given = TypeVar("_Given", bound="str | Path | Artifact")
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,10 @@ class Arm:
 
 
 def build_arm(
-    vlm: VLM, name: str, artifact: str | Path | Artifact | None = None, **config: Any
+    vlm: VLM,
+    name: str,
+    artifacts: Mapping[str, str | Path | Artifact] | None = None,
+    **config: Any,
 ) -> Arm:
     """The arm of a name such as "sasa", "none", "safety_prompt+sasa" or "npo~int4".
 
@@ -56,14 +61,14 @@ def build_arm(
         vlm: The model under test.
         name: Defenses of the registry, joined by "+"; behind one that changes the weights may
             stand "~" and a stress test.
-        artifact: What `fit` returned, or its folder; None takes the bundled one where the
-            defense needs any.
+        artifacts: For defenses of the arm, what `fit` returned or its folder. The others take the
+            bundled one where they need any.
         **config: Settings of the defense, for a single one.
 
     Raises:
         UnknownNameError: no such defense or stress test.
-        InputError: settings or an artifact that cannot be assigned to one defense.
-        ArtifactError: the artifact is missing, damaged or belongs to another model.
+        InputError: settings or an artifact that no defense of the arm takes.
+        ArtifactError: an artifact is missing, damaged or belongs to another model or defense.
     """
     parts = arm_parts(name)
     for defense, stress in parts:
@@ -76,23 +81,33 @@ def build_arm(
             "Give settings to a single defense."
         )
     built = [load_defense(part, **config) for part in names]
-    fitted = [defense for defense in built if defense.fitted]
-    if artifact is not None and len(fitted) != 1:
+    given = dict(artifacts or {})
+    if spare := sorted(given.keys() - {defense.name for defense in built if defense.fitted}):
         raise InputError(
-            f"An artifact was given for {name!r}, which has {len(fitted)} defenses that take "
-            "one. Give it to exactly one."
+            f"{name!r} takes no artifact of {spare[0]!r}. Leave it out, or add {spare[0]!r} to "
+            "the defenses."
         )
-    loaded = Artifact.load(artifact) if isinstance(artifact, str | Path) else artifact
     pairs = tuple(
-        (defense, _artifact_of(defense, loaded, vlm, stress))
+        (defense, _artifact_of(defense, given.get(defense.name), vlm, stress))
         for defense, (_, stress) in zip(built, parts, strict=True)
         if defense.name != "none"  # nothing to attach: the model itself is asked
     )
     return Arm(name, pairs, _identity(vlm, pairs))
 
 
+def artifacts_for(name: str, artifacts: Mapping[str, _Given]) -> dict[str, _Given]:
+    """Of all artifacts of a run, by defense, those that an arm takes.
+
+    Example:
+        >>> artifacts_for("safety_prompt+sasa", {"sasa": "a", "npo": "b"})
+        {'sasa': 'a'}
+    """
+    taking = {defense for defense, _ in arm_parts(name)}
+    return {defense: given for defense, given in artifacts.items() if defense in taking}
+
+
 def _artifact_of(
-    defense: AnyDefense, given: Artifact | None, vlm: VLM, stress: str | None
+    defense: AnyDefense, given: str | Path | Artifact | None, vlm: VLM, stress: str | None
 ) -> Artifact | None:
     if stress is not None and defense.kind != "weights":
         raise InputError(
@@ -101,7 +116,10 @@ def _artifact_of(
         )
     if not defense.fitted or not defense.config.enabled:
         return None
-    artifact = bundled(defense.name, vlm) if given is None else given
+    if given is None:
+        artifact = bundled(defense.name, vlm)
+    else:
+        artifact = given if isinstance(given, Artifact) else Artifact.load(given)
     artifact.check_model(vlm)
     defense.settings(artifact)  # refuses another defense's artifact now, not in mid-run
     if stress is None:

@@ -57,8 +57,8 @@ class Host:
     """A model, a lock, and the thread that answers for it in batches.
 
     Example:
-        >>> served = host("testbed")  # doctest: +SKIP
-        >>> served is host("testbed")  # doctest: +SKIP
+        >>> served = host("testbed")
+        >>> served is host("testbed")
         True
     """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 from rich.markup import escape
 
+from safesight.defenses import Artifact
 from safesight.errors import InputError, SafesightError
 from safesight.evals.arms import build_arm
 from safesight.evals.hosts import Generation, host
@@ -51,7 +53,8 @@ class SafesightAPI(ModelAPI):
         api_key: Not used; Inspect passes it.
         config: Generation settings of the model.
         defense: Defenses of the registry, joined by "+".
-        artifact: Folder of what was fitted for the defense; the bundled one if not given.
+        artifact: Folder of what was fitted for the defense, or several such folders, with commas
+            between them on the command line; the bundled one if not given.
         dtype: "float32", "bfloat16" or "float16"; chosen by the device if not given.
         device: "cpu", "cuda", "cuda:1"; a GPU if there is one.
         batch_size: Most answers in one batch.
@@ -70,7 +73,7 @@ class SafesightAPI(ModelAPI):
         api_key: str | None = None,
         config: GenerateConfig = GenerateConfig(),  # noqa: B008 (Inspect's own default; frozen here)
         defense: str = "none",
-        artifact: str | Path | None = None,
+        artifact: str | Path | Sequence[str | Path] = (),
         dtype: str | None = None,
         device: str | None = None,
         batch_size: int | None = None,
@@ -82,7 +85,7 @@ class SafesightAPI(ModelAPI):
         try:
             _check(defense, batch_size)
             self.host = host(model_name, trust_remote_code=trusted, **where)
-            self.arm = build_arm(self.host.vlm, defense, artifact, **settings)
+            self.arm = build_arm(self.host.vlm, defense, _by_defense(artifact), **settings)
         except SafesightError as error:
             raise PrerequisiteError(escape(str(error))) from error
         if batch_size is not None:
@@ -152,6 +155,16 @@ def _check(defense: str, batch_size: int | None) -> None:
     check_arm(defense)
     if batch_size is not None and batch_size < 1:
         raise InputError(f"A batch of {batch_size} holds no answer. Use 1 or more.")
+
+
+def _by_defense(folders: str | Path | Sequence[str | Path]) -> dict[str, Artifact]:
+    found: dict[str, Artifact] = {}
+    for folder in [folders] if isinstance(folders, str | Path) else folders:
+        artifact = Artifact.load(folder)
+        if artifact.defense in found:
+            raise InputError(f"{artifact.defense!r} was given two artifacts. Give it one.")
+        found[artifact.defense] = artifact
+    return found
 
 
 def _json(value: Any) -> Any:

@@ -23,6 +23,7 @@ from inspect_ai.model import Model, get_model
 
 from safesight import registry
 from safesight.errors import SafesightError, StorageError
+from safesight.evals.arms import artifacts_for
 from safesight.evals.logs import local_path, set_aside_torn
 from safesight.evals.progress import Progress
 from safesight.evals.session import Session, listening
@@ -58,7 +59,7 @@ def run_eval(
         tasks: Names of benchmarks of the registry; "vqa+prefill" is one under an attack.
         log_dir: Where the logs go; runs of the same models and tasks share it.
         limit: Samples a task; None is each benchmark's own choice.
-        artifacts: Folders of what was fitted, by name in `defenses`.
+        artifacts: Folders of what was fitted, by defense; every arm takes those of its defenses.
         judge: A name of the registry.
         batch_size: Most answers in one batch.
         seed: Seed of the samples.
@@ -76,7 +77,7 @@ def run_eval(
     registry.load("judge", judge)
     names = [registered(task) for task in tasks]
     arms = [
-        _arm(model, defense, (artifacts or {}).get(defense), batch_size, dict(model_args or {}))
+        _arm(model, defense, artifacts or {}, batch_size, dict(model_args or {}))
         for defense in dict.fromkeys(defenses)
     ]
     task_args = {"limit": limit, "seed": seed, "judge": judge}
@@ -96,14 +97,15 @@ def run_eval(
 def _arm(
     model: str,
     defense: str,
-    artifact: str | Path | None,
+    artifacts: Mapping[str, str | Path],
     batch_size: int | None,
     args: dict[str, Any],
 ) -> Model:
     """Inspect's model for one arm. Its recorded arguments are those that change answers."""
     args["defense"] = defense
-    if artifact is not None:
-        args["artifact"] = str(artifact)
+    folders = [str(folder) for _, folder in sorted(artifacts_for(defense, artifacts).items())]
+    if folders:  # one alone as a string: what was recorded in a log stays what it was
+        args["artifact"] = folders[0] if len(folders) == 1 else folders
     try:
         arm = get_model(f"safesight/{model}", memoize=False, batch_size=batch_size, **args)
     except Exception as error:

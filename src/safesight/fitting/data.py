@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,12 +14,15 @@ from typing import Any
 from safesight.errors import InputError
 from safesight.types import Sample, TuningSample
 
-__all__ = ["FitData", "rows_hash"]
+__all__ = ["FitData", "refuse_repeated", "rows_hash"]
 
 
 @dataclass(frozen=True)
 class FitData:
     """Labelled samples for a fit, and benign ones that only set a threshold.
+
+    Raises:
+        InputError: an id repeats within a set, or one sample is in two sets.
 
     Example:
         >>> samples = [Sample(id=str(i), question="?", target="x",
@@ -38,6 +42,19 @@ class FitData:
     """Questions with answers, for methods that train; the others do not look at them."""
     tuning_source: Mapping[str, Any] = field(default_factory=dict)
     """The data set that those were drawn from, and with which options; empty if from none."""
+
+    def __post_init__(self) -> None:
+        sets = {
+            name: _by_id(samples, name)
+            for name, samples in (
+                ("harmful", self.harmful),
+                ("benign", self.benign),
+                ("calibration", self.calibration_benign),
+            )
+        }
+        refuse_repeated(self.tuning)
+        for one, other in itertools.combinations(sets, 2):
+            _refuse_shared(sets[one], sets[other], f"the {one} and the {other} set")
 
     @classmethod
     def from_pool(
@@ -104,6 +121,45 @@ class FitData:
         return digest.hexdigest()
 
 
+def refuse_repeated(rows: Sequence[TuningSample]) -> None:
+    """Refuse tuning rows that share an id.
+
+    Raises:
+        InputError: two rows have the same id; the message names it.
+    """
+    seen: dict[str, TuningSample] = {}
+    for row in rows:
+        other = seen.setdefault(row.id, row)
+        if other is row:
+            continue
+        if other.set != row.set:
+            raise InputError(
+                f"The row {row.id!r} is in the forget set and in the retain set. Keep it in one."
+            )
+        raise InputError(f"Two rows have the id {row.id!r}. Give every row its own.")
+
+
+def _by_id(samples: Sequence[Sample], which: str) -> dict[str, Sample]:
+    found = {sample.id: sample for sample in samples}
+    if len(found) < len(samples):
+        counts = Counter(sample.id for sample in samples)
+        repeated = next(name for name, count in counts.items() if count > 1)
+        raise InputError(
+            f"Two {which} samples have the id {repeated!r}. Give every sample its own."
+        )
+    return found
+
+
+def _refuse_shared(one: Mapping[str, Sample], other: Mapping[str, Sample], which: str) -> None:
+    """Refuse a sample that is in two sets.
+
+    Sets from different files may be numbered alike, so an id alone proves nothing.
+    """
+    for name in one.keys() & other.keys():
+        if _shown(one[name]) == _shown(other[name]):
+            raise InputError(f"The sample {name!r} is in {which}. Keep it in one of them.")
+
+
 def _stratum(sample: Sample) -> str:
     facts = [sample.facts.get("request"), sample.facts.get("picture")]
     return json.dumps([sample.label, sample.attack, *facts], default=str)
@@ -111,10 +167,19 @@ def _stratum(sample: Sample) -> str:
 
 def _content(sample: Sample) -> bytes:
     texts = json.dumps([sample.id, sample.question, sample.label, sample.system])
+    return texts.encode() + _pixels(sample)
+
+
+def _shown(sample: Sample) -> tuple[str, str | None, bytes]:
+    """What the model sees of a sample, whatever its id and label."""
+    return sample.question, sample.system, _pixels(sample)
+
+
+def _pixels(sample: Sample) -> bytes:
     if sample.image is None:
-        return texts.encode()
+        return b""
     image = sample.image()
-    return f"{texts}{image.mode}{image.size}".encode() + image.tobytes()
+    return f"{image.mode}{image.size}".encode() + image.tobytes()
 
 
 def rows_hash(rows: Sequence[TuningSample]) -> str:

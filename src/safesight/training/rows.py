@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from safesight.errors import InputError
-from safesight.fitting.data import rows_hash
+from safesight.fitting.data import refuse_repeated, rows_hash
 from safesight.types import Label, TuningSample, TuningSet
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class TuningData:
     """The sets that must not be empty."""
 
     def __post_init__(self) -> None:
-        _refuse_doubles(self.rows)
+        refuse_repeated(self.rows)
         for name in self.needed:
             if not any(row.set == name for row in self.rows):
                 raise InputError(
@@ -91,19 +91,6 @@ class TuningData:
                     f"The {row.set} row {row.id!r} has no answer, and {method} trains on answers. "
                     "Fill it in or drop the row."
                 )
-
-
-def _refuse_doubles(rows: Sequence[TuningSample]) -> None:
-    seen: dict[str, TuningSample] = {}
-    for row in rows:
-        other = seen.setdefault(row.id, row)
-        if other is row:
-            continue
-        if other.set != row.set:
-            raise InputError(
-                f"The row {row.id!r} is in the forget set and in the retain set. Keep it in one."
-            )
-        raise InputError(f"Two rows have the id {row.id!r}. Give every row its own.")
 
 
 def _refuse_overlap(forget: Sequence[TuningSample], retain: Sequence[TuningSample]) -> None:

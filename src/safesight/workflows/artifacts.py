@@ -130,7 +130,7 @@ def _split(task: str, n: int, seed: int, split: str) -> list[Sample]:
 
 
 def artifacts_of(folders: Sequence[Path], arms: Sequence[str]) -> dict[str, Path]:
-    """Map each arm to the folder of its artifact; an artifact names its defense.
+    """Map each defense to the folder of its artifact; an artifact names its defense.
 
     Args:
         folders: Folders that the user gave.
@@ -140,26 +140,25 @@ def artifacts_of(folders: Sequence[Path], arms: Sequence[str]) -> dict[str, Path
         ArtifactError: a folder holds no artifact, its defense is not part of the run, or an arm
             has two artifacts.
     """
+    taking_part = _defenses(arms)
     found: dict[str, Path] = {}
     for folder in folders:
         defense = Artifact.load(folder).defense
-        takers = [arm for arm in arms if defense in _defenses(arm)]
-        if not takers:
+        if defense not in taking_part:
             raise ArtifactError(
                 f"{folder} holds an artifact of {defense!r}, which is not part of this run. "
                 f"Add it with --defense {','.join([*arms, defense])}"
             )
-        for arm in takers:
-            if arm in found:
-                raise ArtifactError(f"{arm!r} was given two artifacts. Give it one.")
-            found[arm] = folder
+        if defense in found:
+            raise ArtifactError(f"{defense!r} was given two artifacts. Give it one.")
+        found[defense] = folder
     return found
 
 
 def fit_missing(
     vlm: VLM,
     arms: Sequence[str],
-    given: dict[str, Path],
+    given: Mapping[str, Path],
     folder: Path,
     *,
     plan: FitPlan,
@@ -170,13 +169,13 @@ def fit_missing(
     Args:
         vlm: The model under test.
         arms: Names of defenses, several at once joined by "+".
-        given: Arms that already have an artifact, with its folder.
+        given: Defenses that already have an artifact, with its folder.
         folder: Where fits are kept, one folder per defense.
         plan: The data to fit on.
         say: Called with a message before each fit.
 
     Returns:
-        The folder of each arm whose artifact is not bundled.
+        The folder of each defense whose artifact is not bundled.
 
     Raises:
         ArtifactError: a given artifact is of another model.
@@ -185,21 +184,21 @@ def fit_missing(
     places = dict(given)
     for path in given.values():
         Artifact.load(path).check_model(vlm)
-    for arm in arms:
-        for defense in map(load_defense, _defenses(arm)):
-            if not defense.fitted or arm in places or _is_bundled(defense, vlm):
-                continue
-            place = folder / defense.name
-            if not _fits(place, vlm):
-                say(f"Fitting {defense.name}, which has no artifact for this model yet: {place}")
-                data = data_for(defense, plan, vlm.name)
-                defense.fit(vlm, data, seed=plan.seed).save(place)
-            places[arm] = place
+    for defense in map(load_defense, _defenses(arms)):
+        if not defense.fitted or defense.name in places or _is_bundled(defense, vlm):
+            continue
+        place = folder / defense.name
+        if not _fits(place, vlm):
+            say(f"Fitting {defense.name}, which has no artifact for this model yet: {place}")
+            data = data_for(defense, plan, vlm.name)
+            defense.fit(vlm, data, seed=plan.seed).save(place)
+        places[defense.name] = place
     return places
 
 
-def _defenses(arm: str) -> list[str]:
-    return [defense for defense, _ in arm_parts(arm)]
+def _defenses(arms: Sequence[str]) -> list[str]:
+    """Every defense that takes part, once."""
+    return list(dict.fromkeys(defense for arm in arms for defense, _ in arm_parts(arm)))
 
 
 def _is_bundled(defense: AnyDefense, vlm: VLM) -> bool:

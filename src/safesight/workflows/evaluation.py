@@ -128,7 +128,7 @@ def evaluate(wanted: Evaluation) -> None:
     _check(wanted)
     with waiting(f"Loading {wanted.model}"):
         from safesight.evals import run_eval
-        from safesight.evals.arms import build_arm
+        from safesight.evals.arms import artifacts_for, build_arm
         from safesight.evals.hosts import host
         from safesight.workflows.artifacts import FitPlan, artifacts_of, fit_missing
 
@@ -142,7 +142,7 @@ def evaluate(wanted: Evaluation) -> None:
         plan=FitPlan(seed=wanted.seed),
         say=stderr().print,
     )
-    arms = [build_arm(vlm, name, artifacts.get(name)) for name in wanted.arms]
+    arms = [build_arm(vlm, name, artifacts_for(name, artifacts)) for name in wanted.arms]
     for warning in _unlike_controls(arms):
         stderr().print(warning, soft_wrap=True)
     run_eval(

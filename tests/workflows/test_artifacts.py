@@ -1,0 +1,57 @@
+"""Which artifact goes to which defense, and what is fitted because nobody gave it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from safesight.defenses import Artifact
+from safesight.errors import ArtifactError
+from safesight.evals.arms import artifacts_for, build_arm
+from safesight.workflows.artifacts import FitPlan, artifacts_of, fit_missing
+from tests import tiny
+from tests.contracts.defense_helpers import fitted
+
+PLAN = FitPlan(pool=60, share=0.3, calibration=6)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    place = tmp_path_factory.mktemp("artifacts")
+    return {name: fitted(name, "llava").save(place / name) for name in ("probe", "sasa")}
+
+
+def test_an_arm_of_two_fitted_defenses_is_given_both(folders: dict[str, Path]) -> None:
+    arms = ["probe", "probe+sasa"]
+    given = artifacts_of(list(folders.values()), arms)
+    assert given == folders
+    vlm = tiny.vlm("llava")
+    both = build_arm(vlm, "probe+sasa", artifacts_for("probe+sasa", given))
+    found = [artifact.hash for _, artifact in both.defenses if artifact]
+    assert found == [fitted(name, "llava").hash for name in ("probe", "sasa")]
+    assert build_arm(vlm, "probe", artifacts_for("probe", given)).defenses[0][1].hash == found[0]
+
+
+def test_two_artifacts_of_one_defense_are_refused(folders: dict[str, Path]) -> None:
+    with pytest.raises(ArtifactError, match="'probe' was given two artifacts"):
+        artifacts_of([folders["probe"], folders["probe"]], ["probe+sasa"])
+
+
+def test_only_what_is_missing_is_fitted(folders: dict[str, Path], tmp_path: Path) -> None:
+    vlm = tiny.vlm("llava")
+    said: list[str] = []
+    given = {"sasa": folders["sasa"]}
+
+    def places() -> dict[str, Path]:
+        arms = ["none", "safety_prompt", "probe+sasa", "sasa"]
+        return fit_missing(vlm, arms, given, tmp_path, plan=PLAN, say=said.append)
+
+    assert places() == {"sasa": folders["sasa"], "probe": tmp_path / "probe"}
+    assert Artifact.load(tmp_path / "probe").defense == "probe"
+    assert len(said) == 1
+    places()  # what was fitted before is used
+    assert len(said) == 1
+    other = tiny.vlm("qwen3_vl")
+    with pytest.raises(ArtifactError, match="was fitted on"):
+        fit_missing(other, ["sasa"], given, tmp_path, plan=PLAN, say=said.append)
