@@ -1,4 +1,4 @@
-"""What a defense is fitted on, and what a fit leaves behind.
+"""The data a defense is fitted on, and the artifact a fit produces.
 
-Read next: `data` (the samples), `artifact` (the numbers), `provenance` (where they come from).
+Read next: `data` (the samples), `artifact` (the numbers), `provenance` (their origin).
 """
