@@ -120,7 +120,7 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
         read_rows(path)
     (tmp_path / "p.png").write_text("no picture")
     broken = read_rows(write(tmp_path, {**GOOD, "image": "p.png"}))[0]
-    with pytest.raises(InputError, match=r"p\.png.*not in a format"):
+    with pytest.raises(InputError, match=r"p\.png.*not in a readable format"):
         broken.picture()
 
 
