@@ -1,7 +1,7 @@
-"""Read, change and measure hidden states of a decoder. Pure torch, knows nothing of VLMs.
+"""Read, change and measure hidden states of a decoder. Pure torch; knows nothing about VLMs.
 
-Read next: `sites` (names of places), `capture` (read), `edit` (write), `replay`
-(run blocks again), `directions`, `probes` and `heads` (measure).
+Read next: `sites` (names of places), `capture` (read), `edit` (write), `replay` (rerun blocks),
+`directions`, `probes` and `heads` (measure).
 """
 
 from safesight.activations.capture import capture
