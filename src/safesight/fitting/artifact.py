@@ -140,7 +140,7 @@ class Artifact:
         path = Path(folder)
         if not path.is_dir():
             raise ArtifactError(
-                f"No artifact folder at {path}. Fit one: safesight fit DEFENSE -o {path}"
+                f"There is no artifact folder at {path}. Fit one: safesight fit DEFENSE -o {path}"
             )
         try:
             content = _ConfigFile.model_validate(_read_json(path / _CONFIG))
