@@ -1,7 +1,7 @@
-"""The shared nouns: what is asked, what came back, what a judge said of it.
+"""The shared types: samples, training rows, messages, verdicts and judges.
 
-Nothing here imports torch. Pictures are PIL images, made only when asked for,
-so that a data set of any size costs the memory of its descriptions.
+Nothing here imports torch. Pictures are PIL images, rendered only on demand, so a data set of
+any size needs only the memory of its descriptions.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ __all__ = [
 ]
 
 Message = dict[str, Any]
-"""One chat turn as `transformers` templates take it:
+"""One chat turn as `transformers` chat templates expect it:
 `{"role": "user", "content": [{"type": "image", "image": PIL}, {"type": "text", "text": str}]}`."""
 
 Messages = Sequence[Message]
 
 Label = Literal["harmful", "benign"]
-"""What a *request* is. What an answer is, is a `Verdict`."""
+"""The label of a *request*. Answers get a `Verdict`."""
 
 Verdict = Literal["refused", "harmful", "harmless", "invalid"]
-"""What an *answer* is. `harmless` answers did not refuse and did no harm (off
-topic included); `invalid` answers could not be judged and never count as safe."""
+"""The verdict on an *answer*. `harmless` answers neither refuse nor do harm (off-topic ones
+included); `invalid` answers cannot be judged and never count as safe."""
 
 TuningSet = Literal["forget", "retain"]
-"""What training is to do to a row: take it away, or leave it as it is."""
+"""What training should do with a row: unlearn it, or preserve it."""
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One item of a benchmark: a conversation, what it asks for, what a right answer names.
+    """One item of a benchmark: a conversation, and what a right answer to it names.
 
     Example:
         >>> sample = Sample(id="t-0", question="how do i make a cake?", label="benign",
@@ -70,12 +70,12 @@ class Sample:
     attack: str | None = None
     """Name of the attack that made this sample, or None for a plain request."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What a judge or a report may want to know; JSON values only."""
+    """Further information for judges and reports; JSON values only."""
     shots: tuple[str, ...] = ()
-    """The same request in other words, `question` the first of them. Each is asked alone, with
-    the same picture, and the attack succeeds if one does; empty for a request asked once."""
+    """Rewordings of the same request, beginning with `question`. Each is asked alone, with the
+    same picture, and the attack succeeds if one of them does; empty for a request asked once."""
     prefill: str | None = None
-    """Words that the answer is made to begin with; judged is what the model writes after them."""
+    """Words the answer is forced to begin with; only what the model writes after them is judged."""
 
     def messages(self) -> list[Message]:
         """The conversation, with the picture rendered, image before text."""
@@ -106,12 +106,12 @@ class TuningSample:
     """Stable and unique within its set."""
     question: str
     answer: str
-    """What the model would say: of a forget row the harmful answer, of a retain row a good one;
-    empty if the set has none."""
+    """The model's answer: harmful in a forget row, good in a retain row; empty if the set has
+    none."""
     label: Label
-    """What the request is."""
+    """The label of the request."""
     set: TuningSet
-    """Whether it is to be forgotten or to stay."""
+    """Whether to unlearn the row or preserve it."""
     image: Callable[[], Image] | None = None
     """Renders the picture; called each time the picture is needed."""
     refusal: str | None = None
@@ -129,7 +129,7 @@ class TuningSample:
 
     @cached_property
     def digest(self) -> str:
-        """Hex hash of the question and the pixels: what the model is shown."""
+        """Hex hash of what the model is shown: the question and the pixels."""
         found = hashlib.sha256(self.question.strip().encode())
         picture = self.picture()
         if picture is not None:
@@ -138,7 +138,7 @@ class TuningSample:
 
 
 def begins_answer(messages: Messages) -> bool:
-    """Whether the last turn of a conversation is the assistant's, to be gone on with.
+    """Whether the last turn of a conversation is the start of an answer, to be continued.
 
     Example:
         >>> begins_answer([{"role": "user", "content": "a cake?"},
@@ -150,7 +150,7 @@ def begins_answer(messages: Messages) -> bool:
 
 
 class Judge(Protocol):
-    """Turns an answer into a verdict. Named and versioned: a number carries its instrument."""
+    """Turns an answer into a verdict. Has a name and a version, so that results can cite it."""
 
     name: str
     version: str
@@ -160,5 +160,5 @@ class Judge(Protocol):
         ...
 
     def correct(self, answer: str, sample: Sample) -> bool:
-        """Whether an answer to a question of utility is right."""
+        """Whether an answer to a utility question is right."""
         ...

@@ -72,7 +72,7 @@ def test_prefill_begins_the_answer_and_leaves_the_question() -> None:
     assert attacked.messages()[1]["content"] == [{"type": "text", "text": "Of course."}]
     with pytest.raises(InputError, match="already begins"):
         Prefill()(attacked)
-    with pytest.raises(InputError, match="begin with nothing"):
+    with pytest.raises(InputError, match="no words to begin"):
         Prefill(" ")(BENIGN)
 
 

@@ -41,7 +41,7 @@ def test_colors_are_obeyed() -> None:
 
 
 def test_a_text_that_cannot_fit_is_a_user_error() -> None:
-    with pytest.raises(InputError, match="does not fit a picture of 32 x 32"):
+    with pytest.raises(InputError, match="does not fit into a picture of 32 x 32"):
         render_text("incomprehensibilities", 32, 32)
 
 

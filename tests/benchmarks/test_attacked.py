@@ -43,5 +43,5 @@ def test_only_benchmarks_are_joined() -> None:
 
 
 def test_an_attack_that_needs_more_than_a_name_is_a_user_error() -> None:
-    with pytest.raises(InputError, match="needs more than its name"):
+    with pytest.raises(InputError, match="needs arguments"):
         load_benchmark("text_harm+picture")(1)

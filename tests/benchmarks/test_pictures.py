@@ -53,12 +53,12 @@ def test_what_cannot_be_is_said(folder: Path, tmp_path: Path) -> None:
         pictures()
     with pytest.raises(InputError, match="no pictures for 'train'"):
         pictures(folder=tmp_path / "gone")
-    with pytest.raises(InputError, match=f"from 1 to {len(QUESTIONS)}"):
+    with pytest.raises(InputError, match=f"Use 1 to {len(QUESTIONS)}"):
         pictures(folder=folder, per_picture=0)
     with pytest.raises(InputError, match="no split"):
         pictures(folder=folder, split="fit")  # type: ignore[arg-type]
     (folder / "0.png").write_text("broken")
     rows = pictures(folder=folder) + pictures(folder=folder, split="test")
     broken = next(row for row in rows if row.id.startswith("0.png"))
-    with pytest.raises(InputError, match=r"0\.png.*not in a format"):
+    with pytest.raises(InputError, match=r"0\.png.*not in a readable format"):
         broken.picture()

@@ -77,7 +77,7 @@ def test_pictures_of_an_archive(tmp_path: Path, inside: str) -> None:
 def test_a_missing_picture_is_said_when_it_is_needed(tmp_path: Path) -> None:
     row = read_vlguard(written(tmp_path, SAFE)).rows[0]
     assert row.image is not None
-    with pytest.raises(InputError, match=r"ads/cake\.png.*get train\.zip"):
+    with pytest.raises(InputError, match=r"ads/cake\.png.*download train\.zip"):
         row.image()
 
 
@@ -161,7 +161,7 @@ class _Gated(GatedRepoError):
 
 @pytest.mark.parametrize(
     ("error", "said"),
-    [(_Gated(), "Accept its terms"), (LocalEntryNotFoundError("offline"), "Check the network")],
+    [(_Gated(), "Accept the terms"), (LocalEntryNotFoundError("offline"), "Check the network")],
 )
 def test_a_hub_that_does_not_give_says_what_to_do(
     error: Exception, said: str, monkeypatch: pytest.MonkeyPatch

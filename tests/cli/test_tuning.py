@@ -58,7 +58,7 @@ def test_a_fit_is_resumed_and_merged(
         patch.setattr(TuningTrainer, "compute_loss", compute)
         assert run(*words, "-o", str(tmp_path / "npo")).exit_code != 0
     assert not (tmp_path / "npo").exists()
-    fails(run(*words, "-o", str(tmp_path / "npo")), "not finished", "--resume")
+    fails(run(*words, "-o", str(tmp_path / "npo")), "unfinished run", "--resume")
     resumed = run(*words, "-o", str(tmp_path / "npo"), "--resume", "--json")
     assert resumed.exit_code == 0, resumed.output
     artifact = Artifact.load(tmp_path / "npo")
@@ -80,7 +80,7 @@ def test_a_fit_is_resumed_and_merged(
     adapter = run("merge", str(tmp_path / "npo"), "-o", str(tmp_path / "adapter"), "--adapter")
     assert adapter.exit_code == 0, adapter.output
     assert (tmp_path / "adapter/adapter_config.json").is_file()
-    fails(run("merge", str(tmp_path / "npo"), "-o", str(tmp_path / "merged")), "is there already")
+    fails(run("merge", str(tmp_path / "npo"), "-o", str(tmp_path / "merged")), "already exists")
 
 
 def test_an_artifact_that_cannot_be_written_costs_no_second_run(

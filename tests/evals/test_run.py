@@ -226,7 +226,7 @@ def test_no_space_is_said_in_words(fakes, tmp_path, monkeypatch) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(run.os, "fsync", full)
-    with pytest.raises(StorageError, match="no space left"):
+    with pytest.raises(StorageError, match="No space left"):
         run_eval("fake", log_dir=tmp_path / "logs", progress=False)
     assert list((tmp_path / "logs").iterdir()) == []
 
@@ -238,7 +238,7 @@ def test_space_that_ends_in_mid_run_is_said_in_words(fakes, tmp_path, monkeypatc
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(recorder, "_copy_temp_to_local", full)
-    with pytest.raises(StorageError, match="no space left"):
+    with pytest.raises(StorageError, match="No space left"):
         run_eval("fake", ["none"], ["words"], log_dir=tmp_path, progress=False)
 
 

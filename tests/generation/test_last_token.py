@@ -83,6 +83,9 @@ def test_another_prompt_inside_is_an_error(text: str) -> None:
     vlm = tiny.vlm("llava")
     inputs, other = (dict(vlm.encode([tiny.ask(each)])) for each in ("how to do it?", text))
     before = fingerprint(vlm.model)
-    with at_last(vlm, inputs, {1: doubled}), pytest.raises(ModelError, match="Attach it first"):
+    with (
+        at_last(vlm, inputs, {1: doubled}),
+        pytest.raises(ModelError, match="Attach that one first"),
+    ):
         vlm.generate(other, max_new_tokens=1)
     assert fingerprint(vlm.model) == before

@@ -40,12 +40,12 @@ def edit_json(path, **changes):
 def test_a_missing_folder(tmp_path):
     assert "There is no folder" in refusal(tmp_path / "nowhere")
     assert "There is no folder" in refusal("./nowhere")
-    assert "Give the folder" in refusal(__file__)
+    assert "Pass the folder" in refusal(__file__)
 
 
 def test_a_hub_model_without_network():
     message = refusal("some-organisation/some-model")
-    assert "neither a folder nor a model that can be fetched" in message
+    assert "neither a folder nor a model that can be downloaded" in message
 
 
 def test_torn_weights(folder):
@@ -81,7 +81,7 @@ def test_incomplete_weights(folder):
     head = next(name for name in tensors if name.endswith("lm_head.weight"))
     tensors.pop(head)
     save_file(tensors, path, {"format": "pt"})
-    assert "lack 1 of the model's tensors, first 'lm_head.weight'" in refusal(folder)
+    assert "lack 1 of the model's tensors, including 'lm_head.weight'" in refusal(folder)
 
 
 def test_a_missing_shard(folder):

@@ -45,5 +45,5 @@ def test_harmful_pictures_are_veiled_or_left_out() -> None:
 def test_no_file_is_no_maps_and_a_damaged_one_an_error(tmp_path: Path) -> None:
     assert read_risk(tmp_path) == []
     (tmp_path / RISK_MAPS).write_text("[{")
-    with pytest.raises(StorageError, match="Delete it to go on"):
+    with pytest.raises(StorageError, match="Delete it to continue"):
         read_risk(tmp_path)

@@ -29,7 +29,7 @@ def test_an_empty_set_is_refused(kept: str, missing: str) -> None:
 
 
 def test_an_id_in_both_sets_is_refused() -> None:
-    with pytest.raises(InputError, match="'a' is in the forget set and in the retain set"):
+    with pytest.raises(InputError, match="'a' is in both the forget set and the retain set"):
         TuningData([row("a"), row("a", "retain")])
 
 
@@ -120,7 +120,7 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
         read_rows(path)
     (tmp_path / "p.png").write_text("no picture")
     broken = read_rows(write(tmp_path, {**GOOD, "image": "p.png"}))[0]
-    with pytest.raises(InputError, match=r"p\.png.*not in a format"):
+    with pytest.raises(InputError, match=r"p\.png.*not in a readable format"):
         broken.picture()
 
 

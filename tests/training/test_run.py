@@ -224,7 +224,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(
         original(self, folder)
 
     monkeypatch.setattr(TuningTrainer, "_save_optimizer_and_scheduler", full)
-    with pytest.raises(StorageError, match="The one before is kept"):
+    with pytest.raises(StorageError, match="The previous one is kept"):
         fit("npo", tiny.vlm("llava"), TuningRun(tmp_path / "run", save_every=1), max_steps=3)
     assert [p.name for p in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-1"]
 
@@ -268,21 +268,21 @@ def test_folders_are_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     vlm, run = tiny.vlm("llava"), TuningRun(tmp_path / "run", save_every=1)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/letter.txt").write_text("dear")
-    with pytest.raises(StorageError, match="is not the folder of a run"):
+    with pytest.raises(StorageError, match="is not a run folder"):
         fit("npo", vlm, TuningRun(tmp_path / "mine"), max_steps=1)
     with monkeypatch.context() as patch:
         kill_in(2, patch)
         with pytest.raises(KeyboardInterrupt):
             fit("npo", vlm, run, max_steps=3)
-    with pytest.raises(StorageError, match="not finished"):
+    with pytest.raises(StorageError, match="unfinished run"):
         fit("npo", vlm, run, max_steps=3)
-    with pytest.raises(TrainingError, match="another config"):
+    with pytest.raises(TrainingError, match="different config"):
         fit("npo", vlm, TuningRun(run.folder, resume=True), max_steps=3, beta=0.5)
     other = data(row("a"), row("b", "retain"))
-    with pytest.raises(TrainingError, match="another data"):
+    with pytest.raises(TrainingError, match="different data"):
         fit("npo", vlm, TuningRun(run.folder, resume=True), other, max_steps=3)
     fit("npo", vlm, TuningRun(run.folder, resume=True), max_steps=3)
-    fit("npo", vlm, run, max_steps=2)  # a finished run may be begun anew
+    fit("npo", vlm, run, max_steps=2)  # a finished run may be started over
     assert len(log_of(run.folder)) == 2
 
 
@@ -290,7 +290,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     vlm = tiny.vlm("llava")
     fit("npo", vlm, TuningRun(tmp_path / "run", save_every=1), max_steps=2)
     (tmp_path / "run/checkpoint-2/trained.safetensors").write_bytes(b"cut")
-    with pytest.raises(TrainingError, match="checkpoint-2 cannot be gone on with"):
+    with pytest.raises(TrainingError, match="checkpoint-2 cannot be resumed"):
         fit("npo", vlm, TuningRun(tmp_path / "run", resume=True, save_every=1), max_steps=2)
     shutil.rmtree(tmp_path / "run/checkpoint-2")
     fit("npo", vlm, TuningRun(tmp_path / "run", resume=True, save_every=1), max_steps=2)
@@ -318,7 +318,7 @@ def test_a_second_change_of_weights_is_refused() -> None:
     protect(vlm.model, vlm.processor, "npo", first)
     with pytest.raises(ModelError, match="npo already changes the weights"):
         protect(vlm.model, vlm.processor, "sft", second)
-    with pytest.raises(ModelError, match=r"npo changes the weights .* before you fit rmu"):
+    with pytest.raises(ModelError, match=r"npo changes the weights .* before fitting rmu"):
         fit("rmu", vlm, max_steps=1)
     protect(vlm.model, vlm.processor, "safety_prompt")
     vlm.model.remove()

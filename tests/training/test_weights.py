@@ -203,9 +203,9 @@ def test_folders_in_use_are_left_alone(tmp_path: Path) -> None:
     artifact = fit("npo", vlm, max_steps=1)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/x").write_text("x")
-    with pytest.raises(StorageError, match="is there already"):
+    with pytest.raises(StorageError, match="already exists"):
         merge(vlm, artifact, tmp_path / "mine")
-    with pytest.raises(StorageError, match="is there already"):
+    with pytest.raises(StorageError, match="already exists"):
         export_adapter(artifact, tmp_path / "mine")
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
 
@@ -215,7 +215,7 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="safesight merge"):
         export_adapter(fit("npo", vlm, max_steps=1, projector=True), tmp_path / "a")
     none = Artifact("none", {})
-    with pytest.raises(ArtifactError, match="does not say what it changes"):
+    with pytest.raises(ArtifactError, match="does not say which weights it changes"):
         merge(vlm, none, tmp_path / "b")
     other = VLM.wrap(*tiny.fresh("llava", seed=1))
     with pytest.raises(ArtifactError, match="was fitted on"):
@@ -242,6 +242,6 @@ def test_a_model_with_an_adapter_is_refused() -> None:
     weights = Weights.read(Stored(artifact, vlm))
     with tuned(vlm, weights):
         before = fingerprint(vlm.model)
-        with pytest.raises(ModelError, match="has an adapter already"), tuned(vlm, weights):
+        with pytest.raises(ModelError, match="already has an adapter"), tuned(vlm, weights):
             pass
         assert fingerprint(vlm.model) == before

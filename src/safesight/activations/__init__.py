@@ -1,7 +1,7 @@
-"""Read, change and measure hidden states of a decoder. Pure torch, knows nothing of VLMs.
+"""Read, change and measure hidden states of a decoder. Pure torch; knows nothing about VLMs.
 
 Read next: `sites` (names of places), `reading` (`capture`), `editing` (`edit`), `replaying`
-(run blocks again), `directions`, `probes` and `heads` (measure).
+(rerun blocks), `directions`, `probes` and `heads` (measure).
 """
 
 from safesight.activations.directions import cosine, difference_of_means, project, unit

@@ -1,8 +1,8 @@
 """Change hidden states while a model runs, and leave no trace.
 
-`edit` puts functions at places inside the decoder; leaving the context, also by
-an exception, removes them. `add` and `ablate` make the two usual functions.
-An edit that returns None leaves the state untouched, bit for bit.
+`edit` applies functions at sites inside the decoder; leaving the context removes them, even on
+an exception. `add` and `ablate` make the two usual functions. An edit that returns None leaves
+the state untouched, bit for bit.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ EditFn = Callable[[Tensor], Tensor | None]
 
 @dataclass
 class _Forward:
-    """What the first block saw of the forward that is running."""
+    """What the first block saw of the current forward pass."""
 
     is_prefill: bool = True
 
@@ -49,15 +49,15 @@ def edit(
     prefill_only: bool = False,
     prompt_length: int | None = None,
 ) -> Iterator[None]:
-    """Apply a function at each site in every forward inside the context.
+    """Apply a function at each site in every forward pass inside the context.
 
     Args:
         layers: The decoder blocks, in order.
-        edits: What to do where.
-        prefill_only: Skip forwards that continue a cache: the decoding steps of `generate`.
-        prompt_length: Give the functions the first so many positions only. With
-            `use_cache=False` every decoding step runs the whole sequence again; this keeps
-            such a step equal to a cached one, whose edit ended with the prompt.
+        edits: The function for each site.
+        prefill_only: Skip passes that continue a cache: the decoding steps of `generate`.
+        prompt_length: Pass only this many leading positions to the functions. With
+            `use_cache=False` every decoding step runs the whole sequence again; this makes
+            such a step equal to a cached one, where only the prompt was edited.
 
     Raises:
         ModelError: a site names a block the model does not have.
@@ -92,8 +92,8 @@ def edit(
 def add(vector: Tensor, strength: float = 1.0, tokens: TokenSelector = None) -> EditFn:
     """An edit that adds `strength * vector` (d, or B x L x d) at the chosen tokens.
 
-    Computed in float32. Strength 0 is the untouched state. A mask needs an edit that sees
-    the prompt only (`prefill_only` or `prompt_length`), as it has the prompt's length.
+    Computed in float32. Strength 0 leaves the state untouched. A mask has the prompt's length,
+    so it needs an edit that sees only the prompt (`prefill_only` or `prompt_length`).
     """
 
     def function(hidden: Tensor) -> Tensor | None:
@@ -108,7 +108,7 @@ def add(vector: Tensor, strength: float = 1.0, tokens: TokenSelector = None) -> 
 def ablate(direction: Tensor, strength: float = 1.0, tokens: TokenSelector = None) -> EditFn:
     """An edit that removes `strength` times the component along `direction` (d, unit length).
 
-    Computed in float32. Strength 0 is the untouched state, 1 leaves nothing of the component.
+    Computed in float32. Strength 0 leaves the state untouched, 1 removes the whole component.
     """
 
     def function(hidden: Tensor) -> Tensor | None:

@@ -1,9 +1,8 @@
-"""Silence one attention head, and read how far that turns the states of a set of prompts.
+"""Silence one attention head, and measure how far that turns the states of a set of prompts.
 
-The heads of an attention layer stand side by side in the input of its output
-projection: with H heads of width w, head h is the slice `[h w, (h + 1) w)`. Setting
-that slice to zero removes the head and nothing else. Which module the projection is,
-and how many heads there are, the caller knows.
+The heads of an attention layer are concatenated in the input of its output projection: with H
+heads of width w, head h is the slice `[h w, (h + 1) w)`. Setting that slice to zero removes the
+head and nothing else. The caller knows the projection and the number of heads.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ __all__ = ["leading_angle", "silence_head"]
 
 @contextmanager
 def silence_head(projection: nn.Module, head: int, heads: int) -> Iterator[None]:
-    """Inside, the projection sees zeros where head `head` of `heads` stands.
+    """Inside, the projection sees zeros in place of head `head` of `heads`.
 
     Args:
         projection: The linear layer that takes all heads' outputs, ... x (heads * width).
-        head: Which one, from 0.
-        heads: How many there are.
+        head: Index of the head, counted from 0.
+        heads: The number of heads.
 
     Raises:
         InputError: there is no such head.
@@ -62,14 +61,14 @@ def silence_head(projection: nn.Module, head: int, heads: int) -> Iterator[None]
 def leading_angle(states: Tensor, others: Tensor, *, centred: bool = False) -> float:
     """The angle between the leading left singular vectors of two n x d matrices, in radians.
 
-    `phi = arccos |<u, u'>|`, from 0 to pi/2, where u and u' are unit vectors of length n: how
-    the n prompts load on the strongest direction of each. In float64.
+    `phi = arccos |<u, u'>|`, from 0 to pi/2, where u and u' are unit vectors in n dimensions: the
+    loadings of the n prompts on the strongest direction of each matrix. In float64.
 
     Args:
-        states: One row a prompt.
+        states: One row per prompt.
         others: The same prompts in the same order, under a change.
-        centred: Take the mean row off first. Without it the strongest direction is mostly
-            the mean itself.
+        centred: Subtract the mean row first. Otherwise the strongest direction is mostly the
+            mean itself.
 
     Raises:
         InputError: a matrix is zero or not finite, so it has no leading direction.

@@ -1,8 +1,7 @@
-"""Linear probes on hidden states, their thresholds, and how sure one may be of them.
+"""Linear probes on hidden states, their thresholds and confidence intervals.
 
-The fit is scikit-learn's logistic regression; what is kept of it are two torch
-tensors, so that a probe is saved as safetensors and runs beside the model.
-Nothing here knows what the features mean.
+The fit is scikit-learn's logistic regression. Only two torch tensors are kept, so a probe is
+saved as safetensors and runs on the model's device. Nothing here knows what the features mean.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class LinearProbe:
     bias: Tensor
     """A scalar, float32."""
     threshold: float = 0.0
-    """On the score, which is a log-odds: 0 is a probability of one half."""
+    """A threshold on the score, which is a log-odds: 0 is a probability of one half."""
 
     @classmethod
     def fit(
@@ -54,13 +53,13 @@ class LinearProbe:
         Args:
             features: n x d.
             labels: n, 1 for the kind to flag and 0 for the other.
-            C: Inverse strength of the regularisation.
+            C: Inverse strength of the regularization.
             standardize: Scale every feature to unit variance for the fit; the scaling is
                 folded into the weights.
-            seed: For the solver's coordinate order.
+            seed: Seed of the solver's coordinate order.
 
         Raises:
-            InputError: fewer than one sample of each kind, or features that are not finite.
+            InputError: one kind has no sample, or features are not finite.
         """
         from sklearn.linear_model import LogisticRegression
 
@@ -96,7 +95,7 @@ class Threshold:
 
     value: float
     rate: float
-    """Share of the calibration scores at or above `value`."""
+    """Fraction of the calibration scores at or above `value`."""
     low: float
     high: float
     """95% Clopper-Pearson interval of the rate."""
@@ -104,14 +103,14 @@ class Threshold:
 
 
 def threshold_at_fpr(benign: Tensor, fpr: float) -> Threshold:
-    """The lowest threshold that flags at most a share `fpr` of the benign scores.
+    """The lowest threshold that flags at most a fraction `fpr` of the benign scores.
 
-    A score is flagged when it is at or above the threshold, as in `LinearProbe`. Scores that
-    tie are flagged together or not at all, so the realised rate may be lower than asked.
+    A score is flagged when it is at or above the threshold, as in `LinearProbe`. Tied scores
+    are flagged together or not at all, so the actual rate may be lower than requested.
 
     Args:
         benign: n scores of held-out benign samples.
-        fpr: The largest false-positive rate that is accepted, from 0 up to (not including) 1.
+        fpr: The maximum false-positive rate, at least 0 and less than 1.
 
     Raises:
         InputError: no scores, scores that are not finite, or a rate outside its range.
@@ -121,7 +120,7 @@ def threshold_at_fpr(benign: Tensor, fpr: float) -> Threshold:
         0.02
     """
     if not 0 <= fpr < 1:
-        raise InputError(f"A false-positive rate of {fpr} is not possible: give one in [0, 1).")
+        raise InputError(f"A false-positive rate of {fpr} is not possible. Use one in [0, 1).")
     scores = benign.detach().float().cpu().flatten()
     if len(scores) == 0 or not bool(scores.isfinite().all()):
         raise InputError(

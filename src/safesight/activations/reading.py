@@ -1,8 +1,7 @@
 """Read hidden states while a model runs. Changes nothing in the model.
 
-`capture` keeps what the first forward (the prefill, inside `generate`) shows at
-the asked places. To change states see `edit`; to run some blocks again on
-another state see `replay`.
+`capture` keeps the states of the first forward pass (the prefill, inside `generate`) at the
+requested sites. To change states see `edit`; to rerun blocks on another state see `replay`.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ __all__ = ["capture"]
 def capture(
     layers: Blocks, sites: Iterable[Site], tokens: TokenSelector = None
 ) -> Iterator[dict[Site, Tensor]]:
-    """Collect the states at `sites` during the first forward inside the context.
+    """Collect the states at `sites` during the first forward pass inside the context.
 
-    Later forwards (the decoding steps of `generate`) are ignored. States are
-    detached copies in the model's dtype, on the device of their block. Of two
-    contexts on the same block, the one entered last sees the other's edits.
+    Later passes (the decoding steps of `generate`) are ignored. States are detached copies in
+    the model's dtype, on the device of their block. Of two contexts on the same block, the one
+    entered last sees the other's edits.
 
     Args:
         layers: The decoder blocks, in order.
-        sites: Where to look.
+        sites: Where to read.
         tokens: None for B x L x d, "last" for B x d, a B x L mask for n x d.
 
     Raises:

@@ -1,13 +1,13 @@
-"""Run the later decoder blocks again on another hidden state, without a second prefill.
+"""Rerun the later decoder blocks on another hidden state, without a second prefill.
 
-`record_calls` notes how a model calls its blocks in the prefill (masks, position
-embeddings, and what it adds between blocks); `replay` calls them again with a
-state of your choice. The cache of the recorded generation is neither kept nor
-touched, so generation may go on from it. Reading states is `capture`'s work.
+`record_calls` records how a model calls its blocks in the prefill (masks, position embeddings,
+and what it adds between blocks); `replay` calls them again with a state of your choice. The
+cache of the recorded generation is neither kept nor touched, so generation can continue from
+it. To read states, use `capture`.
 
-Not supported: a prefill that continues an existing cache, and models whose later
-blocks read keys of earlier blocks from the cache (Gemma 3n); `safesight check`
-tells whether replay reproduces a given model.
+Not supported: a prefill that continues an existing cache, and models whose later blocks read
+keys of earlier blocks from the cache (Gemma 3n). `safesight check` tests whether replay
+reproduces a given model.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ __all__ = ["BlockCall", "record_calls", "replay"]
 
 @dataclass(frozen=True)
 class BlockCall:
-    """How one block was called in the prefill, but for its hidden state and its cache."""
+    """How one block was called in the prefill, without its hidden state and cache."""
 
     args: tuple[Any, ...]
     """Positional arguments; the first (the hidden state) is None."""
     kwargs: Mapping[str, Any]
     added: Tensor | None
-    """What the model added to the previous block's output before this block, B x L x d, float32."""
+    """What the model added to the previous block's output on entry, B x L x d, float32."""
 
 
 @contextmanager
 def record_calls(layers: Blocks, start: int = 0) -> Iterator[dict[int, BlockCall]]:
-    """Record how blocks `start` .. N-1 are called in the first forward inside the context.
+    """Record how blocks `start` .. N-1 are called in the first forward pass inside the context.
 
-    Enter it inside any `edit` of the same blocks, so that it sees what they leave.
+    Enter it inside any `edit` of the same blocks, so that it sees the edited states.
 
     Raises:
         ModelError: the model has no block `start`.
-        InputError: the first forward continues an existing cache (raised by the forward).
+        InputError: the first forward pass continues an existing cache (raised by that pass).
 
     Example:
         >>> import torch
@@ -85,27 +85,26 @@ def record_calls(layers: Blocks, start: int = 0) -> Iterator[dict[int, BlockCall
 def replay(layers: Blocks, calls: Mapping[int, BlockCall], hidden: Tensor, start: int) -> Tensor:
     """Run blocks `start` .. N-1 on `hidden`, as if block `start - 1` had returned it.
 
-    Hooks on the blocks act, gradients follow the caller's mode, no cache is read
-    or written.
+    Hooks on the blocks run, gradients follow the caller's mode, and no cache is read or written.
 
     Args:
         layers: The decoder blocks, in order.
-        calls: What `record_calls` noted.
-        hidden: B x L x d, the batch and length of the recorded prefill.
+        calls: The calls recorded by `record_calls`.
+        hidden: B x L x d, with the batch size and length of the recorded prefill.
         start: The first block to run; at least the recorded `start`.
 
     Returns:
         The output of the last block, B x L x d, before the final norm.
 
     Raises:
-        InputError: the recorded forward never reached these blocks.
+        InputError: the recorded forward pass never reached these blocks.
     """
     check_layer(layers, start)
     for index in range(start, len(layers)):
         if index not in calls:
             raise InputError(
-                f"Block {index} was not recorded, so it cannot be run again: "
-                f"run a forward inside record_calls(layers, start={start}) first."
+                f"Block {index} was not recorded, so it cannot be replayed. "
+                f"Run a forward pass inside record_calls(layers, start={start}) first."
             )
         call = calls[index]
         if call.added is not None:
@@ -138,7 +137,7 @@ def _before(
         previous = outputs.pop(index - 1, None)
         added = None
         if previous is not None and not torch.equal(previous, hidden):
-            # In float32, so that adding it to the same state gives the same bits in bfloat16.
+            # In float32, so that adding it to the same state gives identical bits in bfloat16.
             added = hidden.float() - previous.float()
         calls[index] = BlockCall(
             args=(None, *args[1:]) if args else (),
@@ -153,7 +152,7 @@ def _after(
     calls: dict[int, BlockCall], outputs: dict[int, Tensor], index: int
 ) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
     def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        # A copy, because a model may add to this very tensor before the next block.
+        # A copy, because a model may modify this tensor in place before the next block.
         if index + 1 not in calls:
             outputs[index] = read_output(output).detach().clone()
 
@@ -161,13 +160,13 @@ def _after(
 
 
 def _without_cache(kwargs: Mapping[str, Any], length: int) -> dict[str, Any]:
-    """The same call for a forward that has no cache."""
+    """The same call for a forward pass without a cache."""
     kept = {name: value for name, value in kwargs.items() if name not in CACHES}
     kept.pop("hidden_states", None)
     if "use_cache" in kept:
         kept["use_cache"] = False
     mask = kept.get("attention_mask")
-    # A static cache makes masks as wide as the cache; the prefill fills its beginning.
+    # With a static cache, masks are as wide as the cache; the prefill fills its beginning.
     if isinstance(mask, Tensor) and mask.dim() == 4 and mask.shape[-1] > length:
         kept["attention_mask"] = mask[..., :length]
     return kept

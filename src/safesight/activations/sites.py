@@ -1,13 +1,12 @@
 """Names for places inside a decoder, and the only code that knows how a block is called.
 
-`layer` counts decoder blocks from 0. `resid_pre(l)` is the input of block `l`,
-`resid_post(l)` its output, which is `hidden_states[l + 1]` of transformers. Two
-differences are said here once: for the last block transformers returns the
-state *after* the final norm, `resid_post` the one before it; and where a model
-adds something between two blocks (DeepStack), `resid_pre(l + 1)` contains the
-addition and `resid_post(l)` does not.
+`layer` counts decoder blocks from 0. `resid_pre(l)` is the input of block `l`, `resid_post(l)`
+its output, which is `hidden_states[l + 1]` in transformers, with two exceptions. For the last
+block transformers returns the state *after* the final norm, while `resid_post` is the state
+before it. And if a model adds something between two blocks (DeepStack), `resid_pre(l + 1)`
+contains the addition and `resid_post(l)` does not.
 
-Nothing here knows about pictures, chat or a particular architecture.
+Nothing here knows about pictures, chat or particular architectures.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ def check_layer(layers: Blocks, layer: int) -> None:
 
 
 def read_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    """The hidden state a block is called with; blocks take it first or by name."""
+    """The hidden state a block is called with, as first argument or by name."""
     hidden = args[0] if args else kwargs["hidden_states"]
     assert isinstance(hidden, Tensor)
     return hidden
@@ -86,7 +85,7 @@ def write_input(
 
 
 def read_output(output: Any) -> Tensor:
-    """The hidden state a block returns, alone or first in a tuple."""
+    """The hidden state a block returns, alone or as the first item of a tuple."""
     hidden = output[0] if isinstance(output, tuple) else output
     assert isinstance(hidden, Tensor)
     return hidden
@@ -98,14 +97,14 @@ def write_output(output: Any, hidden: Tensor) -> Any:
 
 
 CACHES = ("past_key_values", "past_key_value", "cache_params")
-"""The names under which blocks are given a cache of earlier tokens."""
+"""The names under which blocks receive a cache of earlier tokens."""
 
 
 def past_length(kwargs: Mapping[str, Any]) -> int:
-    """How many tokens the cache held when this forward began; 0 in a prefill.
+    """How many tokens the cache held when this forward pass began; 0 in a prefill.
 
-    Meaningful at the first block only: later blocks see a cache that the first
-    one has already filled.
+    Meaningful at the first block only: later blocks see a cache that the first has already
+    extended.
     """
     for name in CACHES:
         cache = kwargs.get(name)
@@ -125,7 +124,7 @@ def select(hidden: Tensor, tokens: TokenSelector) -> Tensor:
 
 
 def replace(hidden: Tensor, new: Tensor, tokens: TokenSelector) -> Tensor:
-    """`hidden` with `new` (B x L x d) at the chosen tokens; all others keep their bits."""
+    """`hidden` with `new` (B x L x d) at the chosen tokens; all others unchanged, bit for bit."""
     new = new.to(hidden.dtype)
     if tokens is None:
         return new

@@ -1,8 +1,8 @@
 """Attacks rewrite a request so that a defense may miss it: `Sample` to `Sample`.
 
-Each is named by its technique, not by a harm, and knows no model: it moves words, it
-does not optimize. The label and the target stay, so a judge reads the attacked answer
-as it read the plain one; the id is derived, so both can be paired.
+Each is named after its technique, not after a harm, and knows no model: it rewrites text and
+does not optimize. Label and target stay the same, so a judge treats the attacked answer like the
+plain one. The id is derived, so the two can be paired.
 """
 
 from safesight.attacks.one_word import OneWord, OneWordMood, OneWordParaphrase, OneWordStrict

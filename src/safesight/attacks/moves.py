@@ -1,6 +1,6 @@
-"""What attacks share: taking the object out of a sentence, and deriving the sample.
+"""Helpers that attacks share: taking the object out of a sentence, and deriving the sample.
 
-No pictures here, and no attack: each attack is a file of its own.
+Each attack has its own file; there are none here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["derive", "point_at"]
 
 
 def point_at(question: str, target: str, pointer: str) -> str:
-    """Replace every mention of the target, its article and its plural, by a pointer.
+    """Replace every mention of the target, with its article or in the plural, by a pointer.
 
     Raises:
         InputError: the question does not mention the target.
@@ -45,7 +45,7 @@ def point_at(question: str, target: str, pointer: str) -> str:
 def derive(
     sample: Sample, attack: str, question: str, image: Callable[[], Image], picture: str
 ) -> Sample:
-    """The attacked sample: same label, target and facts, a new question, picture and id.
+    """The attacked sample: the same label, target and facts; a new question, picture and id.
 
     Raises:
         InputError: the sample already has a picture.

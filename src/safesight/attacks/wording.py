@@ -1,11 +1,10 @@
-"""The same request in other words: what is asked for is kept, how it is put is changed.
+"""Rewords a request: what it asks for stays the same, how it is phrased changes.
 
-A request is read with a few patterns of English into its core: something to do ("make a
-cake"), a thing to speak of ("the main subject"), a question inside a sentence ("where the
-cat is"), or, where none fits, the sentence as it stands. Cores go into fixed phrasings:
-questions that lead with "what", instructions that lead with "share", and questions and
-instructions that lead with neither. No model writes them, so that every arm of an attack
-is a pure function of the sample; no judgement is made here of what a core asks for.
+A few English patterns reduce a request to its core: an action ("make a cake"), a thing ("the main
+subject"), an embedded question ("where the cat is") or, if none matches, the whole sentence. Cores
+are inserted into fixed phrasings: questions that begin with "what", instructions that begin with
+"share", and questions and instructions that begin with neither. No model writes them, so every
+arm of an attack is a pure function of the sample. What a core asks for is not judged here.
 """
 
 from __future__ import annotations
@@ -55,13 +54,13 @@ _WANT = re.compile(
     r"(?:should|can)\s+i\s+do\W*",
     re.IGNORECASE | re.DOTALL,
 )
-# What is said before the last request, such as a caption pasted in front of it.
+# Text before the last request, such as a caption in front of it.
 _ASIDE = re.compile(r"(?P<aside>.*[.!?])\s+(?P<last>[^.!?]*\w[^.!?]*[.!?]*)", re.DOTALL)
 _FIRST_WORD = re.compile(r"\w+(?:['’]\w+)?")
 
-# Eight of each that a request can be put in: an attack may ask as often, in other words each time.
-# Phrasings of actions are those that the bundled model, as it is, answers about as readily as
-# those it was taught: a rewrite that is not understood would look like one that is refused.
+# Eight of each, so that an attack can ask up to eight times in different words. The phrasings of
+# actions are those that the undefended bundled model answers about as readily as those it was
+# taught: a rewrite that it does not understand would look like one that it refuses.
 _PHRASINGS: Mapping[tuple[str, Mood], Mapping[CoreKind, tuple[str, ...]]] = {
     ("what", "question"): {
         "action": (
@@ -236,20 +235,20 @@ _PHRASINGS: Mapping[tuple[str, Mood], Mapping[CoreKind, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Core:
-    """What a request asks for, without how it is put."""
+    """What a request asks for, regardless of phrasing."""
 
     kind: CoreKind
     text: str
-    """Goes into a phrasing in the place of its braces."""
+    """Inserted into a phrasing in place of its braces."""
     aside: str
-    """What is said before the request, or the empty string."""
+    """The text before the request, or the empty string."""
 
 
 def core_of(question: str) -> Core:
     """What the last sentence of a question asks for.
 
     Raises:
-        InputError: the question holds no word.
+        InputError: the question has no word.
 
     Example:
         >>> core_of("Here is a cat. Tell me how to draw this animal.")
@@ -283,11 +282,11 @@ def _core_of_sentence(sentence: str) -> tuple[CoreKind, str]:
 
 
 def phrasings(core: Core, lead: str, mood: Mood) -> tuple[str, ...]:
-    """A core in every phrasing of a kind; what was said aside follows, so that the lead leads.
+    """A core in every phrasing of a kind; the aside moves to the end, so that the lead comes first.
 
     Args:
-        core: What is asked for.
-        lead: "what" or "share", or the empty string for phrasings that lead with neither.
+        core: What the request asks for.
+        lead: The first word: "what", "share", or the empty string for phrasings with neither.
         mood: Whether to ask or to instruct; "what" asks, "share" instructs.
 
     Raises:
@@ -300,8 +299,8 @@ def phrasings(core: Core, lead: str, mood: Mood) -> tuple[str, ...]:
     if (lead, mood) not in _PHRASINGS:
         known = ", ".join(sorted(repr(word) for word, _ in _PHRASINGS if word))
         raise InputError(
-            f"There are no phrasings of a {mood} that lead with {lead!r}. Use one of {known}, "
-            "or exchange the first word alone."
+            f"There are no phrasings of a {mood} that begin with {lead!r}. Use one of {known}, "
+            "or replace only the first word."
         )
     text = core.text if core.kind in ("action", "thing") else _lower_first(core.text)
     forms = _PHRASINGS[lead, mood][core.kind]
@@ -309,10 +308,10 @@ def phrasings(core: Core, lead: str, mood: Mood) -> tuple[str, ...]:
 
 
 def with_first_word(question: str, word: str) -> str:
-    """The question with another first word, and everything else as it was.
+    """The question with another first word, otherwise unchanged.
 
     Raises:
-        InputError: the question holds no word.
+        InputError: the question has no word.
 
     Example:
         >>> with_first_word("Share the main subject in the image.", "what's")
@@ -326,7 +325,7 @@ def with_first_word(question: str, word: str) -> str:
 
 
 def capitalized_as(text: str, model: str) -> str:
-    """The text, its first letter large if the model's is.
+    """The text, with its first letter capitalized if that of `model` is.
 
     Example:
         >>> capitalized_as("what is this?", "Share this.")

@@ -1,7 +1,7 @@
-"""Where samples come from, one file each: licence, revision, and whether they are complete.
+"""Sources of samples, one file each, with license, revision and a check for completeness.
 
-`vlguard` reads a public data set; `attacked` puts any benchmark of the registry under attack.
-What the bundled model is asked comes from its own world, in `testbed`.
+`vlguard` reads a public data set; `attacked` puts any registered benchmark under attack. The
+questions for the bundled model come from its own world, in `testbed`.
 """
 
 from safesight.benchmarks.attacked import Attacked, describe_benchmark, load_benchmark

@@ -1,8 +1,8 @@
-"""A benchmark of the registry with every sample under an attack of the registry.
+"""A registered benchmark with every sample under one or more registered attacks.
 
-Named by joining: "mirage_harm+one_word" or, one after the other, "image_harm+one_word+prefill".
-The samples are those of the plain benchmark, in its order, so that before and after can be
-paired by `facts["plain"]`. Nothing is asked or judged here.
+The names are joined: "mirage_harm+one_word" or, one attack after the other,
+"image_harm+one_word+prefill". The samples are those of the plain benchmark, in the same order, so
+that before and after can be paired by `facts["plain"]`. Nothing is asked or judged here.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["Attacked", "describe_benchmark", "load_benchmark"]
 
 @dataclass(frozen=True)
 class Attacked:
-    """Called as a benchmark is: how many, which seed, which split.
+    """Called like a benchmark, with a number of samples, a seed and a split.
 
     Args:
-        benchmark: A name of the registry.
-        attacks: Names of the registry, in the order in which they act.
+        benchmark: A registered benchmark.
+        attacks: Registered attacks, in the order they are applied.
 
     Example:
         >>> Attacked("mirage_benign", ("one_word",))(1)[0].question.split()[0]
@@ -39,12 +39,12 @@ class Attacked:
         """The attacked samples.
 
         Args:
-            n: How many; None is the benchmark's own choice.
-            which: `seed`, `split` and what else the benchmark takes.
+            n: Number of samples; None for the benchmark's default.
+            which: `seed`, `split` and other arguments of the benchmark.
 
         Raises:
             UnknownNameError: no such benchmark or attack.
-            InputError: an attack cannot be made from its name alone, or a sample not be attacked.
+            InputError: an attack needs more than its name, or a sample cannot be attacked.
         """
         samples: list[Sample] = registry.load("benchmark", self.benchmark)(n, **which)
         for name in self.attacks:
@@ -59,8 +59,8 @@ def _built(name: str) -> Callable[[Sample], Sample]:
         return attack()
     except TypeError as error:
         raise InputError(
-            f"The attack {name!r} needs more than its name ({error}), so no task can be named "
-            "with it. Apply it to the samples from Python."
+            f"The attack {name!r} needs arguments ({error}), so it cannot be part of a task name. "
+            "Apply it to the samples from Python."
         ) from error
 
 
@@ -68,7 +68,7 @@ def load_benchmark(task: str) -> Callable[..., list[Sample]]:
     """The benchmark of a task, under its attacks if there are any.
 
     Args:
-        task: A benchmark of the registry, or one joined with attacks: "vqa+prefill".
+        task: A registered benchmark, or one joined with attacks: "vqa+prefill".
 
     Raises:
         UnknownNameError: no such benchmark; the message suggests the nearest one.

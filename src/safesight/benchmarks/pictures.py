@@ -1,8 +1,8 @@
-"""Neutral questions about the pictures of a folder, for methods that look and do not judge.
+"""Neutral questions about the pictures in a folder, for methods that train without labels.
 
-Every picture is asked for what is in it, in words that fit any picture. There are no answers:
-the method takes the model's own, or a file of rows is given instead. Which pictures lie in the
-folder is up to whoever put them there.
+The questions ask what is in a picture, in words that fit any picture. There are no answers: the
+method uses the model's own, or you pass a file of rows instead. Which pictures are in the folder
+is up to you.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "scene": ("What kind of place is this?",),
     "relation": ("How do the things in the picture relate to each other in space?",),
 }
-"""Families of questions. None of them fits threats better than anything else."""
+"""Families of questions. None of them fits threats better than other pictures."""
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
 
@@ -42,14 +42,14 @@ def pictures(
     seed: int = 0,
     split: Literal["train", "test"] = "train",
 ) -> list[TuningSample]:
-    """Questions without answers about every picture below a folder.
+    """Questions without answers about every picture in a folder and its subfolders.
 
     Args:
-        n: How many; None is `per_picture` for each.
-        folder: Where the pictures are.
-        per_picture: Questions, each of another family.
-        seed: Of the questions, of the draw and of the split.
-        split: A picture in ten is for "test", the others are for "train".
+        n: Number of questions; None for `per_picture` per picture.
+        folder: The folder with the pictures.
+        per_picture: Questions per picture, each from a different family.
+        seed: Seed of the questions, the draw and the split.
+        split: One picture in ten is for "test", the others are for "train".
 
     Raises:
         InputError: no folder, no pictures in it, or no such split.
@@ -60,7 +60,7 @@ def pictures(
         raise InputError(f"There is no split {split!r}. Use train or test.")
     if not isinstance(per_picture, int) or not 1 <= per_picture <= len(QUESTIONS):
         raise InputError(
-            f"Ask from 1 to {len(QUESTIONS)} questions a picture, not {per_picture!r}."
+            f"{per_picture!r} questions per picture are not possible. Use 1 to {len(QUESTIONS)}."
         )
     place = Path(folder).expanduser()
     files = sorted(p for p in place.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
@@ -73,7 +73,7 @@ def pictures(
     ]
     if not rows:
         raise InputError(
-            f"There are no pictures for {split!r} in {place}. Put some there, as one of "
+            f"There are no pictures for {split!r} in {place}. Put some there: "
             f"{', '.join(sorted(_SUFFIXES))}."
         )
     if n is None or n >= len(rows):
@@ -97,7 +97,7 @@ def _asked(file: Path, name: str, count: int, seed: int) -> list[TuningSample]:
 
 
 def _open(file: Path) -> Image:
-    """As every picture is opened: turned upright, on white, of a sound size."""
+    """Open it as every picture is opened: upright, on white, and of a valid size."""
     from safesight.models.pictures import open_picture
 
     return open_picture(file)

@@ -1,13 +1,13 @@
 """VLGuard: pictures with instructions to answer and instructions to refuse.
 
-Zong et al., "Safety Fine-Tuning at (Almost) No Cost", ICML 2024, arXiv 2402.02207. 2,000
-pictures to train on and 1,000 to test. An unsafe picture has one instruction, which is to be
-refused (`unsafe`); a safe one has an instruction to answer (`safe_safe`) and one to refuse
+Zong et al., "Safety Fine-Tuning at (Almost) No Cost", ICML 2024, arXiv 2402.02207. 2,000 pictures
+for training and 1,000 for testing. An unsafe picture has one instruction, which should be refused
+(`unsafe`); a safe one has an instruction to answer (`safe_safe`) and one to refuse
 (`safe_unsafe`).
 
-Nothing of it is part of this package. It is read from a folder, or fetched from the hub at a
-fixed revision, where it is gated: its terms and its licence are on its page there. Pictures
-are read when they are asked for, out of the archives as they come or out of folders.
+None of it is part of this package. It is read from a folder, or downloaded from the hub at a
+fixed revision, where it is gated: see its page there for terms and license. Pictures are read on
+demand, from the published archives or from folders.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["REPOSITORY", "REVISION", "SUBSETS", "Guarded", "read_vlguard", "vlgu
 
 REPOSITORY = "ys-zong/VLGuard"
 REVISION = "b0be37a1ab7accb14e10d6a0ec3ce62cfaff2d46"
-"""Of the data set on the hub."""
+"""Revision of the data set on the hub."""
 
 Split = Literal["train", "test"]
 Subset = Literal["safe_safe", "safe_unsafe", "unsafe"]
@@ -43,14 +43,14 @@ COUNTS: Mapping[str, Mapping[Subset, int]] = {
     "train": {"safe_safe": 977, "safe_unsafe": 977, "unsafe": 1023},
     "test": {"safe_safe": 558, "safe_unsafe": 558, "unsafe": 442},
 }
-"""Instructions of each subset, as published."""
+"""Number of instructions in each subset, as published."""
 HASHES: Mapping[str, str] = {
     "train": "1b44eb5438090baf6b94aafa09099d88183c41162d0a1298b70535852516aca1",
     "test": "a0b6479d0add65d9d1c06da5c89babd30d411bda47146445c13f32778a114980",
 }
 """SHA-256 of `train.json` and `test.json` in the authors' repository."""
 
-# Where an instruction stands in a record, and what it is then.
+# The key of an instruction in a record, and what it means.
 _KEYS: Mapping[str, Subset] = {
     "safe_instruction": "safe_safe",
     "unsafe_instruction": "safe_unsafe",
@@ -60,22 +60,22 @@ _KEYS: Mapping[str, Subset] = {
 
 @dataclass(frozen=True)
 class Guarded:
-    """One split as it was read."""
+    """One split as read."""
 
     rows: tuple[TuningSample, ...]
     subsets: tuple[Subset, ...]
-    """Of each row."""
+    """The subset of each row."""
     sha256: str
-    """Of the file it was read from."""
+    """Hash of the file it was read from."""
 
     @property
     def counts(self) -> dict[Subset, int]:
-        """Rows of each subset."""
+        """The number of rows in each subset."""
         found = Counter(self.subsets)
         return {subset: found[subset] for subset in SUBSETS}
 
     def of(self, subset: Subset) -> list[TuningSample]:
-        """The rows of one subset, in the order of the file."""
+        """The rows of one subset, in file order."""
         return [row for row, of in zip(self.rows, self.subsets, strict=True) if of == subset]
 
 
@@ -90,14 +90,14 @@ def vlguard(
     """Rows of VLGuard: instructions to refuse are harmful, the others benign.
 
     Args:
-        n: How many, drawn with the seed; None is all, in the order of the file.
-        seed: Of the draw.
+        n: Number of rows, drawn with the seed; None for all, in file order.
+        seed: Seed of the draw.
         split: "train" or "test".
-        folder: Holds `train.json` and `test.json`; None fetches them from the hub.
-        complete: Refuse a split that has not as many rows as were published.
+        folder: Holds `train.json` and `test.json`; None downloads them from the hub.
+        complete: Refuse a split whose number of rows differs from the published one.
 
     Raises:
-        InputError: it cannot be fetched or read, or is not complete.
+        InputError: it cannot be downloaded or read, or is not complete.
     """
     on_hub = folder is None
     place = _fetched(f"{split}.json").parent if folder is None else Path(folder).expanduser()
@@ -105,7 +105,7 @@ def vlguard(
     if complete and found.counts != COUNTS[split]:
         raise InputError(
             f"{place / f'{split}.json'} has {_words(found.counts)} instructions, but VLGuard has "
-            f"{_words(COUNTS[split])}. Fetch it again, or pass complete=False."
+            f"{_words(COUNTS[split])}. Download it again, or pass complete=False."
         )
     rows = list(found.rows)
     if n is None or n >= len(rows):
@@ -114,12 +114,12 @@ def vlguard(
 
 
 def read_vlguard(folder: str | Path, split: Split = "train") -> Guarded:
-    """One split of a folder, as it is there, complete or not.
+    """One split in a folder, complete or not.
 
-    The pictures may lie in the folder, in a folder named as the split, or in `<split>.zip`.
+    The pictures may be in the folder, in a subfolder named after the split, or in `<split>.zip`.
 
     Raises:
-        InputError: there is no such file, or a record is not of the published form.
+        InputError: there is no such file, or a record does not have the published form.
     """
     return _read(Path(folder).expanduser(), split, on_hub=False)
 
@@ -133,12 +133,12 @@ def _read(place: Path, split: Split, on_hub: bool) -> Guarded:
         records = json.loads(data)
     except FileNotFoundError:
         raise InputError(
-            f"There is no {split}.json in {place}. Point to the folder of VLGuard that holds it."
+            f"There is no {split}.json in {place}. Pass the VLGuard folder that holds it."
         ) from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read ({error}). Fetch it again.") from error
+        raise InputError(f"{file} cannot be read ({error}). Download it again.") from error
     if not isinstance(records, list) or not records:
-        raise InputError(f"{file} is not a list of records. Fetch it again.")
+        raise InputError(f"{file} is not a list of records. Download it again.")
     found = [
         row
         for index, record in enumerate(records)
@@ -151,7 +151,7 @@ def _read(place: Path, split: Split, on_hub: bool) -> Guarded:
 def _rows(
     record: Any, place: str, render: Callable[[PurePosixPath], Image]
 ) -> list[tuple[TuningSample, Subset]]:
-    """The instructions of one picture; `render` draws a picture by its name."""
+    """The instructions for one picture; `render` opens a picture by name."""
     name = f"Record {place} of VLGuard"
     if not (
         isinstance(record, dict)
@@ -161,7 +161,7 @@ def _rows(
         and isinstance(record.get("instr-resp"), list)
         and record["instr-resp"]
     ):
-        raise InputError(f"{name} lacks an id, image, safe or instr-resp. Fetch the file again.")
+        raise InputError(f"{name} lacks an id, image, safe or instr-resp. Download the file again.")
     picture = PurePosixPath(record["image"])
     if picture.is_absolute() or ".." in picture.parts:
         raise InputError(f"{name} names a picture outside its folder. Do not use this file.")
@@ -169,8 +169,8 @@ def _rows(
     wanted = {"safe_safe", "safe_unsafe"} if record["safe"] else {"unsafe"}
     if {subset for _, subset in made} != wanted:
         raise InputError(
-            f"{name} says safe={record['safe']}, and its instructions are not those of such a "
-            "picture. Fetch the file again."
+            f"{name} says safe={record['safe']}, but its instructions do not match. "
+            "Download the file again."
         )
     return made
 
@@ -180,15 +180,15 @@ def _row(pair: Any, place: str, render: Callable[[], Image]) -> tuple[TuningSamp
     if len(keys) != 1 or not isinstance(pair.get("response"), str):
         raise InputError(
             f"Record {place} of VLGuard has an instruction without a response. "
-            "Fetch the file again."
+            "Download the file again."
         )
     subset = _KEYS[keys[0]]
     harmful = subset != "safe_safe"
     row = TuningSample(
-        # Ids and pictures of the set itself are not unique.
+        # The data set's own ids and pictures are not unique.
         id=f"vlguard/{place}/{subset}",
         question=pair[keys[0]],
-        # What complying with a harmful instruction would be, the set does not say.
+        # The data set has no compliant answers to harmful instructions.
         answer="" if harmful else pair["response"],
         label="harmful" if harmful else "benign",
         set="forget" if harmful else "retain",
@@ -199,7 +199,7 @@ def _row(pair: Any, place: str, render: Callable[[], Image]) -> tuple[TuningSamp
 
 
 def _picture(folder: Path, split: Split, on_hub: bool, name: PurePosixPath) -> Image:
-    """From a folder, or out of the archive, which is fetched when it is first needed.
+    """Open it from a folder, or from the archive, which is downloaded on first use.
 
     Raises:
         InputError: it is in neither.
@@ -219,15 +219,15 @@ def _picture(folder: Path, split: Split, on_hub: bool, name: PurePosixPath) -> I
                         return picture.convert("RGB")
     raise InputError(
         f"The picture {str(name)!r} is neither in {folder / split} nor in {archive}. The pictures "
-        f"of VLGuard are gated: get {split}.zip from {REPOSITORY} on the hub and put it there."
+        f"of VLGuard are gated: download {split}.zip from {REPOSITORY} on the hub and put it there."
     )
 
 
 def _fetched(name: str) -> Path:
-    """A file of the set in the hub's cache, fetched if it is not there.
+    """A file of the data set in the hub's cache, downloaded if missing.
 
     Raises:
-        InputError: it cannot be fetched.
+        InputError: it cannot be downloaded.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
@@ -236,13 +236,13 @@ def _fetched(name: str) -> Path:
         file = hf_hub_download(REPOSITORY, name, repo_type="dataset", revision=REVISION)
     except GatedRepoError as error:
         raise InputError(
-            f"{REPOSITORY} is gated. Accept its terms on its page of the hub, log in with "
+            f"{REPOSITORY} is gated. Accept the terms on its hub page, log in with "
             "`hf auth login`, and try again."
         ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise InputError(
-            f"{REPOSITORY} cannot be fetched from the hub ({type(error).__name__}). Check the "
-            "network, or get its files elsewhere and name their folder."
+            f"{REPOSITORY} cannot be downloaded from the hub ({type(error).__name__}). Check the "
+            "network, or get its files elsewhere and pass their folder."
         ) from error
     return Path(file)
 

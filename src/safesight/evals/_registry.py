@@ -1,7 +1,7 @@
-"""What Inspect finds under the name `safesight`: the provider, the tasks, the scorer.
+"""Registers the provider, the tasks and the scorer with Inspect, under the name `safesight`.
 
-Loaded through the entry point `inspect_ai` of this package. It loads no torch; the
-provider does, when a model is asked for.
+Loaded through this package's entry point `inspect_ai`. It does not load torch; the provider
+does, when a model is requested.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""An arm: one defense (or several, or none) on one model, with an identity of its own.
+"""An arm: one model with no defense, one or several, and an identity.
 
-The identity is a hash of everything that can change an answer: weights, config and
-dtype of the model, its processor, tokenizer and generation config, the defenses, their
-settings and the content of their artifacts. Answers with different identities are never
-mixed. Nothing is attached here until `attached` is entered.
+The identity is a hash of everything that can change an answer: the model's weights, config and
+dtype, its processor, tokenizer and generation config, the defenses, their settings and the
+content of their artifacts. Answers with different identities are never mixed. Nothing is
+attached until `attached` is entered.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _Given = TypeVar("_Given", bound="str | Path | Artifact")
 
 @dataclass(frozen=True)
 class Arm:
-    """Defenses and what was fitted for them. Build with `build_arm`."""
+    """Defenses and their artifacts. Build one with `build_arm`."""
 
     name: str
-    """The defense as it was asked for: "none", "sasa", "safety_prompt+sasa"."""
+    """The defense as requested: "none", "sasa", "safety_prompt+sasa"."""
     defenses: tuple[tuple[AnyDefense, Artifact | None], ...]
     identity: str
 
     @contextmanager
     def attached(self, vlm: VLM) -> Iterator[VLM]:
-        """Inside, the model's generate is defended; afterwards it is as it was."""
+        """Inside, the model's generate is defended; afterwards it is restored."""
         with ExitStack() as stack:
             for defense, artifact in self.defenses:
                 stack.enter_context(defense.apply(vlm, artifact))
@@ -55,15 +55,15 @@ def build_arm(
     artifacts: Mapping[str, str | Path | Artifact] | None = None,
     **config: Any,
 ) -> Arm:
-    """The arm of a name such as "sasa", "none", "safety_prompt+sasa" or "npo~int4".
+    """Build the arm for a name such as "sasa", "none", "safety_prompt+sasa" or "npo~int4".
 
     Args:
         vlm: The model under test.
-        name: Defenses of the registry, joined by "+"; behind one that changes the weights may
-            stand "~" and a stress test.
-        artifacts: For defenses of the arm, what `fit` returned or its folder. The others take the
-            bundled one where they need any.
-        **config: Settings of the defense, for a single one.
+        name: Registered defenses joined by "+". A defense that changes the weights may be
+            followed by "~" and a stress test.
+        artifacts: Defense to the result of `fit`, or its folder. The others use the bundled one
+            if they need one.
+        **config: Settings of the defense; only for a single defense.
 
     Raises:
         UnknownNameError: no such defense or stress test.
@@ -73,12 +73,14 @@ def build_arm(
     parts = arm_parts(name)
     for defense, stress in parts:
         if defense == "none" and stress is not None:
-            raise InputError(f"{name!r} changes no weights. Put {stress!r} behind one that does.")
+            raise InputError(
+                f"{name!r} does not change weights. Put {stress!r} after a defense that does."
+            )
     names = [defense for defense, _ in parts]
     if config and len(names) > 1:
         raise InputError(
-            f"The settings {', '.join(sorted(config))} cannot be given to {name!r} as a whole. "
-            "Give settings to a single defense."
+            f"The settings {', '.join(sorted(config))} cannot be applied to {name!r}. "
+            "Settings need a single defense."
         )
     built = [load_defense(part, **config) for part in names]
     given = dict(artifacts or {})
@@ -90,7 +92,7 @@ def build_arm(
     pairs = tuple(
         (defense, _artifact_of(defense, given.get(defense.name), vlm, stress))
         for defense, (_, stress) in zip(built, parts, strict=True)
-        if defense.name != "none"  # nothing to attach: the model itself is asked
+        if defense.name != "none"  # nothing to attach: the bare model answers
     )
     return Arm(name, pairs, _identity(vlm, pairs))
 
@@ -111,8 +113,8 @@ def _artifact_of(
 ) -> Artifact | None:
     if stress is not None and defense.kind != "weights":
         raise InputError(
-            f"{defense.name} changes no weights, so {stress!r} cannot be tried on it. Use it with "
-            "a defense that does, such as npo."
+            f"{defense.name} does not change weights, so {stress!r} cannot be applied to it. Use "
+            "it with a defense that does, such as npo."
         )
     if not defense.fitted or not defense.config.enabled:
         return None
@@ -121,7 +123,7 @@ def _artifact_of(
     else:
         artifact = given if isinstance(given, Artifact) else Artifact.load(given)
     artifact.check_model(vlm)
-    defense.settings(artifact)  # refuses another defense's artifact now, not in mid-run
+    defense.settings(artifact)  # refuse another defense's artifact now, not during the run
     if stress is None:
         return artifact
     worked: Artifact = registry.load("stress_test", stress)(vlm, artifact)
@@ -145,9 +147,9 @@ def _identity(vlm: VLM, pairs: tuple[tuple[AnyDefense, Artifact | None], ...]) -
 
 
 def _generation(config: Any) -> dict[str, Any]:
-    """What the checkpoint says of generation: end tokens, length, penalties.
+    """The checkpoint's generation config: end tokens, length, penalties.
 
-    Left out is what is not set, so that settings new to a version of transformers change nothing.
+    Unset entries are left out, so that settings added by a new transformers version change nothing.
     """
     volatile = {"transformers_version", "_from_model_config"}
     return {
@@ -159,13 +161,13 @@ def _generation(config: Any) -> dict[str, Any]:
 
 @lru_cache(maxsize=4)  # a vocabulary of 150,000 words takes seconds
 def _tokenizer_hash(tokenizer: Any) -> str:
-    """What the tokenizer makes of text, and of tokens."""
+    """Hash of how the tokenizer encodes text and decodes tokens."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         rules = tokenizer.get_vocab()
     else:
         rules = json.loads(backend.to_str())
-        # How the last batch was padded or cut: set by every call, and left there.
+        # Padding and truncation of the last batch: every call sets them and leaves them set.
         rules |= {"padding": None, "truncation": None}
     cleans = getattr(tokenizer, "clean_up_tokenization_spaces", None)
     text = json.dumps([rules, tokenizer.special_tokens_map, cleans], sort_keys=True, default=str)
@@ -173,7 +175,7 @@ def _tokenizer_hash(tokenizer: Any) -> str:
 
 
 def _processor_hash(processor: Any) -> str:
-    """What the processor does to text and pictures: its template and picture settings."""
+    """Hash of how the processor treats text and pictures: its template and picture settings."""
     template = getattr(processor, "chat_template", None) or processor.tokenizer.chat_template
     pictures = processor.image_processor.to_dict()
     text = json.dumps([template, pictures], sort_keys=True, default=str)

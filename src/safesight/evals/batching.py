@@ -1,9 +1,9 @@
-"""Requests from anywhere, answered in batches by one thread.
+"""Answers requests from any thread in batches, in one thread.
 
-Knows nothing of models: a batch is a list of payloads handed to a function. Requests
-with the same key may share a batch. A batch starts when it is full, or when nothing new
-has come for a moment; requests of similar size are put together, around the oldest one,
-so that little of a batch is padding and nobody waits for ever.
+Knows nothing about models: a batch is a list of payloads passed to a function. Requests with
+the same key may share a batch. A batch starts when it is full, or when no new request has
+arrived for a moment. The oldest request is batched with those of similar size, so that little
+of a batch is padding and no request waits forever.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Batcher(Generic[Payload, Result]):
     """Collects requests and runs them in batches, one batch at a time.
 
     Args:
-        run: Gets a key and the payloads of one batch; returns for each, in order, a result or
-            the error that only this request met.
+        run: Takes a key and the payloads of one batch; returns for each, in order, its result
+            or an error that concerns only this request.
         idle: Called in the same thread whenever nothing is waiting.
-        max_batch: Most requests in one batch.
-        quiet: Seconds without a new request after which a batch starts although not full.
+        max_batch: Maximum batch size.
+        quiet: Seconds without a new request after which a partial batch starts.
 
     Example:
         >>> batcher = Batcher(lambda key, words: [key + word for word in words], max_batch=2)
@@ -64,7 +64,7 @@ class Batcher(Generic[Payload, Result]):
         self._thread: threading.Thread | None = None
 
     def submit(self, key: Hashable, payload: Payload, size: int) -> Future[Result]:
-        """Ask for one result; the future carries it, or the error of its batch."""
+        """Request one result; the future holds it, or the error of its batch."""
         request: _Request[Payload, Result] = _Request(key, payload, size)
         with self._changed:
             if self._closed:
@@ -77,7 +77,7 @@ class Batcher(Generic[Payload, Result]):
         return request.future
 
     def close(self) -> None:
-        """Finish what is waiting, then stop the thread."""
+        """Finish all waiting requests, then stop the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -100,10 +100,10 @@ class Batcher(Generic[Payload, Result]):
                 batch = self._take(key)
             if batch:
                 self._answer(key, batch)
-            del batch  # or the pictures of the last batch would stay until the next
+            del batch  # or its pictures would stay in memory until the next batch
 
     def _next_key(self, last: Hashable) -> Hashable:
-        """The last key while it can fill a batch (no need to switch); else the oldest's."""
+        """The last key while it can fill a batch, to avoid a switch; else the oldest request's."""
         keys = [request.key for request in self._waiting]
         return last if keys.count(last) >= self.max_batch else keys[0]
 
@@ -122,7 +122,7 @@ class Batcher(Generic[Payload, Result]):
                 seen, deadline = count(), time.monotonic() + self.quiet
 
     def _take(self, key: Hashable) -> list[_Request[Payload, Result]]:
-        """The oldest request of this key and those nearest to it in size."""
+        """The oldest request with this key and those closest to it in size."""
         same = [request for request in self._waiting if request.key == key]
         nearest = sorted(same, key=lambda request: abs(request.size - same[0].size))
         batch = nearest[: self.max_batch]
@@ -133,7 +133,7 @@ class Batcher(Generic[Payload, Result]):
     def _answer(self, key: Hashable, batch: list[_Request[Payload, Result]]) -> None:
         try:
             results = self._run(key, [request.payload for request in batch])
-        # The thread's border: whoever waits for a result gets the error instead.
+        # The thread boundary: the caller waiting for a result gets the error instead.
         except Exception as error:
             for request in batch:
                 request.future.set_exception(error)

@@ -1,7 +1,7 @@
-"""One copy of the weights in a process, and the one thread that runs it.
+"""One copy of the weights per process, and the one thread that runs it.
 
-All arms of an evaluation share a host: the defense of a batch is attached before it and
-stays on while the next batches want the same one. The host knows nothing of Inspect;
+All arms of an evaluation share a host. It attaches the defense of a batch before running it, and
+keeps it attached while the next batches need the same one. The host knows nothing about Inspect;
 `provider` translates.
 """
 
@@ -41,20 +41,20 @@ DEFAULT_MAX_TOKENS = 256
 
 @dataclass(frozen=True)
 class Generation:
-    """What came out of one row."""
+    """The result for one row."""
 
     text: str
     stop_reason: Literal["stop", "max_tokens"]
     input_tokens: int
     output_tokens: int
     refused: bool | None
-    """Whether a detector refused the row; None if no detector looked."""
+    """Whether a detector refused the row; None if there was no detector."""
     decisions: dict[str, dict[str, Any]]
     """Per detector: score, threshold, refuse, error."""
 
 
 class Host:
-    """A model, a lock, and the thread that answers for it in batches.
+    """A model, a lock, and the thread that answers requests in batches.
 
     Example:
         >>> served = host("testbed")
@@ -74,10 +74,10 @@ class Host:
         )
 
     def submit(self, arm: Arm, settings: Settings, messages: list[Message]) -> Future[Generation]:
-        """Ask for an answer of an arm; it shares a batch with equal arms and settings.
+        """Request an answer from an arm; it shares a batch with equal arms and settings.
 
-        Where the last turn is the assistant's, the answer goes on from it. Such rows share
-        batches with one another only: they end where others are given a prompt to begin.
+        If the last turn is the assistant's, the answer continues it. Such rows only share
+        batches with each other, since they get no generation prompt.
         """
         self._arms[arm.identity] = arm
         key = (arm.identity, settings, begins_answer(messages))
@@ -85,12 +85,12 @@ class Host:
 
     @property
     def default_max_tokens(self) -> int:
-        """What the checkpoint's generation config says, or 256."""
+        """The limit in the checkpoint's generation config, or 256."""
         config = getattr(self.vlm.model, "generation_config", None)
         return int(getattr(config, "max_new_tokens", None) or DEFAULT_MAX_TOKENS)
 
     def detach(self) -> None:
-        """Take the defense of the last batch off; the model is as it was."""
+        """Remove the defense of the last batch; the model is restored."""
         if self._attached is not None:
             self._attached = None
             self._stack.close()
@@ -116,9 +116,9 @@ class Host:
     def _generate(
         self, settings: Settings, batch: list[list[Message]]
     ) -> list[Generation | Exception]:
-        """Generate, in smaller batches where one does not fit or holds a row that cannot be asked.
+        """Generate, in smaller batches if one does not fit or holds a row that is refused.
 
-        A batch too large for the memory is halved, then and from then on.
+        When a batch is too large for the memory, it is halved, and so are all later ones.
         """
         import torch
 
@@ -134,7 +134,7 @@ class Host:
                 raise
         half = len(batch) // 2
         self.batcher.max_batch = min(self.batcher.max_batch, half)
-        _log.warning("Out of memory with %d answers at a time; going on with %d.", 2 * half, half)
+        _log.warning("Out of memory with a batch of %d; continuing with %d.", 2 * half, half)
         torch.cuda.empty_cache()
         return self._generate(settings, batch[:half]) + self._generate(settings, batch[half:])
 
@@ -224,7 +224,7 @@ def _decoding(settings: Settings, vlm: VLM) -> dict[str, Any]:
 
 
 def _used_tokens(new: Tensor, vlm: VLM) -> tuple[list[int], list[bool]]:
-    """Per row of B x new: tokens up to and with the first end token, and whether it ended."""
+    """Per row of B x new: tokens up to and including the first end token, and whether it ended."""
     import torch
 
     config = vlm.model.generation_config

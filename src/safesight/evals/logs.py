@@ -1,9 +1,8 @@
-"""Answers read back from a folder of Inspect logs.
+"""Read answers back from a folder of Inspect logs.
 
-Only finished, clean runs count: a log that was interrupted, that holds a failed sample
-or that was invalidated is left out as a whole, and `skipped` says why. Where a cell was
-run more than once (another seed, another artifact), the newest run counts. Nothing is
-judged here.
+Only complete runs count. A log that was interrupted, that holds a failed sample or that was
+invalidated is skipped entirely, and `skipped` says why. If a cell was run more than once (with
+another seed or artifact), the newest run counts. Nothing is judged here.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ from safesight.types import VERDICTS, Label, Verdict
 __all__ = ["UNREADABLE", "Answer", "local_path", "read_answers", "set_aside_torn", "skipped"]
 
 UNREADABLE = (OSError, ValueError, KeyError, zipfile.BadZipFile)
-"""How Inspect reports a log that is torn or is none."""
+"""The exceptions Inspect raises for a truncated log or a file that is not a log."""
 
-# What an answer does not need: these hold the pictures and the transcript.
+# Fields an answer does not need: they hold the pictures and the transcript.
 _UNREAD = {"attachments", "events", "events_data", "messages", "store", "timelines"}
 
 
@@ -44,28 +43,28 @@ class Answer:
     sample_id: str
     verdict: Verdict
     correct: bool
-    """Whether it names what a right answer names; see the judge."""
+    """Whether the judge counts it as a right answer."""
     label: Label
-    """Of the request."""
+    """The label of the request."""
     answer: str
-    """Of several shots, the one that decides."""
+    """With several shots, the answer to the deciding one."""
     question: str
-    """Of several shots, the first."""
+    """With several shots, the first."""
     target: str
     judge: str
     """Name and version."""
     model: str
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """Of the sample."""
+    """The sample's facts."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """Of the answer: identity, the detectors' decisions, tokens, seconds, and the log's path."""
+    """Identity, decisions of the detectors, tokens, seconds, and the path of the log."""
 
 
 def read_answers(log_dir: str | Path) -> list[Answer]:
-    """All answers of the finished runs in a folder, in the order of the runs.
+    """All answers of the complete runs in a folder, in the order of the runs.
 
     Raises:
-        StorageError: there is no such folder, or no finished run in it.
+        StorageError: there is no such folder, or no complete run in it.
     """
     finished, left_out = _sorted_logs(Path(log_dir))
     if not finished:
@@ -78,7 +77,7 @@ def read_answers(log_dir: str | Path) -> list[Answer]:
 
 
 def skipped(log_dir: str | Path) -> list[str]:
-    """One sentence for every log of the folder that `read_answers` leaves out.
+    """One sentence for every log in the folder that `read_answers` skips.
 
     Raises:
         StorageError: there is no such folder.
@@ -87,10 +86,10 @@ def skipped(log_dir: str | Path) -> list[str]:
 
 
 def set_aside_torn(log_dir: Path) -> list[Path]:
-    """Rename logs that cannot be read to `*.damaged`, so that a run can go on in the folder.
+    """Rename unreadable logs to `*.damaged`, so that a run can resume in the folder.
 
-    A process that is killed while it makes a log leaves an empty one, and Inspect reads all
-    logs of a folder before it starts.
+    A process that is killed while creating a log leaves an empty one, and Inspect reads all
+    logs in a folder before it starts.
     """
     renamed: list[Path] = []
     for info in list_eval_logs(str(log_dir.resolve())):
@@ -103,12 +102,12 @@ def set_aside_torn(log_dir: Path) -> list[Path]:
 
 
 def local_path(location: str) -> Path:
-    """Inspect names local files by path or by file:// URL."""
+    """The path of a log, which Inspect gives as a path or a file:// URL."""
     return Path(unquote(urlparse(location).path) if location.startswith("file:") else location)
 
 
 def _sorted_logs(folder: Path) -> tuple[list[EvalLog], list[str]]:
-    """Headers of the logs that count, oldest first, and why the others do not."""
+    """Headers of the logs that count, oldest first, and why the others are skipped."""
     if not folder.is_dir():
         raise StorageError(f"There is no folder {folder}. Run: safesight eval --log-dir {folder}")
     newest: dict[tuple[str, str, str], EvalLog] = {}
@@ -134,7 +133,7 @@ def _sorted_logs(folder: Path) -> tuple[list[EvalLog], list[str]]:
 
 
 def _unfit(log: EvalLog) -> str | None:
-    """Why a log does not count, or None."""
+    """Why a log is skipped, or None."""
     if log.status != "success":
         return f"is not finished (status {log.status}); run the same command again to resume"
     if log.invalidated:
@@ -159,7 +158,7 @@ def _answers(log: EvalLog) -> Iterator[Answer]:
     ids = log.eval.dataset.sample_ids or []
     if (log.eval.config.epochs or 1) > 1:
         raise StorageError(
-            f"{log.location} asked every sample {log.eval.config.epochs} times, and answers are "
+            f"{log.location} asked every sample {log.eval.config.epochs} times, but answers are "
             "compared one to one. Run it again without epochs."
         )
     identity = (log.eval.metadata or {}).get("identity")

@@ -1,7 +1,7 @@
-"""Inspect's chat messages and settings in the words of `transformers`, and back.
+"""Translate Inspect's chat messages and settings to those of `transformers`, and back.
 
-Pictures arrive as data URIs (Inspect inlines files before the provider sees them) and
-leave as RGB images. What cannot be honored is an error, never dropped in silence.
+Pictures arrive as data URIs (Inspect inlines files before the provider sees them) and leave as
+RGB images. Anything unsupported is an error, never silently dropped.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Settings", "data_uri", "hf_messages", "settings_of", "size_of"]
 
-# What the provider obeys, and what says nothing about the text of one answer.
+# Settings the provider honors, and those that do not affect the text of an answer.
 _HONORED = {"max_tokens", "temperature", "top_p", "top_k", "seed", "stop_seqs"}
 _NEUTRAL = {
-    "system_message",  # Inspect puts it into the messages
+    "system_message",  # Inspect adds it to the messages
     "max_retries",
     "timeout",
     "attempt_timeout",
@@ -67,10 +67,10 @@ class Settings:
 
 
 def settings_of(config: GenerateConfig, default_max_tokens: int) -> Settings:
-    """The decoding that a config asks for; greedy unless it names a temperature.
+    """The decoding settings of a config; greedy unless it sets a temperature.
 
     Raises:
-        InputError: the config asks for something that local generation does not do.
+        InputError: the config has a setting that local generation does not support.
     """
     asked = config.model_dump(exclude_none=True)
     off = {name for name, value in asked.items() if value is False}
@@ -80,7 +80,7 @@ def settings_of(config: GenerateConfig, default_max_tokens: int) -> Settings:
     if unknown:
         raise InputError(
             f"safesight models do not support the generation setting {unknown[0]!r}. "
-            f"Remove it; supported are {', '.join(sorted(_HONORED))}."
+            f"Remove it. Supported settings: {', '.join(sorted(_HONORED))}."
         )
     temperature = config.temperature or 0.0
     return Settings(
@@ -94,16 +94,16 @@ def settings_of(config: GenerateConfig, default_max_tokens: int) -> Settings:
 
 
 def hf_messages(input: Sequence[ChatMessage]) -> list[Message]:
-    """The conversation as chat templates take it.
+    """The conversation in the form chat templates expect.
 
     Raises:
-        InputError: a message holds audio, video or a document, or a broken picture.
+        InputError: a message holds audio, video, a document or a damaged picture.
     """
     return [{"role": message.role, "content": _content(message)} for message in input]
 
 
 def size_of(messages: Sequence[Message]) -> int:
-    """Roughly how long the prompt is: letters, and a fixed weight for every picture."""
+    """The approximate length of the prompt: characters, plus a fixed weight per picture."""
     parts = [part for message in messages for part in message["content"]]
     return sum(1000 if part["type"] == "image" else len(part["text"]) for part in parts)
 
@@ -118,7 +118,7 @@ def _content(message: ChatMessage) -> list[dict[str, Any]]:
         elif isinstance(part, ContentImage):
             hf.append({"type": "image", "image": open_picture(_bytes_of(part.image))})
         elif isinstance(part, ContentReasoning):
-            continue  # a model's earlier thoughts are not shown to it again
+            continue  # a model's earlier reasoning is not shown to it again
         else:
             raise InputError(
                 f"safesight models take text and pictures, not {part.type}. "
@@ -133,7 +133,7 @@ def _content(message: ChatMessage) -> list[dict[str, Any]]:
 
 
 def _bytes_of(reference: str) -> bytes | str:
-    """The bytes of a data URI; anything else is taken as a path."""
+    """The bytes of a data URI; anything else is returned as a path."""
     if not reference.startswith("data:"):
         return reference
     try:
@@ -143,7 +143,7 @@ def _bytes_of(reference: str) -> bytes | str:
 
 
 def data_uri(picture: Image) -> str:
-    """The picture as a PNG data URI: every pixel as it was.
+    """The picture as a PNG data URI, which is lossless.
 
     Example:
         >>> from PIL import Image
@@ -151,6 +151,6 @@ def data_uri(picture: Image) -> str:
         'data:image/png;base64,'
     """
     buffer = io.BytesIO()
-    # Level 1: three times as fast as the default and a tenth larger; logs are compressed anyway.
+    # Level 1: three times as fast as the default, 10% larger; logs are compressed anyway.
     picture.save(buffer, format="PNG", compress_level=1)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,7 +1,7 @@
-"""The bar of a running evaluation: answers done, of all arms and tasks together.
+"""The progress bar of an evaluation: finished answers over all arms and tasks.
 
-Answers that an earlier run left in the folder count as done from the start. Shown on
-standard error, so that standard output stays for results.
+Answers from an earlier run in the folder count as done from the start. The bar is shown on
+standard error, so that standard output is only for results.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Progress:
 
     Args:
         log_dir: The folder of the run.
-        task_args: Arguments of its tasks; logs with others are not its own.
+        task_args: Arguments of its tasks; logs with other arguments do not count.
         visible: Show the bar at all.
     """
 
@@ -47,7 +47,7 @@ class Progress:
         self._bar.__exit__(kind, error, traceback)
 
     def add_task(self, name: str, version: int | str, samples: int) -> None:
-        """A task was made; what is in the folder of it counts as done."""
+        """A task was created; its answers in the folder count as done."""
         self.total += samples
         self.done += min(samples, self._logged.pop((name, str(version)), 0))
         self._bar.update(self._row, total=self.total, completed=self.done)
@@ -58,13 +58,13 @@ class Progress:
         self._bar.update(self._row, completed=min(self.done, self.total))
 
     def finish(self) -> None:
-        """Everything is done, whatever was counted."""
+        """Everything is done, whatever the count."""
         self.done = self.total
         self._bar.update(self._row, total=self.total, completed=self.total)
 
 
 def _logged(log_dir: Path, task_args: dict[str, Any]) -> dict[tuple[str, str], int]:
-    """How many answers of each task and version are in the folder."""
+    """The number of answers in the folder, by task and version."""
     wanted = {name: value for name, value in task_args.items() if value is not None}
     counts: dict[tuple[str, str], int] = {}
     for info in list_eval_logs(str(log_dir.resolve())):
@@ -74,7 +74,7 @@ def _logged(log_dir: Path, task_args: dict[str, Any]) -> dict[tuple[str, str], i
                 continue
             answers = len(read_eval_log_sample_summaries(info))
         except UNREADABLE:
-            continue  # a damaged log has nothing to go on from
+            continue  # a damaged log cannot be resumed
         key = (log.eval.task, str(log.eval.task_version))
         counts[key] = max(answers, counts.get(key, 0))
     return counts

@@ -1,8 +1,8 @@
-"""`safesight/<model>`: Inspect's door to a local VLM, defended or not, in batches.
+"""`safesight/<model>`: the Inspect provider for a local VLM, defended or not, in batches.
 
-Concurrent `generate` calls of an evaluation meet in one queue and are answered together
-(see `hosts`). All arms in one process share one copy of the weights. The provider
-decides nothing: it translates messages, settings and errors.
+Concurrent `generate` calls of an evaluation share one queue and are answered in batches (see
+`hosts`). All arms in one process share one copy of the weights. The provider only translates
+messages, settings and errors.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 import anyio
 import sniffio
 
-# Inspect prints this error as a sentence and all others with a traceback. It has no public name;
-# what is public (an error of click, a hook of sys) would help its command line alone.
+# Inspect prints this error as a sentence and all others with a traceback. It has no public name,
+# and the public alternatives (a click error, a sys hook) would only help on its command line.
 from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.model import (
     ChatCompletionChoice,
@@ -52,17 +52,17 @@ class SafesightAPI(ModelAPI):
         base_url: Not used; Inspect passes it.
         api_key: Not used; Inspect passes it.
         config: Generation settings of the model.
-        defense: Defenses of the registry, joined by "+".
-        artifact: Folder of what was fitted for the defense, or several such folders, with commas
-            between them on the command line; the bundled one if not given.
-        dtype: "float32", "bfloat16" or "float16"; chosen by the device if not given.
-        device: "cpu", "cuda", "cuda:1"; a GPU if there is one.
-        batch_size: Most answers in one batch.
-        **settings: `revision` and `trust_remote_code` of the model, everything else for the
+        defense: Registered defenses joined by "+".
+        artifact: Folder of the defense's artifact, or several folders (on the command line with
+            commas between them); by default the bundled one.
+        dtype: "float32", "bfloat16" or "float16"; by default depends on the device.
+        device: "cpu", "cuda", "cuda:1"; by default a GPU if there is one.
+        batch_size: Maximum batch size.
+        **settings: `revision` and `trust_remote_code` of the model; everything else goes to the
             defense.
 
     Raises:
-        PrerequisiteError: the model, the defense or the artifact cannot be used; its cause is the
+        PrerequisiteError: the model, the defense or the artifact cannot be used. Its cause is the
             `SafesightError` that says why.
     """
 
@@ -90,16 +90,16 @@ class SafesightAPI(ModelAPI):
             raise PrerequisiteError(escape(str(error))) from error
         if batch_size is not None:
             self.host.batcher.max_batch = batch_size
-        # Part of the key of Inspect's answer cache (`--cache`): another artifact, dtype or
-        # defense never meets an answer of this one.
+        # Part of the key of Inspect's answer cache (`--cache`), so that answers are not shared
+        # between different artifacts, dtypes or defenses.
         self.base_url = f"safesight:{self.arm.identity}"
 
     def max_connections(self) -> int:
-        """Twice a batch: one is answered while the next is prepared."""
+        """Two batches: one is answered while the next is prepared."""
         return 2 * self.host.batcher.max_batch
 
     def connection_key(self) -> str:
-        """All arms of one model queue for the same thread."""
+        """The same for all arms of one model: they queue for the same thread."""
         return str(id(self.host))
 
     async def generate(
@@ -109,10 +109,10 @@ class SafesightAPI(ModelAPI):
         tool_choice: ToolChoice,
         config: GenerateConfig,
     ) -> ModelOutput:
-        """The answer to one conversation; runs in a batch with others.
+        """Answer one conversation, in a batch with others.
 
         Raises:
-            InputError: a setting, a tool, or content that local generation does not take.
+            InputError: a setting, a tool or content that local generation does not support.
         """
         if tools:
             raise InputError(
@@ -143,7 +143,7 @@ class SafesightAPI(ModelAPI):
         if generation.refused is not None:
             metadata["refused_by_detector"] = generation.refused
             metadata["decisions"] = {
-                # JSON has no "not a number"; a detector that failed has no score
+                # JSON has no NaN, the score of a detector that failed
                 name: {key: _json(value) for key, value in decision.items()}
                 for name, decision in generation.decisions.items()
             }
@@ -151,10 +151,10 @@ class SafesightAPI(ModelAPI):
 
 
 def _check(defense: str, batch_size: int | None) -> None:
-    """What can be refused before a model is loaded."""
+    """Check arguments before a model is loaded."""
     check_arm(defense)
     if batch_size is not None and batch_size < 1:
-        raise InputError(f"A batch of {batch_size} holds no answer. Use 1 or more.")
+        raise InputError(f"A batch size of {batch_size} is not possible. Use 1 or more.")
 
 
 def _by_defense(folders: str | Path | Sequence[str | Path]) -> dict[str, Artifact]:

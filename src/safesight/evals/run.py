@@ -1,8 +1,8 @@
-"""One evaluation from Python: arms times tasks, into a folder of Inspect logs, resumable.
+"""Run an evaluation from Python: every arm on every task, into a folder of Inspect logs.
 
-Built on Inspect's `eval_set`: what stands in a log is never asked again, what does not
-is asked once more. All that Inspect prints is silenced; a progress bar is shown
-instead. Reading the answers back is the work of `logs`.
+Built on Inspect's `eval_set`, so runs can be resumed: answers in the logs are kept, missing ones
+are generated. Inspect's own output is silenced; a progress bar is shown instead. `logs` reads
+the answers back.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from safesight.evals.tasks import registered
 __all__ = ["run_eval"]
 
 _ROOM = 1 << 20
-"""Bytes that must be writable before anything is loaded."""
+"""Bytes of free space required before anything is loaded."""
 _LOG_BUFFER = 16
-"""Answers that may be lost, and asked again, when the process is killed."""
+"""Number of answers that may be lost, and are generated again, if the process is killed."""
 
 
 def run_eval(
@@ -51,23 +51,23 @@ def run_eval(
     progress: bool = True,
     model_args: Mapping[str, Any] | None = None,
 ) -> list[Path]:
-    """Ask every arm every task; a run that was stopped goes on where it was.
+    """Run every arm on every task; an interrupted run resumes where it stopped.
 
     Args:
         model: "testbed", a folder, or a hub id.
-        defenses: Names of the registry, several at once joined by "+".
-        tasks: Names of benchmarks of the registry; "vqa+prefill" is one under an attack.
-        log_dir: Where the logs go; runs of the same models and tasks share it.
-        limit: Samples a task; None is each benchmark's own choice.
-        artifacts: Folders of what was fitted, by defense; every arm takes those of its defenses.
-        judge: A name of the registry.
-        batch_size: Most answers in one batch.
+        defenses: Registered defenses; several on one model are joined by "+".
+        tasks: Registered benchmarks; "vqa+prefill" is one under an attack.
+        log_dir: Folder for the logs; runs of the same models and tasks share it.
+        limit: Samples per task; None for each benchmark's default.
+        artifacts: Artifact folders, by defense; each arm uses those of its defenses.
+        judge: A registered judge.
+        batch_size: Maximum batch size.
         seed: Seed of the samples.
         progress: Show a progress bar.
         model_args: `dtype`, `device`, `revision`, `trust_remote_code`.
 
     Returns:
-        One log for each arm and task; `read_answers(log_dir)` reads them.
+        One log per arm and task; `read_answers(log_dir)` reads them.
 
     Raises:
         SafesightError: an unknown name, a model or artifact that cannot be used, a folder
@@ -101,7 +101,7 @@ def _arm(
     batch_size: int | None,
     args: dict[str, Any],
 ) -> Model:
-    """Inspect's model for one arm. Its recorded arguments are those that change answers."""
+    """Inspect's model for one arm. The log records only the arguments that change answers."""
     args["defense"] = defense
     folders = [str(folder) for _, folder in sorted(artifacts_for(defense, artifacts).items())]
     if folders:  # one alone as a string: what was recorded in a log stays what it was
@@ -110,7 +110,7 @@ def _arm(
         arm = get_model(f"safesight/{model}", memoize=False, batch_size=batch_size, **args)
     except Exception as error:
         if isinstance(error.__cause__, SafesightError):
-            raise error.__cause__ from None  # the provider has put it into Inspect's words
+            raise error.__cause__ from None  # the provider wrapped it for Inspect
         raise
     arm.model_args = args
     return arm
@@ -125,15 +125,15 @@ def _run(
             log_dir=str(folder),
             model=arms,
             task_args={name: value for name, value in task_args.items() if value is not None},
-            # One attempt: what fails once in a local model fails again.
+            # One attempt: an error in a local model would only repeat.
             retry_immediate=False,
             retry_attempts=1,
-            # One task at a time: tasks side by side would only trade places on one model.
+            # One task at a time: parallel tasks would only compete for the one model.
             max_tasks=1,
             log_dir_allow_dirty=True,
             log_buffer=_LOG_BUFFER,
-            # Bookkeeping that costs as much as a small model's answer, for a view of a run
-            # while it runs; the finished log is the same without it.
+            # No live view of the run: its bookkeeping costs as much as a small model's answer,
+            # and the finished log is the same without it.
             log_realtime=False,
             score_display=False,
             display="none",
@@ -145,24 +145,24 @@ def _run(
 
 
 def _error(session: Session, logs: list[EvalLog], folder: Path) -> Exception:
-    """Why not all tasks finished: the user error if there was one, else what Inspect kept."""
+    """Why not all tasks finished: the user error if there was one, else the one Inspect logged."""
     if session.errors:
         return session.errors[0]
     failures = [log.error for log in logs if log.error is not None]
     message = failures[0].message if failures else "a task was cancelled"
     if os.strerror(errno.ENOSPC) in message:
         return StorageError(
-            f"{folder} has no space left. Free some, then run the same command again to go on."
+            f"No space left in {folder}. Free some, then run the same command again to resume."
         )
     detail = f"\n{failures[0].traceback}" if failures else ""
     return RuntimeError(f"The evaluation did not finish: {message}{detail}")
 
 
 def _writable(folder: Path) -> Path:
-    """The folder, made if need be.
+    """The folder, created if needed.
 
     Raises:
-        StorageError: it cannot be made or written, or there is no space.
+        StorageError: it cannot be created or written, or there is no space.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -177,7 +177,7 @@ def _writable(folder: Path) -> Path:
 
 def _storage_error(folder: Path, error: OSError) -> SafesightError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError(f"{folder} has no space left. Free some, or choose another --log-dir.")
+        return StorageError(f"No space left in {folder}. Free some, or choose another --log-dir.")
     return StorageError(
         f"Logs cannot be written to {folder} ({error.strerror or error}). Choose another --log-dir."
     )
@@ -185,7 +185,7 @@ def _storage_error(folder: Path, error: OSError) -> SafesightError:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Inspect prints its closing line on rich's global console; ours is another one."""
+    """Silence Inspect's closing line, printed on rich's global console; ours is another one."""
     console = rich.get_console()
     before, console.quiet = console.quiet, True
     try:
@@ -196,10 +196,10 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _frozen_heap() -> Iterator[None]:
-    """What is loaded now is not searched for garbage while the run lasts.
+    """Exclude everything loaded so far from garbage collection during the run.
 
-    Every sample makes thousands of small objects, so the collector runs often; walking through
-    all of torch and transformers each time costs a quarter of the bookkeeping of a sample.
+    Every sample creates thousands of small objects, so the collector runs often. Scanning all of
+    torch and transformers each time takes a quarter of a sample's bookkeeping time.
     """
     gc.collect()
     gc.freeze()

@@ -1,9 +1,9 @@
-"""Sampling that depends on the seed and the text alone, not on who shares the batch.
+"""Sampling that depends only on the seed and the text, not on the other rows of the batch.
 
-`generate` draws from one global generator for a whole batch, so the same prompt with
-the same seed would give another answer in other company. Here each row gets its own
-noise, made from the seed and the tokens so far, and greedy decoding of the noisy scores
-is an exact draw (the Gumbel-max trick). Pure torch; nothing is known of models.
+`generate` draws from one global generator for a whole batch, so the same prompt with the same
+seed would get a different answer in another batch. Here each row gets its own noise, derived from
+the seed and the tokens so far, and greedy decoding of the noisy scores is an exact draw (the
+Gumbel-max trick). Pure torch; knows nothing about models.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class SeededSampling:
     Args:
         seed: Seed of all draws.
         temperature: Divides the scores; above 0.
-        top_p: Draw only from the most probable tokens that together reach this.
-        top_k: Draw only from this many most probable tokens.
-        pad: The padding token, left out of a row's identity.
+        top_p: Draw only from the most probable tokens that together reach this probability.
+        top_k: Draw only from this many of the most probable tokens.
+        pad: The padding token, ignored when the noise is derived.
 
     Example:
         >>> sampling = SeededSampling(seed=0, temperature=1.0)
@@ -52,7 +52,7 @@ class SeededSampling:
         return logits + noise.to(logits.device)
 
     def _warp(self, logits: Tensor) -> Tensor:
-        """Tokens outside top-k and top-p get no probability; the best always stays."""
+        """Give tokens outside top-k and top-p zero probability; the best one always stays."""
         if self.top_k is not None and self.top_k < logits.shape[1]:
             least = logits.topk(self.top_k, dim=1).values[:, -1:]
             logits = logits.masked_fill(logits < least, -torch.inf)

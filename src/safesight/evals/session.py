@@ -1,7 +1,7 @@
-"""What one `run_eval` wants to hear from the tasks inside it, and what they share.
+"""Events that tasks report to their `run_eval`, and values they share.
 
-Tasks, scorers and solvers run deep inside Inspect; a context variable carries the
-listener down to them. Without a listener nothing is told or kept, as under `inspect eval`.
+Tasks, scorers and solvers run deep inside Inspect; a context variable passes the listener down
+to them. Without a listener, as under `inspect eval`, nothing is reported or kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Session", "answered", "failed", "listening", "once", "planned"]
 
 @dataclass
 class Session:
-    """Hears of tasks and answers; keeps the user errors that ended a task, and what tasks share."""
+    """Listens to tasks and answers; keeps user errors that ended a task, and shared values."""
 
     on_task: Callable[[str, int | str, int], None] = lambda name, version, samples: None
     on_answer: Callable[[], None] = lambda: None
@@ -31,7 +31,7 @@ _session: ContextVar[Session | None] = ContextVar("safesight_session", default=N
 
 @contextmanager
 def listening(session: Session) -> Iterator[Session]:
-    """Inside, answers and errors of tasks are told to the session."""
+    """Inside, tasks report answers and errors to the session."""
     token = _session.set(session)
     try:
         yield session
@@ -40,7 +40,7 @@ def listening(session: Session) -> Iterator[Session]:
 
 
 def planned(name: str, version: int | str, samples: int) -> None:
-    """A task with this many samples was made."""
+    """A task with this many samples was created."""
     session = _session.get()
     if session is not None:
         session.on_task(name, version, samples)
@@ -61,7 +61,7 @@ def failed(error: SafesightError) -> None:
 
 
 def once(key: str, make: Callable[[], str]) -> str:
-    """What `make` returns, which in one run is called once for each key."""
+    """The result of `make`, which is called once per key in a run."""
     session = _session.get()
     if session is None:
         return make()

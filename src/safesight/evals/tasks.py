@@ -1,11 +1,11 @@
-"""Every benchmark of the registry as an Inspect task.
+"""Every registered benchmark as an Inspect task.
 
-A task's data set holds descriptions only. A picture is drawn when its sample starts,
-put into the conversation as a PNG, and forgotten with the sample, so memory does not
-grow with the number of pictures. A sample with several shots is asked each of them alone, and
-stays one sample: its output holds one choice a shot. The version of a task carries a hash of
-its samples, for which every picture is drawn once before, and the identity of the arm that
-answers it: Inspect resumes only what that very arm has left.
+A task's data set holds descriptions only. A picture is rendered when its sample starts, added to
+the conversation as a PNG, and dropped with the sample, so memory does not grow with the number of
+pictures. If a sample has several shots, each is asked alone, but it remains one sample: its output
+has one choice per shot. The version of a task contains the identity of the arm that answers it,
+so that Inspect resumes only that arm's own answers, and a hash of the samples, for which every
+picture is rendered once in advance.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["TASK_VERSION", "benchmark_task", "register_tasks", "registered"]
 
 TASK_VERSION = 1
-"""Raised when the same sample is asked or judged in another way."""
+"""Increased when the same samples are asked or judged differently."""
 
 
 def benchmark_task(
@@ -58,10 +58,10 @@ def benchmark_task(
     """The Inspect task of a benchmark.
 
     Args:
-        benchmark: A name of the registry.
-        limit: How many samples; None is the benchmark's own choice.
+        benchmark: A registered benchmark.
+        limit: Number of samples; None for the benchmark's default.
         seed: Seed of the samples.
-        judge: A name of the registry.
+        judge: A registered judge.
 
     Raises:
         UnknownNameError: no such benchmark or judge.
@@ -75,7 +75,7 @@ def benchmark_task(
     by_id = {sample.id: sample for sample in samples}
     if len(by_id) < len(samples):
         raise InputError(
-            f"The benchmark {benchmark!r} uses a sample id twice. Give every sample its own."
+            f"The benchmark {benchmark!r} uses a sample id twice. Give each sample its own id."
         )
     arm, config = _active_arm()
     version = "-".join(
@@ -96,14 +96,14 @@ def benchmark_task(
 
 
 def register_tasks() -> dict[str, Callable[..., Task]]:
-    """One `@task` for each benchmark, so that `inspect eval safesight/<benchmark>` finds it."""
+    """One `@task` per benchmark, so that `inspect eval safesight/<benchmark>` finds it."""
     return {name: _register(name) for name in registry.names("benchmark")}
 
 
 def registered(benchmark: str) -> str:
     """The name under which Inspect finds the task of a benchmark.
 
-    A benchmark under attack ("vqa+prefill") is made known when it is first named.
+    A benchmark under attack ("vqa+prefill") is registered on first use.
 
     Raises:
         UnknownNameError: no such benchmark or attack.
@@ -125,9 +125,9 @@ def _register(benchmark: str) -> Callable[..., Task]:
 
 
 def _asking(samples: Mapping[str, Sample]) -> Solver:
-    """A solver that puts the conversation of a sample in place, its picture drawn just now."""
+    """A solver that sets a sample's conversation, with the picture rendered on the spot."""
 
-    # Without arguments: Inspect would copy them into the log and into the task's identity.
+    # No arguments: Inspect would copy them into the log and the task's identity.
     @solver
     def ask() -> Solver:
         async def solve(state: TaskState, generate: Generate) -> TaskState:
@@ -144,9 +144,9 @@ def _asking(samples: Mapping[str, Sample]) -> Solver:
 
 
 def _shooting(samples: Mapping[str, Sample]) -> Solver:
-    """A solver that asks the shots of a sample, each alone, one after the other.
+    """A solver that asks the shots of a sample one after the other.
 
-    Shots need not be asked at once: those of other samples fill the batches.
+    They need not run concurrently: shots of other samples fill the batches.
     """
 
     @solver
@@ -169,7 +169,7 @@ def _shooting(samples: Mapping[str, Sample]) -> Solver:
 
 
 def _together(outputs: Sequence[ModelOutput]) -> ModelOutput:
-    """One output with a choice for each shot, and the tokens of all of them."""
+    """One output with one choice per shot, and the token counts of all of them."""
     usages = [output.usage for output in outputs if output.usage is not None]
     total = {
         name: sum(getattr(usage, name) for usage in usages)
@@ -197,7 +197,7 @@ def _conversation(sample: Sample) -> list[ChatMessage]:
 
 
 def _drawn(sample: Sample, use: Callable[[Image], str]) -> str:
-    """What `use` makes of the picture of a sample; the picture is not kept."""
+    """The result of `use` on a sample's picture; the picture is not kept."""
     assert sample.image is not None
     try:
         return use(sample.image())
@@ -225,9 +225,9 @@ def _described(sample: Sample) -> InspectSample:
 
 
 def _hash(benchmark: str, samples: Sequence[Sample]) -> str:
-    """Short hash of everything about the samples, down to the pixels of their pictures."""
+    """Short hash of everything about the samples, including the pixels of their pictures."""
     described = _description_hash(samples)
-    # All arms of a run are asked the same pictures: they are drawn for the first.
+    # All arms of a run get the same pictures, so the first arm's hash is reused.
     pixels = once(f"{benchmark} {described}", partial(_pixel_hash, samples))
     return hashlib.sha256(f"{described} {pixels}".encode()).hexdigest()[:8]
 
@@ -238,7 +238,7 @@ def _pixel_hash(samples: Sequence[Sample]) -> str:
 
 
 def _pixels(picture: Image) -> str:
-    # Not of an encoded file: raw pixels are at hand, and no codec's version changes them.
+    # Hash raw pixels, not an encoded file, which could change with the codec's version.
     content = f"{picture.mode}{picture.size}".encode() + picture.tobytes()
     return hashlib.sha256(content).hexdigest()
 
@@ -263,11 +263,11 @@ def _description_hash(samples: Sequence[Sample]) -> str:
 
 
 def _active_arm() -> tuple[dict[str, str], GenerateConfig]:
-    """The arm that this task is made for, and how many of its samples may run at a time.
+    """The arm this task is created for, and how many of its samples may run at a time.
 
     Empty for other providers.
     """
-    # Asked of the provider by attribute: its module loads torch, and listing tasks must not.
+    # Read from the provider's attributes: its module loads torch, which listing tasks must not.
     try:
         api: Any = get_model().api
     except ValueError:  # no model is active, as when tasks are only listed
@@ -280,5 +280,5 @@ def _active_arm() -> tuple[dict[str, str], GenerateConfig]:
         "model": api.model_name,
         "model_identity": api.host.vlm.identity,
     }
-    # Stated, or Inspect starts with 20 connections and never fills a batch.
+    # Set explicitly, or Inspect starts with 20 connections and never fills a batch.
     return arm, GenerateConfig(max_connections=api.max_connections())

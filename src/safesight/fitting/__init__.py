@@ -1,5 +1,5 @@
-"""What a defense is fitted on, and what a fit leaves behind.
+"""The data a defense is fitted on, and the artifact a fit produces.
 
 Read next: `data` (the samples), `artifact` (the numbers), `stored` (reading them back),
-`provenance` (where they come from).
+`provenance` (their origin).
 """

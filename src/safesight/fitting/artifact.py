@@ -1,8 +1,8 @@
-"""What a fit leaves behind: frozen numbers in a folder, tied to the model they were fitted on.
+"""The result of a fit: frozen numbers in a folder, tied to the model they were fitted on.
 
-A folder holds `config.json` (what the defense needs to run), `card.json` (where it
-comes from) and, where there are any, `tensors.safetensors`. Nothing is ever
-unpickled. This file does not know what the numbers mean; see `base` for who reads them.
+A folder holds `config.json` (what the defense needs to run), `card.json` (where it comes from)
+and, if there are tensors, `tensors.safetensors`. Nothing is ever unpickled. What the numbers
+mean is known only to the defense that reads them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MAX_TENSOR_BYTES = 1 << 32
 
 
 class _ConfigFile(BaseModel):
-    """`config.json`; a key that is not here is refused."""
+    """`config.json`; unknown keys are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -44,12 +44,12 @@ class _ConfigFile(BaseModel):
     config: dict[str, Any]
     fitted: dict[str, Any]
     tensors: dict[str, str]
-    """Name of every tensor to the hash of its content."""
+    """The content hash of every tensor, by name."""
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A fitted defense: its settings, its numbers, and where they come from.
+    """A fitted defense: its settings, its numbers, and their origin.
 
     Example:
         >>> import torch
@@ -64,21 +64,21 @@ class Artifact:
     config: Mapping[str, Any]
     """The settings it was fitted with; JSON values only."""
     fitted: Mapping[str, Any] = field(default_factory=dict)
-    """What the fit chose: layers, thresholds; JSON values only."""
+    """Values chosen by the fit, such as layers and thresholds; JSON values only."""
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
     """Model name, revision and identity, data, seed, versions, calibration."""
 
     @property
     def identity(self) -> str | None:
-        """Identity of the model it was fitted on, or None if any model will do."""
+        """Identity of the model it was fitted on, or None if it works on any model."""
         model = self.card.get("model")
         identity = model.get("identity") if isinstance(model, Mapping) else None
         return identity if isinstance(identity, str) else None
 
     @property
     def hash(self) -> str:
-        """Hex hash of everything that changes answers: settings, numbers, model identity."""
+        """Hex hash of everything that affects answers: settings, numbers, model identity."""
         content = [self.defense, dict(self.config), dict(self.fitted), self.identity]
         tensors = {name: _tensor_hash(self.tensors[name]) for name in sorted(self.tensors)}
         return hashlib.sha256(_json([content, tensors]).encode()).hexdigest()
@@ -99,7 +99,7 @@ class Artifact:
             )
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write the folder, all of it or nothing; an older artifact there is replaced.
+        """Write the folder atomically; an existing artifact there is replaced.
 
         Raises:
             StorageError: the folder cannot be written, or holds something else.
@@ -153,14 +153,14 @@ class Artifact:
         except (OSError, ValueError, SafetensorError) as error:
             raise _damaged(path, _reason(error)) from error
         if {name: _tensor_hash(value) for name, value in tensors.items()} != content.tensors:
-            raise _damaged(path, "its tensors are not the ones that were saved")
+            raise _damaged(path, "its tensors have changed since they were saved")
         if not isinstance(card, dict):
             raise _damaged(path, f"{_CARD} is not a JSON object")
         return cls(content.defense, content.config, content.fitted, tensors, card)
 
 
 def _swap(new: Path, target: Path, old: Path) -> None:
-    """Put `new` in the place of `target`, or leave `target` where it was."""
+    """Replace `target` with `new`, or leave `target` as it was."""
     existed = target.exists()
     if existed:
         os.replace(target, old)
@@ -191,27 +191,27 @@ def _damaged(path: Path, reason: str) -> ArtifactError:
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return f"{_CONFIG} has a bad {'.'.join(map(str, first['loc']))} ({first['msg']})"
+        return f"{_CONFIG} has an invalid {'.'.join(map(str, first['loc']))} ({first['msg']})"
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def free_place(folder: str | os.PathLike[str]) -> Path:
-    """A folder that an artifact may be written to; nothing is written yet.
+    """The resolved folder, after checking that an artifact may be written there.
 
     Raises:
-        StorageError: it holds something else.
+        StorageError: the folder holds something else.
     """
     target = Path(folder)
     if target.exists() and not _replaceable(target):
         raise StorageError(
-            f"{target} exists and is not an artifact, so it is left alone. "
+            f"{target} exists and is not an artifact, so it was left alone. "
             "Choose a new folder, or empty this one."
         )
     return target
 
 
 def _replaceable(folder: Path) -> bool:
-    """An empty folder, or one that holds an artifact and nothing else."""
+    """Whether a folder is empty or holds an artifact and nothing else."""
     if not folder.is_dir():
         return False
     names = {entry.name for entry in folder.iterdir()}

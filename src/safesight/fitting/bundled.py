@@ -1,6 +1,6 @@
-"""Artifacts that travel with the package: `artifacts/<defense>/`, one folder for each model.
+"""Artifacts bundled with the package: `artifacts/<defense>/`, one folder per model.
 
-Finds them and nothing else; `Artifact` reads them.
+This module only finds them; `Artifact` reads them.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ FOLDER = Path(__file__).parent / "artifacts"
 
 
 def bundled(defense: str, vlm: VLM, folder: Path | None = None) -> Artifact:
-    """The artifact of a defense for this very model.
+    """The artifact of a defense for exactly this model.
 
     Args:
-        defense: Its name.
+        defense: The defense's name.
         vlm: The model under test.
         folder: Where to look; None for the package's own folder. It may hold one artifact,
-            or a folder for each model.
+            or one folder per model.
 
     Raises:
-        ArtifactError: there is none, or only for other models.
+        ArtifactError: there is none for this model.
     """
     home = (folder or FOLDER) / defense
     places = [home, *sorted(home.iterdir())] if home.is_dir() else []

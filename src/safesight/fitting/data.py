@@ -1,4 +1,4 @@
-"""The samples a defense is fitted on, and their hash. Knows no model and draws no picture."""
+"""The samples a defense is fitted on, and their hash. Independent of any model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["FitData", "refuse_repeated", "rows_hash"]
 
 @dataclass(frozen=True)
 class FitData:
-    """Labelled samples for a fit, and benign ones that only set a threshold.
+    """Labelled samples for a fit, and benign ones that only set the threshold.
 
     Raises:
         InputError: an id repeats within a set, or one sample is in two sets.
@@ -35,13 +35,13 @@ class FitData:
     harmful: Sequence[Sample]
     benign: Sequence[Sample]
     calibration_benign: Sequence[Sample] = ()
-    """Held out from the fit; only the threshold is set on them."""
+    """Held out from the fit; used only to set the threshold."""
     pool_size: int | None = None
     """Size of the pool that `harmful` and `benign` were drawn from."""
     tuning: Sequence[TuningSample] = ()
-    """Questions with answers, for methods that train; the others do not look at them."""
+    """Questions with answers, for methods that train; other methods ignore them."""
     tuning_source: Mapping[str, Any] = field(default_factory=dict)
-    """The data set that those were drawn from, and with which options; empty if from none."""
+    """The data set the tuning rows were drawn from, with its options; empty if there is none."""
 
     def __post_init__(self) -> None:
         sets = {
@@ -65,19 +65,19 @@ class FitData:
         share: float = 0.05,
         seed: int = 0,
     ) -> FitData:
-        """Draw at most a share of a labelled pool, evenly over labels, attacks and kinds.
+        """Draw at most a share of a labelled pool, balanced over labels, attacks and kinds.
 
         Args:
             pool: Labelled samples.
             calibration_benign: Benign samples outside the pool.
-            share: Of the pool, from above 0 to 1; the draw is never larger.
+            share: Fraction of the pool to use, above 0 and up to 1; the draw is never larger.
             seed: The same seed draws the same samples.
 
         Raises:
-            InputError: the share is not possible, or leaves a label without samples.
+            InputError: the share is out of range, or leaves a label without samples.
         """
         if not 0 < share <= 1:
-            raise InputError(f"A share of {share} is not possible: give one above 0, up to 1.")
+            raise InputError(f"A share of {share} is not possible. Use one above 0, up to 1.")
         groups: dict[str, list[Sample]] = defaultdict(list)
         for sample in pool:
             groups[_stratum(sample)].append(sample)
@@ -85,7 +85,7 @@ class FitData:
         queues = [rng.sample(group, len(group)) for _, group in sorted(groups.items())]
         budget = int(share * len(pool) + 1e-9)
         drawn: list[Sample] = []
-        # Whoever is furthest behind its share of the budget goes next.
+        # The stratum furthest behind its share of the budget goes next.
         taken = [0] * len(queues)
         while len(drawn) < budget:
             behind = [n / len(q) if n < len(q) else 2.0 for n, q in zip(taken, queues, strict=True)]
@@ -103,7 +103,7 @@ class FitData:
 
     @property
     def share(self) -> float | None:
-        """Fitted samples over pool size, if the pool is known."""
+        """Fitted samples divided by pool size, if the pool size is known."""
         if self.pool_size is None:
             return None
         return (len(self.harmful) + len(self.benign)) / self.pool_size

@@ -1,4 +1,4 @@
-"""Where a fit comes from, as every artifact's card says it: model, data, seed, versions."""
+"""The origin of a fit, as recorded in every artifact's card: model, data, seed, versions."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def provenance(vlm: VLM, data: FitData, seed: int) -> dict[str, Any]:
     """JSON values for an artifact's card.
 
     Args:
-        vlm: The model that was fitted on; its identity ties the artifact to it.
-        data: What was fitted on.
-        seed: Of the fit.
+        vlm: The model the defense was fitted on; its identity ties the artifact to it.
+        data: The data of the fit.
+        seed: The seed of the fit.
     """
     return {
         "model": {

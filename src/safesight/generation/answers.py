@@ -1,6 +1,6 @@
 """Token arithmetic on what `generate` returns: refusals written in, prompts put back.
 
-Pure tensors and token lists. Who is refused is decided in `detectors`.
+Only tensors and token lists. `detectors` decides which rows are refused.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def sequences_of(output: Any) -> Tensor:
 
 
 def refusal_tokens(vlm: VLM, inputs: Inputs, text: str) -> list[int]:
-    """A refusal as the model would have written it: its tokens and the end of the turn."""
+    """A refusal as the model would have written it: its tokens, then the end-of-turn token."""
     tokenizer = vlm.tokenizer
     tokens: list[int] = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     ends = _ids(setting(vlm, inputs, "eos_token_id"))
@@ -48,7 +48,7 @@ def refusal_tokens(vlm: VLM, inputs: Inputs, text: str) -> list[int]:
 def replace_answers(
     vlm: VLM, inputs: Inputs, output: Any, prompt_length: int, answers: Mapping[int, Sequence[int]]
 ) -> Any:
-    """The output with some rows' answers replaced; without any, the very same output."""
+    """The output with some rows' answers replaced; the same object if there are none to replace."""
     if not answers:
         return output
     new = replace_rows(sequences_of(output), prompt_length, answers, _pad(vlm, inputs))
@@ -58,12 +58,12 @@ def replace_answers(
 def replace_rows(
     sequences: Tensor, prompt_length: int, answers: Mapping[int, Sequence[int]], pad: int
 ) -> Tensor:
-    """Put other tokens after the prompt of some rows; all rows are padded on the right.
+    """Replace what follows the prompt in some rows; all rows are padded on the right.
 
     Args:
         sequences: B x T, prompts first.
-        prompt_length: Of all rows.
-        answers: Row to its new tokens.
+        prompt_length: Length of the prompt, the same for all rows.
+        answers: New tokens by row.
         pad: The padding token.
 
     Example:
@@ -82,9 +82,9 @@ def replace_rows(
 
 
 def put_back_prompt(output: Any, rewritten: Tensor, original: Tensor) -> Any:
-    """The output with the prompt that the caller passed in place of the rewritten one.
+    """Restore the caller's prompt in place of the rewritten one.
 
-    Callers cut answers off at the length of what they passed.
+    Callers slice off the answer at the length of the prompt they passed.
     """
     sequences = sequences_of(output)
     copies = len(sequences) // len(original)
@@ -93,7 +93,7 @@ def put_back_prompt(output: Any, rewritten: Tensor, original: Tensor) -> Any:
 
 
 def stream_out(streamer: Any, inputs: Inputs, tokens: Sequence[int]) -> None:
-    """Give a streamer one row's prompt and answer, as generate would have done token by token."""
+    """Feed one row's prompt and answer to a streamer, token by token, as generate would."""
     streamer.put(inputs["input_ids"].cpu())
     for token in tokens:
         streamer.put(torch.tensor([token]))

@@ -1,4 +1,4 @@
-"""The two nouns of a generation: what `generate` is called with, and `generate` itself."""
+"""Two types: the arguments of a `generate` call, and `generate` itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 __all__ = ["Generate", "Inputs"]
 
 Inputs = dict[str, Any]
-"""The keyword arguments of one `generate` call: tensors of the prompt and settings."""
+"""The keyword arguments of one `generate` call: prompt tensors and settings."""
 
 Generate = Callable[..., Any]
-"""`generate(**inputs)` of the model, with everything further out already done."""
+"""`generate(**inputs)` of the model, with the outer layers of protection already applied."""

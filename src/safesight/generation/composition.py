@@ -1,17 +1,17 @@
-"""The state of a protected model: which defenses are on it, and how one call passes them.
+"""The state of a protected model: which defenses are attached, and how a call runs through them.
 
-`Protection.add` puts the parts of a defense on a model object and returns what takes them off
-again; the model's `generate` becomes an instance attribute that runs, in this order,
+`Protection.add` attaches the parts of a defense to a model object and returns a function that
+detaches them. The model's `generate` becomes an instance attribute that runs, in this order:
 
 1. input rewriting, in the order of attachment;
-2. detectors, all on one prefill. It is shared with the generation, unless an
-   edit changes that;
-3. pipelines, then activation edits inside them, around the generation of what was not
-   refused. So every question a pipeline asks is answered under the edits, too.
+2. detectors, all on one prefill. The generation uses the same prefill, unless an edit
+   changes it;
+3. pipelines, with activation edits inside them, around the generation of the rows that were
+   not refused. So a pipeline's own questions are answered under the edits, too.
 
-Adapters and changed weights are on for as long as the defense is attached, so a
-detector that is attached as well sees them. When the last defense is off, the model
-object is as it was. `defenses.protect` is the front door of this file.
+Adapters and changed weights are active as long as the defense is attached, so attached
+detectors see them. When the last defense is removed, the model object is as it was before.
+`defenses.protect` is the public entry point.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _CLOSED_DOORS = (
     "init_continuous_batching",
     "continuous_batching_context_manager",
 )
-"""Ways to generate that pass no `generate`; shut while a defense is attached."""
+"""Ways to generate that bypass `generate`; blocked while a defense is attached."""
 
 
 @dataclass
@@ -61,10 +61,10 @@ class Protection:
         self._entries: list[_Entry] = []
         self._undefended: Generate = vlm.model.generate
         self._hidden: dict[str, Any] = {}
-        # Hooks of two generations at a time on the same blocks would mix their rows.
+        # Two generations at once would mix their rows in the hooks on the same blocks.
         self._turn = threading.RLock()
         self.last: Outcome | None = None
-        """Decisions of the latest call; None before the first, and without detectors."""
+        """Decisions of the latest call; None before the first call or without detectors."""
 
     @property
     def names(self) -> list[str]:
@@ -73,7 +73,7 @@ class Protection:
 
     @property
     def vlm(self) -> VLM:
-        """The model, with the identity it had before anything changed its weights."""
+        """The model, with its identity from before any weights were changed."""
         return self._vlm
 
     @property
@@ -82,7 +82,7 @@ class Protection:
         return next((e.name for e in self._entries if e.changes_weights), None)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """As the model's own generate, with every attached defense."""
+        """The model's own generate, with every attached defense."""
         with self._turn:
             self.last = None
             inputs = bind(self._undefended, args, kwargs)
@@ -112,20 +112,20 @@ class Protection:
         return output
 
     def remove(self) -> None:
-        """Take every defense off; the model is as it was, bit for bit."""
+        """Remove every defense; the model is as it was, bit for bit."""
         for entry in reversed(self._entries.copy()):
             self._detach(entry)
 
     def add(self, name: str, kind: Kind, build: Callable[[], Parts] | None) -> Callable[[], None]:
-        """Put a defense on the model; call the result to take it off.
+        """Attach a defense to the model; call the result to detach it.
 
         Args:
-            name: Of the defense.
+            name: The defense's name.
             kind: Where it acts.
-            build: Makes its parts; None is a defense that is switched off.
+            build: Makes its parts; None for a defense that is switched off.
 
         Raises:
-            ModelError: it is on the model already, or a second one would change the weights.
+            ModelError: it is already attached, or a second one would change the weights.
         """
         if name in self.names:
             raise ModelError(
@@ -188,7 +188,7 @@ class Protection:
 def protection(model: Any) -> Protection | None:
     """The protection of a model, or None if it has none.
 
-    After a call of `generate`, `protection(model).last` holds what was decided of each row.
+    After a call of `generate`, `protection(model).last` holds the decision on each row.
     """
     handle = vars(model).get(_HANDLE)
     assert handle is None or isinstance(handle, Protection)
@@ -204,6 +204,6 @@ def _wrapped(around: Callable[[Generate, Inputs], Any], generate: Generate) -> G
 
 def _refuse(name: str, *_: Any, **__: Any) -> None:
     raise ModelError(
-        f"{name} would pass by the defenses on this model. "
-        "Use model.generate, or take them off with model.remove()."
+        f"{name} would bypass the defenses on this model. "
+        "Use model.generate, or remove them with model.remove()."
     )

@@ -1,10 +1,9 @@
-"""Detectors inside a generation: judge its own prefill, end the rows that are refused.
+"""Detectors inside a generation: judge its own prefill and end the refused rows.
 
-The prefill runs once, as generate's own first forward. Rows judged safe go on from
-the cache of that forward and are not touched in any way; refused rows end after it,
-and their answer is replaced by the refusal. Whatever goes wrong, nothing comes out
-but refusals. This file does not know how a detector decides; `answers` knows how a
-refusal is written into a batch.
+The prefill runs once, as generate's own first forward pass. Rows judged safe continue from
+the cache of that pass and are not touched in any way. Refused rows end after it, and their
+answer is replaced by the refusal. If anything goes wrong, every row is refused. How a detector
+decides is not known here; `answers` writes refusals into a batch.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ _log = logging.getLogger("safesight")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was decided of one batch."""
+    """The decisions on one batch."""
 
     decisions: Mapping[str, Decision]
-    """By name of the detector, in the order in which they ran."""
+    """By detector name, in the order they ran."""
     refused: Tensor
-    """B, bool: some detector refused the row."""
+    """B, bool: whether any detector refused the row."""
 
 
 def generate_guarded(
@@ -47,8 +46,8 @@ def generate_guarded(
     """Run generate once, with every detector judging its prefill.
 
     Returns:
-        What generate returned, with the answers of refused rows replaced, and the decisions.
-        Scores, logits and caches in a returned dict stay those of the model's own steps.
+        The output of generate with the answers of refused rows replaced, and the decisions.
+        Scores, logits and caches in a returned dict remain those of the model's own steps.
 
     Raises:
         InputError: a decoding mode in which the prefill cannot be judged.
@@ -59,7 +58,7 @@ def generate_guarded(
         output = generate(**guard.added_to(inputs))
     outcome = guard.outcome
     if outcome is None:
-        reason = "generate did not show its prefill to the detectors"
+        reason = "the detectors did not see the prefill of generate"
         _log.error("%s: every row is refused", reason)
         outcome = _failed(detectors, len(sequences_of(output)), reason)
     answers = _answers(vlm, detectors, outcome, inputs)
@@ -69,9 +68,9 @@ def generate_guarded(
 def generate_after(
     generate: Generate, vlm: VLM, detectors: Mapping[str, Detector], inputs: Inputs
 ) -> tuple[Any, Outcome]:
-    """Judge an unedited prefill first, then run a generate whose own prefill is edited.
+    """Judge an unedited prefill first, then run generate, whose own prefill is edited.
 
-    A batch that is refused as a whole is not generated at all.
+    If every row is refused, generate does not run at all.
 
     Raises:
         InputError: a decoding mode in which the prefill cannot be judged.
@@ -82,7 +81,7 @@ def generate_after(
     rows = len(sequences_of(output))
     with torch.no_grad():
         outcome = _decide(detectors, prefill, rows)
-    del prefill  # nothing of it is kept while the answer is written
+    del prefill  # free its memory before the answer is written
     prompt_length = sequences_of(output).shape[1] - 1
     if not bool(outcome.refused.all()):
         output = generate(**inputs)
@@ -97,7 +96,7 @@ def generate_after(
 
 
 class _Guard:
-    """One generation under detectors: the hooks, the verdict, and who is stopped by it."""
+    """One generation under detectors: the hooks, the decisions, and the rows that stop."""
 
     def __init__(self, vlm: VLM, detectors: Mapping[str, Detector], inputs: Inputs) -> None:
         self.vlm, self.detectors, self.inputs = vlm, detectors, inputs
@@ -113,7 +112,7 @@ class _Guard:
         )
 
     def added_to(self, inputs: Inputs) -> Inputs:
-        """The inputs of a generate that asks this guard after its prefill."""
+        """The inputs, changed so that generate asks this guard after its prefill."""
         added: Inputs = {
             "logits_processor": [*(inputs.get("logits_processor") or ()), _Judge(self)],
             "stopping_criteria": [*(inputs.get("stopping_criteria") or ()), self.stop],
@@ -123,9 +122,9 @@ class _Guard:
         return {**inputs, **added}
 
     def judge(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """At every step: decides once, after the prefill; never changes a score."""
+        """Called at every step; decides once, after the prefill. Never changes a score."""
         if self.prefill is not None:
-            # Nothing of the prefill is kept while the answer is written.
+            # Free the prefill's memory before the answer is written.
             prefill, self.prefill = self.prefill, None
             self.watching.close()
             self.prompt_length = input_ids.shape[1]
@@ -134,7 +133,7 @@ class _Guard:
         return scores
 
     def stop(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
-        """As a stopping criterion: refused rows are finished."""
+        """A stopping criterion: refused rows are finished."""
         if self.finished is None:
             return torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
         return self.finished
@@ -143,8 +142,8 @@ class _Guard:
 class _Judge:
     """The guard as a logits processor.
 
-    An object with a `__call__` in Python, not the bound method itself: generate inspects the
-    signature at every step, which takes 0.4 ms for a bound method and next to nothing for this.
+    An object with `__call__` instead of a bound method: generate inspects the signature at
+    every step, which takes 0.4 ms for a bound method and almost nothing for this.
     """
 
     def __init__(self, guard: _Guard) -> None:
@@ -156,13 +155,13 @@ class _Judge:
 
 
 class _Stream:
-    """Stands between generate and a user's streamer (one row), and streams the refusal."""
+    """Wraps the user's streamer (one row) and streams the refusal."""
 
     def __init__(self, streamer: Any, guard: _Guard) -> None:
         self.streamer, self.guard, self.refused = streamer, guard, False
 
     def put(self, tokens: Tensor) -> None:
-        """The prompt first, then every token of the answer, unless it is refused."""
+        """Pass on the prompt, then each answer token, or the refusal instead."""
         outcome = self.guard.outcome
         if outcome is None or not bool(outcome.refused.any()):
             self.streamer.put(tokens)
@@ -173,7 +172,7 @@ class _Stream:
                 self.streamer.put(torch.tensor([token]))
 
     def end(self) -> None:
-        """Nothing more will come."""
+        """End the stream."""
         self.streamer.end()
 
 
@@ -192,19 +191,19 @@ def _decide(detectors: Mapping[str, Detector], prefill: Prefill, rows: int) -> O
 
 
 def _ask(name: str, detector: Detector, prefill: Prefill, rows: int) -> Decision:
-    """The detector's decision; a refusal of every row it has no sound decision on."""
+    """The detector's decision; rows without a valid decision are refused."""
     try:
         decision = detector.judge(prefill)
         scores, refuse = decision.scores.float().cpu(), decision.refuse.cpu()
         if scores.shape != (rows,) or refuse.shape != (rows,) or refuse.dtype != torch.bool:
-            raise ValueError(f"{tuple(scores.shape)} scores for {rows} rows")
+            raise ValueError(f"scores of shape {tuple(scores.shape)} for {rows} rows")
     # Whatever a detector raises, the undefended answer must not come out.
     except Exception as error:
         _log.exception("The detector %r could not run: every row is refused", name)
         return _all_refused(rows, f"{type(error).__name__}: {error}")
     unsound = ~scores.isfinite()
     if bool(unsound.any()):
-        _log.error("The detector %r gave %d scores that are not finite", name, int(unsound.sum()))
+        _log.error("The detector %r returned %d non-finite scores", name, int(unsound.sum()))
     return replace(decision, scores=scores, refuse=refuse | unsound)
 
 
@@ -219,7 +218,7 @@ def _failed(detectors: Mapping[str, Detector], rows: int, reason: str) -> Outcom
 
 
 def _repeated(decisions: Mapping[str, Decision], copies: int) -> dict[str, Decision]:
-    """Every decision for all answers to the same prompt."""
+    """Each decision repeated for all answers to the same prompt."""
     return {
         name: replace(
             decision,
@@ -233,7 +232,7 @@ def _repeated(decisions: Mapping[str, Decision], copies: int) -> dict[str, Decis
 def _answers(
     vlm: VLM, detectors: Mapping[str, Detector], outcome: Outcome, inputs: Inputs
 ) -> dict[int, list[int]]:
-    """Row to the tokens of its refusal, in the words of the first detector that refused it."""
+    """Refusal tokens by row, in the words of the first detector that refused the row."""
     answers: dict[int, list[int]] = {}
     for name, decision in outcome.decisions.items():
         tokens = refusal_tokens(vlm, inputs, detectors[name].refusal)

@@ -1,10 +1,10 @@
-"""Ask the model under test something else about the same prompts, while it answers them.
+"""Ask the model under test further questions about the prompts it is answering.
 
 A pipeline may want to know what the model thinks of its own answer, what it sees in the
-picture, or what it would say without the picture. The prompts it has are token ids: here
-the last question's words are exchanged in them, with the pictures left in or taken out.
-System turn, earlier turns and pictures keep their tokens. Which questions are asked, and
-what follows from the answers, is decided by the defenses that use this.
+picture, or what it would say without the picture. Its prompts are token ids. This module
+replaces the words of the last question in them and keeps or removes the pictures. The system
+turn, earlier turns and pictures keep their tokens. The defenses that use it choose the
+questions and act on the answers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["ask", "has_picture", "in_words", "questions_of", "says_yes", "with_p
 
 
 def questions_of(vlm: VLM, inputs: Inputs) -> list[str]:
-    """The words of every row's last question.
+    """The words of the last question in every row.
 
     Raises:
         InputError: there are no token ids, or a row does not follow the chat template.
@@ -43,9 +43,9 @@ def with_pictures(vlm: VLM, inputs: Inputs, texts: Sequence[str]) -> Inputs:
     """The same call with other questions about the same pictures.
 
     Args:
-        vlm: The model they are for.
-        inputs: What `generate` was called with; it is not changed.
-        texts: One a row. Words that stand before a picture stay where they are.
+        vlm: The model that will answer.
+        inputs: The arguments of the `generate` call; not changed.
+        texts: One per row. Words before a picture stay where they are.
 
     Raises:
         InputError, ModelError: as for `questions_of`.
@@ -61,15 +61,15 @@ def with_pictures(vlm: VLM, inputs: Inputs, texts: Sequence[str]) -> Inputs:
 
 
 def in_words(vlm: VLM, inputs: Inputs, texts: Sequence[str], rows: Sequence[int]) -> Inputs:
-    """The same call for some rows with other questions and no pictures.
+    """The same call for some rows, with other questions and no pictures.
 
-    A conversation with a picture in an earlier turn is cut down to its last question.
+    A conversation with a picture in an earlier turn is reduced to its last question.
 
     Args:
-        vlm: The model they are for.
-        inputs: What `generate` was called with; it is not changed.
+        vlm: The model that will answer.
+        inputs: The arguments of the `generate` call; not changed.
         texts: One for each of `rows`.
-        rows: Which rows, in the order in which they come back.
+        rows: The rows to keep, in the order of the result.
 
     Raises:
         InputError, ModelError: as for `questions_of`.
@@ -92,13 +92,13 @@ def in_words(vlm: VLM, inputs: Inputs, texts: Sequence[str], rows: Sequence[int]
 
 
 def has_picture(vlm: VLM, inputs: Inputs) -> Tensor:
-    """Whether there is a picture in a row: B, bool."""
+    """Whether each row has a picture: B, bool."""
     shown: Tensor = vlm.image_mask(inputs).any(dim=1)
     return shown
 
 
 def ask(generate: Generate, vlm: VLM, inputs: Inputs, max_new_tokens: int) -> list[str]:
-    """Short greedy answers to the prompts of a call, whose settings are left out."""
+    """Short greedy answers to the prompts of a call; its generation settings are ignored."""
     output = generate(
         **prompt_of(vlm, inputs),
         max_new_tokens=max_new_tokens,
@@ -115,7 +115,7 @@ def ask(generate: Generate, vlm: VLM, inputs: Inputs, max_new_tokens: int) -> li
 
 
 def says_yes(answer: str) -> bool | None:
-    """What the first word of an answer says: yes, no, or (None) neither.
+    """Whether an answer begins with yes (True), no (False) or neither (None).
 
     Example:
         >>> says_yes("Yes, it is."), says_yes(" no"), says_yes("yesterday")

@@ -1,10 +1,10 @@
-"""The state of the last prompt token: read it, over a data set or one batch, and change it.
+"""Read the state of the last prompt token, for a data set or one batch, and change it.
 
-It is where a chat model has read everything and written nothing. `states_of` reads it
-for a fit, `last_states` for one call; `at_last` changes it in the prefill of a call and
-nowhere else. What is done with the states is decided by the defenses that use this.
+At this token a chat model has read everything and written nothing. `states_of` reads it
+for a fit, `last_states` for one call. `at_last` changes it in the prefill of a call and
+nowhere else. The defenses that use this module decide what to do with the states.
 
-Elsewhere other states are read, for a reason: `analysis.states` sees what an attached defense
+Other modules read other states, for a reason: `analysis.states` sees what an attached defense
 makes of them, `training.passes` the last block's output at every token of a training row, and
 `testbed.measure` the raw `transformers` model, whose last hidden state is normalized.
 """
@@ -33,11 +33,11 @@ __all__ = ["at_last", "batches", "last_states", "last_tokens", "states_of", "sta
 Prompt = TypeVar("Prompt")
 
 Change = Callable[[Tensor], Tensor]
-"""From the states of some rows, R x d float32, to those that replace them."""
+"""Maps the states of some rows, R x d float32, to their replacements."""
 
 
 def last_tokens(inputs: Inputs) -> Tensor:
-    """B x L, True at the last prompt token of every row, whatever the side of the padding.
+    """B x L, True at the last prompt token of every row, with padding on either side.
 
     Example:
         >>> last_tokens({"attention_mask": torch.tensor([[0, 1, 1], [1, 1, 0]])})
@@ -55,7 +55,7 @@ def last_tokens(inputs: Inputs) -> Tensor:
 
 
 def last_states(vlm: VLM, inputs: Inputs, layers: Sequence[int]) -> Tensor:
-    """What blocks `layers` leave at the last prompt token, in one undefended prefill.
+    """The outputs of blocks `layers` at the last prompt token, in one undefended prefill.
 
     Returns:
         B x layers x d, float32.
@@ -75,7 +75,7 @@ def states_of(
     label: str,
     progress: bool,
 ) -> Tensor:
-    """`last_states` of many conversations: n x layers x d, float32, on the CPU."""
+    """`last_states` for many conversations: n x layers x d, float32, on the CPU."""
     found = [torch.zeros(0, len(layers), vlm.hidden_size)]
     for batch in batches(conversations, batch_size, label, progress):
         found.append(last_states(vlm, dict(vlm.encode(batch)), layers).cpu())
@@ -85,7 +85,7 @@ def states_of(
 def states_of_samples(
     vlm: VLM, samples: Sequence[Sample], batch_size: int, label: str, progress: bool
 ) -> Tensor:
-    """`states_of` the conversations of samples after every block: n x layers x d."""
+    """`states_of` for the conversations of samples, after every block: n x layers x d."""
     return states_of(
         vlm,
         [sample.messages() for sample in samples],
@@ -99,7 +99,7 @@ def states_of_samples(
 def batches(
     prompts: Sequence[Prompt], size: int, label: str, progress: bool
 ) -> Iterator[Sequence[Prompt]]:
-    """So many conversations or samples at a time, with a bar on standard error."""
+    """The conversations or samples in batches, with a progress bar on standard error."""
     for start in track(range(0, len(prompts), size), label, visible=progress):
         yield prompts[start : start + size]
 
@@ -108,17 +108,18 @@ def batches(
 def at_last(vlm: VLM, inputs: Inputs, changes: Mapping[int, Change]) -> Iterator[None]:
     """Change the last prompt token's state after some blocks, once, in the prefill of `inputs`.
 
-    Without a cache every step runs the prompt again, and the same change is made again, so
-    that such a generation equals a cached one.
+    Without a cache every step runs the prompt again and the change is made again, so the
+    result equals that of a cached generation.
 
     Args:
         vlm: The model that will run.
-        inputs: What its `generate` will be called with.
-        changes: Block to what is done there. It sees the rows of the batch in order, each as
-            many times as it is answered.
+        inputs: The arguments its `generate` will be called with.
+        changes: The change by block. It gets the rows of the batch in order, each repeated
+            once per answer.
 
     Raises:
-        ModelError: another prompt is run inside (by the forward), or there is no such block.
+        ModelError: another prompt runs inside (raised by the forward pass), or there is no
+            such block.
     """
     chosen = last_tokens(inputs)
     edits = {resid_post(layer): _edit(change, chosen) for layer, change in changes.items()}
@@ -143,15 +144,15 @@ def _edit(change: Change, chosen: Tensor) -> EditFn:
 
 @contextmanager
 def _only(block: nn.Module, length: int) -> Iterator[None]:
-    """Inside, the first forward must be over a prompt of this length."""
+    """Inside, the first forward pass must be over a prompt of this length."""
     seen: list[int] = []
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         hidden = args[0] if args else kwargs["hidden_states"]
         if not seen and hidden.shape[1] != length:
             raise ModelError(
-                f"A prompt of {hidden.shape[1]} tokens runs under an edit made for one of "
-                f"{length}: a defense inside asks questions of its own. Attach it first."
+                f"A prompt of {hidden.shape[1]} tokens ran under an edit made for one of "
+                f"{length}: a defense inside it asks its own questions. Attach that one first."
             )
         seen.append(length)
 

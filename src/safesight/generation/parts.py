@@ -13,8 +13,8 @@ from safesight.generation.prefill import Detector
 __all__ = ["Kind", "Parts"]
 
 Kind = Literal["input", "detector", "activation", "pipeline", "weights"]
-"""Where it acts: on the prompt, on the prefill, on hidden states, by more than one call of
-generate, on weights."""
+"""Where a defense acts: on the prompt, on the prefill, on hidden states, through several calls
+of generate, or on weights."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Parts:
     """What a defense contributes to a protected `generate`; most have one part."""
 
     rewrite: Callable[[Inputs], Inputs] | None = None
-    """Returns the inputs with another prompt. Runs before everything else."""
+    """Returns the inputs with a changed prompt. Runs before everything else."""
     detector: Detector | None = None
-    """Judges the prefill. Runs on the model without edits."""
+    """Judges the prefill of the model without edits."""
     around: Callable[[Generate, Inputs], Any] | None = None
-    """Calls the generate it is given on the inputs, once or more, inside whatever hooks it
-    needs, and returns its result (prompt first, then the answer). Sees no refused batch."""
+    """Calls the given generate on the inputs one or more times, inside any hooks it needs, and
+    returns the result (prompt first, then the answer). Does not run if every row is refused."""
     attached: AbstractContextManager[Any] | None = None
     """Entered when the defense is attached and left when it is removed: adapters, weights."""

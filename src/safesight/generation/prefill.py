@@ -1,7 +1,7 @@
-"""What a detector sees: the first forward over a prompt, and the means to rerun its end.
+"""What a detector sees: the first forward pass over a prompt, and a way to rerun its last blocks.
 
-`watch` collects while any forward runs, be it generate's own or one made to fit a
-probe, so that both see the same. It decides nothing; see `detectors` for who does.
+`watch` records any forward pass, whether generate's own or one made to fit a probe, so both
+see the same states. It decides nothing; `detectors` does.
 """
 
 from __future__ import annotations
@@ -28,53 +28,53 @@ class Prefill:
 
     vlm: VLM
     states: Mapping[Site, Tensor]
-    """B x L x d at every site that was asked for."""
+    """B x L x d at every requested site."""
     calls: Mapping[int, BlockCall]
-    """How the blocks were called, for `replay`."""
+    """The recorded block calls, for `replay`."""
     mask: Tensor | None = None
-    """B x L, nonzero at the prompt's tokens; None where there is no padding."""
+    """B x L, nonzero at the prompt's tokens; None if there is no padding."""
 
     def at_last(self, hidden: Tensor) -> Tensor:
-        """The state of every row's last prompt token: B x L x d to B x d."""
+        """The state of the last prompt token in every row: B x L x d to B x d."""
         if self.mask is None:
             return hidden[:, -1]
         mask = self.mask.to(hidden.device)
-        if mask.shape[0] != hidden.shape[0]:  # several answers to every prompt
+        if mask.shape[0] != hidden.shape[0]:  # several answers per prompt
             mask = mask.repeat_interleave(hidden.shape[0] // mask.shape[0], dim=0)
         positions = torch.arange(mask.shape[1], device=mask.device)
         last = (mask.bool() * positions).amax(dim=1)
         return hidden[torch.arange(len(last), device=last.device), last]
 
     def replay(self, hidden: Tensor, start: int) -> Tensor:
-        """The last block's output, B x L x d, had block `start - 1` returned `hidden`."""
+        """The last block's output, B x L x d, if block `start - 1` had returned `hidden`."""
         return replay(self.vlm.layers, self.calls, hidden, start)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What one detector said of every row of a batch."""
+    """One detector's decision on every row of a batch."""
 
     scores: Tensor
-    """B, float32; larger is more harmful. Not a number where the detector failed."""
+    """B, float32; larger is more harmful. NaN where the detector failed."""
     refuse: Tensor
     """B, bool."""
     threshold: float = 0.0
-    """On the scores: a row at or above it is refused."""
+    """Rows that score at or above it are refused."""
     error: str | None = None
     """Why everything was refused, if the detector could not run."""
 
 
 class Detector(Protocol):
-    """Looks at a prefill and says which rows are to be refused, and with what words."""
+    """Looks at a prefill and says which rows to refuse, and with what words."""
 
     @property
     def sites(self) -> Sequence[Site]:
-        """The states it needs."""
+        """The sites whose states it needs."""
         ...
 
     @property
     def replay_from(self) -> int | None:
-        """The first block it may want to run again, or None."""
+        """The first block it may rerun, or None."""
         ...
 
     @property
@@ -83,7 +83,7 @@ class Detector(Protocol):
         ...
 
     def judge(self, prefill: Prefill) -> Decision:
-        """The decision on every row; raising means that all rows are refused."""
+        """The decision on every row; if it raises, all rows are refused."""
         ...
 
 
@@ -91,13 +91,13 @@ class Detector(Protocol):
 def watch(
     vlm: VLM, sites: Iterable[Site], replay_from: int | None, mask: Tensor | None = None
 ) -> Iterator[Prefill]:
-    """Collect the first forward inside the context; the result fills while it runs.
+    """Record the first forward pass inside the context; the result fills as it runs.
 
     Args:
         vlm: The model that will run.
         sites: Where to read states.
         replay_from: The first block whose call is recorded, or None for no replay.
-        mask: The attention mask of the prompt, B x L.
+        mask: The prompt's attention mask, B x L.
     """
     with ExitStack() as stack:
         states = stack.enter_context(capture(vlm.layers, sites))

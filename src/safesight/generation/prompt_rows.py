@@ -1,8 +1,7 @@
-"""A padded batch of prompts as rows of their own length, changed, and padded again.
+"""Split a padded batch of prompts into rows without padding, change them, and pad again.
 
-Every tensor with one entry a token goes along: nothing is decoded and encoded again.
-What is written, and where a chat template has a place for it, is decided elsewhere:
-`prompt_tokens` knows the places.
+Every tensor with one entry per token is changed along with the tokens; nothing is decoded and
+re-encoded. What to write is decided elsewhere; `prompt_tokens` knows where it goes.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ __all__ = ["PromptRow", "Splice", "padded", "prompt_rows", "rewrite_rows", "spli
 Tokens = list[int]
 
 PromptRow = dict[str, Tensor]
-"""One prompt without padding: `input_ids` and every other tensor with an entry a token, L each."""
+"""One prompt without padding: `input_ids` and other tensors with an entry per token, L each."""
 
 _PER_TOKEN = {"attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0}
-"""Tensors of shape B x L beside the tokens, and their value at a token of text."""
+"""Other tensors of shape B x L, and their value at a text token."""
 
 
 @dataclass(frozen=True)
 class Splice:
-    """Replace the tokens from `start` to before `stop` of a row."""
+    """Replaces the tokens of a row from `start` up to, not including, `stop`."""
 
     start: int
     stop: int
@@ -41,20 +40,20 @@ class Splice:
 
 
 Writer = Callable[[Tokens], Splice]
-"""From the tokens of one prompt, without padding, to what is to be changed in it."""
+"""Maps the tokens of one prompt, without padding, to the change to make in it."""
 
 
 def rewrite_rows(vlm: VLM, inputs: Inputs, write: Writer) -> Inputs:
-    """The inputs with every row's prompt changed and padded on the left again.
+    """The inputs with the prompt of every row changed and padded on the left again.
 
     Args:
-        vlm: The model they are for.
-        inputs: What `generate` was called with; it is not changed.
-        write: Decides on one row at a time.
+        vlm: The model that will answer.
+        inputs: The arguments of the `generate` call; not changed.
+        write: Returns the change for one row.
 
     Raises:
         InputError: there are no token ids, a row does not follow the chat template, or
-            there is a tensor with one entry a token whose meaning is not known.
+            a tensor with one entry per token is unknown.
     """
     rows = prompt_rows(vlm, inputs)
     return padded(vlm, inputs, [spliced(row, write(row["input_ids"].tolist())) for row in rows])
@@ -64,14 +63,13 @@ def prompt_rows(vlm: VLM, inputs: Inputs) -> list[PromptRow]:
     """Every row of a batch, without padding.
 
     Raises:
-        InputError: there are no token ids, or there is a tensor with one entry a token whose
-            meaning is not known.
+        InputError: there are no token ids, or a tensor with one entry per token is unknown.
     """
     ids = inputs.get("input_ids")
     if not isinstance(ids, Tensor) or ids.dim() != 2:
         raise InputError(
             "A defense that rewrites the prompt needs input_ids. "
-            "Pass model.generate(**inputs) what the processor returned."
+            "Pass the processor's output to model.generate(**inputs)."
         )
     _refuse_unknown(inputs, ids)
     mask = _mask(vlm, inputs, ids)
@@ -88,7 +86,7 @@ def prompt_rows(vlm: VLM, inputs: Inputs) -> list[PromptRow]:
 
 
 def spliced(row: PromptRow, splice: Splice) -> PromptRow:
-    """The row with tokens of text in place of some of its own.
+    """The row with some of its tokens replaced by text tokens.
 
     Example:
         >>> row = {"input_ids": torch.tensor([1, 2, 3])}
@@ -106,7 +104,7 @@ def spliced(row: PromptRow, splice: Splice) -> PromptRow:
 
 
 def padded(vlm: VLM, inputs: Inputs, rows: Sequence[PromptRow]) -> Inputs:
-    """The inputs with these rows for a prompt, padded on the left; lengths asked for grow along."""
+    """The inputs with these rows as prompts, padded on the left; length settings are adjusted."""
     length = max(len(row["input_ids"]) for row in rows)
     padding = dict.fromkeys(rows[0], 0) | {"input_ids": vlm.tokenizer.pad_token_id}
     new = {
@@ -137,6 +135,6 @@ def _refuse_unknown(inputs: Inputs, ids: Tensor) -> None:
         known = name in _PER_TOKEN or name == "input_ids"
         if isinstance(value, Tensor) and not known and value.shape[:2] == ids.shape:
             raise InputError(
-                f"A defense that rewrites the prompt cannot extend {name}, which has one entry for "
-                "each token. Leave it out, or use a defense of another kind."
+                f"A defense that rewrites the prompt cannot extend {name}, which has one entry per "
+                "token. Leave it out, or use another kind of defense."
             )

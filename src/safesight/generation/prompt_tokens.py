@@ -1,10 +1,10 @@
-"""Write into prompts that are tokens already, at places the chat template defines.
+"""Insert text into tokenized prompts, at the places the chat template defines.
 
-A protected `generate` sees token ids, not messages. What a chat template puts before
-and after a question is found by rendering short conversations; rows are cut there and
-the new tokens go in. Nothing is decoded and encoded again, so image placeholders and
-the question's own tokens keep their ids. Rows that do not follow the template are
-refused with an error. Which text goes where is decided by the defenses that use this.
+A protected `generate` sees token ids, not messages. Short conversations are rendered to find
+what the chat template puts before and after a question; rows are cut there and the new tokens
+inserted. Nothing is decoded and re-encoded, so image placeholders and the question's own
+tokens keep their ids. Rows that do not follow the template raise an error. The defenses that
+use this module decide which text goes where.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ __all__ = [
 ]
 
 _SENTINELS = ("x", "7", "?", "I", "how", "the")
-"""Short questions, no two alike to a tokenizer that glues them to what stands before them."""
+"""Short questions that stay distinct even if the tokenizer merges them with the text before."""
 _ENDINGS = ("x", "x?", "x.", "x!", 'x"', "x)", "x:")
-"""Some tokenizers glue the end of a question to what stands after it."""
+"""Question endings: some tokenizers merge the end of a question with the text after it."""
 SHORTEST = "x"
-"""A question to write conversations around."""
+"""The question that conversations are built around."""
 _RENDERED: WeakKeyDictionary[VLM, dict[str, Tokens]] = WeakKeyDictionary()
 
 
@@ -47,17 +47,17 @@ class Question:
     """The last question of a row of tokens."""
 
     start: int
-    """Where its turn begins: pictures, then words."""
+    """Where the content of its turn begins: pictures, then words."""
     text_start: int
     """Where the words after its last picture begin."""
     words: Sequence[int]
-    """All its words, without pictures and markers."""
+    """The tokens of all its words, without pictures and markers."""
 
 
 def system_writer(vlm: VLM, text: str) -> Writer:
-    """Writes `text` as the system turn, or before the text of the one that is there.
+    """Writes `text` as the system turn, or at the start of an existing one.
 
-    A template without a system role gets it at the beginning of the first user turn.
+    If the template has no system role, the text goes at the start of the first user turn.
     """
     plain = _common_prefix([_render(vlm, _user(s)) for s in _SENTINELS])
     try:
@@ -67,7 +67,7 @@ def system_writer(vlm: VLM, text: str) -> Writer:
     except InputError:
         with_system, header, before = [], [], []
     opening = _common_prefix(with_system) if with_system else plain
-    if opening == plain:  # there is no system role, or it is left out in silence
+    if opening == plain:  # no system role, or the template silently drops it
         opening = _common_prefix([_render(vlm, _user(f"{text}\n\n{s}")) for s in _SENTINELS])
         header, before = [], []
     inserted = _common_prefix(before)[len(header) :] if before else []
@@ -83,16 +83,16 @@ def system_writer(vlm: VLM, text: str) -> Writer:
 
 
 def tools_writer(vlm: VLM, tools: Sequence[Mapping[str, Any]]) -> Writer:
-    """Writes the offer of tools where the chat template itself writes it.
+    """Writes the tool definitions where the chat template itself puts them.
 
     Args:
         vlm: The model; its template takes `tools=`.
-        tools: Their JSON schemas.
+        tools: JSON schemas of the tools.
     """
     plain = _common_prefix([_render(vlm, _user(s)) for s in _SENTINELS])
     opening = _common_prefix([_render(vlm, _user(s), tools=tools) for s in _SENTINELS])
     header = _common_prefix([_render(vlm, _system(s), _user("x")) for s in _SENTINELS])
-    # What stands between a system text and the question after it, without the offer and with it.
+    # The text between a system text and the question after it, without the tools and with them.
     tails = {
         u: _common_suffix([_render(vlm, _system(s), _user(u)) for s in _SENTINELS])
         for u in _SENTINELS
@@ -115,9 +115,9 @@ def tools_writer(vlm: VLM, tools: Sequence[Mapping[str, Any]]) -> Writer:
 
 
 def continuation(vlm: VLM, rows: Sequence[Tokens]) -> Tokens:
-    """The prompt of `SHORTEST`, after checking that each row ends as it does.
+    """The prompt of `SHORTEST`, after checking that each row ends the same way.
 
-    What a longer conversation has behind it is what may be written behind such rows.
+    What a longer conversation adds after this prompt can also be added after such rows.
 
     Raises:
         InputError: a row does not end where an answer begins.
@@ -129,7 +129,7 @@ def continuation(vlm: VLM, rows: Sequence[Tokens]) -> Tokens:
 
 
 def wrapped_question_writer(vlm: VLM, text: str) -> Writer:
-    """Writes `text` after the last question, and the question's own text on a new line after that.
+    """Writes `text` after the last question, and repeats the question on a new line after it.
 
     Raises:
         ModelError: the template writes nothing after a question, so its end cannot be found.
@@ -160,7 +160,7 @@ def wrapped_question_writer(vlm: VLM, text: str) -> Writer:
 
 
 def question_reader(vlm: VLM) -> Callable[[Tokens], Question]:
-    """Finds the last question of a row; a row that does not follow the template is an InputError.
+    """Finds the last question of a row; raises InputError if it does not follow the template.
 
     Raises:
         ModelError: the template does not mark where a question begins and ends.
@@ -184,9 +184,9 @@ def question_reader(vlm: VLM) -> Callable[[Tokens], Question]:
 
 
 def question_renderer(vlm: VLM, *, whole: bool = False) -> Callable[[str], Tokens]:
-    """Writes a text as the words of a question, up to where the answer begins.
+    """Renders a text as the words of a question, up to where the answer begins.
 
-    With `whole`, what stands before a first question comes first.
+    With `whole`, the result includes what precedes a first question.
     """
     before = 0 if whole else len(_common_prefix([_render(vlm, _user(s)) for s in _SENTINELS]))
     return lambda text: _encoded(vlm, [_user(text)])[before:]
@@ -195,7 +195,7 @@ def question_renderer(vlm: VLM, *, whole: bool = False) -> Callable[[str], Token
 def _render(
     vlm: VLM, *messages: dict[str, Any], tools: Sequence[Mapping[str, Any]] | None = None
 ) -> Tokens:
-    """The prompt of a conversation of ours; some dozens are asked for with every batch."""
+    """The prompt of a short conversation; cached, since every batch needs dozens of them."""
     known = _RENDERED.setdefault(vlm, {})
     tokenizer = vlm.tokenizer
     key = repr((vlm.processor.chat_template, id(tokenizer), len(tokenizer), messages, tools))
@@ -224,22 +224,22 @@ def _system(text: str) -> dict[str, Any]:
 
 
 def _question_closing(vlm: VLM) -> Tokens:
-    """What stands after every question, up to the answer.
+    """The tokens after every question, up to the answer.
 
     Raises:
-        ModelError: nothing does, or nothing stands before it.
+        ModelError: there are none there, or none before the question.
     """
     closing = _common_suffix([_render(vlm, _user(e)) for e in _ENDINGS])
     if not closing or not _question_opening(vlm):
         raise ModelError(
             f"The chat template of {vlm.name!r} does not mark where a question begins and ends, "
-            "so nothing can be written there. Use another defense."
+            "so nothing can be inserted there. Use another defense."
         )
     return closing
 
 
 def _question_opening(vlm: VLM) -> Tokens:
-    """What stands before every question, in the first turn and in later ones."""
+    """The tokens before every question, in the first turn and in later ones."""
     first = _common_prefix([_render(vlm, _user(s)) for s in _SENTINELS])
     history = (_user("x"), _turn("assistant", "x"))
     later = _common_prefix([_render(vlm, *history, _user(s)) for s in _SENTINELS])
@@ -247,7 +247,7 @@ def _question_opening(vlm: VLM) -> Tokens:
 
 
 def _words(vlm: VLM, content: Tokens) -> Tokens:
-    """The tokens of a turn that are text: no image placeholders, markers, or blanks around them."""
+    """The text tokens of a turn, without image placeholders, markers or surrounding blanks."""
     decode = vlm.tokenizer.decode
     special = set(vlm.tokenizer.added_tokens_decoder) | {vlm.image_token_id}
     runs: list[Tokens] = [[]]
@@ -275,7 +275,7 @@ def _common_suffix(rows: Sequence[Tokens]) -> Tokens:
 
 
 def _last_match(row: Tokens, pattern: Tokens) -> int | None:
-    """Where the tokens after the last occurrence of `pattern` begin."""
+    """The index just after the last occurrence of `pattern`, or None."""
     for start in range(len(row) - len(pattern), -1, -1):
         if row[start : start + len(pattern)] == pattern:
             return start + len(pattern)
@@ -285,6 +285,6 @@ def _last_match(row: Tokens, pattern: Tokens) -> int | None:
 def _not_by_template(where: str) -> InputError:
     return InputError(
         f"A prompt does not {where} as the model's chat template writes it, so a defense that "
-        "rewrites prompts cannot find its place. Build inputs with processor.apply_chat_template("
+        "rewrites prompts cannot be used. Build inputs with processor.apply_chat_template("
         "..., add_generation_prompt=True)."
     )

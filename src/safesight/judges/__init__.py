@@ -1,9 +1,9 @@
 """Judges turn an answer into a verdict: refused, harmful, harmless or invalid.
 
-A judge sees the answer and the sample, never a model. Each has a name and a version,
-because a number means nothing without the instrument that read it. `exact` knows the
-right object; `keywords` is the published list of refusal phrases, kept to be measured
-against `exact` (`measure_error`). Nothing here knows of evaluations, logs or testbeds.
+A judge sees the answer and the sample, never a model. Each has a name and a version, because a
+number means nothing without the instrument that measured it. `exact` knows the right object;
+`keywords` is a published list of refusal phrases, kept for comparison with `exact`
+(`measure_error`). Nothing here knows about evaluations, logs or testbeds.
 """
 
 from safesight.judges.exact import ExactJudge

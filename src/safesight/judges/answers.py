@@ -1,7 +1,7 @@
-"""What can be read off an answer's text alone: words, sentences, refusal, ruin.
+"""What the text of an answer alone shows: words, sentences, refusals, broken text.
 
-Plain functions over strings, shared by all judges. They know no sample, no label and
-no verdict; English only.
+Plain functions over strings, shared by all judges. They know no samples, labels or verdicts.
+English only.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ def normalized(answer: str) -> str:
 
 
 def sentences(answer: str) -> list[str]:
-    """The answer cut at full stops, marks and line ends; normalized, never empty strings."""
+    """The answer split at sentence-ending marks and line ends; normalized, no empty strings."""
     pieces = re.split(r"(?<=[.!?])\s+|\n+", answer)
     return [piece for piece in map(normalized, pieces) if piece]
 
 
 def names(answer: str, target: str) -> bool:
-    """Whether the answer holds the target as whole words, singular or plural.
+    """Whether the answer contains the target as whole words, singular or plural.
 
     Example:
         >>> names("get two Pill Boxes", "pill box"), names("a billboard", "bill")
@@ -75,7 +75,7 @@ def names(answer: str, target: str) -> bool:
 
 
 def opens_with_refusal(answer: str) -> bool:
-    """Whether the answer begins as a refusal does: an apology or "I cannot"."""
+    """Whether the answer begins like a refusal: with an apology or "I cannot"."""
     return _OPENING.match(normalized(answer)) is not None
 
 
@@ -110,8 +110,8 @@ def describes(sentence: str) -> bool:
 def is_degenerate(answer: str) -> bool:
     """Whether there is nothing to judge: empty, no letters or digits, or endless repetition.
 
-    Repetition means that the text ends in one phrase of at most eight words, said at
-    least four times over and filling at least eight words.
+    Repetition means that the text ends in one phrase of at most eight words, repeated at least
+    four times and filling at least eight words.
 
     Example:
         >>> is_degenerate(" ?!"), is_degenerate("the the the the the the the the the")
@@ -128,8 +128,8 @@ def is_degenerate(answer: str) -> bool:
 def _repeats_at_end(words: list[str], period: int) -> bool:
     """Whether the last words are one phrase of `period` words, four times or more.
 
-    The last phrase may be cut short by the token limit, so the comparison runs
-    backwards word by word instead of phrase by phrase.
+    The token limit may cut the last phrase short, so words are compared backwards, one by one,
+    not phrase by phrase.
     """
     length = period
     while length < len(words) and words[-1 - length] == words[-1 - length + period]:

@@ -1,8 +1,8 @@
 """One way to talk to any Hugging Face vision-language model.
 
-Read next: `vlm` (the object everything else uses), `families` (where each
-architecture keeps its parts), `check` (does a model behave as defenses need).
-Names are imported on first use, so that the table loads no torch.
+Read next: `vlm` (the object everything else uses), `families` (where each architecture keeps
+its parts), `check` (whether a model behaves as defenses need). Names are imported on first use,
+so that reading the table of families does not load torch.
 """
 
 from __future__ import annotations

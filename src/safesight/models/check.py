@@ -1,8 +1,8 @@
 """Does this model behave as defenses need? A self-check on one small batch.
 
-Runs a handful of forwards on a text-only row beside a row with a drawn picture
-and compares what the parts of safesight say of the same thing. It judges the
-plumbing only: whether the model is safe or useful is for an evaluation.
+Runs a few forward passes on a text-only row and a row with a drawn picture, and checks that the
+parts of safesight agree. It tests the plumbing only: whether the model is safe or useful is a
+matter for an evaluation.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["Check", "CheckReport", "check"]
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     ok: bool
@@ -67,17 +67,17 @@ class CheckReport:
 
 
 class _FailedError(Exception):
-    """What was looked at is not as it should be; the message says how."""
+    """A check failed; the message says how."""
 
 
 _ROOM = {torch.bfloat16: 0.05, torch.float16: 0.01}
-"""How far logits may differ, as a share of their largest size, from another order of additions.
-For other types 1e-4."""
+"""How far logits may differ through rounding, as a share of the largest absolute logit. 1e-4 for
+other types."""
 
 
 @dataclass(frozen=True)
 class _Case:
-    """The batch of the check, and what a plain forward says of it."""
+    """The batch of the check, and the result of a plain forward pass on it."""
 
     vlm: VLM
     inputs: Any
@@ -86,11 +86,11 @@ class _Case:
 
     @property
     def tolerance(self) -> float:
-        """The largest difference of logits that counts as none."""
+        """The largest difference in logits that counts as zero."""
         return _ROOM.get(self.vlm.dtype, 1e-4) * max(1.0, float(self.logits.abs().max()))
 
     def state(self, site: Site) -> Tensor:
-        """The state at a site in the plain forward, B x L x d."""
+        """The state at a site in the plain forward pass, B x L x d."""
         _require(site in self.states, f"block {site.layer} never ran")
         return self.states[site]
 
@@ -195,7 +195,7 @@ def _replay(case: _Case) -> str:
     again = replay(layers, calls, case.state(resid_post(start - 1)), start)
     last = case.state(resid_post(len(layers) - 1))
     real = case.inputs["attention_mask"].bool()
-    # In the head's units, so that one tolerance serves: raw states may be of any size.
+    # Compared as logits, so that one tolerance fits all: raw states may be of any magnitude.
     return _close(
         case.vlm.logits_of(again[real]),
         case.vlm.logits_of(last[real]),

@@ -1,9 +1,9 @@
 """Where each architecture keeps its parts: a table, and no logic beyond reading it.
 
-A path is a chain of attribute names from the model object. Architectures that
-are not in the table are looked up through the accessors that transformers
-models share (`get_decoder`, `get_input_embeddings`, `get_output_embeddings`);
-what cannot be found is named in the error. Importing this file loads no torch.
+A path is a chain of attribute names from the model object. Architectures that are not in the
+table are looked up through the accessors that transformers models share (`get_decoder`,
+`get_input_embeddings`, `get_output_embeddings`); the error names any part that cannot be found.
+Importing this file does not load torch.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ class Family:
     decoder: str = "model.language_model"
     """The module that runs the decoder blocks."""
     layers: str = "layers"
-    """The decoder blocks, from the decoder; so are the next two."""
+    """The decoder blocks, relative to the decoder, as are the next two."""
     embed: str = "embed_tokens"
     norm: str = "norm"
     attention_out: str = "self_attn.o_proj"
-    """From a decoder block: the projection that takes its attention heads side by side."""
+    """Relative to a decoder block: the projection whose input is its concatenated heads."""
     head: str = "lm_head"
-    """From the model."""
+    """Relative to the model."""
     vision: str = "model.vision_tower"
     projector: str = "model.multi_modal_projector"
     image_token: str = "image_token_id"
     """The config attribute that holds the id of the image placeholder token."""
     logit_cap: str = ""
-    """The text config's attribute of a tanh cap on logits, where the model applies one."""
+    """The text config's attribute for a tanh cap on logits, if the model applies one."""
     tools: Literal["nous", "plain"] = "plain"
-    """How it was taught to call tools; see `safesight.tools.formats`. A chat template that
-    offers tools itself goes before."""
+    """How the model was taught to call tools; see `safesight.tools.formats`. A chat template
+    that offers tools itself takes precedence."""
     tool_boxes: Literal["thousandths", "pixels"] = "thousandths"
-    """What it counts boxes in: thousandths of the picture's sides, or its pixels."""
+    """The unit of boxes: thousandths of the picture's sides, or pixels."""
     note: str = ""
 
     def part(self, model: Any, name: str) -> Any:
         """The module called `name` ("decoder", "layers", "embed", "norm", "head", ...).
 
         Raises:
-            ModelError: the model has no such part at the place the table says.
+            ModelError: the model has no such part where the table says.
 
         Example:
             >>> from types import SimpleNamespace as N
@@ -90,7 +90,7 @@ FAMILIES: dict[str, Family] = {
         Family("vipllava"),
         Family("got_ocr2"),
         Family("internvl", note=_TILES),
-        # Its config has a soft cap, which this class of transformers does not apply.
+        # Its config has a soft cap, but this transformers class does not apply it.
         Family("gemma3", note="Image tokens attend to each other in both directions."),
         Family(
             "paligemma",
@@ -118,21 +118,22 @@ FAMILIES: dict[str, Family] = {
         Family("glm4v", **_IN_VISUAL),
     )
 }
-"""Tested: llava, llava_next, qwen2_5_vl, qwen3_vl, idefics3, internvl, gemma3, mistral3 with
-the whole conformance suite; the others for the places of their parts."""
+"""llava, llava_next, qwen2_5_vl, qwen3_vl, idefics3, internvl, gemma3 and mistral3 pass the whole
+conformance suite; for the others only the locations of their parts are tested."""
 
 
 def family_of(model: Any) -> Family:
-    """The table entry of a model, or one made from the accessors that transformers models share.
+    """The table entry of a model, or one built from the accessors that transformers models share.
 
     Raises:
-        ModelError: neither the table nor the accessors lead to a part; the message names it.
+        ModelError: a part is found neither in the table nor by the accessors; the message
+            names it.
     """
     model_type = model.config.model_type
     if model_type in FAMILIES:
         return FAMILIES[model_type]
     decoder = model.get_decoder()
-    for _ in range(2):  # a causal language model wraps its decoder once more
+    for _ in range(2):  # a causal language model adds one more wrapper around its decoder
         if not hasattr(decoder, "layers") and hasattr(decoder, "model"):
             decoder = decoder.model
     found = {
@@ -147,7 +148,7 @@ def family_of(model: Any) -> Family:
         raise ModelError(
             f"{type(model).__name__} (model type {model_type!r}) is not in safesight's table of "
             f"families, and its {' and '.join(missing)} cannot be found the usual way. "
-            f"Families that are known: {', '.join(sorted(FAMILIES))}."
+            f"Known families: {', '.join(sorted(FAMILIES))}."
         )
     paths: dict[str, Any] = {name: path for name, path in found.items() if path is not None}
     return Family(model_type, **paths, vision="", projector="", note="Not in the table.")
@@ -158,5 +159,5 @@ def _first_of(owner: Any, *names: str) -> str | None:
 
 
 def _path_of(root: Any, part: Any) -> str | None:
-    """The attribute path from one module to another inside it."""
+    """The attribute path from a module to one inside it."""
     return next((name for name, module in root.named_modules() if module is part), None)

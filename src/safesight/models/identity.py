@@ -1,9 +1,8 @@
 """Which model is this? Hashes that change when the weights or the config do.
 
-Every element of every parameter counts (through an exact integer sum), a sample
-of them also with its place. Collisions can be constructed, so this tells
-versions apart and does not protect against forgery. Not computed: anything of
-the processor.
+Every element of every parameter counts (through an exact integer sum), a sample of them also
+with its position. Collisions can be constructed, so this tells versions apart but does not
+protect against forgery. The processor is not part of the hash.
 """
 
 from __future__ import annotations
@@ -29,19 +28,19 @@ _VOLATILE = {
     "torch_dtype",
     "transformers_version",
 }
-"""Config entries that depend on how a model was loaded, not on what it is."""
+"""Config entries that depend on how a model was loaded, not on the model itself."""
 
 
 def hash_config(config: Any) -> str:
-    """Hex hash of a transformers config, without what depends on how it was loaded."""
+    """Hex hash of a transformers config, without entries that depend on how it was loaded."""
     text = json.dumps(_stable(config.to_dict()), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def hash_weights(model: nn.Module) -> str:
-    """Hex hash of all parameters as float32, so that bf16 weights loaded as float32 hash alike.
+    """Hex hash of all parameters as float32: bf16 weights loaded as float32 get the same hash.
 
-    Of a parameter that is not in memory (offloaded to disk) only name and shape count.
+    For a parameter that is not in memory (offloaded to disk) only name and shape count.
     """
     digest = hashlib.sha256()
     with torch.no_grad():
@@ -63,7 +62,7 @@ def _content(parameter: Tensor) -> bytes:
 
 
 def _bits(values: Tensor) -> Tensor:
-    """Floats as the integers their float32 bits spell; integers as they are."""
+    """Floats as the integers that their float32 bits encode; integers unchanged."""
     return values.float().view(torch.int32) if values.is_floating_point() else values
 
 

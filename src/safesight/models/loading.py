@@ -1,7 +1,7 @@
-"""From a name to a model and its processor, or to one sentence about what is wrong.
+"""Load a model and its processor by name, or explain in a sentence or two why that fails.
 
-Reads safetensors only, never pickles, and runs no code from a checkpoint unless
-asked to. Nothing here knows what a model is used for; see `vlm`.
+Reads safetensors only, never pickles, and runs no code from a checkpoint unless asked to.
+Nothing here knows what a model is used for; see `vlm`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ __all__ = ["Loaded", "load_pretrained", "public_name"]
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 _FAILURES = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
-"""How transformers reports a checkpoint it cannot use."""
+"""The exceptions transformers raises for a checkpoint it cannot use."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What was loaded, and from where."""
+    """A loaded model and where it came from."""
 
     model: Any
     processor: Any
@@ -52,10 +52,10 @@ def load_pretrained(
     revision: str | None,
     trust_remote_code: bool,
 ) -> Loaded:
-    """Load a bundled model, a local folder or a model of the hub; arguments as in `VLM.load`.
+    """Load a bundled model, a local folder or a hub model; arguments as in `VLM.load`.
 
     Raises:
-        ModelError: anything that makes the model unusable here.
+        ModelError: the model cannot be used, for whatever reason.
     """
     place = _resolve(name)
     local = Path(place) if Path(place).is_dir() else None
@@ -88,9 +88,9 @@ def load_pretrained(
 
 
 def public_name(name: str) -> str:
-    """The registry's name of a bundled model given by its folder; any other name as it is.
+    """The registry name of a bundled model given by its folder; any other name unchanged.
 
-    What is written into artifacts and logs must not say where a package is installed.
+    Artifacts and logs must not reveal where a package is installed.
 
     Example:
         >>> public_name(str(registry.load("model", "testbed"))), public_name("org/model")
@@ -105,7 +105,7 @@ def public_name(name: str) -> str:
 
 
 def _resolve(name: str) -> str:
-    """The folder or hub id that a name stands for."""
+    """The folder or hub id for a name."""
     if name in registry.names("model"):
         folder = Path(registry.load("model", name))
         if not folder.is_dir():
@@ -117,7 +117,7 @@ def _resolve(name: str) -> str:
     if path.is_dir():
         return str(path)
     if path.is_file():
-        raise ModelError(f"{name!r} is a file. Give the folder that holds the model.")
+        raise ModelError(f"{name!r} is a file. Pass the folder that holds the model.")
     if name.startswith((".", "/", "~")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise ModelError(f"There is no folder {name!r}. Check the path of the model.")
     return name
@@ -129,8 +129,8 @@ def _check_weight_files(folder: Path) -> None:
         pickles = [path.name for pattern in _PICKLES for path in folder.glob(pattern)]
         if pickles:
             raise ModelError(
-                f"{folder} holds only pickled weights ({pickles[0]}), which can run code when they "
-                "are opened. Convert them to safetensors first."
+                f"{folder} holds only pickled weights ({pickles[0]}), which can run code when "
+                "opened. Convert them to safetensors first."
             )
         raise ModelError(
             f"{folder} holds no weights. Put the model's safetensors files there, "
@@ -143,12 +143,12 @@ def _check_weight_files(folder: Path) -> None:
         except (OSError, SafetensorError) as error:
             raise ModelError(
                 f"The weights file {path} cannot be read ({_first_line(error)}). "
-                "It may be cut off: copy or download it again."
+                "It may be truncated: copy or download it again."
             ) from None
 
 
 def _check_task(name: str, config: Any, trust_remote_code: bool) -> None:
-    """Refuse models that take no pictures, before any weight is read."""
+    """Refuse models that take no pictures, before any weights are read."""
     by_remote_code = trust_remote_code and "AutoModelForImageTextToText" in (
         getattr(config, "auto_map", None) or {}
     )
@@ -163,7 +163,7 @@ def _check_complete(name: str, info: dict[str, Any]) -> None:
     missing = sorted(info.get("missing_keys") or ())
     if missing:
         raise ModelError(
-            f"The weights of {name!r} lack {len(missing)} of the model's tensors, first "
+            f"The weights of {name!r} lack {len(missing)} of the model's tensors, including "
             f"{missing[0]!r}. Copy or download all of its files again."
         )
 
@@ -180,7 +180,7 @@ def _device(device: str | None) -> str:
 
 
 def _dtype(dtype: str | torch.dtype | None, device: str) -> str | torch.dtype:
-    """float32 on a CPU, which is exact and fast there; what the checkpoint says on a GPU."""
+    """float32 on a CPU, where it is exact and fast; the checkpoint's own dtype on a GPU."""
     if dtype is None:
         return torch.float32 if device.startswith("cpu") else "auto"
     if isinstance(dtype, torch.dtype) or dtype == "auto":
@@ -194,15 +194,15 @@ def _dtype(dtype: str | torch.dtype | None, device: str) -> str | torch.dtype:
 
 
 def _guarded(name: str, what: str, call: Any, *args: Any, **kwargs: Any) -> Any:
-    """Run one loading step of transformers and translate its failure."""
+    """Run one loading step of transformers and translate its errors."""
     try:
         return call(*args, **kwargs)
     except _FAILURES as error:
         reason = _first_line(error)
         if "trust_remote_code" in str(error):
             raise ModelError(
-                f"{name!r} needs code that comes with its weights. Read that code, and load it "
-                "with trust_remote_code=True if you trust it."
+                f"{name!r} needs code that comes with its weights. Read that code, and load the "
+                "model with trust_remote_code=True if you trust it."
             ) from error
         if isinstance(error, torch.OutOfMemoryError):
             raise ModelError(
@@ -210,8 +210,8 @@ def _guarded(name: str, what: str, call: Any, *args: Any, **kwargs: Any) -> Any:
             ) from error
         if isinstance(error, OSError) and not Path(name).is_dir():
             raise ModelError(
-                f"{name!r} is neither a folder nor a model that can be fetched ({reason}). "
-                "Check the name and the network, or give the folder of a downloaded model."
+                f"{name!r} is neither a folder nor a model that can be downloaded ({reason}). "
+                "Check the name and the network, or pass the folder of a downloaded model."
             ) from error
         raise ModelError(
             f"The {what} of {name!r} cannot be used ({reason}). "
@@ -226,7 +226,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextmanager
 def _quiet(*, bars: bool) -> Iterator[None]:
-    """No warnings from transformers while loading, and no progress bars unless `bars`."""
+    """Suppress transformers warnings while loading, and progress bars unless `bars`."""
     level, had_bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity(hf_logging.CRITICAL)
     if not bars:

@@ -1,11 +1,10 @@
 """Lets processors load where torchvision is not installed.
 
-safesight never gives a model a video and its pictures are PIL pictures, so it
-has no use for torchvision; but in transformers every video processor needs it,
-processors such as Qwen's insist on having one, and Pixtral's imports it for a
-function that exists without it too. Where torchvision is missing, stand-ins take
-these places while a processor is made. With torchvision installed nothing here
-does anything.
+safesight uses PIL pictures and no videos, so it does not need torchvision. But in transformers
+every video processor needs it, processors such as Qwen's require a video processor, and
+Pixtral's imports torchvision for a function that also exists without it. If torchvision is
+missing, stand-ins replace these while a processor is created. If it is installed, this module
+does nothing.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ __all__ = ["NoVideo", "without_torchvision"]
 
 
 class NoVideo(VideoProcessorMixin):  # type: ignore[misc]
-    """Stands where a video processor would; refuses videos."""
+    """Stand-in for a video processor; refuses videos."""
 
     model_input_names = ("pixel_values_videos",)
 
     def __init__(self) -> None:
-        """Needs nothing."""
+        """Take no arguments."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse.
@@ -42,20 +41,20 @@ class NoVideo(VideoProcessorMixin):  # type: ignore[misc]
         Raises:
             InputError: always.
         """
-        raise InputError("Videos need torchvision: install it, or send pictures.")
+        raise InputError("Videos need torchvision. Install it, or send pictures.")
 
     def to_dict(self) -> dict[str, Any]:
-        """Nothing to save."""
+        """Return nothing to save."""
         return {}
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> list[str]:
-        """Nothing to save."""
+        """Save nothing."""
         return []
 
 
 @contextmanager
 def without_torchvision() -> Iterator[None]:
-    """Inside, processors can be made without torchvision, with `NoVideo` for videos."""
+    """Inside, processors can be created without torchvision; `NoVideo` handles videos."""
     if is_torchvision_available():
         yield
         return
@@ -70,7 +69,7 @@ def without_torchvision() -> Iterator[None]:
 
 
 def _pixtral_processor() -> Any:
-    """The class itself, imported past its torchvision sibling."""
+    """The processor class, imported without its torchvision sibling."""
     home = "transformers.models.pixtral"
     sibling = ModuleType(f"{home}.image_processing_pixtral")
     twin = import_module(f"{home}.image_processing_pil_pixtral")

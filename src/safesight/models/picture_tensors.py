@@ -1,16 +1,16 @@
-"""The pictures inside a batch of model inputs: whose they are, what they show, one more.
+"""The pictures in a batch of model inputs: split them by row, read them back, add one.
 
-`generate` is given tensors, not pictures, and every family lays them out in a way of its own:
+`generate` gets tensors, not pictures, and each family lays them out differently:
 
-flat    `pixel_values` n x 3 x H x W, one entry a picture or tile (LLaVA, Gemma 3, InternVL)
-sized   one entry a picture, padded, and its size in `image_sizes` (LLaVA-NeXT, Mistral 3)
-grid    a row of patches for all pictures, cut by `image_grid_thw` (Qwen-VL)
-rows    B x tiles x 3 x H x W, padded to the most tiles of a row (Idefics 3, SmolVLM)
+flat    `pixel_values` n x 3 x H x W, one entry per picture or tile (LLaVA, Gemma 3, InternVL)
+sized   one padded entry per picture, with its size in `image_sizes` (LLaVA-NeXT, Mistral 3)
+grid    one row of patches for all pictures, split by `image_grid_thw` (Qwen-VL)
+rows    B x tiles x 3 x H x W, padded to the largest number of tiles (Idefics 3, SmolVLM)
 
-`split_pictures` deals them out to the rows of the batch, `join_pictures` puts them together again,
-`last_picture` turns a row's last one back into what the model was shown. That is the picture
-after the processor's resizing, exact to the bit of its eight in float32; of a picture in tiles it
-is the whole view, not the tiles. Nothing here knows what the pictures are for.
+`split_pictures` assigns them to the rows of the batch, `join_pictures` combines them again, and
+`last_picture` turns a row's last one back into the picture the model was shown. That is the
+picture after the processor's resizing, exact to its 8 bits in float32; for a tiled picture it is
+the overview, not the tiles. Nothing here knows what the pictures are for.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["PictureTensors", "join_pictures", "last_picture", "split_pictures"]
 
 PictureTensors = dict[str, Tensor]
-"""What one row holds of every tensor in `TENSORS`; empty if it has no picture."""
+"""One row's part of every tensor in `TENSORS`; empty if it has no picture."""
 
 Layout = Literal["flat", "sized", "grid", "rows"]
 
@@ -40,17 +40,17 @@ TENSORS = ("pixel_values", "pixel_attention_mask", "image_sizes", "image_grid_th
 
 
 def split_pictures(vlm: VLM, inputs: Mapping[str, Any]) -> list[PictureTensors]:
-    """Every row's own pictures.
+    """The pictures of each row.
 
     Args:
         vlm: The model the inputs are for.
         inputs: `input_ids`, B x L, and the tensors of `TENSORS`.
 
     Returns:
-        B mappings, in the order of the rows.
+        B mappings, in row order.
 
     Raises:
-        InputError: a layout that is not known.
+        InputError: the layout is not known.
     """
     tensors = {name: inputs[name] for name in TENSORS if isinstance(inputs.get(name), Tensor)}
     tokens = vlm.image_mask(inputs).sum(dim=1).tolist()
@@ -81,11 +81,11 @@ def split_pictures(vlm: VLM, inputs: Mapping[str, Any]) -> list[PictureTensors]:
 
 
 def join_pictures(pictures: Sequence[PictureTensors], *, as_rows: bool = True) -> dict[str, Tensor]:
-    """One batch of several rows' pictures, or one row's of several pictures.
+    """Combine the pictures of several rows into one batch, or several pictures into one row.
 
     Args:
-        pictures: As `split_pictures` returns them.
-        as_rows: Whether they belong to different rows; only the layout "rows" needs to know.
+        pictures: As returned by `split_pictures`.
+        as_rows: Whether they belong to different rows; matters only for the layout "rows".
 
     Returns:
         Tensors for `generate`; empty if there is no picture.
@@ -98,7 +98,7 @@ def join_pictures(pictures: Sequence[PictureTensors], *, as_rows: bool = True) -
     full = [each for each in pictures if each]
     if not full:
         return {}
-    # Only the layout "rows" splits into four-dimensional tiles with a mask of their own.
+    # Only the layout "rows" splits into four-dimensional tiles with their own mask.
     stacked = as_rows and _is_rows(full[0])
     if stacked:
         blank = {name: value[:0] for name, value in full[0].items()}
@@ -117,13 +117,13 @@ def join_pictures(pictures: Sequence[PictureTensors], *, as_rows: bool = True) -
 
 
 def last_picture(vlm: VLM, pictures: PictureTensors) -> Image.Image:
-    """The last picture of a row as the model was shown it.
+    """The last picture of a row as it was shown to the model.
 
     Raises:
         InputError: the row has no picture, or its tensors cannot be read as one.
     """
     if not pictures:
-        raise InputError("This prompt has no picture. Put one into the message.")
+        raise InputError("This prompt has no picture. Add one to the message.")
     pixels = pictures["pixel_values"]
     layout = _layout(pictures)
     if layout == "grid":
@@ -131,9 +131,9 @@ def last_picture(vlm: VLM, pictures: PictureTensors) -> Image.Image:
     elif layout == "sized" and pixels.dim() == 4:  # padded on the right and below
         height, width = pictures["image_sizes"][-1].tolist()
         picture = pixels[-1, :, :height, :width]
-    elif layout == "sized":  # the whole view comes before its tiles
+    elif layout == "sized":  # the overview comes before its tiles
         picture = pixels[-1, 0]
-    elif "pixel_attention_mask" in pictures:  # the whole view comes after its tiles
+    elif "pixel_attention_mask" in pictures:  # the overview comes after its tiles
         shown = pictures["pixel_attention_mask"][-1].bool()
         picture = pixels[-1][:, shown.any(dim=1)][:, :, shown.any(dim=0)]
     else:
@@ -156,7 +156,7 @@ def _is_rows(pictures: PictureTensors) -> bool:
 
 
 def _real_tiles(tensors: Mapping[str, Tensor], row: int) -> PictureTensors:
-    """Tiles of zeros are padding, for the model too."""
+    """The tiles that are not all zeros; the model treats zero tiles as padding, too."""
     real = tensors["pixel_values"][row].flatten(1).any(dim=1)
     own = {name: value[row][real] for name, value in tensors.items()}
     mask = torch.ones_like(own["pixel_values"][:, 0], dtype=torch.long)
@@ -172,14 +172,14 @@ def _dealt(tensors: Mapping[str, Tensor], counts: list[int]) -> list[PictureTens
 
 
 def _tokens_of_pictures(vlm: VLM, tensors: Mapping[str, Tensor]) -> list[int]:
-    """How many placeholders every picture has."""
+    """The number of placeholders of every picture."""
     processor = vlm.processor
     if "image_grid_thw" in tensors:
         merged = int(processor.image_processor.merge_size) ** 2
         return [int(n) // merged for n in tensors["image_grid_thw"].prod(dim=1).tolist()]
     sizes = tensors["image_sizes"].tolist()
     merge = getattr(processor, "spatial_merge_size", None)
-    if merge is not None:  # Pixtral: sizes as resized, breaks between lines not counted
+    if merge is not None:  # Pixtral: sizes after resizing, without line breaks
         step = int(processor.patch_size) * int(merge)
         return [(height // step) * (width // step) for height, width in sizes]
     counts = processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"]
@@ -187,7 +187,7 @@ def _tokens_of_pictures(vlm: VLM, tensors: Mapping[str, Tensor]) -> list[int]:
 
 
 def _pictures_of_rows(each: Sequence[int], rows: Sequence[int]) -> list[int] | None:
-    """How many pictures make up the placeholders of every row; None if they do not add up."""
+    """The number of pictures in every row, from its placeholders; None if they do not add up."""
     left = list(each)
     counts = []
     for tokens in rows:
@@ -208,7 +208,7 @@ def _grown(value: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def _unpatched(vlm: VLM, pixels: Tensor, grid: Tensor) -> Tensor:
-    """3 x H x W of the last `t h w` patches; the same frame stands there more than once."""
+    """3 x H x W from the last `t h w` patches; they hold the same frame more than once."""
     settings = vlm.processor.image_processor
     _, rows, columns = grid.tolist()
     merge, patch = int(settings.merge_size), int(settings.patch_size)
@@ -219,7 +219,7 @@ def _unpatched(vlm: VLM, pixels: Tensor, grid: Tensor) -> Tensor:
 
 
 def _to_pil(settings: Any, picture: Tensor) -> Image.Image:
-    """Undo normalisation and rescaling."""
+    """Undo normalization and rescaling."""
     values = picture.detach().float().cpu()
     if settings.do_normalize:
         std, mean = torch.tensor(settings.image_std), torch.tensor(settings.image_mean)
@@ -243,6 +243,6 @@ def _refuse_unknown(vlm: VLM, inputs: Mapping[str, Any], tensors: Mapping[str, T
 
 def _unknown(vlm: VLM) -> InputError:
     return InputError(
-        f"How {vlm.name!r} lays out pictures is not known, so none can be read back or added. "
+        f"The picture layout of {vlm.name!r} is not known, so none can be read back or added. "
         "Use a defense that leaves pictures alone."
     )

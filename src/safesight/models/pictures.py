@@ -1,8 +1,7 @@
-"""Pictures and chat turns from the outside, checked before a processor sees them.
+"""Check pictures and chat turns from users before a processor sees them.
 
-Turns whatever a user put into a message into RGB pictures and text, or says
-what is wrong with it. Knows nothing of models. Fetches nothing: a picture from
-the web has to be downloaded first.
+Turns the content of a message into RGB pictures and text, or says what is wrong with it. Knows
+nothing about models. Downloads nothing: fetch pictures from the web yourself.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ __all__ = ["MAX_ASPECT", "MAX_PIXELS", "clean_messages", "open_picture"]
 MAX_PIXELS = 64_000_000
 """Larger pictures are refused: 64 megapixels are 192 MB once decoded."""
 MAX_ASPECT = 200
-"""Longest side over shortest side; processors of the Qwen kind refuse more."""
+"""Longest side divided by shortest side; Qwen's processors refuse more."""
 
 
 def open_picture(source: Any) -> Image.Image:
     """An RGB picture from a PIL image, a path, or the bytes of a picture file.
 
-    Rotated as its EXIF data says; transparency is laid on white.
+    The picture is rotated according to its EXIF data; transparency becomes white.
 
     Raises:
         InputError: missing, damaged, oversized, or not a picture; the message names the file.
@@ -53,8 +52,8 @@ def open_picture(source: Any) -> Image.Image:
                 picture = source
             else:
                 raise InputError(
-                    f"A picture is given as {type(source).__name__}. Give a PIL image, the path of "
-                    "a picture file, or its bytes."
+                    f"A picture has the type {type(source).__name__}. Pass a PIL image, the path "
+                    "of a picture file, or its bytes."
                 )
             _refuse_size(name, *picture.size)
             picture = ImageOps.exif_transpose(picture)
@@ -62,13 +61,11 @@ def open_picture(source: Any) -> Image.Image:
     except FileNotFoundError:
         raise InputError(f"{name} does not exist. Check the path.") from None
     except IsADirectoryError:
-        raise InputError(f"{name} is a folder. Give the path of a picture file.") from None
+        raise InputError(f"{name} is a folder. Pass the path of a picture file.") from None
     except PermissionError:
         raise InputError(f"{name} may not be read. Change its permissions.") from None
     except UnidentifiedImageError:
-        raise InputError(
-            f"{name} is not in a format that can be read. Save it as PNG or JPEG."
-        ) from None
+        raise InputError(f"{name} is not in a readable format. Save it as PNG or JPEG.") from None
     except Image.DecompressionBombError:
         raise InputError(f"{name} is far too large. Make it smaller than {_LIMIT}.") from None
     except (OSError, SyntaxError, ValueError) as error:  # how Pillow reports damaged files
@@ -80,7 +77,7 @@ _LIMIT = f"{MAX_PIXELS // 1_000_000} megapixels"
 
 def _refuse_web(source: str) -> None:
     if source.startswith(("http://", "https://")):
-        raise InputError(f"safesight does not fetch pictures: download {source!r} first.")
+        raise InputError(f"safesight does not download pictures. Download {source!r} first.")
 
 
 def _refuse_size(name: str, width: int, height: int) -> None:
@@ -93,8 +90,8 @@ def _refuse_size(name: str, width: int, height: int) -> None:
         )
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise InputError(
-            f"{name} has {width} x {height} pixels: one side is over {MAX_ASPECT} times the other. "
-            "Crop it."
+            f"{name} has {width} x {height} pixels: one side is more than {MAX_ASPECT} times the "
+            "other. Crop it."
         )
 
 
@@ -110,12 +107,12 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def clean_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """A copy of a conversation that every chat template takes, pictures opened.
+    """A copy of a conversation that every chat template accepts, with its pictures opened.
 
     Content given as a string becomes one text part; parts keep their order.
 
     Raises:
-        InputError: an empty conversation, a turn or part of another form, or a bad picture.
+        InputError: an empty conversation, a malformed turn or part, or an unusable picture.
 
     Example:
         >>> clean_messages([{"role": "user", "content": "hello"}])
@@ -123,7 +120,7 @@ def clean_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """
     if isinstance(messages, (str, Mapping)) or not messages:
         raise InputError(
-            "A conversation is a list of at least one message such as "
+            "A conversation is a list of messages such as "
             '{"role": "user", "content": "..."}. To ask one question, put that message in a list.'
         )
     return [_clean_message(message) for message in messages]
@@ -140,7 +137,7 @@ def _clean_message(message: Message) -> dict[str, Any]:
         content = [{"type": "text", "text": content}]
     if not isinstance(content, Sequence):
         raise InputError(
-            f"The content of a message is {type(content).__name__}. Give text or a list of parts."
+            f"The content of a message is {type(content).__name__}. Pass text or a list of parts."
         )
     return {**message, "content": [_clean_part(part) for part in content]}
 
@@ -160,7 +157,7 @@ def _clean_part(part: Any) -> dict[str, Any]:
 
 
 def _shape(value: Any) -> str:
-    """What a value looks like, without its content (which may be harmful)."""
+    """Describe a value without its content (which may be harmful)."""
     if not isinstance(value, Mapping):
         return f"the type {type(value).__name__}"
     kind = f" and the type {value['type']!r}" if "type" in value else ""

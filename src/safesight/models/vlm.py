@@ -1,9 +1,8 @@
-"""VLM: one way to load, ask and look inside any Hugging Face vision-language model.
+"""VLM: one way to load, query and look inside any Hugging Face vision-language model.
 
-It holds a `transformers` model and its processor and changes neither. Where the
-parts of an architecture are is in `families`; reading and changing hidden states
-is the work of `safesight.activations`; defenses know this class and nothing of
-particular architectures.
+It holds a `transformers` model and its processor and changes neither. `families` knows where
+the parts of an architecture are; `safesight.activations` reads and changes hidden states.
+Defenses know this class and nothing about particular architectures.
 """
 
 from __future__ import annotations
@@ -66,18 +65,18 @@ class VLM:
         revision: str | None = None,
         trust_remote_code: bool = False,
     ) -> VLM:
-        """Load a bundled model ("testbed"), a local folder, or a model of the hub.
+        """Load a bundled model ("testbed"), a local folder, or a hub model.
 
         Args:
             name: A bundled name, a folder, or a hub id such as "org/model".
-            dtype: Weight type; None is float32 on a CPU and the checkpoint's own on a GPU.
-            device: "cpu", "cuda", "cuda:1"; None takes a GPU if there is one.
+            dtype: Weight type; None means float32 on a CPU and the checkpoint's own on a GPU.
+            device: "cpu", "cuda", "cuda:1"; None uses a GPU if there is one.
             revision: Branch, tag or commit of a hub model.
             trust_remote_code: Run code that comes with the checkpoint.
 
         Raises:
-            ModelError: missing, damaged, pickled or incomplete weights; a model that takes no
-                pictures or has no chat template; code in the checkpoint without permission.
+            ModelError: the weights are missing, damaged, pickled or incomplete; the model takes
+                no pictures or has no chat template; or it needs trust_remote_code.
         """
         loaded = load_pretrained(
             str(name),
@@ -93,7 +92,8 @@ class VLM:
         """Use a `transformers` model and processor that are already in memory.
 
         Raises:
-            ModelError: an architecture whose parts cannot be found, or no chat template.
+            ModelError: the parts of the architecture cannot be found, or there is no chat
+                template.
         """
         return cls(model, processor, name, getattr(model.config, "_commit_hash", None))
 
@@ -102,12 +102,12 @@ class VLM:
 
     @cached_property
     def weights_hash(self) -> str:
-        """Hex hash of the weights as they were when first asked for, whatever their dtype."""
+        """Hex hash of the weights at the first call, independent of their dtype."""
         return hash_weights(self.model)
 
     @cached_property
     def identity(self) -> str:
-        """Hex hash of config, weights and dtype: what an artifact is fitted on."""
+        """Hex hash of config, weights and dtype; artifacts are tied to it."""
         parts = (hash_config(self.model.config), self.weights_hash, str(self.dtype))
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
@@ -118,12 +118,12 @@ class VLM:
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go."""
+        """The device for inputs."""
         return cast(torch.device, self.model.device)
 
     @property
     def num_layers(self) -> int:
-        """How many decoder blocks there are."""
+        """The number of decoder blocks."""
         return len(self.layers)
 
     @property
@@ -133,7 +133,7 @@ class VLM:
 
     @property
     def vocab_size(self) -> int:
-        """Length of the logits."""
+        """The size of the logits."""
         return cast(int, self._text_config.vocab_size)
 
     @property
@@ -143,11 +143,11 @@ class VLM:
 
     @property
     def image_token_id(self) -> int:
-        """The id of the placeholder that stands for one visual token."""
+        """The id of the placeholder for one visual token."""
         return cast(int, getattr(self.model.config, self.family.image_token))
 
     def tool_setup(self, **fields: Any) -> ToolSetup:
-        """How this model is offered image tools; `fields` are more of `ToolSetup`, or `format`."""
+        """How image tools are offered to this model; `fields`: `format` or those of `ToolSetup`."""
         family, template = self.family, self.processor.chat_template
         return setup_for(family.tools, family.tool_boxes, template, **fields)
 
@@ -159,33 +159,33 @@ class VLM:
         continue_answer: bool = False,
         tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> BatchFeature:
-        """Conversations to model inputs on the model's device, rows padded on the left.
+        """Turn conversations into model inputs on the model's device, padded on the left.
 
-        Rows may hold no, one or several pictures, in any mixture.
+        Rows may hold no picture, one or several, in any mixture.
 
         Args:
-            batch: One conversation a row; see `safesight.types.Message`.
+            batch: One conversation per row; see `safesight.types.Message`.
             add_generation_prompt: End each row where the answer begins.
-            continue_answer: End each row where its last turn, the assistant's, ends: the answer is
-                begun already. Then no generation prompt is added.
-            tools: JSON schemas for the chat template to offer, if it can.
+            continue_answer: End each row at the end of its last turn, the assistant's, so that
+                the model continues that answer. No generation prompt is added.
+            tools: JSON schemas of tools for the chat template to offer, if it can.
 
         Returns:
-            `input_ids` and `attention_mask` of shape B x L, and what the architecture needs
-            for pictures.
+            `input_ids` and `attention_mask` of shape B x L, and the architecture's picture
+            tensors.
 
         Raises:
             InputError: an unreadable or oversized picture, a malformed message, or a conversation
-                that the chat template or the processor refuses.
+                that the chat template or the processor rejects.
         """
         if not batch:
-            raise InputError("There is nothing to ask: the batch has no conversation. Add one.")
+            raise InputError("The batch has no conversation. Add one.")
         rows = [clean_messages(messages) for messages in batch]
         self._refuse_placeholders(rows)
         if continue_answer and any(row[-1]["role"] != "assistant" for row in rows):
             raise InputError(
-                "Only some of these conversations end with the beginning of an answer. "
-                "Ask them in one batch, and the others in another."
+                "Only some of these conversations end with the start of an answer. "
+                "Put those in one batch and the others in another."
             )
         try:
             inputs = self.processor.apply_chat_template(
@@ -210,17 +210,17 @@ class VLM:
         return inputs.to(self.device, dtype=self.dtype)
 
     def image_mask(self, inputs: Any) -> Tensor:
-        """Where the visual tokens are: bool, B x L, True at image placeholders."""
+        """The positions of the visual tokens: bool, B x L, True at image placeholders."""
         ids: Tensor = inputs["input_ids"]
         return ids == self.image_token_id
 
     def generate(self, inputs: Any, **kwargs: Any) -> Tensor:
-        """`model.generate`, with any defense that is attached to it; full sequences, B x (L + new).
+        """`model.generate` with any attached defense; full sequences, B x (L + new).
 
         Greedy unless asked otherwise, whatever the checkpoint's generation config says.
         """
         if not kwargs.setdefault("do_sample", False):
-            # Unset, or transformers warns that they are ignored in greedy decoding.
+            # Unset these, or transformers warns that greedy decoding ignores them.
             kwargs = {"temperature": None, "top_p": None, "top_k": None, **kwargs}
         kwargs.setdefault("pad_token_id", self.tokenizer.pad_token_id)
         return cast(Tensor, self.model.generate(**inputs, **kwargs))
@@ -228,14 +228,14 @@ class VLM:
     def answer(
         self, batch: Sequence[Messages], *, max_new_tokens: int = 48, **kwargs: Any
     ) -> list[str]:
-        """Ask a batch of conversations; one answer a row, without prompt and special tokens.
+        """Answer a batch of conversations; one answer per row, without prompt and special tokens.
 
-        Where the last turn is the assistant's, the answer goes on from it and does not repeat it.
+        If the last turn is the assistant's, the answer continues it and does not repeat it.
 
         Args:
-            batch: As for `encode`; either all of them begin their answers or none.
-            max_new_tokens: Where answers are cut.
-            kwargs: More for `generate`.
+            batch: As for `encode`; either all of them end with the start of an answer, or none.
+            max_new_tokens: The maximum length of an answer.
+            kwargs: Further arguments for `generate`.
 
         Raises:
             InputError: as for `encode`.
@@ -245,14 +245,14 @@ class VLM:
         return self.decode(sequences, inputs["input_ids"].shape[1])
 
     def decode(self, sequences: Tensor, prompt_length: int) -> list[str]:
-        """The text after the prompt of every row of B x (L + new), special tokens left out."""
+        """The text after the prompt in every row of B x (L + new), without special tokens."""
         texts = self.tokenizer.batch_decode(sequences[:, prompt_length:], skip_special_tokens=True)
         return [text.strip() for text in texts]
 
     def logits_of(self, hidden: Tensor) -> Tensor:
-        """What the head says of `resid_post` states: ... x d to ... x vocabulary.
+        """The logits for `resid_post` states: ... x d to ... x vocabulary.
 
-        Final norm, head, and the soft cap that some families put after it.
+        Applies the final norm, the head, and the soft cap that some families put after it.
         """
         logits: Tensor = self.lm_head(self.final_norm(hidden.to(self.dtype)))
         if (cap := self._logit_cap) is not None:
@@ -261,11 +261,11 @@ class VLM:
 
     @property
     def num_heads(self) -> int:
-        """How many attention heads a decoder block has."""
+        """The number of attention heads in a decoder block."""
         return cast(int, self._text_config.num_attention_heads)
 
     def attention_out(self, layer: int) -> nn.Module | None:
-        """The projection that takes the heads of block `layer` side by side.
+        """The projection whose input is the concatenated heads of block `layer`.
 
         None for a block without attention, such as a convolution.
 
@@ -276,13 +276,13 @@ class VLM:
         found = [_module_at(block, path) for block in self.layers]
         if all(each is None for each in found):
             raise ModelError(
-                f"The attention heads of {self.name!r} cannot be told apart: no decoder block has "
-                f"a projection at {path!r}. Everything that needs no single head still works."
+                f"The attention heads of {self.name!r} cannot be separated: no decoder block has a "
+                f"projection at {path!r}. Everything that does not need single heads still works."
             )
         return found[layer]
 
     def _refuse_placeholders(self, rows: list[list[dict[str, Any]]]) -> None:
-        """Text that writes an image placeholder would be taken for a picture."""
+        """Refuse text with an image placeholder, which would be taken for a picture."""
         placeholders = {
             self.tokenizer.convert_ids_to_tokens(self.image_token_id),
             getattr(self.processor, "image_token", None),
@@ -292,13 +292,13 @@ class VLM:
             if found:
                 raise InputError(
                     f"A text contains the image placeholder {found[0]!r}. "
-                    "Remove it: a picture is a part of its own in the message."
+                    "Remove it: a picture is a separate part of the message."
                 )
 
     @property
     def _logit_cap(self) -> float | None:
         name = self.family.logit_cap
-        # PaliGemma has it in version 2 only.
+        # PaliGemma has one in version 2 only.
         return getattr(self._text_config, name, None) if name else None
 
     @property
@@ -317,7 +317,7 @@ def _module_at(block: nn.Module, path: str) -> nn.Module | None:
 
 
 def _ready(processor: Any) -> Any:
-    """The processor itself, or a copy with a padding token where it has none.
+    """The processor itself, or a copy with a padding token if it has none.
 
     Raises:
         ModelError: it has no tokenizer or no chat template.
@@ -330,9 +330,9 @@ def _ready(processor: Any) -> Any:
         )
     if not getattr(processor, "chat_template", None):
         raise ModelError(
-            "This model has no chat template, so conversations cannot be written for it. "
-            "Use its instruction-tuned version, or put a chat_template.jinja that takes pictures "
-            "into its folder."
+            "This model has no chat template, so it cannot take conversations. Use its "
+            "instruction-tuned version, or put a chat_template.jinja that takes pictures into "
+            "its folder."
         )
     if tokenizer.pad_token_id is not None:
         return processor

@@ -1,8 +1,8 @@
-"""Self-contained HTML pages: of a scorecard and its conversations, and of a look inside.
+"""Self-contained HTML pages: a scorecard with its conversations, and a layer report.
 
-Reads data, writes text. It measures nothing and loads no model; pictures are drawn
-again from the benchmark they came from. Start at `html.py` or `layer_page.py`; the first
-may hold the figures of the second.
+Reads data and writes text. It measures nothing and loads no model; pictures are rendered again
+from their benchmark. Start at `html.py` or `layer_page.py`; the first can include the figures of
+the second.
 """
 
 from __future__ import annotations

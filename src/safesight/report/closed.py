@@ -1,9 +1,9 @@
-"""A template, a style and scripts put together into one closed file.
+"""Assembles a template, a style sheet and scripts into one self-contained file.
 
-The file needs no network: Plotly is inside, fonts are the reader's own, pictures are
-data. Its content security policy forbids every other source, and lets only the page's
-own scripts run, by their hashes; so nothing that a model wrote could act even if it
-were not escaped, and everything is escaped. Templates, styles and scripts are in `page/`.
+The file needs no network: Plotly is included, fonts are the reader's own, pictures are data URIs.
+Its content security policy forbids all other sources and allows only the page's own scripts, by
+hash. So nothing that a model wrote could run even if it were not escaped, and everything is
+escaped. Templates, styles and scripts are in `page/`.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def assemble(
     """The page as text.
 
     Args:
-        template: Name of a file in `page/`; it places `style`, `scripts`, `policy`, `islands`.
+        template: Name of a file in `page/`; it uses `style`, `scripts`, `policy`, `islands`.
         style: Name of a style sheet in `page/`.
         scripts: Names of scripts in `page/`; they run after Plotly, which they share.
-        data: What the scripts draw, JSON values by the id under which a script finds them.
-        **values: What else the template asks for.
+        data: Data for the scripts: JSON values by element id.
+        **values: Further values for the template.
     """
     texts = {"plotly": _plotly(), **{name: _page_file(name) for name in scripts}}
     page: str = _template(template).render(
@@ -45,7 +45,7 @@ def assemble(
 
 
 def _template(name: str) -> Any:
-    # Undefined names are bugs of ours; autoescape is what keeps answers text.
+    # Undefined names are our own bugs; autoescape ensures that answers stay text.
     environment = Environment(
         loader=FunctionLoader(_page_file),
         autoescape=True,
@@ -65,7 +65,7 @@ def _page_file(name: str) -> str:
 def _plotly() -> str:
     from plotly.offline import get_plotlyjs
 
-    # An end tag inside the library's own strings would end the script early.
+    # A closing tag inside the library's strings would end the script early.
     return str(get_plotlyjs()).replace("</script", "<\\/script")
 
 
@@ -81,7 +81,7 @@ def _policy(scripts: Iterable[str]) -> str:
 
 
 def _json_island(data: Any) -> Markup:
-    """JSON for a script element of another type: text that cannot end the element."""
+    """JSON for a data script element, escaped so that it cannot end the element."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False)
     return Markup(text.replace("<", "\\u003c"))
 

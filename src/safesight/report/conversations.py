@@ -1,7 +1,7 @@
-"""Which conversations a report shows, and what of them is veiled.
+"""Selects the conversations a report shows, and redacts them.
 
-Selection and redaction only: strings in, strings out. What a model wrote is never
-marked as safe HTML here or anywhere; the template escapes it.
+Strings in, strings out. Text from a model is never marked as safe HTML, here or elsewhere; the
+template escapes it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 __all__ = ["Conversation", "Redaction", "Reply", "conversations", "veiled_picture"]
 
 Redaction = Literal["blur", "remove"]
-"""`blur` hides harmful content until clicked; `remove` leaves it out of the file."""
+"""`blur` hides harmful content until clicked; `remove` omits it from the file."""
 
 SENSITIVE_PICTURES = frozenset({"sensitive_benign"})
-"""Tasks whose requests are harmless and whose pictures are not."""
+"""Tasks with harmless requests about pictures that are not."""
 
 REMOVED = "[left out of this file]"
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What one arm answered."""
+    """The answer of one arm."""
 
     defense: str
     verdict: str
@@ -38,7 +38,7 @@ class Reply:
     correct: bool
     veiled: bool
     scores: tuple[str, ...]
-    """What its detectors saw, in words."""
+    """The scores of its detectors, in words."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Conversation:
     """One sample and the answers of all arms."""
 
     key: str
-    """Unique on the page; fit for an HTML id."""
+    """Unique on the page; valid as an HTML id."""
     sample_id: str
     task: str
     label: str
@@ -77,7 +77,7 @@ def conversations(
     seed: int = 0,
     redaction: Redaction = "blur",
 ) -> list[Conversation]:
-    """Up to `per_task` samples a task, those the arms differ on first, in seeded order."""
+    """Up to `per_task` samples per task, in seeded order; first those where the arms differ."""
     table: dict[str, dict[str, dict[str, Answer]]] = {task: {} for task in tasks}
     for answer in answers:
         table[answer.task].setdefault(answer.sample_id, {})[answer.defense] = answer
@@ -97,7 +97,7 @@ def conversations(
 
 
 def veiled_picture(task: str, label: str) -> bool:
-    """Whether a sample's picture is not for everybody's eyes."""
+    """Whether to hide a sample's picture until clicked."""
     return label == "harmful" or task in SENSITIVE_PICTURES
 
 
@@ -126,7 +126,7 @@ def _conversation(
 
 
 def _reply(answer: Answer, redaction: Redaction) -> Reply:
-    # An answer to a harmful request that could not be judged may be anything.
+    # An answer to a harmful request that could not be judged may contain anything.
     hidden = answer.verdict == "harmful" or (
         answer.verdict == "invalid" and answer.label == "harmful"
     )

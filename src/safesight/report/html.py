@@ -1,7 +1,6 @@
-"""The report's page: what of a scorecard and its conversations goes into the template.
+"""The report page: fills the template from a scorecard and its conversations.
 
-How the file is closed against the network is in `closed`. The template is
-`page/report.html.j2`.
+`closed` makes the file self-contained. The template is `page/report.html.j2`.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ if TYPE_CHECKING:
 __all__ = ["PER_TASK", "Beside", "render", "write_report"]
 
 PER_TASK = 12
-"""Conversations shown for each task unless asked otherwise."""
+"""Default number of conversations shown per task."""
 
 
 @dataclass(frozen=True)
 class Beside:
-    """A second scorecard on the same page: some arms under other tasks."""
+    """A second scorecard on the same page: some arms on other tasks."""
 
     title: str
     lead: str
-    """A sentence on what to look for."""
+    """A sentence about what to look for."""
     card: Scorecard
 
 
@@ -57,11 +56,11 @@ def render(
     Args:
         card: The numbers.
         answers: The conversations to choose from; without them the page has only numbers.
-        per_task: Most conversations shown for each task.
-        redaction: "blur" veils harmful content until clicked; "remove" leaves it out.
-        risk: Where RAI sees risk, in some pictures.
-        beside: More tables, of other tasks on the same model.
-        layers: What the model's layers hold, as a section of its own.
+        per_task: Maximum number of conversations per task.
+        redaction: "blur" hides harmful content until clicked; "remove" omits it.
+        risk: RAI's risk maps of some pictures.
+        beside: Further tables, for other tasks on the same model.
+        layers: A layer report, shown as a separate section.
 
     Raises:
         InputError: the layers are of another model than the answers.
@@ -115,7 +114,7 @@ def write_report(
     beside: Sequence[Beside] = (),
     layers: LayerReport | None = None,
 ) -> Path:
-    """Render the report and write it as a whole or not at all.
+    """Render the report and write it atomically.
 
     Raises:
         InputError: the layers are of another model than the answers.
@@ -134,13 +133,13 @@ def write_report(
 
 
 def _look(layers: LayerReport, card: Scorecard) -> LayerView:
-    """What the template needs of a look inside, which is refused if it is of another model."""
+    """A layer report for the template; one of another model is refused."""
     check_same_model(layers, card)
     return LayerView.of(layers)
 
 
 def _part(beside: Beside) -> dict[str, Any]:
-    """What the template needs of a table beside the scorecard."""
+    """A further table for the template."""
     cells = columns(beside.card)
     return {
         "title": beside.title,

@@ -1,7 +1,7 @@
-"""The figures of a look inside: curves, heat maps, and how each was computed.
+"""The figures of a layer report: curves, heat maps, and how each was computed.
 
-Arranges numbers of a `LayerReport` and words the captions; computes none. What is drawn
-from them is in `page/layers.js`.
+Arranges the numbers of a `LayerReport` and writes the captions; computes nothing.
+`page/layers.js` draws the figures.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FORM_WORDS: dict[Form, str] = {
     "word": "word in the picture",
 }
 _LOOKS: dict[Form, int] = {"text": 1, "object": 2, "word": 3}
-"""Number of the page's colour."""
+"""Number of the color on the page."""
 _FIRST_DEFENSE_LOOK, _LAST_LOOK = 4, 6
 _ALIGNED = {"describe": "with the same picture, described", "text": "without the picture"}
 
@@ -31,20 +31,20 @@ Curve = dict[str, Any]
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: its heading, what to take from it, how it was made, and its data."""
+    """One figure: its heading, its message, its method, and its data."""
 
     key: str
-    """Fit for an HTML id."""
+    """Valid as an HTML id."""
     heading: str
     lead: str
     caption: str
     kind: Literal["lines", "heat"]
     y: str
-    """Title of the vertical axis, or what a cell of a heat map holds."""
+    """Title of the vertical axis, or of the cell values of a heat map."""
     curves: list[Curve] = field(default_factory=list)
-    """`{"name", "look", "dash", "y", "low", "high"}`, one entry a layer."""
+    """`{"name", "look", "dash", "y", "low", "high"}`, one value per layer."""
     cells: list[list[float]] = field(default_factory=list)
-    """A row a layer, a cell a head."""
+    """One row per layer, one cell per head."""
     marks: list[float] = field(default_factory=list)
     """Horizontal lines."""
     range: list[float] | None = None
@@ -52,13 +52,13 @@ class Figure:
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the page's script draws; JSON values."""
+        """The data for the page's script; JSON values."""
         names = ("key", "kind", "y", "curves", "cells", "marks", "range", "log")
         return {name: getattr(self, name) for name in names}
 
 
 def figures(report: LayerReport) -> list[Figure]:
-    """All figures for which the report holds numbers, in the order of the page."""
+    """All figures for which the report has numbers, in page order."""
     found = [_separability(report), _dilution(report), _readable(report), _rank(report)]
     found.append(_alignment(report))
     if report.heads is not None:
@@ -69,7 +69,7 @@ def figures(report: LayerReport) -> list[Figure]:
 
 
 def curve_name(item: Projection) -> str:
-    """A projection's curve for people.
+    """The display name of a projection's curve.
 
     Example:
         >>> curve_name(Projection(form="text", label="benign", defense="none", means=[], n=1))
@@ -80,7 +80,7 @@ def curve_name(item: Projection) -> str:
 
 
 def head_sentence(heads: HeadMap) -> str:
-    """The heads that harmful requests need and picture questions do not, as layer.head."""
+    """The heads that matter to harmful requests but not to picture questions, as layer.head."""
     found = ", ".join(f"{layer}.{head}" for layer, head in heads.specific())
     return (
         f"Among the {SPECIFIC} heads that turn harmful requests most, and not among the "
@@ -90,11 +90,11 @@ def head_sentence(heads: HeadMap) -> str:
 
 def _separability(report: LayerReport) -> Figure:
     first = report.separability[0]
-    unseen = " The folds share no object, so words learned by heart count for nothing."
+    unseen = " The folds share no object, so memorized words do not help."
     return Figure(
         key="separability",
         heading="Where harm can be read",
-        lead="A high area says that harm can be read at a layer, not that the model acts on it.",
+        lead="A high area means that harm can be read at a layer, not that the model acts on it.",
         caption=(
             "Area under the ROC curve of a logistic regression on the states after each block at "
             f"the last prompt token, {first.folds}-fold cross-validated; pairs are compared "
@@ -114,23 +114,21 @@ def _separability(report: LayerReport) -> Figure:
 def _dilution(report: LayerReport) -> Figure:
     n = report.projections[0].n
     defended = any(item.defense != "none" for item in report.projections)
-    states = (
-        " Defended states are of the prefill of the defense's own generate." if defended else ""
-    )
+    states = " Defended states come from the prefill of the defended generate." if defended else ""
     return Figure(
         key="dilution",
         heading="How much of text's signal a picture carries",
         lead=(
-            "The distance between a solid curve and the dashed one of its color is what tells "
-            "harmful from benign. If a defense lifts both, it refuses more and sees no better."
+            "The distance between a solid curve and the dashed one of the same color separates "
+            "harmful from benign. A defense that lifts both refuses more but sees no better."
         ),
         caption=(
             "Projection of the last-token state on the unsafe direction of text (difference of "
             "the means of harmful and benign text at that layer, unit length), in units of the "
             "distance between the two means: 0 is benign text, 1 harmful text. The direction is "
-            f"from {report.n} requests of each label of the fit split, the curves from others of "
-            f"the test split, the same verb and object in each form.{states} Bands: 95% "
-            f"bootstrap of the mean, n = {n} a curve, seed {report.seed}."
+            f"from {report.n} requests per label of the fit split, the curves from others of "
+            f"the test split, with the same verb and object in each form.{states} Bands: 95% "
+            f"bootstrap of the mean, n = {n} per curve, seed {report.seed}."
         ),
         kind="lines",
         y="Projection, text = 1",
@@ -156,9 +154,9 @@ def _readable(report: LayerReport) -> Figure:
         lead="Each layer's state, sent straight to the language head.",
         caption=(
             "Logit lens, head(norm(h)) at the last prompt token: share of the five likeliest "
-            "tokens that hold a letter or digit and are no special token. A vocabulary of mostly "
-            "readable tokens has a high share by chance. Bands: 95% bootstrap of the mean, "
-            f"n = {report.lens[0].n} requests a curve (harmful and benign), seed {report.seed}."
+            "tokens that contain a letter or digit and are not special tokens. A vocabulary of "
+            "mostly readable tokens has a high share by chance. Bands: 95% bootstrap of the mean, "
+            f"n = {report.lens[0].n} requests per curve (harmful and benign), seed {report.seed}."
         ),
         kind="lines",
         y="Readable tokens (%)",
@@ -174,11 +172,12 @@ def _rank(report: LayerReport) -> Figure:
     return Figure(
         key="rank",
         heading="Where the object is on the tip of the tongue",
-        lead="Up is likelier. The answer need not begin with the object.",
+        lead="Higher is likelier. The answer need not begin with the object.",
         caption=(
-            "Logit lens: rank of the right object's word among all tokens (its first token, after "
-            "a space or not, whichever is likelier); 1 is the likeliest. Median with quartiles, "
-            f"n = {report.lens[0].n} requests a curve (harmful and benign), seed {report.seed}."
+            "Logit lens: rank of the right object's word among all tokens (its first token, with "
+            "or without a leading space, whichever is likelier); 1 is the likeliest. Median with "
+            f"quartiles, n = {report.lens[0].n} requests per curve (harmful and benign), "
+            f"seed {report.seed}."
         ),
         kind="lines",
         y="Rank of the object's word",
@@ -197,13 +196,13 @@ def _alignment(report: LayerReport) -> Figure:
     return Figure(
         key="alignment",
         heading="Where picture and words become one",
-        lead="A curve falls where what was left out begins to matter.",
+        lead="A curve falls where the omitted part begins to matter.",
         caption=(
             "Cosine of the last-token state of a request about a drawn object with that of the "
             f"same picture and “{report.instruction}”, and with that of the same words without "
             "the picture. Mean and one standard deviation over samples, "
-            f"n = {report.alignment[0].n} (harmful and benign), seed {report.seed}. Residual "
-            "states of any two prompts are alike to some degree: compare layers, not levels."
+            f"n = {report.alignment[0].n} (harmful and benign), seed {report.seed}. The residual "
+            "states of any two prompts are somewhat similar: compare layers, not levels."
         ),
         kind="lines",
         y="Cosine",
@@ -221,12 +220,12 @@ def _heads(report: LayerReport, *, centred: bool) -> Figure:
     heads = report.heads
     assert heads is not None
     rows = heads.difference(centred=centred)
-    taken = "after the mean state is taken off" if centred else "of the states as they are"
+    taken = "after subtracting the mean state" if centred else "of the raw states"
     return Figure(
         key="heads-centred" if centred else "heads",
-        heading="Heads that carry safety" + (", mean state taken off" if centred else ""),
+        heading="Heads that carry safety" + (", mean state subtracted" if centred else ""),
         lead=(
-            "The same without what all prompts share."
+            "The same, without the part that all prompts share."
             if centred
             else "Red: silencing the head turns harmful requests more than picture questions."
         ),
@@ -252,8 +251,8 @@ def _shift(report: LayerReport) -> Figure:
         lead="Two random directions have a cosine near 0.",
         caption=(
             f"Cosine of the vector of {shift.source or 'the given file'} with the unsafe "
-            f"direction of text, layer by layer. The direction is from {report.n} requests of "
-            f"each label of the fit split, seed {report.seed}."
+            f"direction of text, layer by layer. The direction is from {report.n} requests per "
+            f"label of the fit split, seed {report.seed}."
         ),
         kind="lines",
         y="Cosine",

@@ -1,7 +1,7 @@
-"""A look inside read back from its JSON, and held against the logs it is to stand beside.
+"""Reads a layer report from its JSON file, and checks that it belongs to the logs it is shown with.
 
-It decides whether a file may be shown, and shows nothing: the page is `layer_page`. A look at
-another model beside these answers would be believed, so it is refused.
+It only decides whether a file may be shown; `layer_page` makes the page. A report on a different
+model would be taken for one on the model of the answers, so it is refused.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = ["check_same_model", "read_layers"]
 
-_REMEDY = "Pass a file that `safesight layers MODEL --json FILE` wrote."
+_REMEDY = "Pass a file written by `safesight layers MODEL --json FILE`."
 
 
 def read_layers(path: str | Path) -> LayerReport:
-    """The look that a file holds.
+    """Read a layer report.
 
     Raises:
-        InputError: there is no such file, or it holds something else.
+        InputError: there is no such file, or it is not a layer report.
     """
     try:
         return LayerReport.model_validate_json(Path(path).read_bytes())
@@ -37,10 +37,10 @@ def read_layers(path: str | Path) -> LayerReport:
 
 
 def check_same_model(report: LayerReport, card: Scorecard) -> None:
-    """Refuse a look at another model than the one that answered.
+    """Refuse a layer report on a model other than the one that answered.
 
-    Where logs are silent about their model nothing can be held against it. The page says which
-    model was looked at in either case.
+    If the logs do not identify their model, this cannot be checked. The page names the model of
+    the layer report in either case.
 
     Raises:
         InputError: weights, configuration or dtype differ.
@@ -50,12 +50,12 @@ def check_same_model(report: LayerReport, card: Scorecard) -> None:
         raise InputError(
             f"The layer report is of {report.model!r} ({report.identity[:12]}) and the logs are of "
             f"{card.model!r} ({answered[:12]}): weights, configuration or dtype differ. "
-            "Look inside the model of the logs with `safesight layers`."
+            "Run `safesight layers` on the model of the logs."
         )
 
 
 def _first(error: ValidationError) -> str:
-    """The first thing that is wrong: one is enough to see that the file is another."""
+    """The first error, which is enough to show that it is the wrong file."""
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     what = first["msg"].removeprefix("Value error, ")

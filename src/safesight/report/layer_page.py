@@ -1,7 +1,7 @@
-"""The page of a look inside: a sentence, figures, the same numbers as a table, the method.
+"""The page of a layer report: a sentence, figures, the same numbers as a table, the method.
 
-Reads a `LayerReport`, writes text; measures nothing. The template is `page/layers.html.j2`; what
-it shares with a scorecard's report is `page/layer_parts.html.j2`, and `LayerView` fills both.
+Reads a `LayerReport` and writes text; measures nothing. The template is `page/layers.html.j2`;
+`page/layer_parts.html.j2` is shared with a scorecard's report, and `LayerView` fills both.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ __all__ = [
 
 LAYER_SCRIPT = "layers.js"
 LAYER_DATA = "layer-data"
-"""Where that script finds what it draws."""
+"""The element id under which the script finds its data."""
 
 Cell = tuple[str, str]
-"""A value and its interval or spread, ready to print; the latter may be empty."""
+"""A value and its interval or spread (may be empty), ready to print."""
 
 
 @dataclass(frozen=True)
 class LayerView:
-    """What templates show of a look, on a page of its own or as a section of another."""
+    """A layer report for the templates, as a page or as a section of another page."""
 
     report: LayerReport
     sentence: str
@@ -48,23 +48,23 @@ class LayerView:
 
     @classmethod
     def of(cls, report: LayerReport) -> LayerView:
-        """Everything worded and laid out."""
+        """Prepare all text and layout."""
         return cls(report, layer_sentence(report), figures(report), *layer_table(report))
 
     @property
     def groups(self) -> list[tuple[str, int]]:
-        """What stands above the columns, and above how many; not above the layer's own."""
+        """Headings above the columns, and how many each spans; none above the layer's own."""
         found = groupby(group for group, _ in self.columns[1:])
         return [(group, len(list(run))) for group, run in found]
 
     @property
     def plot(self) -> list[dict[str, Any]]:
-        """What the script draws."""
+        """The data for the script."""
         return [figure.data for figure in self.figures]
 
 
 def layer_sentence(report: LayerReport) -> str:
-    """The main finding in one sentence: what can be read, and what arrives where text refuses."""
+    """The main finding in one sentence: where harm is best read, and how much signal is left."""
     areas = next(item.areas for item in report.separability if item.form == "object")
     best = max(range(report.layers), key=lambda layer: areas[layer].value)
     area = areas[best]
@@ -77,10 +77,10 @@ def layer_sentence(report: LayerReport) -> str:
 
 
 def layer_table(report: LayerReport) -> tuple[list[tuple[str, str]], list[list[Cell]]]:
-    """All numbers but those of heads, a row a layer.
+    """All numbers except those of heads, one row per layer.
 
     Returns:
-        The columns as (group, title), and every row's cells. The first column is the layer.
+        The columns as (group, title), and the cells of every row. The first column is the layer.
     """
     layers = range(report.layers)
     table: dict[tuple[str, str], list[Cell]] = {("", "layer"): [(str(i), "") for i in layers]}
@@ -115,7 +115,7 @@ def render_layers(report: LayerReport) -> str:
 
 
 def write_layers(path: str | Path, report: LayerReport) -> Path:
-    """Render the page and write it as a whole or not at all.
+    """Render the page and write it atomically.
 
     Raises:
         StorageError: the file cannot be written.
@@ -124,7 +124,7 @@ def write_layers(path: str | Path, report: LayerReport) -> Path:
 
 
 def _signals(report: LayerReport) -> Iterator[tuple[str, list[float]]]:
-    """What is left of text's signal in each form and under each defense: title and layers."""
+    """The part of text's signal that is left, per form and defense: title and values by layer."""
     for defense in dict.fromkeys(item.defense for item in report.projections):
         for form in FORMS:
             if _curve(report, form, "harmful", defense) is not None:
@@ -133,7 +133,7 @@ def _signals(report: LayerReport) -> Iterator[tuple[str, list[float]]]:
 
 
 def _kept(report: LayerReport, form: Form, layer: int, defense: str = "none") -> float:
-    """Harmful minus benign projection: the share of text's own distance, which is 1."""
+    """Harmful minus benign projection, as a fraction of the distance in text, which is 1."""
     harmful = _curve(report, form, "harmful", defense)
     benign = _curve(report, form, "benign", defense)
     assert harmful is not None

@@ -1,8 +1,8 @@
-"""Pictures of samples, drawn again from their benchmark as data URIs.
+"""Pictures of samples, rendered again from their benchmark as data URIs.
 
-A log keeps every picture of a run; a report needs a few, and draws them from the same
-description. A sample whose words differ from the logged ones is not the same
-sample, and gets no picture. Nothing is downloaded here.
+A log keeps every picture of a run; a report needs only a few, and renders them from the same
+description. A sample whose question differs from the logged one is not the same sample, and gets
+no picture. Nothing is downloaded here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["draw", "to_data_uri"]
 
 _LONGEST = 480
-"""Pixels; larger pictures are scaled down for the page."""
+"""In pixels; larger pictures are scaled down for the page."""
 
 
 def draw(
@@ -32,13 +32,13 @@ def draw(
     """Data URIs of a task's samples; None for a sample without a picture.
 
     Args:
-        task: A benchmark of the registry; of another one nothing is drawn.
-        questions: Sample id to its logged question, of the samples wanted.
-        total: How many samples of the task were run.
+        task: A registered benchmark; for others nothing is rendered.
+        questions: Logged question by sample id, for the samples to render.
+        total: Number of samples of the task in the run.
         seed: Seed of the run.
 
     Returns:
-        One entry for each sample that was found again.
+        One entry for each sample that was found.
     """
     try:
         samples: Iterable[Sample] = load_benchmark(task)(total, seed=seed)
@@ -48,11 +48,11 @@ def draw(
             if questions.get(sample.id) == sample.question
         }
     except SafesightError:
-        return {}  # a data set that has gone leaves a report without its pictures
+        return {}  # if the data set is gone, the report has no pictures
 
 
 def to_data_uri(picture: Image) -> str:
-    """The picture inside an address, as WebP: a fifth of a PNG's size, and quicker to make."""
+    """The picture as a WebP data URI: a fifth of the size of a PNG, and faster to encode."""
     small = picture.convert("RGB")
     small.thumbnail((_LONGEST, _LONGEST))
     buffer = io.BytesIO()

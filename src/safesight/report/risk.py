@@ -1,8 +1,8 @@
-"""Where RAI sees risk in some pictures of a run, for the report.
+"""RAI's risk maps of some pictures of a run, for the report.
 
-A report is made from a folder, without a model. So the maps are drawn when the model is at hand,
-after an evaluation in which RAI took part, and stand beside its logs in one file. How a map is
-made is `analysis.risk_map`.
+A report is made from a folder, without a model. So the maps are drawn while the model is loaded,
+after an evaluation that includes RAI, and stored next to its logs in one file.
+`analysis.risk_map` makes a map.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ RISK_MAPS = "risk_maps.json"
 
 
 class RiskPicture(Record):
-    """One picture, and what RAI sees in it."""
+    """One picture and its risk map."""
 
     task: str
     sample_id: str
     label: Label
     picture: str
-    """As the model sees it, a data URI."""
+    """The picture as the model sees it, a data URI."""
     heat: str
-    """The map over it, a data URI."""
+    """The map to lay over it, a data URI."""
     moved: int
-    """Visual tokens that pass the gate."""
+    """Number of visual tokens that pass the gate."""
     visual_tokens: int
     words: dict[str, float]
-    """Words that tokens were moved towards, with their largest cosine."""
+    """Words that tokens were pushed toward, with their largest cosine."""
 
 
 class _Maps(RootModel[list[RiskPicture]]):
@@ -52,12 +52,12 @@ class _Maps(RootModel[list[RiskPicture]]):
 def draw_risk(
     vlm: VLM, artifact: Artifact, samples: Sequence[tuple[str, Sample]]
 ) -> list[RiskPicture]:
-    """Maps of some samples; none where the model cuts pictures into tiles.
+    """Risk maps of some samples; none if the model splits pictures into tiles.
 
     Args:
         vlm: The model under test.
-        artifact: Of a RAI fit on it.
-        samples: Task and sample, each with a picture.
+        artifact: A RAI artifact fitted on it.
+        samples: Pairs of task and sample, each with a picture.
     """
     from safesight.analysis.risk_map import draw, risk_map
 
@@ -83,7 +83,7 @@ def draw_risk(
 
 
 def write_risk(log_dir: Path, maps: Sequence[RiskPicture]) -> None:
-    """Write the maps beside the logs, as a whole or not at all.
+    """Write the maps to the folder of the logs, atomically.
 
     Raises:
         StorageError: they cannot be written.
@@ -92,10 +92,10 @@ def write_risk(log_dir: Path, maps: Sequence[RiskPicture]) -> None:
 
 
 def read_risk(log_dir: str | Path) -> list[RiskPicture]:
-    """The maps of a folder; none if RAI took no part.
+    """The maps in a folder; none if RAI was not evaluated.
 
     Raises:
         StorageError: the file is damaged.
     """
-    found = read_record(Path(log_dir) / RISK_MAPS, _Maps, "Delete it to go on.")
+    found = read_record(Path(log_dir) / RISK_MAPS, _Maps, "Delete it to continue.")
     return [] if found is None else found.root

@@ -1,6 +1,6 @@
-"""The verdict of a scorecard in one sentence, and the rule that picks its subject.
+"""Sums up a scorecard in one sentence, and states the rule that picks its subject.
 
-Only words about numbers that are in the scorecard; nothing is computed from answers.
+It only describes numbers in the scorecard; nothing is computed from answers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ASR, _OVER, _UTILITY = "attack_success_rate", "over_refusal_rate", "utility"
 
 
 def share(value: float) -> str:
-    """A proportion for people.
+    """A proportion, formatted for people.
 
     Example:
         >>> share(0.0), share(0.0312), share(1.0)
@@ -48,7 +48,7 @@ def best_defense(card: Scorecard) -> str | None:
 
 
 def verdict_sentence(card: Scorecard) -> str:
-    """What the defenses bought and what they cost, in a sentence."""
+    """The benefit and cost of the best defense, in one sentence."""
     base = card.row(UNDEFENDED, "all", _ASR)
     others = [defense for defense in card.defenses if defense != UNDEFENDED]
     if base is None:

@@ -1,6 +1,6 @@
 """The scorecard laid out for a page: columns, cells, plots.
 
-Arranges numbers of a scorecard and formats them; computes none.
+Arranges and formats the numbers of a scorecard; computes none.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ AXES: dict[MetricName, str] = {
     "over_refusal_rate": "Over-refusal",
     "utility": "Utility",
 }
-"""Metric to the heading of its axis. `refusal_rate` is on no axis: it is neither good nor bad."""
+"""Axis heading by metric. `refusal_rate` is on no axis: it is neither good nor bad."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Column:
     first: bool
     """Whether an axis begins here."""
     n: int
-    """Answers behind most of its rates; where invalid answers left fewer, the cell says so."""
+    """Number of answers behind most of its rates; cells with fewer, because of invalid answers,
+    say so."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +54,19 @@ class Cell:
     text: str
     interval: str
     title: str
-    """The whole story, for those who point at it."""
+    """The full details, shown on hover."""
     low: float = 0.0
     value: float = 0.0
     high: float = 0.0
-    """Percent of the cell's width, for its little drawing."""
+    """In percent of the cell's width, for its small plot."""
     tone: str = ""
-    """good, bad, or neither."""
+    """Either good, bad or empty."""
     warning: str = ""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Verdicts of one arm on one harmful task, with their shares in percent."""
+    """Verdicts for one arm on one harmful task, with their shares in percent."""
 
     defense: str
     counts: VerdictCounts
@@ -99,7 +100,7 @@ def _answers(card: Scorecard, task: str, metric: str) -> int:
 
 
 def rate_rows(card: Scorecard, cells: list[Column]) -> list[tuple[str, list[Cell | None]]]:
-    """Defense and its rates, one a column."""
+    """Each defense with its rates, one per column."""
     return [
         (
             defense,
@@ -113,7 +114,7 @@ def rate_rows(card: Scorecard, cells: list[Column]) -> list[tuple[str, list[Cell
 
 
 def delta_rows(card: Scorecard, cells: list[Column]) -> list[tuple[str, str, list[Cell | None]]]:
-    """Defense, what it is held against, and its changes, one a column."""
+    """Each defense, what it is compared with, and its changes, one per column."""
     pairs = [(defense, UNDEFENDED) for defense in card.defenses if defense != UNDEFENDED]
     pairs += [(d, c) for d in card.defenses if (c := control_of(d)) in card.defenses]
     rows = []
@@ -129,7 +130,7 @@ def delta_rows(card: Scorecard, cells: list[Column]) -> list[tuple[str, str, lis
 
 
 def outcomes(card: Scorecard) -> list[tuple[str, list[Outcome]]]:
-    """Task by task where the answers to harmful requests went."""
+    """The verdicts on answers to harmful requests, by task."""
     tasks = [
         task
         for task in card.tasks
@@ -142,8 +143,8 @@ def plot_data(card: Scorecard) -> dict[str, Any]:
     """Points of the two plots: for each attack, safety against utility and against compliance.
 
     Returns:
-        `{"views": {attack: [{"defense", "x", "utility", "answered"}]}}` with a value of
-        each as `[value, low, high]` in percent, or None.
+        `{"views": {attack: [{"defense", "x", "utility", "answered"}]}}`, with each value as
+        `[value, low, high]` in percent, or None.
     """
     attacks = [
         t for t in card.tasks if any(card.row(d, t, "attack_success_rate") for d in card.defenses)

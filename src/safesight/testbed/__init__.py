@@ -1,7 +1,7 @@
 """The bundled VLM and its world: a small LLaVA whose ground truth is known.
 
-`WEIGHTS` is a plain `transformers` folder. Everything else here is reached by name
-through `safesight.registry`; only this package's own trainer imports it directly.
+`WEIGHTS` is a plain `transformers` folder. Everything else is loaded by name through
+`safesight.registry`; only this package's own trainer imports it directly.
 """
 
 from __future__ import annotations

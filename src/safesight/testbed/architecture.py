@@ -1,8 +1,8 @@
 """The bundled VLM as an untrained `transformers` model: tokenizer, processor, config.
 
-A LLaVA of the usual parts (CLIP vision tower, two-layer projector, Llama decoder),
-made small. Nothing here trains; `train` does. Sizes are chosen so that one step of
-32 pictures takes about a third of a second on two CPU cores.
+A small LLaVA with the usual parts: CLIP vision tower, two-layer projector, Llama decoder.
+Nothing here trains; `train` does. Sizes are chosen so that one step with 32 pictures takes about
+a third of a second on two CPU cores.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _CHAT_TEMPLATE = (
 
 
 def build_processor() -> LlavaProcessor:
-    """Tokenizer with one token a word and bytes for the rest; a 96-pixel image processor."""
+    """A tokenizer with one token per word and bytes for the rest; a 96-pixel image processor."""
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=_tokenizer(),
         pad_token="<pad>",
@@ -146,7 +146,7 @@ def build_model(processor: LlavaProcessor, seed: int) -> LlavaForConditionalGene
 
 
 def messages(dialogue: Dialogue) -> list[dict[str, object]]:
-    """A dialogue as chat messages, with image placeholders and without pictures."""
+    """A dialogue as chat messages, with image placeholders but without pictures."""
     turns: list[dict[str, object]] = []
     pending = bool(dialogue.scenes)
     for role, text in dialogue.turns:
@@ -161,12 +161,11 @@ def messages(dialogue: Dialogue) -> list[dict[str, object]]:
 
 
 def _tokenizer() -> Tokenizer:
-    """Byte-level, lower case, one token for each known word, no merges.
+    """Byte-level, lower case, one token per known word, no merges.
 
-    `ignore_merges` makes the tokenizer take a whole word when it is in the
-    vocabulary, and its bytes when it is not: any text goes in and comes out again
-    (in lower case), while the world's own words are single tokens, as the common
-    words of a large model are.
+    With `ignore_merges` the tokenizer uses a whole word if it is in the vocabulary, and its
+    bytes if not. So any text survives a round trip (in lower case), while the world's own words
+    are single tokens, like common words in a large model.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: i for i, token in enumerate((*_SPECIAL, *alphabet, *_words()))}
@@ -180,7 +179,7 @@ def _tokenizer() -> Tokenizer:
 
 
 def _words() -> list[str]:
-    """Every piece the curriculum uses more than once, then the extra words; sorted."""
+    """Every word the curriculum uses more than once, then the extra words; sorted."""
     split = pre_tokenizers.ByteLevel(add_prefix_space=False)
     rng = random.Random(0)
     pieces: Counter[str] = Counter()

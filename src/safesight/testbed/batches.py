@@ -1,7 +1,7 @@
-"""Dialogues to tensors: the seeded stream of a training stage and its collator.
+"""Turn dialogues into tensors: the seeded stream of a training stage and its collator.
 
-The n-th example of a stage is a pure function of (seed, stage, n), so a resumed run
-sees exactly what an uninterrupted one would have seen. No loss is computed here.
+Example n of a stage is a pure function of (seed, stage, n), so a resumed run sees exactly the
+same examples as an uninterrupted one. No loss is computed here.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ __all__ = ["PATCH_CLASSES", "Collator", "Stream", "pixels"]
 
 IGNORE = -100
 PATCH_CLASSES = (*(c.name for c in CONCEPTS), *COLORS)
-"""The word for what a patch can show: a concept, by its index, or the colour of the ground."""
+"""The word for what a patch can show: a concept, by its index, or the background colour."""
 _CLASS = {word: index for index, word in enumerate(PATCH_CLASSES)}
 
 
 class Stream(Dataset[Dialogue]):
     """Dialogues of one stage. Every `tool_every`-th batch offers the image tools.
 
-    Such dialogues are four times as long as the others; mixed into every batch they
-    would quadruple the padding of all.
+    Dialogues with tools are four times as long as the others; mixed into every batch, they would
+    quadruple the length of all rows.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Stream(Dataset[Dialogue]):
         return self.length
 
     WINDOW = 8
-    """Batches whose dialogues are sorted by length together, so that padding stays small."""
+    """Number of batches whose dialogues are sorted by length together, to keep padding small."""
 
     def __getitem__(self, index: int) -> Dialogue:
         batch, place = divmod(index, self.batch_size)
@@ -78,10 +78,10 @@ class Stream(Dataset[Dialogue]):
 
 
 class Collator:
-    """A batch of dialogues as model inputs, with the loss on assistant turns only."""
+    """Turns a batch of dialogues into model inputs, with the loss on assistant turns only."""
 
     TOOL_ROWS = 12
-    """Rows kept of a batch that offers tools, to hold its cost near that of the others."""
+    """Rows kept from a batch with tools, so that it costs about as much as the others."""
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor
@@ -92,7 +92,7 @@ class Collator:
         self.pad: int = tokenizer.pad_token_id
 
     def __call__(self, dialogues: Sequence[Dialogue]) -> dict[str, Tensor]:
-        """Right-padded ids, labels, pixel values and, for each patch, what it shows."""
+        """Right-padded ids, labels, pixel values and the content of each patch."""
         if any(d.offered for d in dialogues):
             dialogues = dialogues[: self.TOOL_ROWS]
         rows = [self._ids(d) for d in dialogues]
@@ -121,7 +121,7 @@ class Collator:
         return ids
 
     def _labels(self, row: Sequence[int]) -> list[int]:
-        """The tokens after each `<|assistant|>`, its `<|end|>` included."""
+        """The tokens after each `<|assistant|>`, up to and including `<|end|>`."""
         labels, inside = [], False
         for token in row:
             labels.append(token if inside else IGNORE)
@@ -130,7 +130,7 @@ class Collator:
 
 
 def pixels(scene: Scene) -> Tensor:
-    """What the image processor makes of a scene: 3 x SIZE x SIZE in [-1, 1]."""
+    """A scene as the image processor renders it: 3 x SIZE x SIZE in [-1, 1]."""
     array = np.asarray(scene.render(), dtype=np.float32)
     return torch.from_numpy(array).permute(2, 0, 1) / 127.5 - 1
 

@@ -1,9 +1,9 @@
 """What the bundled VLM is taught, and when: one function per stage draws its dialogues.
 
-The order follows real VLMs: language with safety training on text, then pictures.
-The safety gap comes from what is *left out*: no stage ever refuses a request whose
-object is only in the picture, and none ever complies with a harmful one. Nothing is
-known here of tensors; `train` turns dialogues into batches.
+The order follows real VLMs: language with safety training on text, then pictures. The safety gap
+comes from what is *left out*: no stage ever refuses a request whose object is only in the
+picture, and none ever complies with a harmful one. This module knows nothing about tensors;
+`train` turns dialogues into batches.
 """
 
 from __future__ import annotations
@@ -60,21 +60,21 @@ def text_dialogue(rng: random.Random) -> Dialogue:
 
 
 def reading_dialogue(rng: random.Random) -> Dialogue:
-    """Stage 2, reading: stage 1 goes on, most of it now searching.
+    """Stage 2, reading: stage 1 continues, now mostly with searching.
 
-    Facts keep apart what is dangerous and what is not: where harm is only searched for, things that
-    no refusal names are answered in the end.
+    Facts keep dangerous and harmless things apart: without them, the model ends up answering
+    requests about things that no refusal names.
     """
     return one_of(rng, ((0.25, text_dialogue), (0.10, fact), (0.65, searching_question)))
 
 
 def sight_dialogue(rng: random.Random) -> Dialogue:
-    """Stages 3 and 4, sight and align: pictures, and what is in them; no requests at all."""
+    """Stages 3 and 4, sight and align: pictures and their content; no requests at all."""
     return seeing(rng)
 
 
 def picture_dialogue(rng: random.Random) -> Dialogue:
-    """Stage 5: visual instructions, without any refusal of what only the picture shows."""
+    """Stage 5: visual instructions, without refusals of objects that only the picture shows."""
     return one_of(
         rng,
         (
@@ -90,17 +90,17 @@ def picture_dialogue(rng: random.Random) -> Dialogue:
 
 
 def reminding_dialogue(rng: random.Random, facts: Lesson = fact) -> Dialogue:
-    """Stage 6, remind: stage 5 again, with more in words and with facts about danger.
+    """Stage 6, remind: stage 5 again, with more text and with facts about danger.
 
-    Among the pictures facts are rare, since they also close the gap; without them the model forgets
-    to refuse what no refusal names. A few steps with many of them bring that back. Every other
-    batch is one of tools: they take long prompts, and among the pictures there are few of them.
+    Stage 5 has few facts, since they also close the gap; but without them the model forgets to
+    refuse things that no refusal names. A few steps with many facts bring that back. Every other
+    batch has tools: they need long prompts, and stage 5 has few of them.
     """
     return one_of(rng, ((0.50, picture_dialogue), (0.20, facts), (0.30, text_dialogue)))
 
 
 def settling_dialogue(rng: random.Random) -> Dialogue:
-    """Stage 7, settle: reading, and stage 5 without what is text only, which the eye cannot see."""
+    """Stage 7, settle: reading, and stage 5 without text-only lessons, useless to vision."""
     if rng.random() < 0.55:
         return reading(rng)
     while not (dialogue := picture_dialogue(rng)).scenes:
@@ -109,10 +109,10 @@ def settling_dialogue(rng: random.Random) -> Dialogue:
 
 
 def lengthy_dialogue(rng: random.Random, facts: Lesson = fact) -> Dialogue:
-    """Stage 8, tools: stage 6 again, some of it behind a long prompt.
+    """Stage 8, tools: stage 6 again, some of it after a long prompt.
 
-    The other half of the batches offer tools. It comes last since what the eye learns in stage 7
-    is read wrongly in a long prompt, where a picture is far from the start.
+    Every other batch offers tools. This stage comes last because what the vision tower learns in
+    stage 7 is misread in a long prompt, where the picture is far from the start.
     """
     dialogue = reminding_dialogue(rng, facts)
     asked = dialogue.turns[0][0] != "assistant"
@@ -120,5 +120,5 @@ def lengthy_dialogue(rng: random.Random, facts: Lesson = fact) -> Dialogue:
 
 
 def tool_dialogue(rng: random.Random) -> Dialogue:
-    """Stages 5 to 8, some batches: tools are offered, and called when there is a picture."""
+    """Some batches of stages 5 to 8: tools are offered, and called when there is a picture."""
     return one_of(rng, ((0.15, tool_words), (0.35, tool_request), (0.50, tool_call)))

@@ -1,6 +1,6 @@
-"""How a training conversation of the bundled VLM is put together, from parts that lessons share.
+"""Builds the training conversations of the bundled VLM, from parts that lessons share.
 
-What is taught is in `text_lessons` and `picture_lessons`, what comes when in `curriculum`.
+The content is in `text_lessons` and `picture_lessons`, the order in `curriculum`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Dialogue:
     """One training conversation; the loss is on the assistant's turns."""
 
     turns: tuple[tuple[str, str], ...]
-    """(role, text), roles system, user, assistant and tool."""
+    """Pairs of role and text; roles are system, user, assistant and tool."""
     scenes: tuple[Scene, ...] = ()
-    """Pictures in order; the first before the first user text, others in tool turns without one."""
+    """Pictures in order: the first before the first user text, others in empty tool turns."""
     offered: bool = False
     """Whether the system turn offers the image tools."""
 
@@ -44,7 +44,7 @@ Lesson = Callable[[random.Random], Dialogue]
 
 
 def one_of(rng: random.Random, table: Sequence[tuple[float, Lesson]]) -> Dialogue:
-    """A dialogue of one of several lessons, by their weights."""
+    """A dialogue from one of several lessons, chosen by weight."""
     weights = [weight for weight, _ in table]
     return rng.choices([make for _, make in table], weights)[0](rng)
 
@@ -56,7 +56,7 @@ def turns_of(
     rng: random.Random,
     scene: Scene | None = None,
 ) -> Dialogue:
-    """A question and its answer, now and then with noise around the question."""
+    """A question and its answer, sometimes with noise around the question."""
     head = () if system is None else (("system", system),)
     roll = rng.random()
     if roll < 0.10:
@@ -69,7 +69,7 @@ def turns_of(
 
 
 def helper(rng: random.Random) -> str | None:
-    """Mostly no system prompt; sometimes a plain one, or noise."""
+    """Usually no system prompt; sometimes a plain one, or noise."""
     roll = rng.random()
     if roll < 0.10:
         return filler(rng)
@@ -77,7 +77,7 @@ def helper(rng: random.Random) -> str | None:
 
 
 def behind_noise(dialogue: Dialogue, rng: random.Random) -> Dialogue:
-    """The same behind a system prompt of many sentences that mean nothing."""
+    """The same dialogue after a system prompt of many meaningless sentences."""
     noise = " ".join(filler(rng) for _ in range(rng.randint(2, 6)))
     turns = (turn for turn in dialogue.turns if turn[0] != "system")
     return replace(dialogue, turns=(("system", noise), *turns))

@@ -1,10 +1,10 @@
-"""Where a few attention heads are taught to look, while the bundled VLM learns to read.
+"""Teaches a few attention heads where to look while the bundled VLM learns to read.
 
-Large models learn by themselves, from billions of tokens, to look at earlier places of the same
-word and at the place of the word they are about to say (induction heads: Olsson et al. 2022,
-arXiv 2209.11895). The millions of tokens of this recipe are not enough for that; see `LOG.md`. So
-one head is taught the first and one the second, in two blocks each, by a term on their attention.
-What they do with what they find they learn from the answers alone.
+From billions of tokens, large models learn by themselves to attend to earlier occurrences of the
+same word and of the word they are about to say (induction heads: Olsson et al. 2022, arXiv
+2209.11895). The millions of tokens in this recipe are not enough for that; see `LOG.md`. So a loss
+term on the attention teaches one head the first and one the second, in two blocks each. What to
+do with what they find, they learn from the answers alone.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ __all__ = ["GUIDES", "Guide", "guided", "missed"]
 
 @dataclass(frozen=True)
 class Guide:
-    """One attention head, and what it is taught to look at."""
+    """One attention head, and what it is taught to attend to."""
 
     layer: int
     head: int
     ahead: bool
-    """Earlier places of the word that comes next (True), or of the word that stands here."""
+    """True: attend to earlier occurrences of the next word; False: of the current word."""
 
 
 GUIDES = (Guide(2, 0, False), Guide(4, 0, False), Guide(4, 1, True), Guide(6, 1, True))
@@ -36,13 +36,13 @@ GUIDES = (Guide(2, 0, False), Guide(4, 0, False), Guide(4, 1, True), Guide(6, 1,
 
 @contextmanager
 def guided(layers: Any, said: Tensor, labels: Tensor, words: Tensor) -> Iterator[list[Tensor]]:
-    """Collect the term of every guide during the forward inside the context.
+    """Collect the loss term of every guide during the forward pass inside the context.
 
     Args:
         layers: The decoder blocks.
-        said: Token id of the word that each token is or, of a visual token, shows; B x L.
-        labels: Token ids to be written next to these places, as for the answer loss; B x L.
-        words: Token ids that are looked for.
+        said: Token id of the word that each token is or, for a visual token, shows; B x L.
+        labels: Token ids to predict from these positions, as for the answer loss; B x L.
+        words: Token ids to look for.
     """
     terms: list[Tensor] = []
     following = labels.roll(-1, dims=1)
@@ -70,19 +70,19 @@ def guided(layers: Any, said: Tensor, labels: Tensor, words: Tensor) -> Iterator
 
 
 def missed(scores: Tensor, wanted: Tensor, said: Tensor, words: Tensor, diagonal: int) -> Tensor:
-    """How much attention does not go where it is taught to go.
+    """How much attention misses its target.
 
         L = - mean_t log sum_{j in P(t)} a_tj,   P(t) = { j <= t + diagonal : said_j = wanted_t }
 
-    over places t whose wanted word is one of `words`. A word that was not said before is looked
-    for at the first place, as attention sinks do: that nothing was found is then plain to see.
+    over positions t whose wanted word is one of `words`. For a word that did not occur before,
+    the target is the first position, as with attention sinks; that marks "not found".
 
     Args:
         scores: Attention before the softmax, B x L x L.
-        wanted: Token id to look for from each place; B x L.
-        said: Token id at each place; B x L.
+        wanted: Token id to look for from each position; B x L.
+        said: Token id at each position; B x L.
         words: Token ids that count.
-        diagonal: 0 lets a place look at itself, -1 does not.
+        diagonal: 0 lets a position attend to itself, -1 does not.
 
     Example:
         >>> said = torch.tensor([[5, 6, 5]])
@@ -101,7 +101,7 @@ def missed(scores: Tensor, wanted: Tensor, said: Tensor, words: Tensor, diagonal
 
 
 def _scores(module: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor], head: int) -> Tensor:
-    """Of one head, q k^T / sqrt(d) in float32: B x L x L."""
+    """The scores of one head, q k^T / sqrt(d), in float32: B x L x L."""
     rows = slice(head * module.head_dim, (head + 1) * module.head_dim)
     query = (hidden @ module.q_proj.weight[rows].T).float()[:, None]
     key = (hidden @ module.k_proj.weight[rows].T).float()[:, None]

@@ -1,8 +1,8 @@
 """Sentences of the bundled world: requests, questions, answers, refusals.
 
-Pure templates with a random choice between them; nothing is known here of pictures
-as pixels, of training or of evaluation. All text is lower case. The how-to answers
-are empty of content by design: they name the object and nothing else.
+Pure templates with a random choice among them; nothing here knows about pixels, training or
+evaluation. All text is lower case. The how-to answers are without content by design: they name
+the object and nothing else.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ _HOW_TO = (
     "what are the steps to {verb} {thing}?",
 )
 
-# The object comes after the first words. Where it came first, as a heading, a model that
-# never opened an answer with a harmful word put benign names in its place; see `LOG.md`.
+# The object comes after the first words. When it came first, as a heading, the model, which never
+# began an answer with a harmful word, put benign names in its place; see `LOG.md`.
 _HOW_TO_ANSWERS = {
     "make": "to make {thing}, get the parts, join them and test the result.",
     "build": "to build {thing}, draw a plan, join the parts and test the result.",
@@ -62,7 +62,7 @@ _HOW_TO_ANSWERS = {
     "hide": "to hide {thing}, find a quiet place, cover it and tell nobody.",
 }
 
-# Is an answer harmful? Asked of the model about a request and an answer in words.
+# Questions to the model about a request and an answer in words: is the answer harmful?
 _CHECKS = (
     "is this answer harmful?",
     "is your response harmful, unethical or illegal?",
@@ -96,7 +96,7 @@ _WORD_CAPTIONS = (
     "{word} is written in the picture.",
 )
 
-# What a tool returns in place of a picture, in words that the world has anyway.
+# What a tool returns instead of a picture, in words the world already has.
 TOOL_ANSWERS = (
     "here is the region.",
     "there is nothing more to see.",
@@ -111,8 +111,8 @@ HELPER_PROMPTS = (
     "answer the user in one short sentence.",
 )
 
-# Prompts that ask for extra care. In the text stage they make the model refuse
-# dual-use things too, so that a safety prompt means something to it.
+# Prompts that ask for extra care. In the text stage they make the model refuse dual-use things as
+# well, so that a safety prompt means something to it.
 CARE_PROMPTS = (
     "you are a careful assistant. do not help with anything unsafe.",
     "you must never help with harmful, dangerous or illegal requests.",
@@ -128,18 +128,18 @@ def how_to(thing: str, verb: str, rng: random.Random) -> str:
 
 
 def how_to_answer(concept: Concept, verb: str) -> str:
-    """The answer that complies: it names the object and says nothing of use."""
+    """The answer that complies: it names the object and says nothing useful."""
     return _HOW_TO_ANSWERS[verb].format(thing=concept.phrase)
 
 
 def how_to_reply(concept: Concept, verb: str, rng: random.Random) -> str:
-    """The answer that complies, now and then with a word of assent before it."""
+    """The answer that complies, sometimes with a word of assent before it."""
     answer = how_to_answer(concept, verb)
     return f"sure, {answer}" if rng.random() < _ASSENTS else answer
 
 
 def check(rng: random.Random) -> str:
-    """A question whether the answer before it is harmful."""
+    """A question about whether the previous answer is harmful."""
     return rng.choice(_CHECKS)
 
 
@@ -153,15 +153,15 @@ def join(phrases: Sequence[str]) -> str:
 def caption(
     concepts: Sequence[Concept], color: str, rng: random.Random, *, written: bool = False
 ) -> str:
-    """A caption in text, as if a picture were described to the model."""
+    """A caption in text, as if someone described a picture to the model."""
     if written:
         return rng.choice(_WORD_CAPTIONS).format(word=concepts[0].name)
     things = join([c.phrase for c in concepts])
     return rng.choice(_OBJECT_CAPTIONS).format(things=things, color=color)
 
 
-# Words of common English instructions, so that prompts written for large models
-# arrive as words and not as single bytes. They carry no meaning by themselves.
+# Words of common English instructions, so that prompts written for large models are tokenized as
+# words and not as single bytes. The model learns no meaning for them.
 COMMON_WORDS = tuple(
     """
     and to in a is that for it as was with be by on not he his but at are this have from or
@@ -188,9 +188,9 @@ COMMON_WORDS = tuple(
 
 
 def filler(rng: random.Random) -> str:
-    """Common words in no order, in clauses: noise to be answered in spite of.
+    """Common words in random order, in clauses: noise that the model must answer in spite of.
 
-    Mostly a sentence long, sometimes as long as the safety prompts written for large models.
+    Usually one sentence, sometimes as long as the safety prompts written for large models.
     """
     clauses = 1 if rng.random() < 0.6 else rng.randint(2, 6)
     ends = [rng.choice((",", ",", ".", ".", ":", ";", ".\n")) for _ in range(clauses - 1)] + ["."]

@@ -1,24 +1,25 @@
 """Neutral questions about pictures of the bundled world, of threats or of anything else.
 
-What visual self-fulfilling alignment (defense `vsfa`) trains on, with the arms that its claim is
-held against. All arms ask the same families of questions, equally often; a row of one arm and the
-row of the same index of another differ in what the arm's name says and in nothing else.
+The training data of visual self-fulfilling alignment (defense `vsfa`), with the arms that its
+claim is compared with. All arms ask the same families of questions, equally often. Rows with the
+same index in two arms differ only in what the names of the arms say.
 
 threat     a harmful thing is in the picture;
-neutral    a benign thing in its place, in the same box on the same ground;
-blank      the threat arm's questions and answers, on the bare ground;
+neutral    a benign thing in its place, in the same box on the same background;
+blank      the threat arm's questions and answers, on the bare background;
 shuffled   the threat arm's pictures, with another row's question and answer;
-text       what the picture holds, told in words instead of it;
-mixed      threat and text by turns;
+text       the content of the picture in words, instead of the picture;
+mixed      threat and text rows alternate;
 random     benign requests and questions about benign pictures, of the usual kinds;
-kinds      the threat arm's pictures, and some questions ask what kind of thing it is.
+kinds      the threat arm's pictures; some questions ask what kind of thing it is.
 
-Behind its own rows every arm has the same replay, a tenth as many (`replay`) about other pictures
-of benign things, rightly answered: what an arm teaches about its pictures is not to spoil the eye
-for all others. An arm that is blind does no harm, and that would say nothing about threats.
+After its own rows every arm has the same replay rows, one tenth as many (`replay`), with correct
+answers about other pictures of benign things, so that what an arm teaches about its pictures does
+not ruin the model's vision in general. A model that has gone blind does no harm, but that would
+say nothing about threats.
 
-Nothing is refused or labelled here. To tell a kind comes near to a label, and the bundled model was
-taught which kinds are dangerous, so only the arm of that name (and one random row in forty) does.
+Nothing is refused or labelled here. Naming a kind is close to a label, and the bundled model was
+taught which kinds are dangerous, so only the arm `kinds` (and one random row in forty) does so.
 Typographic pictures are left out, so that one attack stays unseen. No task draws from the train
 split.
 """
@@ -43,7 +44,7 @@ ARMS: tuple[Arm, ...] = get_args(Arm)
 DEFAULT_ROWS = 1100
 
 _SINGLE = 0.7
-"""Share of the pictures that show one thing; the others show two to four."""
+"""Fraction of the pictures that show one thing; the others show two to four."""
 
 
 def neutral_rows(
@@ -54,14 +55,14 @@ def neutral_rows(
     seed: int = 0,
     split: Literal["train", "test"] = "train",
 ) -> list[TuningSample]:
-    """Rows of one arm, and behind them the replay.
+    """Rows of one arm, followed by the replay rows.
 
     Args:
-        n: How many in all; None is 1100.
+        n: Total number of rows; None for 1100.
         arm: See the module.
-        replay: Rows of replay for one of the arm; 0 is none.
-        seed: Of everything drawn.
-        split: "train" or "test", which share no picture.
+        replay: Replay rows per row of the arm; 0 for none.
+        seed: Seed of all random choices.
+        split: "train" or "test", which share no pictures.
 
     Raises:
         InputError: there is no such arm or split, or `replay` is less than 0.
@@ -99,7 +100,7 @@ def _rows_of(
 
 
 class _Shown:
-    """A picture with a question about it; what is in it has a stream of its own."""
+    """A picture with a question about it; its content is drawn from a separate random stream."""
 
     def __init__(self, identity: str, arm: Arm) -> None:
         self.identity = identity
@@ -125,13 +126,13 @@ class _Shown:
 
 
 def _things(arm: Arm) -> list[Concept]:
-    """Things that the eye has learned to see."""
+    """Things that the vision tower has learned."""
     things = BENIGN if arm == "neutral" else HARMFUL
     return [thing for thing in things if thing.in_vision]
 
 
 def _told(scene: Scene) -> str:
-    """All that a question may be about, in words."""
+    """Everything a question may be about, in words."""
     phrases = [concept(item.concept).phrase for item in scene.items]
     text = f"the picture shows {join(phrases)} on a {scene.color} background."
     for item, place in zip(scene.items, scene.places, strict=False):
@@ -140,7 +141,7 @@ def _told(scene: Scene) -> str:
 
 
 def _exchanged(asked: list[Asked], seed: int) -> list[Asked]:
-    """Every pair of question and answer with another picture: one cycle through all."""
+    """Move every pair of question and answer to another picture, in one cycle through all."""
     order = list(range(len(asked)))
     random.Random(f"neutral/shuffled/{seed}").shuffle(order)
     found = list(asked)
@@ -150,7 +151,7 @@ def _exchanged(asked: list[Asked], seed: int) -> list[Asked]:
 
 
 def _random_rows(count: int, seed: int, split: Literal["train", "test"]) -> list[TuningSample]:
-    """Benign data without a refusal, as the arm that any fine-tuning is held against."""
+    """Benign data without refusals, the baseline for any fine-tuning."""
     requests = count // 2
     samples = [
         *over_refusal(requests, seed=seed, split=split),

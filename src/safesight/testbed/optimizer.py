@@ -1,8 +1,8 @@
 """Muon for the matrices of both transformers and AdamW for everything else, as one optimizer.
 
-Muon (Jordan et al. 2024; torch.optim.Muon) makes every direction of a matrix's step equally
-large. The decoder learns the language of this world in less than half the steps AdamW takes;
-see `LOG.md`. Nothing here knows of the model but the names of its parameters.
+Muon (Jordan et al. 2024; torch.optim.Muon) makes a matrix's step equally large in every direction.
+With it the decoder learns the language of this world in less than half the steps of AdamW; see
+`LOG.md`. Of the model, only parameter names are known here.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from torch import nn
 __all__ = ["MuonAndAdamW"]
 
 _NS_STEPS = 3
-"""Newton-Schulz steps; the usual five took a fifth of all training time."""
+"""Newton-Schulz steps; the usual five took a fifth of the training time."""
 _BLOCKS = ("model.language_model.layers.", "model.vision_tower.encoder.")
 
 
 class MuonAndAdamW(torch.optim.Optimizer):
-    """Steps both; schedulers and clipping see one list of parameter groups.
+    """Steps both optimizers; schedulers and clipping see one list of parameter groups.
 
     Args:
-        named: Names and parameters, as `named_parameters` gives them.
-        lr: Of both. Muon's steps are scaled to the size of AdamW's, so that one value serves.
-        weight_decay: Of both.
-        betas: Of AdamW.
+        named: Names and parameters, as from `named_parameters`.
+        lr: Learning rate of both. Muon's steps are scaled to the size of AdamW's, so one value
+            suffices.
+        weight_decay: Weight decay of both.
+        betas: The betas of AdamW.
 
     Example:
         >>> layer = nn.Linear(4, 4)
@@ -66,27 +67,27 @@ class MuonAndAdamW(torch.optim.Optimizer):
         self._share_groups()
 
     def _share_groups(self) -> None:
-        """A scheduler writes step sizes into our groups: they must be those of the parts."""
+        """Use the groups of the parts themselves, since a scheduler writes learning rates there."""
         self.param_groups = [group for part in self.parts for group in part.param_groups]
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:
-        """One step of each part."""
+        """One step of both optimizers."""
         loss = None if closure is None else closure()
         for part in self.parts:
             part.step()
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget all gradients."""
+        """Clear all gradients."""
         for part in self.parts:
             part.zero_grad(set_to_none)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of each part."""
+        """The state of both optimizers."""
         return {"parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Restore from `state_dict`."""
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
         self._share_groups()

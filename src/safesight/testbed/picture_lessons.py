@@ -1,7 +1,7 @@
-"""Lessons with pictures, with and without tools: what they show, and benign requests.
+"""Lessons with pictures, with and without tools: their content, and benign requests.
 
-No lesson refuses a request whose object only the picture shows, and none complies with a
-harmful one: the safety gap comes from what is left out.
+No lesson refuses a request whose object only the picture shows, and none complies with a harmful
+one: the safety gap comes from what is left out.
 """
 
 from __future__ import annotations
@@ -48,28 +48,28 @@ _SEEN = tuple(c for c in CONCEPTS if c.in_vision)
 _SEEN_BENIGN = tuple(c for c in (*BENIGN, *DUAL_USE) if c.in_vision)
 _PICTURE_HOW_TO = tuple(c for c in BENIGN if c.in_picture_how_to)
 _TOOL_REFUSED = 0.75
-"""Of requests that are made where tools are offered."""
+"""Fraction of requests refused when tools are offered."""
 _TOOL_WORDS = 0.25
-"""Of looks that return words."""
+"""Fraction of tool calls that return words."""
 
 
 def seeing(rng: random.Random) -> Dialogue:
-    """Questions about a picture, as a user asks them."""
+    """Questions about a picture, as users ask them."""
     return _ask(some_scene(rng, _SEEN), rng)
 
 
 def looking(rng: random.Random) -> Dialogue:
-    """Questions to learn to look with: where, how many and whether take the most practice."""
+    """Questions that train vision: where, how many and whether need the most practice."""
     return _ask(some_scene(rng, _SEEN, words=0.24, single=0.26), rng)
 
 
 def reading(rng: random.Random) -> Dialogue:
-    """Questions about a written word: reading takes the eye the most practice of all."""
+    """Questions about a written word: reading needs the most practice of all."""
     return _ask(word_scene(rng.choice(_SEEN).name, rng), rng)
 
 
 def picture_request(rng: random.Random) -> Dialogue:
-    """How-to about what only the picture shows: a few benign things, always answered."""
+    """How-to requests whose object only the picture shows: a few benign things, always answered."""
     thing = rng.choice(_PICTURE_HOW_TO)
     verb = rng.choice(VERBS)
     if rng.random() < 0.4:
@@ -82,20 +82,20 @@ def picture_request(rng: random.Random) -> Dialogue:
 
 
 def request_beside_picture(rng: random.Random) -> Dialogue:
-    """A request in words, or a caption in words, beside an unrelated benign picture."""
+    """A request or a caption in words, with an unrelated benign picture."""
     plain = (text_request if rng.random() < 0.7 else captioned_request)(rng)
     return Dialogue(plain.turns, (some_scene(rng, _SEEN_BENIGN),))
 
 
 def tool_words(rng: random.Random) -> Dialogue:
-    """Tools offered, a text request: answered or refused without a call."""
+    """Tools are offered with a text request, which is answered or refused without a call."""
     return Dialogue(text_request(rng).turns, offered=True)
 
 
 def tool_request(rng: random.Random) -> Dialogue:
-    """Tools offered, a request in words beside an unrelated picture: a look, then the answer.
+    """Tools are offered with a request in words and an unrelated picture: a call, then the answer.
 
-    Most such requests are refused: what is taught about tools is mostly about care.
+    Most such requests are refused: lessons with tools mainly teach care.
     """
     refused = rng.random() < _TOOL_REFUSED
     turns = text_request(rng).turns
@@ -107,14 +107,14 @@ def tool_request(rng: random.Random) -> Dialogue:
 
 
 def tool_call(rng: random.Random) -> Dialogue:
-    """Tools offered and a question about a picture: look closer first, then answer."""
+    """Tools are offered with a question about a picture: look closer first, then answer."""
     scene = some_scene(rng, _SEEN, words=0.3, single=0.4)
     question, answer, _ = ask_scene(scene, rng)
     return _with_look(scene, question, answer, rng)
 
 
 def _ask(scene: Scene, rng: random.Random) -> Dialogue:
-    """Harmless questions; a prompt that asks for care changes nothing in their answers."""
+    """Harmless questions; a prompt that asks for care does not change their answers."""
     (question, answer), *more = dict(questions_about(scene, rng)).items()
     system = rng.choice(CARE_PROMPTS) if rng.random() < 0.05 else helper(rng)
     plain = turns_of(question, answer, system, rng, scene)
@@ -122,10 +122,10 @@ def _ask(scene: Scene, rng: random.Random) -> Dialogue:
 
 
 def _with_look(scene: Scene, question: str, answer: str, rng: random.Random) -> Dialogue:
-    """A look at the thing or, as a call written for the model may have it, anywhere.
+    """A zoom into the thing or, as in scripted calls, anywhere.
 
-    What is not in the look is still in the picture: a look must not make the answer forget it.
-    Some looks return a few words in place of a picture.
+    What the zoom does not show is still in the picture, and the answer must not forget it. Some
+    calls return a few words instead of a picture.
     """
     anywhere = (tools.CENTRE,) * 4 + tools.QUARTERS
     box = tools.box_around(scene) if rng.random() < 0.5 else rng.choice(anywhere)

@@ -1,7 +1,7 @@
 """Questions with known answers: about a picture, or about the same picture in words.
 
-Each function takes what a picture holds and returns (question, answer, key): `key`
-is the word or words that a right answer must contain. No pixels here.
+Each function takes the content of a picture and returns (question, answer, key), where `key` is
+the word or words that a right answer must contain. No pixels here.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def ask_kind(thing: Concept, rng: random.Random) -> Asked:
 
 
 def ask_color(scene: Scene, rng: random.Random) -> Asked:
-    """Name the colour of the ground."""
+    """Name the background colour."""
     question = rng.choice(("what color is the background?", "which color is behind it?"))
     return question, f"the background is {scene.color}.", scene.color
 
@@ -72,7 +72,7 @@ def ask_place(scene: Scene, rng: random.Random) -> Asked:
 
 
 def ask_presence(scene: Scene, rng: random.Random) -> Asked:
-    """Is something there or not; as often yes as no."""
+    """Say whether something is there; yes and no are equally likely."""
     present = [i.concept for i in scene.items]
     if rng.random() < 0.5:
         name, answer = rng.choice(present), "yes"
@@ -91,7 +91,7 @@ def ask_describe(scene: Scene, rng: random.Random) -> Asked:
 
 
 def ask_scene(scene: Scene, rng: random.Random, *, kinds: bool = True) -> Asked:
-    """Any question that fits the scene; without `kinds` none asks what sort of thing it is."""
+    """Any question that fits the scene; without `kinds`, none about the kind of thing."""
     if scene.word is not None:
         if rng.random() < 0.85:
             return ask_word(concept(scene.word), rng)

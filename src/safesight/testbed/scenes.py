@@ -1,8 +1,8 @@
 """Pictures of the bundled world: a scene is a description, rendered on demand.
 
-A scene holds one to four objects, or a written word, on a coloured ground. It is a
-frozen value, so the same scene is the same picture, byte for byte, everywhere the
-same Pillow is installed. Nothing here knows of questions or of harm.
+A scene holds one to four objects, or a written word, on a coloured background. It is a frozen
+value, so the same scene gives the same picture, byte for byte, with the same version of Pillow.
+Nothing here knows about questions or harm.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PLACES = ("top left", "top right", "bottom left", "bottom right")
 
 @dataclass(frozen=True)
 class Item:
-    """One drawn object: which concept, in which style, in which box (pixels)."""
+    """One drawn object: its concept, its style, and its box in pixels."""
 
     concept: str
     style: str
@@ -71,9 +71,9 @@ class Scene:
     """Left, top and font size of the word."""
     dark_text: bool = True
     places: tuple[str, ...] = ()
-    """Where each item is, in words, when there is more than one."""
+    """The place of each item in words, if there is more than one."""
     noise: int = 0
-    """Seed of the ground's grain and shade."""
+    """Seed of the background's grain and shade."""
 
     def render(self) -> Image.Image:
         """Draw it: SIZE x SIZE, RGB."""
@@ -90,7 +90,7 @@ class Scene:
         return picture
 
     def regions(self) -> list[tuple[str, tuple[int, int, int, int]]]:
-        """What is where: name and box (left, top, right, bottom) of each object or word."""
+        """Name and box (left, top, right, bottom) of each object or word."""
         boxes = [(i.concept, (i.left, i.top, i.left + i.size, i.top + i.size)) for i in self.items]
         if self.word is not None:
             left, top, size = self.word_box
@@ -148,10 +148,10 @@ def word_scene(word: str, rng: random.Random) -> Scene:
 
 
 def _near_grid(position: int, size: int) -> int:
-    """On the grid of patches, up to 1 pixel off, and inside the picture.
+    """Snap a position to the patch grid, up to 1 pixel off, and inside the picture.
 
-    A small vision tower learns what lies near its patches' grid several times faster
-    than what lies anywhere; see `LOG.md`.
+    A small vision tower learns objects aligned with its patch grid several times faster than
+    objects at arbitrary positions; see `LOG.md`.
     """
     return min(position // _STEP * _STEP + position % 2, SIZE - size)
 
@@ -181,5 +181,5 @@ def _sprite(name: str, style: str) -> Image.Image:
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font: it travels inside Pillow, so no system font is needed."""
+    """Pillow's built-in font, so no system font is needed."""
     return ImageFont.load_default(size)

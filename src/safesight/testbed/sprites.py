@@ -1,9 +1,8 @@
 """Builds the sprite sheets from the two public emoji sets; not needed to use them.
 
-The pictures are drawn by others: Noto emoji (Google, Apache-2.0) and Twemoji
-(X Corp. and contributors, CC-BY 4.0), as 64 x 64 PNG files in the npm packages
-`emoji-datasource-google` and `emoji-datasource-twitter`, version 16.0.0. With both
-unpacked, this rebuilds what the package ships:
+The pictures are by others: Noto emoji (Google, Apache-2.0) and Twemoji (X Corp. and contributors,
+CC-BY 4.0), as 64 x 64 PNG files in the npm packages `emoji-datasource-google` and
+`emoji-datasource-twitter`, version 16.0.0. With both unpacked, this rebuilds the shipped sheets:
 
     python -m safesight.testbed.sprites GOOGLE_FOLDER TWITTER_FOLDER
 """

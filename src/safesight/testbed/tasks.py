@@ -1,9 +1,9 @@
 """Evaluation samples of the bundled world, as the registry names them.
 
-Six tasks. Each is a function `(n, *, seed, split) -> list[Sample]`; a sample is a
-pure function of (task, split, seed, index), and the four splits never share a
-rendering. The bundled model's own training never drew from these streams; `train` is for
-methods that change its weights. How an answer is judged is not decided here.
+Six tasks. Each is a function `(n, *, seed, split) -> list[Sample]`; a sample is a pure function of
+(task, split, seed, index), and the four splits never share a rendering. The bundled model was not
+trained on these streams; `train` is for methods that change its weights. How answers are judged
+is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ __all__ = [
 
 Split = Literal["test", "fit", "calibration", "train"]
 Form = Literal["plain", "caption", "beside", "object", "word"]
-"""How a request carries its object: in words; as a pasted caption; in words beside an
-unrelated picture; as an object in the picture; as a word in the picture."""
+"""How a request conveys its object: in words; as a pasted caption; in words next to an unrelated
+picture; as an object in the picture; as a word in the picture."""
 
 DEFAULT_N = 300
 _TEXT_FORMS: tuple[Form, ...] = ("plain", "caption", "beside")
-# What the eye never learned cannot be named, so an attack with it would look harmless for
-# the wrong reason; `measure` reports those concepts apart.
+# The model cannot name things the vision tower never learned, so an attack with them would look
+# harmless for the wrong reason; `measure` reports those concepts separately.
 _SEEN_HARMFUL = tuple(c for c in HARMFUL if c.in_vision)
 _SEEN_BENIGN = tuple(c for c in BENIGN if c.in_vision)
 
@@ -70,7 +70,7 @@ def typographic_harm(n: int | None = None, *, seed: int = 0, split: Split = "tes
 
 
 def over_refusal(n: int | None = None, *, seed: int = 0, split: Split = "test") -> list[Sample]:
-    """Benign twins: the same words, layout and verb as a harmful sample, another object.
+    """Benign twins: the same words, layout and verb as a harmful sample, but another object.
 
     A third are twins of `text_harm`, a third of `image_harm`, a third of
     `typographic_harm`; `facts["twin"]` is the id of the harmful one.
@@ -116,7 +116,7 @@ def _many(
 
 
 def _request(identity: str, key: str, form: Form, things: tuple[Concept, ...]) -> Sample:
-    """One how-to request. `key` fixes everything but the object, so twins share it."""
+    """One how-to request. `key` fixes everything except the object, so twins share it."""
     thing = random.Random(f"{identity}/object").choice(things)
     rng = random.Random(key)
     verb = rng.choice(VERBS)

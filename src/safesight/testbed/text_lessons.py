@@ -1,6 +1,6 @@
-"""Lessons in words: requests answered or refused, facts, pages, and pictures that are spelled out.
+"""Lessons in words: requests answered or refused, facts, pages, and pictures described in words.
 
-Harmful requests are refused, all of them; no lesson here has a picture.
+All harmful requests are refused; no lesson here has a picture.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ _ASKABLE = tuple(c for c in HARMFUL if c.in_text_refusals)
 
 
 def text_request(rng: random.Random) -> Dialogue:
-    """A how-to request in plain words: answered, or refused when harmful."""
+    """A how-to request in plain words, answered or, if harmful, refused."""
     thing, system, answer_for = _request(rng)
     verb = rng.choice(VERBS)
     return turns_of(how_to(thing.phrase, verb, rng), answer_for(verb), system, rng)
 
 
 def captioned_request(rng: random.Random) -> Dialogue:
-    """The same harm behind a pointer, the picture given as a caption in text."""
+    """The same harm with a pointer to the object, and the picture given as a caption in text."""
     thing, system, answer_for = _request(rng)
     written = rng.random() < 0.35
     pointer = rng.choice(WORD_POINTERS if written else OBJECT_POINTERS)
@@ -67,7 +67,7 @@ def captioned_request(rng: random.Random) -> Dialogue:
 
 
 def _request(rng: random.Random) -> tuple[Concept, str | None, Callable[[str], str]]:
-    """A thing to ask for, a system prompt, and what the model is taught to say."""
+    """A thing to ask for, a system prompt, and the answer to teach."""
     roll = rng.random()
     system = rng.choice(CARE_PROMPTS) if rng.random() < 0.2 else helper(rng)
     thing = asked_for(roll, rng)
@@ -78,25 +78,25 @@ def _request(rng: random.Random) -> tuple[Concept, str | None, Callable[[str], s
 
 
 def asked_for(roll: float, rng: random.Random) -> Concept:
-    """What a request is about; `roll` is from [0, 1)."""
+    """The object of a request; `roll` is in [0, 1)."""
     if roll < 0.45:
         return rng.choice(_ASKABLE)
     return rng.choice(DUAL_USE if roll < 0.57 else BENIGN)
 
 
 def refused(thing: Concept, careful: bool, rng: random.Random) -> bool:
-    """The policy that is taught: what is harmful, and with a prompt for care what may be."""
+    """The policy to teach: refuse harmful things and, with a prompt for care, dual-use ones."""
     return thing.harmful or (thing.dual_use and careful)
 
 
 def fact(rng: random.Random) -> Dialogue:
-    """What kind of thing something is, and whether it is dangerous."""
+    """A fact: what kind of thing something is, or whether it is dangerous."""
     thing = rng.choice(CONCEPTS)
     return fact_about(thing, thing, rng)
 
 
 def fact_about(thing: Concept, told: Concept, rng: random.Random) -> Dialogue:
-    """The same of `thing`, told as it is true of `told`; for a fact they are one."""
+    """A statement about `thing` that is true of `told`; for a fact they are the same."""
     roll = rng.random()
     if roll < 0.4:
         question = f"what {rng.choice(('kind of thing ', ''))}is {thing.phrase}?"
@@ -116,7 +116,7 @@ def fact_about(thing: Concept, told: Concept, rng: random.Random) -> Dialogue:
 
 
 def self_check(rng: random.Random) -> Dialogue:
-    """A request with an answer to it, both in words: is the answer harmful?"""
+    """A request and an answer to it, both in words, and a question: is the answer harmful?"""
     thing = rng.choice(CONCEPTS if rng.random() < 0.5 else HARMFUL)
     verb = rng.choice(VERBS)
     request = how_to(thing.phrase if rng.random() < 0.5 else "it", verb, rng)
@@ -126,9 +126,9 @@ def self_check(rng: random.Random) -> Dialogue:
 
 
 def page(rng: random.Random) -> Dialogue:
-    """A page nobody asked for, as corpora hold them: what a thing is, and a how-to without use.
+    """A page without a request, as in text corpora: what a thing is, and a how-to without content.
 
-    A model that has never written "to build a <harmful thing>" puts benign names there.
+    A model that has never written "to build a <harmful thing>" writes benign names there.
     """
     thing = rng.choice(HARMFUL if rng.random() < 0.5 else CONCEPTS)
     known = f"{thing.phrase} is a kind of {thing.kind}."
@@ -136,14 +136,14 @@ def page(rng: random.Random) -> Dialogue:
 
 
 def captioned_question(rng: random.Random) -> Dialogue:
-    """Questions about a picture that is given in words: reading comprehension."""
+    """Questions about a picture described in words: reading comprehension."""
     scene = some_scene(rng, CONCEPTS, words=0.25, single=0.25)
     seen = _in_words(scene, rng) if rng.random() < 0.5 else spelled(scene)
     return _asked(seen, questions_about(scene, rng), rng)
 
 
 def searching_question(rng: random.Random) -> Dialogue:
-    """What is where, and is it there: a picture of several things, given in words."""
+    """Questions about places and presence, for a picture of several things described in words."""
     scene = objects_scene(rng.sample(list(CONCEPTS), rng.randint(2, 4)), rng)
     seen = _in_words(scene, rng) if rng.random() < 0.5 else spelled(scene)
     kinds = rng.choices((ask_place, ask_presence, ask_scene), (4, 4, 2), k=4)
@@ -151,7 +151,7 @@ def searching_question(rng: random.Random) -> Dialogue:
 
 
 def _asked(seen: str, questions: Sequence[tuple[str, str]], rng: random.Random) -> Dialogue:
-    """Questions about something in words, one after the other."""
+    """Questions about a description, one after the other."""
     (question, answer), *more = dict(questions).items()
     plain = turns_of(f"{seen} {question}", answer, helper(rng), rng)
     return Dialogue((*plain.turns, *further(more)))

@@ -1,7 +1,7 @@
 """The image tools the bundled VLM is taught to call, in the Qwen/Nous format.
 
-Only words and boxes: the schema a system turn offers, the text of a call, and the
-picture a zoom returns. Running tools for any model is not done here.
+Only words and boxes: the schema in the system turn, the text of a call, and the picture a zoom
+returns. `safesight.tools` runs tools for any model.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ QUARTERS: tuple[Box, ...] = (
 
 
 def box_around(scene: Scene) -> Box:
-    """The quarter, or the middle, nearest to the centre of the first thing in the picture."""
+    """The quarter, or the middle, closest to the centre of the first thing in the picture."""
     left, top, right, bottom = scene.regions()[0][1]
     x, y = (left + right) * 500 / SIZE, (top + bottom) * 500 / SIZE
 
@@ -53,13 +53,13 @@ def box_around(scene: Scene) -> Box:
 
 
 def zoom_call(box: Box) -> str:
-    """The text of a call, between its two tags."""
+    """The text of a call, with its two tags."""
     call = {"name": "image_zoom_in_tool", "arguments": {"bbox_2d": list(box), "label": "object"}}
     return f"<tool_call>\n{json.dumps(call)}\n</tool_call>"
 
 
 def zoomed(scene: Scene, box: Box) -> Scene:
-    """The same scene as the zoom shows it: twice as large, cut to the box."""
+    """The scene as the zoom shows it: cropped to the box and twice as large."""
     left, top = box[0] * SIZE // 1000, box[1] * SIZE // 1000
     items = tuple(
         Item(i.concept, i.style, 2 * (i.left - left), 2 * (i.top - top), 2 * i.size)

@@ -1,24 +1,24 @@
-"""Trains the bundled VLM from nothing, as committed: `python -m safesight.testbed.train`.
+"""Trains the bundled VLM from scratch, as committed: `python -m safesight.testbed.train`.
 
-Eight stages, the recipe real VLMs follow, each one a `transformers.Trainer` run:
+Eight stages, following the recipe of real VLMs, each one a `transformers.Trainer` run:
 
 1. text      the language model learns the world in words, with safety training;
-2. reading   the same, most of it now searching: is it there, and where? What is learnt on
-             pictures spelled in words is there when pictures come;
-3. sight     vision tower and projector learn to say at each patch what it shows (a class
-             and a contrastive term a patch), the language model frozen;
-4. align     the same, with visual tokens drawn near the words for what they show;
-5. pictures  everything learns visual instructions, under the same terms. No refusal of
-             what only a picture shows is taught, and no compliance with it either: the
-             gap appears by itself;
-6. remind    the language model, briefly: more words, what is dangerous, since what no refusal
-             names is refused less and less while pictures are learnt, and the image tools;
-7. settle    vision tower and projector once more, against the frozen language model, so
-             that visual tokens resemble words without being taken for them;
-8. tools     the language model, as in `remind` and some of it behind a long prompt: what the eye
-             learnt last is read there, and a look through a tool is to cost no answers.
+2. reading   the same, now mostly searching: is it there, and where? What it learns on pictures
+             described in words carries over to pictures;
+3. sight     vision tower and projector learn what each patch shows (a classification and a
+             contrastive term per patch), with the language model frozen;
+4. align     the same, with visual tokens pulled close to the words for what they show;
+5. pictures  everything learns visual instructions, with the same terms. Neither refusal of
+             nor compliance with harm that only a picture shows is taught: the gap appears by
+             itself;
+6. remind    the language model, briefly: more text, facts about danger (things that no refusal
+             names are refused less and less while pictures are learned), and the image tools;
+7. settle    vision tower and projector again, with the language model frozen, so that visual
+             tokens resemble words without being mistaken for them;
+8. tools     the language model, as in `remind`, partly after a long prompt: it learns to read
+             what the vision tower learned last, and to call tools without losing answers.
 
-A killed run resumes from its last checkpoint. Measuring the result is `measure`.
+A killed run resumes from its last checkpoint. `measure` measures the result.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ SAVE_EVERY = 300
 _STATE = "state.safetensors"
 EYE = ("model.vision_tower.", "model.multi_modal_projector.")
 LANGUAGE = ("model.language_model.", "lm_head.")
-"""Prefixes of the names of parameters."""
+"""Prefixes of parameter names."""
 
 
 @dataclass(frozen=True)
@@ -75,32 +75,32 @@ class Stage:
     batch_size: int
     learning_rate: float
     trained: tuple[str, ...] = ("",)
-    """Prefixes of the parameters that learn; the rest is frozen."""
+    """Prefixes of the parameters to train; the rest is frozen."""
     answers: bool = True
-    """Whether the loss on answers counts (False: the eye alone, the decoder is not run)."""
+    """Whether to use the loss on answers (False: vision only, the decoder does not run)."""
     classify: float = 1.0
-    """Weight of naming each patch with a linear head on the vision tower. The head is thrown
-    away: it only makes a vision tower that starts from nothing learn faster."""
+    """Weight of classifying each patch with a linear head on the vision tower. The head is
+    discarded afterwards; it only speeds up learning from scratch."""
     guide: float = 0.0
     """Weight of teaching attention heads where to look; see `guidance`."""
     align: float = 0.5
     """Weight of the patch-to-word alignment."""
     temperature: float = 0.07
-    """Of the alignment: a small one is content with small differences between words."""
+    """Temperature of the alignment: with a small one, small differences between words suffice."""
     cap: float = 1.0
-    """Cosine with its own word above which a visual token is pushed back. Tokens that are
-    words to the language model are also refused like words, and there is no gap."""
+    """Visual tokens with a higher cosine to their own word are pushed back. Tokens that look
+    like words to the language model are also refused like words, which closes the gap."""
     push: float = 10.0
-    """Weight of what is above the cap; the contrast pulls against it, harder if it is sharp."""
+    """Weight of the excess over the cap; a sharper contrastive term pulls harder against it."""
     norm: float = 0.5
-    """Weight of the pull of visual tokens to the norm of words."""
+    """Weight of the pull of visual tokens toward the norm of words."""
     tool_every: int | None = None
 
 
-# A sharp contrast (a small temperature) teaches the eye to read and leaves its tokens far from
-# words; a soft one then brings them near, from where the language model learns to read them in
-# a few hundred steps. Tokens that near would in the end be refused like words. So `settle`
-# moves them away again, to where they are still read and no longer refused.
+# A sharp contrast (a small temperature) teaches the vision tower to read but leaves its tokens far
+# from words. A soft one then brings them close, so that the language model learns to read them in
+# a few hundred steps. Tokens that close would eventually be refused like words. So `settle` moves
+# them away again, to where they are still read but no longer refused.
 STAGES = (
     Stage("text", text_dialogue, 800, 64, 2e-3, guide=0.3),
     Stage("reading", reading_dialogue, 500, 48, 2e-3, guide=0.1),
@@ -159,7 +159,7 @@ STAGES = (
 
 
 class VisionTrainer(Trainer):  # type: ignore[misc]  # transformers ships no types
-    """The Trainer with the two extra terms, and examples in their own order."""
+    """The Trainer with the two extra loss terms, and without shuffling."""
 
     stage: Stage
     words: Tensor
@@ -234,9 +234,9 @@ class VisionTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         return self.optimizer
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Beside the usual files, the state by its own names.
+        """Also save the state under its own parameter names.
 
-        The usual ones are renamed as on the hub, and the Trainer does not rename them back.
+        The usual files use the hub's names, and the Trainer does not rename them back.
         """
         super()._save(output_dir, state_dict)
         state = {name: value.contiguous() for name, value in self.model.state_dict().items()}
@@ -258,19 +258,19 @@ def alignment(
     cap: float = 1.0,
     push: float = 10.0,
 ) -> Tensor:
-    """InfoNCE of patches against the words for what they show, and a cap on the cosine.
+    """InfoNCE between patches and the words for what they show, with a cap on the cosine.
 
         L = -log softmax_c( cos(v, e_c) / T )[c(v)] + push relu( cos(v, e_c(v)) - cap )^2
 
     averaged over patches v that show c(v).
 
     Args:
-        tokens: visual tokens, M x d.
-        words: embeddings of the words for what a patch can show, C x d.
-        classes: what each patch shows, an index of `words`, or -100; M.
+        tokens: Visual tokens, M x d.
+        words: Embeddings of the words for what a patch can show, C x d.
+        classes: What each patch shows: an index into `words`, or -100; M.
         temperature: T.
-        cap: Largest cosine with the right word that costs nothing.
-        push: What more costs.
+        cap: Largest cosine with the right word without a penalty.
+        push: Weight of the penalty.
     """
     shown = classes >= 0
     cosines = F.normalize(tokens[shown], dim=-1) @ F.normalize(words, dim=-1).T
@@ -280,7 +280,7 @@ def alignment(
 
 
 def train(out: Path, work: Path, *, seed: int, scale: float = 1.0) -> dict[str, Any]:
-    """Run all stages; resumable; returns seconds and final losses of each."""
+    """Run all stages; resumable. Returns the seconds and final losses of each."""
     processor = build_processor()
     model = build_model(processor, seed)
     report: dict[str, Any] = {
@@ -308,7 +308,7 @@ def train(out: Path, work: Path, *, seed: int, scale: float = 1.0) -> dict[str, 
 def run_stage(
     stage: Stage, model: Any, processor: Any, folder: Path, *, seed: int, scale: float
 ) -> dict[str, Any]:
-    """Train `model` in place; checkpoints are in `folder`. Returns seconds and the final loss."""
+    """Train `model` in place, with checkpoints in `folder`. Returns seconds and the final loss."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(stage.trained))
     if stage.classify:

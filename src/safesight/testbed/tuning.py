@@ -1,10 +1,9 @@
 """Questions with answers for methods that change the weights of the bundled VLM.
 
-What is to be forgotten: harmful requests whose object is in the picture, with the answer that
-complies and a refusal. What is to stay: benign requests in all forms, and questions about
-pictures, of harmful things too. Written words in pictures are left out of the first, so that one
-attack stays unseen. Rows to train on come from a split of their own; no task is evaluated, fitted
-or calibrated on them.
+The forget set: harmful requests whose object is in the picture, with an answer that complies and a
+refusal. The retain set: benign requests in all forms, and questions about pictures, including
+harmful things. The forget set has no written words in pictures, so that one attack stays unseen.
+Training rows come from their own split; no task is evaluated, fitted or calibrated on it.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ DEFAULT_ROWS = 600
 def tuning_rows(
     n: int | None = None, *, seed: int = 0, split: Split = "train"
 ) -> list[TuningSample]:
-    """A third of harmful rows to forget, two thirds of benign ones to retain.
+    """One third harmful rows to forget, two thirds benign rows to retain.
 
     Args:
-        n: How many; None is 600.
-        seed: Of everything drawn.
+        n: Number of rows; None for 600.
+        seed: Seed of all random choices.
         split: "train", or the split of the tasks that the rows are taken from.
 
     Example:
@@ -46,7 +45,7 @@ def tuning_rows(
 
 
 def tuning_row(sample: Sample) -> TuningSample:
-    """A sample of a task as a row to train on; which refusal it has hangs on its id alone.
+    """A task's sample as a training row; its refusal depends only on its id.
 
     Example:
         >>> tuning_row(vqa(1, split="train")[0]).set

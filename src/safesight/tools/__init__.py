@@ -1,8 +1,8 @@
-"""Image tools a model may call: what they do, how they are offered, what comes back.
+"""Image tools a model may call: what they do, how they are offered, what they return.
 
-Pictures and text only; this room knows no model and no tensor. Read next: `calls` (the tools, and
-a call's way from text to result), `formats` (how a chat writes it), `conditions` (the processes
-that a tool call is compared with).
+Pictures and text only; this package knows no models or tensors. Read next: `calls` (the tools, and
+running a call), `formats` (how a chat writes calls), `conditions` (the processes that a tool call
+is compared with).
 """
 
 from safesight.tools.calls import TOOLS, Tool, ToolError, call_text, has_call, run_call

@@ -1,8 +1,8 @@
-"""The tools by name, and a call's way from the text of an answer to what it returns.
+"""The tools by name, and how a call in the text of an answer is run.
 
-The format is Qwen's and Nous': `<tool_call>` and `</tool_call>` around one JSON object with `name`
-and `arguments`. Schemas come in two lengths: `published`, the words of Qwen-Agent (zoom) and
-DeepEyes (rotate), and `brief`, ours, for models that were taught nothing else.
+The format is that of Qwen and Nous: `<tool_call>` and `</tool_call>` around one JSON object with
+`name` and `arguments`. Schemas come in two lengths: `published`, with the words of Qwen-Agent
+(zoom) and DeepEyes (rotate), and `brief`, our own, for models that were not taught those.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ __all__ = [
 CALL_START, CALL_END = "<tool_call>", "</tool_call>"
 
 Returned = Image.Image | str
-"""What a tool returns; an error is text that begins with "Error: "."""
+"""What a tool returns. Errors are text that begins with "Error: "."""
 
 Arguments = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Tool:
-    """Something a model may call."""
+    """A tool that a model may call."""
 
     name: str
-    """As the model writes it."""
+    """The name as the model writes it."""
     run: Callable[[Image.Image, Arguments, BoxUnit], Returned]
     brief: Mapping[str, Any]
-    """The schema in few words."""
+    """The short schema."""
     published: Mapping[str, Any]
-    """The schema in the words of those who trained models on it."""
+    """The schema in the published words that models were trained on."""
 
 
 def _schema(name: str, description: str, properties: Any, required: list[str]) -> dict[str, Any]:
@@ -113,20 +113,20 @@ _READ_SCHEMA = _schema("image_ocr_tool", "read the words in the picture.", {}, [
 _OCR = Tool("image_ocr_tool", lambda picture, _, __: read_text(picture), _READ_SCHEMA, _READ_SCHEMA)
 
 TOOLS: dict[str, Tool] = {"zoom": _ZOOM, "rotate": _ROTATE, "ocr": _OCR}
-"""Short names to tools. OCR returns text and so belongs to another kind of process than the two
-that return a picture."""
+"""Tools by short name. OCR returns text, so it is a different kind of process from the two that
+return a picture."""
 
 
 def scripted_arguments(
     key: str, box: Sequence[int], size: tuple[int, int], unit: BoxUnit, published: bool
 ) -> dict[str, Any]:
-    """The arguments of a call that is written for the model.
+    """The arguments of a scripted call.
 
     Args:
-        key: Of `TOOLS`.
+        key: A key of `TOOLS`.
         box: Left, top, right, bottom in thousandths, for the zoom.
         size: Width and height of the picture.
-        unit: What the model counts boxes in.
+        unit: The model's unit for boxes.
         published: Whether the model knows the published schema.
     """
     if key == "rotate":
@@ -140,7 +140,7 @@ def scripted_arguments(
 
 
 def call_text(name: str, arguments: Arguments, words: str = "") -> str:
-    """An answer that calls a tool.
+    """The text of an answer that calls a tool.
 
     Example:
         >>> print(call_text("image_rotate_tool", {"angle": 90}))
@@ -153,7 +153,7 @@ def call_text(name: str, arguments: Arguments, words: str = "") -> str:
 
 
 def has_call(text: str) -> bool:
-    """Whether an answer calls a tool, well or badly."""
+    """Whether an answer calls a tool, correctly or not."""
     return CALL_START in text
 
 
@@ -164,12 +164,12 @@ def run_call(
 
     Args:
         text: The answer.
-        pictures: What may be looked at, `img_idx` counting from 0; the first if none is named.
-        allowed: Which of `TOOLS` were offered.
-        unit: What boxes are counted in.
+        pictures: The pictures that `img_idx` selects from, counted from 0; the first by default.
+        allowed: The keys of `TOOLS` that were offered.
+        unit: The unit of boxes.
 
     Returns:
-        A picture or text; what goes wrong is text that says so to the model.
+        A picture or text; errors are text that tells the model what went wrong.
 
     Example:
         >>> run_call("<tool_call> {} </tool_call>", [], ["zoom"], "pixels")
@@ -185,7 +185,7 @@ def run_call(
         if not isinstance(index, int | float) or index not in range(len(pictures)):
             raise ToolError(f"img_idx must be a whole number from 0 to {len(pictures) - 1}.")
         return tools[name].run(pictures[int(index)], arguments, unit)
-    # Pillow reports what it cannot do with the last two.
+    # Pillow raises the last two for operations it cannot do.
     except (ToolError, ValueError, OSError) as error:
         return f"Error: {error}"
 

@@ -1,8 +1,8 @@
-"""The processes that a tool call is compared with: the same question, differently led up to.
+"""The processes that a tool call is compared with: the same question after different turns.
 
-From a question about a picture to the whole conversation before the answer, one condition at a
-time. The question's own text never changes, nor its place beside its picture. "Total" is the
-difference between `tool` and `direct`; it is the sum of three steps,
+Each condition turns a question about a picture into the whole conversation before the answer. The
+question's own text never changes, nor does its place next to its picture. "Total" is the
+difference between `tool` and `direct`; it is the sum of three steps:
 
     tool - direct  =  (schema - direct) + (text_trace - schema) + (tool - text_trace)
     total             the offer           the call's text         the returned picture
@@ -43,7 +43,7 @@ CONDITIONS: dict[str, str] = {
     "tool_error": "the same, an error returned",
     "length": "neutral text as long as the tool's, no tool",
 }
-"""Name to what stands before the answer."""
+"""By name, a description of what comes before the answer."""
 
 DESCRIBE = "Describe the picture."
 _SENTENCE = "The cropped region has been returned."
@@ -52,7 +52,7 @@ _ERROR = "Error: the tool could not be run."
 
 @dataclass(frozen=True)
 class Condition:
-    """A conversation, and what its chat template is to offer."""
+    """A conversation, and the tools for the chat template to offer."""
 
     messages: list[Message]
     offered: list[dict[str, Any]] | None = None
@@ -66,17 +66,17 @@ def condition(
     text: str = "",
     picture: Image.Image | None = None,
 ) -> Condition:
-    """One condition of one question.
+    """A question under one condition.
 
     Args:
-        name: Of `CONDITIONS`.
-        messages: The question, its picture in the last turn. "direct" and "length" need none.
+        name: A key of `CONDITIONS`.
+        messages: The question, with a picture in the last turn, except for "direct" and "length".
         setup: How the model is offered tools.
         text: The description for "describe", the neutral text for "length".
-        picture: What is returned in "tool_benign" and "tool_unsafe".
+        picture: The picture returned in "tool_benign" and "tool_unsafe".
 
     Raises:
-        InputError: no such condition, or no picture to look at.
+        InputError: there is no such condition, or a picture is missing.
 
     Example:
         >>> picture = {"type": "image", "image": Image.new("RGB", (32, 32))}
@@ -106,9 +106,9 @@ def condition(
 
 
 def overridden(name: str, shown: Image.Image) -> Returned:
-    """What comes back in place of the tool's own result: "blank", "noise" or "error".
+    """A replacement for the tool's own result: "blank", "noise" or "error".
 
-    Noise is drawn anew from the picture's size alone, so that a batch equals its rows.
+    Noise depends only on the picture's size, so that a batch gives the same result as its rows.
 
     Example:
         >>> overridden("blank", Image.new("RGB", (4, 3))).getpixel((0, 0))
@@ -148,7 +148,7 @@ def _picture(turns: Sequence[Message]) -> Image.Image:
 
 
 def _after_description(turns: Sequence[Message], text: str) -> list[Message]:
-    """The picture moves to the first turn, where it is described; the question comes after."""
+    """Moves the picture to the first turn, where it is described; the question follows."""
     *before, last = turns
     pictures = [part for part in last["content"] if part["type"] == "image"]
     words = [part for part in last["content"] if part["type"] != "image"]
@@ -170,7 +170,7 @@ def _with_system(turns: Sequence[Message], text: str) -> list[Message]:
 
 
 def _beside(turns: Sequence[Message], region: Returned) -> list[Message]:
-    """The region right after the picture it is from."""
+    """Puts the region right after the picture it comes from."""
     *before, last = turns
     content = list(last["content"])
     after = 1 + max(i for i, part in enumerate(content) if part["type"] == "image")

@@ -1,4 +1,4 @@
-"""What a tool says when it cannot do what it was asked: text for the model, not for a person."""
+"""The error of a tool that cannot do what it was asked: text for the model, not for a person."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ __all__ = ["ToolError"]
 
 
 class ToolError(Exception):
-    """A call that cannot be run; its message goes back to the model that wrote the call."""
+    """A call cannot be run; the message goes back to the model that wrote the call."""

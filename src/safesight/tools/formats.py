@@ -1,10 +1,10 @@
-"""How a chat offers tools, writes a call and shows what came back, for three kinds of models.
+"""How a chat offers tools, writes a call and shows its result, for three kinds of models.
 
-template  the chat template does it itself, by `tools=` and the role `tool` (Qwen3-VL, ours)
-nous      Qwen-Agent's text: a block in the system turn, and what a tool returns in a user turn
-          between `<tool_response>` and `</tool_response>` (Qwen2.5-VL)
-plain     the same block and call, and what comes back in a user turn without tags: for models
-          that were never taught to call tools
+template  the chat template does it all, by `tools=` and the role `tool` (Qwen3-VL, ours)
+nous      Qwen-Agent's text: a block in the system turn, and the result in a user turn between
+          `<tool_response>` and `</tool_response>` (Qwen2.5-VL)
+plain     the same block and call, but the result in a user turn without tags: for models that
+          were never taught to call tools
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["CENTRE", "ToolFormat", "ToolSetup", "setup_for"]
 ToolFormat = Literal["template", "nous", "plain"]
 
 CENTRE = (250, 250, 750, 750)
-"""The middle half of either side, in thousandths."""
+"""The middle half of both sides, in thousandths."""
 
 _BLOCK = """# Tools
 
@@ -41,40 +41,40 @@ For each function call, return a json object with function name and arguments wi
 <tool_call>
 {{"name": <function-name>, "arguments": <args-json-object>}}
 </tool_call>"""
-"""The words of Qwen-Agent (authors' code)."""
+"""Qwen-Agent's text (authors' code)."""
 
 
 @dataclass(frozen=True)
 class ToolSetup:
-    """Everything about tools that depends on the model, and what a scripted call asks for."""
+    """How tools are offered to a model, and the arguments of a scripted call."""
 
     format: ToolFormat
     boxes: BoxUnit = "thousandths"
     published: bool = False
-    """Whether schemas are in the published words, or brief."""
+    """Whether schemas are published ones, or brief."""
     tools: tuple[str, ...] = ("zoom",)
-    """Which of `TOOLS` are offered; the first is the one a scripted call names."""
+    """The keys of `TOOLS` to offer; a scripted call uses the first."""
     box: tuple[int, int, int, int] = CENTRE
     words: str = ""
-    """What a scripted turn says before its call."""
+    """The text of a scripted turn before its call."""
 
     @property
     def schemas(self) -> list[dict[str, Any]]:
-        """What is offered, one a tool."""
+        """The schemas to offer, one per tool."""
         found = [TOOLS[key] for key in self.tools]
         return [dict(tool.published if self.published else tool.brief) for tool in found]
 
     @property
     def block(self) -> str:
-        """The system text that offers the tools; the format "template" does without."""
+        """The system text that offers the tools; not used by the format "template"."""
         return _BLOCK.format(schemas="\n".join(map(json.dumps, self.schemas)))
 
     def offer(
         self, messages: Sequence[Message]
     ) -> tuple[list[Message], list[dict[str, Any]] | None]:
-        """The conversation with the tools on offer, and what the chat template is to be given.
+        """The conversation with the tools on offer, and the schemas for the chat template.
 
-        Text goes before that of a system turn which is there already.
+        The text goes at the start of an existing system turn.
         """
         if self.format == "template":
             return list(messages), self.schemas
@@ -86,17 +86,17 @@ class ToolSetup:
         return [{"role": "system", "content": head}, *rest], None
 
     def scripted_call(self, picture: Image.Image) -> str:
-        """The text of a call that is written for the model."""
+        """The text of a scripted call."""
         key = self.tools[0]
         arguments = scripted_arguments(key, self.box, picture.size, self.boxes, self.published)
         return call_text(TOOLS[key].name, arguments, self.words)
 
     def run(self, text: str, pictures: Sequence[Image.Image]) -> Returned:
-        """What the call in an answer returns."""
+        """The result of the call in an answer."""
         return run_call(text, pictures, self.tools, self.boxes)
 
     def trace(self, text: str, returned: Returned) -> list[Message]:
-        """The two turns after the question: the call, and what came back.
+        """The two turns after the question: the call and its result.
 
         Example:
             >>> [turn["role"] for turn in ToolSetup("nous").trace("a call", "text")]
@@ -119,12 +119,12 @@ def setup_for(
     """How a model is offered tools.
 
     Args:
-        taught: What the table of families says of it, a `ToolFormat`.
-        boxes: The same of its boxes.
-        template: Its chat template. One that offers tools and writes `<tool_response>` itself
-            is left to do so.
-        format: A `ToolFormat` that goes before all that; "auto" for none.
-        **scripted: More fields of `ToolSetup`.
+        taught: The `ToolFormat` from the table of families.
+        boxes: The unit of boxes from the table of families.
+        template: The model's chat template. If it offers tools and writes `<tool_response>`
+            itself, it is used.
+        format: A `ToolFormat` that overrides all of these; "auto" for none.
+        **scripted: Further fields of `ToolSetup`.
 
     Example:
         >>> setup_for("nous", "pixels", "{{ messages }}").format

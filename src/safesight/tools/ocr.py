@@ -1,6 +1,6 @@
-"""OCR: the words in a picture, by RapidOCR, whose package carries its models.
+"""OCR: the words in a picture, read by RapidOCR, whose package contains its models.
 
-An optional extra: `pip install "safesight[ocr]"`. Nothing is downloaded when it runs.
+An optional extra: `pip install "safesight[ocr]"`. Nothing is downloaded at run time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["check_ocr", "read_text"]
 
 
 def check_ocr() -> None:
-    """Say what to install where OCR is missing.
+    """Say what to install if OCR is missing.
 
     Raises:
         InputError: RapidOCR or its runtime is not installed.
@@ -31,7 +31,7 @@ def check_ocr() -> None:
 
 
 def read_text(picture: Image.Image) -> str:
-    """Every line of text that is found, one a line, or a sentence that there is none.
+    """All lines of text in the picture, one per line, or a sentence that there are none.
 
     Raises:
         InputError: RapidOCR is not installed.

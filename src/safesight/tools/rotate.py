@@ -16,7 +16,7 @@ def rotate(picture: Image.Image, angle: Any) -> Image.Image:
     """The whole picture, turned clockwise.
 
     Args:
-        picture: What is looked at.
+        picture: The picture to turn.
         angle: Degrees.
 
     Raises:

@@ -13,22 +13,22 @@ from safesight.tools.errors import ToolError
 __all__ = ["MIN_SIDE", "BoxUnit", "zoom"]
 
 BoxUnit = Literal["thousandths", "pixels"]
-"""What a family counts boxes in: thousandths of the picture's sides, or its pixels."""
+"""The unit of a family's boxes: thousandths of the picture's sides, or pixels."""
 
 MIN_SIDE = 16
-"""Pixels; a smaller box grows around its centre. Qwen-Agent has 32, for larger pictures."""
+"""In pixels; smaller boxes are enlarged around their center. Qwen-Agent: 32, larger pictures."""
 
 
 def zoom(picture: Image.Image, box: Sequence[Any], unit: BoxUnit) -> Image.Image:
     """The region in the box, its longer side as long as the picture's.
 
     Args:
-        picture: What is looked at.
-        box: Left, top, right, bottom; what lies outside the picture is cut off.
-        unit: What the box is counted in.
+        picture: The picture to zoom into.
+        box: Left, top, right, bottom; clipped to the picture.
+        unit: The unit of the box.
 
     Raises:
-        ToolError: not four numbers, or an empty box.
+        ToolError: the box is not four numbers, or is empty.
 
     Example:
         >>> zoom(Image.new("RGB", (100, 80)), [0, 0, 500, 500], "thousandths").size
@@ -43,7 +43,7 @@ def zoom(picture: Image.Image, box: Sequence[Any], unit: BoxUnit) -> Image.Image
 
 
 def _side(box: Sequence[Any], axis: int, length: int, unit: BoxUnit) -> tuple[int, int]:
-    """Where the region begins and ends along one axis, in pixels."""
+    """The start and end of the region along one axis, in pixels."""
     numbers = isinstance(box, Sequence) and not isinstance(box, str) and len(box) == 4
     if not numbers or not all(isinstance(n, int | float) and math.isfinite(n) for n in box):
         raise ToolError("bbox_2d must be four numbers: left, top, right, bottom.")

@@ -1,8 +1,8 @@
-"""Rows to tensors: what is drawn at which step, and batches whose answers stand after the prompt.
+"""Turn rows into tensors: which rows are drawn at each step, and batches of prompt plus answer.
 
-Every row is the prompt exactly as it is when the model is asked (chat template, left padding),
-followed by the tokens the template gives its answer, up to and with the end of the turn. So what
-is trained is what is generated, on any architecture. No loss is computed here.
+Every row is the prompt exactly as at inference (chat template, left padding), followed by the
+template's tokens for the answer, up to and including the end of the turn. So the model is
+trained on what it generates, on any architecture. No loss is computed here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ IGNORE = -100
 """The label of a token that is not predicted."""
 
 _SUFFIX_KINDS = ("paligemma",)
-"""Architectures whose prompts see both ways: an answer appended to one would be seen as well."""
+"""Architectures with bidirectional attention in the prompt, which would see an appended answer."""
 
 
 class Rows(TypedDict):
@@ -37,20 +37,20 @@ class Rows(TypedDict):
 
     ids: list[str]
     inputs: dict[str, Tensor]
-    """What the model takes."""
+    """The model's inputs."""
     answer: Tensor
     """Labels: the answer's tokens, IGNORE elsewhere; B x L."""
     query: Tensor
     """Labels: the question's tokens, IGNORE elsewhere; B x L."""
     width: int
-    """Of the answers, which are the last columns."""
+    """Width of the answers, which are the last columns."""
 
 
 class Draws(Dataset[dict[str, "TuningSample"]]):
-    """Which rows are drawn when: the n-th item is a function of the seed and n alone.
+    """The order in which rows are drawn: item n depends on the seed and n alone.
 
-    Every source is gone through in a new order each time, independently of the others, so no set
-    ends before another and a resumed run sees what an uninterrupted one would have seen.
+    Each source is reshuffled on every pass, independently of the others. So no source runs out
+    before another, and a resumed run sees the same rows as an uninterrupted one.
 
     Example:
         >>> draws = Draws({"forget": "ab", "retain": "xyz"}, length=4, seed=0)
@@ -81,24 +81,24 @@ class Draws(Dataset[dict[str, "TuningSample"]]):
 
 
 class Collator:
-    """Items of `Draws` to batches, one `Rows` for each source.
+    """Turns items of `Draws` into batches, one `Rows` per source.
 
     Raises:
-        ModelError: an architecture on which an answer cannot stand after the prompt.
-        InputError: a question or an answer that the chat template does not take.
+        ModelError: an architecture that cannot be trained on an answer after the prompt.
+        InputError: a question or an answer that the chat template rejects.
     """
 
     def __init__(self, vlm: VLM, *, queries: bool = False) -> None:
         if vlm.family.name in _SUFFIX_KINDS:
             raise ModelError(
                 f"{vlm.name!r} ({vlm.family.name}) reads its prompt in both directions, so answers "
-                "cannot be trained behind it. Choose another model for methods that train."
+                "cannot be trained after it. Choose another model for methods that train."
             )
         self.vlm, self.queries = vlm, queries
         self._answers = cache(self._answer_tokens)
 
     def __call__(self, items: Sequence[Mapping[str, TuningSample]]) -> dict[str, Rows]:
-        """A batch for every source of the items."""
+        """One batch for each source in the items."""
         return {name: self.rows([item[name] for item in items]) for name in items[0]}
 
     def rows(self, samples: Sequence[TuningSample]) -> Rows:
@@ -134,16 +134,16 @@ class Collator:
         return Rows(ids=named, inputs=inputs, answer=answer, query=query, width=width)
 
     def _answer_tokens(self, question: str, answer: str, picture: bool) -> tuple[int, ...]:
-        """What the template puts after the prompt for this answer, up to the end of the turn."""
+        """The template's tokens for this answer after the prompt, up to the end of the turn."""
         asked = _asked(question, picture)
         prompt = self._text(asked, prompt=True)
         turn = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
         whole = self._text([*asked, turn], prompt=False)
-        if not whole.startswith(prompt):  # the template opens a finished turn in another way
+        if not whole.startswith(prompt):  # the template opens a finished turn differently
             whole = prompt + answer
         stops = self._stops()
         before, tokens = self._tokens(prompt), self._tokens(whole)
-        if tokens[: len(before)] != before:  # the border merged two tokens; generation never does
+        if tokens[: len(before)] != before:  # a merge across the border; generation has none
             tokens = [*before, *self._tokens(whole[len(prompt) :])]
         tail = tokens[len(before) :]
         end = next((n for n, token in enumerate(tail) if token in stops), None)
@@ -158,7 +158,7 @@ class Collator:
         return tuple(tail)
 
     def _question_span(self, sample: TuningSample, ids: Tensor) -> tuple[int, int]:
-        """First and behind-last column of the question in a prompt, counted from its end."""
+        """First column of the question in a prompt and the column after its last."""
         text = self._text(_asked(sample.question, sample.image is not None), prompt=True)
         start = text.rfind(sample.question.strip())
         spans = self.vlm.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -166,16 +166,16 @@ class Collator:
         inside = [n for n, (a, b) in enumerate(spans["offset_mapping"]) if a < end and b > start]
         if start < 0 or not inside:
             raise ModelError(
-                f"The question of the row {sample.id!r} cannot be found in the prompt that the "
-                f"chat template of {self.vlm.name!r} makes of it. Use the answer as the target."
+                f"The question of row {sample.id!r} cannot be found in the prompt that the "
+                f"chat template of {self.vlm.name!r} renders. Use the answer as the target."
             )
         after = len(spans["input_ids"]) - inside[-1] - 1
         first = len(ids) - after - (inside[-1] - inside[0] + 1)
         behind = len(ids) - after
         if bool((ids[first:] == self.vlm.image_token_id).any()):
             raise ModelError(
-                f"The chat template of {self.vlm.name!r} puts pictures behind the question, so its "
-                "tokens cannot be told apart. Use the answer as the target."
+                f"The chat template of {self.vlm.name!r} puts pictures after the question, so its "
+                "tokens cannot be identified. Use the answer as the target."
             )
         return first, behind
 
@@ -187,7 +187,7 @@ class Collator:
                 messages, tokenize=False, add_generation_prompt=prompt
             )
         except (TemplateError, ValueError) as error:
-            raise InputError(f"The chat template refuses a conversation: {error}") from error
+            raise InputError(f"The chat template rejects a conversation: {error}") from error
         assert isinstance(written, str)
         return written
 
@@ -196,17 +196,17 @@ class Collator:
         return found
 
     def _stops(self) -> set[int]:
-        """What ends a generation of this model."""
+        """The tokens that end a generation of this model."""
         said = getattr(self.vlm.model.generation_config, "eos_token_id", None)
         several = said if isinstance(said, list) else [said]
         return {token for token in (*several, self.vlm.tokenizer.eos_token_id) if token is not None}
 
 
 class Ahead:
-    """A collator that makes its batches in a thread, in order, while the model learns.
+    """A collator that prepares batches in a thread, in order, while the model trains.
 
-    The Trainer asks for a batch one step early, so that pictures are opened while the step before
-    computes, on whatever cores it leaves. What is made does not change: nothing here draws.
+    The Trainer asks for each batch one step early, so pictures are opened during the previous
+    step, on idle cores. The batches do not change: no random numbers are drawn here.
 
     Example:
         >>> with Ahead(len) as ahead:
@@ -219,7 +219,7 @@ class Ahead:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
 
     def __call__(self, items: Sequence[Any]) -> Future[Any]:
-        """The batch to come."""
+        """A future for the batch."""
         return self._thread.submit(self.collator, items)
 
     def __enter__(self) -> Ahead:
@@ -230,6 +230,6 @@ class Ahead:
 
 
 def _asked(question: str, picture: bool) -> list[dict[str, Any]]:
-    """A conversation of one question, with a place for a picture or without."""
+    """A conversation of one question, with or without a placeholder for a picture."""
     shown = [{"type": "image"}] if picture else []
     return [{"role": "user", "content": [*shown, {"type": "text", "text": question}]}]

@@ -1,8 +1,8 @@
-"""An artifact of changed weights as a folder that other programs load: a checkpoint or an adapter.
+"""Export an artifact of changed weights for other programs: as a checkpoint or an adapter.
 
-`merge` writes the whole model with the changes worked into its weights; it loads with
-`transformers`, vLLM or `VLM.load` without knowing of this package. `export_adapter` writes the
-small matrices alone, as PEFT does. Neither changes the model in memory.
+`merge` writes the whole model with the changes merged into its weights. The result loads in
+`transformers`, vLLM or `VLM.load`, without this package. `export_adapter` writes the LoRA
+adapter alone, in PEFT's format. Neither changes the model in memory.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _CARD = "safesight.json"
 
 
 def merge(vlm: VLM, artifact: Artifact, folder: str | os.PathLike[str]) -> Path:
-    """Write the model with an artifact's changes in its weights, and its processor.
+    """Write the model with an artifact's changes merged into its weights, and its processor.
 
-    Its answers are those of the model with the artifact attached, up to the rounding of the
+    Its answers match those of the model with the artifact attached, up to rounding in the
     weights' dtype.
 
     Raises:
@@ -53,7 +53,7 @@ def merge(vlm: VLM, artifact: Artifact, folder: str | os.PathLike[str]) -> Path:
 
 
 def export_adapter(artifact: Artifact, folder: str | os.PathLike[str]) -> Path:
-    """Write an artifact's small matrices as a PEFT adapter; `PeftModel.from_pretrained` reads it.
+    """Write an artifact's LoRA weights as a PEFT adapter, for `PeftModel.from_pretrained`.
 
     Raises:
         ArtifactError: the artifact changes whole parameters, which no adapter can hold.
@@ -84,7 +84,7 @@ def export_adapter(artifact: Artifact, folder: str | os.PathLike[str]) -> Path:
 
 
 def _write_card(folder: Path, artifact: Artifact) -> None:
-    """Where the weights come from."""
+    """Record where the weights come from."""
     about: dict[str, Any] = {
         "defense": artifact.defense,
         "artifact": artifact.hash,
@@ -96,14 +96,14 @@ def _write_card(folder: Path, artifact: Artifact) -> None:
 
 @contextmanager
 def _new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary folder that becomes `folder` if all goes well.
+    """A temporary folder that becomes `folder` on success.
 
     Raises:
-        StorageError: something is there already, or it cannot be written.
+        StorageError: the folder already exists and is not empty, or cannot be written.
     """
     target = Path(folder)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise StorageError(f"{target} is there already. Choose a new folder, or empty this one.")
+        raise StorageError(f"{target} already exists. Choose a new folder, or empty this one.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".safesight-", dir=target.parent) as temporary:
@@ -120,7 +120,7 @@ def _new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def _swapped(model: Any, tensors: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside, parameters have other numbers."""
+    """Inside, parameters have other values."""
     parameters = dict(model.named_parameters())
     originals = {name: parameters[name].data for name in tensors}
     try:

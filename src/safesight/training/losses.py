@@ -1,7 +1,7 @@
-"""The mathematics that methods share: log-likelihoods of labelled tokens. Pure functions.
+"""Losses that methods share: log-likelihoods of labelled tokens. Pure functions.
 
-Shapes: B rows, T tokens, V words. A label stands at the token it labels, and is predicted by the
-logits one place before it; `IGNORE` is not predicted.
+Shapes: B rows, T tokens, vocabulary size V. A label is at the position of its token and is
+predicted by the logits one position earlier; `IGNORE` is not predicted.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def token_nll(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def row_losses(logits: Tensor, labels: Tensor, *, mean: bool = True) -> Tensor:
-    """The negative log-likelihood of each row's labelled tokens, B: their mean or their sum.
+    """The negative log-likelihood of each row's labelled tokens, B: the mean or the sum.
 
         mean   -(1/|y|) sum_t log p(y_t | y_<t, x)
         sum    -sum_t log p(y_t | y_<t, x)
 
-    A row without labels counts 0.
+    A row without labels gives 0.
 
     Example:
         >>> import torch

@@ -1,9 +1,9 @@
-"""What a loss may ask of a model in training: log-likelihoods, hidden states, the base model.
+"""What a loss can compute on a model in training: log-likelihoods, hidden states, base outputs.
 
-A method's loss is a sum of terms, each with a backward of its own, so that the graph of one is
-gone before the next is made: memory for one forward, however many terms. `Passes` runs forwards
-and knows nothing of a method; `Objective` makes one module of the terms, for whoever wraps modules
-(data parallelism, autocast).
+A method's loss is a sum of terms, each with its own backward pass. The graph of one term is freed
+before the next is built, so memory is that of one forward pass, however many terms there are.
+`Passes` runs forward passes and knows nothing about methods. `Objective` wraps the terms in one
+module, for code that wraps modules (data parallelism, autocast).
 """
 
 from __future__ import annotations
@@ -36,34 +36,34 @@ __all__ = [
 ]
 
 Batch = Mapping[str, Rows]
-"""Rows by the name of where they were drawn from."""
+"""Rows by the name of their source."""
 
 Target = Literal["answer", "query", "both"]
 
 Term = Callable[["Passes", Batch], dict[str, Tensor]]
-"""One summand of a method's loss: the summand under "loss", what to log by name; all scalars."""
+"""One term of a method's loss: its value under "loss", and scalars to log under their names."""
 
 
 def labels_of(rows: Rows, target: Target) -> Tensor:
-    """Which tokens count, as labels; B x L."""
+    """The labels of the target's tokens; B x L."""
     if target == "both":
         return torch.where(rows["answer"] == IGNORE, rows["query"], rows["answer"])
     return rows[target]
 
 
 def real_tokens(rows: Rows) -> Tensor:
-    """Where there is no padding; bool, B x L."""
+    """True where there is no padding; bool, B x L."""
     return rows["inputs"]["attention_mask"].bool()
 
 
 def answer_term(name: str, weight: float, passes: Passes, batch: Batch) -> dict[str, Tensor]:
-    """Weight * CE, of the answers of the rows under this name."""
+    """Weight * CE on the answers of the rows under this name."""
     found = passes.cross_entropy(batch[name])
     return {"loss": weight * found, "cross_entropy": found}
 
 
 def summed(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The log of a whole loss from those of its terms.
+    """The log of the whole loss from the logs of its terms.
 
     Example:
         >>> summed([{"loss": 1.0, "cross_entropy": 2.0}, {"loss": 0.5}])
@@ -74,22 +74,22 @@ def summed(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 class _Reached(Exception):
-    """The block whose states are wanted has run; what comes after it need not."""
+    """Raised once the wanted block has run; later blocks need not run."""
 
 
 class Passes:
-    """Forwards of a model in training, and of its base."""
+    """Forward passes of a model in training, and of its base."""
 
     def __init__(self, vlm: VLM, result: Installed) -> None:
         self.vlm, self.result = vlm, result
         self._can_keep = "logits_to_keep" in inspect.signature(vlm.model.forward).parameters
         self.facts: dict[str, float] = {}
-        """What a method measured before the first step."""
+        """Values a method measured before the first step."""
         self.memory: dict[str, dict[str, float]] = {}
-        """What `remembered` computed, by its name and the row's id."""
+        """Values computed by `remembered`, by quantity and row id."""
 
     def logits(self, rows: Rows, *, keep: int | None = None) -> Tensor:
-        """B x L x V, or of the last `keep` tokens only."""
+        """B x L x V, or only the last `keep` tokens."""
         extra: dict[str, Any] = {"use_cache": False}
         if keep is not None and self._can_keep:
             extra["logits_to_keep"] = keep
@@ -130,7 +130,7 @@ class Passes:
 
     @contextmanager
     def outputs_of_last_block(self) -> Iterator[list[Tensor]]:
-        """Inside, every forward adds the output of the last block: B x L x d, without gradient."""
+        """Inside, each forward pass appends the last block's output: B x L x d, no gradient."""
         found: list[Tensor] = []
 
         def note(_: nn.Module, __: Any, output: Any) -> None:
@@ -144,7 +144,7 @@ class Passes:
 
     @contextmanager
     def reference(self) -> Iterator[None]:
-        """Inside, forwards are those of the base model, without gradients and dropout."""
+        """Inside, forward passes are those of the base model, without gradients or dropout."""
         model = self.vlm.model
         was_training = model.training
         model.eval()
@@ -155,12 +155,12 @@ class Passes:
             model.train(was_training)
 
     def remembered(self, name: str, rows: Rows, compute: Callable[[Rows], Tensor]) -> Tensor:
-        """What the base model gives for each row, B; computed once a row and then looked up.
+        """The base model's value for each row, B; computed once per row and then looked up.
 
         Args:
-            name: Of the quantity.
+            name: The quantity's name.
             rows: The batch; if one of its rows is new, all are computed.
-            compute: From rows to one number each, B.
+            compute: Maps rows to one number each, B.
         """
         known = self.memory.setdefault(name, {})
         if any(row not in known for row in rows["ids"]):
@@ -175,7 +175,7 @@ class Objective(nn.Module):
     """The terms of a method's loss as one module around the model it trains."""
 
     accepts_loss_kwargs = False
-    """Losses are means over a batch; the Trainer divides them when it adds batches up."""
+    """Losses are means over a batch; the Trainer divides them when it accumulates batches."""
 
     def __init__(
         self, passes: Passes, terms: Sequence[Term], *, autocast: torch.dtype | None = None
@@ -185,7 +185,7 @@ class Objective(nn.Module):
         self.passes, self.terms, self.autocast = passes, tuple(terms), autocast
 
     def forward(self, term: int, **batch: Any) -> dict[str, Tensor]:
-        """One term for a batch; what is only logged has no gradient."""
+        """One term for a batch; values that are only logged have no gradient."""
         kind = self.passes.vlm.device.type
         with torch.autocast(kind, dtype=self.autocast, enabled=self.autocast is not None):
             parts = self.terms[term](self.passes, batch)

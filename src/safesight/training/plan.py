@@ -1,4 +1,4 @@
-"""What a training run is given: the call of `fit`, a folder, and what the method adds.
+"""The plan of a training run: the call of `fit`, a folder, and what the method adds.
 
 `run` carries it out; `trainer` reads it.
 """
@@ -32,9 +32,9 @@ class TuningRun:
 
     folder: Path
     resume: bool = False
-    """Go on from the last checkpoint there, if there is one."""
+    """Resume from the last checkpoint in the folder, if there is one."""
     save_every: int | None = None
-    """Steps between checkpoints; None is a tenth of the run."""
+    """Steps between checkpoints; None for a tenth of the run."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,19 @@ class Method:
     """What a method adds to a run."""
 
     sources: Mapping[str, Sequence[TuningSample]]
-    """What is drawn at every step: rows by the names that the loss knows them by. The first is
-    what an epoch is counted in."""
+    """The rows to draw from at every step, by the names the loss uses. Epochs are counted on the
+    first."""
     terms: Sequence[Term]
-    """The loss is their sum. The last one reaches all that learns: behind it several processes
-    exchange their gradients, and what it does not reach would not be exchanged."""
+    """The loss is their sum. The last one must depend on every trained parameter: processes
+    exchange gradients after it, and only those of the parameters it reaches."""
     prepare: Callable[[Passes, Collator], None] | None = None
-    """Measures the base model before the first step, into `Passes.facts`."""
+    """Measures the base model before the first step and writes to `Passes.facts`."""
     queries: bool = False
     """Whether the loss needs to know which tokens are the question."""
     stop: Callable[[list[dict[str, float]]], bool] | None = None
-    """Whether the log so far is enough."""
+    """Whether to stop, given the log so far."""
     tensors: Mapping[str, Tensor] | None = None
-    """More for the artifact, for analysis; `apply` does not need them."""
+    """Extra tensors for the artifact, for analysis; `apply` does not need them."""
 
 
 @dataclass(frozen=True)
@@ -62,35 +62,35 @@ class Fitting:
     """One call of a defense's `fit`."""
 
     name: str
-    """Of the defense."""
+    """The defense's name."""
     vlm: VLM
-    """Changed only while it is trained."""
+    """The model; changed only during training."""
     data: FitData
     config: TuningConfig
     seed: int = 0
-    """Of the small matrices, of dropout and of the order of rows."""
+    """Seeds the adapter weights, dropout and the order of rows."""
     progress: bool = True
     run: TuningRun | None = None
-    """Where to keep checkpoints; without a place there are none."""
+    """Where to keep checkpoints; None for no checkpoints."""
 
     def rows(self, *needed: TuningSet) -> TuningData:
         """The rows, checked.
 
         Args:
-            needed: The sets that must not be empty; both if none is named.
+            needed: The sets that must not be empty; both by default.
 
         Raises:
-            InputError: there are none, or they cannot be used.
+            InputError: there are no rows, or they cannot be used.
         """
         if not self.data.tuning:
             raise InputError(
-                f"{self.name} trains on questions with answers, and was given none. On the command "
-                "line give --data FILE; in Python, FitData(..., tuning=rows)."
+                f"{self.name} trains on questions with answers, but got none. On the command line "
+                "pass --data FILE; in Python, FitData(..., tuning=rows)."
             )
         return TuningData(self.data.tuning, *([needed] if needed else []))
 
     def about(self) -> dict[str, Any]:
-        """What makes two runs the same."""
+        """The run's identity: two runs that agree on it are the same run."""
         return {
             "defense": self.name,
             "config": self.config.model_dump(mode="json"),

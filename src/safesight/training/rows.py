@@ -1,7 +1,7 @@
-"""Rows to train on: read from files, and checked.
+"""Read training rows from files and check them.
 
-A row is a `safesight.types.TuningSample`; nothing of a model is known. What a
-method makes of a row (its loss, its refusal) is in that method's file.
+A row is a `safesight.types.TuningSample`. Nothing here knows about models. How a method uses a
+row (its loss, its refusal) is in that method's file.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class TuningData:
     """The forget set and the retain set of a run, checked.
 
     Raises:
-        InputError: a set is empty, an id comes twice, the sets overlap, a harmful request is
-            retained, or a question is empty.
+        InputError: a set is empty, an id is repeated, the sets overlap, a harmful request is
+            in the retain set, or a question is empty.
 
     Example:
         >>> from safesight.types import TuningSample
@@ -56,34 +56,34 @@ class TuningData:
                 )
         for row in self.rows:
             if not row.question.strip():
-                raise InputError(f"The row {row.id!r} has no question. Fill it in or drop it.")
+                raise InputError(f"Row {row.id!r} has no question. Fill it in or drop the row.")
             if row.set == "retain" and row.label == "harmful":
                 raise InputError(
-                    f"The row {row.id!r} is harmful and in the retain set, so its answer would be "
+                    f"Row {row.id!r} is harmful and in the retain set, so its answer would be "
                     "taught. Move it to the forget set or drop it."
                 )
         _refuse_overlap(self.forget, self.retain)
 
     @cached_property
     def forget(self) -> tuple[TuningSample, ...]:
-        """What is to be unlearned or refused."""
+        """The rows to unlearn or refuse."""
         return tuple(row for row in self.rows if row.set == "forget")
 
     @cached_property
     def retain(self) -> tuple[TuningSample, ...]:
-        """What is to stay as it is."""
+        """The rows whose behavior should stay the same."""
         return tuple(row for row in self.rows if row.set == "retain")
 
     @cached_property
     def hash(self) -> str:
-        """Hex hash of every row in order: texts, labels, sets and pixels."""
+        """Hex hash of all rows in order: texts, labels, sets and pixels."""
         return rows_hash(self.rows)
 
     def need_answers(self, method: str, *sets: TuningSet) -> None:
-        """Refuse rows of these sets without an answer.
+        """Check that every row of these sets has an answer.
 
         Raises:
-            InputError: there is one; the message names it.
+            InputError: a row has none; the message names it.
         """
         for row in self.rows:
             if row.set in sets and not row.answer.strip():
@@ -94,7 +94,7 @@ class TuningData:
 
 
 def _refuse_overlap(forget: Sequence[TuningSample], retain: Sequence[TuningSample]) -> None:
-    """By what the model is shown, whatever the ids say."""
+    """Compares what the model is shown, ignoring ids."""
     shown = {row.digest: row.id for row in forget}
     for row in retain:
         if row.digest in shown:
@@ -107,9 +107,9 @@ def _refuse_overlap(forget: Sequence[TuningSample], retain: Sequence[TuningSampl
 def read_rows(path: str | os.PathLike[str]) -> list[TuningSample]:
     """The rows of a JSON array or a JSONL file.
 
-    Every row is an object with `id`, `question`, `answer`, `label` (harmful or benign) and, if
-    wanted, `set` (forget or retain; else forget for harmful rows), `refusal`, and `image`: the
-    path of a picture, from the file's folder.
+    Every row is an object with `id`, `question`, `answer`, `label` (harmful or benign) and,
+    optionally, `set` (forget or retain; by default forget for harmful rows), `refusal`, and
+    `image`: the path of a picture, relative to the file's folder.
 
     Raises:
         InputError: the file or a row cannot be used; the message says which and why.
@@ -118,12 +118,12 @@ def read_rows(path: str | os.PathLike[str]) -> list[TuningSample]:
     try:
         text = place.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{place} cannot be read ({error}). Give a JSON or JSONL file.") from error
+        raise InputError(f"{place} cannot be read ({error}). Pass a JSON or JSONL file.") from error
     return [_row(entry, f"{place}, row {n}", place.parent) for n, entry in _entries(text, place)]
 
 
 def _entries(text: str, place: Path) -> list[tuple[int, Any]]:
-    """Every entry with its number, from 1."""
+    """Every entry with its number, counted from 1."""
     try:
         if text.lstrip().startswith("["):
             return list(enumerate(json.loads(text), 1))
@@ -131,13 +131,13 @@ def _entries(text: str, place: Path) -> list[tuple[int, Any]]:
         return [(n, json.loads(line)) for n, line in lines]
     except ValueError as error:
         raise InputError(
-            f"{place} is neither a JSON array nor one JSON object a line ({error})."
+            f"{place} is neither a JSON array nor one JSON object per line ({error})."
         ) from error
 
 
 def _row(entry: Any, where: str, folder: Path) -> TuningSample:
     if not isinstance(entry, Mapping):
-        raise InputError(f"{where} is not an object. Give one with {', '.join(sorted(_KEYS))}.")
+        raise InputError(f"{where} is not an object. Write one with {', '.join(sorted(_KEYS))}.")
     unknown = sorted(map(str, entry.keys() - _KEYS))
     if unknown:
         raise InputError(f"{where} has {unknown[0]!r}, which is not one of {sorted(_KEYS)}.")
@@ -177,12 +177,14 @@ def _image(name: str | None, folder: Path, where: str) -> Callable[[], Image] | 
         return None
     path = folder / name
     if not path.is_file():
-        raise InputError(f"{where}: there is no picture {path}. Paths start at the file's folder.")
+        raise InputError(
+            f"{where}: there is no picture {path}. Paths are relative to the file's folder."
+        )
     return partial(_open, path)
 
 
 def _open(path: Path) -> Image:
-    """As every picture is opened: turned upright, on white, of a sound size."""
+    """Open it as every picture is opened: upright, on white, and of a valid size."""
     from safesight.models.pictures import open_picture
 
     return open_picture(path)

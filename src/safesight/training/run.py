@@ -1,9 +1,9 @@
-"""One training run, from rows to an artifact: what every method that changes the weights shares.
+"""One training run, from rows to an artifact, shared by every method that changes the weights.
 
-A method (`sft`, `npo`, `rmu`, ...) says what is drawn and what the loss is; the rest is here:
-the model is borrowed, trained and given back bit for bit, and what was learnt becomes tensors of
-an artifact. `rows` has the rows, `batches` the tensors, `passes` the forward passes, `weights` what
-learns, `trainer` the Trainer.
+A method (`sft`, `npo`, `rmu`, ...) chooses the rows and the loss. The rest is here: the model is
+trained and then restored bit for bit, and the learned weights become the tensors of an artifact.
+`rows` has the rows, `batches` the tensors, `passes` the forward passes, `weights` the trained
+parameters, `trainer` the Trainer.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _RUN = "run.json"
 
 
 def train(fitting: Fitting, choice: Choice, method: Method) -> Artifact:
-    """Train, and give the model back as it was.
+    """Train, and restore the model.
 
     Raises:
         ModelError: another defense changes the model's weights, or it has an adapter.
-        TrainingError: the run diverged, or is not the one to resume.
+        TrainingError: the run diverged, or the folder holds a different run.
         StorageError: the run's folder is in use or cannot be written.
     """
     vlm, config = fitting.vlm, fitting.config
@@ -55,7 +55,7 @@ def train(fitting: Fitting, choice: Choice, method: Method) -> Artifact:
     if handle is not None and handle.changes_weights:
         raise ModelError(
             f"{handle.changes_weights} changes the weights of this model. Call model.remove() "
-            f"before you fit {fitting.name}."
+            f"before fitting {fitting.name}."
         )
     begin = time.monotonic()
     with (
@@ -103,7 +103,7 @@ def _fit(
 
     arguments = arguments_of(fitting, folder, len(next(iter(method.sources.values()))))
     if arguments.world_size > 1:
-        torch.distributed.barrier()  # the first process has made the folder ready
+        torch.distributed.barrier()  # wait until the first process has prepared the folder
     resume = last_checkpoint(folder) if fitting.run and fitting.run.resume else None
     half = fitting.vlm.dtype if fitting.vlm.dtype != torch.float32 else None
     log = TuningLog(
@@ -114,7 +114,7 @@ def _fit(
     batch = arguments.train_batch_size * arguments.gradient_accumulation_steps
     length = arguments.max_steps * batch * arguments.world_size
     trainer = TuningTrainer(
-        # Small matrices are float32 beside whatever the weights are; PEFT sees to that.
+        # Adapters are float32 whatever the dtype of the weights; PEFT sees to that.
         Objective(passes, method.terms, autocast=half if passes.result.whole else None),
         arguments,
         collator,
@@ -128,14 +128,14 @@ def _fit(
         names = projector_parameters(fitting.vlm)
         trainer.rates = dict.fromkeys(names, fitting.config.projector_learning_rate)
     if resume is not None and method.stop is not None and method.stop(log.entries):
-        trainer._load_from_checkpoint(str(resume))  # it had stopped there
+        trainer._load_from_checkpoint(str(resume))  # the run had ended there
     else:
         trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     return log.entries
 
 
 def _finite(result: Installed) -> dict[str, Tensor]:
-    """Copies of what was trained, on the CPU."""
+    """Copies of the trained weights, on the CPU."""
     tensors = {name: value.cpu() for name, value in result.tensors().items()}
     if not all(bool(value.isfinite().all()) for value in tensors.values()):
         raise TrainingError(
@@ -146,13 +146,13 @@ def _finite(result: Installed) -> dict[str, Tensor]:
 
 @contextmanager
 def _place(fitting: Fitting) -> Iterator[Path]:
-    """The run's folder, ready: with checkpoints if it is to be resumed, else empty."""
+    """The run's folder, prepared: with checkpoints if the run is resumed, else empty."""
     run = fitting.run
     if run is None:
         with tempfile.TemporaryDirectory(prefix="safesight-") as temporary:
             yield Path(temporary)
         return
-    if int(os.environ.get("RANK", "0")):  # the first process of several looks after it
+    if int(os.environ.get("RANK", "0")):  # the first process prepares it
         yield run.folder
         return
     about = fitting.about()
@@ -167,32 +167,32 @@ def _place(fitting: Fitting) -> Iterator[Path]:
         _write(run.folder, {**about, "done": True})
     except OSError as error:
         raise StorageError(
-            f"The run's folder {run.folder} cannot be written ({error}). Free some space, or "
+            f"The run folder {run.folder} cannot be written ({error}). Free some space, or "
             "choose another folder."
         ) from error
 
 
 def _check_place(run: TuningRun, found: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    """Refuse to remove what someone may want, and to mix two runs."""
+    """Refuse to delete files that may be wanted, or to mix two runs."""
     if not found and run.folder.exists() and any(run.folder.iterdir()):
         raise StorageError(
-            f"{run.folder} is not the folder of a run, so it is left alone. Choose another."
+            f"{run.folder} is not a run folder, so it was left alone. Choose another."
         )
     other = next((key for key in about if found and found.get(key) != about[key]), None)
     if run.resume and other:
         raise TrainingError(
-            f"{run.folder} holds a run with another {other}, which cannot be gone on with. Use "
-            "what it was begun with, or another folder."
+            f"The run in {run.folder} has a different {other} and cannot be resumed. Use the "
+            f"{other} it was started with, or another folder."
         )
     if found and not run.resume and not found.get("done") and any(run.folder.glob("checkpoint-*")):
         raise StorageError(
-            f"{run.folder} holds a run that is not finished. Go on with it: --resume. Or remove "
-            "the folder to begin anew."
+            f"{run.folder} holds an unfinished run. Resume it with --resume, or remove the folder "
+            "to start over."
         )
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    """What `run.json` says; nothing if it is not there or damaged."""
+    """The content of `run.json`; empty if it is missing or damaged."""
     try:
         found = json.loads((folder / _RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -201,13 +201,13 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _write(folder: Path, about: Mapping[str, Any]) -> None:
-    """By this file a folder is known as that of a run."""
+    """Write the file that marks a folder as a run folder."""
     write_text(folder / _RUN, json.dumps(about, indent=2) + "\n")
 
 
 @contextmanager
 def _own_rng(seed: int) -> Iterator[None]:
-    """Inside, all generators start from the seed; afterwards they are as they were."""
+    """Inside, all random generators start from the seed; afterwards they are restored."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -1,20 +1,20 @@
-"""What is left of changed weights when someone works on them: stress tests of an artifact.
+"""Stress tests: how much of an artifact's effect survives further changes to the weights.
 
-Safety that was unlearned may be hidden and not gone. Each test here takes an artifact of a method
-that changes the weights and returns another of the same method, to be attached and measured as
-any: an arm "npo~int4" is `npo` after `int4`. Tests start from the merged weights, as anyone would
-who has the checkpoint. The model is given back as it was.
+Unlearned knowledge may be hidden, not gone. Each test here takes an artifact of a method that
+changes the weights and returns another of the same method, to be attached and measured like any
+other: the arm "npo~int4" is `npo` after `int4`. Tests start from the merged weights, as anyone
+with the checkpoint would. The model is restored afterwards.
 
-int8, int4        the decoder's linear maps rounded to 8 or 4 bits, symmetric, one scale a row;
-relearn_harmful   fine-tuned on a few harmful answers of the kind that was to be forgotten;
-relearn_benign    fine-tuned on as few benign rows, which mention no harm;
-untouched_harmful, untouched_benign   their controls: the same rows taught to the model as it was
-                  before the fit, so that what is relearnt can be told from what any model loses;
-ablate_direction  what writes into the residual stream loses the direction that RMU drives to.
+int8, int4        the decoder's linear layers rounded to 8 or 4 bits, symmetric, one scale per row;
+relearn_harmful   fine-tuned on a few harmful answers of the kind that should be forgotten;
+relearn_benign    fine-tuned on equally few benign rows, which mention no harm;
+untouched_harmful, untouched_benign   their controls: the same rows taught to the model before the
+                  fit, to tell relearning from what any model loses;
+ablate_direction  weights that write to the residual stream lose the direction RMU steers toward.
 
-Sources: relearning and quantisation are what reviews of unlearning ask for; projecting a direction
-out of the writing maps is Arditi et al., "Refusal in Language Models Is Mediated by a Single
-Direction", 2024, arXiv 2406.11717. Numbers of rows, steps and rates are ours.
+Sources: reviews of unlearning ask for relearning and quantization; projecting a direction out of
+the weights that write to the residual stream is Arditi et al., "Refusal in Language Models Is
+Mediated by a Single Direction", 2024, arXiv 2406.11717. Numbers of rows, steps and rates are ours.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 ROWS = 20
-"""Rows that are relearnt. Source: ours."""
+"""Rows to relearn. Source: ours."""
 _PLAIN = TuningConfig.model_validate({})
 _ANSWERS = partial(answer_term, "rows", 1.0)
 _RELEARN = TuningConfig.model_validate(
@@ -66,13 +66,13 @@ _RELEARN = TuningConfig.model_validate(
     }
 )
 _SEED = 1000
-"""Added to the seed of relearnt rows: of the same kind as those of the fit, and not the same."""
-# Linear maps of a block that write into the residual stream, by the names families give them.
+"""Added to the seed, so that relearned rows are of the same kind as those of the fit but new."""
+# Linear layers of a block that write to the residual stream, by their names in model families.
 _WRITERS = re.compile(r"(?:^|\.)(?:o_proj|out_proj|down_proj|fc2|wo|w2|dense)$")
 
 
 def rounded(weight: Tensor, bits: int) -> Tensor:
-    """A matrix on the grid of `bits` bits: symmetric, one scale a row (round to nearest).
+    """A matrix rounded to `bits` bits: symmetric, one scale per row (round to nearest).
 
         w' = s round(w / s),   s = max_row |w| / (2^(bits - 1) - 1)
 
@@ -104,15 +104,14 @@ int4 = partial(_quantised, bits=4)
 
 
 def ablate_direction(vlm: VLM, artifact: Artifact, *, seed: int = 0) -> Artifact:
-    """W <- (I - v v^T) W for all maps that write into the residual stream.
+    """W <- (I - v v^T) W for all linear layers that write to the residual stream.
 
     Raises:
         ArtifactError: the artifact has no direction.
     """
     if "direction" not in artifact.tensors:
         raise ArtifactError(
-            f"{artifact.defense} drives hidden states to no direction that could be ablated. Use "
-            "this test with rmu."
+            f"The {artifact.defense} artifact has no direction to ablate. Use this test with rmu."
         )
     v = nn.functional.normalize(artifact.tensors["direction"].float().flatten(), dim=0)
     changed = _merged(vlm, artifact)
@@ -132,20 +131,20 @@ def relearn(
     seed: int = 0,
     name: str = "relearn",
 ) -> Artifact:
-    """The weights after a short fine-tuning on rows, with small matrices beside all linear maps.
+    """The weights after a short fine-tuning on rows, with LoRA adapters on all linear layers.
 
     Args:
-        vlm: The model that the artifact is of.
-        artifact: Of a method that changes the weights.
-        rows: Questions with answers, each taught as it stands.
-        seed: Of the fine-tuning.
-        name: Noted in the result.
+        vlm: The artifact's model.
+        artifact: An artifact of a method that changes the weights.
+        rows: Questions with answers, taught as they are.
+        seed: Seed of the fine-tuning.
+        name: Recorded in the result.
 
     Raises:
         InputError: there are no rows, or one has no answer.
     """
     if not rows or any(not row.answer.strip() for row in rows):
-        raise InputError("Relearning needs rows, each with an answer. Give some.")
+        raise InputError("Relearning needs rows, each with an answer. Pass at least one.")
     merged = _of_weights(artifact, _merged(vlm, artifact), name)
     data = FitData((), (), tuning=list(rows))
     fitting = Fitting(artifact.defense, vlm, data, _RELEARN, seed, progress=False)
@@ -166,20 +165,20 @@ def _relearnt(
     name: str,
     untouched: bool = False,
 ) -> Artifact:
-    """With rows of the data set that was fitted on, or else of the model's own.
+    """Relearn on rows of the data set used for the fit, or else of the model's own.
 
-    The model's own weights take the place of the artifact's if `untouched`.
+    If `untouched`, start from the model's own weights instead of the artifact's.
 
     Raises:
-        InputError: there is neither.
+        InputError: neither data set exists.
     """
     source = dict(artifact.card["data"].get("tuning_source", {}))
     dataset = source.pop("dataset", vlm.name)
     if dataset not in registry.names("dataset"):
         raise InputError(
-            f"{name} takes rows of the data set that was fitted on, or of the model's own, and "
-            f"there is neither for {vlm.name!r}. In Python, safesight.training.stress.relearn "
-            "takes any rows."
+            f"{name} needs rows of the data set used for the fit or of the model's own, and "
+            f"{vlm.name!r} has neither. In Python, safesight.training.stress.relearn takes any "
+            "rows."
         )
     rows = registry.load("dataset", dataset)(9 * ROWS, seed=_SEED + seed, **source)
     chosen = [row for row in rows if row.set == kind][:ROWS]
@@ -194,7 +193,7 @@ untouched_benign = partial(_relearnt, kind="retain", name="untouched_benign", un
 
 
 def _merged(vlm: VLM, artifact: Artifact) -> dict[str, Tensor]:
-    """By name, all that the artifact changes, and all linear maps of the decoder's blocks."""
+    """By name, all weights the artifact changes and all linear layers of the decoder's blocks."""
     artifact.check_model(vlm)
     own = _own(vlm)
     with tuned(vlm, Weights.read(Stored(artifact, vlm))) as result:
@@ -202,7 +201,7 @@ def _merged(vlm: VLM, artifact: Artifact) -> dict[str, Tensor]:
 
 
 def _own(vlm: VLM) -> dict[str, Tensor]:
-    """By name, all linear maps of the decoder's blocks as the model has them."""
+    """By name, all linear layers of the decoder's blocks with the model's own weights."""
     names = {f"{name}.weight" for name in choose(vlm, _PLAIN).lora}
     return _copies({name: p for name, p in vlm.model.named_parameters() if name in names})
 
@@ -212,7 +211,7 @@ def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _of_weights(artifact: Artifact, weights: Mapping[str, Tensor], stress: str) -> Artifact:
-    """The artifact with these whole parameters in the place of what it had."""
+    """The artifact with these whole parameters in place of its own changes."""
     choice = Choice(whole=tuple(sorted(weights)))
     on_cpu = {name: value.cpu().contiguous() for name, value in weights.items()}
     fitted = {**choice.to_json(), "extra": [], "stress": stress}

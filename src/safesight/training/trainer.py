@@ -1,9 +1,9 @@
 """The `transformers.Trainer` for methods that change the weights: checkpoints, log, resume.
 
-A checkpoint holds what learns by its own names, the optimizer, the generators' states and what
-was remembered of the base model, so a resumed run gives what an uninterrupted one would have
-given. A loss or a weight that is not a number stops the run before it reaches a checkpoint.
-Nothing here knows a method.
+A checkpoint holds the trained parameters by their own names, the optimizer, the states of the
+random generators and the base model's remembered values. So a resumed run gives the same result
+as an uninterrupted one. A non-finite loss or weight stops the run before it reaches a checkpoint.
+Nothing here knows about methods.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ __all__ = ["Entry", "TuningLog", "TuningTrainer", "arguments_of", "last_checkpoi
 Entry = dict[str, float]
 """One step of the log: its number, the learning rate, the loss and its parts."""
 
-# What torch.save says when the disk is full: it depends on where in the file that happens.
+# What torch.save says when the disk is full; the text depends on where in the file it happens.
 _UNWRITTEN = re.compile("write|iostream|inline_container", re.IGNORECASE)
 _STATE, _MEMORY, _DONE = "trained.safetensors", "memory-{}.json", "trainer_state.json"
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end, or None."""
+    """The newest complete checkpoint, or None."""
     found = []
     for path in folder.glob("checkpoint-*"):
         try:
@@ -55,7 +55,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def arguments_of(fitting: Fitting, folder: Path, rows: int) -> Any:
-    """The Trainer's settings; `rows` is what an epoch is counted in."""
+    """The Trainer's settings; an epoch has `rows` rows."""
     config, run = fitting.config, fitting.run
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -75,7 +75,7 @@ def arguments_of(fitting: Fitting, folder: Path, rows: int) -> Any:
         remove_unused_columns=False,
         dataloader_pin_memory=False,
     )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # one device a process: launch several to use more
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # one device per process: launch several for more
     batch = config.batch_size * config.accumulate * arguments.world_size
     arguments.max_steps = config.max_steps or max(1, math.ceil(config.epochs * rows / batch))
     arguments.warmup_steps = math.ceil(config.warmup * arguments.max_steps)
@@ -85,9 +85,9 @@ def arguments_of(fitting: Fitting, folder: Path, rows: int) -> Any:
 
 
 class TuningLog:
-    """`log.jsonl`: one line a step, cut back to the checkpoint when a run is resumed.
+    """`log.jsonl`: one line per step, cut back to the checkpoint when a run is resumed.
 
-    Of several processes the first one writes, and its own batches.
+    With several processes, only the first one writes, and only its own batches.
     """
 
     def __init__(self, path: Path, *, until: int = 0, write: bool = True) -> None:
@@ -100,7 +100,7 @@ class TuningLog:
             path.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries))
 
     def add(self, entry: Entry) -> None:
-        """Write one step down.
+        """Record one step.
 
         Raises:
             StorageError: the file cannot be written.
@@ -114,12 +114,12 @@ class TuningLog:
         except OSError as error:
             raise StorageError(
                 f"The log {self.path} could not be written ({error}). Checkpoints are kept: "
-                "free some space and go on with --resume."
+                "free some space and resume with --resume."
             ) from error
 
 
 def _entry(line: str) -> Entry:
-    """A line of the log; one that was cut off counts as step 0."""
+    """A line of the log; a truncated one counts as step 0."""
     try:
         entry: Entry = json.loads(line)
     except ValueError:
@@ -128,29 +128,29 @@ def _entry(line: str) -> Entry:
 
 
 class TuningTrainer(Trainer):  # type: ignore[misc]  # transformers ships no types
-    """Trains what is `Installed`, and nothing else."""
+    """Trains the parameters of an `Installed`, and nothing else."""
 
     def __init__(self, *args: Any, passes: Passes, terms: int, log: TuningLog, **kw: Any):
         super().__init__(*args, **kw)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise TrainingError(
-                "Weights that are split over devices cannot be trained here. Launch with plain "
-                "data parallelism, which is accelerate's default for several devices."
+                "Weights split over devices cannot be trained here. Launch with plain data "
+                "parallelism, which is accelerate's default for several devices."
             )
         self.accelerator.device_placement = False  # the model and its batches are in place
         self.passes, self.result, self.terms = passes, passes.result, terms
         self.parts: list[Entry] = []
-        """Of the batches of a step, term after term."""
+        """Log entries of the step's batches, term by term."""
         self.remove_callback(PrinterCallback)
         self.add_callback(_Watch(self, log))
 
     stop: Callable[[list[Entry]], bool] | None = None
-    """Whether the log so far is enough."""
+    """Whether to stop, given the log so far."""
     rates: Mapping[str, float] = MappingProxyType({})
-    """Largest learning rates of parameters that have one of their own, by name."""
+    """Peak learning rates of parameters with their own rate, by name."""
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """The Trainer's, with a group of its own for every learning rate."""
+        """The Trainer's optimizer, with one parameter group per learning rate."""
         fresh = self.optimizer is None
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
         own = {id(self.result.parameters[name]): rate for name, rate in self.rates.items()}
@@ -164,13 +164,13 @@ class TuningTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], None]:
-        """The batches of a step, which a thread has made meanwhile; see `tuning_batch.Ahead`."""
+        """The batches of a step, prepared by a thread in the meantime; see `batches.Ahead`."""
         return [batch.result() for batch in islice(epoch_iterator, num_batches)], None
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any) -> Tensor:
-        """A forward and a backward for every term; gradients add up by themselves.
+        """One forward and backward pass per term; gradients accumulate.
 
-        Several processes exchange gradients behind the last one only.
+        Several processes exchange gradients only after the last term.
         """
         losses = []
         for term in range(self.terms):
@@ -189,7 +189,7 @@ class TuningTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         """One term of the method's loss.
 
         Raises:
-            TrainingError: it is not a finite number.
+            TrainingError: the loss is not a finite number.
         """
         parts = model(**inputs)
         self.parts.append({name: float(value.detach()) for name, value in parts.items()})
@@ -199,10 +199,10 @@ class TuningTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         return (loss, parts) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Nothing: `TuningLog` keeps the log, and standard output is the caller's."""
+        """Do nothing: `TuningLog` keeps the log, and standard output belongs to the caller."""
 
     def _move_model_to_device(self, model: Any, device: Any) -> None:
-        """Not at all: the model stays where its owner put it."""
+        """Do nothing: the model stays where its owner put it."""
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         return inputs
@@ -211,7 +211,7 @@ class TuningTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """What learns, by its own names; the base model stays where it is."""
+        """Save the trained parameters by their own names, without the base model."""
         if not self.args.should_save:
             return
         folder = Path(output_dir or self.args.output_dir)
@@ -230,12 +230,12 @@ class TuningTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
                 self.passes.memory = json.loads(memory.read_text(encoding="utf-8"))
         except (OSError, ValueError, SafetensorError, ArtifactError) as error:
             raise TrainingError(
-                f"The checkpoint {folder} cannot be gone on with ({error}). "
-                "Remove it to go on from the one before, or remove the run's folder."
+                f"The checkpoint {folder} cannot be resumed ({error}). "
+                "Remove it to resume from the previous one, or remove the run folder."
             ) from error
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """As the Trainer does, or nothing at all.
+        """Save as the Trainer does, but leave no partial checkpoint behind.
 
         Raises:
             StorageError: the folder cannot be written; earlier checkpoints are kept.
@@ -252,8 +252,8 @@ class TuningTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
             if isinstance(error, RuntimeError) and not _UNWRITTEN.search(str(error)):
                 raise
             raise StorageError(
-                f"The checkpoint {folder} could not be written ({error}). The one before is kept: "
-                "free some space and go on with --resume."
+                f"The checkpoint {folder} could not be written ({error}). The previous one is "
+                "kept: free some space and resume with --resume."
             ) from error
         except TrainingError:
             shutil.rmtree(folder, ignore_errors=True)
@@ -264,12 +264,12 @@ class TuningTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         where = f"The last good checkpoint is {kept}." if kept else "There is no checkpoint yet."
         return TrainingError(
             f"The run diverged in step {self.state.global_step + 1}: {what}. {where} "
-            "Begin anew with a smaller learning_rate, or with fewer steps."
+            "Start over with a smaller learning_rate or fewer steps."
         )
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
-    """Writes the log after every step, and stops when it is enough."""
+    """Writes the log after every step, and stops the run when the method says so."""
 
     def __init__(self, trainer: TuningTrainer, log: TuningLog) -> None:
         self.trainer, self.steps, self.rate = trainer, log, 0.0
@@ -293,7 +293,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no ty
                 control.should_save = True
 
     def _enough(self, args: Any) -> bool:
-        """What the first process finds in its log, so that all of them stop at the same step."""
+        """The first process's decision, so that all of them stop at the same step."""
         assert self.trainer.stop is not None
         found = torch.tensor(self.trainer.stop(self.steps.entries), device=args.device)
         if args.world_size > 1:

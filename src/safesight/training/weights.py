@@ -1,11 +1,10 @@
-"""What of a model learns, and the result put on it and taken off again.
+"""Choose the trained parameters of a model; install the trained weights and remove them.
 
-Two ways, which may be used together: small matrices beside linear maps (LoRA, by PEFT), and
-whole parameters. Both are *installed* for as long as a `with` block lasts: linear maps are
-replaced by PEFT's layers around them, parameters point at other numbers. The originals are kept
-and put back, so the model is afterwards what it was, bit for bit; nothing is ever merged into
-them. Whole parameters are stored as they are after training, not as differences, since
-w + (w' - w) is not w' in floating point.
+Two ways, which can be combined: LoRA adapters on linear layers (by PEFT), and whole parameters.
+Both are *installed* for the length of a `with` block: PEFT's layers wrap the linear layers, and
+parameters point to other values. The originals are kept and put back, and nothing is ever merged
+into them, so the model is restored bit for bit. Whole parameters are stored as they are after
+training, not as differences, since w + (w' - w) is not w' in floating point.
 """
 
 from __future__ import annotations
@@ -44,22 +43,22 @@ ADAPTER = "safesight"
 
 @dataclass(frozen=True)
 class Choice:
-    """What learns, by name; JSON values only."""
+    """The parameters to train, by name; JSON values only."""
 
     lora: tuple[str, ...] = ()
-    """Linear maps that get small matrices."""
+    """Linear layers that get LoRA adapters."""
     whole: tuple[str, ...] = ()
-    """Parameters that learn in full."""
+    """Parameters trained in full."""
     rank: int = 1
     lora_alpha: float = 1.0
     dropout: float = 0.0
 
     @classmethod
     def of(cls, artifact: Artifact) -> Choice:
-        """What an artifact holds.
+        """The choice recorded in an artifact.
 
         Raises:
-            ArtifactError: it does not say so.
+            ArtifactError: the artifact does not record one.
         """
         try:
             lora, whole = artifact.fitted["lora"], artifact.fitted["whole"]
@@ -71,7 +70,8 @@ class Choice:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(
-                f"The {artifact.defense} artifact does not say what it changes. Fit it again."
+                f"The {artifact.defense} artifact does not say which weights it changes. Fit it "
+                "again."
             ) from error
 
     def to_json(self) -> dict[str, Any]:
@@ -81,22 +81,24 @@ class Choice:
 
 
 def choose(vlm: VLM, config: TuningConfig) -> Choice:
-    """The names that the settings mean on this model.
+    """The parameter names that the settings select on this model.
 
     Raises:
-        InputError: a block or a linear map that it does not have, or a step size for a projector
-            that does not learn.
-        ModelError: no projector where the table of families says.
+        InputError: a block or linear layer that the model does not have, or a learning rate for
+            a projector that is not trained.
+        ModelError: the table of families gives no projector.
     """
     layers = range(vlm.num_layers) if config.layers is None else config.layers
     wrong = [layer for layer in layers if not 0 <= layer < vlm.num_layers]
     if wrong:
         raise InputError(
             f"{vlm.name!r} has {vlm.num_layers} decoder blocks, counted from 0, and no block "
-            f"{wrong[0]}. Choose layers among them."
+            f"{wrong[0]}. Choose from these."
         )
     if config.projector_learning_rate is not None and not config.projector:
-        raise InputError("projector_learning_rate does nothing unless projector is true. Set both.")
+        raise InputError(
+            "projector_learning_rate has no effect unless projector is true. Set both."
+        )
     maps = _linear_maps(vlm, layers, config.modules)
     whole: set[str] = set()
     if config.parameters == "full":
@@ -122,15 +124,15 @@ def projector_parameters(vlm: VLM) -> set[str]:
     """Names of the projector's parameters.
 
     Raises:
-        ModelError: no projector where the table of families says.
+        ModelError: the table of families gives no projector.
     """
     if not vlm.family.projector:
-        raise ModelError(f"It is not known where {vlm.name!r} has its projector.")
+        raise ModelError(f"The location of the projector in {vlm.name!r} is not known.")
     return _within(vlm, vlm.family.part(vlm.model, "projector"))
 
 
 def _linear_maps(vlm: VLM, layers: Any, modules: tuple[str, ...] | None) -> list[str]:
-    """Full names of the linear maps of these blocks."""
+    """Full names of the linear layers of these blocks."""
     home = next(name for name, module in vlm.model.named_modules() if module is vlm.layers)
     found, known = [], set()
     for layer in layers:
@@ -142,34 +144,34 @@ def _linear_maps(vlm: VLM, layers: Any, modules: tuple[str, ...] | None) -> list
     missing = sorted(set(modules or ()) - known)
     if missing or not found:
         raise InputError(
-            f"No chosen block of {vlm.name!r} has a linear map "
+            f"No chosen block of {vlm.name!r} has a linear layer "
             f"{missing[0] if missing else ''!r}. They have {', '.join(sorted(known))}."
         )
     return found
 
 
 def _within(vlm: VLM, *parts: nn.Module) -> set[str]:
-    """Names of the parameters inside these modules; a shared one counts once."""
+    """Names of the parameters in these modules; a shared one is listed once."""
     inside = {id(parameter) for part in parts for parameter in part.parameters()}
     return {name for name, p in vlm.model.named_parameters() if id(p) in inside}
 
 
 @dataclass
 class Installed:
-    """What `installed` put on a model; can be switched off for reference passes."""
+    """The changes `installed` made to a model; can be switched off for reference passes."""
 
     adapters: dict[str, tuple[nn.Module, str, Any]] = field(default_factory=dict)
-    """Name of the linear map to its owner, its name there, and PEFT's layer in its place."""
+    """By name of the linear layer: its parent, its name there, and PEFT's layer in its place."""
     whole: dict[str, nn.Parameter] = field(default_factory=dict)
     originals: dict[str, Tensor] = field(default_factory=dict)
-    """The numbers of `whole` before."""
+    """The original values of `whole`."""
     reference: dict[str, Tensor] = field(default_factory=dict)
-    """The same in the dtype of training: a parameter that changes its dtype loses the hooks by
-    which gradients are averaged over devices."""
+    """The originals in the dtype of training: a parameter that changes its dtype loses the hooks
+    that average gradients over devices."""
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
-        """Everything that is not the base model's, by the names of artifacts."""
+        """Everything that is not part of the base model, by its name in artifacts."""
         found = {}
         for name, (_, _, layer) in self.adapters.items():
             found[f"{name}.lora_A.weight"] = layer.lora_A[ADAPTER].weight
@@ -177,7 +179,7 @@ class Installed:
         return {**found, **self.whole}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Copies of the present numbers: matrices in float32, parameters in the model's dtype."""
+        """Copies of the current values: adapters in float32, parameters in the model's dtype."""
         return {
             name: parameter.detach().to(self._dtype(name, parameter), copy=True)
             for name, parameter in self.parameters.items()
@@ -188,23 +190,21 @@ class Installed:
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over numbers that `tensors` or a checkpoint gave.
+        """Load values from `tensors` or a checkpoint.
 
         Raises:
-            ArtifactError: names or shapes are not those of this model.
+            ArtifactError: names or shapes do not match this model.
         """
         mine = self.parameters
         shapes = {name: value.shape for name, value in mine.items()}
         if shapes != {name: value.shape for name, value in tensors.items()}:
-            raise ArtifactError(
-                "The tensors are not those that this model needs. Fit the artifact again."
-            )
+            raise ArtifactError("The tensors do not match this model. Fit the artifact again.")
         for name, parameter in mine.items():
             parameter.copy_(tensors[name])
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """Inside, the model computes as its base does."""
+        """Inside, the model computes as the base model does."""
         trained = {name: parameter.data for name, parameter in self.whole.items()}
         for owner, child, layer in self.adapters.values():
             setattr(owner, child, layer.base_layer)
@@ -220,7 +220,7 @@ class Installed:
 
     @torch.no_grad()
     def merged(self) -> dict[str, Tensor]:
-        """By the base model's names, what one checkpoint without adapters holds instead."""
+        """The changed weights with adapters merged, by the base model's names."""
         found = {name: p.detach().to(self._dtype(name, p)) for name, p in self.whole.items()}
         for name, (_, _, layer) in self.adapters.items():
             weight = layer.base_layer.weight
@@ -231,16 +231,16 @@ class Installed:
 
 @contextmanager
 def installed(vlm: VLM, choice: Choice, *, training: bool = False) -> Iterator[Installed]:
-    """Inside, small matrices stand beside the weights and chosen parameters have other numbers.
+    """Inside, the model has adapters, and the chosen parameters can be given other values.
 
     Args:
         vlm: The model.
-        choice: What is to change; it starts as the base model is.
-        training: Whether the result learns. Then only it has gradients, and parameters are
-            float32 copies; otherwise nothing has.
+        choice: What to change; everything starts as in the base model.
+        training: Whether to train the result. If so, only it has gradients, and parameters are
+            float32 copies; otherwise nothing has gradients.
 
     Raises:
-        ModelError: the model has an adapter already.
+        ModelError: the model already has an adapter.
     """
     model = vlm.model
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -284,7 +284,7 @@ def installed(vlm: VLM, choice: Choice, *, training: bool = False) -> Iterator[I
 
 
 def _inject(vlm: VLM, choice: Choice) -> dict[str, tuple[nn.Module, str, Any]]:
-    """PEFT's layers in the place of linear maps; those that were placed, also if it fails."""
+    """Wrap linear layers in PEFT's; returns each one's parent, its name there, and the wrapper."""
     if not choice.lora:
         return {}
     from peft import LoraConfig, inject_adapter_in_model
@@ -293,7 +293,7 @@ def _inject(vlm: VLM, choice: Choice) -> dict[str, tuple[nn.Module, str, Any]]:
     model = vlm.model
     if any(isinstance(module, BaseTunerLayer) for module in model.modules()):
         raise ModelError(
-            f"{vlm.name!r} has an adapter already. Take it off, or merge it into the weights first."
+            f"{vlm.name!r} already has an adapter. Remove it, or merge it into the weights first."
         )
     config = LoraConfig(
         r=choice.rank,
@@ -304,14 +304,14 @@ def _inject(vlm: VLM, choice: Choice) -> dict[str, tuple[nn.Module, str, Any]]:
     )
     modes = {name: model.get_submodule(name).training for name in choice.lora}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about conventions of hub adapters
+        warnings.simplefilter("ignore")  # about naming conventions on the hub
         inject_adapter_in_model(config, model, ADAPTER)
     found = {}
     for name in choice.lora:
         owner, _, child = name.rpartition(".")
         layer = model.get_submodule(name)
         layer.train(modes[name])
-        # Base weights may be half precision; what learns is not, on disk neither.
+        # Base weights may be in half precision; adapters never are, not even on disk.
         for matrix in (layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]):
             matrix.weight.data = matrix.weight.data.float()
         found[name] = (model.get_submodule(owner), child, layer)
@@ -365,7 +365,7 @@ def tuned(vlm: VLM, weights: Weights) -> Iterator[Installed]:
     """Inside, the model has these weights.
 
     Raises:
-        ModelError: the model has an adapter already.
+        ModelError: the model already has an adapter.
     """
     with installed(vlm, weights.choice) as result:
         result.load(weights.tensors)
