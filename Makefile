@@ -25,7 +25,9 @@ CODE := src tests scripts examples benchmarks
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo "$$python"; break; }; done)
-PYTEST_ARGS ?=
+# A worker for each core, up to eight: each holds its own models in about a gigabyte of memory.
+# Neighbours in a file share fits, so workers keep them together until one runs out of work.
+PYTEST_ARGS ?= --numprocesses logical --maxprocesses 8 --dist worksteal
 
 # Two threads per process unless the caller says otherwise: the models here are small.
 export OMP_NUM_THREADS ?= 2

@@ -37,7 +37,9 @@ def _isolate(home: Path) -> None:
     # A log folder or level of the person who runs the tests must not reach them.
     for name in ("INSPECT_LOG_DIR", "INSPECT_LOG_LEVEL", "INSPECT_EVAL_MODEL", "HF_TOKEN"):
         os.environ.pop(name, None)
-    os.environ.setdefault("OMP_NUM_THREADS", "2")
+    # Workers side by side have a core each.
+    alone = os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1") == "1"
+    os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "2") if alone else "1"
 
 
 _isolate(Path(_HOME.name))

@@ -228,13 +228,13 @@ def test_two_detectors_share_the_prefill_and_refuse_in_order(vlm: VLM) -> None:
     class Second(FakeDetector):
         name = "second"
 
-    one, two = FakeDetector(0), Second(0, 1)
+    one, two = FakeDetector(0, 2), Second(0, 1)
     two.detector.refusal = "never."
     with one.apply(vlm), two.apply(vlm):
         texts = vlm.answer(prompts())
         last = protection(vlm.model).last
-    assert texts[:2] == [REFUSAL, "never."]
-    assert last.refused.tolist() == [True, True, False, False]
+    assert texts[:3] == [REFUSAL, "never.", REFUSAL]
+    assert last.refused.tolist() == [True, True, True, False]
     assert list(last.decisions) == ["fake_detector", "second"]
     assert torch.equal(one.detector.seen[0], two.detector.seen[0])
 

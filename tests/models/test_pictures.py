@@ -110,11 +110,11 @@ def test_content_never_reaches_an_error_message():
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-@pytest.mark.parametrize("size", [(1, 1), (3, 1), (1, 60), (199, 1), (900, 40)])
-def test_pictures_of_odd_shapes_are_answered_or_refused(family, size):
-    batch = [tiny.ask("x", tiny.picture(0, *size)), tiny.ask("y", tiny.picture(1))]
-    if family == "mistral3" and max(size) > 60 and min(size) == 1:
-        with pytest.raises(InputError, match="cannot take this conversation"):
-            tiny.vlm(family).encode(batch)
-    else:
-        assert len(tiny.vlm(family).answer(batch, max_new_tokens=1)) == 2
+def test_pictures_of_odd_shapes_are_answered_or_refused(family):
+    for size in ((1, 1), (3, 1), (1, 60), (199, 1), (900, 40)):
+        batch = [tiny.ask("x", tiny.picture(0, *size)), tiny.ask("y", tiny.picture(1))]
+        if family == "mistral3" and max(size) > 60 and min(size) == 1:
+            with pytest.raises(InputError, match="cannot take this conversation"):
+                tiny.vlm(family).encode(batch)
+        else:
+            assert len(tiny.vlm(family).answer(batch, max_new_tokens=1)) == 2, size
