@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 DEMO := runs/demo
 ARTIFACTS := src/safesight/fitting/artifacts
 BUNDLED := probe sasa rai tool_vector shiftdc hidden_detect refusal_direction sft npo rmu vsfa
-MIRAGE := --data mirage --data-set harm=both --data-set rho=0.95 --data-set general=1000 --share 0.1667 \
+MIRAGE := --data mirage --data-option harm=both --data-option rho=0.95 --data-option general=1000 --share 0.1667 \
 	--set learning_rate=1e-3 --set batch_size=16
 FIT_rai := --set layer=auto --set ratio=auto --set gamma=auto
 FIT_vsfa := --share 0.0917

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 __all__ = [
     "ArtifactError",
     "InputError",
+    "MissingExtraError",
     "ModelError",
     "SafesightError",
     "StorageError",
@@ -46,6 +47,20 @@ class StorageError(SafesightError):
 
 class TrainingError(SafesightError):
     """A training run diverged, or cannot be gone on with."""
+
+
+class MissingExtraError(SafesightError):
+    """A part of safesight that is not installed.
+
+    Example:
+        >>> print(MissingExtraError("A report", "jinja2", "report"))
+        A report needs jinja2, which is not installed: pip install "safesight[report]"
+    """
+
+    def __init__(self, what: str, module: str, extra: str) -> None:
+        super().__init__(
+            f'{what} needs {module}, which is not installed: pip install "safesight[{extra}]"'
+        )
 
 
 class UnknownNameError(SafesightError):

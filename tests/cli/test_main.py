@@ -127,8 +127,8 @@ def test_an_unknown_kind_of_list_is_guessed() -> None:
         (("spurious", "mirage", "--judge", "exakt"), "Did you mean 'exact'?"),
         (("spurious", "mirage", "--data", "x"), "does not take --data"),
         (("spurious", "vlguard", "--rho", "1"), "does not take --rho"),
-        (("spurious", "mirage", "--data-set", "harms=ruled"), "Use general, harm, rho"),
-        (("spurious", "mirage", "--rho", "1", "--data-set", "rho=1"), "say the same"),
+        (("spurious", "mirage", "--data-option", "harms=ruled"), "Use general, harm, rho"),
+        (("spurious", "mirage", "--rho", "1", "--data-option", "rho=1"), "say the same"),
         (("eval", "--tasks", "mirage_harm+one_wrod"), "Did you mean 'one_word'?"),
     ],
 )

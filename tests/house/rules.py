@@ -30,7 +30,7 @@ LEVELS = (
     {"activations", "tools"},
     {"grammar"},
     {"registry"},
-    {"types", "console", "files"},
+    {"types", "console", "files", "extras"},
     {"errors"},
 )
 _LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
@@ -57,6 +57,7 @@ MAX_PARAMETERS = 8
 # Signatures that another rule dictates, and why.
 WIDE_SIGNATURES = {
     "safesight.evals.provider.__init__": "Inspect passes model arguments one by one",
+    "safesight.models.vlm.load": "the options of from_pretrained, by their own names",
     "safesight.evals.run.run_eval": "the whole evaluation as one call, keyword by keyword",
 }
 

@@ -10,6 +10,7 @@ import typer
 from safesight.cli.options import Seed
 from safesight.cli.show import examples, print_beside, print_scorecard, write_json
 from safesight.console import stderr, waiting
+from safesight.extras import need
 
 __all__ = ["EXAMPLES", "demo"]
 
@@ -55,6 +56,8 @@ def demo(
     Writes scorecard.json, one_word.json and report.html; the same command again goes on where it
     stopped.
     """
+    for module, extra in (("inspect_ai", "eval"), ("peft", "train"), ("plotly", "report")):
+        need(module, extra, "The demo")
     from safesight.workflows.evaluation import ALL_TASKS, Evaluation, arms_of, evaluate
 
     logs, attacked = output / "logs", output / "one_word"

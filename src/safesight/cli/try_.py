@@ -9,11 +9,9 @@ import typer
 
 from safesight.cli.options import (
     Artifacts,
-    Device,
-    Dtype,
+    Loading,
     Model,
-    TrustRemoteCode,
-    model_args,
+    loads_model,
     names_of,
 )
 from safesight.cli.show import examples, print_json, stdout
@@ -37,7 +35,9 @@ EXAMPLES = examples(
 )
 
 
+@loads_model
 def try_defense(
+    loading: Loading,
     image: Annotated[Path, typer.Argument(help="A picture file.")],
     question: Annotated[str, typer.Argument(help="What to ask about it.")],
     defense: Annotated[str, typer.Option(help="One or several, with commas.")] = "sasa",
@@ -47,9 +47,6 @@ def try_defense(
     risk_map: Annotated[
         Path | None, typer.Option(help="A PNG to draw what RAI sees in the picture into.")
     ] = None,
-    dtype: Dtype = None,
-    device: Device = None,
-    trust_remote_code: TrustRemoteCode = False,
     json: Annotated[bool, typer.Option("--json", help="The answers as a JSON array.")] = False,
 ) -> None:
     """Ask one question about one picture, with and without defenses."""
@@ -66,7 +63,7 @@ def try_defense(
 
         picture = open_picture(image)
         artifacts = artifacts_of(artifact or [], names)
-        vlm = VLM.load(model, **model_args(dtype, device, trust_remote_code))
+        vlm = VLM.load(model, **loading)
         arms = [build_arm(vlm, name, artifacts.get(name)) for name in ["none", *names]]
     content = [{"type": "image", "image": picture}, {"type": "text", "text": question}]
     with waiting("Asking"):

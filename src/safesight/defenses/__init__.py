@@ -5,12 +5,12 @@ Read next: `base` (what a defense is), `protect` (put one on a model), `protecti
 """
 
 from safesight.defenses.base import Defense, DefenseConfig, Inputs, Kind, Parts
-from safesight.defenses.protect import load_defense, protect
+from safesight.defenses.front_door import load_defense, protect
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.data import FitData
 from safesight.generation.detectors import Outcome
 from safesight.generation.prefill import Decision, Detector, Prefill
-from safesight.generation.protection import Protection, protection
+from safesight.generation.protected_model import Protection, protection
 
 __all__ = [
     "Artifact",

@@ -20,7 +20,7 @@ from safesight.fitting.bundled import bundled
 from safesight.fitting.config import DefenseConfig
 from safesight.generation.call_types import Inputs
 from safesight.generation.parts import Kind, Parts
-from safesight.generation.protection import Protection, protection
+from safesight.generation.protected_model import Protection, protection
 
 if TYPE_CHECKING:
     from safesight.fitting.data import FitData

@@ -63,7 +63,7 @@ def run_eval(
         batch_size: Most answers in one batch.
         seed: Seed of the samples.
         progress: Show a progress bar.
-        model_args: `dtype`, `device`, `revision`, `trust_remote_code`.
+        model_args: As for `VLM.load`, JSON values only: `dtype`, `device_map`, `revision`, ...
 
     Returns:
         One log for each arm and task; `read_answers(log_dir)` reads them.

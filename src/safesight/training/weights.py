@@ -20,6 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from safesight.errors import ArtifactError, InputError, ModelError
+from safesight.extras import need
+from safesight.models.quantized import is_quantized
+from safesight.models.wrappers import is_offloaded
 
 if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact
@@ -238,9 +241,10 @@ def installed(vlm: VLM, choice: Choice, *, training: bool = False) -> Iterator[I
             float32 copies; otherwise nothing has.
 
     Raises:
-        ModelError: the model has an adapter already.
+        ModelError: the model has an adapter already, or its weights cannot be changed.
     """
     model = vlm.model
+    _refuse_fixed(vlm)
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     modes = [(module, module.training) for module in model.modules()]
     present = set(vars(model))
@@ -281,10 +285,25 @@ def installed(vlm: VLM, choice: Choice, *, training: bool = False) -> Iterator[I
                 module.training = mode
 
 
+def _refuse_fixed(vlm: VLM) -> None:
+    """Say which weights cannot be changed, before anything is done to them."""
+    if is_quantized(vlm.model):
+        raise ModelError(
+            f"The weights of {vlm.name!r} are quantized, so no defense can change them. Load the "
+            "model without quantization, or quantize what safesight merge writes."
+        )
+    if is_offloaded(vlm.model):
+        raise ModelError(
+            f"Some weights of {vlm.name!r} are offloaded, so no defense can change them. Load the "
+            "model without offloading, or load what safesight merge writes."
+        )
+
+
 def _inject(vlm: VLM, choice: Choice) -> dict[str, tuple[nn.Module, str, Any]]:
     """PEFT's layers in the place of linear maps; those that were placed, also if it fails."""
     if not choice.lora:
         return {}
+    need("peft", "train", "A model with small matrices")
     from peft import LoraConfig, inject_adapter_in_model
     from peft.tuners.tuners_utils import BaseTunerLayer
 

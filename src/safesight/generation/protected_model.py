@@ -10,15 +10,16 @@ again; the model's `generate` becomes an instance attribute that runs, in this o
    refused. So every question a pipeline asks is answered under the edits, too.
 
 Adapters and changed weights are on for as long as the defense is attached, so a
-detector that is attached as well sees them. When the last defense is off, the model
-object is as it was. `defenses.protect` is the front door of this file.
+detector that is attached as well sees them. While protected, the model object has a subclass of its
+own class, which makes it a context manager. When the last defense is off, it is as it was.
+`defenses.front_door` is the front door of this file.
 """
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,12 +29,15 @@ from safesight.generation.answers import put_back_prompt
 from safesight.generation.calls import bind
 from safesight.generation.detectors import Outcome, generate_after, generate_guarded
 from safesight.generation.parts import Kind, Parts
+from safesight.models.wrappers import unwrapped
 
 if TYPE_CHECKING:
     from safesight.generation.call_types import Generate, Inputs
     from safesight.models import VLM
 
 __all__ = ["Protection", "protection"]
+
+Undo = Callable[[], None]
 
 _HANDLE = "_safesight_protection"
 _CLOSED_DOORS = (
@@ -61,6 +65,12 @@ class Protection:
         self._entries: list[_Entry] = []
         self._undefended: Generate = vlm.model.generate
         self._hidden: dict[str, Any] = {}
+        self._classes: list[tuple[Any, type]] = []
+        """Objects whose class was exchanged, and what it was."""
+        self._fresh: list[Undo] | None = None
+        """What the latest call of `protect` put on, until a `with` block takes charge of it."""
+        self._blocks: list[list[Undo]] = []
+        """The same for every open `with` block, the innermost last."""
         # Hooks of two generations at a time on the same blocks would mix their rows.
         self._turn = threading.RLock()
         self.last: Outcome | None = None
@@ -116,7 +126,32 @@ class Protection:
         for entry in reversed(self._entries.copy()):
             self._detach(entry)
 
-    def add(self, name: str, kind: Kind, build: Callable[[], Parts] | None) -> Callable[[], None]:
+    def enterable(self, model: Any, undo: Iterable[Undo]) -> None:
+        """Let a `with` block on `model` take off what `undo` does, when it is left."""
+        if not any(dressed is model for dressed, _ in self._classes):
+            self._dress(model)
+        self._fresh = list(undo)
+
+    def enter(self) -> None:
+        """A `with` block on the model begins.
+
+        Raises:
+            ModelError: no call of `protect` belongs to this block.
+        """
+        if self._fresh is None:
+            raise ModelError(
+                "This `with` block has nothing to take off. Begin it with a call of protect: "
+                "`with protect(...) as model:`."
+            )
+        self._blocks.append(self._fresh)
+        self._fresh = None
+
+    def leave(self) -> None:
+        """The innermost `with` block ends: take off what it is in charge of."""
+        for undo in reversed(self._blocks.pop()):
+            undo()
+
+    def add(self, name: str, kind: Kind, build: Callable[[], Parts] | None) -> Undo:
         """Put a defense on the model; call the result to take it off.
 
         Args:
@@ -171,18 +206,24 @@ class Protection:
         own = vars(self._vlm.model)
         self._hidden = {name: own[name] for name in attributes if name in own}
         own.update(attributes)
+        self._dress(self._vlm.model)
+
+    def _dress(self, model: Any) -> None:
+        """Give a model a class that is a context manager, as torch itself does to parametrize."""
+        self._classes.append((model, type(model)))
+        model.__class__ = _enterable(type(model), self)
 
     def _give_back(self) -> None:
+        self._fresh = None
+        for model, plain in self._classes:
+            # Not if someone else has exchanged the class since.
+            if type(model).__mro__[1] is plain:
+                model.__class__ = plain
+        self._classes.clear()
         own = vars(self._vlm.model)
         for name in (_HANDLE, "remove", "generate", *_CLOSED_DOORS):
             own.pop(name, None)
         own.update(self._hidden)
-
-    def __getstate__(self) -> Any:
-        raise ModelError(
-            "A protected model cannot be copied or pickled: the copy would not be defended. "
-            "Call model.remove() first and protect the copy."
-        )
 
 
 def protection(model: Any) -> Protection | None:
@@ -190,9 +231,31 @@ def protection(model: Any) -> Protection | None:
 
     After a call of `generate`, `protection(model).last` holds what was decided of each row.
     """
-    handle = vars(model).get(_HANDLE)
+    handle = vars(unwrapped(model)).get(_HANDLE)
     assert handle is None or isinstance(handle, Protection)
     return handle
+
+
+def _enterable(plain: type, handle: Protection) -> type:
+    """A class like `plain` whose objects can be entered, and cannot be copied."""
+
+    def enter(model: Any) -> Any:
+        handle.enter()
+        return model
+
+    def leave(model: Any, *_: Any) -> None:
+        handle.leave()
+
+    def reduce(model: Any, _: Any) -> Any:
+        raise ModelError(
+            "A protected model cannot be copied or pickled: the copy would not be defended. "
+            "Call model.remove() first and protect the copy."
+        )
+
+    names = ("__module__", "__qualname__", "__doc__")
+    body = {name: getattr(plain, name) for name in names}
+    body |= {"__enter__": enter, "__exit__": leave, "__reduce_ex__": reduce}
+    return type(plain.__name__, (plain,), body)
 
 
 def _wrapped(around: Callable[[Generate, Inputs], Any], generate: Generate) -> Generate:
