@@ -26,9 +26,5 @@ def need(module: str, extra: str, what: str) -> None:
     Example:
         >>> need("torch", "all", "Everything")
     """
-    try:
-        found = find_spec(module) is not None
-    except ModuleNotFoundError:
-        found = False
-    if not found:
+    if find_spec(module) is None:
         raise MissingExtraError(what, module, extra)

@@ -10,9 +10,8 @@ again; the model's `generate` becomes an instance attribute that runs, in this o
    refused. So every question a pipeline asks is answered under the edits, too.
 
 Adapters and changed weights are on for as long as the defense is attached, so a
-detector that is attached as well sees them. While protected, the model object has a subclass of its
-own class, which makes it a context manager. When the last defense is off, it is as it was.
-`defenses.front_door` is the front door of this file.
+detector that is attached as well sees them. When the last defense is off, the model
+object is as it was. `defenses.front_door` is the front door of this file.
 """
 
 from __future__ import annotations
@@ -65,8 +64,8 @@ class Protection:
         self._entries: list[_Entry] = []
         self._undefended: Generate = vlm.model.generate
         self._hidden: dict[str, Any] = {}
-        self._classes: list[tuple[Any, type]] = []
-        """Objects whose class was exchanged, and what it was."""
+        self._classes: list[tuple[Any, type, type]] = []
+        """Objects whose class was exchanged, what it was and what it is."""
         self._fresh: list[Undo] | None = None
         """What the latest call of `protect` put on, until a `with` block takes charge of it."""
         self._blocks: list[list[Undo]] = []
@@ -128,8 +127,11 @@ class Protection:
 
     def enterable(self, model: Any, undo: Iterable[Undo]) -> None:
         """Let a `with` block on `model` take off what `undo` does, when it is left."""
-        if not any(dressed is model for dressed, _ in self._classes):
-            self._dress(model)
+        if not any(known is model for known, _, _ in self._classes):
+            # `with` looks at the class alone. torch exchanges it, too, to parametrize and to shard.
+            plain, ours = type(model), _enterable(type(model), self)
+            self._classes.append((model, plain, ours))
+            model.__class__ = ours
         self._fresh = list(undo)
 
     def enter(self) -> None:
@@ -206,24 +208,20 @@ class Protection:
         own = vars(self._vlm.model)
         self._hidden = {name: own[name] for name in attributes if name in own}
         own.update(attributes)
-        self._dress(self._vlm.model)
-
-    def _dress(self, model: Any) -> None:
-        """Give a model a class that is a context manager, as torch itself does to parametrize."""
-        self._classes.append((model, type(model)))
-        model.__class__ = _enterable(type(model), self)
 
     def _give_back(self) -> None:
         self._fresh = None
-        for model, plain in self._classes:
-            # Not if someone else has exchanged the class since.
-            if type(model).__mro__[1] is plain:
+        for model, plain, ours in self._classes:
+            if type(model) is ours:  # else someone has exchanged it since
                 model.__class__ = plain
         self._classes.clear()
         own = vars(self._vlm.model)
         for name in (_HANDLE, "remove", "generate", *_CLOSED_DOORS):
             own.pop(name, None)
         own.update(self._hidden)
+
+    def __getstate__(self) -> Any:
+        raise _no_copy()
 
 
 def protection(model: Any) -> Protection | None:
@@ -247,15 +245,19 @@ def _enterable(plain: type, handle: Protection) -> type:
         handle.leave()
 
     def reduce(model: Any, _: Any) -> Any:
-        raise ModelError(
-            "A protected model cannot be copied or pickled: the copy would not be defended. "
-            "Call model.remove() first and protect the copy."
-        )
+        raise _no_copy()
 
     names = ("__module__", "__qualname__", "__doc__")
     body = {name: getattr(plain, name) for name in names}
     body |= {"__enter__": enter, "__exit__": leave, "__reduce_ex__": reduce}
     return type(plain.__name__, (plain,), body)
+
+
+def _no_copy() -> ModelError:
+    return ModelError(
+        "A protected model cannot be copied or pickled: the copy would not be defended. "
+        "Call model.remove() first and protect the copy."
+    )
 
 
 def _wrapped(around: Callable[[Generate, Inputs], Any], generate: Generate) -> Generate:
