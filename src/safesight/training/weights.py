@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from safesight.errors import ArtifactError, InputError, ModelError
 from safesight.extras import need
 from safesight.models.quantized import is_quantized
-from safesight.models.wrappers import is_offloaded
+from safesight.models.wrappers import adapters, is_offloaded
 
 if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact
@@ -87,8 +87,9 @@ def choose(vlm: VLM, config: TuningConfig) -> Choice:
     Raises:
         InputError: a block or a linear map that it does not have, or a step size for a projector
             that does not learn.
-        ModelError: no projector where the table of families says.
+        ModelError: no projector where the table of families says, or weights that cannot change.
     """
+    _refuse_fixed(vlm)
     layers = range(vlm.num_layers) if config.layers is None else config.layers
     wrong = [layer for layer in layers if not 0 <= layer < vlm.num_layers]
     if wrong:
@@ -297,6 +298,10 @@ def _refuse_fixed(vlm: VLM) -> None:
             f"Some weights of {vlm.name!r} are offloaded, so no defense can change them. Load the "
             "model without offloading, or load what safesight merge writes."
         )
+    if any(ADAPTER not in active for _, active, *_ in adapters(vlm.model)):
+        raise ModelError(
+            f"{vlm.name!r} has an adapter already. Take it off, or merge it into the weights first."
+        )
 
 
 def _inject(vlm: VLM, choice: Choice) -> dict[str, tuple[nn.Module, str, Any]]:
@@ -305,13 +310,8 @@ def _inject(vlm: VLM, choice: Choice) -> dict[str, tuple[nn.Module, str, Any]]:
         return {}
     need("peft", "train", "A model with small matrices")
     from peft import LoraConfig, inject_adapter_in_model
-    from peft.tuners.tuners_utils import BaseTunerLayer
 
     model = vlm.model
-    if any(isinstance(module, BaseTunerLayer) for module in model.modules()):
-        raise ModelError(
-            f"{vlm.name!r} has an adapter already. Take it off, or merge it into the weights first."
-        )
     config = LoraConfig(
         r=choice.rank,
         lora_alpha=choice.lora_alpha,
