@@ -12,7 +12,7 @@ DEMO := runs/demo
 ARTIFACTS := src/safesight/fitting/artifacts
 BUNDLED = $(shell $(BIN)/python -c \
 	'from safesight.workflows.evaluation import bundled_defenses as found; print(*found())')
-MIRAGE := --data mirage --data-set harm=both --data-set rho=0.95 --data-set general=1000 --share 0.1667 \
+MIRAGE := --data mirage --data-option harm=both --data-option rho=0.95 --data-option general=1000 --share 0.1667 \
 	--set learning_rate=1e-3 --set batch_size=16
 FIT_rai := --set layer=auto --set ratio=auto --set strength=auto
 FIT_vsfa := --share 0.0917

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 __all__ = [
     "ArtifactError",
     "InputError",
+    "MissingExtraError",
     "ModelError",
     "PluginError",
     "SafesightError",
@@ -49,6 +50,20 @@ class TrainingError(SafesightError):
 
 class PluginError(SafesightError):
     """What another package adds to a registry cannot be imported."""
+
+
+class MissingExtraError(SafesightError):
+    """A part of safesight that is not installed.
+
+    Example:
+        >>> print(MissingExtraError("A report", "jinja2", "report"))
+        A report needs jinja2, which is not installed: pip install "safesight[report]"
+    """
+
+    def __init__(self, what: str, module: str, extra: str) -> None:
+        super().__init__(
+            f'{what} needs {module}, which is not installed: pip install "safesight[{extra}]"'
+        )
 
 
 class UnknownNameError(SafesightError):

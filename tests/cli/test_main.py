@@ -121,12 +121,15 @@ def test_an_unknown_kind_of_list_is_guessed() -> None:
         (("fit", "sasa", "-o", "x", "--tasks", "vqaa"), "Did you mean 'vqa'?"),
         (("layers", "testbed", "--defense", "adashild"), "Did you mean 'adashield'?"),
         (("try", "x.png", "what?", "--defense", "sassa"), "Did you mean 'sasa'?"),
+        (("check", "testbed", "--device-map", "{x"), "is not a JSON object"),
+        (("check", "testbed", "--device", "cpu", "--device-map", "auto"), "Give one of them"),
+        (("check", "testbed", "--quantization", "int3"), "no quantization 'int3'"),
         (("spurious", "vlgard"), "Did you mean 'vlguard'?"),
         (("spurious", "mirage", "--judge", "exakt"), "Did you mean 'exact'?"),
         (("spurious", "mirage", "--data", "x"), "does not take --data"),
         (("spurious", "vlguard", "--rho", "1"), "does not take --rho"),
-        (("spurious", "mirage", "--data-set", "harms=ruled"), "Use general, harm, rho"),
-        (("spurious", "mirage", "--rho", "1", "--data-set", "rho=1"), "say the same"),
+        (("spurious", "mirage", "--data-option", "harms=ruled"), "Use general, harm, rho"),
+        (("spurious", "mirage", "--rho", "1", "--data-option", "rho=1"), "say the same"),
         (("eval", "--tasks", "mirage_harm+one_wrod"), "Did you mean 'one_word'?"),
     ],
 )
@@ -197,7 +200,9 @@ def test_options_of_eval_reach_the_evaluation(
     target = tmp_path / "card.json"
     words = "--model m --defense adashield --tasks vqa --limit 7 --seed 3 --batch-size 4"
     more = f"--judge keywords --overhead 0 --dtype bfloat16 --trust-remote-code --json {target}"
-    result = run("eval", *words.split(), *more.split(), "--log-dir", str(tmp_path))
+    loading = "--quantization int8 --attn-implementation eager --revision v1 --device-map"
+    given = [*words.split(), *more.split(), *loading.split(), '{"": "cpu"}']
+    result = run("eval", *given, "--log-dir", str(tmp_path))
     assert result.exit_code == 0, result.output
     assert seen == [
         Evaluation(
@@ -211,7 +216,14 @@ def test_options_of_eval_reach_the_evaluation(
             batch_size=4,
             artifacts=[],
             overhead_inputs=0,
-            model_args={"dtype": "bfloat16", "trust_remote_code": True},
+            model_args={
+                "dtype": "bfloat16",
+                "device_map": {"": "cpu"},
+                "quantization_config": "int8",
+                "attn_implementation": "eager",
+                "revision": "v1",
+                "trust_remote_code": True,
+            },
         )
     ]
     assert Scorecard.model_validate_json(target.read_text()) == card()

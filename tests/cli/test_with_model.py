@@ -262,7 +262,7 @@ def test_spurious_words_of_a_set_and_what_a_model_makes_of_them(model: str, tmp_
 
 
 def test_spurious_json_on_standard_output_is_all_there_is() -> None:
-    words = ["--rho", "0", "--data-set", "harm=ruled", "--n", "60", "--json", "-"]
+    words = ["--rho", "0", "--data-option", "harm=ruled", "--n", "60", "--json", "-"]
     result = run("spurious", "mirage", *words)
     settings = json.loads(result.stdout)["settings"]
     assert settings == {"rho": "0.0", "harm": "ruled", "seed": 0}

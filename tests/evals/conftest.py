@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -48,10 +49,10 @@ def fake_names(monkeypatch: pytest.MonkeyPatch) -> None:
 def fakes(fake_names: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, FakeVLM]]:
     """Hosts by model name; every name loads a fake, another dtype another one."""
     loaded: dict[str, FakeVLM] = {}
-    made: dict[tuple[object, ...], hosts.Host] = {}
+    made: dict[tuple[str, str], hosts.Host] = {}
 
-    def load(name: str, dtype: str | None, *rest: object) -> hosts.Host:
-        key = (name, dtype, *rest)
+    def load(name: str, loading: str) -> hosts.Host:
+        key, dtype = (name, loading), json.loads(loading).get("dtype")
         if key not in made:
             vlm = loaded.setdefault(name if dtype is None else f"{name} {dtype}", FakeVLM())
             if dtype is not None:

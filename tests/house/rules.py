@@ -31,7 +31,7 @@ LEVELS = (
     {"grammar"},
     {"registry"},
     {"stats"},
-    {"types", "console", "files", "grid", "records"},
+    {"types", "console", "files", "grid", "records", "extras"},
     {"errors"},
 )
 _LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
@@ -58,6 +58,7 @@ MAX_PARAMETERS = 8
 # Signatures that another rule dictates, and why.
 WIDE_SIGNATURES = {
     "safesight.evals.provider.__init__": "Inspect passes model arguments one by one",
+    "safesight.models.vlm.load": "the options of from_pretrained, by their own names",
     "safesight.evals.run.run_eval": "the whole evaluation as one call, keyword by keyword",
 }
 
@@ -67,11 +68,6 @@ BROAD_EXCEPTS = {
     "safesight.generation.detectors": "fail closed: a detector that cannot run refuses",
     "safesight.registry": "a package of others may fail in any way; the error names the package",
     "safesight.evals.batching": "a thread's border: the error goes to whoever waits for it",
-}
-
-# Modules that their package hides behind a name of its own, and why.
-SHADOWED = {
-    "safesight.defenses.protect": "until the module has another name than its function",
 }
 
 SOURCES_OF_DEFAULTS = ("paper", "authors' code", "secondary", "ours")
@@ -150,7 +146,7 @@ def shadowed_modules(source: Source, modules: Set[str]) -> list[str]:
     return [
         f"{source.module}: hides the module {module} behind a name of its own; rename the module"
         for module, origin in hidden.items()
-        if module in modules - SHADOWED.keys() and module != origin
+        if module in modules and module != origin
     ]
 
 
@@ -184,7 +180,8 @@ def missing_docstrings(source: Source) -> list[str]:
     for node in source.tree.body:
         if not isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             continue
-        if node.name in exported:
+        overload = "overload" in map(ast.unparse, node.decorator_list)
+        if node.name in exported and not overload:
             wrong += _undocumented(source, node)
     return wrong
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
 
 import pytest
+
+import safesight
 
 HEAVY = ("torch", "transformers", "inspect_ai", "sklearn", "scipy", "plotly", "datasets", "pandas")
 
@@ -43,6 +48,29 @@ def test_the_check_can_fail() -> None:
     assert "torch" in _loaded("from safesight import VLM")
 
 
-def test_every_name_of_the_package_can_be_imported() -> None:
-    code = "import safesight\nfor name in safesight.__all__: getattr(safesight, name)"
-    assert _loaded(code)
+def test_every_name_of_the_package_resolves_and_completes() -> None:
+    assert dir(safesight) == sorted(safesight.__all__)
+    for name in set(safesight.__all__) - {"__version__"}:
+        assert getattr(safesight, name).__name__ == name
+    assert set(safesight.__all__) == {"__version__", *safesight._HOME}
+
+
+def test_types_are_checked_for_every_name_of_the_package() -> None:
+    tree = ast.parse(Path(safesight.__file__).read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    assert ast.unparse(block.test) == "TYPE_CHECKING"
+    seen = {
+        alias.name: getattr(import_module(node.module or ""), alias.name)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == {name: getattr(safesight, name) for name in safesight._HOME}
+
+
+def test_a_misspelt_name_is_put_right() -> None:
+    with pytest.raises(AttributeError, match=r"no attribute 'sassa'\. Did you mean 'SASA'\?"):
+        _ = safesight.sassa
+    with pytest.raises(AttributeError, match=r"no attribute 'xyzzy'$"):
+        _ = safesight.xyzzy
+    assert not hasattr(safesight, "numpy")

@@ -6,6 +6,8 @@ import shutil
 import pytest
 import torch
 import transformers as hf
+from accelerate import cpu_offload
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from safesight.errors import ModelError
@@ -190,3 +192,78 @@ def test_models_that_transformers_itself_cannot_load_without_torchvision_load(tm
     for family in ("qwen2_5_vl", "mistral3"):
         folder = tiny.save(family, tmp_path / family)
         assert VLM.load(str(folder)).family.name == family
+
+
+def test_a_device_map_spreads_and_offloads(saved, tmp_path):
+    places = {
+        "model.vision_tower": "disk",
+        "model.multi_modal_projector": "cpu",
+        "model.language_model": "cpu",
+        "lm_head": "disk",
+    }
+    vlm = VLM.load(str(saved), device_map=places, offload_folder=str(tmp_path))
+    plain = VLM.load(str(saved), device="cpu")
+    assert sum(parameter.is_meta for parameter in vlm.model.parameters()) > 10
+    assert vlm.device.type == "cpu"
+    assert vlm.identity == plain.identity
+    question = [tiny.ask("hi", tiny.picture())]
+    assert vlm.answer(question, max_new_tokens=4) == plain.answer(question, max_new_tokens=4)
+    assert VLM.load(str(saved), device_map="auto").identity == plain.identity
+
+
+def test_attention_and_more_go_to_transformers(saved):
+    vlm = VLM.load(str(saved), attn_implementation="eager", local_files_only=True)
+    assert vlm.model.config._attn_implementation == "eager"
+    assert "cannot be used" in refusal(saved, attn_implementation="by hand")
+    assert "cannot be used" in refusal(saved, no_such_option=1)
+
+
+def test_every_file_is_fetched_with_the_same_token_and_revision(saved, monkeypatch):
+    seen = {}
+
+    def watched(of):
+        plain = of.from_pretrained
+
+        def from_pretrained(place, **given):
+            seen.setdefault(of.__name__, given)  # transformers calls some again itself
+            return plain(place, **given)
+
+        monkeypatch.setattr(of, "from_pretrained", from_pretrained)
+
+    for of in (hf.AutoConfig, hf.AutoProcessor, hf.AutoModelForImageTextToText):
+        watched(of)
+    VLM.load(str(saved), token="secret", revision="main", cache_dir="somewhere", max_memory=None)
+    common = {"token": "secret", "revision": "main", "cache_dir": "somewhere"}
+    assert len(seen) == 3
+    for given in seen.values():
+        assert common.items() <= given.items()
+    model = seen.pop("AutoModelForImageTextToText")
+    assert model["use_safetensors"] is True
+    assert "max_memory" in model
+    assert not any("max_memory" in given for given in seen.values())
+
+
+def test_options_that_do_not_go_together(saved):
+    assert "Give one of them" in refusal(saved, device="cpu", device_map="auto")
+    assert "sets use_safetensors itself" in refusal(saved, use_safetensors=False)
+    assert "no quantization 'int3'" in refusal(saved, quantization_config="int3")
+
+
+def test_a_peft_adapter_is_not_a_model(tmp_path):
+    model, _ = tiny.fresh("llava")
+    get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(tmp_path)
+    assert "holds a PEFT adapter" in refusal(tmp_path)
+
+
+def test_a_model_whose_weights_have_no_value_has_no_identity():
+    model, processor = tiny.fresh("llava")
+    vlm = VLM.wrap(model.to("meta"), processor)
+    with pytest.raises(ModelError, match="has no value"):
+        _ = vlm.identity
+
+
+def test_a_shared_weight_counts_once_wherever_it_is(tmp_path):
+    model, processor = tiny.fresh("gemma3")
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+    plain = VLM.wrap(model, processor).identity
+    assert VLM.wrap(cpu_offload(model, execution_device="cpu"), processor).identity == plain

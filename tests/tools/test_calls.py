@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from safesight.errors import InputError
+from safesight.errors import MissingExtraError
 from safesight.testbed.tools import TOOLS as TAUGHT
 from safesight.testbed.tools import zoom_call
 from safesight.tools import ToolError, ToolSetup, call_text, has_call, run_call, setup_for
@@ -121,8 +121,8 @@ def test_families_count_boxes_in_their_own_way() -> None:
 
 
 def test_ocr_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("safesight.tools.ocr.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"safesight\[ocr\]"):
+    monkeypatch.setattr("safesight.extras.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"safesight\[ocr\]"):
         check_ocr()
 
 

@@ -55,7 +55,9 @@ def pictures(
         InputError: no folder, no pictures in it, or no such split.
     """
     if folder is None:
-        raise InputError("Say where the pictures are: --data-set folder=DIR, or folder=... here.")
+        raise InputError(
+            "Say where the pictures are: --data-option folder=DIR, or folder=... here."
+        )
     if split not in ("train", "test"):
         raise InputError(f"There is no split {split!r}. Use train or test.")
     if not isinstance(per_picture, int) or not 1 <= per_picture <= len(QUESTIONS):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from safesight.cli.options import Device, Dtype, TrustRemoteCode, model_args
+from safesight.cli.options import Loading, loads_model
 from safesight.cli.show import examples, print_json
 from safesight.console import stdout, waiting
 
@@ -15,11 +15,10 @@ __all__ = ["EXAMPLES", "check"]
 EXAMPLES = examples("safesight check testbed", "safesight check ./my-model --dtype bfloat16 --json")
 
 
+@loads_model
 def check(
+    loading: Loading,
     model: Annotated[str, typer.Argument(help="testbed, a folder, or a model ID on the hub.")],
-    dtype: Dtype = None,
-    device: Device = None,
-    trust_remote_code: TrustRemoteCode = False,
     json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:
     """Check that a model's parts, pictures, hooks and padding work as defenses expect.
@@ -30,7 +29,7 @@ def check(
         from safesight.models import VLM
         from safesight.models.check import check as self_check
 
-        vlm = VLM.load(model, **model_args(dtype, device, trust_remote_code))
+        vlm = VLM.load(model, **loading)
     with waiting("Checking"):
         found = self_check(vlm)
     if json:

@@ -11,6 +11,7 @@ from safesight.cli.demo_screen import LEAD, TITLE, print_all, print_screen
 from safesight.cli.options import Seed
 from safesight.cli.show import examples, write_json
 from safesight.console import waiting
+from safesight.extras import need
 
 __all__ = ["EXAMPLES", "demo"]
 
@@ -39,6 +40,8 @@ def demo(
     Writes scorecard.json, one_word.json and report.html. A run that was stopped resumes when the
     command is repeated.
     """
+    for module, extra in (("inspect_ai", "eval"), ("peft", "train"), ("plotly", "report")):
+        need(module, extra, "The demo")
     from safesight.workflows.evaluation import ALL_TASKS, Evaluation, arms_of, evaluate
 
     others, tuned = _shown()

@@ -10,14 +10,12 @@ import typer
 from safesight.cli.options import (
     Artifacts,
     BatchSize,
-    Device,
-    Dtype,
     Judge,
     Limit,
+    Loading,
     Model,
     Seed,
-    TrustRemoteCode,
-    model_args,
+    loads_model,
     names_of,
 )
 from safesight.cli.show import examples, print_scorecard, write_json
@@ -32,7 +30,9 @@ EXAMPLES = examples(
 )
 
 
+@loads_model
 def evaluate(
+    loading: Loading,
     defense: Annotated[
         str,
         typer.Option(help="Comma-separated names; + combines, ~ adds a stress test."),
@@ -52,9 +52,6 @@ def evaluate(
     overhead: Annotated[
         int, typer.Option(min=0, help="Inputs to time overhead on; 0 skips it.")
     ] = 24,
-    dtype: Dtype = None,
-    device: Device = None,
-    trust_remote_code: TrustRemoteCode = False,
     json: Annotated[
         str | None,
         typer.Option(
@@ -82,7 +79,7 @@ def evaluate(
             batch_size=batch_size,
             artifacts=artifact or [],
             overhead_inputs=overhead,
-            model_args=model_args(dtype, device, trust_remote_code),
+            model_args=loading,
         )
     )
     if json is not None:

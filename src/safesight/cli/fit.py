@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safesight.cli.options import (
-    DataSettings,
-    Device,
-    Dtype,
+    DataOptions,
+    Loading,
     Model,
     Seed,
-    TrustRemoteCode,
     check_names,
-    model_args,
+    loads_model,
     names_of,
     values_of,
 )
@@ -40,7 +38,7 @@ EXAMPLES = examples(
     "safesight fit rai -o artifacts/rai --set strength=auto --set ratio=auto",
     "safesight fit npo -o artifacts/npo --set beta=0.7 --set epochs=2",
     "safesight fit npo --model ./my-model --data rows.jsonl -o artifacts/mine --resume",
-    "safesight fit sft --data mirage --data-set rho=0.8 -o artifacts/mirage",
+    "safesight fit sft --data mirage --data-option rho=0.8 -o artifacts/mirage",
 )
 
 _Data = Annotated[
@@ -59,7 +57,9 @@ _RunDir = Annotated[
 ]
 
 
+@loads_model
 def fit(
+    loading: Loading,
     defense: Annotated[str, typer.Argument(help="See `safesight list defenses`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
     model: Model = "testbed",
@@ -72,7 +72,7 @@ def fit(
         int, typer.Option(min=1, help="Samples per task for the threshold; benign ones only.")
     ] = 400,
     data: _Data = None,
-    data_settings: DataSettings = None,
+    data_options: DataOptions = None,
     resume: _Resume = False,
     run_dir: _RunDir = None,
     settings: Annotated[
@@ -80,9 +80,6 @@ def fit(
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the defense; repeatable."),
     ] = None,
     seed: Seed = 0,
-    dtype: Dtype = None,
-    device: Device = None,
-    trust_remote_code: TrustRemoteCode = False,
     json: Annotated[bool, typer.Option("--json", help="Print the artifact card as JSON.")] = False,
 ) -> None:
     """Fit a defense to a model, whose own weights do not change.
@@ -102,10 +99,12 @@ def fit(
         free_place(output)  # before the work starts, so that none is lost
         fitter = load_defense(defense, **values_of(settings or [], "--set"))
         more = _run(fitter, run_dir or output.with_name(f"{output.name}.run"), resume)
-        options = values_of(data_settings or [], "--data-set")
+        options = values_of(data_options or [], "--data-option")
         plan = FitPlan(chosen, pool, share, calibration, seed)
         samples = data_for(fitter, plan, public_name(model), data, options)
-        vlm = VLM.load(model, **model_args(dtype, device or _device(), trust_remote_code))
+        if "device_map" not in loading:
+            loading.setdefault("device", _device())
+        vlm = VLM.load(model, **loading)
     artifact = fitter.fit(vlm, samples, seed=seed, **more)
     if os.environ.get("RANK", "0") != "0":  # only the first process writes and prints
         return

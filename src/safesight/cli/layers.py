@@ -13,15 +13,14 @@ import typer
 from safesight import registry
 from safesight.cli.options import (
     Artifacts,
-    Device,
-    Dtype,
+    Loading,
     Seed,
-    TrustRemoteCode,
-    model_args,
+    loads_model,
     names_of,
 )
 from safesight.cli.show import examples, print_sentence
 from safesight.console import bar, stderr, stdout, waiting
+from safesight.extras import need
 from safesight.grammar import arm_parts, check_arm
 from safesight.grid import Column, Grid, print_grid
 
@@ -40,7 +39,9 @@ EXAMPLES = examples(
 )
 
 
+@loads_model
 def layers(
+    loading: Loading,
     model: Annotated[str, typer.Argument(help="testbed, a folder, or a model ID on the hub.")],
     defense: Annotated[
         str | None,
@@ -68,9 +69,6 @@ def layers(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Maximum batch size.")] = 16,
     seed: Seed = 0,
-    dtype: Dtype = None,
-    device: Device = None,
-    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Look inside a model: where it recognizes harm, and how much of that reaches the answer.
 
@@ -80,12 +78,13 @@ def layers(
     arms = [] if defense is None else [name for name in names_of(defense) if name != "none"]
     for name in arms:
         check_arm(name)
+    need("plotly", "report", "The page")
     with waiting(f"Loading {model}"):
         from safesight.analysis import LayerPlan, look
         from safesight.models import VLM
 
         _refuse_detectors(arms)
-        vlm = VLM.load(model, **model_args(dtype, device, trust_remote_code))
+        vlm = VLM.load(model, **loading)
         plan = LayerPlan(
             n=n,
             seed=seed,

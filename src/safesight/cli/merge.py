@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from safesight.cli.options import Device, TrustRemoteCode, model_args
+from safesight.cli.options import Loading, loads_model
 from safesight.cli.show import examples
 from safesight.console import stderr, waiting
 from safesight.errors import ArtifactError
@@ -20,7 +20,9 @@ EXAMPLES = examples(
 )
 
 
+@loads_model
 def merge(
+    loading: Loading,
     artifact: Annotated[Path, typer.Argument(help="Folder of a fitted sft, npo, rmu, ...")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
     model: Annotated[
@@ -30,8 +32,6 @@ def merge(
     adapter: Annotated[
         bool, typer.Option("--adapter", help="Write only a PEFT adapter, without the model.")
     ] = False,
-    device: Device = None,
-    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Write fitted weights as a plain checkpoint, with the processor."""
     with waiting("Merging"):
@@ -50,7 +50,7 @@ def merge(
                 raise ArtifactError(
                     f"{artifact} does not say which model it is for. Name it with --model."
                 )
-            given = model_args(about.get("dtype"), device, trust_remote_code)
-            merge_into(VLM.load(name, **given), fitted, output)
+            loading.setdefault("dtype", about.get("dtype"))
+            merge_into(VLM.load(name, **loading), fitted, output)
     stderr().print(f"{fitted.defense} merged: {fitted.hash[:12]}")
     typer.echo(output)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -14,16 +17,14 @@ from safesight.errors import InputError
 __all__ = [
     "Artifacts",
     "BatchSize",
-    "DataSettings",
-    "Device",
-    "Dtype",
+    "DataOptions",
     "Judge",
     "Limit",
+    "Loading",
     "Model",
     "Seed",
-    "TrustRemoteCode",
     "check_names",
-    "model_args",
+    "loads_model",
     "names_of",
     "pairs_of",
     "values_of",
@@ -36,23 +37,16 @@ Artifacts = Annotated[
 Model = Annotated[
     str, typer.Option("--model", "-m", help="testbed, a folder, or a model ID on the hub.")
 ]
-Dtype = Annotated[
-    str | None, typer.Option(help="float32, bfloat16 or float16. Default on a CPU: float32.")
-]
-Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda or cuda:1. Default: a GPU if there is one.")
-]
-TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run code that comes with the checkpoint.")
-]
+Loading = dict[str, Any]
+"""Keyword arguments of `VLM.load`, without those that were not given."""
 Seed = Annotated[int, typer.Option(help="Seed for samples, fits and the bootstrap.")]
 Limit = Annotated[
     int | None, typer.Option(min=1, help="Samples per task. Default: each task's own number.")
 ]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Maximum batch size.")]
-DataSettings = Annotated[
+DataOptions = Annotated[
     list[str] | None,
-    typer.Option("--data-set", metavar="KEY=VALUE", help="An option of the rows; repeatable."),
+    typer.Option("--data-option", metavar="KEY=VALUE", help="An option of --data; repeatable."),
 ]
 Judge = Annotated[
     str, typer.Option(help="Judge that labels the answers; see `safesight list judges`.")
@@ -113,7 +107,7 @@ def values_of(texts: list[str], what: str) -> dict[str, Any]:
         InputError: an argument does not have that form, or a name is repeated.
 
     Example:
-        >>> values_of(["rho=0.8", "harm=ruled"], "--data-set")
+        >>> values_of(["rho=0.8", "harm=ruled"], "--data-option")
         {'rho': 0.8, 'harm': 'ruled'}
     """
     values: dict[str, Any] = {}
@@ -125,7 +119,74 @@ def values_of(texts: list[str], what: str) -> dict[str, Any]:
     return values
 
 
-def model_args(dtype: str | None, device: str | None, trust_remote_code: bool) -> dict[str, Any]:
-    """The loading options that were given."""
-    given = {"dtype": dtype, "device": device, "trust_remote_code": trust_remote_code or None}
+def loads_model(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options for loading a model, as one argument, `loading`."""
+    options = inspect.signature(_loading).parameters.values()
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        loading = _loading(**{option.name: given.pop(option.name) for option in options})
+        command(**given, loading=loading)
+
+    own = inspect.signature(command, eval_str=True)
+    kept = [each for each in own.parameters.values() if each.name != "loading"]
+    told = [
+        each.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY)
+        for each in options
+        for hint in [get_type_hints(_loading, include_extras=True)[each.name]]
+    ]
+    run.__signature__ = own.replace(parameters=[*kept, *told])  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in (*kept, *told)}
+    return run
+
+
+def _option(*words: str, **more: Any) -> Any:
+    return typer.Option(*words, rich_help_panel="Loading the model", **more)
+
+
+def _loading(
+    dtype: Annotated[
+        str | None,
+        _option(help="float32, bfloat16 or float16. Default on a CPU: float32."),
+    ] = None,
+    device: Annotated[
+        str | None, _option(help="cpu, cuda or cuda:1. Default: a GPU if there is one.")
+    ] = None,
+    device_map: Annotated[
+        str | None,
+        _option(help="Instead of --device: auto, or a JSON object of modules and devices."),
+    ] = None,
+    quantization: Annotated[
+        str | None, _option(help="Quantize the weights to int8 or int4 (bitsandbytes).")
+    ] = None,
+    attn_implementation: Annotated[
+        str | None, _option(help="eager, sdpa or flash_attention_2.")
+    ] = None,
+    revision: Annotated[str | None, _option(help="Branch, tag or commit of a hub model.")] = None,
+    trust_remote_code: Annotated[
+        bool, _option("--trust-remote-code", help="Run code that comes with the checkpoint.")
+    ] = False,
+) -> Loading:
+    """The options that were given, under the names of `VLM.load`."""
+    given = {
+        "dtype": dtype,
+        "device": device,
+        "device_map": None if device_map is None else _places(device_map),
+        "quantization_config": quantization,
+        "attn_implementation": attn_implementation,
+        "revision": revision,
+        "trust_remote_code": trust_remote_code or None,
+    }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _places(text: str) -> Any:
+    if not text.startswith("{"):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InputError(
+            f"--device-map {text!r} is not a JSON object ({error}). Write it like "
+            '\'{"model": 0, "lm_head": "cpu"}\', or use auto.'
+        ) from error

@@ -9,6 +9,7 @@ import typer
 
 from safesight.cli.show import examples
 from safesight.console import waiting
+from safesight.extras import need
 
 __all__ = ["EXAMPLES", "report"]
 
@@ -37,6 +38,7 @@ def report(
     ] = None,
 ) -> None:
     """Write a self-contained page: verdict, plots, scorecard, conversations."""
+    need("plotly", "report", "The report")
     with waiting("Writing the report"):
         from safesight.compare.folder import scorecard_of
         from safesight.evals import read_answers

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safesight.cli.options import (
-    DataSettings,
-    Device,
-    Dtype,
+    DataOptions,
     Judge,
+    Loading,
     Seed,
-    TrustRemoteCode,
     check_names,
-    model_args,
+    loads_model,
     names_of,
     values_of,
 )
@@ -34,13 +32,15 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLES", "spurious"]
 
 EXAMPLES = examples(
-    "safesight spurious mirage --rho 0.95 --data-set harm=ruled",
+    "safesight spurious mirage --rho 0.95 --data-option harm=ruled",
     "safesight spurious vlguard --data ./VLGuard --json spurious.json",
     "safesight spurious mirage --model ./tuned --words what,share,how,list --limit 100",
 )
 
 
+@loads_model
 def spurious(
+    loading: Loading,
     dataset: Annotated[str, typer.Argument(help="See `safesight list datasets`.")],
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder with the files of the data set.")
@@ -48,7 +48,7 @@ def spurious(
     rho: Annotated[
         float | None, typer.Option(min=0, max=1, help="Correlation of cue and label (mirage only).")
     ] = None,
-    data_settings: DataSettings = None,
+    data_options: DataOptions = None,
     n: Annotated[
         int | None, typer.Option("--n", min=2, help="Rows per split. Default: all.")
     ] = None,
@@ -64,9 +64,6 @@ def spurious(
     judge: Judge = "exact",
     batch_size: Annotated[int, typer.Option(min=1, help="Maximum batch size.")] = 16,
     seed: Seed = 0,
-    dtype: Dtype = None,
-    device: Device = None,
-    trust_remote_code: TrustRemoteCode = False,
     json: Annotated[
         str | None,
         typer.Option("--json", metavar="FILE", help="Also write JSON; - prints only that."),
@@ -76,7 +73,7 @@ def spurious(
     check_names("dataset", [dataset])
     check_names("judge", [judge])
     first = names_of(words)
-    options = _options(dataset, data, rho, values_of(data_settings or [], "--data-set"))
+    options = _options(dataset, data, rho, values_of(data_options or [], "--data-option"))
     with waiting(f"Reading {dataset}"):
         train, test = (_rows(dataset, n, seed, split, options) for split in ("train", "test"))
         report = _report(dataset, train, test, options, least, seed)
@@ -85,7 +82,7 @@ def spurious(
             from safesight.analysis.spurious import flips
             from safesight.models import VLM
 
-            vlm = VLM.load(model, **model_args(dtype, device, trust_remote_code))
+            vlm = VLM.load(model, **loading)
         samples = _samples(test, limit)
         with steps("asking", (1 + len(first)) * len(samples)) as advance:
             asked = _asker(vlm, judge, batch_size, advance)
@@ -115,7 +112,7 @@ def _options(
         if name not in known:
             raise InputError(f"The data set {dataset!r} does not take {option}. Leave it out.")
         if name in more:
-            raise InputError(f"{option} and --data-set {name} say the same. Give one of them.")
+            raise InputError(f"{option} and --data-option {name} say the same. Give one of them.")
     check_options(dataset, more)
     return named | more
 

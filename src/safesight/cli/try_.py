@@ -9,11 +9,9 @@ import typer
 
 from safesight.cli.options import (
     Artifacts,
-    Device,
-    Dtype,
+    Loading,
     Model,
-    TrustRemoteCode,
-    model_args,
+    loads_model,
     names_of,
 )
 from safesight.cli.show import examples, print_json
@@ -37,7 +35,9 @@ EXAMPLES = examples(
 )
 
 
+@loads_model
 def try_defense(
+    loading: Loading,
     image: Annotated[Path, typer.Argument(help="Picture file.")],
     question: Annotated[str, typer.Argument(help="Question about the picture.")],
     defense: Annotated[str, typer.Option(help="Comma-separated names.")] = "sasa",
@@ -49,9 +49,6 @@ def try_defense(
     risk_map: Annotated[
         Path | None, typer.Option(help="PNG file for a map of the risk that RAI sees.")
     ] = None,
-    dtype: Dtype = None,
-    device: Device = None,
-    trust_remote_code: TrustRemoteCode = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print the answers as a JSON array.")
     ] = False,
@@ -70,7 +67,7 @@ def try_defense(
 
         picture = open_picture(image)
         artifacts = artifacts_of(artifact or [], names)
-        vlm = VLM.load(model, **model_args(dtype, device, trust_remote_code))
+        vlm = VLM.load(model, **loading)
         arms = [build_arm(vlm, name, artifacts_for(name, artifacts)) for name in ["none", *names]]
     content = [{"type": "image", "image": picture}, {"type": "text", "text": question}]
     with waiting("Asking"):

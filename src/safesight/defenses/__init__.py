@@ -6,7 +6,7 @@ Read next: `base` (what a defense is), `protect` (put one on a model), `protecti
 
 from safesight.defenses.base import AnyDefense, Defense, DefenseConfig, Inputs, Kind, Parts, Stored
 from safesight.defenses.contract import Contract
-from safesight.defenses.protect import load_defense, protect
+from safesight.defenses.front_door import load_defense, protect
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.data import FitData
 from safesight.generation.composition import Protection, protection

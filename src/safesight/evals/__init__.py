@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from safesight.extras import need
+
 if TYPE_CHECKING:
     from safesight.evals.logs import Answer, read_answers, skipped
     from safesight.evals.run import run_eval
@@ -27,4 +29,5 @@ __all__ = ["Answer", "read_answers", "run_eval", "skipped"]
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'safesight.evals' has no attribute {name!r}")
+    need("inspect_ai", "eval", "An evaluation")
     return getattr(import_module(_HOME[name]), name)

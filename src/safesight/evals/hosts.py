@@ -7,6 +7,7 @@ keeps it attached while the next batches need the same one. The host knows nothi
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Hashable
@@ -168,15 +169,12 @@ class Host:
         return rows
 
 
-def host(
-    name: str,
-    *,
-    dtype: str | None = None,
-    device: str | None = None,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-) -> Host:
+def host(name: str, **loading: Any) -> Host:
     """The host of a model, loaded on first use and shared from then on.
+
+    Args:
+        name: "testbed", a folder, or a hub id.
+        loading: As for `VLM.load`; JSON values only.
 
     Raises:
         ModelError: the model cannot be loaded.
@@ -185,18 +183,15 @@ def host(
         name = str(registry.load("model", name))
     place = Path(name).expanduser()
     resolved = str(place.resolve()) if place.exists() else name
-    return _load(resolved, dtype, device, revision, trust_remote_code)
+    given = {k: value for k, value in loading.items() if value is not None and value is not False}
+    return _load(resolved, json.dumps(given, sort_keys=True))
 
 
 @cache
-def _load(
-    name: str, dtype: str | None, device: str | None, revision: str | None, trust: bool
-) -> Host:
+def _load(name: str, loading: str) -> Host:
     from safesight.models import VLM
 
-    return Host(
-        VLM.load(name, dtype=dtype, device=device, revision=revision, trust_remote_code=trust)
-    )
+    return Host(VLM.load(name, **json.loads(loading)))
 
 
 def _decoding(settings: Settings, vlm: VLM) -> dict[str, Any]:

@@ -41,6 +41,14 @@ from safesight.grammar import check_arm
 
 __all__ = ["SafesightAPI"]
 
+_LOADING = (
+    "device_map",
+    "quantization_config",
+    "attn_implementation",
+    "revision",
+    "trust_remote_code",
+)
+
 
 class SafesightAPI(ModelAPI):
     """A model of `transformers` with an optional defense, behind Inspect's `ModelAPI`.
@@ -58,8 +66,8 @@ class SafesightAPI(ModelAPI):
         dtype: "float32", "bfloat16" or "float16"; by default depends on the device.
         device: "cpu", "cuda", "cuda:1"; by default a GPU if there is one.
         batch_size: Maximum batch size.
-        **settings: `revision` and `trust_remote_code` of the model; everything else goes to the
-            defense.
+        **settings: `device_map`, `quantization_config`, `attn_implementation`, `revision` and
+            `trust_remote_code` as for `VLM.load`; everything else goes to the defense.
 
     Raises:
         PrerequisiteError: the model, the defense or the artifact cannot be used. Its cause is the
@@ -80,11 +88,10 @@ class SafesightAPI(ModelAPI):
         **settings: Any,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
-        where = {"revision": settings.pop("revision", None), "dtype": dtype, "device": device}
-        trusted = bool(settings.pop("trust_remote_code", False))
+        loading = {name: settings.pop(name) for name in _LOADING if name in settings}
         try:
             _check(defense, batch_size)
-            self.host = host(model_name, trust_remote_code=trusted, **where)
+            self.host = host(model_name, dtype=dtype, device=device, **loading)
             self.arm = build_arm(self.host.vlm, defense, _by_defense(artifact), **settings)
         except SafesightError as error:
             raise PrerequisiteError(escape(str(error))) from error

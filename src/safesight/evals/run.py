@@ -64,7 +64,7 @@ def run_eval(
         batch_size: Maximum batch size.
         seed: Seed of the samples.
         progress: Show a progress bar.
-        model_args: `dtype`, `device`, `revision`, `trust_remote_code`.
+        model_args: As for `VLM.load`, JSON values only: `dtype`, `device_map`, `revision`, ...
 
     Returns:
         One log per arm and task; `read_answers(log_dir)` reads them.

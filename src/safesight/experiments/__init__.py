@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safesight.errors import InputError
+from safesight.extras import need
 
 __all__ = ["EXPERIMENTS", "read_recipe", "run_recipe"]
 
@@ -50,6 +51,7 @@ def run_recipe(path: str | Path, output: str | Path, **changes: Any) -> None:
         InputError: the recipe or a setting cannot be used.
     """
     recipe = read_recipe(path)
+    need("statsmodels", "eval", "An experiment")
     module, _, name = EXPERIMENTS[recipe.pop("experiment")].partition(":")
     settings = {**recipe, **{key: value for key, value in changes.items() if value is not None}}
     getattr(import_module(module), name)(settings, Path(output))

@@ -4,21 +4,16 @@
 detaches them. The model's `generate` becomes an instance attribute that runs, in this order:
 
 1. input rewriting, in the order of attachment;
-2. detectors, all on one prefill. The generation uses the same prefill, unless an edit
-   changes it;
-3. pipelines, with activation edits inside them, around the generation of the rows that were
-   not refused. So a pipeline's own questions are answered under the edits, too.
-
 Adapters and changed weights are active as long as the defense is attached, so attached
 detectors see them. When the last defense is removed, the model object is as it was before.
-`defenses.protect` is the public entry point.
+`defenses.front_door` is the public entry point.
 """
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,12 +23,15 @@ from safesight.generation.answers import put_back_prompt
 from safesight.generation.calls import bind
 from safesight.generation.detectors import Outcome, generate_after, generate_guarded
 from safesight.generation.parts import Kind, Parts
+from safesight.models.wrappers import unwrapped
 
 if TYPE_CHECKING:
     from safesight.generation.call_types import Generate, Inputs
     from safesight.models import VLM
 
 __all__ = ["Protection", "protection"]
+
+Undo = Callable[[], None]
 
 _HANDLE = "_safesight_protection"
 _CLOSED_DOORS = (
@@ -61,6 +59,12 @@ class Protection:
         self._entries: list[_Entry] = []
         self._undefended: Generate = vlm.model.generate
         self._hidden: dict[str, Any] = {}
+        self._classes: list[tuple[Any, type, type]] = []
+        """Objects whose class was replaced, the class before, and the class now."""
+        self._fresh: list[Undo] | None = None
+        """Undoes the latest call of `protect`, until a `with` block takes it over."""
+        self._blocks: list[list[Undo]] = []
+        """The same for every open `with` block, the innermost last."""
         # Two generations at once would mix their rows in the hooks on the same blocks.
         self._turn = threading.RLock()
         self.last: Outcome | None = None
@@ -116,7 +120,35 @@ class Protection:
         for entry in reversed(self._entries.copy()):
             self._detach(entry)
 
-    def add(self, name: str, kind: Kind, build: Callable[[], Parts] | None) -> Callable[[], None]:
+    def enterable(self, model: Any, undo: Iterable[Undo]) -> None:
+        """Let a `with` block on `model` call `undo` when it is left."""
+        if not any(known is model for known, _, _ in self._classes):
+            # `with` looks at the class alone. torch replaces it, too, to parametrize and to shard.
+            plain, ours = type(model), _enterable(type(model), self)
+            self._classes.append((model, plain, ours))
+            model.__class__ = ours
+        self._fresh = list(undo)
+
+    def enter(self) -> None:
+        """A `with` block on the model begins.
+
+        Raises:
+            ModelError: no call of `protect` belongs to this block.
+        """
+        if self._fresh is None:
+            raise ModelError(
+                "This `with` block has nothing to remove. Begin it with a call of protect: "
+                "`with protect(...) as model:`."
+            )
+        self._blocks.append(self._fresh)
+        self._fresh = None
+
+    def leave(self) -> None:
+        """The innermost `with` block ends: remove what it took over."""
+        for undo in reversed(self._blocks.pop()):
+            undo()
+
+    def add(self, name: str, kind: Kind, build: Callable[[], Parts] | None) -> Undo:
         """Attach a defense to the model; call the result to detach it.
 
         Args:
@@ -173,16 +205,18 @@ class Protection:
         own.update(attributes)
 
     def _give_back(self) -> None:
+        self._fresh = None
+        for model, plain, ours in self._classes:
+            if type(model) is ours:  # else someone has exchanged it since
+                model.__class__ = plain
+        self._classes.clear()
         own = vars(self._vlm.model)
         for name in (_HANDLE, "remove", "generate", *_CLOSED_DOORS):
             own.pop(name, None)
         own.update(self._hidden)
 
     def __getstate__(self) -> Any:
-        raise ModelError(
-            "A protected model cannot be copied or pickled: the copy would not be defended. "
-            "Call model.remove() first and protect the copy."
-        )
+        raise _no_copy()
 
 
 def protection(model: Any) -> Protection | None:
@@ -190,9 +224,35 @@ def protection(model: Any) -> Protection | None:
 
     After a call of `generate`, `protection(model).last` holds the decision on each row.
     """
-    handle = vars(model).get(_HANDLE)
+    handle = vars(unwrapped(model)).get(_HANDLE)
     assert handle is None or isinstance(handle, Protection)
     return handle
+
+
+def _enterable(plain: type, handle: Protection) -> type:
+    """A class like `plain` whose objects can be entered, and cannot be copied."""
+
+    def enter(model: Any) -> Any:
+        handle.enter()
+        return model
+
+    def leave(model: Any, *_: Any) -> None:
+        handle.leave()
+
+    def reduce(model: Any, _: Any) -> Any:
+        raise _no_copy()
+
+    names = ("__module__", "__qualname__", "__doc__")
+    body = {name: getattr(plain, name) for name in names}
+    body |= {"__enter__": enter, "__exit__": leave, "__reduce_ex__": reduce}
+    return type(plain.__name__, (plain,), body)
+
+
+def _no_copy() -> ModelError:
+    return ModelError(
+        "A protected model cannot be copied or pickled: the copy would not be defended. "
+        "Call model.remove() first and protect the copy."
+    )
 
 
 def _wrapped(around: Callable[[Generate, Inputs], Any], generate: Generate) -> Generate:

@@ -1,18 +1,23 @@
 """Which model is this? Hashes that change when the weights or the config do.
 
 Every element of every parameter counts (through an exact integer sum), a sample of them also
-with its position. Collisions can be constructed, so this tells versions apart but does not
-protect against forgery. The processor is not part of the hash.
+with its position, wherever the weights are kept. Collisions can be constructed, so this tells
+versions apart but does not protect against forgery. The processor is not part of the hash.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from safesight.errors import ModelError
+from safesight.models.quantized import is_quantized, stored_tensors
+from safesight.models.wrappers import adapters, offloaded
 
 __all__ = ["hash_config", "hash_weights"]
 
@@ -40,15 +45,40 @@ def hash_config(config: Any) -> str:
 def hash_weights(model: nn.Module) -> str:
     """Hex hash of all parameters as float32: bf16 weights loaded as float32 get the same hash.
 
-    For a parameter that is not in memory (offloaded to disk) only name and shape count.
+    Offloaded weights count as if they were in memory. Which adapters are active counts, too.
+
+    Raises:
+        ModelError: a weight has no value anywhere.
     """
     digest = hashlib.sha256()
+    elsewhere = offloaded(model)
     with torch.no_grad():
-        for name, parameter in sorted(model.named_parameters()):
-            digest.update(f"{name} {tuple(parameter.shape)}".encode())
-            if not parameter.is_meta:
-                digest.update(_content(parameter.detach()))
+        for name, value in sorted(_tensors(model), key=lambda pair: pair[0]):
+            if value.is_meta and name not in elsewhere:
+                raise ModelError(
+                    f"The weight {name!r} of this model has no value, so the model cannot be told "
+                    "from others. Load it with its weights."
+                )
+            digest.update(f"{name} {tuple(value.shape)}".encode())
+            digest.update(_content(elsewhere[name]() if value.is_meta else value.detach()))
+    if state := adapters(model):
+        digest.update(json.dumps(state).encode())
     return digest.hexdigest()
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter once, under its first name; of quantized weights all that is stored."""
+    if is_quantized(model):
+        yield from stored_tensors(model)
+        return
+    # Offloading makes two parameters of a shared one.
+    shared = getattr(model, "all_tied_weights_keys", None) or {}
+    seen: set[str] = set()
+    for name, parameter in model.named_parameters():
+        original = shared.get(name, name)
+        if not (parameter.is_meta and original in seen):
+            yield name, parameter
+        seen.add(original)
 
 
 def _content(parameter: Tensor) -> bytes:

@@ -7,9 +7,9 @@ Nothing here knows what a model is used for; see `vlm`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,36 @@ from transformers.utils import logging as hf_logging
 
 from safesight import registry
 from safesight.errors import ModelError, PluginError
+from safesight.extras import need
 from safesight.models.no_torchvision import without_torchvision
+from safesight.models.quantized import quantization_config
 
-__all__ = ["Loaded", "load_pretrained", "public_name"]
+__all__ = ["LoadOptions", "Loaded", "load_pretrained", "public_name"]
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 _FAILURES = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
 """The exceptions transformers raises for a checkpoint it cannot use."""
+
+
+_HUB_OPTIONS = {"cache_dir", "force_download", "local_files_only", "proxies", "subfolder"}
+"""Options of `from_pretrained` that the config and the processor are fetched with, too."""
+_OURS = {"config", "output_loading_info", "torch_dtype", "use_safetensors"}
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a model is loaded; see `VLM.load`."""
+
+    device: str | None = None
+    device_map: Any = None
+    dtype: str | torch.dtype | None = None
+    quantization_config: Any = None
+    attn_implementation: str | None = None
+    token: str | bool | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """For `from_pretrained`."""
 
 
 @dataclass(frozen=True)
@@ -44,47 +67,72 @@ class Loaded:
     revision: str | None
 
 
-def load_pretrained(
-    name: str,
-    *,
-    dtype: str | torch.dtype | None,
-    device: str | None,
-    revision: str | None,
-    trust_remote_code: bool,
-) -> Loaded:
-    """Load a bundled model, a local folder or a hub model; arguments as in `VLM.load`.
+def load_pretrained(name: str, options: LoadOptions) -> Loaded:
+    """Load a bundled model, a local folder or a hub model.
 
     Raises:
         ModelError: the model cannot be used, for whatever reason.
+        MissingExtraError: accelerate or a quantization library is not installed.
     """
     place = _resolve(name)
     local = Path(place) if Path(place).is_dir() else None
     if local is not None:
         _check_weight_files(local)
-    place_options = {"revision": revision, "trust_remote_code": trust_remote_code}
-    target = _device(device)
-    precision = _dtype(dtype, target)
+    _check_options(options)
+    target = _device(options.device)
+    fetch: dict[str, Any] = {
+        "revision": options.revision,
+        "token": options.token,
+        "trust_remote_code": options.trust_remote_code,
+        **{key: value for key, value in options.more.items() if key in _HUB_OPTIONS},
+    }
     with _quiet(bars=local is None):
-        config = _guarded(name, "config", AutoConfig.from_pretrained, place, **place_options)
-        _check_task(name, config, trust_remote_code)
+        config = _guarded(name, "config", AutoConfig.from_pretrained, place, **fetch)
+        _check_task(name, config, options.trust_remote_code)
         with without_torchvision():
-            processor = _guarded(
-                name, "processor", AutoProcessor.from_pretrained, place, **place_options
-            )
+            processor = _guarded(name, "processor", AutoProcessor.from_pretrained, place, **fetch)
+        placing = _placing(options, config, target)
         model, info = _guarded(
             name,
             "weights",
             AutoModelForImageTextToText.from_pretrained,
             place,
             config=config,
-            dtype=precision,
+            dtype=_dtype(options.dtype, target),
             use_safetensors=True,
             output_loading_info=True,
-            **place_options,
+            **{**options.more, **fetch, **placing},
         )
         _check_complete(name, info)
-        model = _guarded(name, f"copy on {target!r}", model.to, target)
-    return Loaded(model.eval(), processor, name, getattr(config, "_commit_hash", None) or revision)
+        if "device_map" not in placing:
+            model = _guarded(name, f"copy on {target!r}", model.to, target)
+    revision = getattr(config, "_commit_hash", None) or options.revision
+    return Loaded(model.eval(), processor, name, revision)
+
+
+def _check_options(options: LoadOptions) -> None:
+    if options.device is not None and options.device_map is not None:
+        raise ModelError("device and device_map both say where the model goes. Give one of them.")
+    ours = sorted(_OURS & set(options.more))
+    if ours:
+        raise ModelError(f"VLM.load sets {ours[0]} itself. Leave it out.")
+
+
+def _placing(options: LoadOptions, config: Any, target: str) -> dict[str, Any]:
+    """The options of `from_pretrained` that were asked for; others keep its own defaults."""
+    wanted = quantization_config(options.quantization_config)
+    place = options.device_map
+    if wanted is not None or getattr(config, "quantization_config", None) is not None:
+        # Quantized weights go to their device while they are loaded: not all can be moved.
+        place = {"": target} if place is None else place
+    if place is not None:
+        need("accelerate", "train", "Loading with a device map")
+    given = {
+        "device_map": place,
+        "quantization_config": wanted,
+        "attn_implementation": options.attn_implementation,
+    }
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def public_name(name: str) -> str:
@@ -124,6 +172,11 @@ def _resolve(name: str) -> str:
 
 
 def _check_weight_files(folder: Path) -> None:
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder} holds a PEFT adapter, not a model. Load its base model with transformers, "
+            "put the adapter on it with peft, and pass the result to VLM.wrap or protect."
+        )
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         pickles = [path.name for pattern in _PICKLES for path in folder.glob(pattern)]

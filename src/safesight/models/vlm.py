@@ -21,8 +21,9 @@ from transformers import BatchFeature
 from safesight.errors import InputError, ModelError
 from safesight.models.families import Family, family_of
 from safesight.models.identity import hash_config, hash_weights
-from safesight.models.loading import load_pretrained, public_name
+from safesight.models.loading import LoadOptions, load_pretrained, public_name
 from safesight.models.pictures import clean_messages
+from safesight.models.wrappers import input_device, unwrapped
 from safesight.tools import ToolSetup, setup_for
 from safesight.types import Messages, begins_answer
 
@@ -44,7 +45,7 @@ class VLM:
     def __init__(
         self, model: Any, processor: Any, name: str | None = None, revision: str | None = None
     ) -> None:
-        self.model = model
+        self.model = model = unwrapped(model)
         self.processor = _ready(processor)
         given = name or getattr(model.config, "_name_or_path", "") or type(model).__name__
         self.name = public_name(given)
@@ -60,40 +61,62 @@ class VLM:
         cls,
         name: str = "testbed",
         *,
-        dtype: str | torch.dtype | None = None,
         device: str | None = None,
+        device_map: Any = None,
+        dtype: str | torch.dtype | None = None,
+        quantization_config: Any = None,
+        attn_implementation: str | None = None,
+        token: str | bool | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
+        **kwargs: Any,
     ) -> VLM:
         """Load a bundled model ("testbed"), a local folder, or a hub model.
 
         Args:
             name: A bundled name, a folder, or a hub id such as "org/model".
-            dtype: Weight type; None means float32 on a CPU and the checkpoint's own on a GPU.
             device: "cpu", "cuda", "cuda:1"; None uses a GPU if there is one.
+            device_map: Instead of `device`, to spread a model over devices or offload it: "auto",
+                or a mapping from modules to devices, "cpu" and "disk".
+            dtype: Weight type; None means float32 on a CPU and the checkpoint's own on a GPU.
+            quantization_config: "int8" or "int4" (bitsandbytes), or a config of `transformers`.
+            attn_implementation: "eager", "sdpa", "flash_attention_2"; None lets `transformers`
+                choose.
+            token: For gated models; None uses the one of `hf auth login` or of HF_TOKEN.
             revision: Branch, tag or commit of a hub model.
             trust_remote_code: Run code that comes with the checkpoint.
+            kwargs: More for `from_pretrained`, such as `max_memory` and `offload_folder`.
 
         Raises:
             ModelError: the weights are missing, damaged, pickled or incomplete; the model takes
-                no pictures or has no chat template; or it needs trust_remote_code.
+                no pictures or has no chat template; it needs trust_remote_code; or the options
+                do not go together.
+            MissingExtraError: accelerate or bitsandbytes is needed and not installed.
         """
-        loaded = load_pretrained(
-            str(name),
-            dtype=dtype,
+        options = LoadOptions(
             device=device,
+            device_map=device_map,
+            dtype=dtype,
+            quantization_config=quantization_config,
+            attn_implementation=attn_implementation,
+            token=token,
             revision=revision,
             trust_remote_code=trust_remote_code,
+            more=kwargs,
         )
+        loaded = load_pretrained(str(name), options)
         return cls(loaded.model, loaded.processor, loaded.name, loaded.revision)
 
     @classmethod
     def wrap(cls, model: Any, processor: Any, name: str | None = None) -> VLM:
         """Use a `transformers` model and processor that are already in memory.
 
+        The model may be sharded, offloaded or quantized. Of a PEFT model, `vlm.model` is the
+        `transformers` model inside, with its adapters.
+
         Raises:
-            ModelError: the parts of the architecture cannot be found, or there is no chat
-                template.
+            ModelError: the parts of the architecture cannot be found, there is no chat
+                template, or an adapter adds tokens to the prompt.
         """
         return cls(model, processor, name, getattr(model.config, "_commit_hash", None))
 
@@ -119,7 +142,7 @@ class VLM:
     @property
     def device(self) -> torch.device:
         """The device for inputs."""
-        return cast(torch.device, self.model.device)
+        return input_device(self.model, self.embed_tokens)
 
     @property
     def num_layers(self) -> int:

@@ -18,6 +18,8 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from safesight.extras import need
+
 __all__ = ["assemble"]
 
 
@@ -63,6 +65,7 @@ def _page_file(name: str) -> str:
 
 
 def _plotly() -> str:
+    need("plotly", "report", "A page with figures")
     from plotly.offline import get_plotlyjs
 
     # A closing tag inside the library's strings would end the script early.

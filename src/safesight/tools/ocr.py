@@ -6,13 +6,12 @@ An optional extra: `pip install "safesight[ocr]"`. Nothing is downloaded at run 
 from __future__ import annotations
 
 from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from safesight.errors import InputError
+from safesight.extras import need
 
 __all__ = ["check_ocr", "read_text"]
 
@@ -21,20 +20,17 @@ def check_ocr() -> None:
     """Say what to install if OCR is missing.
 
     Raises:
-        InputError: RapidOCR or its runtime is not installed.
+        MissingExtraError: RapidOCR or its runtime is not installed.
     """
-    missing = [name for name in ("rapidocr", "onnxruntime") if find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f'The OCR tool needs {" and ".join(missing)}. Install: pip install "safesight[ocr]"'
-        )
+    for module in ("rapidocr", "onnxruntime"):
+        need(module, "ocr", "The OCR tool")
 
 
 def read_text(picture: Image.Image) -> str:
     """All lines of text in the picture, one per line, or a sentence that there are none.
 
     Raises:
-        InputError: RapidOCR is not installed.
+        MissingExtraError: RapidOCR is not installed.
     """
     check_ocr()
     blue_first = np.asarray(picture.convert("RGB"))[:, :, ::-1]

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from safesight.errors import ArtifactError, StorageError
+from safesight.extras import need
 from safesight.fitting.stored import Stored
 from safesight.training.weights import Choice, Weights, tuned
 
@@ -59,6 +60,7 @@ def export_adapter(artifact: Artifact, folder: str | os.PathLike[str]) -> Path:
         ArtifactError: the artifact changes whole parameters, which no adapter can hold.
         StorageError: the folder is in use or cannot be written.
     """
+    need("peft", "train", "Writing an adapter")
     from peft import LoraConfig
 
     choice = Choice.of(artifact)

@@ -18,13 +18,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from safesight.errors import ModelError, StorageError, TrainingError
+from safesight.extras import need
 from safesight.files import write_text
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.provenance import provenance
@@ -33,9 +34,6 @@ from safesight.training.batches import Ahead, Collator, Draws
 from safesight.training.passes import Objective, Passes
 from safesight.training.plan import Fitting, Method, TuningRun
 from safesight.training.weights import Choice, Installed, installed, projector_parameters
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Fitting", "Method", "TuningRun", "train"]
 
@@ -57,6 +55,7 @@ def train(fitting: Fitting, choice: Choice, method: Method) -> Artifact:
             f"{handle.changes_weights} changes the weights of this model. Call model.remove() "
             f"before fitting {fitting.name}."
         )
+    need("accelerate", "train", "Training")
     begin = time.monotonic()
     with (
         _place(fitting) as folder,

@@ -19,6 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from safesight.errors import ArtifactError, InputError, ModelError
+from safesight.extras import need
+from safesight.models.quantized import is_quantized
+from safesight.models.wrappers import adapters, is_offloaded
 
 if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact
@@ -86,8 +89,9 @@ def choose(vlm: VLM, config: TuningConfig) -> Choice:
     Raises:
         InputError: a block or linear layer that the model does not have, or a learning rate for
             a projector that is not trained.
-        ModelError: the table of families gives no projector.
+        ModelError: the table of families gives no projector, or the weights cannot change.
     """
+    _refuse_fixed(vlm)
     layers = range(vlm.num_layers) if config.layers is None else config.layers
     wrong = [layer for layer in layers if not 0 <= layer < vlm.num_layers]
     if wrong:
@@ -240,9 +244,10 @@ def installed(vlm: VLM, choice: Choice, *, training: bool = False) -> Iterator[I
             float32 copies; otherwise nothing has gradients.
 
     Raises:
-        ModelError: the model already has an adapter.
+        ModelError: the model already has an adapter, or its weights cannot be changed.
     """
     model = vlm.model
+    _refuse_fixed(vlm)
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     modes = [(module, module.training) for module in model.modules()]
     present = set(vars(model))
@@ -283,18 +288,32 @@ def installed(vlm: VLM, choice: Choice, *, training: bool = False) -> Iterator[I
                 module.training = mode
 
 
+def _refuse_fixed(vlm: VLM) -> None:
+    """Say which weights cannot be changed, before anything is done to them."""
+    if is_quantized(vlm.model):
+        raise ModelError(
+            f"The weights of {vlm.name!r} are quantized, so no defense can change them. Load the "
+            "model without quantization, or quantize what safesight merge writes."
+        )
+    if is_offloaded(vlm.model):
+        raise ModelError(
+            f"Some weights of {vlm.name!r} are offloaded, so no defense can change them. Load the "
+            "model without offloading, or load what safesight merge writes."
+        )
+    if any(ADAPTER not in active for _, active, *_ in adapters(vlm.model)):
+        raise ModelError(
+            f"{vlm.name!r} has an adapter already. Take it off, or merge it into the weights first."
+        )
+
+
 def _inject(vlm: VLM, choice: Choice) -> dict[str, tuple[nn.Module, str, Any]]:
     """Wrap linear layers in PEFT's; returns each one's parent, its name there, and the wrapper."""
     if not choice.lora:
         return {}
+    need("peft", "train", "A model with small matrices")
     from peft import LoraConfig, inject_adapter_in_model
-    from peft.tuners.tuners_utils import BaseTunerLayer
 
     model = vlm.model
-    if any(isinstance(module, BaseTunerLayer) for module in model.modules()):
-        raise ModelError(
-            f"{vlm.name!r} already has an adapter. Remove it, or merge it into the weights first."
-        )
     config = LoraConfig(
         r=choice.rank,
         lora_alpha=choice.lora_alpha,

@@ -17,6 +17,7 @@ from safesight import registry
 from safesight.benchmarks import load_benchmark
 from safesight.console import stderr, steps, waiting
 from safesight.errors import StorageError
+from safesight.extras import need
 from safesight.grammar import check_arm, check_task
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def evaluate(wanted: Evaluation) -> None:
     """
     start = time.monotonic()
     _check(wanted)
+    need("inspect_ai", "eval", "An evaluation")
     with waiting(f"Loading {wanted.model}"):
         from safesight.evals import run_eval
         from safesight.evals.arms import artifacts_for, build_arm

@@ -1,0 +1,165 @@
+"""The front door: put defenses on a `transformers` model, and take them off.
+
+Whoever calls the model's own `generate` afterwards (a pipeline, a server, an
+evaluation harness) gets the defended behaviour without knowing of it. The order of
+composition is stated in `generation.composition`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, overload
+
+from safesight import registry
+from safesight.defenses.base import AnyDefense, Defense
+from safesight.errors import InputError
+from safesight.fitting.artifact import Artifact
+from safesight.generation.composition import protection
+from safesight.models import VLM
+
+__all__ = ["load_defense", "protect", "unprotect"]
+
+AnyArtifact = Artifact | str | os.PathLike[str]
+Artifacts = AnyArtifact | Mapping[str, AnyArtifact] | None
+Defenses = str | AnyDefense | Sequence[str | AnyDefense]
+
+
+def load_defense(name: str, **config: Any) -> AnyDefense:
+    """A defense by its registry name, with settings.
+
+    Raises:
+        UnknownNameError: no such defense; the message suggests the nearest one.
+        InputError: a setting is unknown or out of range.
+
+    Example:
+        >>> load_defense("none").name
+        'none'
+    """
+    defense = registry.load("defense", name)(**config)
+    assert isinstance(defense, Defense)
+    return defense
+
+
+@overload
+def protect(model: VLM, defense: Defenses, artifact: Artifacts = None, **config: Any) -> Any: ...
+@overload
+def protect(
+    model: Any, processor: Any, defense: Defenses, artifact: Artifacts = None, **config: Any
+) -> Any: ...
+def protect(model: Any, *given: Any, **config: Any) -> Any:
+    """Defend a model's own `generate`, for a `with` block or until `unprotect(model)`.
+
+    Call it as `protect(vlm, defense)` or `protect(model, processor, defense)`; called again, it
+    adds to the defenses that are on the model. Leaving the block takes off what this call put
+    on, bit for bit.
+
+    Args:
+        model: A `VLM`, or a `transformers` image-text-to-text model.
+        given: The processor, unless `model` is a `VLM`; then the `defense`: a name, a `Defense`,
+            or a list of them; then the `artifact` from a fit, or its folder. For several
+            defenses it is a mapping from their names, and None takes the bundled one. These may
+            be given by name, too.
+        config: Settings, for a single defense given by name.
+
+    Returns:
+        The `transformers` model, the same object.
+
+    Raises:
+        UnknownNameError: no such defense.
+        InputError: the settings cannot be used.
+        ArtifactError: an artifact is missing, damaged, or belongs to another model.
+        ModelError: the defense is on the model already.
+
+    Example:
+        >>> from safesight import VLM
+        >>> vlm = VLM.load("testbed")
+        >>> with protect(vlm, "sasa") as model:
+        ...     model is vlm.model
+        True
+    """
+    if isinstance(model, VLM):
+        return _protect_vlm(model, *given, **config)
+    return _protect_model(model, *given, **config)
+
+
+def unprotect(model: Any) -> None:
+    """Take every defense off a model, or a `VLM`; without any, nothing happens.
+
+    Example:
+        >>> from safesight import VLM
+        >>> unprotect(VLM.load("testbed"))
+    """
+    handle = protection(model.model if isinstance(model, VLM) else model)
+    if handle is not None:
+        handle.remove()
+
+
+def _protect_vlm(vlm: VLM, defense: Defenses, artifact: Artifacts = None, **config: Any) -> Any:
+    return _protect(vlm, vlm.model, defense, artifact, config)
+
+
+def _protect_model(
+    model: Any,
+    processor: Any,
+    defense: Defenses | None = None,
+    artifact: Artifacts = None,
+    **config: Any,
+) -> Any:
+    if defense is None:
+        raise InputError(
+            "protect needs the model's processor and a defense: protect(model, processor, "
+            '"sasa"), or protect(vlm, "sasa") with a VLM.'
+        )
+    return _protect(VLM.wrap(model, processor), model, defense, artifact, config)
+
+
+def _protect(
+    vlm: VLM, model: Any, defense: Defenses, artifact: Artifacts, config: dict[str, Any]
+) -> Any:
+    """Put the defenses on `vlm.model`; `model` is what the caller has of it."""
+    by_name = isinstance(defense, str)
+    defenses = [defense] if isinstance(defense, str | Defense) else list(defense)
+    if not defenses:
+        raise InputError('No defense was given. Name one, such as "sasa".')
+    if config and not by_name:
+        raise InputError(
+            f"The settings {', '.join(sorted(config))} need one defense given by name. "
+            'Pass Defense objects with their own settings, such as [SASA(feature="hidden")].'
+        )
+    built = [load_defense(d, **config) if isinstance(d, str) else d for d in defenses]
+    artifacts = _by_name([d.name for d in built], artifact)
+    detach = []
+    try:
+        for item in built:
+            detach.append(item.attach(vlm, artifacts.get(item.name)))
+    except BaseException:
+        for undo in reversed(detach):
+            undo()
+        raise
+    handle = protection(vlm.model)
+    assert handle is not None
+    handle.enterable(model, detach)
+    return model
+
+
+def _by_name(names: list[str], artifact: Artifacts) -> dict[str, Artifact]:
+    if artifact is None:
+        return {}
+    if not isinstance(artifact, Mapping):
+        if len(names) != 1:
+            raise InputError(
+                f"One artifact was given for {len(names)} defenses. "
+                "Pass a mapping from the name of each to its artifact."
+            )
+        artifact = {names[0]: artifact}
+    unknown = sorted(set(artifact) - set(names))
+    if unknown:
+        raise InputError(
+            f"An artifact was given for {unknown[0]!r}, which is not among {', '.join(names)}. "
+            "Name the defense it belongs to."
+        )
+    return {
+        name: item if isinstance(item, Artifact) else Artifact.load(item)
+        for name, item in artifact.items()
+    }

@@ -1,0 +1,103 @@
+"""Weights kept in fewer bits than they are computed with: how to ask for them, and to read them.
+
+Knows torchao, quanto and bitsandbytes by what their tensors offer, without importing them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from safesight.errors import ModelError
+from safesight.extras import need
+
+__all__ = ["QUANTIZATIONS", "is_quantized", "quantization_config", "stored_tensors"]
+
+QUANTIZATIONS = ("int8", "int4")
+"""What can be asked for by name."""
+
+
+def quantization_config(wanted: Any) -> Any:
+    """A `transformers` quantization config: the one of a name, or the one that was given.
+
+    Both names mean bitsandbytes, LLM.int8() and 4-bit NormalFloat.
+
+    Raises:
+        ModelError: an unknown name.
+        MissingExtraError: bitsandbytes is not installed.
+    """
+    if not isinstance(wanted, str):
+        return wanted
+    if wanted not in QUANTIZATIONS:
+        raise ModelError(
+            f"There is no quantization {wanted!r}. Use {' or '.join(QUANTIZATIONS)}, or pass a "
+            "quantization config of transformers from Python."
+        )
+    need("bitsandbytes", "quantized", f"Loading weights in {wanted}")
+    from transformers import BitsAndBytesConfig
+
+    if wanted == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+
+
+def is_quantized(model: nn.Module) -> bool:
+    """Whether some weights are kept in fewer bits than they are computed with."""
+    if getattr(model, "hf_quantizer", None) is not None:
+        return True
+    return any(
+        not parameter.is_floating_point() or not type(parameter).__module__.startswith("torch.")
+        for parameter in model.parameters()
+    )
+
+
+def stored_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """What a quantized model keeps, scales included, the same before and after its first forward.
+
+    A model's own `state_dict` is not asked: bitsandbytes unpacks 4-bit weights for it, with
+    scales in another order, and the answers that follow are others.
+    """
+    for path, module in model.named_modules():
+        if getattr(getattr(module, "weight", None), "quant_state", None) is not None:
+            own = _four_bit(module)
+        elif next(module.children(), None) is not None:
+            own = dict(module.named_parameters(recurse=False))
+        else:
+            own = module.state_dict()
+        for name, value in own.items():
+            if isinstance(value, Tensor):
+                yield from _inner(f"{path}.{name}" if path else name, value)
+
+
+def _four_bit(module: Any) -> dict[str, Tensor]:
+    """A 4-bit layer of bitsandbytes, without the order in which some processors want it.
+
+    For those, its first forward packs the codes anew and rounds the scales to bfloat16.
+    """
+    own = dict(module.named_parameters(recurse=False))
+    codes = own.pop("weight").detach().view(torch.uint8).flatten()
+    state = module.weight.quant_state
+    scales = state.absmax
+    if state.nested:
+        library = sys.modules["bitsandbytes.functional"]
+        scales = library.dequantize_blockwise(scales, state.state2) + state.offset
+    return {
+        **own,
+        "weight.codes": torch.bincount(codes & 15, minlength=16)
+        + torch.bincount(codes >> 4, minlength=16),
+        "weight.scales": scales.flatten().to(torch.bfloat16).sort().values,
+    }
+
+
+def _inner(name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The plain tensors that a tensor of a quantization library is made of."""
+    flatten = getattr(value, "__tensor_flatten__", None)
+    if flatten is None:
+        yield name, value
+        return
+    for part in flatten()[0]:
+        yield from _inner(f"{name}.{part}", getattr(value, part))

@@ -1,0 +1,204 @@
+"""`protect` as a plain call and in a `with` block, and `unprotect`."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import transformers as hf
+from peft import LoraConfig, PeftModel, PromptTuningConfig, TaskType, get_peft_model
+
+from safesight import VLM, protect, unprotect
+from safesight.defenses import protection
+from safesight.errors import InputError, ModelError
+from tests import tiny
+from tests.contracts.defense_helpers import answers, fingerprint, prompts
+from tests.defenses.fakes import REFUSAL, FakeDetector, FakeEdit, FakeWeights
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Any, Any]]:
+    vlm = tiny.vlm("llava")
+    model, processor = vlm.model, vlm.processor
+    before = fingerprint(model)
+    yield model, processor
+    unprotect(model)
+    assert fingerprint(model) == before
+    assert type(model) is hf.LlavaForConditionalGeneration
+
+
+def test_a_with_block_restores_on_leaving(pair: tuple[Any, Any]) -> None:
+    model, processor = pair
+    vlm = VLM.wrap(model, processor)
+    before, plain = fingerprint(model), answers(vlm, prompts())
+    with protect(model, processor, FakeDetector(0)) as same:
+        assert same is model
+        assert vlm.answer(prompts())[0] == REFUSAL
+    assert protection(model) is None
+    assert fingerprint(model) == before
+    assert answers(vlm, prompts()) == plain
+
+
+def test_a_with_block_restores_after_an_exception(pair: tuple[Any, Any]) -> None:
+    model, processor = pair
+    before = fingerprint(model)
+    with pytest.raises(ZeroDivisionError), protect(model, processor, [FakeWeights(), "none"]):
+        raise ZeroDivisionError
+    assert fingerprint(model) == before
+
+
+def test_nested_blocks_take_off_their_own(pair: tuple[Any, Any]) -> None:
+    model, processor = pair
+    with protect(model, processor, [FakeDetector(0), FakeEdit()]):
+        with protect(model, processor, "safety_prompt"):
+            assert protection(model).names == ["fake_detector", "fake_edit", "safety_prompt"]
+        assert protection(model).names == ["fake_detector", "fake_edit"]
+    assert protection(model) is None
+
+
+def test_a_block_leaves_what_was_on_before(pair: tuple[Any, Any]) -> None:
+    model, processor = pair
+    protect(model, processor, "safety_prompt")
+    with protect(model, processor, "none"):
+        protect(model, processor, FakeEdit())
+    assert protection(model).names == ["safety_prompt", "fake_edit"]
+
+
+def test_a_protected_model_can_be_entered_later_and_once(pair: tuple[Any, Any]) -> None:
+    model, processor = pair
+    protect(model, processor, "none")
+    with model:
+        assert protection(model).names == ["none"]
+        with pytest.raises(ModelError, match="nothing to take off"), model:
+            pass
+    assert protection(model) is None
+
+
+def test_everything_may_be_taken_off_inside_a_block(pair: tuple[Any, Any]) -> None:
+    model, processor = pair
+    with protect(model, processor, "none"):
+        unprotect(model)
+        assert type(model) is hf.LlavaForConditionalGeneration
+        protect(model, processor, "safety_prompt")
+    assert protection(model).names == ["safety_prompt"]
+
+
+def test_unprotect_takes_everything_off_and_may_be_repeated(pair: tuple[Any, Any]) -> None:
+    model, processor = pair
+    before = fingerprint(model)
+    vlm = VLM.wrap(model, processor)
+    for each in (model, vlm):
+        unprotect(each)
+        protect(model, processor, [FakeWeights(), "safety_prompt"])
+        protect(vlm, FakeEdit())
+        unprotect(each)
+        unprotect(each)
+        assert fingerprint(model) == before
+
+
+def test_a_vlm_needs_no_processor(pair: tuple[Any, Any]) -> None:
+    vlm = VLM.wrap(*pair)
+    with protect(vlm, "safety_prompt", text="be good") as model:
+        assert model is vlm.model
+        assert protection(model).vlm is vlm
+    with protect(vlm, defense=FakeDetector(), artifact=None) as model:
+        assert protection(model).names == ["fake_detector"]
+
+
+def test_a_defense_that_cannot_be_put_on_leaves_no_trace(pair: tuple[Any, Any]) -> None:
+    model, processor = pair
+    before = fingerprint(model)
+    with pytest.raises(ModelError, match="already"):
+        protect(model, processor, ["safety_prompt", "safety_prompt"])
+    with pytest.raises(InputError, match="processor and a defense"):
+        protect(model, "safety_prompt")
+    with pytest.raises(InputError, match="No defense was given"):
+        protect(model, processor, [])
+    assert fingerprint(model) == before
+
+
+def test_a_protected_model_is_still_what_it_was(pair: tuple[Any, Any], tmp_path: Any) -> None:
+    model, processor = pair
+    protect(model, processor, FakeDetector(0))
+    assert isinstance(model, hf.LlavaForConditionalGeneration)
+    assert type(model).__name__ == "LlavaForConditionalGeneration"
+    assert type(model).__module__ == hf.LlavaForConditionalGeneration.__module__
+    assert model.can_generate()
+    ask = hf.pipeline("image-text-to-text", model=model, processor=processor)
+    found = ask(text=tiny.ask("hello", tiny.picture()), max_new_tokens=4, return_full_text=False)
+    assert found[0]["generated_text"] == REFUSAL
+    model.save_pretrained(tmp_path)
+    assert hf.AutoConfig.from_pretrained(tmp_path).architectures == [type(model).__name__]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_protected_model_cannot_be_copied(pair: tuple[Any, Any], copied: Any) -> None:
+    model, processor = pair
+    protect(model, processor, "none")
+    with pytest.raises(ModelError, match="copied or pickled"):
+        copied(model)
+
+
+def test_a_compiled_forward_is_defended(pair: tuple[Any, Any]) -> None:
+    model, processor = pair
+    vlm = VLM.wrap(model, processor)
+    plain = answers(vlm, prompts())
+    with protect(model, processor, FakeDetector(0)):
+        model.forward = torch.compile(model.forward, backend="eager")
+        try:
+            assert vlm.answer(prompts())[0] == REFUSAL
+            assert answers(vlm, prompts())[1:] == plain[1:]
+        finally:
+            del model.forward
+            torch.compiler.reset()
+
+
+def lora(model: Any) -> PeftModel:
+    """The model with an adapter that does something."""
+    wrapped = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "down_proj"]))
+    with torch.no_grad():
+        for name, parameter in wrapped.named_parameters():
+            if "lora_B" in name:
+                parameter.copy_(torch.ones_like(parameter) / 4)
+    return wrapped.eval()
+
+
+def test_a_peft_model_is_defended_inside_and_out() -> None:
+    model, processor = tiny.fresh("llava")
+    wrapped = lora(model)
+    vlm = VLM.wrap(wrapped, processor)
+    assert vlm.model is model
+    inputs = vlm.encode(prompts())
+    length = inputs["input_ids"].shape[1]
+    plain = wrapped.generate(**inputs, max_new_tokens=4)
+    before = fingerprint(wrapped)
+    with protect(wrapped, processor, FakeDetector(0)) as same:
+        assert same is wrapped
+        for each in (wrapped, model):
+            found = each.generate(**inputs, max_new_tokens=4)
+            assert vlm.decode(found, length)[0] == REFUSAL
+            assert torch.equal(found[1:, : plain.shape[1]], plain[1:])
+        assert protection(wrapped) is protection(model)
+    assert fingerprint(wrapped) == before
+    protect(wrapped, processor, "none")
+    unprotect(wrapped)
+    assert fingerprint(wrapped) == before
+
+
+def test_adapters_that_add_tokens_are_refused() -> None:
+    model, processor = tiny.fresh("llava")
+    model.config.num_attention_heads = tiny.HEADS
+    config = PromptTuningConfig(
+        task_type=TaskType.CAUSAL_LM,
+        num_virtual_tokens=2,
+        token_dim=tiny.WIDTH,
+        num_layers=tiny.LAYERS,
+        num_attention_heads=tiny.HEADS,
+    )
+    wrapped = get_peft_model(model, config)
+    with pytest.raises(ModelError, match="PROMPT_TUNING"):
+        VLM.wrap(wrapped, processor)
