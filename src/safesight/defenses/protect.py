@@ -1,8 +1,8 @@
-"""The front door: put defenses on a `transformers` model, and take them off.
+"""The main entry point: attach defenses to a `transformers` model, and detach them.
 
-Whoever calls the model's own `generate` afterwards (a pipeline, a server, an
-evaluation harness) gets the defended behaviour without knowing of it. The order of
-composition is stated in `protection`.
+Any code that later calls the model's own `generate` (a pipeline, a server, an evaluation
+harness) gets the defended behaviour without any changes. `protection` states the order in
+which several defenses act.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ AnyArtifact = Artifact | str | os.PathLike[str]
 
 
 def load_defense(name: str, **config: Any) -> AnyDefense:
-    """A defense by its registry name, with settings.
+    """Create a defense from its registry name and settings.
 
     Raises:
-        UnknownNameError: no such defense; the message suggests the nearest one.
+        UnknownNameError: no such defense; the message suggests the closest name.
         InputError: a setting is unknown or out of range.
 
     Example:
@@ -45,29 +45,29 @@ def protect(
     artifact: AnyArtifact | Mapping[str, AnyArtifact] | None = None,
     **config: Any,
 ) -> Any:
-    """Defend a model's own `generate`; `model.remove()` restores it bit for bit.
+    """Defend a model's own `generate`; `model.remove()` restores the model bit for bit.
 
     Args:
         model: A `transformers` image-text-to-text model; the same object is returned.
         processor: Its processor.
-        defense: A name, a `Defense`, or several; called again, it adds to what is there.
-        artifact: From a fit, or its folder; for several defenses a mapping from their names.
-            None takes the bundled one.
-        **config: Settings, for a single defense given by name.
+        defense: A name, a `Defense`, or a list of them; another call adds to those attached.
+        artifact: An artifact or its folder; for several defenses, a mapping from their names.
+            None uses the bundled one.
+        **config: Settings for a single defense given by name.
 
     Raises:
         UnknownNameError: no such defense.
-        InputError: the settings cannot be used.
-        ArtifactError: an artifact is missing, damaged, or belongs to another model.
-        ModelError: the defense is on the model already.
+        InputError: a setting is invalid.
+        ArtifactError: an artifact is missing, damaged, or for another model.
+        ModelError: the model already has the defense.
     """
     vlm = VLM.wrap(model, processor)
     several = not isinstance(defense, str | Defense)
     defenses = list(defense) if not isinstance(defense, str | Defense) else [defense]
     if config and (several or not isinstance(defense, str)):
         raise InputError(
-            f"The settings {', '.join(sorted(config))} need one defense given by name. "
-            'Pass Defense objects with their own settings, such as [SASA(feature="hidden")].'
+            f"Settings ({', '.join(sorted(config))}) work only with one defense given by name. "
+            'Otherwise pass Defense objects with settings, such as [SASA(feature="hidden")].'
         )
     built = [load_defense(d, **config) if isinstance(d, str) else d for d in defenses]
     artifacts = _by_name([d.name for d in built], artifact)
@@ -91,14 +91,14 @@ def _by_name(
         if len(names) != 1:
             raise InputError(
                 f"One artifact was given for {len(names)} defenses. "
-                "Pass a mapping from the name of each to its artifact."
+                "Pass a mapping from defense names to artifacts."
             )
         artifact = {names[0]: artifact}
     unknown = sorted(set(artifact) - set(names))
     if unknown:
         raise InputError(
-            f"An artifact was given for {unknown[0]!r}, which is not among {', '.join(names)}. "
-            "Name the defense it belongs to."
+            f"An artifact was given for {unknown[0]!r}, which is not one of {', '.join(names)}. "
+            "Use the name of its defense."
         )
     return {
         name: item if isinstance(item, Artifact) else Artifact.load(item)
