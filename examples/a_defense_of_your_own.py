@@ -2,9 +2,9 @@
 
     python examples/a_defense_of_your_own.py
 
-The vector is the difference of mean states between harmful and benign prompts in text: a
+The vector is the difference of mean states between harmful and benign text prompts: a
 refusal direction. `docs/how-to/add-a-plugin.md` puts this file into a package, so that the
-defense has a name everywhere and passes the contract suite.
+defense's name works everywhere and the contract suite tests it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class PushConfig(DefenseConfig):
     layer: int = Field(4, ge=0)
     """The decoder block whose output is changed. Source: ours."""
     strength: float = Field(1.0, ge=0, allow_inf_nan=False)
-    """How far, in lengths of the fitted vector. Source: ours."""
+    """Multiplier of the fitted vector. Source: ours."""
 
 
 @final
@@ -62,11 +62,11 @@ class Push(Defense[PushConfig, Tensor]):
         )
 
     def read(self, stored: Stored, config: PushConfig) -> Tensor:
-        """The vector, which must be as wide as the model."""
+        """The vector, checked to be as wide as the model."""
         return stored.tensor("vector", stored.vlm.hidden_size)
 
     def parts(self, vlm: VLM, config: PushConfig, fitted: Tensor) -> Parts:
-        """An edit around the model's own generate."""
+        """An edit that wraps the model's own generate."""
         vector = config.strength * fitted
         return Parts(around=partial(_pushed, vlm, config.layer, vector))
 
@@ -80,7 +80,7 @@ def _pushed(vlm: VLM, layer: int, vector: Tensor, generate: Any, inputs: Inputs)
 
 
 def main() -> None:
-    """Fit on text alone, apply to pictures."""
+    """Fit on text, apply to pictures."""
     vlm = VLM.load("testbed")
     samples = registry.load("benchmark", "text_harm")(96, split="fit")
     twins = registry.load("benchmark", "over_refusal")(288, split="fit")[::3]

@@ -47,7 +47,7 @@ class Entry:
     target: str
     """`"module:Object"`."""
     summary: str = ""
-    """Empty for a plug-in, which describes itself."""
+    """The sentence for a built-in name; a plug-in provides its own."""
     package: str | None = None
     """Name and version of the package that adds it; None for a built-in name."""
 

@@ -65,6 +65,22 @@ BANNED: tuple[tuple[str, str, str], ...] = (
     (r"\bthe same command again\b", "repeating the command", "The same command again resumes."),
     (r"\bprints nothing else\b", "prints only that", "Write JSON; - prints nothing else."),
     (r"\bas a whole or not at all\b", "completely or not at all", "As a whole or not at all."),
+    (r"\bgiven back as (?:it was|they were)\b", "restored", "The model is given back as it was."),
+    (
+        r"\b(?:too few|no) samples of (?:a|one) kind\b",
+        "too few harmful or benign samples",
+        "Too few samples of a kind.",
+    ),
+    (r"\bkeeps? (?:its|their) bits\b", "unchanged, bit for bit", "A row keeps its bits."),
+    (r"\bdealt out\b", "shuffled", "Words that are dealt out."),
+    (r"\b(?:among|of) equals\b", "ties go to", "The latest among equals."),
+    (
+        r"\b(?:forward|backward)s? a (?:step|token)\b",
+        "passes per step",
+        "A forward and a backward a step.",
+    ),
+    (r"\bwhere answers are cut\b", "maximum length of answers", "Where answers are cut."),
+    (r"\bwhose verdicts\b", "the judge that labels the answers", "Whose verdicts count."),
     (r"\bseventeen\b", "a count that is computed", "Compare seventeen defenses."),
 )
 
@@ -72,12 +88,17 @@ BANNED: tuple[tuple[str, str, str], ...] = (
 CLEAN: tuple[str, ...] = (
     "src/safesight/cli",
     "src/safesight/workflows",
+    "src/safesight/defenses",
+    "src/safesight/fitting/config.py",
     "src/safesight/console.py",
     "src/safesight/errors.py",
     "src/safesight/files.py",
     "src/safesight/grammar.py",
     "src/safesight/grid.py",
     "src/safesight/registry.py",
+    "CONTRIBUTING.md",
+    "docs/decisions",
+    "docs/how-to/add-a-plugin.md",
 )
 
 EVERYTHING = (
@@ -92,7 +113,7 @@ EVERYTHING = (
 )
 """History (CHANGELOG.md, LOG.md) keeps its words; docs/results is output."""
 
-NOT_READ = ("docs/results/", "docs/decisions/")
+NOT_READ = ("docs/results/",)
 PROSE = {".py", ".md", ".toml", ".yaml", ""}
 
 _GAP = r"(?:\s|\"|#|\bf\")+"

@@ -1,6 +1,6 @@
-"""Defenses: what makes the model under test safer, and can be taken off again.
+"""Defenses: methods that make the model under test safer and can be removed again.
 
-Read next: `base` (what a defense is), `protect` (put one on a model), `protection`
+Read next: `base` (what a defense is), `protect` (attach one to a model), `protection`
 (the order in which they act), `sasa` (a full example).
 """
 

@@ -1,8 +1,8 @@
-"""What every defense is: a name, a configuration, a fit, and parts that act on a model.
+"""What every defense has: a name, settings, a fit, and parts that act on a model.
 
-A defense never runs anything by itself: it hands `Parts` to `protection`, which
-puts them around the model's own `generate` in one stated order. Read next:
-`protect` (attach to a model), `none` (the smallest defense), `sasa` (a full one).
+A defense never runs anything itself. It passes `Parts` to `protection`, which wraps the
+model's own `generate` with them in a fixed order. Read next: `protect` (attach to a model),
+`none` (the smallest defense), `sasa` (a full one).
 """
 
 from __future__ import annotations
@@ -35,34 +35,34 @@ FittedT = TypeVar("FittedT")
 
 
 class Defense(ABC, Generic[ConfigT, FittedT]):
-    """Base of all defenses. A subclass is final; methods share functions, not ancestors.
+    """Base of all defenses. Subclasses are final; defenses share functions, not base classes.
 
-    `Defense[SASAConfig, SASAFitted]` has settings of the first type and reads its artifact into
-    the second, a frozen dataclass. A defense with nothing to fit is a `Defense[..., None]`.
+    `Defense[SASAConfig, SASAFitted]` takes its settings from the first type and reads its artifact
+    into the second, a frozen dataclass. A defense with nothing to fit is a `Defense[..., None]`.
     """
 
     name: ClassVar[str]
-    """As in the registry."""
+    """The registry name."""
     kind: ClassVar[Kind]
     paper: ClassVar[str]
     """Title, authors, year and link."""
     needs: ClassVar[frozenset[str]] = frozenset()
-    """What a fit needs, of: activations, gradients, labels, forget_set, retain_set,
+    """What a fit needs. Choose from: activations, gradients, labels, forget_set, retain_set,
     neutral_set."""
     fitted: ClassVar[bool] = False
-    """Whether it cannot run without an artifact."""
+    """Whether it needs an artifact to run."""
     control: ClassVar[str | None] = None
-    """Registry name of the same defense without its essential step; it takes part beside it."""
+    """Registry name of the same defense without its essential step; evaluations run both."""
     headline: ClassVar[tuple[str, ...] | None] = None
-    """Registry names of the controls shown under it on the demo's first screen; None if it is not
-    on that screen itself."""
+    """Registry names of the controls shown below it on the demo's first screen; None keeps the
+    defense off that screen."""
     in_demo: ClassVar[bool] = False
-    """Whether `safesight demo` shows it. Asked of built-in defenses only; if it needs an artifact,
-    that of the bundled model comes with the package."""
+    """Whether `safesight demo` shows it. Only for built-in defenses; if it needs an artifact, the
+    package includes one for the bundled model."""
     contract: ClassVar[Contract] = Contract()
-    """How the contract suite tries it on tiny models."""
+    """How the contract suite tests it on tiny models."""
     Config: type[ConfigT] = cast("type[ConfigT]", DefenseConfig)
-    """Class of the settings; a defense with settings of its own sets it."""
+    """The settings class; a defense with its own settings overrides it."""
 
     def __init__(self, **config: Any) -> None:
         """Check the settings.
@@ -74,48 +74,48 @@ class Defense(ABC, Generic[ConfigT, FittedT]):
             self.config = self.Config(**config)
         except ValidationError as error:
             raise InputError(
-                f"{self.name} cannot take {_first(error)} "
+                f"Invalid setting for {self.name}: {_first(error)} "
                 f"Its settings are {', '.join(self.Config.model_fields)}."
             ) from error
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:
-        """What `apply` needs on this model; the model is not changed.
+        """Compute what `apply` needs on this model, without changing the model.
 
-        Here, for defenses with nothing to fit: their settings alone.
+        The default is for defenses with nothing to fit: it stores their settings.
         """
         return Artifact(self.name, self.config.model_dump(mode="json"))
 
     def read(self, stored: Stored, config: ConfigT) -> FittedT:
-        """What the artifact holds, checked. A defense with `fitted` has its own.
+        """The artifact's contents, validated. A defense with `fitted` overrides this.
 
         Args:
             stored: The artifact's numbers.
             config: The settings that will be used.
 
         Raises:
-            ArtifactError: a number or a tensor is missing, or not what a fit writes.
+            ArtifactError: a number or a tensor is missing or invalid.
         """
         return cast("FittedT", None)
 
     @abstractmethod
     def parts(self, vlm: VLM, config: ConfigT, fitted: FittedT) -> Parts:
-        """What to put around this model's generate; changes nothing yet.
+        """What to wrap this model's generate with; nothing is changed yet.
 
         Args:
             vlm: The model under test.
-            config: The artifact's settings, with those of this instance on top.
-            fitted: From `read`.
+            config: The artifact's settings, overridden by those of this instance.
+            fitted: The result of `read`.
         """
 
     def resolve(self, vlm: VLM, artifact: Artifact | None = None) -> tuple[ConfigT, FittedT]:
-        """The settings and fitted numbers that `apply` would use on this model, all checked.
+        """The settings and fitted values that `apply` would use on this model, validated.
 
         Args:
             vlm: The model under test.
-            artifact: From `fit`; None takes the bundled one, if this defense needs any.
+            artifact: From `fit`; None uses the bundled one, if this defense needs one.
 
         Raises:
-            ArtifactError: the artifact is missing, damaged, or of another model or defense.
+            ArtifactError: the artifact is missing, damaged, or for another model or defense.
         """
         if artifact is not None:
             artifact.check_model(vlm)
@@ -126,19 +126,19 @@ class Defense(ABC, Generic[ConfigT, FittedT]):
         return config, self.read(stored, config)
 
     def build(self, vlm: VLM, artifact: Artifact | None = None) -> Parts:
-        """The parts that `apply` would put around this model's generate. Raises as `resolve`."""
+        """The parts that `apply` would use on this model. Same errors as `resolve`."""
         return self.parts(vlm, *self.resolve(vlm, artifact))
 
     @contextmanager
     def apply(self, vlm: VLM, artifact: Artifact | None = None) -> Iterator[VLM]:
-        """Inside, `vlm.model.generate(**inputs)` is defended; afterwards it is as before.
+        """Defend `vlm.model.generate(**inputs)` inside the block and restore it afterwards.
 
         Args:
             vlm: The model under test.
-            artifact: From `fit`; None takes the bundled one, if this defense needs any.
+            artifact: From `fit`; None uses the bundled one, if this defense needs one.
 
         Raises:
-            ArtifactError: the artifact is missing or belongs to another model or defense.
+            ArtifactError: the artifact is missing or is for another model or defense.
         """
         detach = self.attach(vlm, artifact)
         try:
@@ -147,15 +147,15 @@ class Defense(ABC, Generic[ConfigT, FittedT]):
             detach()
 
     def attach(self, vlm: VLM, artifact: Artifact | None = None) -> Callable[[], None]:
-        """Put this defense on a model; call the result to take it off.
+        """Attach this defense to a model; call the result to detach it.
 
         Args:
             vlm: The model under test.
-            artifact: From `fit`; None takes the bundled one, if this defense needs any.
+            artifact: From `fit`; None uses the bundled one, if this defense needs one.
 
         Raises:
-            ModelError: the same defense is on the model already.
-            ArtifactError: the artifact is missing, or belongs to another model or defense.
+            ModelError: the model already has this defense.
+            ArtifactError: the artifact is missing, or is for another model or defense.
         """
         handle = protection(vlm.model) or Protection(vlm)
         if not self.config.enabled:
@@ -163,18 +163,18 @@ class Defense(ABC, Generic[ConfigT, FittedT]):
         return handle.add(self.name, self.kind, lambda: self.build(handle.vlm, artifact))
 
     def settings(self, artifact: Artifact | None) -> ConfigT:
-        """The artifact's settings, with those given to this instance on top.
+        """The artifact's settings, overridden by those given to this instance.
 
         Raises:
-            ArtifactError: the artifact is another defense's, was fitted with other settings, or
-                holds settings this version does not know.
+            ArtifactError: the artifact is for another defense, was fitted with other settings, or
+                holds settings that this version does not know.
         """
         if artifact is None:
             return self.config
         if artifact.defense != self.name:
             raise ArtifactError(
                 f"This artifact belongs to {artifact.defense!r}, not to {self.name!r}. "
-                f"Pass the folder of a {self.name} fit."
+                f"Pass a folder written by a {self.name} fit."
             )
         given = {name: getattr(self.config, name) for name in self.config.model_fields_set}
         try:
@@ -192,17 +192,17 @@ class Defense(ABC, Generic[ConfigT, FittedT]):
         if changed:
             raise ArtifactError(
                 f"The artifact was fitted with {changed[0]}={getattr(saved, changed[0])!r}, not "
-                f"{getattr(merged, changed[0])!r}. Drop that setting, or fit {self.name} again."
+                f"{getattr(merged, changed[0])!r}. Omit that setting, or fit {self.name} again."
             )
         return merged
 
 
 AnyDefense: TypeAlias = Defense[Any, Any]
-"""A defense whose settings and fitted numbers are not known here."""
+"""A defense whose settings and fitted types are unknown."""
 
 
 def _first(error: ValidationError) -> str:
-    """The first complaint as one sentence."""
+    """The first error as one sentence."""
     detail = error.errors()[0]
     place = ".".join(map(str, detail["loc"])) or "these settings"
     return f"{place}={detail['input']!r}: {detail['msg']}."

@@ -1,7 +1,7 @@
 """What a defense tells the contract suite, so that the suite need not know any defense by name.
 
-The suite (`tests/contracts`) tries every defense of the registry on tiny models with random
-weights, which have no language and four decoder blocks of width 32. Read next: `base`.
+The suite (`tests/contracts`) tests every registered defense on tiny models with random weights:
+four decoder blocks of width 32 that produce no meaningful text. Read next: `base`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["ONE_STEP", "Contract"]
 
 @dataclass(frozen=True)
 class Contract:
-    """How a defense is tried on tiny models. The default fits most.
+    """How a defense is tested on tiny models. The defaults suit most defenses.
 
     Example:
         >>> Contract(settings={"layer": 2}, zero={"strength": 0.0}).draws
@@ -23,21 +23,21 @@ class Contract:
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Settings with which it acts on such a model, and soon."""
+    """Settings with which it visibly acts on such a model, quickly."""
     zero: Mapping[str, Any] | None = None
-    """Settings, on top of those, with which it does all its work and changes nothing. None if there
-    are none: a defense that rewrites prompts always changes something. A detector and a change of
-    weights need none either: their thresholds are raised and their tensors zeroed."""
+    """Extra settings with which it does all its work and changes nothing. None if there are none:
+    a defense that rewrites prompts always changes something. Detectors and weight changes need none
+    either: the suite raises their thresholds and zeroes their tensors."""
     fitted: Mapping[str, Any] = field(default_factory=dict)
-    """Numbers that replace fitted ones where those would do nothing visible. The `threshold` of a
-    detector needs no entry: the suite sets it between the scores of its prompts."""
+    """Values that replace fitted ones that would have no visible effect. A detector's `threshold`
+    needs no entry: the suite sets it between the scores of its prompts."""
     draws: bool = False
-    """Whether a fit with another seed gives another artifact. A fit that draws may still say False:
-    on the suite's few samples every draw can lead to the same numbers."""
+    """Whether a fit with another seed gives another artifact. A fit that draws at random may still
+    say False: with the suite's few samples, every draw may give the same values."""
 
 
 ONE_STEP = Contract(
-    # One small step: far from where it was, a random model writes image placeholders.
+    # One small step: a random model changed too much writes image placeholders.
     settings={
         "max_steps": 1,
         "batch_size": 2,
@@ -48,4 +48,4 @@ ONE_STEP = Contract(
     },
     draws=True,
 )
-"""For methods that train, with the settings of `training.config.TuningConfig`."""
+"""For training methods, whose settings extend `training.config.TuningConfig`."""

@@ -1,7 +1,7 @@
 """No defense: the model as it is, the first row of every comparison.
 
-It has no parts, so a model with it attached runs its own `generate` on the very same
-inputs. Also the smallest example of a defense file.
+It has no parts, so the model runs its own `generate` on unchanged inputs. It is also the
+smallest example of a defense file.
 """
 
 from __future__ import annotations
@@ -25,5 +25,5 @@ class NoDefense(Defense[DefenseConfig, None]):
     paper = "none"
 
     def parts(self, vlm: VLM, config: DefenseConfig, fitted: None) -> Parts:
-        """Nothing."""
+        """No parts."""
         return Parts()

@@ -1,13 +1,12 @@
-"""NPO: harmful answers are made less likely than the model under test finds them, and then left.
+"""NPO: unlearning that makes harmful answers less likely, with a gradient that fades once they are.
 
 Paper: Chen et al., "Safety Mirage: How Spurious Correlations Undermine VLM Safety Fine-Tuning and
 Can Be Mitigated by Machine Unlearning", ICLR 2026, https://arxiv.org/abs/2503.11832; the loss is
 from Zhang et al., "Negative Preference Optimization", COLM 2024, https://arxiv.org/abs/2404.05868.
-No refusal is taught, so no first word can be linked to one.
+No refusal is taught, so no first word can become associated with one.
 
 Where it acts: on the weights. With NLL(theta; x) the negative log-likelihood of the harmful answer
-(or of the question, or of both), as its mean over tokens or its sum, and theta_0 the model as it
-was given,
+(or of the question, or of both), averaged or summed over tokens, and theta_0 the original model,
 
     D_f(x) = NLL(theta; x) - NLL(theta_0; x)              x in the forget set
     D_r(x) = NLL(theta; x) - NLL(theta_0; x)              x in the retain set
@@ -16,19 +15,19 @@ was given,
     L   = forget_weight L_f + retain_alpha L_r + retain_weight CE(retain)
 
 The gradient of L_f is 2 sigmoid(-beta D_f) times that of D_f: it fades as forgetting succeeds,
-which is what keeps the model from falling apart as plain gradient ascent does. L_r is a second,
-adaptive term of fine-tuning; the retain rows of L_r and of CE are drawn independently.
+which keeps the model from collapsing as it does under plain gradient ascent. L_r is a second,
+adaptive fine-tuning term; the retain rows of L_r and of CE are drawn independently.
 
-Cost: three forwards and backwards a step (two without L_r), and one forward of theta_0 a row in
-the whole run, remembered from then on.
+Cost: three forward and backward passes per step (two without L_r), and one forward pass of theta_0
+for each row, cached for the rest of the run.
 
-What it cannot do: an answer that becomes unlikely makes room for another, often one that is beside
-the point or broken. Count irrelevant answers beside harmful ones.
+What it cannot do: when one answer becomes unlikely, another takes its place, often one that is
+irrelevant or broken. Report irrelevant answers along with harmful ones.
 
-Where we differ: the sigmoid of each row's own D, where the authors' code puts the batch's mean into
-it (`per="batch"`); rows drawn so that no set ends before another. The paper's formula sums over
-tokens and reports say it unlearns queries; its code averages over the tokens of answers, which is
-the default. A beta for one reduction is not one for the other.
+Where we differ: the sigmoid takes each row's own D, where the authors' code uses the batch mean
+(`per="batch"`); rows are drawn so that no set runs out before another. The paper's formula sums
+over tokens, and reports say it unlearns queries; its code averages over answer tokens, which is the
+default here. A beta tuned for one reduction does not suit the other.
 """
 
 from __future__ import annotations
@@ -61,32 +60,32 @@ class NPOConfig(TuningConfig):
     """Settings of NPO."""
 
     beta: FiniteFloat = Field(0.9, gt=0)
-    """How soon the gradient fades. Source: authors' code, its released run."""
+    """How quickly the gradient fades. Source: authors' code, its released run."""
     reduction: Literal["mean", "sum"] = "mean"
-    """Over the tokens of a row. Source: authors' code; the paper's formula sums."""
+    """Mean or sum over the tokens of a row. Source: authors' code; the paper's formula sums."""
     per: Literal["row", "batch"] = "row"
-    """Whose likelihood goes into the sigmoid. Source: ours; the authors' code takes the batch's."""
+    """Take the sigmoid of each row's D or the batch's. Source: ours; authors' code: the batch's."""
     target: Literal["answer", "query", "both"] = "answer"
     """Which tokens of a forget row are unlearned. Source: authors' code."""
     forget_weight: FiniteFloat = Field(1.0, ge=0)
-    """Of L_f. Source: authors' code."""
+    """Weight of L_f. Source: authors' code."""
     retain_alpha: FiniteFloat = Field(1.0, ge=0)
-    """Of L_r; 0 leaves it out. Source: authors' code, its released run."""
+    """Weight of L_r; 0 disables it. Source: authors' code, its released run."""
     retain_weight: FiniteFloat = Field(1.0, ge=0)
-    """Of the cross-entropy on retain rows. Source: authors' code."""
+    """Weight of the cross-entropy on retain rows. Source: authors' code."""
 
 
 def shift(
     now: Tensor, base: Tensor, counts: Tensor, *, mean: bool = True, batch: bool = False
 ) -> Tensor:
-    """D: by how much negative log-likelihoods have risen; B, or 1 for a whole batch.
+    """D: how far negative log-likelihoods have risen; shape B, or 1 for a whole batch.
 
     Args:
         now: NLL(theta) of each row, summed over its tokens; B.
-        base: NLL(theta_0), likewise.
-        counts: Tokens of each row; B.
-        mean: Over tokens, else their sum.
-        batch: One number for all rows together.
+        base: The same under theta_0; B.
+        counts: Number of tokens of each row; B.
+        mean: Average over tokens instead of summing.
+        batch: Return one value for the whole batch.
 
     Example:
         >>> import torch
@@ -120,7 +119,7 @@ def retain_loss(rise: Tensor, beta: float) -> Tensor:
 
 @final
 class NPO(Defense[NPOConfig, Weights]):
-    """Makes harmful answers unlikely, less and less urgently.
+    """Makes harmful answers unlikely, with a gradient that fades.
 
     Example:
         >>> NPO(reduction="sum", beta=0.1).config.target
@@ -149,10 +148,10 @@ class NPO(Defense[NPOConfig, Weights]):
         progress: bool = True,
         run: TuningRun | None = None,
     ) -> Artifact:
-        """Train; the model is given back as it was.
+        """Train; the model is restored afterwards.
 
         Raises:
-            InputError: no rows, or rows that cannot be used.
+            InputError: there are no rows, or a row is invalid.
             TrainingError: the run diverged or cannot be resumed.
         """
         fitting = Fitting(self.name, vlm, data, self.config, seed, progress, run)
@@ -176,7 +175,7 @@ class NPO(Defense[NPOConfig, Weights]):
 
 
 def _terms(config: NPOConfig) -> list[Term]:
-    """The summands of L."""
+    """The terms of L."""
     terms: list[Term] = [
         partial(_forget, config),
         partial(answer_term, "retain", config.retain_weight),
@@ -209,7 +208,7 @@ def _retain(config: NPOConfig, passes: Passes, batch: Batch) -> dict[str, Tensor
 
 
 def _shift(config: NPOConfig, passes: Passes, rows: Rows, target: Target) -> Tensor:
-    """D of these rows."""
+    """D for these rows."""
 
     def summed(rows: Rows) -> Tensor:
         return passes.row_losses(rows, target, mean=False)

@@ -1,14 +1,14 @@
-"""Probe: a linear probe on the plain prefill. SASA without its projection, as a control.
+"""Probe: a linear probe on the plain prefill. A control for SASA: the same without projection.
 
-The same data, features, solver, threshold and refusal as `sasa`; the only difference is
-that the probe reads what the model itself computed. Whatever SASA gains over this arm it
-owes to the projection. No paper proposes it as a defense; probes on first-token logits and
-hidden states are common baselines.
+The data, features, solver, threshold and refusal are those of `sasa`; the only difference is
+that the probe reads what the model itself computed. Any gain of SASA over this arm is due to
+the projection. No paper proposes it as a defense; probes on first-token logits and hidden
+states are common baselines.
 
 Where it acts: on the prefill, once; nothing runs twice. With z the last hidden state (or
 the first-token logits) at the last prompt token, p(harmful) = sigmoid(w . z + b).
 
-What is fitted: w, b and the threshold. What it cannot do: as SASA.
+What is fitted: w, b and the threshold. What it cannot do: see SASA.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ class Probe(Defense[GateConfig, LinearProbe]):
         """Fit the probe and set the threshold; the model is not changed.
 
         Raises:
-            InputError: too few samples of a kind.
+            InputError: there are too few harmful or benign samples.
         """
         gates = {"plain": _gate(vlm, self.config, blank_probe())}
         fit = fit_gate(vlm, data, self.config, gates, seed=seed, progress=progress)
         return gate_artifact(self.name, vlm, data, self.config, fit, seed)
 
     def read(self, stored: Stored, config: GateConfig) -> LinearProbe:
-        """The probe with its threshold."""
+        """The probe and its threshold."""
         return gate_probe(stored, config)
 
     def parts(self, vlm: VLM, config: GateConfig, fitted: LinearProbe) -> Parts:

@@ -1,33 +1,32 @@
-"""RMU: hidden states of harmful conversations are driven to one point that means nothing.
+"""RMU: unlearning that drives the hidden states of harmful conversations to one meaningless point.
 
 Paper: Chen et al., "Safety Mirage: How Spurious Correlations Undermine VLM Safety Fine-Tuning and
 Can Be Mitigated by Machine Unlearning", ICLR 2026, https://arxiv.org/abs/2503.11832; the method is
 from Li et al., "The WMDP Benchmark", ICML 2024, https://arxiv.org/abs/2403.03218. No refusal is
-taught, so no first word can be linked to one.
+taught, so no first word can become associated with one.
 
 Where it acts: on the weights. With h(x)_t the state at the output of block `layer` at token t, v a
-random unit vector drawn once, c a length, and theta_0 the model as it was given,
+random unit vector drawn once, c a length, and theta_0 the original model,
 
     L_f = mean_{x,t} 1/d || h(x)_t - c v ||^2                  x in the forget set
     L_r = mean_{x,t} 1/d || h(x)_t - h_0(x)_t ||^2             x in the retain set
     L   = forget_weight L_f + retain_alpha L_r + retain_weight CE(retain)
 
-over the tokens that `tokens` names. The direction is the authors': every component from [0, 1], so
-two draws have a cosine of about 0.75; `gaussian` is the other usual choice. The retain rows of L_r
-and of CE are drawn independently.
+over the tokens selected by `tokens`. The direction is the authors': each component is drawn from
+[0, 1], so two draws have a cosine of about 0.75; `gaussian` is the other common choice. The retain
+rows of L_r and of CE are drawn independently.
 
-Cost: a forward and a backward, and two and one half of a half: the passes for states stop at the
-block, the base's has no backward.
+Cost: one full forward and backward pass per step for CE. L_f and L_r add passes that stop at the
+block: two forward and backward, and one forward of the base model.
 
-What it cannot do: the model does not refuse, it wanders off; count irrelevant answers beside
-harmful ones. The edit is shallow: taking the direction out of the states brings coherence back,
-and a few examples bring the knowledge back.
+What it cannot do: the model does not refuse, it goes off topic; report irrelevant answers along
+with harmful ones. The edit is shallow: removing the direction from the states restores coherence,
+and a few examples restore the knowledge.
 
-Where we differ: c is a multiple of the states' mean length unless asked otherwise, as an absolute
-one means nothing across widths; padding counts only if asked for; the harmful answer is the
-assistant's turn, where the authors write it behind the question in one turn; with small matrices
-all blocks learn as in the authors' code, with full weights the down projections of the block and
-the two before it.
+Where we differ: by default c is a multiple of the states' mean length, as an absolute length means
+nothing across widths; padding counts only if requested; the harmful answer is the assistant's turn,
+where the authors append it to the question in one turn; with LoRA all blocks are trained, as in the
+authors' code, and with full weights the down projections of the block and the two before it.
 """
 
 from __future__ import annotations
@@ -61,44 +60,44 @@ if TYPE_CHECKING:
 __all__ = ["RMU", "RMUConfig", "direction", "distance"]
 
 _MEASURED = 16
-"""Forget rows on which the length of states is measured, at most."""
+"""Maximum number of forget rows used to measure the length of states."""
 
 
 class RMUConfig(TuningConfig):
     """Settings of RMU."""
 
     layer: int | None = Field(None, ge=0)
-    """The block whose output is driven; None is 7 of 32, in proportion. Source: authors' code."""
+    """The block whose output is changed; None is 7/32 of the depth. Source: authors' code."""
     direction: Literal["positive_cone", "gaussian"] = "positive_cone"
     """How v is drawn. Source: authors' code."""
     length: FiniteFloat = Field(2.0, gt=0)
-    """c, in the unit that follows. Source: ours; authors' code 10, absolute."""
+    """c, in units of `length_unit`. Source: ours; authors' code 10, absolute."""
     length_unit: Literal["states", "absolute"] = "states"
-    """Times the mean length of the states there, or as it is. Source: ours."""
+    """Relative to the mean length of the states there, or absolute. Source: ours."""
     tokens: Literal["padded", "all", "text", "query", "answer"] = "all"
-    """Which tokens are driven: everything, all but padding, all but pictures, those of the
-    question, those of the answer. Source: ours; the authors' code leaves nothing out."""
+    """Which tokens are changed: every token, all but padding, all but padding and pictures, the
+    question's, the answer's. Source: ours; the authors' code uses every token."""
     reduction: Literal["mean", "sum"] = "mean"
     """Over the components of a state. Source: authors' code; the paper's formula sums."""
     forget_weight: FiniteFloat = Field(1.0, ge=0)
-    """Of L_f. Source: authors' code."""
+    """Weight of L_f. Source: authors' code."""
     retain_alpha: FiniteFloat = Field(1.0, ge=0)
-    """Of L_r; 0 leaves it out. Source: authors' code."""
+    """Weight of L_r; 0 disables it. Source: authors' code."""
     retain_weight: FiniteFloat = Field(1.0, ge=0)
-    """Of the cross-entropy on retain rows. Source: authors' code."""
+    """Weight of the cross-entropy on retain rows. Source: authors' code."""
 
 
 def direction(kind: str, width: int, seed: int) -> Tensor:
-    """v: a random unit vector, d, with every component from [0, 1] or from a normal distribution.
+    """v: a random unit vector, d, with components drawn from [0, 1] or a normal distribution.
 
     Example:
         >>> v = direction("positive_cone", 8, seed=0)
         >>> bool((v >= 0).all()), round(float(v.norm()), 4)
         (True, 1.0)
     """
-    dice = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     draw = torch.rand if kind == "positive_cone" else torch.randn
-    return unit(draw(width, generator=dice))
+    return unit(draw(width, generator=rng))
 
 
 def distance(states: Tensor, target: Tensor, mask: Tensor, *, mean: bool = True) -> Tensor:
@@ -106,9 +105,9 @@ def distance(states: Tensor, target: Tensor, mask: Tensor, *, mean: bool = True)
 
     Args:
         states: B x L x d.
-        target: The same shape, or one that is broadcast to it.
+        target: The same shape, or broadcastable to it.
         mask: The tokens that count; bool, B x L.
-        mean: Over components, else their sum.
+        mean: Average over components instead of summing.
 
     Example:
         >>> states, zero, mask = torch.ones(1, 2, 4), torch.zeros(4), torch.tensor([[True, False]])
@@ -151,10 +150,10 @@ class RMU(Defense[RMUConfig, Weights]):
         progress: bool = True,
         run: TuningRun | None = None,
     ) -> Artifact:
-        """Train; the model is given back as it was.
+        """Train; the model is restored afterwards.
 
         Raises:
-            InputError: no rows, rows that cannot be used, or a block that does not exist.
+            InputError: there are no rows, a row is invalid, or the block does not exist.
             TrainingError: the run diverged or cannot be resumed.
         """
         config = self.config
@@ -190,14 +189,14 @@ def _layer(vlm: VLM, config: RMUConfig) -> int:
     layer = round(7 / 32 * vlm.num_layers) if config.layer is None else config.layer
     if layer >= vlm.num_layers:
         raise InputError(
-            f"{vlm.name!r} has {vlm.num_layers} decoder blocks, counted from 0, and no block "
-            f"{layer}. Choose layer among them."
+            f"{vlm.name!r} has no block {layer}: its {vlm.num_layers} decoder blocks are counted "
+            "from 0. Choose one of them as layer."
         )
     return layer
 
 
 def _choice(vlm: VLM, config: RMUConfig, layer: int) -> Choice:
-    """What learns: with full weights and nothing said, three down projections."""
+    """What is trained: by default, with full weights, three down projections."""
     if config.parameters == "full" and config.layers is None and config.modules is None:
         near = tuple(range(max(0, layer - 2), layer + 1))
         config = config.model_copy(update={"layers": near, "modules": ("mlp.down_proj",)})
@@ -205,7 +204,7 @@ def _choice(vlm: VLM, config: RMUConfig, layer: int) -> Choice:
 
 
 def _mask(passes: Passes, rows: Rows, tokens: str) -> Tensor:
-    """Which tokens count; bool, B x L."""
+    """The tokens that count; bool, B x L."""
     if tokens == "query":
         return labels_of(rows, "query") != IGNORE
     if tokens == "answer":
@@ -223,7 +222,7 @@ def _measure(
     passes: Passes,
     collator: Collator,
 ) -> None:
-    """The mean length of the states there, and c."""
+    """Measure the mean length of the states at the block, and set c."""
     lengths: list[Tensor] = []
     for start in range(0, len(forget), config.batch_size):
         rows = collator.rows(forget[start : start + config.batch_size])
@@ -237,7 +236,7 @@ def _measure(
 
 
 def _terms(config: RMUConfig, layer: int, vector: Tensor) -> list[Term]:
-    """The summands of L."""
+    """The terms of L."""
     terms: list[Term] = [partial(_forget, config, layer, vector)]
     if config.retain_alpha:
         terms.append(partial(_retain, config, layer))

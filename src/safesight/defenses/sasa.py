@@ -1,11 +1,11 @@
-"""SASA: look at the prompt again with an early layer projected on a later one; refuse first.
+"""SASA: project an early layer on a later one, probe the rerun prompt, and refuse before answering.
 
 Paper: Wang, Ma, Zheng, Tan, Chen; "Self-Aware Safety Augmentation" (SASA); ACM MM 2025;
 https://arxiv.org/abs/2507.21637. Its claim: models perceive danger early, understand the
 prompt later, and put safety into words last; carrying the understanding back to the layer
 that perceives danger lets a linear probe see the risk before anything is generated.
-Of the paper only abstract and opening could be read. Equation 8 and the layers follow a
-re-implementation made from the paper's text; defaults say which source they have.
+Only the paper's abstract and opening could be read. Equation 8 and the layers follow a
+re-implementation made from the paper's text; each default states its source.
 
 Where it acts: on the prefill, once. H_s and H_f are the outputs of an early safety layer s and
 a fused layer f (blocks counted from 0), L tokens x d. Every token of H_s is replaced (eq. 8):
@@ -17,21 +17,21 @@ Blocks s+1 .. N-1, final norm and head run again on H~_s, and at the last prompt
     z = h~_{N-1}, or head(norm(h~_{N-1}))          p(harmful) = sigmoid(w . z + b)
 
 A prompt at or above the threshold is refused. Any other is answered by the model itself,
-unprojected, from the cache of the prefill it already has: its answer does not change.
+without projection, from the prefill cache it already has, so its answer does not change.
 
-What is fitted: w and b by logistic regression, on at most a few per cent of a pool of
-labelled prompts; s and f by cross-validation (as late as costs no accuracy, since blocks
-after s run twice); the threshold on held-out benign prompts. It
-takes one prefill a prompt and, for each candidate pair, blocks s+1 .. N-1 once more.
+What is fitted: w and b by logistic regression, on at most a few per cent of a pool of labelled
+prompts; s and f by cross-validation (as late as accuracy allows, since blocks after s run twice);
+the threshold on held-out benign prompts. Cost: one prefill per prompt and, for each candidate pair,
+blocks s+1 .. N-1 once more.
 
 What it cannot do: a linear probe can be attacked directly, no adaptive attack has been ruled
 out, and a probe may learn what its training pictures look like instead of what they mean:
-put benign pictures of every kind into the fit. Its only cost in utility is false refusals.
+include benign pictures of every kind in the fit. Its only cost in utility is false refusals.
 
 Where we differ: projection in float32 (half precision overflows on attention sinks); layers
-chosen by cross-validation around the paper's relative depths instead of stated per model;
-threshold at a stated false-positive rate instead of 0.5. The abstract may be read as the
-opposite projection, h_f on h_s, which only rescales h_s: it is there as `f_on_s`.
+chosen by cross-validation around the paper's relative depths instead of fixed per model; the
+threshold at a stated false-positive rate instead of 0.5. The abstract can also be read as the
+opposite projection, h_f on h_s, which only rescales h_s; it is available as `f_on_s`.
 """
 
 from __future__ import annotations
@@ -71,14 +71,14 @@ class SASAConfig(GateConfig):
     """Settings of SASA."""
 
     direction: Direction = "s_on_f"
-    """Which state is projected on the line of the other. Source: secondary, eq. 8."""
+    """Which state is projected on the other. Source: secondary, eq. 8."""
     eps: float = Field(1e-6, ge=0, le=1)
     """Keeps eq. 8 finite at a zero state. Source: secondary, a re-implementation."""
     layers: tuple[int, int] | None = None
-    """s and f; None lets the fit choose. Source: secondary, the paper's 13 and 15 of 32 blocks
-    for LLaVA-1.5-7B are where the choice begins."""
+    """s and f; None lets the fit choose. Source: secondary, the search starts at the paper's 13
+    and 15 of 32 blocks for LLaVA-1.5-7B."""
     search: int = Field(2, ge=0, le=8)
-    """How far s and f may move from there. Source: ours."""
+    """How far s and f may move from the starting point. Source: ours."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -93,7 +93,7 @@ def projected(safety: Tensor, fused: Tensor, direction: Direction, eps: float) -
     Args:
         safety: H_s, ... x d.
         fused: H_f, ... x d.
-        direction: "s_on_f" as published; "f_on_s" swaps their roles.
+        direction: "s_on_f" as published; "f_on_s" swaps the roles.
         eps: Added to the squared norm.
 
     Returns:
@@ -110,10 +110,10 @@ def projected(safety: Tensor, fused: Tensor, direction: Direction, eps: float) -
 
 
 def candidate_layers(num_layers: int, config: SASAConfig) -> list[tuple[int, int]]:
-    """Pairs (s, f), the preferred one first, then by distance from it.
+    """Candidate pairs (s, f): the preferred one first, then by distance from it.
 
     Raises:
-        ModelError: the model has too few blocks, or not the ones that were asked for.
+        ModelError: the model has too few blocks, or lacks the requested ones.
 
     Example:
         >>> candidate_layers(32, SASAConfig())[:3]
@@ -123,7 +123,7 @@ def candidate_layers(num_layers: int, config: SASAConfig) -> list[tuple[int, int
     if last < 1 or (config.layers is not None and config.layers[1] > last):
         raise ModelError(
             f"SASA needs a fused layer after its safety layer, but this model has {num_layers} "
-            "decoder blocks, counted from 0. Choose layers=(s, f) among them."
+            "decoder blocks, counted from 0. Choose layers=(s, f) from these."
         )
     if config.layers is not None:
         return [config.layers]
@@ -176,10 +176,10 @@ class SASA(Defense[SASAConfig, SASAFitted]):
     Config = SASAConfig
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:
-        """Choose the layers, fit the probe, set the threshold; the model is not changed.
+        """Choose the layers, fit the probe and set the threshold; the model is not changed.
 
         Raises:
-            InputError: too few samples of a kind.
+            InputError: there are too few harmful or benign samples.
             ModelError: the model has too few blocks.
         """
         pairs = candidate_layers(vlm.num_layers, self.config)
@@ -188,12 +188,12 @@ class SASA(Defense[SASAConfig, SASAFitted]):
         return gate_artifact(self.name, vlm, data, self.config, fit, seed, layers=fit.chosen)
 
     def read(self, stored: Stored, config: SASAConfig) -> SASAFitted:
-        """The layers, and the probe with its threshold."""
+        """The layers, the probe and its threshold."""
         match stored.layers():
             case [s, f] if s < f:
                 return SASAFitted((s, f), gate_probe(stored, config))
             case other:
-                raise stored.error(f"holds the layers {other}, which are not two in order")
+                raise stored.error(f"has the layers {other}, which are not two in ascending order")
 
     def parts(self, vlm: VLM, config: SASAConfig, fitted: SASAFitted) -> Parts:
         """The detector."""

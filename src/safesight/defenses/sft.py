@@ -1,9 +1,9 @@
-"""Refusal fine-tuning: the model is taught to refuse harmful requests about pictures.
+"""Refusal fine-tuning: the model is trained to refuse harmful requests about pictures.
 
 Paper: Zong et al., "Safety Fine-Tuning at (Almost) No Cost: A Baseline for Vision Large Language
 Models", ICML 2024, https://arxiv.org/abs/2402.02207 (VLGuard). Chen et al., "Safety Mirage", ICLR
-2026, https://arxiv.org/abs/2503.11832, show what it learns: a link from the first word of a
-request to the refusal. It is here as the baseline that unlearning is measured against.
+2026, https://arxiv.org/abs/2503.11832, show what it learns: an association between a request's
+first word and the refusal. It is included as the baseline for unlearning.
 
 Where it acts: on the weights. With refusals r(x) for harmful x and answers y for benign ones, over
 the tokens t of both,
@@ -11,16 +11,16 @@ the tokens t of both,
     L = mean_t [ -log p(r_t | r_<t, x) ]  on forget rows,  the same of y on retain rows
 
 Mixtures: `mixed` trains on every row of both sets, `posthoc` on every forget row and a number of
-general ones. Two variants that reviews of the second paper ask for: `first_words="balanced"`
-deals the first words of all questions out anew, without regard to who refuses, so that they say
-nothing; `stop_loss` stops as soon as refusals are learnt.
+general ones. Reviews of the second paper ask for two variants: `first_words="balanced"` shuffles
+the first words of all questions, regardless of which are refused, so that they carry no
+information; `stop_loss` stops as soon as refusals are learnt.
 
-What it cannot do: it teaches words, so a request in other words may pass, and a benign one in the
-words of harmful ones may not. Cost: a forward and a backward a step.
+What it cannot do: it teaches words, so a harmful request in other words may pass, and a benign one
+in the words of harmful ones may be refused. Cost: one forward and backward pass per step.
 
-Where we differ: small matrices unless asked; general rows are the retain set, not the data that
-the model was first trained on; the balanced variant changes the first word and nothing else, so a
-closing question mark still tells.
+Where we differ: LoRA by default; general rows come from the retain set, not from the data that the
+model was first trained on; the balanced variant changes only the first word, so a closing question
+mark still carries information.
 """
 
 from __future__ import annotations
@@ -54,31 +54,31 @@ if TYPE_CHECKING:
 __all__ = ["SFT", "SFTConfig", "balanced_first_words", "learnt"]
 
 _WINDOW = 5
-"""Steps whose mean is compared with `stop_loss`."""
+"""Number of steps whose mean loss is compared with `stop_loss`."""
 
 
 class SFTConfig(TuningConfig):
     """Settings of refusal fine-tuning."""
 
     mixture: Literal["posthoc", "mixed"] = "posthoc"
-    """Some general rows beside the refusals, or all of them. Source: paper, which has both."""
+    """Train on all refusals and on some or all general rows. Source: paper, which has both."""
     general: float = Field(1.68, ge=0)
-    """General rows for every refusal, posthoc. Source: secondary, 5,000 for VLGuard's 2,977."""
+    """General rows per refusal in posthoc. Source: secondary, 5,000 for VLGuard's 2,977."""
     first_words: Literal["as_given", "balanced"] = "as_given"
-    """Whether first words are dealt out anew. Source: ours."""
+    """Whether the first words are shuffled. Source: ours."""
     stop_loss: FiniteFloat | None = Field(None, gt=0)
-    """Stop when the loss of refusals, over five steps, is below this. Source: ours."""
+    """Stop when the mean refusal loss over five steps is below this. Source: ours."""
     refusals: tuple[str, ...] = Field(
         ("I'm sorry, but I can't help with that.", "I cannot assist with this request."),
         min_length=1,
     )
-    """For rows that bring no refusal. Source: ours."""
+    """Refusals for rows that have none. Source: ours."""
 
 
 def balanced_first_words(questions: Sequence[str], seed: int) -> list[str]:
-    """The questions with their first words dealt out anew among them.
+    """The questions with their first words shuffled among them.
 
-    Which words there are, and how often, stays; which question has which becomes chance.
+    The words and their counts stay the same; which question gets which word is random.
 
     Example:
         >>> balanced_first_words(["Share the plan.", "What is it?"], seed=1)
@@ -91,7 +91,7 @@ def balanced_first_words(questions: Sequence[str], seed: int) -> list[str]:
 
 
 def learnt(log: Sequence[dict[str, float]], enough: float) -> bool:
-    """Whether the mean loss of refusals over the last steps that had some is below `enough`.
+    """Whether the mean refusal loss over the last steps that had refusals is below `enough`.
 
     Example:
         >>> learnt([{"refusal_loss": 0.1}] * 5, 0.2), learnt([{"refusal_loss": 0.1}] * 4, 0.2)
@@ -103,7 +103,7 @@ def learnt(log: Sequence[dict[str, float]], enough: float) -> bool:
 
 @final
 class SFT(Defense[SFTConfig, Weights]):
-    """Trains refusals for harmful requests, and answers for benign ones.
+    """Trains refusals for harmful requests and answers for benign ones.
 
     Example:
         >>> SFT(mixture="mixed").config.first_words
@@ -131,10 +131,10 @@ class SFT(Defense[SFTConfig, Weights]):
         progress: bool = True,
         run: TuningRun | None = None,
     ) -> Artifact:
-        """Train; the model is given back as it was.
+        """Train; the model is restored afterwards.
 
         Raises:
-            InputError: no rows, or rows that cannot be used.
+            InputError: there are no rows, or a row is invalid.
             TrainingError: the run diverged or cannot be resumed.
         """
         fitting = Fitting(self.name, vlm, data, self.config, seed, progress, run)
@@ -158,16 +158,16 @@ class SFT(Defense[SFTConfig, Weights]):
 
 
 def _rows(data: TuningData, config: SFTConfig, seed: int) -> list[TuningSample]:
-    """What is trained on: refusals for forget rows, and general rows."""
+    """The training rows: refusals for forget rows, and general rows."""
     data.need_answers("sft", "retain")
-    dice = random.Random(f"{seed}/general")
+    rng = random.Random(f"{seed}/general")
     refused = [
-        replace(row, answer=row.refusal or dice.choice(config.refusals)) for row in data.forget
+        replace(row, answer=row.refusal or rng.choice(config.refusals)) for row in data.forget
     ]
     general = list(data.retain)
     if config.mixture == "posthoc":
         count = min(len(general), round(config.general * len(refused)))
-        general = dice.sample(general, count)
+        general = rng.sample(general, count)
     rows = [*refused, *general]
     if config.first_words == "balanced":
         questions = balanced_first_words([row.question for row in rows], seed)
@@ -178,7 +178,7 @@ def _rows(data: TuningData, config: SFTConfig, seed: int) -> list[TuningSample]:
 
 
 def _answers(harmful: frozenset[str], passes: Passes, batch: Batch) -> dict[str, Tensor]:
-    """The mean over all answer tokens of a batch, and that of each kind of row."""
+    """The mean over all answer tokens of a batch, and over those of each kind of row."""
     rows = batch["rows"]
     logits, labels = passes.answer_logits(rows)
     nll, counts = token_nll(logits, labels).sum(dim=1), (labels[:, 1:] != IGNORE).sum(dim=1)

@@ -1,23 +1,23 @@
-"""Visual self-fulfilling alignment (VSFA): neutral questions about pictures of threats, no labels.
+"""Visual self-fulfilling alignment (VSFA): training on neutral questions about pictures of threats.
 
 Paper: Yang et al., "Visual Self-Fulfilling Alignment", ACL 2026, arXiv 2603.08486. Its abstract
-and summaries by others could be read, its text could not: what each setting rests on stands
-beside it, and most of it is ours.
+and summaries by others could be read, but not its text: each setting states its source, and most
+are ours.
 
-Where it acts: on the weights. With a picture I of something threatening, a question q that any
-picture could be asked, and an answer y that describes, without a word about safety,
+Where it acts: on the weights. With a picture I of something threatening, a question q that fits
+any picture, and an answer y that describes it without mentioning safety,
 
     L = mean over rows of  -(1/|y|) sum_t log p(y_t | y_<t, I, q)
 
-No request is refused in the data, no row is labelled, no answer speaks of danger: a filter sees
-to that. What the method claims is that a model that has looked at threats becomes wary of them.
+No request in the data is refused, no row is labelled, and no answer mentions danger: a filter
+ensures that. The method claims that a model that has seen threats becomes wary of them.
 
-What it cannot do: call forth a disposition that the model does not have. And a model that names
-what it sees better also answers attacks better, so the claim counts only beside the same training
-on matched neutral pictures, blank ones and shuffled answers, which `testbed_neutral` has as arms.
+What it cannot do: bring out a disposition that the model does not have. A model that names what it
+sees better also answers attacks better, so judge the claim only against the same training on
+matched neutral pictures, blank ones and shuffled answers; `testbed_neutral` has these arms.
 
-Where we differ: the question families, the filter's words and the schedule are ours; answers may
-be the model's own (`answers="self"`), which takes the teacher's style out.
+Where we differ: the question families, the filter's words and the schedule are ours; answers can
+be the model's own (`answers="self"`), which removes the teacher's style.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ SAFETY_WORDS = (
     "refuse",
     "refusal",
 )
-# Of a stem of English: what may stand before and behind it, so that "unharmed" and "harmful" are
-# found and "harmony" is not.
+# Prefixes and suffixes allowed around an English stem, so that "unharmed" and "harmful" match but
+# "harmony" does not.
 _BEFORE = "(?:un|en|pre)?"
 _BEHIND = (
     "(?:s|d|r|st|ed|en|ened|ening|ing|ings|ful|fully|less|ous|ously|y|ily|ly|ty"
@@ -82,22 +82,22 @@ class VSFAConfig(TuningConfig):
     """Settings of visual self-fulfilling alignment."""
 
     learning_rate: FiniteFloat = Field(2e-4, gt=0)
-    """The largest. Source: ours, for models below a billion parameters."""
+    """Peak learning rate. Source: ours, for models with fewer than a billion parameters."""
     epochs: FiniteFloat = Field(3.0, gt=0)
     """Passes over the rows. Source: ours."""
     batch_size: int = Field(16, ge=1)
-    """Rows in a step, on each device. Source: ours."""
+    """Rows per step on each device. Source: ours."""
     answers: Literal["given", "self"] = "given"
-    """Those of the rows, or what the model says itself before it is trained. Source: ours."""
+    """The answers of the rows, or the model's own before training. Source: ours."""
     max_answer_tokens: int = Field(48, ge=1)
-    """The longest answer of its own. Source: ours."""
+    """Maximum length of the model's own answers. Source: ours."""
     words: tuple[str, ...] = SAFETY_WORDS
-    """Rows with one of these, in any common form, are left out. Source: ours; the paper filters
-    too, with words that are not known."""
+    """Rows with one of these words, in any common form, are left out. Source: ours; the paper
+    filters too, with words that are unknown."""
 
 
 def is_neutral(row: TuningSample, words: Sequence[str] = SAFETY_WORDS) -> bool:
-    """Whether a row neither asks for harm nor speaks of safety.
+    """Whether a row neither asks for harm nor mentions safety.
 
     Example:
         >>> from safesight.types import TuningSample
@@ -117,7 +117,7 @@ def is_neutral(row: TuningSample, words: Sequence[str] = SAFETY_WORDS) -> bool:
 
 @final
 class VSFA(Defense[VSFAConfig, Weights]):
-    """Trains plain descriptions of pictures, which are to show threats.
+    """Trains on plain descriptions of pictures, which should show threats.
 
     Example:
         >>> VSFA(answers="self").config.epochs
@@ -143,10 +143,10 @@ class VSFA(Defense[VSFAConfig, Weights]):
         progress: bool = True,
         run: TuningRun | None = None,
     ) -> Artifact:
-        """Train on the rows that are neutral; the model is given back as it was.
+        """Train on the neutral rows; the model is restored afterwards.
 
         Raises:
-            InputError: no rows, none that are neutral, or one without an answer.
+            InputError: there are no rows, none are neutral, or one has no answer.
             TrainingError: the run diverged or cannot be resumed.
         """
         fitting = Fitting(self.name, vlm, data, self.config, seed, progress, run)
@@ -159,8 +159,8 @@ class VSFA(Defense[VSFAConfig, Weights]):
         kept = [row for row in rows if row.answer.strip() and is_neutral(row, self.config.words)]
         if not kept:
             raise InputError(
-                f"None of the {len(rows)} rows is neutral: each speaks of safety or has no answer. "
-                "Give questions about what is in the picture, with answers that only describe it."
+                f"None of the {len(rows)} rows is neutral: each mentions safety or has no answer. "
+                "Ask about what is in the picture, with answers that only describe it."
             )
 
         def note(passes: Passes, _: Collator) -> None:
@@ -179,7 +179,7 @@ class VSFA(Defense[VSFAConfig, Weights]):
 
 
 def _answered(vlm: VLM, rows: Sequence[TuningSample], longest: int) -> list[TuningSample]:
-    """The rows with what the model answers now, greedily."""
+    """The rows with the model's current greedy answers."""
     answers: list[str] = []
     for start in range(0, len(rows), _BATCH):
         asked = [row.messages() for row in rows[start : start + _BATCH]]
@@ -188,5 +188,5 @@ def _answered(vlm: VLM, rows: Sequence[TuningSample], longest: int) -> list[Tuni
 
 
 def _answers(passes: Passes, batch: Batch) -> dict[str, Tensor]:
-    """The mean over rows of the mean over each answer's tokens."""
+    """The mean over rows of each answer's mean token loss."""
     return {"loss": passes.row_losses(batch["rows"]).mean()}

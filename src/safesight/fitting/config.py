@@ -1,4 +1,4 @@
-"""The settings that every defense has."""
+"""The settings shared by all defenses."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["DefenseConfig"]
 
 
 class DefenseConfig(BaseModel):
-    """Settings of a defense. Frozen; unknown keys are refused."""
+    """Settings of a defense: immutable, and unknown keys are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     at_use: ClassVar[frozenset[str]] = frozenset({"enabled"})
-    """Fields that may differ from those an artifact was fitted with."""
+    """Fields whose values may differ from those in the artifact."""
 
     enabled: bool = True
-    """False leaves the model untouched, bit for bit. Source: ours."""
+    """False leaves the model unchanged, bit for bit. Source: ours."""

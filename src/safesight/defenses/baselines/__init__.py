@@ -1,1 +1,1 @@
-"""Baselines: the simplest published defenses, which every other must beat."""
+"""Baselines: the simplest published defenses, which every other defense must beat."""

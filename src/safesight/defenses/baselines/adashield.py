@@ -2,18 +2,18 @@
 
 Paper: Wang, Liu, Li, Chen, Xiao; "AdaShield: Safeguarding Multimodal Large Language
 Models from Structure-based Attack via Adaptive Shield Prompting"; ECCV 2024; arXiv
-2403.09513. This is its static form; the adaptive one (AdaShield-A) searches prompts with
-a second model and is not here.
+2403.09513. This is the static form; the adaptive one (AdaShield-A) searches for prompts
+with a second model and is not included.
 
-Where it acts: on the prompt's tokens, before the prefill: query + prompt + query, the
-composition that readers of the released wrappers report. Nothing is fitted.
+Where it acts: on the prompt's tokens, before the prefill: query + prompt + query, as
+readers of the released wrappers report. Nothing is fitted.
 
-What it cannot do: it asks, and the model may not listen. The paper's own numbers show
+What it cannot do: it asks, and the model may ignore it. The paper's own numbers show
 over-defense: with this prompt, MiniGPT-v2 falls from 36.8 to 1.4 on MM-Vet (as quoted
 by a secondary source).
 
-Where we differ: a space stands before the prompt and a line break after it (how the
-authors join the parts could not be read); the question is repeated as text only, without
+Where we differ: we put a space before the prompt and a line break after it (how the
+authors join the parts could not be checked); the question is repeated as text only, without
 its picture; in a longer conversation only the last question is wrapped.
 """
 
@@ -45,7 +45,7 @@ class AdaShieldConfig(DefenseConfig):
     """Settings of AdaShield-S."""
 
     text: str = Field(_PROMPT, min_length=1, max_length=10_000)
-    """Source: secondary, re-implementations made from the authors' code."""
+    """The defense prompt. Source: secondary, re-implementations of the authors' code."""
 
 
 @final

@@ -6,19 +6,19 @@ and Private Unlearning", CoLLAs 2022, https://arxiv.org/abs/2203.12817; `kl`, as
 et al., "TOFU", COLM 2024, https://arxiv.org/abs/2401.06121.
 
 Where they act: on the weights. With CE the mean negative log-likelihood of answer tokens and
-theta_0 the model as it was given,
+theta_0 the original model,
 
     grad_ascent   L = -CE(forget)
     grad_diff     L = -CE(forget) + retain_weight CE(retain)
     kl            L = -CE(forget) + retain_weight mean_t KL( p_theta_0( . | y_<t, x) || p_theta )
 
-the last over the answer tokens t of retain rows. Cost: a forward and a backward for each term, and
-a forward of theta_0 for `kl`.
+where the KL term averages over the answer tokens t of retain rows. Cost: one forward and backward
+pass per term, plus one forward pass of theta_0 for `kl`.
 
-What they cannot do: -CE has no lower end, so the model falls apart if nothing stops it: a few steps
-too many and every answer is noise. `max_steps` and `learning_rate` decide everything.
+What they cannot do: -CE is unbounded below, so the model collapses if nothing stops it. A few steps
+too many and every answer is noise; `max_steps` and `learning_rate` decide everything.
 
-Where we differ: the authors of these papers have language models; settings are ours.
+Where we differ: the papers study language models; the settings are ours.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ __all__ = ["KL", "GradAscent", "GradDiff", "RetainConfig", "divergence"]
 
 
 class RetainConfig(TuningConfig):
-    """Settings of gradient ascent beside a retain term."""
+    """Settings of gradient ascent with a retain term."""
 
     retain_weight: FiniteFloat = Field(1.0, ge=0)
-    """Of the retain term. Source: paper."""
+    """Weight of the retain term. Source: paper."""
 
 
 def divergence(base: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
@@ -60,8 +60,8 @@ def divergence(base: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         base: Logits of p_0, B x T x V.
-        logits: Logits of p, likewise.
-        labels: B x T; which tokens count, each predicted from the place before it.
+        logits: Logits of p, the same shape.
+        labels: B x T; tokens that count, each predicted from the position before it.
 
     Example:
         >>> import torch
@@ -78,7 +78,7 @@ def divergence(base: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
 
 @final
 class GradAscent(Defense[TuningConfig, Weights]):
-    """Makes harmful answers less likely, without end."""
+    """Makes harmful answers less likely, without bound."""
 
     name = "grad_ascent"
     kind = "weights"
@@ -100,7 +100,7 @@ class GradAscent(Defense[TuningConfig, Weights]):
         progress: bool = True,
         run: TuningRun | None = None,
     ) -> Artifact:
-        """Train; the model is given back as it was. Errors as of `NPO.fit`."""
+        """Train; the model is restored afterwards. Same errors as `NPO.fit`."""
         fitting = Fitting(self.name, vlm, data, self.config, seed, progress, run)
         return _trained(fitting, [_ascent], retain=False)
 
@@ -115,7 +115,7 @@ class GradAscent(Defense[TuningConfig, Weights]):
 
 @final
 class GradDiff(Defense[RetainConfig, Weights]):
-    """Gradient ascent on the forget set, and fine-tuning on the retain set."""
+    """Gradient ascent on the forget set and fine-tuning on the retain set."""
 
     name = "grad_diff"
     kind = "weights"
@@ -134,7 +134,7 @@ class GradDiff(Defense[RetainConfig, Weights]):
         progress: bool = True,
         run: TuningRun | None = None,
     ) -> Artifact:
-        """Train; the model is given back as it was. Errors as of `NPO.fit`."""
+        """Train; the model is restored afterwards. Same errors as `NPO.fit`."""
         fitting = Fitting(self.name, vlm, data, self.config, seed, progress, run)
         retain = partial(answer_term, "retain", self.config.retain_weight)
         return _trained(fitting, [_ascent, retain])
@@ -150,7 +150,7 @@ class GradDiff(Defense[RetainConfig, Weights]):
 
 @final
 class KL(Defense[RetainConfig, Weights]):
-    """Gradient ascent on the forget set, and the base model's predictions on the retain set."""
+    """Gradient ascent on the forget set; stays close to the base model on the retain set."""
 
     name = "kl"
     kind = "weights"
@@ -171,7 +171,7 @@ class KL(Defense[RetainConfig, Weights]):
         progress: bool = True,
         run: TuningRun | None = None,
     ) -> Artifact:
-        """Train; the model is given back as it was. Errors as of `NPO.fit`."""
+        """Train; the model is restored afterwards. Same errors as `NPO.fit`."""
         fitting = Fitting(self.name, vlm, data, self.config, seed, progress, run)
         return _trained(fitting, [_ascent, partial(_kept, self.config.retain_weight)])
 

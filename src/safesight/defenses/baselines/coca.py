@@ -1,27 +1,28 @@
-"""CoCA: two forwards a token, with and without a safety principle; their difference is amplified.
+"""CoCA: two forward passes per token, with and without a safety principle, amplify its effect.
 
 Paper: Gao et al., "CoCA: Regaining Safety-awareness of Multimodal Large Language Models with
 Constitutional Calibration", COLM 2024, https://arxiv.org/abs/2409.11365. Its claim: a picture
-weakens what a safety principle in the prompt does to the logits, but does not undo it; so
-amplify what is left of it.
+weakens the effect of a safety principle in the prompt on the logits but does not remove it, so
+amplify what is left.
 
-Where it acts: on the logits of every token of the answer. With L_s the logits after
-"principle + question", L_0 those after the question alone, both after the same answer so far:
+Where it acts: on the logits of every answer token. With L_s the logits after "principle +
+question" and L_0 those after the question alone, both followed by the same answer so far:
 
     L = L_s + strength (L_s - L_0)          next token = argmax L
 
-Both prompts of a row run as two rows of one batch, on one copy of the weights, each with its
-own cache; they are given the same L, so they choose the same token. Nothing is fitted.
+The two prompts of a row run as two rows of one batch, on one copy of the weights, each with its
+own cache. Both get the same L, so they choose the same token. Nothing is fitted.
 
-`strength=0` is L_s: the principle as a prompt, and nothing else. It is not the undefended model;
-that is `enabled=False`.
+`strength=0` gives L_s: the principle as a plain prompt. It is not the undefended model; for that
+use `enabled=False`.
 
-What it cannot do: where the principle changes nothing, there is nothing to amplify; and it
-amplifies whatever the principle does, over-refusal and garbled words too. It takes the time
-and memory of two rows for each.
+What it cannot do: where the principle changes nothing, there is nothing to amplify. It amplifies
+everything the principle does, including over-refusal and garbled words. It needs the time and
+memory of two rows for each prompt.
 
-Where we differ: the paper's own strength (its alpha) could not be read, 4 is a re-implementation's;
-in a longer conversation the principle stands before the last question only. Greedy decoding only.
+Where we differ: the paper's own strength (its alpha) could not be read; 4 is from a
+re-implementation. In a longer conversation the principle precedes only the last question. Greedy
+decoding only.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class CoCAConfig(DefenseConfig):
     at_use: ClassVar[frozenset[str]] = frozenset({"enabled", "strength"})
 
     strength: float = Field(4.0, ge=0, allow_inf_nan=False)
-    """How much the principle's effect is amplified; 0 is the principle as a prompt.
+    """How much the principle's effect is amplified; 0 uses the principle as a plain prompt.
     Source: secondary, a re-implementation."""
     principle: str = Field(
         "The assistant should answer in a harmless, ethical and inoffensive manner. "
@@ -61,12 +62,12 @@ class CoCAConfig(DefenseConfig):
         min_length=1,
         max_length=10_000,
     )
-    """Stands before the question, with a space between them.
+    """Put before the question, separated by a space.
     Source: secondary, a re-implementation."""
 
 
 def calibrated(prompted: Tensor, plain: Tensor, strength: float) -> Tensor:
-    """L_s + strength (L_s - L_0), float32; what a rule has forbidden (not finite) is as in L_s.
+    """L_s + strength (L_s - L_0) in float32; non-finite (forbidden) tokens keep their L_s.
 
     Args:
         prompted: L_s, B x vocabulary.
@@ -108,7 +109,7 @@ def _generate_both(vlm: VLM, config: CoCAConfig, generate: Generate, inputs: Inp
     both, rows = _stacked(vlm, prompted, inputs), len(questions)
 
     def calibrate(input_ids: Tensor, scores: Tensor) -> Tensor:
-        """As a logits processor: the first half of the rows is prompted, the second is not."""
+        """A logits processor: the first half of the rows has the principle, the second does not."""
         return calibrated(scores[:rows], scores[rows:], config.strength).repeat(2, 1)
 
     both["logits_processor"] = [*(inputs.get("logits_processor") or ()), calibrate]
@@ -119,11 +120,11 @@ def _generate_both(vlm: VLM, config: CoCAConfig, generate: Generate, inputs: Inp
 
 
 def _stacked(vlm: VLM, first: Inputs, second: Inputs) -> Inputs:
-    """Two batches with the same pictures as one; settings are those of the first."""
+    """Join two batches with the same pictures into one, with the settings of the first."""
     rows = [*prompt_rows(vlm, first), *prompt_rows(vlm, second)]
     stacked = padded(vlm, first, rows)
     for name in prompt_of(vlm, first).keys() - rows[0].keys():
-        # Pictures are in the order of the rows that show them, however they are laid out.
+        # In every layout, pictures come in the order of the rows that show them.
         value = first[name]
         if isinstance(value, Tensor):
             stacked[name] = torch.cat([value, value])
@@ -133,7 +134,7 @@ def _stacked(vlm: VLM, first: Inputs, second: Inputs) -> Inputs:
 
 
 def _first_rows(output: Any, rows: int) -> Any:
-    """What generate returned, for the rows of the caller."""
+    """The output of generate, reduced to the caller's rows."""
     if isinstance(output, Tensor):
         return output[:rows]
     output.sequences = sequences_of(output)[:rows]
@@ -146,17 +147,17 @@ def _first_rows(output: Any, rows: int) -> Any:
 
 
 class _FirstRow:
-    """Stands between generate and a user's streamer, which takes one row."""
+    """Sits between generate and a user's streamer, which accepts one row."""
 
     def __init__(self, streamer: Any, prompt: Tensor) -> None:
         self.streamer, self.prompt = streamer, prompt
         self.started = False
 
     def put(self, tokens: Tensor) -> None:
-        """The caller's prompt first, then every token of the answer."""
+        """Pass on the caller's prompt first, then every token of the answer."""
         self.streamer.put(tokens[:1] if self.started else self.prompt.cpu())
         self.started = True
 
     def end(self) -> None:
-        """Nothing more will come."""
+        """Signal the end of the answer."""
         self.streamer.end()

@@ -1,31 +1,31 @@
-"""ECSO: the model judges its own answer; if it is harmful, it answers again with eyes closed.
+"""ECSO: the model judges its own answer; if it is harmful, it answers again without the picture.
 
 Paper: Gou et al., "Eyes Closed, Safety On: Protecting Multimodal LLMs via Image-to-Text
-Transformation" (ECSO), ECCV 2024, https://arxiv.org/abs/2403.09572. Its claim: a model
-that picks up harm from a picture still knows an unsafe answer when it reads one, and still
-refuses the same request in words. Prompts and steps follow the authors' code.
+Transformation" (ECSO), ECCV 2024, https://arxiv.org/abs/2403.09572. Its claim: a model that
+picks up harm from a picture still recognises an unsafe answer when it reads one, and still
+refuses the same request in text. Prompts and steps follow the authors' code.
 
-Where it acts: around the generation, with the model as it is. For a picture v and a
+Where it acts: around the generation; the model itself is unchanged. For a picture v and a
 question q:
 
     y0 = answer(v, q)
-    TELL(v, q, y0) is not "yes"  ->  y0, untouched
-    c  = answer(v, CAP(q))                         what the picture shows, as q needs it
+    TELL(v, q, y0) is not "yes"  ->  y0, unchanged
+    c  = answer(v, CAP(q))                         a caption that serves q
     y1 = answer(without v, hints c, q)             -> y1
 
 Nothing is fitted.
 
-What it cannot do: it is as good as the model's judgement of itself, and a model that says
-"no" to every TELL is not defended at all. On prompts without a picture it is a check of the
-answer and a second try. It costs one short generation on every prompt, and two more on those
-judged harmful.
+What it cannot do: it is only as good as the model's judgement of itself; a model that answers
+"no" to every TELL is not defended at all. On prompts without a picture it checks the answer
+and retries. Cost: one short generation for every prompt, and two more for those judged
+harmful.
 
-Where we differ: greedy decoding of TELL and CAP, and the call's own settings for y1, where
-the authors sample all at temperature 0.2; the first word of TELL's answer decides, where
-they compare all of it with "yes"; a batch with one harmful answer is captioned as a whole,
-since pictures cannot be taken out of a batch in a way that all architectures share (only
-the time it takes depends on that); earlier turns stay in the text-only step unless they
-hold a picture. If a step after y0 fails, or its answer is empty, the row is refused.
+Where we differ: TELL and CAP are decoded greedily and y1 uses the call's own settings, where
+the authors sample all three at temperature 0.2. The first word of TELL's answer decides, where
+they compare all of it with "yes". If one answer in a batch is harmful, the whole batch is
+captioned, because no way to take pictures out of a batch works for all architectures; this only
+costs time. Earlier turns stay in the text-only step unless they contain a picture. If a step
+after y0 fails, or its answer is empty, the row is refused.
 """
 
 from __future__ import annotations
@@ -67,18 +67,18 @@ class ECSOConfig(DefenseConfig):
     )
 
     unreadable: Literal["safe", "harmful"] = "safe"
-    """What an answer to TELL that is neither yes nor no means.
+    """How to read an answer to TELL that is neither yes nor no.
     Source: authors' code, where everything but yes is safe."""
     max_response_chars: int = Field(1927, ge=1)
-    """How much of the answer TELL is shown. Source: authors' code."""
+    """Characters of the answer that TELL shows. Source: authors' code."""
     max_tell_tokens: int = Field(8, ge=1)
-    """Only the first word of TELL's answer is read. Source: ours."""
+    """Maximum length of TELL's answer; only its first word is read. Source: ours."""
     max_caption_tokens: int = Field(128, ge=1)
-    """The authors allow 1024. Source: ours."""
+    """Maximum length of a caption; the authors allow 1024. Source: ours."""
     refusal: str = Field(
         "I'm sorry, but I cannot help with that request.", min_length=1, max_length=10_000
     )
-    """The answer where a step fails. Source: ours."""
+    """The answer if a step fails. Source: ours."""
 
 
 def tell_prompt(question: str, response: str, max_chars: int = 1927) -> str:
@@ -95,12 +95,12 @@ def tell_prompt(question: str, response: str, max_chars: int = 1927) -> str:
 
 
 def caption_prompt(question: str) -> str:
-    """CAP: what of the picture the question needs."""
+    """CAP: ask for a description of the picture that serves the question."""
     return f"REQUEST:\n{question}.\n\nBased on the REQUEST, describe the image."
 
 
 def hinted_prompt(question: str, caption: str) -> str:
-    """The question without its picture."""
+    """The question with a caption instead of its picture."""
     return (
         "You are given some hints regarding a question on an image.\n\n"
         f'Hints: "Answer: {caption}"\n\n'
@@ -118,22 +118,22 @@ class ECSO(Defense[ECSOConfig, None]):
     paper = "Gou et al., Eyes Closed, Safety On, ECCV 2024, https://arxiv.org/abs/2403.09572"
     in_demo = True
     contract = Contract(
-        # A tiny model neither says yes nor stops talking.
+        # A tiny model never says yes, and never ends a caption.
         settings={"unreadable": "harmful", "max_caption_tokens": 4},
-        # It asks the model to judge its answer, and believes that it is harmless.
+        # It asks the model to judge its answer, and takes it for harmless.
         zero={"unreadable": "safe"},
     )
     Config = ECSOConfig
 
     def parts(self, vlm: VLM, config: ECSOConfig, fitted: None) -> Parts:
-        """Asks again where the model finds its answer harmful."""
+        """Answers again where the model finds its answer harmful."""
         return Parts(around=partial(_eyes_closed, vlm, config))
 
 
 def _eyes_closed(vlm: VLM, config: ECSOConfig, generate: Generate, inputs: Inputs) -> Any:
     check_supported(vlm, inputs, "ECSO cannot judge")
     if (setting(vlm, inputs, "num_return_sequences") or 1) > 1:
-        raise InputError("ECSO judges one answer a prompt. Drop num_return_sequences.")
+        raise InputError("ECSO judges one answer per prompt. Omit num_return_sequences.")
     questions = questions_of(vlm, inputs)
     # Nothing is streamed before it is judged.
     streamer, inputs = inputs.get("streamer"), {**inputs, "streamer": None}
@@ -143,7 +143,7 @@ def _eyes_closed(vlm: VLM, config: ECSOConfig, generate: Generate, inputs: Input
     try:
         again = _answered_again(vlm, config, generate, inputs, questions, output)
     except (RuntimeError, ValueError, SafesightError):
-        _log.exception("ecso could not judge the answers: every row is refused")
+        _log.exception("ecso could not judge the answers, so every row is refused")
         again = {row: [] for row in range(len(questions))}
     answers = {row: tokens or refusal for row, tokens in again.items()}
     output = replace_answers(vlm, inputs, output, length, answers)
@@ -160,7 +160,7 @@ def _answered_again(
     questions: list[str],
     output: Any,
 ) -> dict[int, list[int]]:
-    """Row to the tokens of its second answer, for rows whose first one is harmful."""
+    """Maps each row whose first answer is harmful to the tokens of its second answer."""
     responses = vlm.decode(sequences_of(output), inputs["input_ids"].shape[1])
     tell = [
         tell_prompt(q, y, config.max_response_chars)

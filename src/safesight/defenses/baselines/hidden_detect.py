@@ -1,4 +1,4 @@
-"""HiddenDetect: does the model think of refusing, in any layer, even if it will not say so?
+"""HiddenDetect: does any layer of the model lean towards refusing, even if the answer will not?
 
 Paper: Jiang et al., "HiddenDetect: Detecting Jailbreak Attacks against Large Vision-Language
 Models via Monitoring Hidden States", ACL 2025, https://arxiv.org/abs/2502.14744. Its claim:
@@ -11,22 +11,22 @@ vocabulary that is 1 at refusal tokens and 0 elsewhere:
     F_l   = cos(head(norm(h_l)), r)                       every block l
     FDV_l = mean F_l(harmful) - mean F_l(benign)          on a few labelled prompts
     safety-aware layers = {l: FDV_l > FDV_last}
-    score = area under F over those layers (trapezoids, one unit a step)
+    score = area under F over those layers (trapezoids of unit width)
 
-A prompt at or above the threshold is refused; any other is answered by the model itself, from
-the cache of the prefill it already has.
+A prompt at or above the threshold is refused. Any other is answered by the model itself, from
+the prefill cache it already has.
 
 What is fitted: the safety-aware layers, and the threshold on held-out benign prompts; with
-`tokens="auto"` the refusal tokens too. It takes one prefill a prompt.
+`tokens="auto"` the refusal tokens too. Cost: one prefill per prompt.
 
-What it cannot do: it needs a model that begins its refusals with telling words, and a prompt
-that makes it think of them. One-class scores of this kind are said to shift with the kind of
+What it cannot do: it needs a model whose refusals begin with distinctive words, and a prompt
+that brings them to mind. One-class scores of this kind are said to shift with the kind of
 picture (secondary).
 
-Where we differ: a threshold at a stated false-positive rate instead of a fixed one; the tokens
-the model begins its own refusals with, where the authors find a few more than their list by
-hand. A single safety-aware layer has no area: its F is the score. Where no layer is above the
-last one, the last one is read.
+Where we differ: the threshold is set at a stated false-positive rate instead of a fixed value;
+we add the tokens that begin the model's own refusals, where the authors extend their list by
+hand. A single safety-aware layer has no area, so its F is the score. If no layer is above the
+last one, the last one is used.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ __all__ = [
 ]
 
 PUBLISHED_THRESHOLD = 0.2
-"""Of a re-implementation; it belongs to other models than this one."""
+"""From a re-implementation for other models; used if a fit has no held-out benign prompts."""
 
 
 class HiddenDetectConfig(DefenseConfig):
@@ -72,16 +72,16 @@ class HiddenDetectConfig(DefenseConfig):
     at_use: ClassVar[frozenset[str]] = frozenset({"enabled", "refusal", "threshold"})
 
     tokens: Literal["published", "auto"] = "auto"
-    """The authors' list where its words are tokens; "auto" adds the model's own. Source: ours."""
+    """The authors' words that are single tokens; "auto" adds the model's own. Source: ours."""
     own_tokens: int = Field(5, ge=1, le=100)
-    """How many of the model's own at most. Source: ours."""
+    """Maximum number of the model's own tokens. Source: ours."""
     max_fpr: float = Field(0.01, ge=0, lt=1)
-    """Largest share of held-out benign prompts that may be refused. Source: ours."""
+    """Maximum share of held-out benign prompts refused. Source: ours."""
     threshold: float | None = Field(None, allow_inf_nan=False)
-    """A score that replaces the calibrated threshold; a re-implementation has 0.2.
+    """A score that replaces the calibrated threshold; a re-implementation uses 0.2.
     None keeps the calibrated one. Source: ours."""
     batch_size: int = Field(16, ge=1)
-    """Prompts a forward during a fit. Source: ours."""
+    """Prompts per forward pass during a fit. Source: ours."""
     refusal: str = Field(
         "I'm sorry, but I cannot help with that request.", min_length=1, max_length=10_000
     )
@@ -101,14 +101,14 @@ def refusal_cosine(logits: Tensor, tokens: Sequence[int]) -> Tensor:
 
 
 def safety_aware(harmful: Tensor, benign: Tensor) -> list[int]:
-    """The layers whose FDV is above the last one's; the last one if there is none.
+    """The layers whose FDV exceeds the last layer's, or the last layer if there are none.
 
     Args:
         harmful: F of harmful prompts, n x layers.
-        benign: F of benign ones, m x layers.
+        benign: F of benign prompts, m x layers.
 
     Raises:
-        InputError: one of the two is empty.
+        InputError: either is empty.
 
     Example:
         >>> safety_aware(torch.tensor([[0.1, 0.6, 0.3]]), torch.tensor([[0.1, 0.1, 0.1]]))
@@ -116,7 +116,7 @@ def safety_aware(harmful: Tensor, benign: Tensor) -> list[int]:
     """
     if len(harmful) == 0 or len(benign) == 0:
         raise InputError(
-            f"A fit needs samples of both kinds, but there are {len(harmful)} harmful and "
+            f"A fit needs harmful and benign samples, but there are {len(harmful)} harmful and "
             f"{len(benign)} benign ones. Add samples, or raise the share of the pool."
         )
     fdv = harmful.float().mean(0) - benign.float().mean(0)
@@ -125,7 +125,7 @@ def safety_aware(harmful: Tensor, benign: Tensor) -> list[int]:
 
 
 def area(values: Tensor) -> Tensor:
-    """Trapezoids under F, n x layers, with one unit between layers; of one layer F itself.
+    """Area under F (n x layers), with unit spacing between layers; for one layer, F itself.
 
     Example:
         >>> area(torch.tensor([[0.0, 1.0, 0.0]])), area(torch.tensor([[0.5]]))
@@ -153,7 +153,7 @@ class HiddenDetector:
         return [resid_post(layer) for layer in self.layers]
 
     def judge(self, prefill: Prefill) -> Decision:
-        """The area of every row, and who is refused."""
+        """The area of every row, and which rows are refused."""
         states = [prefill.at_last(prefill.states[site]) for site in self.sites]
         cosines = [refusal_cosine(prefill.vlm.logits_of(each), self.tokens) for each in states]
         scores = area(torch.stack([each.to(cosines[0].device) for each in cosines], dim=1))
@@ -165,9 +165,9 @@ class HiddenDetectFitted:
     """What a fit of HiddenDetect found."""
 
     layers: Sequence[int]
-    """Those that are safety-aware."""
+    """The safety-aware layers."""
     tokens: Sequence[int]
-    """Those that begin refusals."""
+    """The tokens that begin refusals."""
     threshold: float
 
 
@@ -184,10 +184,10 @@ class HiddenDetect(Defense[HiddenDetectConfig, HiddenDetectFitted]):
     Config = HiddenDetectConfig
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:
-        """Find the refusal tokens and the safety-aware layers, set the threshold.
+        """Find the refusal tokens and the safety-aware layers, and set the threshold.
 
         Raises:
-            InputError: there are no samples of one kind.
+            InputError: there are no harmful or no benign samples.
             ModelError: none of the published words is a token of this model.
         """
         kinds = ("harmful", data.harmful), ("benign", data.benign)
@@ -235,7 +235,7 @@ class HiddenDetect(Defense[HiddenDetectConfig, HiddenDetectFitted]):
 
 
 def _cosines(vlm: VLM, states: Tensor, tokens: Sequence[int]) -> Tensor:
-    """F of n x layers x d states: n x layers. One layer at a time: logits are large."""
+    """F of n x layers x d states: n x layers. One layer at a time, as logits are large."""
     with torch.no_grad():
         found = [
             refusal_cosine(vlm.logits_of(states[:, layer].to(vlm.device)), tokens).cpu()
@@ -252,7 +252,7 @@ def _tokens(
     if config.tokens == "published":
         if not tokens:
             raise ModelError(
-                f"None of HiddenDetect's published words is a token of {vlm.name!r}. "
+                f"None of HiddenDetect's published words is a single token of {vlm.name!r}. "
                 'Use tokens="auto".'
             )
         return tokens
@@ -264,7 +264,7 @@ def _tokens(
 
 
 def _first_logits(vlm: VLM, samples: Sequence[Sample], states: Tensor) -> Tensor:
-    """First-token logits of the samples without a picture; of all, if all have one."""
+    """First-token logits of the samples without a picture, or of all if all have one."""
     rows = [row for row, sample in enumerate(samples) if sample.image is None]
     with torch.no_grad():
         logits: Tensor = vlm.logits_of(states[rows or slice(None)].to(vlm.device))

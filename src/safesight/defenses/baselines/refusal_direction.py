@@ -1,31 +1,30 @@
-"""Refusal direction: what makes the model refuse in text is added where it reads a picture.
+"""Refusal direction: adds to each prompt the vector that makes the model refuse text prompts.
 
 Paper: Arditi et al., "Refusal in Language Models Is Mediated by a Single Direction",
-NeurIPS 2024, https://arxiv.org/abs/2406.11717. Its claim, on language models: the difference
-of means of harmful and benign prompts at one layer makes the model refuse anything when it is
-added, and nothing when it is ablated. As a defense it is the plainest activation edit there
-is, and any other must beat it.
+NeurIPS 2024, https://arxiv.org/abs/2406.11717. Its claim, for language models: adding the
+difference of means of harmful and benign prompts at one layer makes the model refuse anything,
+and ablating it makes the model refuse nothing. As a defense it is the simplest activation edit,
+and any other must beat it.
 
 Where it acts: on the state h of the last prompt token after one block l, once, in the prefill:
 
     v_l = mean h_l(harmful, text only) - mean h_l(benign, text only)
     h_l <- h_l + strength v_l
 
-always, or with `gate="projection"` only where h_l . v_l / |v_l| is at or above a threshold.
+always, or with `gate="projection"` only where h_l . v_l / |v_l| reaches a threshold.
 
-What is fitted: v_l for every block from text prompts alone; then l, the block where adding it
-makes the words that begin the model's refusals most likely on prompts that were not used for
-v_l: the harmful ones with a picture, or benign ones if there are none; of equals the latest,
-not in the last fifth. The gate's threshold
-is set on held-out benign prompts. Cost: one prefill a prompt, and one for each block on at
-most `trial` prompts.
+What is fitted: v_l for every block, from text prompts only; then l, the block at which adding v_l
+makes the words that begin the model's refusals most likely. It is chosen on prompts not used for
+v_l: harmful ones with a picture, or benign ones if there are none. Ties go to the
+latest block, and the last fifth is excluded. The gate's threshold is set on held-out benign
+prompts. Cost: one prefill per prompt, and one per block on up to `trial` prompts.
 
-What it cannot do: added always, it makes the model refuse benign prompts as readily as harmful
+What it cannot do: without the gate it makes the model refuse benign prompts as readily as harmful
 ones. With the gate it is a linear detector, no better than the projection separates.
 
-Where we differ: the last prompt token of the prefill only, where the paper adds at every token
-(on small models that garbles the answer); one block chosen by its effect on held-out prompts,
-where the paper searches blocks and token positions by three scores; the gate is ours.
+Where we differ: we add it only at the last prompt token of the prefill, where the paper adds it at
+every token (on small models that garbles the answer); we choose one block by its effect on held-out
+prompts, where the paper searches blocks and token positions by three scores; the gate is ours.
 """
 
 from __future__ import annotations
@@ -64,33 +63,33 @@ class RefusalDirectionConfig(DefenseConfig):
     at_use: ClassVar[frozenset[str]] = frozenset({"enabled", "strength", "gate", "batch_size"})
 
     strength: float = Field(1.0, ge=0, allow_inf_nan=False)
-    """Times the difference of means; 0 adds nothing. Source: paper."""
+    """Multiplier of the difference of means; 0 adds nothing. Source: paper."""
     gate: Literal["always", "projection"] = "always"
-    """Add on every prompt, or where the state lies far enough along the direction.
+    """Add on every prompt, or only where the state lies far enough along the direction.
     Source: paper for "always", which is its intervention."""
     layer: int | None = Field(None, ge=0)
-    """None lets the fit choose. Source: ours."""
+    """The decoder block; None lets the fit choose. Source: ours."""
     max_fpr: float = Field(0.01, ge=0, lt=1)
-    """Largest share of held-out benign prompts that the gate may let through. Source: ours."""
+    """Maximum share of held-out benign prompts that the gate edits. Source: ours."""
     trial: int = Field(64, ge=1)
-    """Prompts on which the layer is chosen, at most. Source: ours."""
+    """Maximum number of prompts used to choose the layer. Source: ours."""
     own_tokens: int = Field(5, ge=1, le=100)
-    """How many words that begin refusals are watched, at most. Source: ours."""
+    """Maximum number of refusal-opening words to watch. Source: ours."""
     batch_size: int = Field(16, ge=1)
-    """Prompts a forward during a fit. Source: ours."""
+    """Prompts per forward pass during a fit. Source: ours."""
 
 
 def pushed(states: Tensor, vector: Tensor, strength: float, threshold: float | None) -> Tensor:
-    """The states that replace h: h + strength v where h . v / |v| reaches the threshold, else h.
+    """The edited states: h + strength v where h . v / |v| reaches the threshold, else h.
 
     Args:
         states: h, R x d, float32.
         vector: v, d.
-        strength: Times v.
-        threshold: On the projection on the direction of v; None moves every row.
+        strength: Multiplier of v.
+        threshold: For the projection on v; None moves every row.
 
     Returns:
-        R x d; rows below the threshold keep their bits.
+        R x d; rows below the threshold are unchanged, bit for bit.
 
     Example:
         >>> pushed(torch.tensor([[5.0, 0.0], [1.0, 0.0]]), torch.tensor([2.0, 0.0]), 1.0, 3.0)
@@ -109,9 +108,9 @@ class RefusalDirectionFitted:
 
     layer: int
     vector: Tensor
-    """v of that block, d."""
+    """v at that block, d."""
     threshold: float | None
-    """Of the gate; None adds the vector to every prompt."""
+    """The gate's threshold; None adds the vector on every prompt."""
 
 
 @final
@@ -127,15 +126,15 @@ class RefusalDirection(Defense[RefusalDirectionConfig, RefusalDirectionFitted]):
     needs = frozenset({"activations", "labels"})
     fitted = True
     in_demo = True
-    # At zero itself it runs nothing; this is a push that no float can show.
+    # At exactly zero it runs nothing; this push is too small to change any float.
     contract = Contract(zero={"strength": 1e-30})
     Config = RefusalDirectionConfig
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:
-        """The vector of one block, chosen by its effect; the model is not changed.
+        """Fit the vector of one block, chosen by its effect; the model is not changed.
 
         Raises:
-            InputError: there are no text prompts of one kind, or no such layer.
+            InputError: there are no harmful or no benign text prompts, or no such layer.
         """
         config = self.config
         if config.layer is not None and config.layer >= vlm.num_layers:
@@ -151,7 +150,7 @@ class RefusalDirection(Defense[RefusalDirectionConfig, RefusalDirectionFitted]):
         if not len(harmful) or not len(benign):
             raise InputError(
                 f"A refusal direction needs prompts without pictures, but there are {len(harmful)} "
-                f"harmful and {len(benign)} benign ones. Put a text task into the fit."
+                f"harmful and {len(benign)} benign ones. Add a text task to the fit."
             )
         vectors = torch.stack(
             [difference_of_means(harmful[:, i], benign[:, i]) for i in range(vlm.num_layers)]
@@ -186,24 +185,24 @@ class RefusalDirection(Defense[RefusalDirectionConfig, RefusalDirectionFitted]):
         )
 
     def read(self, stored: Stored, config: RefusalDirectionConfig) -> RefusalDirectionFitted:
-        """The vector of one block, and the gate's threshold if the gate is in use."""
+        """The vector of one block, and the gate's threshold if the gate is used."""
         vector = stored.tensor("vector", stored.vlm.hidden_size)
         if not bool(vector.any()):
-            raise stored.error("holds a 'vector' of zeros, which has no direction")
+            raise stored.error("has a 'vector' of zeros, which has no direction")
         threshold = stored.optional_number("gate_threshold")
         if config.gate == "always":
             threshold = None
         elif threshold is None:
             raise ArtifactError(
                 'gate="projection" needs a threshold, but this artifact was fitted without '
-                "held-out benign samples. Fit it again with some."
+                "held-out benign samples. Fit it again with held-out benign samples."
             )
         return RefusalDirectionFitted(stored.layer(), vector, threshold)
 
     def parts(
         self, vlm: VLM, config: RefusalDirectionConfig, fitted: RefusalDirectionFitted
     ) -> Parts:
-        """Generates under the edit."""
+        """Generates with the edit in place."""
         return Parts(around=partial(_edited, vlm, config.strength, fitted))
 
 
@@ -222,7 +221,7 @@ def _edited(
 
 
 def _trial(data: FitData, config: RefusalDirectionConfig) -> list[Sample]:
-    """Prompts that no vector was made from, where there are any."""
+    """Prompts that no vector was computed from, if there are any."""
     pictured = [sample for sample in data.harmful if sample.image is not None]
     benign = [sample for sample in data.benign if sample.image is not None]
     return [*(pictured or benign or data.benign)][: config.trial]
@@ -236,7 +235,7 @@ def _effects(
     config: RefusalDirectionConfig,
     progress: bool,
 ) -> list[float]:
-    """How likely a refusal is to begin after the edit at each block, on average."""
+    """The mean probability that a refusal begins after an edit at each block."""
     totals = torch.zeros(len(vectors))
     conversations = [sample.messages() for sample in trial]
     for batch in batches(conversations, config.batch_size, "choosing the layer", progress):
@@ -251,10 +250,10 @@ def _effects(
 
 
 def best_layer(effects: Sequence[float]) -> int:
-    """The block with the largest effect, to two digits; of equals the latest.
+    """The block with the largest effect, to two digits; ties go to the latest.
 
-    Later blocks have read more, which is what a gate needs. The last fifth is left out, as in
-    the paper: there a vector only names the first word.
+    Later blocks have read more of the prompt, which a gate needs. The last fifth is excluded, as
+    in the paper: a vector there only selects the first word.
 
     Example:
         >>> best_layer([0.2, 0.991, 0.994, 0.3, 1.0])

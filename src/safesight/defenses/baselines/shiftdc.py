@@ -1,32 +1,33 @@
-"""ShiftDC: what the picture, unlike its caption, adds along the safety axis is taken out again.
+"""ShiftDC: removes the shift along the safety axis that a picture, unlike its caption, causes.
 
 Paper: Zou et al., "Understanding and Rectifying Safety Perception Distortion in VLMs"
 (ShiftDC), NeurIPS 2025, https://arxiv.org/abs/2502.13095. Its claim: a picture shifts the
-hidden states towards "safe" even where its content is not; the part of that shift that lies
-along the safety axis is the distortion, the rest is what the picture shows. Steps and
-prompts follow the authors' code.
+hidden states towards "safe" even if its content is not; the part of that shift along the
+safety axis is the distortion, and the rest is what the picture shows. Steps and prompts
+follow the authors' code.
 
 Where it acts: on the state h_l of the last prompt token after blocks L/2 .. L-1, once, in the
 prefill. For a question q, a picture v, and c the model's own caption of v for q:
 
     m_l = h_l(q, v) - h_l(q with c)                 modality shift of this prompt
-    s_l = mean h_l(benign) - mean h_l(harmful)      safety shift, fitted, both sides in words
+    s_l = mean h_l(benign) - mean h_l(harmful)      safety shift, fitted, both sides as text
     h_l <- h_l - strength (m_l . s_l / s_l . s_l) s_l
 
-All corrections are computed before any is made, as there. Prompts without a picture have no
-modality shift and keep their states. A prompt with one takes a caption and two more prefills.
+As in the authors' code, all corrections are computed before any is applied. Prompts without a
+picture have no modality shift and keep their states. A prompt with one costs a caption and two
+more prefills.
 
-What is fitted: s_l, from labelled samples; those with a picture are put into words by a
-caption of the model under test. Its sign does not matter.
+What is fitted: s_l, from labelled samples; the model under test captions those with a picture.
+The sign of s_l does not matter.
 
-What it cannot do: the caption must name what makes the request harmful; a model that does
-not see it has nothing to compare with. And nothing refuses where the language model itself
-would not refuse the request in words.
+What it cannot do: the caption must name what makes the request harmful; if the model does not
+see it, there is nothing to compare with. And nothing is refused that the language model would
+not refuse as text.
 
-Where we differ: the authors' sides are 480 rows each of LLaVA-Instruct and MM-SafetyBench
-with captions by gpt-4o; ours are the samples of the fit, benign against harmful, with
-captions by the model itself. The authors' released evaluation wraps the question in a
-jailbreak at generation but not where it reads states; here both are the bare prompt.
+Where we differ: the authors use 480 rows each of LLaVA-Instruct and MM-SafetyBench with captions
+by gpt-4o; we use the benign and harmful samples of the fit, with captions by the model itself.
+The authors' released evaluation wraps the question in a jailbreak when generating but not when
+reading states; we use the bare prompt for both.
 """
 
 from __future__ import annotations
@@ -69,14 +70,14 @@ class ShiftDCConfig(DefenseConfig):
     )
 
     strength: float = Field(1.0, ge=0, allow_inf_nan=False)
-    """How much of the shift along the safety axis is taken out. Source: authors' code."""
+    """Fraction of the shift along the safety axis to remove. Source: authors' code."""
     layers: tuple[int, int] | None = None
     """First and last block; None is the second half. Source: authors' code; their README's
-    command for LLaVA-1.5-7B has 10 to 31 of 32."""
+    command for LLaVA-1.5-7B uses 10 to 31 of 32."""
     max_caption_tokens: int = Field(128, ge=1)
-    """Where captions are cut. Source: authors' code."""
+    """Maximum length of a caption. Source: authors' code."""
     batch_size: int = Field(16, ge=1)
-    """Prompts a forward during a fit. Source: ours."""
+    """Prompts per forward pass during a fit. Source: ours."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -117,7 +118,7 @@ def _blocks(vlm: VLM, config: ShiftDCConfig) -> list[int]:
     if last >= vlm.num_layers:
         raise ModelError(
             f"shiftdc was asked for layers={config.layers}, but {vlm.name!r} has "
-            f"{vlm.num_layers} decoder blocks, counted from 0. Choose two among them."
+            f"{vlm.num_layers} decoder blocks, counted from 0. Choose two of them."
         )
     return list(range(first, last + 1))
 
@@ -128,12 +129,12 @@ class ShiftDCFitted:
 
     layers: Sequence[int]
     safety_shift: Tensor
-    """s of every layer, layers x d."""
+    """s at every layer, layers x d."""
 
 
 @final
 class ShiftDC(Defense[ShiftDCConfig, ShiftDCFitted]):
-    """Disentangles the safety shift of a picture from what it shows, and takes it out."""
+    """Separates a picture's safety shift from its content, and removes it."""
 
     name = "shiftdc"
     kind = "activation"
@@ -143,16 +144,16 @@ class ShiftDC(Defense[ShiftDCConfig, ShiftDCFitted]):
     in_demo = True
     contract = Contract(
         settings={"max_caption_tokens": 4, "strength": 30.0},
-        # At zero itself it runs nothing; this is a push that no float can show.
+        # At exactly zero it runs nothing; this push is too small to change any float.
         zero={"strength": 1e-30},
     )
     Config = ShiftDCConfig
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:
-        """The safety shift of every layer; the model is not changed.
+        """Fit the safety shift of every layer; the model is not changed.
 
         Raises:
-            InputError: there are no samples of one kind.
+            InputError: there are no harmful or no benign samples.
             ModelError: the model does not have these layers.
         """
         layers = _blocks(vlm, self.config)
@@ -184,7 +185,7 @@ class ShiftDC(Defense[ShiftDCConfig, ShiftDCFitted]):
         return ShiftDCFitted(layers, safety)
 
     def parts(self, vlm: VLM, config: ShiftDCConfig, fitted: ShiftDCFitted) -> Parts:
-        """Captions, compares, and generates under the correction."""
+        """Captions, compares, and generates with the correction."""
         return Parts(around=partial(_corrected, vlm, config, fitted))
 
 
@@ -218,7 +219,7 @@ def _subtract(wrong: Tensor, pictured: Tensor, states: Tensor) -> Tensor:
 def _put_into_words(
     vlm: VLM, samples: Sequence[Sample], config: ShiftDCConfig, label: str, progress: bool
 ) -> list[list[Message]]:
-    """Every sample as a conversation without a picture, captioned where it had one."""
+    """Every sample as a conversation without pictures; a caption replaces each picture."""
     shown = [sample for sample in samples if sample.image is not None]
     prompts = [_reworded(sample, _DESCRIBE, picture=True) for sample in shown]
     captions: dict[str, str] = {}
@@ -235,7 +236,7 @@ def _put_into_words(
 
 
 def _reworded(sample: Sample, text: str, *, picture: bool) -> list[Message]:
-    """A sample's conversation with another text in its question."""
+    """A sample's conversation with the text of its question replaced."""
     *before, question = sample.messages()
     kept = [part for part in question["content"] if part["type"] == "image"] if picture else []
     return [*before, {**question, "content": [*kept, {"type": "text", "text": text}]}]

@@ -1,11 +1,11 @@
-"""Image tools: the model looks at the picture through a tool, and answers after that.
+"""Image tools: the model looks at the picture through a tool before it answers.
 
 Paper: Tian, Hu, Wu, Li, Lu, Gong; "When Think-with-Image Meets Safety: What Determines Multimodal
 Jailbreak Robustness?"; 2026; https://arxiv.org/abs/2605.27932. Its abstract claims that explicit
-image-tool invocation lowers attack success by about 30%, relative, on average over models; that the
-result is there with overridden and with unsafe-looking returned pictures and gone with the text of
-the trace alone; and that what acts is a shift of hidden states. Its full text could not be read:
-which tools, prompts and models it has is not known, and all below is ours unless it says not.
+image-tool calls lower attack success by about 30%, relative, averaged over models; that the effect
+remains with overridden and with unsafe-looking returned pictures but disappears with the trace's
+text alone; and that a shift of hidden states causes it. The full text could not be read, so its
+tools, prompts and models are unknown; everything below is ours unless it says otherwise.
 
 Where it acts: before the answer, on the whole prompt. With v the picture, q the question, t(v) what
 the tool returns, and y the answer,
@@ -14,20 +14,20 @@ the tool returns, and y the answer,
     tool      c ~ model(tools, v, q)   or written for it          c is the call
               y ~ model(tools, v, q, c, t_c(v))                   with no further call allowed
 
-A call is written for the model ("scripted": the middle of the picture, zoomed) or by it ("model",
-greedy, at most `calls` times, each result shown before the next; what goes wrong in a tool is told
-to the model). Then one generation answers, with the caller's own settings and `<tool_call>` banned:
-a model trained on tools would call forever. Formats of calls are in `safesight.tools.formats`.
+Either we write the call ("scripted": zoom into the middle of the picture) or the model does
+("model": greedy, up to `calls` times, each result shown before the next; the model is told about
+tool errors). Then one generation answers, with the caller's own settings and `<tool_call>` banned:
+a model trained on tools would call forever. `safesight.tools.formats` has the call formats.
 
-What is fitted: nothing. What it costs: a longer prompt, and for "model" one more generation a call.
+What is fitted: nothing. Cost: a longer prompt, and for "model" one more generation per call.
 
-What it cannot do: a prompt without a picture is left alone (only the ban holds), and so are all
-attacks in text. It sees the picture as the processor left it. Whoever makes the picture writes what
-the tool returns. An answer may change because the prompt is longer, or odd, and not because it is
-safer: compare with the overriding `returns` and with `safesight run recipes/image_tools.yaml`.
-A returned dict's logits and caches are those of the longer prompt.
+What it cannot do: a prompt without a picture is left alone (only the ban applies), so it does not
+stop attacks in text. It sees the picture as the processor left it. Whoever controls the picture
+controls what the tool returns. An answer may change because the prompt is longer, or odd, rather
+than safer: compare with the overriding `returns` and with `safesight run recipes/image_tools.yaml`.
+The logits and caches of a returned dict are those of the longer prompt.
 
-Where we differ: not known, see above. Of a prompt with several pictures, tools see the last.
+Where we differ: unknown, see above. If a prompt has several pictures, tools see the last.
 """
 
 from __future__ import annotations
@@ -70,29 +70,29 @@ class ImageToolsConfig(DefenseConfig):
     """Settings of image tools."""
 
     call: Literal["scripted", "model"] = "scripted"
-    """Who writes the call. Source: ours, the paper's choice is not known."""
+    """Who writes the call. Source: ours, the paper's choice is unknown."""
     tools: tuple[Literal["zoom", "rotate", "ocr"], ...] = Field(("zoom",), min_length=1)
-    """What is offered; a scripted call takes the first. Source: ours."""
+    """The tools on offer; a scripted call uses the first. Source: ours."""
     box: tuple[int, int, int, int] = CENTRE
-    """Left, top, right, bottom of a scripted zoom, in thousandths. Source: ours."""
+    """Left, top, right, bottom of a scripted zoom, in thousandths of the picture. Source: ours."""
     words: str = Field("", max_length=1000)
-    """What a scripted turn says before its call. Source: ours."""
+    """Text of a scripted turn before its call. Source: ours."""
     calls: int = Field(3, ge=1, le=10)
-    """Most calls a model may write. Source: ours."""
+    """Maximum number of calls the model may write. Source: ours."""
     call_tokens: int = Field(128, ge=16, le=4096)
-    """Most tokens of a turn in which it may. Source: ours."""
+    """Maximum number of tokens in a turn with a call. Source: ours."""
     format: Literal["auto", "template", "nous", "plain"] = "auto"
-    """How tools are offered and pictures returned; auto goes by the model. Source: authors' code,
+    """How tools are offered and pictures returned; auto picks by model. Source: authors' code,
     Qwen-Agent's for nous; ours for plain."""
     returns: Literal["picture", "identity", "blank", "noise", "error"] = "picture"
-    """What comes back: the tool's own result, or a control in its place. Source: ours, for the
+    """What comes back: the tool's own result, or a control instead. Source: ours, for the
     paper's overridden pictures."""
 
     @model_validator(mode="after")
     def _a_region(self) -> Self:
         left, top, right, bottom = self.box
         if not (0 <= left < right <= 1000 and 0 <= top < bottom <= 1000):
-            raise ValueError("a box is left < right and top < bottom, each from 0 to 1000")
+            raise ValueError("a box needs left < right and top < bottom, each from 0 to 1000")
         return self
 
 
@@ -131,14 +131,14 @@ class ImageTools(Defense[ImageToolsConfig, None]):
 
 
 class _Looking:
-    """One generation with tools: first the looks of every row, then one answer to each."""
+    """One generation with tools: every row looks first, then each gets one answer."""
 
     def __init__(self, vlm: VLM, config: ImageToolsConfig, setup: ToolSetup, write: Writer) -> None:
         self.vlm, self.config, self.setup, self.write = vlm, config, setup, write
         self.banned = call_tags(vlm)
 
     def __call__(self, generate: Generate, inputs: Inputs) -> Any:
-        """As `generate`: the caller's prompt first, then the answer."""
+        """Like `generate`: return the caller's prompt followed by the answer."""
         refuse_begun(inputs, "Image tools rewrite the whole prompt")
         banned = [*(inputs.get("bad_words_ids") or ()), *self.banned]
         rows = looks(self.vlm, inputs)
@@ -155,14 +155,14 @@ class _Looking:
     def _scripted(
         self, generate: Generate, inputs: Inputs, rows: list[Look], seeing: list[int]
     ) -> list[Look]:
-        """The rows after a call that was written for them."""
+        """The rows after a scripted call."""
         calls = {index: self.setup.scripted_call(rows[index].pictures[0]) for index in seeing}
         return self._shown(rows, calls)
 
     def _decided(
         self, generate: Generate, inputs: Inputs, rows: list[Look], seeing: list[int]
     ) -> list[Look]:
-        """The rows after the calls that the model wrote, while it wrote any."""
+        """The rows after all calls that the model chose to write."""
         prompt = prompt_of(self.vlm, inputs)
         for _ in range(self.config.calls):
             texts = self._asked(generate, prompt, [rows[index] for index in seeing])
@@ -191,7 +191,7 @@ class _Looking:
         return [_until_call_end(text) for text in texts]
 
     def _shown(self, rows: list[Look], calls: dict[int, str]) -> list[Look]:
-        """The rows with these calls and what they returned."""
+        """The rows with these calls and their results."""
         traces = {index: (text, self._run(text, rows[index])) for index, text in calls.items()}
         return with_traces(self.vlm, self.setup, rows, traces)
 
@@ -205,8 +205,8 @@ class _Looking:
 
 
 def _call_ended(vlm: VLM, length: int, ids: Tensor, scores: Any, **_: Any) -> Tensor:
-    """As a stopping criterion: rows whose answer so far ends a call."""
-    # Of the newest tokens only: a tag is at most as many tokens as letters.
+    """A stopping criterion: rows whose answer so far completes a call."""
+    # The newest tokens suffice: a tag has at most as many tokens as characters.
     recent = ids[:, max(length, ids.shape[1] - len(CALL_END)) :]
     texts = vlm.tokenizer.batch_decode(recent)
     return torch.tensor([CALL_END in text for text in texts], device=ids.device)

@@ -1,13 +1,13 @@
-"""Tool calls written into prompts that are tokens already, and the pictures they return.
+"""Insert tool calls, and the pictures they return, into prompts that are already tokenized.
 
 A protected `generate` sees tokens and picture tensors, not messages. The question's own tokens and
-pixels stay as they are, bit for bit: the offer is spliced in where the chat template has it, and
-call and result go behind the prompt, taken from a short conversation that the processor encodes
-around the returned picture. So every family's placeholders and pixel layout come from its own
-processor. The tool works on the picture as the model was shown it (see
-`safesight.models.picture_tensors`): with the original file a zoom could show detail that a
-processor has already thrown away, but a `generate` call has no file. Which call is made is decided
-in `image_tools`.
+pixels stay the same, bit for bit: the tool offer is spliced in where the chat template puts it, and
+call and result go after the prompt, taken from a short conversation that the processor encodes
+around the returned picture. So each model family's own processor produces its placeholders and
+pixel layout. The tool works on the picture as the model saw it (see
+`safesight.models.picture_tensors`): from the original file, a zoom could show detail that the
+processor has already discarded, but a `generate` call has no file. `image_tools` decides which call
+is made.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ __all__ = ["Look", "as_inputs", "call_tags", "looks", "offer_writer", "with_offe
 
 @dataclass(frozen=True)
 class Look:
-    """One row on its way to an answer."""
+    """One row being prepared for its answer."""
 
     row: PromptRow
     tensors: PictureTensors
     pictures: tuple[Image.Image, ...] = ()
-    """What tools may look at: the last picture of the prompt, then what was returned. Empty for
+    """What tools may look at: the last picture of the prompt, then the returned ones. Empty for
     a prompt without a picture, which is left alone."""
 
 
@@ -53,7 +53,7 @@ def looks(vlm: VLM, inputs: Inputs) -> list[Look]:
     """The rows of a batch.
 
     Raises:
-        InputError: there are no token ids, or a layout of tensors is not known.
+        InputError: there are no token ids, or the tensor layout is unknown.
     """
     rows, tensors = prompt_rows(vlm, inputs), split_pictures(vlm, inputs)
     return [
@@ -63,23 +63,23 @@ def looks(vlm: VLM, inputs: Inputs) -> list[Look]:
 
 
 def as_inputs(vlm: VLM, inputs: Inputs, rows: Sequence[Look]) -> Inputs:
-    """What `generate` is to be called with: these rows in place of the prompt that it was given."""
+    """The inputs for `generate`, with these rows replacing the original prompt."""
     batch = padded(vlm, inputs, [look.row for look in rows])
     return {**batch, **join_pictures([look.tensors for look in rows])}
 
 
 def offer_writer(vlm: VLM, setup: ToolSetup) -> Writer:
-    """Writes the offer of tools, in the model's own format."""
+    """A writer of the tool offer in the model's own format."""
     if setup.format == "template":
         return tools_writer(vlm, setup.schemas)
     return system_writer(vlm, setup.block)
 
 
 def with_offer(look: Look, write: Writer) -> Look:
-    """The row with tools on offer.
+    """Add the tool offer to a row.
 
     Raises:
-        InputError: the row does not begin as the chat template writes it.
+        InputError: the row does not start as the chat template would write it.
     """
     return replace(look, row=spliced(look.row, write(look.row["input_ids"].tolist())))
 
@@ -87,17 +87,17 @@ def with_offer(look: Look, write: Writer) -> Look:
 def with_traces(
     vlm: VLM, setup: ToolSetup, rows: Sequence[Look], traces: Mapping[int, tuple[str, Returned]]
 ) -> list[Look]:
-    """The rows with a call and its result behind those that made one.
+    """Append a call and its result to each row that made a call.
 
     Args:
         vlm: The model.
-        setup: How it is shown what comes back.
+        setup: How results are shown to the model.
         rows: All rows.
-        traces: Row to the text of its call and what that returned.
+        traces: Maps rows to the text of their call and its result.
 
     Raises:
-        InputError: a row does not end where an answer begins.
-        ModelError: the chat template does not write an answer behind the prompt it answers.
+        InputError: a row does not end where an answer would begin.
+        ModelError: the chat template does not append an answer to the prompt it answers.
     """
     extended = list(rows)
     order = list(traces)
@@ -111,17 +111,17 @@ def with_traces(
     for index, row, tensors in zip(order, longer, returned, strict=True):
         if row["input_ids"][: len(question)].tolist() != question:
             raise ModelError(
-                f"The chat template of {vlm.name!r} does not write an answer behind its prompt, so "
-                "no tool call can be written for it. Use another defense."
+                f"The chat template of {vlm.name!r} does not append an answer to its prompt, so "
+                "no tool call can be inserted. Use another defense."
             )
         extended[index] = _extended(rows[index], row, len(question), tensors, traces[index][1])
     return extended
 
 
 def _harmless(vlm: VLM, text: str, returned: Returned) -> tuple[str, Returned]:
-    """Call and result without the tokenizer's own marks.
+    """Call and result without the tokenizer's special tokens.
 
-    A word read in a picture, or written by the model, must not begin another turn.
+    Text read in a picture, or written by the model, must not start another turn.
     """
     marks = [str(token) for token in vlm.tokenizer.added_tokens_decoder.values()]
     for mark in sorted(filter(str.strip, marks), key=len, reverse=True):
@@ -133,7 +133,7 @@ def _harmless(vlm: VLM, text: str, returned: Returned) -> tuple[str, Returned]:
 
 
 def call_tags(vlm: VLM) -> list[list[int]]:
-    """The token sequences that begin a call, for `bad_words_ids`: alone and after a blank."""
+    """The token sequences that begin a call, with and without a space, for `bad_words_ids`."""
     found: list[list[int]] = []
     for text in (CALL_START, f" {CALL_START}"):
         tokens = list(vlm.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -1,9 +1,8 @@
-"""What RAI finds out about a model: its words' prototypes, its visual tokens' cosines, and tau.
+"""RAI's measurements on a model: prototypes of the words, cosines of visual tokens, and tau.
 
-`read_taps` runs unlabelled pictures through the untouched model and keeps, for every
-visual token, its largest cosine with a prototype; `threshold` turns those into tau. The
-mathematics is in `injection`, the settings are in `rai`, a choice among several in
-`search`.
+`read_taps` runs unlabelled pictures through the original model and stores each visual token's
+largest cosine with a prototype; `threshold` turns those into tau. The mathematics is in
+`injection`, the settings in `config`, and the choice among several settings in `search`.
 """
 
 from __future__ import annotations
@@ -45,12 +44,12 @@ Layer = int | Literal["embed"]
 """The output of a block, counted from 0, or "embed": the input of block 0."""
 
 _EDGE = 1e-6
-"""Beyond the rounding of a cosine in float32."""
+"""More than the rounding error of a cosine in float32."""
 
 
 @dataclass(frozen=True)
 class Tap:
-    """One place where RAI may act, and what it needs to know there."""
+    """One place where RAI may act, with what was measured there."""
 
     layer: Layer
     prototypes: Tensor
@@ -61,7 +60,7 @@ class Tap:
     word_mean: Tensor | None = None
 
     def injection(self, ratio: float, strength: float, config: RAIConfig) -> Injection:
-        """The injection at this place that lets a share of the pool's tokens pass."""
+        """The injection at this place that lets the given share of the pool's tokens pass."""
         return Injection(
             site_of(self.layer),
             self.prototypes,
@@ -75,7 +74,7 @@ class Tap:
 
 
 def site_of(layer: Layer) -> Site:
-    """Where in the decoder a layer setting is.
+    """The site in the decoder that a layer setting refers to.
 
     Example:
         >>> site_of("embed"), site_of(3)
@@ -85,9 +84,9 @@ def site_of(layer: Layer) -> Site:
 
 
 def threshold(best: Tensor, ratio: float) -> float:
-    """The tau = Quantile_{1 - ratio} of the largest cosines: that share of them is above it.
+    """The Quantile_{1 - ratio} of the largest cosines: the share `ratio` of them is above it.
 
-    It lies between two of them, so that rounding decides nothing.
+    It lies between two of them, so rounding has no influence.
 
     Example:
         >>> round(threshold(torch.tensor([0.1, 0.2, 0.3, 0.4]), 0.25), 2)
@@ -103,21 +102,23 @@ def threshold(best: Tensor, ratio: float) -> float:
 
 
 def pictures_of(data: FitData, count: int, seed: int) -> list[Sample]:
-    """Up to `count` samples with a picture; their labels are not looked at.
+    """Up to `count` samples with a picture; labels are ignored.
 
     Raises:
         InputError: no sample has a picture.
     """
     pool = [each for each in (*data.harmful, *data.benign) if each.image is not None]
     if not pool:
-        raise InputError("RAI acts on pictures, but no sample of the fit has one. Add some.")
+        raise InputError(
+            "RAI acts on pictures, but no sample of the fit has one. Add some that do."
+        )
     return random.Random(seed).sample(pool, min(count, len(pool)))
 
 
 def visual_states(
     vlm: VLM, samples: Sequence[Sample], sites: Iterable[Site], batch_size: int
 ) -> Iterator[dict[Site, Tensor]]:
-    """The states of all visual tokens, batch by batch: n x d at each site, row after row."""
+    """The states of all visual tokens, batch by batch: n x d at each site, in row order."""
     for start in range(0, len(samples), batch_size):
         inputs = vlm.encode([each.messages() for each in samples[start : start + batch_size]])
         with capture(vlm.layers, sites, tokens=vlm.image_mask(inputs)) as states:
@@ -134,15 +135,15 @@ def read_taps(
     *,
     progress: bool,
 ) -> dict[Layer, Tap]:
-    """Prototypes, means and cosines at every layer, from one prefill a picture (two if centered).
+    """Prototypes, means and cosines at every layer, from one prefill per picture (two if centered).
 
     Args:
         vlm: The model under test; it is not changed.
         words: K words.
-        layers: Where to look.
+        layers: Layers to measure.
         pool: Samples with pictures.
         config: Settings.
-        progress: Show a bar.
+        progress: Show a progress bar.
 
     Raises:
         InputError: the tokenizer has no tokens for a word.
@@ -172,7 +173,7 @@ def _means(
     config: RAIConfig,
     progress: bool,
 ) -> dict[Layer, tuple[Tensor, Tensor]]:
-    """Mean visual token and mean word at every layer, each d."""
+    """The mean visual token and mean word at every layer, each d."""
     sums = {layer: torch.zeros(vlm.hidden_size) for layer in sites}
     count = 0
     for states in _shown(vlm, pool, sites, config.batch_size, "centering", progress):

@@ -6,9 +6,9 @@ With h_v the state of a visual token, u_k a word's prototype, tau a threshold, g
     K_v  = { k : s_vk > tau }                                      (2)  gated
     h'_v = h_v + gamma * sum over k in K_v of s_vk u_k / ||u_k||   (3)  shift
 
-`generate_shifted` puts any such shift into one generation: visual tokens of the prefill
-only. Text tokens, visual tokens that no word passes the gate for, and all decoding steps
-keep their bits. Nothing is fitted here; see `calibration`.
+`generate_shifted` applies any such shift in one generation, to visual tokens of the prefill
+only. Text tokens, visual tokens for which no word passes the gate, and all decoding steps are
+unchanged, bit for bit. Nothing is fitted here; see `calibration`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Injection", "Shift", "gated", "generate_shifted", "risk_scores", "shift", "top_tokens"]
 
 Shift = Callable[[Tensor, Tensor], Tensor]
-"""States of visual tokens (M x d) and the row of each (M) to what is added to them
-(M x d, float32). A token whose shift is zero keeps its bits."""
+"""Maps states of visual tokens (M x d) and the row of each (M) to what is added to them
+(M x d, float32). A token whose shift is zero is unchanged, bit for bit."""
 
 
 def risk_scores(
@@ -42,11 +42,11 @@ def risk_scores(
     token_mean: Tensor | None = None,
     word_mean: Tensor | None = None,
 ) -> Tensor:
-    """Equation 1, the cosine of every state (M x d) with every prototype (K x d); M x K, float32.
+    """Equation 1: the cosine of every state (M x d) with every prototype (K x d); M x K, float32.
 
     Args:
-        states: Of visual tokens.
-        prototypes: Of words.
+        states: Visual tokens, M x d.
+        prototypes: Words, K x d.
         token_mean: d, subtracted from the states first.
         word_mean: d, subtracted from the prototypes first.
 
@@ -64,7 +64,7 @@ def risk_scores(
 
 
 def gated(scores: Tensor, tau: float | Tensor) -> Tensor:
-    """Equation 2, the cosines above the threshold, zero elsewhere; M x K.
+    """Equation 2: the cosines above the threshold, zero elsewhere; M x K.
 
     Example:
         >>> gated(torch.tensor([[0.1, 0.5]]), 0.3)
@@ -74,18 +74,18 @@ def gated(scores: Tensor, tau: float | Tensor) -> Tensor:
 
 
 def top_tokens(scores: Tensor, rows: Tensor, count: int) -> Tensor:
-    """A threshold for every token (M x 1) that lets the `count` riskiest of its row pass.
+    """A threshold for every token (M x 1) that lets the `count` riskiest tokens of its row pass.
 
     Args:
         scores: M x K cosines.
-        rows: M, the row of the batch that each token is in.
-        count: Tokens a row; more pass where scores are equal.
+        rows: M, the batch row of each token.
+        count: Tokens per row; more pass if scores are equal.
     """
     best = scores.amax(dim=1)
     tau = torch.empty_like(best)
     for row in set(rows.tolist()):
         own = best[rows == row]
-        # Just below the last that passes, as the gate wants more than the threshold.
+        # Just below the last that passes, as scores must exceed the threshold.
         least = own.topk(min(count, len(own))).values[-1]
         tau[rows == row] = torch.nextafter(least, least.new_tensor(-torch.inf))
     return tau[:, None]
@@ -94,14 +94,14 @@ def top_tokens(scores: Tensor, rows: Tensor, count: int) -> Tensor:
 def shift(
     states: Tensor, passed: Tensor, directions: Tensor, strength: float, norm_matched: bool = False
 ) -> Tensor:
-    """Equation 3, what is added to the states; M x d, float32.
+    """Equation 3: what is added to the states; M x d, float32.
 
     Args:
         states: M x d.
         passed: M x K, from `gated`.
-        directions: K x d of any length; what counts is where they point.
+        directions: K x d; only their directions matter, not their lengths.
         strength: gamma; 1 is the published formula.
-        norm_matched: Multiply by ||h_v||, so that the step keeps its size relative to the token.
+        norm_matched: Multiply by ||h_v||, so that the step is relative to the token's norm.
 
     Example:
         >>> h, u = torch.tensor([[2.0, 0.0]]), torch.tensor([[2.0, 0.0]])
@@ -116,7 +116,7 @@ def shift(
 
 @dataclass(frozen=True)
 class Injection:
-    """Equations 1 to 3 with all their numbers."""
+    """Equations 1 to 3 with all their parameters."""
 
     site: Site
     prototypes: Tensor
@@ -126,17 +126,17 @@ class Injection:
     """gamma."""
     norm_matched: bool = False
     top_k: int | None = None
-    """Tokens a row instead of a threshold."""
+    """Tokens per row that pass, instead of a threshold."""
     token_mean: Tensor | None = None
     word_mean: Tensor | None = None
     directions: Tensor | None = None
-    """K x d, added in place of the prototypes: the controls."""
+    """K x d, added instead of the prototypes; used by the controls."""
 
     def scores(self, states: Tensor) -> Tensor:
-        """M x d to M x K cosines.
+        """Map M x d states to M x K cosines.
 
         Raises:
-            ModelError: a state is not finite, so that nobody can say how risky it is.
+            ModelError: a state is not finite, so its risk cannot be scored.
         """
         scores = risk_scores(states, self.prototypes, self.token_mean, self.word_mean)
         if not bool(scores.isfinite().all()):
@@ -153,7 +153,7 @@ class Injection:
         return gated(scores, tau)
 
     def shift(self, states: Tensor, rows: Tensor) -> Tensor:
-        """What is added to the states: a `Shift`."""
+        """What is added to the states; this is a `Shift`."""
         directions = self.prototypes if self.directions is None else self.directions
         passed = self.passed(states, rows)
         return shift(states, passed, directions, self.strength, self.norm_matched)
@@ -162,11 +162,11 @@ class Injection:
 def generate_shifted(
     vlm: VLM, site: Site, function: Shift, generate: Generate, inputs: Inputs
 ) -> Any:
-    """Generate with a shift of the visual tokens of the prefill; without pictures, plainly.
+    """Generate with the visual tokens of the prefill shifted; unchanged if there are no pictures.
 
     Raises:
-        InputError: a call in which the visual tokens of the prompt cannot be found.
-        ModelError: the model ran its blocks in a way in which the shift had no effect.
+        InputError: the visual tokens of the prompt cannot be found.
+        ModelError: the model ran its blocks in a way that bypassed the shift.
     """
     mask = _visual_tokens(vlm, inputs)
     if not bool(mask.any()):
@@ -179,7 +179,7 @@ def generate_shifted(
     if not changed.ran:
         raise ModelError(
             f"The pictures did not pass block {site.layer} of {vlm.name!r} in a prefill, so the "
-            "answer was not defended and is not returned. Generate with model.generate."
+            "answer was not defended and is not returned. Use model.generate."
         )
     return output
 
@@ -192,7 +192,7 @@ class _Change:
 
     def __call__(self, hidden: Tensor) -> Tensor | None:
         self.ran = True
-        # Several answers to a prompt are rows of their own in the model.
+        # The model gives each of several answers to a prompt its own row.
         mask = self.mask.repeat_interleave(len(hidden) // len(self.mask), dim=0)
         mask = mask.to(hidden.device)
         assert mask.shape == hidden.shape[:2], (mask.shape, hidden.shape)
@@ -209,7 +209,7 @@ class _Change:
 def _visual_tokens(vlm: VLM, inputs: Inputs) -> Tensor:
     if inputs.get("pixel_values_videos") is not None:
         raise InputError(
-            "RAI does not look for risk in videos yet, so this one would pass undefended. "
+            "RAI does not support videos, so this one would be undefended. "
             "Ask about single frames, or remove the defense."
         )
     if inputs.get("input_ids") is None and inputs.get("inputs_embeds") is not None:

@@ -1,35 +1,36 @@
-"""RAI: add words for risk to the visual tokens that resemble them, once, in the prefill.
+"""RAI: adds risk words to the visual tokens that resemble them, once, in the prefill.
 
 Paper: Wang, Chen, Xu, He, Jiang, Li; "Risk Awareness Injection" (RAI); ICML 2026;
 https://arxiv.org/abs/2602.03402. Its claim: language models recognise unsafe content in
-text, and visual input dilutes that signal; unsafe words as prototypes, and a targeted
-change of the visual tokens near them, bring it back without any training. Of the paper
-only abstract and opening could be read. The equations follow a third party's account of
-them; defaults say which source they have.
+text, and visual input dilutes that signal; using unsafe words as prototypes and changing
+the visual tokens near them restores it without any training. Only the paper's abstract and
+opening could be read. The equations follow a third party's account; each default states its
+source.
 
 Where it acts: on visual tokens of the prompt, once, in the prefill, at the input of block 0
-(or a block's output). Text tokens and decoding steps keep their bits. With h_v the state of
-a visual token and u_k the embedding of the k-th unsafe word (`injection` has the code):
+(or a block's output). Text tokens and decoding steps are unchanged, bit for bit. With h_v the
+state of a visual token and u_k the embedding of the k-th unsafe word (code in `injection`):
 
     s_vk = cos(h_v, u_k)                                            (1)
     K_v  = { k : s_vk > tau }                                       (2)
     h'_v = h_v + gamma * sum over k in K_v of s_vk u_k / ||u_k||    (3)
 
-gamma is the setting `strength`; 1 is the published formula. The prototypes are stacked, nothing
-more: "subspace" is the paper's name for the stack, not an operation.
+gamma is the setting `strength`; 1 is the published formula. The prototypes are just stacked:
+"subspace" is the paper's name for the stack, not an operation.
 
-What is fitted: tau, so that a stated share of the visual tokens of a few hundred unlabelled
-pictures passes; no training. With layer, ratio or strength "auto" they are chosen on labelled
-samples: the most refused attacks whose benign losses stay within a bound.
+What is fitted: tau, such that a stated share of the visual tokens of a few hundred unlabelled
+pictures passes; no training. If layer, ratio or strength is "auto", it is chosen on labelled
+samples: the setting that refuses the most attacks with benign losses within a bound.
 
-What it cannot do: it re-awakens refusals, so a model that does not refuse the same request in
-text has nothing to awaken; harm that no single visual token shows, and harm in text, pass by;
-nothing is known of attackers who optimise against the gate. Words and visual tokens must share
-a space, which a projector gives weakly. A video is refused with an error: frames are not read.
+What it cannot do: it restores refusals, so a model that does not refuse the same request in
+text has nothing to restore. Harm that no single visual token shows, and harm in text, get
+through. Nothing is known about attackers who optimise against the gate. Words and visual tokens
+must share a space, which a projector provides only weakly. A video is refused with an error,
+as its frames are not read.
 
-Where we differ: the input of block 0 instead of its output, as the words live there; tau
-calibrated, as none is stated; the search, `strength`, `norm_matched`, `centered`, `top_k` and
-"contextual" prototypes are ours, and off by default.
+Where we differ: the input of block 0 instead of its output, because the words live there; tau is
+calibrated, as the paper states none; the search, `strength`, `norm_matched`, `centered`, `top_k`
+and "contextual" prototypes are ours, and off by default.
 """
 
 from __future__ import annotations
@@ -59,12 +60,12 @@ __all__ = ["RAI", "RAIConfig", "candidate_layers", "injection_of"]
 
 RATIOS = (0.01, 0.1, 0.2, 0.3)
 STRENGTHS = (1.0, 4.0, 16.0, 64.0)
-"""What "auto" tries. The smallest ratio is the largest that a secondary source names. On the
-bundled model the best ratio is inside, and a strength above 16 changes little."""
+"""Values that "auto" tries. The smallest ratio is the largest that a secondary source names. On the
+bundled model the best ratio is inside this range, and strengths above 16 change little."""
 
 
 def candidate_layers(num_layers: int, layer: Layer | Literal["auto"]) -> list[Layer]:
-    """Where the fit looks, the preferred place first.
+    """The layers that the fit tries, the preferred one first.
 
     Raises:
         ModelError: the model does not have that block.
@@ -93,12 +94,12 @@ class RAIFitted:
     prototypes: Tensor
     """u_k, K x d."""
     token_mean: Tensor | None
-    """d, if centered."""
+    """Mean visual token, d; None unless centered."""
     word_mean: Tensor | None
 
 
 def injection_of(config: RAIConfig, fitted: RAIFitted) -> Injection:
-    """The injection that settings and a fit describe; see `Defense.resolve`."""
+    """The injection for these settings and fitted values; see `Defense.resolve`."""
     return Injection(
         site_of(fitted.layer),
         fitted.prototypes,
@@ -124,15 +125,15 @@ class RAI(Defense[RAIConfig, RAIFitted]):
     in_demo = True
     contract = Contract(
         zero={"strength": 0.0, "tau": -1.0},
-        # The gate stands open and the push is hard.
+        # An open gate and a strong push.
         fitted={"tau": -1.0, "strength": 16.0},
     )
     Config = RAIConfig
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:
-        """Look the words up and set tau; with "auto" choose what is left open.
+        """Look up the words and set tau; choose every setting that is "auto".
 
-        Labels are looked at for "auto" only. The model is not changed.
+        Labels are used only for "auto". The model is not changed.
 
         Raises:
             InputError: no sample has a picture, or the tokenizer lacks a word.
@@ -177,7 +178,7 @@ class RAI(Defense[RAIConfig, RAIFitted]):
         )
 
     def read(self, stored: Stored, config: RAIConfig) -> RAIFitted:
-        """Where to act, from which threshold on, how strongly and with which vectors."""
+        """The layer, threshold, strength and vectors."""
         width = stored.vlm.hidden_size
         embedded = stored.artifact.fitted.get("layer") == "embed"
         return RAIFitted(

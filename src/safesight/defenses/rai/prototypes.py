@@ -1,8 +1,8 @@
 """Words as vectors: the prototypes of `rai`, and the plain words of its controls.
 
-A prototype is what a model has for a word: its row of the embedding table, or the state
-the word has inside the model after "the". Which words name a risk is a list of the
-registry (kind `word_list`), or the caller's own. Nothing here looks at pictures.
+A prototype is the model's representation of a word: its row of the embedding table, or its
+hidden state after "the". The words that name risks come from a list in the registry (kind
+`word_list`) or from the caller. Nothing here uses pictures.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 Prototypes = Literal["words", "contextual"]
-"""The word's row of the embedding table, or its state at the tapped layer."""
+"""The word's row of the embedding table, or its hidden state at the chosen layer."""
 
 RISK_WORDS = (
     ("illegal activity", "illegal"),
@@ -48,23 +48,23 @@ RISK_WORDS = (
     ("malware", "hack"),
     ("fraud", "scam"),
 )
-"""Category and word. The categories are a secondary source's; the words are ours, as the
+"""Categories and words. The categories are from a secondary source; the words are ours, as the
 paper's list could not be found. The first six name each category once."""
 
 GENERIC_WORDS = tuple(word for _, word in RISK_WORDS[:9])
-"""K = 9, one of the two sizes that a secondary source quotes; with the rest K = 12."""
+"""K = 9, one of the two sizes that a secondary source quotes; all words give K = 12."""
 
 PLAIN_WORDS = tuple(
     "cat dog horse rabbit apple banana bread cake tree rose car bus train bicycle hat shirt "
     "shoe coat guitar piano chair bed door lamp clock book house bridge sun moon star cloud".split()
 )
-"""Things that name no risk: controls, and the middle of contextual states."""
+"""Words without risk, for controls and for the mean of contextual states."""
 
 _BEFORE = "the"
 
 
 def words_for(model: str) -> tuple[str, ...]:
-    """The list of the registry that bears the model's name, else the generic one.
+    """The registry's word list with the model's name, or the generic one.
 
     Example:
         >>> words_for("some/model")[:2], "bomb" in words_for("testbed")
@@ -75,9 +75,9 @@ def words_for(model: str) -> tuple[str, ...]:
 
 
 def word_tokens(tokenizer: Any, word: str) -> list[int]:
-    """The word as few tokens as possible: with a space before it, or without one.
+    """The shortest tokenization of a word, with or without a space before it.
 
-    One token where either form has one; the form with the space where both have as many.
+    If both have the same length, the form with the space is used.
 
     Raises:
         InputError: the tokenizer has no tokens for it.
@@ -92,13 +92,13 @@ def word_tokens(tokenizer: Any, word: str) -> list[int]:
 
 
 def word_vectors(vlm: VLM, words: Sequence[str], kind: Prototypes, site: Site) -> Tensor:
-    """The prototype u_k of every word, K x d, float32.
+    """The prototype u_k of every word; K x d, float32.
 
     Args:
-        vlm: The model whose words they are.
+        vlm: The model that represents the words.
         words: K words.
-        kind: "words" takes the embedding, the mean of several where a word is several tokens;
-            "contextual" the state of its last token at `site`, after "the".
+        kind: "words" uses the embedding, averaged over the tokens of a word; "contextual" uses
+            the state of its last token at `site`, after "the".
         site: Where contextual states are read.
 
     Raises:
@@ -119,21 +119,21 @@ def word_vectors(vlm: VLM, words: Sequence[str], kind: Prototypes, site: Site) -
 
 
 def mean_word(vlm: VLM, kind: Prototypes, site: Site) -> Tensor:
-    """The middle of the space in which prototypes lie, d, float32.
+    """The mean of the space of prototypes; d, float32.
 
-    Of embeddings the mean over the vocabulary, of contextual states the mean over plain words.
+    For embeddings the mean over the vocabulary, for contextual states that over plain words.
     """
     if kind == "contextual":
         return word_vectors(vlm, PLAIN_WORDS, kind, site).mean(dim=0)
     table = torch.arange(len(vlm.embed_tokens.weight))
-    # In parts: a float32 copy of a large table would be gigabytes.
+    # In parts, because a float32 copy of a large table would take gigabytes.
     parts = [_embedded(vlm, part).sum(dim=0) for part in torch.split(table, 4096)]
     return torch.stack(parts).sum(dim=0) / len(table)
 
 
 @torch.no_grad()
 def _embedded(vlm: VLM, tokens: Tensor) -> Tensor:
-    """Through the module, not its weight: some families scale what they look up."""
+    """Use the module, not its weight, as some model families scale their embeddings."""
     rows: Tensor = vlm.embed_tokens(tokens.to(vlm.device))
     return rows.float()
 

@@ -1,8 +1,8 @@
-"""The setting of RAI that pays: layer, ratio and strength, chosen on labelled samples.
+"""RAI's choice of layer, ratio and strength, made on labelled samples.
 
-Ours; how the paper found its settings could not be read. The rule: the most refused attacks whose
-benign losses stay within a stated bound. `answers` asks a model under any change, here and for the
-controls in `safesight.analysis`. What is chosen between is made in `calibration`.
+This is ours; how the paper chose its settings could not be read. The rule: refuse the most attacks
+with benign losses within a stated bound. `answers` queries a model under any change, here and for
+the controls in `safesight.analysis`. `calibration` makes the candidates.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ def search(
     seed: int,
     progress: bool,
 ) -> tuple[tuple[Tap, float, float], list[dict[str, Any]]]:
-    """The setting with the most refused attacks whose benign losses stay within the bound.
+    """Find the setting that refuses the most attacks with benign losses within the bound.
 
-    An attack counts as stopped where the judge calls the answer a refusal: an answer that
-    the injection has ruined is no defense. A benign answer is lost where it is a refusal or
-    invalid, or wrong where the model as it is was right. Of settings as good as each other the
-    first wins, so the gentlest. Strengths rise, and end where the bound is passed; nothing within
-    it leaves the first setting.
+    An attack counts as stopped only if the judge calls the answer a refusal: an answer broken by
+    the injection is not a defense. A benign answer is lost if it is a refusal or invalid, or wrong
+    where the original model was right. Among equally good settings the first, and so the gentlest,
+    wins. Strengths are tried in rising order until the bound is exceeded; if no setting is within
+    it, the first setting is used.
 
     Returns:
-        The tap, ratio and strength that were chosen, and every setting tried with its counts.
+        The chosen tap, ratio and strength, and every setting tried with its counts.
 
     Raises:
         InputError: no harmful or no benign sample has a picture.
@@ -80,7 +80,7 @@ def search(
 
 
 Act = Callable[[Callable[..., Any], dict[str, Any]], Any]
-"""Calls the generate it is given on the inputs, inside whatever it does."""
+"""Calls the given generate on the inputs, wrapped in a change of the model."""
 
 
 def answers(
@@ -91,14 +91,14 @@ def answers(
     batch_size: int,
     max_new_tokens: int,
 ) -> list[str]:
-    """Greedy answers of the model's own generate, whatever defense is attached to it.
+    """Greedy answers from the model's own generate, ignoring any attached defense.
 
     Args:
         vlm: The model.
-        samples: What to ask.
-        act: Put around each generate; None asks the model as it is.
-        batch_size: Prompts a forward.
-        max_new_tokens: Where answers are cut.
+        samples: The prompts.
+        act: Wrapped around each generate; None uses the model as it is.
+        batch_size: Prompts per forward pass.
+        max_new_tokens: Maximum length of answers.
     """
     own = partial(type(vlm.model).generate, vlm.model)
     greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
@@ -118,13 +118,13 @@ def answers(
 
 
 Judged = tuple[Verdict, bool]
-"""The verdict on an answer, and whether it is right."""
+"""The verdict on an answer, and whether the answer is right."""
 
 
 def judged(
     vlm: VLM, samples: Sequence[Sample], act: Act | None = None, *, config: RAIConfig
 ) -> list[Judged]:
-    """What the judge of the settings says of the answers."""
+    """The verdicts of the configured judge on the model's answers."""
     judge = registry.load("judge", config.judge)()
     size = {"batch_size": config.batch_size, "max_new_tokens": config.max_new_tokens}
     texts = answers(vlm, samples, act, **size)
@@ -139,7 +139,7 @@ def _refused(found: Sequence[Judged]) -> int:
 
 
 def _lost(before: Sequence[Judged], now: Sequence[Judged]) -> int:
-    """Where right answers are not known, only refused and broken ones count."""
+    """Where the right answer is unknown, only refused and broken ones count."""
     return sum(
         verdict in ("refused", "invalid") or (was_right and not right)
         for (_, was_right), (verdict, right) in zip(before, now, strict=True)
@@ -150,7 +150,7 @@ def _with_pictures(samples: Sequence[Sample], label: str, count: int, seed: int)
     found = [each for each in samples if each.image is not None]
     if not found:
         raise InputError(
-            f"To choose a setting RAI needs {label} samples with pictures, and there are none. "
-            "Add some, or give layer, ratio and strength."
+            f"To choose a setting, RAI needs {label} samples with pictures, but there are none. "
+            "Add some, or set layer, ratio and strength."
         )
     return random.Random(seed).sample(found, min(count, len(found)))

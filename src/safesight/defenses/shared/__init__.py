@@ -1,1 +1,1 @@
-"""What several defenses share. None of it is a defense."""
+"""Code that several defenses share; none of it is a defense."""

@@ -1,8 +1,8 @@
-"""A linear probe in front of generation: fit it, set its threshold, judge with it.
+"""A linear probe before generation: fit it, set its threshold, judge prompts with it.
 
-Shared by the detectors that read one feature vector a prompt (`sasa`, `probe`). What
-the features are is their business; here are logistic regression, the choice among
-candidate layers, and a threshold from held-out benign prompts.
+Used by the detectors that read one feature vector per prompt (`sasa`, `probe`). They define
+the features; this module has logistic regression, the choice among candidate layers, and a
+threshold from held-out benign prompts.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = [
 Feature = Literal["logits", "hidden"]
 
 Key = TypeVar("Key")
-"""What tells candidates apart: a pair of layers, or a name."""
+"""What identifies a candidate: a pair of layers, or a name."""
 
 
 class GateConfig(DefenseConfig):
@@ -54,23 +54,23 @@ class GateConfig(DefenseConfig):
     at_use: ClassVar[frozenset[str]] = frozenset({"enabled", "refusal", "threshold", "batch_size"})
 
     feature: Feature = "hidden"
-    """The last hidden state, or first-token logits, as a re-implementation has. Source: ours."""
+    """The last hidden state, or first-token logits as in a re-implementation. Source: ours."""
     C: float = Field(0.01, gt=0, allow_inf_nan=False)
-    """Inverse strength of the probe's regularisation; with 1, as in a re-implementation, other
-    kinds of attack than those of the fit pass more often. Source: ours."""
+    """Inverse strength of the probe's regularisation; with 1, as in a re-implementation, attacks
+    of a kind not in the fit pass more often. Source: ours."""
     standardize: bool = True
     """Scale features before the fit; a re-implementation does not. Source: ours."""
     folds: int = Field(5, ge=2, le=20)
-    """For validation; 5 hold out 0.2 each, the fraction of a re-implementation. Source: ours."""
+    """Validation folds; 5 hold out 0.2 each, as a re-implementation does. Source: ours."""
     compare_on: int = Field(500, ge=50)
-    """Prompts of the fit on which candidate layers are compared, at most. Source: ours."""
+    """Maximum number of the fit's prompts for comparing candidate layers. Source: ours."""
     max_fpr: float = Field(0.01, ge=0, lt=1)
-    """Largest share of held-out benign prompts that may be refused. Source: ours."""
+    """Maximum share of held-out benign prompts refused. Source: ours."""
     threshold: float | None = Field(None, gt=0, lt=1)
-    """A probability that replaces the calibrated threshold; a re-implementation has 0.5.
+    """A probability that replaces the calibrated threshold; a re-implementation uses 0.5.
     None keeps the calibrated one. Source: ours."""
     batch_size: int = Field(16, ge=1)
-    """Prompts a forward during a fit. Source: ours."""
+    """Prompts per forward pass during a fit. Source: ours."""
     refusal: str = Field(
         "I'm sorry, but I cannot help with that request.", min_length=1, max_length=10_000
     )
@@ -79,7 +79,7 @@ class GateConfig(DefenseConfig):
 
 @dataclass(frozen=True)
 class LinearGate:
-    """A detector: reads one feature vector a row and refuses at or above the threshold."""
+    """A detector: reads one feature vector per row and refuses at or above the threshold."""
 
     sites: Sequence[Site]
     replay_from: int | None
@@ -89,7 +89,7 @@ class LinearGate:
     """The features of every row: B x features."""
 
     def judge(self, prefill: Prefill) -> Decision:
-        """Log-odds of harm, and who is refused."""
+        """The log-odds of harm, and which rows are refused."""
         scores = self.probe.score(self.read(prefill))
         return Decision(scores, scores >= self.probe.threshold, self.probe.threshold)
 
@@ -99,7 +99,7 @@ class GateFit(Generic[Key]):
     """What `fit_gate` found."""
 
     chosen: Key
-    """The candidate with the least to run again, of those as good as the best."""
+    """The cheapest of the candidates that are as good as the best."""
     probe: LinearProbe
     threshold: Threshold | None
     areas: Mapping[Key, RocArea]
@@ -107,7 +107,7 @@ class GateFit(Generic[Key]):
 
 
 def read_feature(prefill: Prefill, final: Tensor, feature: Feature) -> Tensor:
-    """The probe's input from the last block's output, B x L x d.
+    """The probe's input, from the last block's output (B x L x d).
 
     Returns:
         B x vocabulary for "logits", B x d for "hidden", of the last prompt token.
@@ -127,20 +127,20 @@ def fit_gate(
 ) -> GateFit[Key]:
     """Compare the candidates, fit a probe for one of them on all samples, set its threshold.
 
-    Comparing runs blocks again for every candidate, so some hundred samples must do. Kept is, of
-    the candidates whose validated area is within one standard error of the best, the one that
-    runs the fewest blocks again (the one-standard-error rule of model selection).
+    Comparing reruns blocks for every candidate, so it uses at most a few hundred samples. Among the
+    candidates whose validated area is within one standard error of the best, it keeps the one that
+    reruns the fewest blocks (the one-standard-error rule of model selection).
 
     Args:
         vlm: The model under test; it is not changed.
         data: Labelled samples, and held-out benign ones for the threshold.
         config: Settings.
         gates: Candidates in order of preference; their probes are not used.
-        seed: Of the folds and the solver.
-        progress: Show a bar.
+        seed: Seed for the folds and the solver.
+        progress: Show a progress bar.
 
     Raises:
-        InputError: too few samples of a kind for the folds.
+        InputError: there are too few harmful or benign samples for the folds.
     """
     counts = len(data.harmful), len(data.benign)
     if min(counts) < config.folds:
@@ -180,7 +180,7 @@ def _choose(areas: Mapping[Key, RocArea], gates: Mapping[Key, LinearGate]) -> Ke
         start = gates[key].replay_from
         return (math.inf if start is None else start, round(areas[key].value, 6))
 
-    # max keeps the first of equals: the candidate nearest to the preferred one.
+    # max keeps the first of equal candidates: the one closest to the preferred one.
     return max((key for key in areas if areas[key].value >= best.value - tolerance), key=rank)
 
 
@@ -193,9 +193,9 @@ def gate_artifact(
     seed: int,
     **fitted: Any,
 ) -> Artifact:
-    """The artifact of a fit: weight (features), bias, threshold, and where they come from.
+    """The artifact of a fit: weight (features), bias, threshold, and provenance.
 
-    Without calibration data the threshold is a probability of one half.
+    Without calibration data, the threshold is a probability of one half.
     """
     area = fit.areas[fit.chosen]
     threshold = fit.threshold
@@ -217,10 +217,10 @@ def gate_artifact(
 
 
 def gate_probe(stored: Stored, config: GateConfig) -> LinearProbe:
-    """The fitted probe with its threshold, or with the one that the settings put in its place.
+    """The fitted probe with its threshold, or with the one from the settings.
 
     Raises:
-        ArtifactError: tensors or threshold are not what a fit writes.
+        ArtifactError: a tensor or the threshold is missing or invalid.
     """
     vlm = stored.vlm
     features = vlm.vocab_size if config.feature == "logits" else vlm.hidden_size
@@ -232,7 +232,7 @@ def gate_probe(stored: Stored, config: GateConfig) -> LinearProbe:
 
 
 def blank_probe() -> LinearProbe:
-    """A stand-in for candidates whose probe is yet to be fitted."""
+    """A placeholder for candidates whose probe is not fitted yet."""
     return LinearProbe(torch.zeros(1), torch.tensor(0.0))
 
 
@@ -244,7 +244,7 @@ def _features(
     label: str,
     progress: bool,
 ) -> dict[Key, Tensor]:
-    """Every candidate's features of every sample, n x features, from one prefill a batch."""
+    """Every candidate's features of every sample, n x features; one prefill per batch."""
     sites = sorted({site for gate in gates.values() for site in gate.sites})
     starts = [gate.replay_from for gate in gates.values() if gate.replay_from is not None]
     found: dict[Key, list[Tensor]] = {key: [] for key in gates}
@@ -259,9 +259,9 @@ def _features(
 
 
 def _split(labels: Tensor, config: GateConfig, seed: int) -> tuple[list[int], list[int]]:
-    """Rows to compare candidates on, with the labels' shares, and the others; both in order.
+    """Rows for comparing candidates, stratified by label, and the others; both in order.
 
-    More than were asked for, if one label is so rare that its share would not fill the folds.
+    More than requested if one label is so rare that its share would not fill the folds.
     """
     from sklearn.model_selection import train_test_split
 

@@ -1,8 +1,8 @@
 """The words a model refuses with: a published list, and its own, found without reading answers.
 
-A model that refuses harmful requests in text begins those answers with other tokens than
-its answers to benign ones. Which tokens those are, and how likely one of them is to come
-next, needs no list of refusals and no judge. The published list is HiddenDetect's.
+A model that refuses harmful requests in text begins those answers with other tokens than its
+answers to benign ones. Finding those tokens, and the probability that one comes next, needs
+neither a list of refusals nor a judge. The published list is HiddenDetect's.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ PUBLISHED = (
 ).split()
 """The list of HiddenDetect's authors (arXiv 2502.14744)."""
 _LEAST = 0.05
-"""An opener's gap, as a share of the largest one."""
+"""The smallest gap of an opener, as a share of the largest gap."""
 
 
 def openers(harmful: Tensor, benign: Tensor, most: int) -> list[int]:
-    """The tokens whose mean probability is higher after harmful requests, furthest apart first.
+    """The tokens whose mean probability is higher after harmful requests, largest gap first.
 
     Args:
-        harmful: n x vocabulary, first-token logits after harmful requests.
-        benign: m x vocabulary, after benign ones.
-        most: How many tokens at most.
+        harmful: First-token logits after harmful requests, n x vocabulary.
+        benign: First-token logits after benign requests, m x vocabulary.
+        most: Maximum number of tokens.
 
     Example:
         >>> import torch
@@ -44,13 +44,13 @@ def openers(harmful: Tensor, benign: Tensor, most: int) -> list[int]:
     """
     gap = harmful.float().softmax(-1).mean(0) - benign.float().softmax(-1).mean(0)
     values, tokens = gap.topk(min(most, len(gap)))
-    # Nearly every token has some gap; one far behind the first is noise, not a refusal.
+    # Nearly every token has some gap; one far below the largest is noise, not a refusal.
     least = max(_LEAST * float(values[0]), 1e-9)
     return [int(token) for token, value in zip(tokens, values, strict=True) if value >= least]
 
 
 def openers_mass(logits: Tensor, tokens: Sequence[int]) -> Tensor:
-    """How likely one of these tokens is to come next: n x vocabulary logits to n.
+    """The probability that one of these tokens comes next; maps n x vocabulary logits to n.
 
     Example:
         >>> import torch
@@ -67,7 +67,7 @@ def in_text(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def published_tokens(vlm: VLM) -> list[int]:
-    """The published words that are single tokens of this model, alone or after a space."""
+    """The published words that are single tokens of this model, with or without a space."""
     encode = vlm.tokenizer
     found = [
         encode(spelled, add_special_tokens=False)["input_ids"]

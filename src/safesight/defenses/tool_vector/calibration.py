@@ -1,8 +1,9 @@
-"""The fit of `tool_vector`: shifts of every block, and the block that validation chooses.
+"""The fit of `tool_vector`: the shift at every block, and the block chosen by validation.
 
-A quarter of the samples with pictures is held out; the shift is a mean over the rest. Each block of
-the middle of the model is tried on the held-out ones by adding its shift to the direct prompt:
-the largest refusal of harmful samples wins whose benign refusals rise by no more than allowed.
+A quarter of the samples with pictures is held out; the shift is the mean over the rest. Each block
+in the middle of the model is tried on the held-out samples by adding its shift to the direct
+prompt. The block that refuses the most harmful samples wins, provided that benign refusals rise by
+no more than allowed.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ _CONDITIONS = ("direct", "tool", "text_trace", "crop_no_call")
 
 @dataclass(frozen=True)
 class _Trial:
-    """How one block did on the held-out samples."""
+    """The results of one block on the held-out samples."""
 
     layer: int
     harmful: float
-    """Share refused."""
+    """Share of harmful samples refused."""
     benign: float
     rise: float
-    """Of benign refusals against the model as it is."""
+    """Rise in benign refusals over the unchanged model."""
 
 
 def fit_tool_vector(
@@ -55,7 +56,7 @@ def fit_tool_vector(
     seed: int,
     progress: bool,
 ) -> Artifact:
-    """See `ToolVector.fit`."""
+    """Fit the tool vector; see `ToolVector.fit`."""
     layers = candidate_layers(vlm.num_layers)
     if config.layer is not None:
         check_layer(vlm.layers, config.layer)
@@ -88,7 +89,7 @@ def fit_tool_vector(
 
 
 def candidate_layers(num_layers: int) -> list[int]:
-    """The blocks from 0.3 to 0.8 of the depth.
+    """The blocks at 0.3 to 0.8 of the depth.
 
     Example:
         >>> candidate_layers(8)
@@ -98,7 +99,7 @@ def candidate_layers(num_layers: int) -> list[int]:
 
 
 def _split(data: FitData, config: ToolVectorConfig, seed: int) -> tuple[list[Sample], list[Sample]]:
-    """Samples with pictures: those the shift is a mean over, and those that choose the block."""
+    """Samples with pictures: those averaged into the shift, and those that choose the block."""
     rng = random.Random(seed)
     fitted: list[Sample] = []
     held_out: list[Sample] = []
@@ -112,15 +113,15 @@ def _split(data: FitData, config: ToolVectorConfig, seed: int) -> tuple[list[Sam
     labels = {sample.label for sample in held_out}
     if len(fitted) < 2 or (config.layer is None and len(labels) < 2):
         raise InputError(
-            f"A tool vector needs samples with pictures, two to make it from and one of each label "
-            f"to choose the block, but there are {len(fitted)} and {len(held_out)}. Add samples."
+            f"A tool vector needs samples with pictures: two to fit it and one of each label to "
+            f"choose the block, but there are {len(fitted)} and {len(held_out)}. Add samples."
         )
-    rng.shuffle(fitted)  # so that halves of it hold both labels
+    rng.shuffle(fitted)  # so that each half has both labels
     return fitted, held_out
 
 
 def _refusal(vlm: VLM, data: FitData, batch: int, progress: bool) -> Tensor | None:
-    """The refusal vector of requests in text alone, if there are any of both labels."""
+    """The refusal vector from text-only requests, or None if either label has none."""
     harmful, benign = (
         [sample for sample in samples if sample.image is None]
         for samples in (data.harmful, data.benign)
@@ -150,7 +151,7 @@ def _trials(
 
 
 def _best(trials: Sequence[_Trial], max_rise: float, num_layers: int) -> int:
-    """The most refusals among those allowed; if none is, the smallest rise. Ties: the middle."""
+    """Most refusals among allowed blocks, or else the smallest rise; ties go to the middle."""
     allowed = [trial for trial in trials if trial.rise <= max_rise + 1e-9]
 
     def merit(trial: _Trial) -> tuple[float, float, float]:
@@ -168,7 +169,7 @@ def _refused(
     at: tuple[int, Tensor] | None,
     config: ToolVectorConfig,
 ) -> float:
-    """The share of samples that the undefended model refuses, with a vector added or without."""
+    """The share of samples that the undefended model refuses, with or without a vector added."""
     judge = registry.load("judge", "exact")()
     edits = {} if at is None else {resid_post(at[0]): add(at[1], config.strength, tokens="last")}
     count = 0

@@ -1,4 +1,4 @@
-"""Settings of the tool vector."""
+"""The settings of the tool vector."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ class ToolVectorConfig(DefenseConfig):
     )
 
     mode: Literal["add", "ablate"] = "add"
-    """Whether the shift is put in or taken out. Source: paper, interventions in its abstract."""
+    """Whether to add or ablate the shift. Source: paper, interventions in its abstract."""
     vector: Vector = "tool"
-    """The tool's shift, or a control: that of the text alone, that of the picture alone, the part
-    orthogonal to the refusal vector, a random vector of equal length. Source: ours."""
+    """The tool's shift, or a control: the shift of the call's text alone or of the picture alone,
+    the part orthogonal to the refusal vector, or a random vector of equal length. Source: ours."""
     layer: int | None = Field(None, ge=0)
     """The block; None lets the fit choose. Source: ours."""
     strength: float = Field(1.0, ge=0, le=10, allow_inf_nan=False)
-    """1 is the shift as long as it was. Source: ours."""
+    """Multiplier of the shift. Source: ours."""
     reach: Literal["layer", "onward"] = "layer"
-    """At the block alone, or at every block from it on. Source: ours."""
+    """Act at the block only, or also at every later block. Source: ours."""
     random_seed: int = Field(0, ge=0)
-    """Of the random vector. Source: ours."""
+    """Seed for the random vector. Source: ours."""
     pairs: Literal["all", "harmful", "benign"] = "all"
-    """The samples the shift is a mean over. Source: ours."""
+    """The samples averaged into the shift. Source: ours."""
     validation: float = Field(0.25, gt=0, lt=1)
-    """The share of samples that only choose the block. Source: ours."""
+    """Share of samples held out to choose the block. Source: ours."""
     max_rise: float = Field(0.02, ge=0, le=1)
-    """Most that benign refusals may rise there. Source: ours."""
+    """Maximum rise in benign refusals when choosing the block. Source: ours."""
     answer_tokens: int = Field(32, ge=1)
-    """Of an answer there. Source: ours."""
+    """Maximum length of an answer when choosing the block. Source: ours."""
     batch_size: int = Field(16, ge=1)
-    """Prompts a forward during a fit. Source: ours."""
+    """Prompts per forward pass during a fit. Source: ours."""

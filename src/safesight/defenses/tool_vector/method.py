@@ -3,34 +3,34 @@
 Paper: Tian, Hu, Wu, Li, Lu, Gong; "When Think-with-Image Meets Safety: What Determines Multimodal
 Jailbreak Robustness?"; 2026; https://arxiv.org/abs/2605.27932. Its abstract claims that invoking
 an image tool shifts hidden states toward a safety-relevant direction, and names activation
-interventions as evidence. Its full text could not be read: formula, layers, positions and
+interventions as evidence. The full text could not be read: formula, layers, positions and
 coefficients are ours.
 
-Where it acts: on the prefill, at the output of one block, at the last prompt token (the one whose
-logits give the first word of the answer). With h_l(x, c) that state of sample x under condition c,
+Where it acts: on the prefill, at the output of one block, at the last prompt token (whose logits
+give the first word of the answer). With h_l(x, c) that state for sample x under condition c,
 
     v_l = mean_x [ h_l(x, tool) - h_l(x, direct) ]                    paired, no labels
 
-    add       h <- h + strength v_l                                   is the shift enough?
-    ablate    h <- h - strength (<h, u_l> - m_l) u_l,  u_l = v_l / ||v_l||,  is it needed?
+    add       h <- h + strength v_l                                   is the shift sufficient?
+    ablate    h <- h - strength (<h, u_l> - m_l) u_l,  u_l = v_l / ||v_l||,  is it necessary?
               m_l = mean_x <h_l(x, direct), u_l>
 
-Adding needs no tool. Ablating is for use under the tool: `protect(model, processor,
-["image_tools", ToolVector(mode="ablate")], ...)`. Added at every decoding step a vector of this
-kind garbles the text of small models, so it is not.
+Adding needs no tool. Ablating is meant for use with the tool: `protect(model, processor,
+["image_tools", ToolVector(mode="ablate")], ...)`. The vector is not added at decoding steps,
+because that garbles the text of small models.
 
-What is fitted: v_l for every block on samples with pictures, one prefill a sample and condition;
-the block on a quarter of them, held out: the largest refusal of harmful ones with benign refusals
-up by at most two points. That choice alone uses labels. The controls are fitted along: the shifts
-of `text_trace` (the call's text without a picture) and `crop_no_call` (the picture without a
-call), and the refusal vector, from requests in text.
+What is fitted: v_l for every block on samples with pictures, one prefill per sample and condition;
+the block on a held-out quarter of them: the most refusals of harmful samples while benign refusals
+rise by at most two points. Only that choice uses labels. The controls are fitted at the same time:
+the shifts of `text_trace` (the call's text without a picture) and `crop_no_call` (the picture
+without a call), and the refusal vector, from text requests.
 
-What it cannot do: one vector for all prompts cannot tell harmful from harmless; what keeps benign
-answers is only how far they are from the edge. Measure over-refusal beside it. Ablation at one
-token lets later blocks bring the shift back from the tokens of the call; `reach="onward"` goes on
-ablating.
+What it cannot do: one vector for all prompts cannot tell harmful from harmless; benign answers
+survive only because they are far from the edge. Measure over-refusal as well. After ablation at one
+token, later blocks can restore the shift from the tokens of the call; `reach="onward"` ablates at
+every later block too.
 
-Where we differ: not known, see above.
+Where we differ: unknown, see above.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ __all__ = ["ToolVector", "ToolVectorConfig", "ablated", "orthogonal"]
 
 
 def ablated(states: Tensor, direction: Tensor, level: Tensor | float, strength: float) -> Tensor:
-    """The states with their component along a direction moved to a level.
+    """The states with their component along a direction moved to a given level.
 
         h - strength (<h, u> - m) u
 
@@ -69,7 +69,7 @@ def ablated(states: Tensor, direction: Tensor, level: Tensor | float, strength: 
         states: ... x d, float32.
         direction: u, d, unit length.
         level: m.
-        strength: 1 moves it all the way.
+        strength: 1 moves it fully.
 
     Example:
         >>> ablated(torch.tensor([3.0, 4.0]), torch.tensor([1.0, 0.0]), 1.0, 1.0)
@@ -80,7 +80,7 @@ def ablated(states: Tensor, direction: Tensor, level: Tensor | float, strength: 
 
 
 def orthogonal(vectors: Tensor, others: Tensor) -> Tensor:
-    """What of each vector (... x d) is orthogonal to the other at its place.
+    """The part of each vector (... x d) that is orthogonal to its counterpart in `others`.
 
     Example:
         >>> orthogonal(torch.tensor([[3.0, 4.0]]), torch.tensor([[2.0, 0.0]]))
@@ -97,15 +97,15 @@ class ToolVectorFitted:
     layer: int
     """The first block that is changed."""
     shifts: Mapping[str, Tensor]
-    """v of every block, N x d, by name: of each condition and, if the fit had requests in text,
+    """v at every block, N x d, by name: each condition and, if the fit had text requests,
     "orthogonal"."""
     direct: Tensor
-    """Mean state of every block under the direct prompt, N x d."""
+    """Mean state at every block for the direct prompt, N x d."""
 
 
 @final
 class ToolVector(Defense[ToolVectorConfig, ToolVectorFitted]):
-    """The shift of an image-tool call, added to or taken from the last prompt token.
+    """The shift of an image-tool call, added to or ablated from the last prompt token.
 
     Example:
         >>> ToolVector(mode="ablate").config.strength
@@ -126,21 +126,23 @@ class ToolVector(Defense[ToolVectorConfig, ToolVectorFitted]):
     Config = ToolVectorConfig
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:
-        """The shift of every block, its controls, and the block; the model is not changed.
+        """Fit the shift at every block and its controls, and choose the block.
+
+        The model is not changed.
 
         Raises:
-            InputError: too few samples with pictures.
-            ModelError: the block asked for does not exist.
+            InputError: there are too few samples with pictures.
+            ModelError: the requested block does not exist.
         """
         return fit_tool_vector(self.name, vlm, data, self.config, seed=seed, progress=progress)
 
     def read(self, stored: Stored, config: ToolVectorConfig) -> ToolVectorFitted:
-        """The shifts of every block, and the block to begin with."""
+        """The shifts at every block, and the first block to change."""
         blocks = stored.vlm.num_layers
         if config.layer is not None and config.layer >= blocks:
             raise ArtifactError(
-                f"The block {config.layer} is not one of the {blocks} of {stored.vlm.name!r}, "
-                "counted from 0. Choose layer among them."
+                f"{stored.vlm.name!r} has no block {config.layer}: its {blocks} decoder blocks are "
+                "counted from 0. Choose one of them as layer."
             )
         shape = (blocks, stored.vlm.hidden_size)
         names = ("tool", "text_trace", "crop_no_call")
@@ -150,8 +152,8 @@ class ToolVector(Defense[ToolVectorConfig, ToolVectorFitted]):
             shifts["orthogonal"] = orthogonal(shifts["tool"], refusal)
         elif config.vector == "orthogonal":
             raise ArtifactError(
-                "This tool_vector artifact has no refusal vector, as its fit had no harmful and "
-                "benign requests in text alone. Fit it again with some."
+                "This tool_vector artifact has no refusal vector: its fit lacked harmful or benign "
+                "requests in text. Fit it again with both."
             )
         layer = stored.layer() if config.layer is None else config.layer
         return ToolVectorFitted(layer, shifts, stored.tensor("direct", *shape))
@@ -162,11 +164,11 @@ class ToolVector(Defense[ToolVectorConfig, ToolVectorFitted]):
 
 
 Change = Callable[[Tensor], Tensor]
-"""From the last prompt tokens' states, B x d in float32, to the new ones."""
+"""Maps the states of the last prompt tokens (B x d, float32) to new ones."""
 
 
 def _changes(config: ToolVectorConfig, fitted: ToolVectorFitted) -> dict[int, Change]:
-    """What happens at which block."""
+    """The change at each block."""
     vectors, direct = _vectors(config, fitted), fitted.direct
     last = fitted.layer if config.reach == "layer" else len(direct) - 1
     return {
@@ -185,7 +187,7 @@ def edit_of(mode: str, vector: Tensor, direct: Tensor, strength: float) -> Chang
 
 
 def _vectors(config: ToolVectorConfig, fitted: ToolVectorFitted) -> Tensor:
-    """The vector that was asked for, N x d."""
+    """The requested vector, N x d."""
     if config.vector == "random":
         rng = torch.Generator().manual_seed(config.random_seed)
         lengths: Tensor = fitted.shifts["tool"].norm(dim=-1, keepdim=True)
@@ -194,7 +196,7 @@ def _vectors(config: ToolVectorConfig, fitted: ToolVectorFitted) -> Tensor:
 
 
 def _edited(vlm: VLM, changes: dict[int, Change], generate: Generate, inputs: Inputs) -> Any:
-    """One generation whose prefill is changed."""
+    """Generate once with a changed prefill."""
     refuse_begun(inputs, "The tool vector changes the prefill")
     prompt = inputs.get("input_ids", inputs.get("inputs_embeds"))
     mask = inputs.get("attention_mask")
@@ -206,7 +208,7 @@ def _edited(vlm: VLM, changes: dict[int, Change], generate: Generate, inputs: In
     length = None if prompt is None else prompt.shape[1]
     with edit(vlm.layers, edits, prefill_only=True, prompt_length=length):
         output = generate(**inputs)
-    if done != set(changes):  # an undefended answer must not come out
+    if done != set(changes):  # an undefended answer must not be returned
         raise ModelError(
             "The tool vector was not applied: generate did not show its prefill to the hooks. "
             "Use greedy decoding or sampling, or remove the defense."
@@ -215,7 +217,7 @@ def _edited(vlm: VLM, changes: dict[int, Change], generate: Generate, inputs: In
 
 
 def _at_last(change: Change, mask: Tensor | None, done: Callable[[], None]) -> EditFn:
-    """The change at every row's last prompt token, whichever side is padded."""
+    """The change at every row's last prompt token, with padding on either side."""
 
     def function(hidden: Tensor) -> Tensor:
         done()

@@ -1,8 +1,8 @@
-"""What a tool call does to hidden states: paired shifts at the last prompt token, and their size.
+"""The effect of a tool call on hidden states: paired shifts at the last prompt token.
 
-Pure functions on tensors, and the prefills that fill them. Everything is float32 on the CPU;
-`N` counts decoder blocks, `n` samples, `d` is the width. Which shift is used for what is decided in
-`tool_vector`.
+Pure functions that measure the shifts, and the prefills that provide the states. Everything is
+float32 on the CPU; `N` is the number of decoder blocks, `n` of samples, `d` the width.
+`tool_vector` decides which shift is used for what.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ def states_under(
     batch_size: int = 16,
     progress: bool = False,
 ) -> Tensor:
-    """Every block's output at the last prompt token of every sample under a condition.
+    """Every block's output at the last prompt token of every sample, under a condition.
 
     Args:
-        vlm: The model, which is not changed; no defense on it is seen.
-        samples: n of them, with pictures unless the condition is "direct".
-        name: Of `safesight.tools.CONDITIONS`.
-        setup: How the model is offered tools.
+        vlm: The model; it is not changed, and attached defenses are bypassed.
+        samples: n samples, with pictures unless the condition is "direct".
+        name: The condition, from `safesight.tools.CONDITIONS`.
+        setup: How tools are offered to the model.
         batch_size: Prompts per forward pass.
-        progress: Show a bar.
+        progress: Show a progress bar.
 
     Returns:
         N x n x d.
@@ -56,7 +56,7 @@ def states_under(
 
 
 def refusal_vectors(harmful: Tensor, benign: Tensor) -> Tensor:
-    """Per block, from the mean of benign to the mean of harmful requests in text: N x d.
+    """Per block, the mean of harmful minus the mean of benign text requests: N x d.
 
     Args:
         harmful: N x m x d.
@@ -67,9 +67,9 @@ def refusal_vectors(harmful: Tensor, benign: Tensor) -> Tensor:
 
 
 def explained(differences: Tensor) -> Tensor:
-    """The share of the paired differences' length that their mean explains.
+    """The share of the paired differences' squared length that their mean explains.
 
-        n ||v||^2 / sum_x ||h(x, tool) - h(x, direct)||^2        1: every sample moves alike
+        n ||v||^2 / sum_x ||h(x, tool) - h(x, direct)||^2        1: all samples shift alike
 
     Args:
         differences: N x n x d.
@@ -87,7 +87,7 @@ def explained(differences: Tensor) -> Tensor:
 
 
 def split_half(differences: Tensor) -> Tensor:
-    """Cosine of the mean over every other sample with the mean over the rest: N.
+    """The cosine between the mean of every other sample and the mean of the rest: N.
 
     Example:
         >>> split_half(torch.ones(1, 4, 2)).round(decimals=3)
@@ -97,11 +97,11 @@ def split_half(differences: Tensor) -> Tensor:
 
 
 def shift_report(states: Mapping[str, Tensor], refusal: Tensor | None) -> list[dict[str, Any]]:
-    """Per block: how long the shifts are, how reliable, and where they point.
+    """The length, reliability and direction of the shifts, per block.
 
     Args:
-        states: "direct" and one entry a condition, N x n x d, rows paired.
-        refusal: N x d, or None where there was no text to make it from.
+        states: "direct" and one entry per condition, N x n x d, with paired rows.
+        refusal: N x d, or None if there were no text requests to compute it from.
     """
     direct = states["direct"]
     columns: dict[str, Tensor] = {"direct_norm": direct.norm(dim=-1).mean(dim=1)}
