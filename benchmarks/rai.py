@@ -1,16 +1,16 @@
-"""RAI beside its controls on the bundled VLM: is it the words, and which settings pay?
+"""RAI and its controls on the bundled VLM: is it the words, and which settings pay off?
 
     python benchmarks/rai.py             # see `seconds` in the results for how long
     python benchmarks/rai.py --n 60      # a quick look
 
-Writes `docs/results/rai.json` after every row. A run that is stopped goes on from there,
-unless the model, the code or a number on the command line has changed.
+Writes `docs/results/rai.json` after every row. A stopped run resumes from there, unless the model,
+the code or a number on the command line has changed.
 
-Every seed: the model as it is; RAI as published, with the names of the world's harmful
-things and with generic words; RAI with layer, ratio and strength chosen on the fit split;
-each beside its controls (see `safesight.analysis.rai_controls`); benign words with a gate
-of their own. Of the first seed also sweeps around the chosen setting: gamma, ratio, number of
-words, layer. Rows say which share of visual tokens moved and how far relative to their norm.
+For every seed: the undefended model; RAI as published, with the names of the world's harmful
+things and with generic words; RAI with layer, ratio and strength chosen on the fit split; each
+with its controls (see `safesight.analysis.rai_controls`); benign words with their own gate. For
+the first seed also sweeps around the chosen setting: gamma, ratio, number of words, layer. Rows
+report which fraction of visual tokens moved, and how far relative to their norm.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ CODE = ("injection.py", "prototypes.py", "rai.py", "rai_fit.py", "rai_search.py"
 
 Row = dict[str, Any]
 Work = tuple[str, str, Callable[[], Row]]
-"""Where a row goes ("rows" or "sweeps"), its arm, and what makes it."""
+"""The list of a row ("rows" or "sweeps"), its arm, and the function that makes it."""
 
 
 def main() -> None:
-    """Every row that is not there yet."""
+    """Run every row that is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, default=300, help="samples a task")
+    parser.add_argument("--n", type=int, default=300, help="samples per task")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--model", default="testbed")
     parser.add_argument("--out", type=Path, default=OUT)
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def header(vlm: VLM, name: str, n: int) -> Row:
-    """What must be the same for rows to stand in one file."""
+    """Values that all rows of a file must share."""
     code = [(ROOT / "src/safesight/defenses" / name).read_text() for name in CODE]
     return {
         "model": name,
@@ -98,7 +98,7 @@ def header(vlm: VLM, name: str, n: int) -> Row:
 
 
 class Bench:
-    """All rows of one seed; fits are made when a row first needs them."""
+    """All rows of one seed; fits run when a row first needs them."""
 
     def __init__(self, vlm: VLM, n: int, seed: int, rows: list[Row]) -> None:
         self.vlm, self.n, self.seed, self.rows = vlm, n, seed, rows
@@ -108,7 +108,7 @@ class Bench:
         self.words = words_for(vlm.name)
 
     def work(self, *, sweeps: bool) -> Iterator[Work]:
-        """What is to be measured, in order."""
+        """The rows to measure, in order."""
         yield "rows", "none", self.plain
         arms: Mapping[str, Row] = {
             "published form": {},
@@ -126,7 +126,7 @@ class Bench:
                 yield "sweeps", arm, partial(self.around_chosen, change, SWEPT)
 
     def swept(self) -> Mapping[str, Row]:
-        """One setting at a time, away from the chosen one."""
+        """Variations of the chosen setting, one change at a time."""
         mixed = random.Random(0).sample(self.words, len(self.words))
         counts = [k for k in COUNTS if k <= len(mixed)]
         layers = ["embed", *range(self.vlm.num_layers)]
@@ -147,31 +147,31 @@ class Bench:
 
     @property
     def benign(self) -> tuple[str, ...]:
-        """As many plain words as there are risky ones, where there are as many."""
+        """As many plain words as risky ones, as far as there are enough."""
         return PLAIN_WORDS[: len(self.words)]
 
     def plain(self) -> Row:
-        """The model as it is."""
+        """The undefended model."""
         return measured(self.vlm, self.tests(TASKS))
 
     def row(self, settings: Row, control: str) -> Row:
-        """RAI with some settings, or one of its controls."""
+        """RAI with these settings, or one of its controls."""
         again = settings is AUTO and control != "rai"
         return self.of(self.fit(self.chosen() if again else settings), control, TASKS)
 
     def around_chosen(self, change: Row, tasks: tuple[str, ...]) -> Row:
-        """RAI with the chosen setting, but for one change."""
+        """RAI with the chosen setting and one change."""
         return self.of(self.fit({**self.chosen(), **change}), "rai", tasks)
 
     def chosen(self) -> Row:
-        """Layer, ratio and gamma as the search left them; a run that goes on reads them off."""
+        """Layer, ratio and gamma as chosen by the search; a resumed run reads them from rows."""
         mine = (row for row in self.rows if row["seed"] == self.seed)
         found = next((row for row in mine if row["arm"] == "chosen setting"), None)
         names = ("layer", "ratio", "gamma")
         return {name: (self.fit(AUTO).fitted if found is None else found)[name] for name in names}
 
     def of(self, artifact: Artifact, control: str, tasks: tuple[str, ...]) -> Row:
-        """A row with the setting that was used."""
+        """A row, with the setting used."""
         site = injection_of(self.vlm, artifact, RAI().settings(artifact)).site
         shift = controls(self.vlm, artifact, seed=self.seed)[control]
         used = {name: artifact.fitted[name] for name in ("layer", "tau", "gamma", "ratio")}
@@ -179,7 +179,7 @@ class Bench:
         return {**used, **note, **measured(self.vlm, self.tests(tasks), site, shift)}
 
     def fit(self, settings: Row) -> Artifact:
-        """A fit on the fit split, made once."""
+        """A fit on the fit split; runs once."""
         key = json.dumps(settings, sort_keys=True)
         if key not in self._fits:
             if self._data is None:

@@ -1,7 +1,7 @@
-"""The results file of a benchmark that may be stopped: opened where it was, written row by row.
+"""The results file of a resumable benchmark, written row by row.
 
-Not a benchmark. What is in a file counts on only under the same head (model, sizes, judge,
-settings); under any other the benchmark begins anew.
+Not a benchmark. A file is continued only if its head (model, sizes, judge, settings) is the same;
+otherwise the benchmark starts over.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
 
 def opened(path: Path, head: dict[str, Any], **empty: Any) -> dict[str, Any]:
-    """The results so far if they were made under this head, else a head with `empty` places."""
+    """The results so far if they have this head, else the head with `empty` lists."""
     begun = {**head, "seconds": 0, "rows": [], **empty}
     if not path.is_file():
         return begun
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise SystemExit(f"{path} is damaged ({error}). Mend it, or move it away.") from error
+        raise SystemExit(f"{path} is damaged ({error}). Repair or remove it.") from error
     same = {key: found.get(key) for key in head} == json.loads(json.dumps(head))
     return {**begun, **found} if same else begun
 
 
 def saved(path: Path, results: dict[str, Any]) -> None:
-    """The whole file at once; an entry of a list, which may hold every verdict, has a line."""
+    """Write the whole file; each list entry, which may hold many verdicts, is on one line."""
     parts = [f" {json.dumps(key)}: {_body(value)}" for key, value in results.items()]
     write_text(path, "{\n" + ",\n".join(parts) + "\n}\n")
 

@@ -1,10 +1,10 @@
-"""A sixth defense in one file: add a fixed vector to the last prompt token's state.
+"""A new defense in one file: adds a fixed vector to the last prompt token's state.
 
     python examples/a_defense_of_your_own.py
 
-The vector is the difference of mean states between refused and answered prompts in
-text: a refusal direction. To give the defense a name everywhere, put it in a package
-and point the entry-point group `safesight.defenses` at it.
+The vector is the difference of mean states between refused and answered prompts in text: a refusal
+direction. To make the defense available by name, put it in a package and point the entry-point
+group `safesight.defenses` at it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class PushConfig(DefenseConfig):
     layer: int = Field(4, ge=0)
     """The decoder block whose output is changed. Source: ours."""
     push: float = Field(1.0, ge=0)
-    """How far, in lengths of the fitted vector. Source: ours."""
+    """Size of the push, in lengths of the fitted vector. Source: ours."""
 
 
 @final

@@ -1,4 +1,4 @@
-"""Command line of the generator: write the pages, or say which are stale."""
+"""Command line of the generator: write the pages, or list the stale ones."""
 
 from __future__ import annotations
 

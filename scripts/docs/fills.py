@@ -1,24 +1,24 @@
-"""Text between `<!-- fill: COMMAND ARGUMENTS -->` and `<!-- /fill -->`, made anew each time.
+"""Regenerates the text between `<!-- fill: COMMAND ARGUMENTS -->` and `<!-- /fill -->`.
 
-Commands on committed results (`docs/results/NAME.json`, a scorecard where not said):
+Commands on committed results (`docs/results/NAME.json`, a scorecard unless stated otherwise):
 
     rate NAME DEFENSE TASK METRIC      2.0% (0.9 to 4.3, n = 300)
     delta NAME DEFENSE TASK METRIC [AGAINST]    -98.0 points (-99.1 to -95.7, n = 300)
     ratio NAME DEFENSE COLUMN          1.04 (1.03 to 1.06, n = 40)
     value NAME PATH FORMAT             any value of any JSON file, as Python formats it
-    beside NAME DEFENSE                undefended, defended and the change, a row a task
-    scorecard NAME                     the four axes as a table, a row a defense
-    overhead NAME                      times and memory as a table, a row a defense
-    seeds NAME [KEY=HEADING ...]       rows of several seeds, as `benchmarks/sasa.py` writes them
-    summary NAME [arms=A;B] KEY=HEADING ...  a row an arm, a column a key of a benchmark's summary
+    beside NAME DEFENSE                undefended, defended and the change, one row per task
+    scorecard NAME                     the four axes as a table, one row per defense
+    overhead NAME                      times and memory as a table, one row per defense
+    seeds NAME [KEY=HEADING ...]       rows of several seeds, as written by `benchmarks/sasa.py`
+    summary NAME [arms=A;B] KEY=HEADING ...  a row per arm, a column per key of a summary
     pivot NAME LIST KEYS TASK/METRIC=HEADING ...  rows by KEYS (one,two), rates or changes across
     output FILE                        a text file of docs/results, as a code block
 
-A table of results says below itself if it was measured on other weights than the bundled ones of
-today.
+A note below a table of results says if it was measured on weights other than the current bundled
+ones.
 
 And on the source: `config NAME` (a defense's settings), `defenses` (all of them),
-`families` (architectures, and which pass the whole suite), `tree` (one caption a file).
+`families` (architectures, and which pass the whole suite), `tree` (one caption per file).
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ _MARKED = re.compile(r"(<!-- fill: (.+?) -->)(.*?)(<!-- /fill -->)", re.DOTALL)
 
 
 def fill(text: str, results: Results, page: str) -> str:
-    """The page with everything between markers made anew.
+    """The page with everything between markers regenerated.
 
     Raises:
-        ValueError: a marker that is unknown, malformed or not closed.
+        ValueError: a marker is unknown, malformed or not closed.
     """
     if text.count("<!-- fill:") != len(_MARKED.findall(text)):
         raise ValueError(f"{page}: a fill marker is not closed")
@@ -78,7 +78,7 @@ def _made(command: str, results: Results, page: str) -> str:
 
 
 def _date(results: Results, name: str) -> str:
-    """What a table of results says below itself if it is of other weights than today's."""
+    """The note below a table measured on weights other than the current ones."""
     measured, today = results.identity(name), bundled_identity()
     if measured in ("", today):
         return ""
@@ -89,7 +89,7 @@ def _date(results: Results, name: str) -> str:
 
 
 def bundled_identity() -> str:
-    """Of the bundled model's weights, as an artifact fitted on them holds it."""
+    """The identity of the bundled model, as recorded in an artifact fitted on it."""
     card = ROOT / "src/safesight/fitting/artifacts/sasa/card.json"
     return str(json.loads(card.read_text(encoding="utf-8"))["model"]["identity"])
 
@@ -158,17 +158,17 @@ def overhead(results: Results, page: str, name: str) -> str:
 
 
 def seeds(results: Results, page: str, name: str, *columns: str) -> str:
-    """Columns are `KEY=HEADING`, where a key is a cell of the rows; without any, the usual ones."""
+    """Columns are `KEY=HEADING`, where a key is a cell of the rows; by default the usual ones."""
     rows = results.value(name, "rows", page)
     headings = dict(column.split("=", 1) for column in columns)
     return NOT_MEASURED if rows is None else render_seeds(rows, headings)
 
 
 def summary(results: Results, page: str, name: str, *columns: str) -> str:
-    """Columns are `KEY=HEADING`, where a key is a rate or a change of rates; `arms=A;B` picks rows.
+    """Columns are `KEY=HEADING`, where a key is a rate or a change; `arms=A;B` selects rows.
 
     Raises:
-        ValueError: an arm to be shown was not measured.
+        ValueError: a selected arm was not measured.
     """
     rows = results.value(name, "summary", page)
     headings = dict(column.split("=", 1) for column in columns)
@@ -182,7 +182,7 @@ def summary(results: Results, page: str, name: str, *columns: str) -> str:
 
 
 def pivot(results: Results, page: str, name: str, path: str, keys: str, *columns: str) -> str:
-    """The list at `path` holds one cell an entry, which names its row, its task and its metric."""
+    """Each entry of the list at `path` is one cell and names its row, its task and its metric."""
     cells = results.value(name, path, page)
     headings = dict(column.split("=", 1) for column in columns)
     return NOT_MEASURED if cells is None else render_pivot(cells, keys.split(","), headings)
@@ -194,9 +194,9 @@ def output(results: Results, page: str, name: str) -> str:
 
 
 def config(results: Results, page: str, name: str) -> str:
-    """The settings of a defense, its own and those of the classes above, from the source.
+    """The settings of a defense, its own and inherited ones, from the source.
 
-    A setting that a class gives another default stands once, with that default.
+    A setting whose default is overridden appears once, with the new default.
     """
     rows: dict[str, tuple[str, str]] = {}
     for ancestor in reversed(registry.load("defense", name).Config.__mro__):
@@ -227,7 +227,7 @@ def defenses(results: Results, page: str) -> str:
 
 
 def families(results: Results, page: str) -> str:
-    """Every architecture of the table; those in `tests/tiny.py` run the whole suite."""
+    """Every architecture in the table; those in `tests/tiny.py` run the whole suite."""
     suite = source.keys_of(ROOT / "tests/tiny.py", "_MAKERS")
     lines = ["| architecture | conformance suite | note |", "| --- | --- | --- |"]
     for name, family in FAMILIES.items():
@@ -259,7 +259,7 @@ def _absent(results: Results, page: str, what: str, name: str, card: Scorecard |
 
 
 TABLES = {"beside", "scorecard", "overhead", "seeds", "summary", "pivot"}
-"""Commands whose first argument is a result, and which make a table of it."""
+"""Commands that turn a result, their first argument, into a table."""
 
 COMMANDS: dict[str, Callable[..., str]] = {
     "rate": rate,

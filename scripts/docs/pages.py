@@ -14,22 +14,22 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Generated:
-    """What the documentation should hold now."""
+    """The documentation as it should be now."""
 
     pages: Mapping[Path, str]
     missing: tuple[str, ...]
-    """Results that a page asks for and that are not committed."""
+    """Results that a page needs but that are not committed."""
 
 
 def markdown() -> list[Path]:
-    """The hand-written pages that may hold markers."""
+    """The hand-written pages that may contain markers."""
     generated = {ROOT / "docs/cli.md", ROOT / "docs/reference.md"}
     found = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     return sorted(path for path in found if path not in generated)
 
 
 def generate() -> Generated:
-    """Make every page in memory."""
+    """Generate every page in memory."""
     results = Results(ROOT / "docs/results")
     pages = {
         ROOT / "docs/cli.md": cli_pages.render(),
@@ -48,7 +48,7 @@ def generate() -> Generated:
 
 
 def stale(pages: Mapping[Path, str]) -> list[Path]:
-    """The pages whose file holds something else."""
+    """The pages whose file differs."""
     return [
         path
         for path, text in pages.items()

@@ -1,4 +1,4 @@
-"""The committed results, `docs/results/*`, and a note of those that were asked for in vain."""
+"""The committed results, `docs/results/*`, and a list of those that are missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from safesight.compare import Scorecard
 
 
 class Results:
-    """Reads results by name; what is not there is noted in `missing`, never made up."""
+    """Reads results by name; absent ones are recorded in `missing`, never invented."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -32,12 +32,12 @@ class Results:
         return None if text is None else Scorecard.model_validate_json(text)
 
     def miss(self, sentence: str) -> None:
-        """Note what a page asks for and nobody has measured."""
+        """Record a result that a page needs but that was never measured."""
         if sentence not in self.missing:
             self.missing.append(sentence)
 
     def identity(self, name: str) -> str:
-        """Of the bundled model's weights that a result is of; empty where it does not say."""
+        """The identity of the bundled model behind a result; empty if not recorded."""
         path = self.folder / f"{name}.json"
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
         if not isinstance(found, dict) or found.get("model", "testbed") != "testbed":
@@ -45,7 +45,7 @@ class Results:
         return str(found.get("identity") or found.get("provenance", {}).get("model_identity", ""))
 
     def value(self, name: str, path: str, page: str) -> Any:
-        """A value inside a JSON file, by a dotted path such as `stages.0.seconds`."""
+        """A value in a JSON file, by a dotted path such as `stages.0.seconds`."""
         value = self.json(name, page)
         if value is None:
             return None

@@ -1,4 +1,4 @@
-"""Results as Markdown tables: what `fills` puts on a page."""
+"""Results as Markdown tables, for `fills`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HARM_TASKS = ("text_harm", "image_harm", "typographic_harm")
 
 
 def render_table(card: Scorecard) -> str:
-    """One row a defense; a rate with its 95% interval, a time as a ratio to the first row's."""
+    """One row per defense; rates with 95% intervals, times as ratios to the first row's."""
     harm = [task for task in HARM_TASKS if task in card.tasks]
     heads = [
         "defense",
@@ -39,7 +39,7 @@ METRICS = {
 
 
 def render_beside(card: Scorecard, defense: str) -> str:
-    """One row a task and metric: undefended, defended, and the paired change in points."""
+    """One row per task and metric: undefended, defended, and the paired change in points."""
     first = card.defenses[0]
     heads = ["", "n", "undefended", defense, "change, points"]
     lines = [_line(heads), _line(["---", *["--:"] * 4])]
@@ -81,7 +81,7 @@ def _times(card: Scorecard, defense: str) -> list[str]:
 
 
 def render_overhead(card: Scorecard) -> str:
-    """One row a defense: times and memory as ratios to the undefended model, with intervals."""
+    """One row per defense: times and memory as ratios to the undefended model, with intervals."""
     heads = ["defense", "prefill", "answer, benign", "answer, refused", "peak memory"]
     lines = [_line(heads), _line(["---", *["--:"] * 4])]
     for cost in card.overhead:
@@ -101,7 +101,7 @@ def render_overhead(card: Scorecard) -> str:
 
 
 def _ratio(value: float | None, low: float | None, high: float | None, n: int) -> str:
-    """Nothing where nothing was timed: a defense that refused none of its prompts."""
+    """Empty if nothing was timed, as for a defense that refused none of its prompts."""
     if value is None or low is None or high is None or not n:
         return ""
     return f"{value:.2f} ({low:.2f} to {high:.2f}, n = {n})"
@@ -118,10 +118,10 @@ SEED_COLUMNS = {
 
 
 def render_seeds(rows: Sequence[dict[str, Any]], headings: Mapping[str, str] | None = None) -> str:
-    """A row an arm and fit: the mean over seeds, and the smallest and largest seed.
+    """One row per arm and fit: the mean over seeds, with the smallest and the largest.
 
-    What only some benchmarks note of a row, the kind left out and the size of the fit, has columns
-    where it is noted.
+    The kind left out and the size of the fit, which only some benchmarks record, have columns if
+    they are recorded.
     """
     columns = headings or SEED_COLUMNS
     groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
@@ -139,7 +139,7 @@ def render_seeds(rows: Sequence[dict[str, Any]], headings: Mapping[str, str] | N
 
 
 def render_summary(rows: Sequence[dict[str, Any]], headings: Mapping[str, str]) -> str:
-    """A row an arm: rates over all seeds, changes in points, both with their 95% intervals."""
+    """One row per arm: rates over all seeds and changes in points, with 95% intervals."""
     lines = [_line(["arm", *headings.values()]), _line(["---", *["--:"] * len(headings)])]
     for row in rows:
         lines.append(_line([row["arm"], *(_cell(row.get(key)) for key in headings)]))
@@ -149,9 +149,9 @@ def render_summary(rows: Sequence[dict[str, Any]], headings: Mapping[str, str]) 
 def render_pivot(
     cells: Sequence[dict[str, Any]], keys: Sequence[str], headings: Mapping[str, str]
 ) -> str:
-    """A row for each combination of what stands under `keys`, a column a task and metric.
+    """One row per combination of the values of `keys`, one column per task and metric.
 
-    A change that stands after Holm's correction, where one was made, is marked with a star.
+    A change that is significant after Holm's correction, if one was made, is marked with a star.
     """
     found: dict[tuple[str, ...], dict[str, dict[str, Any]]] = defaultdict(dict)
     for cell in cells:
@@ -171,9 +171,9 @@ def _starred(found: dict[str, Any] | None) -> str:
 
 
 def _cell(found: dict[str, Any] | None) -> str:
-    """A rate, or a change if there is a `delta`; nothing where nothing was measured.
+    """A rate, or a change if there is a `delta`; empty if nothing was measured.
 
-    What has a `unit` is no rate and stands as it is.
+    A value with a `unit` is not a rate and is shown as it is.
     """
     if found is None:
         return ""
