@@ -38,8 +38,7 @@ class TuningConfig(DefenseConfig):
     learning_rate: FiniteFloat = Field(1e-4, gt=0)
     """The peak learning rate. Source: ours, for adapters of rank 16."""
     projector_learning_rate: FiniteFloat | None = Field(None, gt=0)
-    """The projector's peak learning rate, if it is trained; None for the same. Source: authors'
-    code."""
+    """The peak learning rate of a trained projector; None for the same. Source: authors' code."""
     epochs: FiniteFloat = Field(1.0, gt=0)
     """Passes over the forget set. Source: authors' code."""
     max_steps: int | None = Field(None, ge=1)
