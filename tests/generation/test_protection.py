@@ -99,7 +99,7 @@ def test_embeddings_as_prompt(vlm: VLM) -> None:
         ({"num_beams": 2}, "num_beams=2"),
         ({"prompt_lookup_num_tokens": 2}, "prompt lookup"),
         ({"custom_generate": "somebody/else"}, "custom"),
-        ({"prefill_chunk_size": 8}, "chunks"),
+        ({"prefill_chunk_size": 8}, "chunked prefill"),
         ({"cache_implementation": "paged"}, "continuous"),
         ({"generation_config": hf.GenerationConfig(num_beams=3)}, "num_beams=3"),
     ],
