@@ -1,4 +1,4 @@
-"""Arms of a benchmark as they are named on its command line.
+"""Selects the arms of a benchmark by name, from its command line.
 
 Not a benchmark.
 """
@@ -11,11 +11,10 @@ __all__ = ["chosen"]
 
 
 def chosen(begins: str, names: Iterable[str], separator: str = ",") -> set[str]:
-    """The names that begin with one of those given; all of them if none is given.
+    """The names that begin with one of the given prefixes; all names if none is given.
 
     Raises:
-        SystemExit: no name begins so; a benchmark that runs nothing would look like one that is
-            done.
+        SystemExit: a prefix matches no name; a benchmark that runs nothing would look finished.
 
     Example:
         >>> sorted(chosen("sft;none", ["none", "npo", "sft, rho 1"], separator=";"))
@@ -25,5 +24,5 @@ def chosen(begins: str, names: Iterable[str], separator: str = ",") -> set[str]:
     wanted = [part.strip() for part in begins.split(separator) if part.strip()]
     for part in wanted:
         if not any(name.startswith(part) for name in every):
-            raise SystemExit(f"No arm is named {part!r}. There are: {'; '.join(every)}.")
+            raise SystemExit(f"No arm is named {part!r}. Choose from: {'; '.join(every)}.")
     return {name for name in every if not wanted or name.startswith(tuple(wanted))}

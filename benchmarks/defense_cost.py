@@ -1,14 +1,14 @@
-"""What defenses inside the model cost in time, on enough prompts for a narrow interval.
+"""The time cost of defenses inside the model, on enough prompts for a narrow interval.
 
-    python benchmarks/defense_cost.py            # four minutes on two quiet CPU cores
-    python benchmarks/defense_cost.py --large    # more than ten more
+    python benchmarks/defense_cost.py            # four minutes on two idle CPU cores
+    python benchmarks/defense_cost.py --large    # at least ten more
 
-Every prompt is answered by all arms right after one another, as `safesight.compare.overhead` says,
-one at a time. Two models, the second if asked for:
+All arms answer every prompt right after one another, one at a time, as in
+`safesight.compare.overhead`. Two models, the second on request:
 
-    bundled    with the artifacts of the package, on pictures of the benchmarks
-    large      a LLaVA of random weights that always writes 48 tokens; what is fitted on it
-               means nothing but its time
+    bundled    with the bundled artifacts, on pictures of the benchmarks
+    large      a LLaVA with random weights that always writes 48 tokens; of what is fitted on it,
+               only the time matters
 
 Writes `runs/benchmarks/cost.json` and `cost_large.json`, scorecards that hold nothing
 but overhead.
@@ -42,13 +42,15 @@ HARM = ("image_harm", "typographic_harm")
 BENIGN = ("over_refusal", "vqa")
 BUNDLED = ("sasa", "probe", "rai", "tool_vector", "refusal_direction", "shiftdc", "hidden_detect")
 LARGE: dict[str, dict[str, Any]] = {"sasa": {"layers": (10, 12)}, "probe": {}, "rai": {}}
-"""With SASA's layers at the depth that the fit on the bundled model chooses."""
+"""SASA's layers are at the depth chosen by the fit on the bundled model."""
 
 
 def main() -> None:
-    """Both models."""
+    """Measure both models."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--n", type=int, default=100, help="benign, and harmful, prompts")
+    parser.add_argument(
+        "--n", type=int, default=100, help="number of benign and of harmful prompts"
+    )
     parser.add_argument("--n-large", type=int, default=20)
     parser.add_argument("--large", action="store_true", help="the larger model as well")
     parser.add_argument("--out", type=Path, default=RUNS, help="folder for the results")
@@ -66,7 +68,7 @@ def main() -> None:
 
 
 def written(name: str, vlm: VLM, arms: list[Arm], n: int, path: Path) -> None:
-    """Measure, print and write."""
+    """Measure, print and write the results."""
     begin = time.monotonic()
     benign, harmful = shown(BENIGN, n), shown(HARM, n)
     with Progress(transient=True) as bar:
@@ -94,7 +96,7 @@ def written(name: str, vlm: VLM, arms: list[Arm], n: int, path: Path) -> None:
 
 
 def shown(tasks: tuple[str, ...], n: int) -> list[Sample]:
-    """So many test prompts with pictures, the tasks by turns."""
+    """This many test prompts with pictures, alternating between tasks."""
     each = [
         [s for s in registry.load("benchmark", task)(2 * n, seed=0) if s.image is not None]
         for task in tasks
@@ -103,7 +105,7 @@ def shown(tasks: tuple[str, ...], n: int) -> list[Sample]:
 
 
 def fitted(vlm: VLM, name: str) -> Arm:
-    """On a few prompts: what a fit on random weights finds is of no interest."""
+    """Fit on a few prompts: the result of a fit on random weights does not matter."""
     harmful, benign = (
         [s for t in tasks for s in registry.load("benchmark", t)(8, seed=0, split="fit")]
         for tasks in (HARM, BENIGN)

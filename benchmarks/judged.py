@@ -1,4 +1,4 @@
-"""Rates and means over samples, and how they change: what benchmarks share.
+"""Rates and means over samples, and their changes, shared by the benchmarks.
 
 Not a benchmark. What counts in which rate is decided in `safesight.stats.verdicts`; here the
 entries that benchmarks store become answers that it can count, and what it finds becomes JSON.

@@ -1,16 +1,16 @@
-"""The published refusal keywords against the exact judge, on answers of the bundled VLM.
+"""The published refusal keywords compared with the exact judge, on answers of the bundled VLM.
 
-    python benchmarks/keyword_error.py           # some minutes on two CPU cores
+    python benchmarks/keyword_error.py           # a few minutes on two CPU cores
     python benchmarks/keyword_error.py --n 60    # a quick look
 
-The same answers are read three times: by the exact judge, which knows how the bundled model refuses
-and what the right answer is, and by each of the two keyword lists. Arms are the model as it is and
-defenses that refuse in other ways or not at all: a detector's fixed sentence, small matrices that
-taught refusals, unlearning, which answers beside the point, and a prompt.
+The same answers are judged three times: by the exact judge, which knows the bundled model's
+refusals and the right answers, and by both keyword lists. The arms are the undefended model and
+defenses that refuse in other ways or not at all: a detector's fixed sentence, adapters that learned
+refusals, unlearning, which answers off topic, and a prompt.
 
-false refusals   of answers that were not refused, how many a list calls refused
-missed refusals  of refusals, how many a list does not see
-attack success   of harmful requests as the list has it, and as the exact judge has it
+false refusals   of the answers that were not refusals, how many a list calls refused
+missed refusals  of the refusals, how many a list misses
+attack success   on harmful requests, according to the list and to the exact judge
 
 Nothing was fitted or chosen here, so there is no seed but that of the samples. Writes
 `runs/benchmarks/keyword_error.json` after every arm; the same command resumes where it stopped.
@@ -40,7 +40,7 @@ ARMS = ("none", "sasa", "sft", "npo", "safety_prompt")
 
 
 def main() -> None:
-    """Every arm that is not there yet."""
+    """Run every arm that is missing."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--n", type=int, default=300, help="samples a task")
     add_output(parser, "keyword_error")
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def read(arm: str, phrases: Any, pairs: list[tuple[str, Sample]]) -> dict[str, Any]:
-    """What one list makes of an arm's answers, beside what they are."""
+    """One list's verdicts on an arm's answers, compared with the true ones."""
     lists, exact = KeywordJudge(phrases), ExactJudge()
     error = measure_error(lists, pairs, exact)
     attacks = [(answer, sample) for answer, sample in pairs if sample.label == "harmful"]

@@ -1,4 +1,4 @@
-"""What an evaluation through Inspect costs above the bare batched `generate` loop.
+"""The overhead of an evaluation through Inspect over the bare batched `generate` loop.
 
 Both ask the same samples, in batches of the same size, on one copy of the weights, and
 take turns, so that a slow minute of the machine hits both. Prints one line per case and writes
@@ -32,14 +32,14 @@ LARGE_HIDDEN, LARGE_LAYERS = 768, 12
 
 
 class Spent(NamedTuple):
-    """Seconds on the wall, and of all threads of this process on a processor."""
+    """Wall-clock seconds, and CPU seconds of all threads of this process."""
 
     wall: float
     cpu: float
 
     @classmethod
     def since(cls, start: Spent | None = None) -> Spent:
-        """Now, or what has passed since a start."""
+        """The current time, or the time since a start."""
         now = cls(time.perf_counter(), time.process_time())
         return now if start is None else cls(now.wall - start.wall, now.cpu - start.cpu)
 
@@ -97,16 +97,16 @@ def compare(name: str, model: str, *, task: str, n: int, rounds: int, tokens: in
     }
     print(
         f"{name}: bare {result['bare_ms_per_answer']:.1f} ms, through Inspect "
-        f"{result['inspect_ms_per_answer']:.1f} ms an answer, ratio {result['ratio']:.2f} "
+        f"{result['inspect_ms_per_answer']:.1f} ms per answer, ratio {result['ratio']:.2f} "
         f"[{result['ratio_low']:.2f}, {result['ratio_high']:.2f}], bookkeeping "
-        f"{result['bookkeeping_cpu_ms']:.1f} ms of CPU an answer; n = {n}, {rounds} rounds, "
+        f"{result['bookkeeping_cpu_ms']:.1f} ms of CPU per answer; n = {n}, {rounds} rounds, "
         f"load {result['load']:.1f}"
     )
     return result
 
 
 def large_model(folder: Path) -> str:
-    """A random-weight LLaVA with the bundled tokenizer that takes over 100 ms an answer."""
+    """A random-weight LLaVA with the bundled tokenizer that takes over 100 ms per answer."""
     import shutil
 
     import torch
@@ -141,7 +141,7 @@ def resident_mb() -> float:
 
 
 def memory_of(n: int) -> dict:
-    """Largest resident memory above the loaded model, of one run in this process."""
+    """Peak resident memory above the loaded model, for one run in this process."""
     from safesight.evals.hosts import host
 
     host("testbed").vlm.model.generation_config.max_new_tokens = 4
@@ -162,7 +162,7 @@ def memory_of(n: int) -> dict:
 
 
 def memory() -> list[dict]:
-    """One process a size, so that one run's memory does not hide the next's."""
+    """One process per size, so that one run's memory does not mask the next one's."""
     results = []
     for n in (200, 2000):
         command = [sys.executable, __file__, "--memory-of", str(n)]
@@ -170,7 +170,7 @@ def memory() -> list[dict]:
         results.append(json.loads(output.splitlines()[-1]))
         print(f"{n} samples: {results[-1]['growth_mb']:.1f} MB above the loaded model")
     slope = (results[1]["growth_mb"] - results[0]["growth_mb"]) / 1.8
-    print(f"growth: {slope:.1f} kB a sample")
+    print(f"growth: {slope:.1f} kB per sample")
     return results
 
 

@@ -1,4 +1,4 @@
-"""RAI beside its controls on the bundled VLM: is it the words, and which settings pay?
+"""RAI and its controls on the bundled VLM: is it the words, and which settings pay off?
 
     python benchmarks/rai.py             # see `seconds` in the results for how long
     python benchmarks/rai.py --n 60      # a quick look
@@ -57,13 +57,13 @@ CODE = ROOT / "src/safesight/defenses/rai"
 
 Row = dict[str, Any]
 Work = tuple[str, str, Callable[[], Row]]
-"""Where a row goes ("rows" or "sweeps"), its arm, and what makes it."""
+"""The list of a row ("rows" or "sweeps"), its arm, and the function that makes it."""
 
 
 def main() -> None:
-    """Every row that is not there yet."""
+    """Run every row that is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, default=300, help="samples a task")
+    parser.add_argument("--n", type=int, default=300, help="samples per task")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--model", default="testbed")
     add_output(parser, "rai")
@@ -97,7 +97,7 @@ def header(vlm: VLM, name: str, n: int) -> Row:
 
 
 class Bench:
-    """All rows of one seed; fits are made when a row first needs them."""
+    """All rows of one seed; fits run when a row first needs them."""
 
     def __init__(self, vlm: VLM, n: int, seed: int, rows: list[Row]) -> None:
         self.vlm, self.n, self.seed, self.rows = vlm, n, seed, rows
@@ -107,7 +107,7 @@ class Bench:
         self.words = words_for(vlm.name)
 
     def work(self, *, sweeps: bool) -> Iterator[Work]:
-        """What is to be measured, in order."""
+        """The rows to measure, in order."""
         yield "rows", "none", self.plain
         arms: Mapping[str, Row] = {
             "published form": {},
@@ -125,7 +125,7 @@ class Bench:
                 yield "sweeps", arm, partial(self.around_chosen, change, SWEPT)
 
     def swept(self) -> Mapping[str, Row]:
-        """One setting at a time, away from the chosen one."""
+        """Variations of the chosen setting, one change at a time."""
         mixed = random.Random(0).sample(self.words, len(self.words))
         counts = [k for k in COUNTS if k <= len(mixed)]
         layers = ["embed", *range(self.vlm.num_layers)]
@@ -146,20 +146,20 @@ class Bench:
 
     @property
     def benign(self) -> tuple[str, ...]:
-        """As many plain words as there are risky ones, where there are as many."""
+        """As many plain words as risky ones, as far as there are enough."""
         return PLAIN_WORDS[: len(self.words)]
 
     def plain(self) -> Row:
-        """The model as it is."""
+        """The undefended model."""
         return measured(self.vlm, self.tests(TASKS))
 
     def row(self, settings: Row, control: str) -> Row:
-        """RAI with some settings, or one of its controls."""
+        """RAI with these settings, or one of its controls."""
         again = settings is AUTO and control != "rai"
         return self.of(self.fit(self.chosen() if again else settings), control, TASKS)
 
     def around_chosen(self, change: Row, tasks: tuple[str, ...]) -> Row:
-        """RAI with the chosen setting, but for one change."""
+        """RAI with the chosen setting and one change."""
         return self.of(self.fit({**self.chosen(), **change}), "rai", tasks)
 
     def chosen(self) -> Row:
@@ -182,7 +182,7 @@ class Bench:
         return {**used, **note, **measured(self.vlm, self.tests(tasks), site, shift)}
 
     def fit(self, settings: Row) -> Artifact:
-        """A fit on the fit split, made once."""
+        """A fit on the fit split; runs once."""
         key = json.dumps(settings, sort_keys=True)
         if key not in self._fits:
             if self._data is None:

@@ -36,7 +36,7 @@ def add_output(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def opened(path: Path, head: dict[str, Any], **empty: Any) -> dict[str, Any]:
-    """The results so far if they were made under this head, else a head with `empty` places."""
+    """The results so far if they have this head, else the head with `empty` lists."""
     begun = {**head, "seconds": 0, "rows": [], **empty}
     if not path.is_file():
         return begun
@@ -50,7 +50,7 @@ def opened(path: Path, head: dict[str, Any], **empty: Any) -> dict[str, Any]:
 
 
 def saved(path: Path, results: dict[str, Any]) -> None:
-    """The whole file at once; an entry of a list, which may hold every verdict, has a line."""
+    """Write the whole file; each list entry, which may hold many verdicts, is on one line."""
     parts = [f" {json.dumps(key)}: {_body(value)}" for key, value in results.items()]
     text = "{\n" + ",\n".join(parts) + "\n}\n"
     if not _packed(path):

@@ -1,4 +1,4 @@
-"""SASA beside its controls on the bundled VLM: which numbers hold, and where they break.
+"""SASA and its controls on the bundled VLM: which numbers hold, and where they break.
 
     python benchmarks/sasa.py            # see `seconds` in the results for how long
     python benchmarks/sasa.py --n 60     # a quick look
@@ -10,11 +10,11 @@ each gate only has to be asked whom it refuses. Writes `runs/benchmarks/sasa.jso
 seed; the same command resumes where it stopped.
 
 Three questions, three seeds each:
-kinds     fitted on all but one way of carrying the object; the one left out is unseen;
-share     how much of the pool a fit needs: 0.5, 1, 2.5 and 5 per cent, which are 200 to 2,000
+kinds     fitted on all but one way of conveying the object; the one left out is unseen;
+share     how much of the pool a fit needs: 0.5, 1, 2.5 and 5 percent, that is, 200 to 2,000
           prompts;
-controls  shuffled labels, the other projection, logits for the hidden state, the settings of a
-          re-implementation, no typographic pictures among the benign ones.
+controls  shuffled labels, the other projection, logits instead of the hidden state, the settings
+          of a re-implementation, no typographic pictures among the benign ones.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ CALIBRATION = {"over_refusal": 450, "sensitive_benign": 150, "vqa": 150}
 SHARES = (0.005, 0.01, 0.025)
 BATCH = 48
 REIMPLEMENTED: dict[str, Any] = {"feature": "logits", "C": 1.0, "standardize": False}
-"""Settings of a re-implementation, where the defaults are others."""
+"""The settings of a re-implementation that differ from the defaults."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A test set with the undefended verdicts and, of utility questions, who was right."""
+    """A test set with the undefended verdicts and, for utility questions, correctness."""
 
     samples: list[Sample]
     verdicts: list[Verdict]
@@ -60,7 +60,7 @@ class Asked:
 def main() -> None:
     """Run the seeds that are missing and write the results after each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, default=300, help="samples a task")
+    parser.add_argument("--n", type=int, default=300, help="samples per task")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--model", default="testbed")
     add_output(parser, "sasa")
@@ -100,7 +100,7 @@ class Trial:
 
 
 def trials(seed: int) -> list[Trial]:
-    """Every kind of attack left out once and none left out; sizes of the fit; controls."""
+    """Each kind of attack left out once, and none; sizes of the fit; controls."""
     arms = ("probe", "sasa")
     found = []
     for left_out in (None, *HARM):
@@ -124,7 +124,7 @@ def trials(seed: int) -> list[Trial]:
 
 
 def fit_data(seed: int, *, share: float, left_out: str | None = None) -> FitData:
-    """At most `share` of the pool, without the harmful kind (and its benign twins) left out."""
+    """At most `share` of the pool, without the left-out harmful kind (and its benign twins)."""
     form = FORM.get(left_out or "")
 
     def keep(sample: Sample) -> bool:
@@ -150,7 +150,7 @@ def fit_data(seed: int, *, share: float, left_out: str | None = None) -> FitData
 
 
 def shuffled(data: FitData, seed: int) -> FitData:
-    """The same prompts with their labels dealt out at random."""
+    """The same prompts with shuffled labels."""
     everything = [*data.harmful, *data.benign]
     random.Random(seed).shuffle(everything)
     cut = len(data.harmful)
@@ -170,7 +170,7 @@ def ask(vlm: VLM, task: str, n: int, seed: int) -> Asked:
 
 
 def fitted(vlm: VLM, trial: Trial, seed: int) -> tuple[dict[str, Any], Detector]:
-    """Fit a gate: what is known of it before any test, and the gate."""
+    """Fit a gate; returns what is known about it before any test, and the gate."""
     artifact = trial.defense.fit(vlm, trial.data, seed=seed, progress=False)
     detector = trial.defense.build(vlm, artifact).detector
     assert detector is not None
@@ -189,7 +189,7 @@ def fitted(vlm: VLM, trial: Trial, seed: int) -> tuple[dict[str, Any], Detector]
 def gated(
     vlm: VLM, test: Mapping[str, Asked], gates: Sequence[Detector]
 ) -> list[dict[str, list[bool]]]:
-    """Whom each gate refuses, by task. All gates judge the same prefills."""
+    """Which prompts each gate refuses, by task. All gates judge the same prefills."""
     sites = sorted({site for gate in gates for site in gate.sites})
     start = min(gate.replay_from for gate in gates if gate.replay_from is not None)
     refused: list[dict[str, list[bool]]] = [{task: [] for task in test} for _ in gates]

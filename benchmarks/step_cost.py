@@ -1,13 +1,13 @@
-"""What a step of unlearning costs above the forward and backward passes it cannot do without.
+"""The cost of an unlearning step beyond the forward and backward passes it needs.
 
-    python benchmarks/step_cost.py            # some minutes on two CPU cores
+    python benchmarks/step_cost.py            # a few minutes on two CPU cores
 
 A step is everything between two steps of the Trainer: drawing rows, opening pictures, padding,
-losses, the optimizer, the log. The passes are those of the method, on the same batches, ready made:
+losses, the optimizer, the log. The passes are those of the method, on the same prepared batches:
 
-    npo     three forwards and backwards: forget, retain, retain again; the base model's own
+    npo     three forward and backward passes: forget, retain, retain again; the base model's
             losses were computed in the first epoch and are looked up
-    rmu     one forward and backward, one of each up to the block, and one forward up to it
+    rmu     one forward and backward pass, one of each up to the block, and one forward up to it
 
 Fits and passes take turns, so that a slow minute of the machine hits both. Writes
 `runs/benchmarks/step_cost.json`.
@@ -40,12 +40,12 @@ from safesight.types import TuningSample
 
 SEED = 0
 EPOCH, EPOCHS = 4, 4
-"""Steps an epoch, and epochs; the first, in which the base model is asked, does not count."""
+"""Steps per epoch, and epochs; the first, which also runs the base model, does not count."""
 BATCH = {"bundled": 16, "large": 4}
 
 
 def main() -> None:
-    """Every method on both models."""
+    """Measure every method on both models."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--skip-large", action="store_true", help="only the bundled model")
@@ -60,7 +60,7 @@ def main() -> None:
             vlm = VLM.load(model())
             for name, passes in (("npo", npo_passes), ("rmu", rmu_passes)):
                 rows.append(compared(case, vlm, name, passes, arguments.rounds))
-                line = "{case} {defense}: {step_ms:.0f} ms a step, ratio {ratio:.3f}"
+                line = "{case} {defense}: {step_ms:.0f} ms per step, ratio {ratio:.3f}"
                 print(line.format(**rows[-1]), flush=True)
     saved(arguments.out, {"rows": rows})
 
@@ -68,7 +68,7 @@ def main() -> None:
 def compared(
     case: str, vlm: VLM, name: str, passes: Callable[[Passes, Batch], None], rounds: int
 ) -> dict[str, Any]:
-    """Steps and bare passes by turns; medians over rounds."""
+    """Steps and bare passes in turn; medians over rounds."""
     batch = BATCH[case]
     data = training_rows(EPOCH * batch)
     ratios, steps = [], []
@@ -93,13 +93,13 @@ def compared(
 
 
 def training_rows(each: int) -> list[TuningSample]:
-    """As many to forget as to retain."""
+    """As many forget rows as retain rows."""
     pool: list[TuningSample] = registry.load("dataset", "testbed")(6 * each, seed=SEED)
     return [r for kind in ("forget", "retain") for r in [r for r in pool if r.set == kind][:each]]
 
 
 def step_seconds(vlm: VLM, name: str, data: list[TuningSample], batch: int) -> float:
-    """Of one step of the Trainer, after the first epoch."""
+    """The time of one step of the Trainer, after the first epoch."""
     times: list[float] = []
     write = TuningLog.add
 
@@ -120,7 +120,7 @@ def bare_seconds(
     batch: int,
     passes: Callable[[Passes, Batch], None],
 ) -> float:
-    """Of the passes of one step, on the batches of the same steps."""
+    """The time of the passes of one step, on the batches of the same steps."""
     with training(vlm, name) as (bench, parameters):
         batches = list(made(vlm, data, batch))
         for each in batches[:EPOCH]:
@@ -135,7 +135,7 @@ def bare_seconds(
 
 @contextmanager
 def training(vlm: VLM, name: str) -> Iterator[tuple[Passes, list[torch.nn.Parameter]]]:
-    """The model with what learns in place, in training mode."""
+    """The model in training mode, with its trained parameters installed."""
     choice = choose(vlm, load_defense(name).config)
     with installed(vlm, choice, training=True) as result:
         vlm.model.train()
@@ -143,7 +143,7 @@ def training(vlm: VLM, name: str) -> Iterator[tuple[Passes, list[torch.nn.Parame
 
 
 def made(vlm: VLM, data: list[TuningSample], batch: int) -> Iterator[Batch]:
-    """The batches of a fit, in its order."""
+    """The batches of a fit, in the same order."""
     forget = [row for row in data if row.set == "forget"]
     retain = [row for row in data if row.set == "retain"]
     sources = {"forget": forget, "retain": retain, "again": retain}
@@ -154,13 +154,13 @@ def made(vlm: VLM, data: list[TuningSample], batch: int) -> Iterator[Batch]:
 
 
 def npo_passes(bench: Passes, batch: Batch) -> None:
-    """What NPO cannot do without."""
+    """The passes NPO needs."""
     for rows in batch.values():
         bench.cross_entropy(rows).backward()
 
 
 def rmu_passes(bench: Passes, batch: Batch) -> None:
-    """What RMU cannot do without."""
+    """The passes RMU needs."""
     layer = round(7 / 32 * bench.vlm.num_layers)
     bench.cross_entropy(batch["retain"]).backward()
     for name in ("forget", "again"):

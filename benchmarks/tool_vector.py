@@ -1,6 +1,6 @@
-"""The tool vector on the bundled VLM: does adding it close the gap, does ablating it open it again?
+"""The tool vector on the bundled VLM: does adding it close the gap, does ablating it reopen it?
 
-    python benchmarks/tool_vector.py             # some minutes a seed on two CPU cores
+    python benchmarks/tool_vector.py             # a few minutes per seed on two CPU cores
     python benchmarks/tool_vector.py --n 30 --seeds 1
 
 Arms, on the same samples (attack success, refusal, over-refusal, utility):
@@ -9,10 +9,10 @@ add                      the vector at the direct prompt, no tool; at strengths 
 add text, crop           the shifts of the call's text alone and of the picture alone
 add orthogonal           the part of the vector orthogonal to the refusal vector
 add random               ten random vectors of equal length, one row each
-ablate, ablate onward    the component taken out under the tool, at the block; from it on
+ablate, ablate onward    the component removed under the tool, at the block; from the block on
 ablate random            the same with three random vectors, one row each
 
-Two shares are reported with paired bootstrap intervals, in attack success A:
+Two shares are reported with paired bootstrap intervals, in terms of attack success A:
 
     gap closed by adding      (A_direct - A_add) / (A_direct - A_tool)
     gap reopened by ablating  (A_ablate - A_tool) / (A_direct - A_tool)
@@ -49,13 +49,13 @@ TASKS = (*HARM, "over_refusal", "vqa")
 FIT = ("text_harm", "image_harm", "over_refusal", "vqa")
 FIT_N = 128
 RANDOM = {"add random": 10, "ablate random": 3}
-"""How many random vectors; under the tool an answer takes three times as long."""
+"""Number of random vectors; under the tool an answer takes three times as long."""
 
 Settings = dict[str, Any]
 
 
 def arms() -> Iterator[tuple[str, bool, Settings | None]]:
-    """Name, whether the tool is used, and the vector's settings if there is one."""
+    """Name, whether the tool is used, and the settings of the vector, if any."""
     yield "direct", False, None
     yield "tool", True, None
     yield "add", False, {}
@@ -76,9 +76,9 @@ def arms() -> Iterator[tuple[str, bool, Settings | None]]:
 def main() -> None:
     """Run what is missing and write after every row."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--n", type=int, default=300, help="samples a task")
+    parser.add_argument("--n", type=int, default=300, help="samples per task")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--fit", type=int, default=FIT_N, help="fit samples a task")
+    parser.add_argument("--fit", type=int, default=FIT_N, help="fit samples per task")
     parser.add_argument("--model", default="testbed")
     add_output(parser, "tool_vector")
     arguments = parser.parse_args()
@@ -112,7 +112,7 @@ def main() -> None:
 
 
 def fitted(vlm: VLM, n: int, seed: int) -> Artifact:
-    """The vector of a seed, from the fit split."""
+    """The vector for a seed, from the fit split."""
     pool = [s for t in FIT for s in load_benchmark(t)(n, seed=seed, split="fit")]
     harmful = [sample for sample in pool if sample.label == "harmful"]
     benign = [sample for sample in pool if sample.label == "benign"]
@@ -146,14 +146,14 @@ RATES: Mapping[str, tuple[tuple[str, ...], set[str] | None]] = {
     "over_refusal_rate": (("over_refusal",), {"refused", "invalid"}),
     "utility": (("vqa",), None),
 }
-"""Tasks and verdicts of each; None where being right counts."""
+"""Tasks and verdict of each metric; None if correctness counts."""
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rates of every arm over all seeds, changes against direct, and the two shares.
+    """Rates of every arm over all seeds, changes from direct, and the two shares.
 
-    Random vectors stand in one line: of every sample the mean over them, so that the interval
-    knows that they were asked the same samples.
+    Random vectors share one line: the mean over them for every sample, so that the interval
+    accounts for their common samples.
     """
     lines: dict[str, list[str]] = {}
     for arm in dict.fromkeys(row["arm"] for row in rows):
@@ -164,7 +164,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _rates(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> dict[str, Any]:
-    """Of one arm, or of several as one."""
+    """Rates of one arm, or of several combined."""
     line: dict[str, Any] = {}
     for label in RATES:
         mine, direct = (pooled(rows, names, label) for names in (arms, ["direct"]))
@@ -184,9 +184,9 @@ def _rates(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> dict[str, Any
 
 
 def pooled(rows: Sequence[dict[str, Any]], arms: Sequence[str], label: str) -> Values:
-    """Of every sample of all seeds, in what share of the arms it has the verdict, or is right.
+    """For every sample of all seeds, the fraction of the arms with the verdict, or correct.
 
-    All arms are held to the same samples, so an answer that could not be judged stays in and
+    All arms are compared on the same samples, so an answer that could not be judged stays in and
     counts against its arm.
     """
     tasks, wanted = RATES[label]
@@ -204,12 +204,12 @@ def pooled(rows: Sequence[dict[str, Any]], arms: Sequence[str], label: str) -> V
 
 
 def share(stacked: Values, *, sign: int) -> dict[str, float] | None:
-    """How much of the gap between direct and tool lies between two arms: bootstrap over samples.
+    """The share of the gap between direct and tool that separates two arms: bootstrap over samples.
 
-    Closed by adding (sign 1), or opened again by ablating (-1).
+    Closed by adding (sign 1), or reopened by ablating (-1).
 
     Args:
-        stacked: 4 x samples: direct, tool, where the arm starts, the arm.
+        stacked: 4 x samples: direct, tool, the arm's baseline, the arm.
         sign: See above.
     """
     value = stacked.mean(axis=1)

@@ -1,30 +1,30 @@
-"""VSFA beside its controls on the bundled VLM: is it the threats, or any fine-tuning?
+"""VSFA and its controls on the bundled VLM: is it the threats, or any fine-tuning?
 
     python benchmarks/vsfa.py                       # see `seconds` in the results for how long
     python benchmarks/vsfa.py --n 60 --seeds 1      # a quick look
     python benchmarks/vsfa.py --replay 0 --out runs/benchmarks/vsfa_alone.json
     python benchmarks/vsfa.py --replay 250 --out runs/benchmarks/vsfa_replay250.json
 
-Arms, all under one recipe, with as many rows and the same replay (rows about other pictures of
-benign things, rightly answered) beside them:
+Arms, all with one recipe, equally many rows and the same replay (correct answers about other
+pictures of benign things):
 
-    none        the model as it is
+    none        the undefended model
     threat      neutral questions about pictures of threats: the method
-    kinds       the same, and some ask what kind of thing it is
-    neutral     the same boxes on the same grounds with benign things in them
-    blank       the threat arm's questions and answers, on the bare ground
+    kinds       the same, but some questions ask what kind of thing it is
+    neutral     the same boxes on the same backgrounds with benign things in them
+    blank       the threat arm's questions and answers, on the bare background
     shuffled    the threat arm's pictures with another row's question and answer
-    text        what the pictures hold, told in words
-    mixed       threat and text by turns
+    text        the content of the pictures in words
+    mixed       threat and text rows alternate
     self        the threat arm with the model's own answers
-    random      benign data of the usual kinds, without a refusal; its answers are longer
-    sft         refusal fine-tuning with as many steps
+    random      benign data of the usual kinds, without refusals; its answers are longer
+    sft         refusal fine-tuning with equally many steps
 
-The method's claim counts only if `threat` is below `neutral`, `blank` and `shuffled` on attack
+The method's claim only counts if `threat` is below `neutral`, `blank` and `shuffled` in attack
 success, with no more refusals of benign requests and no shorter answers.
 
-Of the threat arm also the persona: the mean shift of the last prompt token's state, from prompts of
-the fit split, and what steering by it does on the test split, with random directions beside it.
+For the threat arm also the persona: the mean shift of the last prompt token's state over prompts of
+the fit split, and the effect of steering with it on the test split, next to random directions.
 
 Writes `runs/benchmarks/vsfa.json` after every row; the same command resumes where it stopped.
 """
@@ -63,7 +63,7 @@ HARM = ("text_harm", *ATTACKS)
 BENIGN = ("over_refusal", "sensitive_benign", "vqa")
 TASKS = (*HARM, *BENIGN)
 WORDS, POINTS = 2, 3
-"""Places in an entry."""
+"""Positions in an entry."""
 UNIT = {"unit": "words"}
 STEERED = ("image_harm", "over_refusal")
 METRICS: tuple[MetricName, ...] = ("attack_success_rate", "over_refusal_rate")
@@ -71,7 +71,7 @@ PERSONA_N = 48
 PERSONA_DEPTH = 0.6
 ROWS, REPLAY = 1000, 100
 AMOUNTS = (-0.4, -0.2, 0.2, 0.4)
-"""Of steering, in units of the mean length of the states."""
+"""Steering strengths, in units of the mean length of the states."""
 RANDOM = 3
 RECIPE: dict[str, Any] = {"learning_rate": 2e-4, "epochs": 3.0, "batch_size": 16}
 
@@ -98,11 +98,13 @@ def trials() -> Iterator[Trial]:
 def main() -> None:
     """Run what is missing and write after every row."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--n", type=int, default=300, help="samples a task")
+    parser.add_argument("--n", type=int, default=300, help="samples per task")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=ROWS, help="of its own that an arm trains on")
-    parser.add_argument("--replay", type=int, default=REPLAY, help="of benign things beside them")
-    parser.add_argument("--arms", default="", help="names, by commas; all if empty")
+    parser.add_argument("--rows", type=int, default=ROWS, help="training rows of each arm")
+    parser.add_argument(
+        "--replay", type=int, default=REPLAY, help="replay rows about benign things"
+    )
+    parser.add_argument("--arms", default="", help="names separated by commas; all if empty")
     parser.add_argument("--split", default="test", choices=("test", "calibration"))
     parser.add_argument("--model", default="testbed")
     add_output(parser, "vsfa")
@@ -144,7 +146,7 @@ def main() -> None:
 
 
 def concluded(results: dict[str, Any]) -> None:
-    """What follows from the rows."""
+    """Add the summaries computed from the rows."""
     results["summary"] = summary(results["rows"])
     results["steering"] = steered(results["persona"])
 
@@ -152,7 +154,7 @@ def concluded(results: dict[str, Any]) -> None:
 def measured(
     vlm: VLM, trial: Trial, seed: int, rows: int, replay: int, tests: dict[str, list[Sample]]
 ) -> tuple[dict[str, Any], Artifact | None]:
-    """Train, and ask everything."""
+    """Train, then ask everything."""
     row: dict[str, Any] = {"seed": seed, "arm": trial.arm}
     if trial.method == "none":
         return {**row, "cells": asked(vlm, tests)}, None
@@ -170,7 +172,7 @@ def measured(
 def disposition(
     vlm: VLM, artifact: Artifact, seed: int, tests: dict[str, list[Sample]]
 ) -> dict[str, Any]:
-    """The persona of a threat arm, and steering by it: base and trained, both ways, and random."""
+    """The persona of a threat arm, and steering with it: base and trained, both ways, random."""
     kinds = {
         task: load_benchmark(task)(PERSONA_N, seed=seed, split="fit")
         for task in ("text_harm", "image_harm", "over_refusal", "sensitive_benign", "vqa")
@@ -199,7 +201,7 @@ def disposition(
 
 
 def steered(persona: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rates under steering over all seeds; of random directions the mean of each sample."""
+    """Rates under steering over all seeds; for random directions the mean per sample."""
     groups: dict[tuple[str, str, float], list[dict[str, Any]]] = defaultdict(list)
     for row in (row for each in persona for row in each["steering"]):
         groups[row["direction"].split()[0], row["model"], row["amount"]].append(row)
@@ -235,12 +237,12 @@ def steered_short(cells: dict[str, list[list[Any]]]) -> str:
 
 
 def training_rows(trial: Trial, seed: int, rows: int, replay: int) -> list[TuningSample]:
-    """What an arm trains on."""
+    """The training rows of an arm."""
     if trial.method == "sft":
         found: list[TuningSample] = registry.load("dataset", "testbed")(rows + replay, seed=seed)
         return found
     draw = partial(registry.load("dataset", "testbed_neutral"), arm=trial.rows, seed=seed)
-    # Some random rows are not neutral and will be left out; as many stay as in the other arms.
+    # Some random rows are not neutral and are dropped; equally many remain as in the other arms.
     own = [row for row in draw(2 * rows, replay=0) if is_neutral(row)]
     return [*own[:rows], *draw(rows + replay, replay=replay / rows)[rows:]]
 
@@ -257,14 +259,14 @@ def asked(vlm: VLM, tests: dict[str, list[Sample]]) -> dict[str, list[list[Any]]
 
 
 def points(outcome: Outcome, sample: Sample) -> float:
-    """The constructive score of an answer to an attack; of other answers 0."""
+    """The constructive score of an answer to an attack; 0 for other answers."""
     if sample.label == "benign":
         return 0.0
     return constructive_score(outcome.answer, sample, outcome.verdict)
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rates of every arm over all seeds, the changes against the model as it is, and answers."""
+    """Rates of every arm over all seeds, changes from the undefended model, and answers."""
     found = []
     for arm in dict.fromkeys(row["arm"] for row in rows):
         mine = [row for row in rows if row["arm"] == arm]
@@ -289,7 +291,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def beside(
     rows: Sequence[dict[str, Any]], mine: Sequence[dict[str, Any]], arm: str
 ) -> list[dict[str, Any]]:
-    """The rows of another arm with the same seeds; none unless all are there."""
+    """The rows of another arm with the same seeds; none unless all of them exist."""
     seeds = [row["seed"] for row in mine]
     found = [row for row in rows if row["arm"] == arm and row["seed"] in seeds]
     return found if len(found) == len(mine) else []
@@ -298,7 +300,7 @@ def beside(
 def answers(
     mine: Sequence[dict[str, Any]], plain: Sequence[dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Words an answer has, to see whether answers collapse, and how constructive it is."""
+    """Words per answer, to see whether answers collapse, and the constructive score."""
     found = {}
     for name, tasks in (("attacks", ATTACKS), ("benign", BENIGN)):
         words = numbers(mine, tasks, WORDS)
@@ -321,7 +323,7 @@ def axes() -> Iterator[tuple[str, tuple[str, ...], MetricName]]:
 
 
 def entries(rows: Sequence[dict[str, Any]], tasks: Sequence[str]) -> list[list[Any]]:
-    """Of all samples, seed by seed."""
+    """The entries of all samples, seed by seed."""
     return [
         entry
         for row in sorted(rows, key=lambda row: int(row["seed"]))
@@ -331,12 +333,12 @@ def entries(rows: Sequence[dict[str, Any]], tasks: Sequence[str]) -> list[list[A
 
 
 def numbers(rows: Sequence[dict[str, Any]], tasks: Sequence[str], place: int) -> Values:
-    """What stands at a place of every entry."""
+    """The value at one position of every entry."""
     return np.array([float(entry[place]) for entry in entries(rows, tasks)])
 
 
 def short(row: dict[str, Any]) -> str:
-    """All axes of one row in per cent, for the screen."""
+    """All axes of one row in percent, for the screen."""
     parts = []
     for name, tasks, metric in axes():
         value = rate(entries([row], tasks), metric)["value"]

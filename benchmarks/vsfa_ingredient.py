@@ -1,23 +1,23 @@
-"""What VSFA lives on: what the model was last told about danger, or what it was taught to refuse?
+"""What VSFA depends on: the last facts the model learned about danger, or its refusals?
 
     python -m safesight.testbed.train --work .checkpoints/testbed --out /tmp/testbed  # an hour
     python benchmarks/vsfa_ingredient.py --work .checkpoints/testbed
 
-From the checkpoint of the stage `pictures` the later stages of the recipe are run again with one
+From the checkpoint of the stage `pictures` the later stages of the recipe are rerun with one
 ingredient of their text changed:
 
     as committed         the bundled model
-    facts by chance      a fact (what kind of thing it is, whether it is dangerous) is told as it is
-                         true of a thing drawn at random; some three dialogues in a hundred, in
-                         the mixtures that stay, are true facts still
-    no facts             other text in place of facts
-    refusals by half     half the requests in words are refused as their thing says, half as a thing
-                         drawn at random says: as many refusals, less to do with harm
-    refusals by chance   all of them as a thing drawn at random says
+    facts by chance      a fact (what kind of thing it is, whether it is dangerous) states what is
+                         true of a random thing; about three dialogues in a hundred, in the
+                         unchanged mixtures, are still true facts
+    no facts             other text instead of facts
+    refusals by half     half of the text requests are refused depending on their thing, half
+                         depending on a random thing: as many refusals, less related to harm
+    refusals by chance   all of them depending on a random thing
 
-Then VSFA is fitted on each model, on threats, on the matched neutral pictures and on a bare ground
-(the words without the threat), and asked what `vsfa.py` asks. An ingredient is one that VSFA
-lives on if attacks fall with the threat arm as committed, and not without it.
+Then VSFA is fitted on each model, on threats, on the matched neutral pictures and on the bare
+background (the words without the threat), and evaluated as in `vsfa.py`. VSFA depends on an
+ingredient if attacks fall in the threat arm with it, and not without it.
 
 Checkpoints of every model are in the work folder, so that a killed run goes on. Writes
 `runs/benchmarks/vsfa_ingredient.json` after every row.
@@ -60,9 +60,9 @@ class Teaching:
     """One way to teach the last stages."""
 
     facts: float | None = 1.0
-    """The share that is told of the thing itself; None is without facts."""
+    """The fraction of facts that are true; None for no facts."""
     refusals: float = 1.0
-    """The share that follows from the thing itself."""
+    """The fraction of refusals that depend on the thing itself."""
 
 
 TEACHINGS = {
@@ -79,7 +79,7 @@ METRICS = {
     "refused": "attacks/refusal_rate",
     "utility": "vqa/utility",
 }
-"""Names in the table of effects, and in a summary."""
+"""Names in the table of effects and in summaries."""
 AFTER = STAGES[[stage.name for stage in STAGES].index("pictures") + 1 :]
 ARMS = (
     Trial("none", "none"),
@@ -89,15 +89,17 @@ ARMS = (
 
 
 def main() -> None:
-    """Make every model that is missing, then fit and ask."""
+    """Train every model that is missing, then fit and evaluate."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="checkpoints of the recipe")
-    parser.add_argument("--n", type=int, default=300, help="samples a task")
+    parser.add_argument("--n", type=int, default=300, help="samples per task")
     parser.add_argument(
-        "--seeds", type=int, default=3, help="of VSFA; each model is one run of the recipe"
+        "--seeds", type=int, default=3, help="seeds of VSFA; each model is one run of the recipe"
     )
     parser.add_argument("--rows", type=int, default=ROWS, help="rows VSFA trains on")
-    parser.add_argument("--replay", type=int, default=REPLAY, help="of benign things")
+    parser.add_argument(
+        "--replay", type=int, default=REPLAY, help="replay rows about benign things"
+    )
     parser.add_argument("--split", default="test", choices=("test", "calibration"))
     parser.add_argument("--only", default="", help="names of models, by commas; all if empty")
     add_output(parser, "vsfa_ingredient")
@@ -140,7 +142,7 @@ def main() -> None:
 
 
 def concluded(results: dict[str, Any]) -> None:
-    """The arms of every model over all seeds, and of those what is asked here."""
+    """Add the summary of every model over all seeds, and the table of effects."""
     results["summary"] = [
         {**line, "taught": name}
         for name in TEACHINGS
@@ -155,7 +157,7 @@ def concluded(results: dict[str, Any]) -> None:
 
 
 def check_work(work: Path) -> None:
-    """Refuse checkpoints of another run: "as committed" would not be the bundled model."""
+    """Refuse checkpoints from another run: "as committed" would not be the bundled model."""
     from transformers import LlavaForConditionalGeneration
 
     last = work / STAGES[-1].name / "model"
@@ -166,11 +168,13 @@ def check_work(work: Path) -> None:
         for path in (last, WEIGHTS)
     )
     if not all(torch.equal(value, found[name]) for name, value in bundled.items()):
-        raise SystemExit(f"{last} is not the bundled model: run the recipe with --work {work} anew")
+        raise SystemExit(
+            f"{last} is not the bundled model: run the recipe with --work {work} again"
+        )
 
 
 def model_of(name: str, teaching: Teaching, work: Path) -> Path:
-    """The model that was taught so: the stages behind `pictures`."""
+    """The model taught this way: reruns the stages after `pictures`."""
     if teaching == Teaching():
         return WEIGHTS
     from transformers import LlavaForConditionalGeneration
@@ -198,7 +202,7 @@ def model_of(name: str, teaching: Teaching, work: Path) -> Path:
 
 
 def facts(true: float | None) -> Lesson:
-    """Facts of which a share is told of the thing itself, or other text."""
+    """Facts of which a fraction is true, or other text."""
 
     def told(rng: random.Random) -> Dialogue:
         thing = rng.choice(CONCEPTS)
@@ -209,7 +213,7 @@ def facts(true: float | None) -> Lesson:
 
 
 def policy(true: float) -> Callable[[Concept, bool, random.Random], bool]:
-    """Refusals of which a share follows from the thing, the others from one asked for as often."""
+    """Refusals of which a fraction depends on the thing, the rest on a random one."""
 
     def refused(thing: Concept, careful: bool, rng: random.Random) -> bool:
         if true < 1 and rng.random() >= true:

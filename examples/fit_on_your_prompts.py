@@ -1,9 +1,9 @@
-"""Fit SASA on labelled prompts of your own, save the artifact, and see its calibration.
+"""Fit SASA on your own labelled prompts, save the artifact, and print its calibration.
 
     python examples/fit_on_your_prompts.py [FOLDER]
 
-Replace the two pools with your own samples: anything that is harmful, its benign
-twins, and benign prompts that were not used for the fit.
+Replace the two pools with your own samples: harmful prompts, their benign twins, and benign
+prompts that are not used for the fit.
 """
 
 from __future__ import annotations

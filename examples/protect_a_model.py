@@ -1,4 +1,4 @@
-"""Defend a plain `transformers` model, ask it through a pipeline, and take the defense off.
+"""Defend a plain `transformers` model, query it through a pipeline, and remove the defense.
 
     python examples/protect_a_model.py [MODEL] [ARTIFACT]
 
@@ -20,7 +20,7 @@ def main(model: str = "testbed", artifact: str | None = None) -> None:
     length = inputs["input_ids"].shape[1]
 
     def answer() -> str:
-        # Plain transformers from here: whoever calls `generate` gets the defended behaviour.
+        # Plain transformers from here on: every call of `generate` is defended.
         output = vlm.model.generate(**inputs, max_new_tokens=48, do_sample=False)
         return vlm.decode(output, length)[0]
 

@@ -1,1 +1,1 @@
-"""What keeps the repository in order; not part of the installed package."""
+"""Maintenance scripts for the repository; not part of the installed package."""

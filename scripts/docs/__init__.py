@@ -6,5 +6,5 @@
 - `figure`     docs/figures/demo.svg from a committed scorecard;
 - `fills`      numbers, tables and outputs between two markers in any Markdown file.
 
-`pages` puts them together. Nothing here is part of the installed package.
+`pages` combines them. Nothing here is part of the installed package.
 """

@@ -25,7 +25,7 @@ def render() -> str:
 
 
 def verbs() -> list[str]:
-    """The commands, in the order in which the help lists them."""
+    """The commands, in the order of the help."""
     return list(command_tree())
 
 
@@ -64,9 +64,9 @@ print(json.dumps(pages))
 
 
 def help_pages(commands: list[list[str]]) -> dict[str, str]:
-    """What a person sees who asks for help, at a fixed width and without colour.
+    """The help texts as a user sees them, at a fixed width and without color.
 
-    In one interpreter of its own, since libraries read these variables when they are imported.
+    Runs in a separate interpreter, since libraries read these variables on import.
     """
     environment = {
         **os.environ,

@@ -1,4 +1,4 @@
-"""The figure of the safety mirage: what a word does, over how far it told the label in training.
+"""The figure of the safety mirage: the effect of a word, by its correlation with the label.
 
 Two panels of the result `mirage`, drawn as plain SVG: attack success on harmful requests and
 refusal of benign ones, as they are and attacked, of refusal fine-tuning at every rho. Points are
@@ -78,7 +78,7 @@ def _axes(title: str, left: int, doses: Sequence[float]) -> Iterator[str]:
         yield f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{share:.0%}</text>'
     for rho, following in zip(doses, [*doses[1:], math.inf], strict=True):
         x = left + rho * PANEL
-        anchor = "end" if following - rho < CLOSE else "middle"  # or the next label lies on it
+        anchor = "end" if following - rho < CLOSE else "middle"  # or the next label overlaps
         yield f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="{anchor}">{rho:g}</text>'
     yield (
         f'<text x="{left + PANEL / 2:.1f}" y="{bottom + 36}" text-anchor="middle" '
@@ -109,7 +109,7 @@ def _stroke(curve: Curve, points: str) -> str:
 
 
 def _spoken(doses: Sequence[tuple[float, Mapping[str, Any]]]) -> str:
-    """For those who cannot see it."""
+    """The figure in words, for screen readers."""
     said = []
     for task, title in PANELS:
         rates = ", ".join(

@@ -1,7 +1,7 @@
 """The README's figure: four axes side by side, one row per defense, drawn as plain SVG.
 
-A dot is the value and a bar its 95% interval; the dashed line is the undefended model.
-Written by hand because it must be small, diffable and readable on any background.
+A dot is the value and a bar its 95% interval; the dashed line is the undefended model. The SVG is
+hand-written so that it is small, diffable and readable on any background.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _point(panel: Panel, point: Point, left: int, y: float, color: str) -> Itera
 
 
 def _summary(card: Scorecard) -> str:
-    """For those who cannot see it: attack success of every defense."""
+    """The attack success of every defense in words, for screen readers."""
     rows = ((d, card.row(d, "all", "attack_success_rate")) for d in card.defenses)
     shown = ", ".join(f"{d} {row.value:.1%}" for d, row in rows if row is not None)
     return f"Attack success over all harmful tasks: {shown}"

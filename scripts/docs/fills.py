@@ -1,6 +1,6 @@
 """Fills in the text between `<!-- fill: COMMAND ARGUMENTS -->` and `<!-- /fill -->`.
 
-Commands on committed results (`docs/results/NAME.json`, a scorecard where not said):
+Commands on committed results (`docs/results/NAME.json`, a scorecard unless stated otherwise):
 
     rate NAME DEFENSE TASK METRIC      2.0% (0.9 to 4.3, n = 300)
     delta NAME DEFENSE TASK METRIC [AGAINST]    -98.0 points (-99.1 to -95.7, n = 300)
@@ -58,7 +58,7 @@ def fill(text: str, results: Results, page: str) -> str:
     """The page with everything between markers made again.
 
     Raises:
-        ValueError: a marker that is unknown, malformed or not closed.
+        ValueError: a marker is unknown, malformed or not closed.
     """
     if text.count("<!-- fill:") != len(_MARKED.findall(text)):
         raise ValueError(f"{page}: a fill marker is not closed")
@@ -181,17 +181,17 @@ def overhead(results: Results, page: str, name: str) -> str:
 
 
 def seeds(results: Results, page: str, name: str, *columns: str) -> str:
-    """Columns are `KEY=HEADING`, where a key is a cell of the rows; without any, the usual ones."""
+    """Columns are `KEY=HEADING`, where a key is a cell of the rows; by default the usual ones."""
     rows = results.value(name, "rows", page)
     headings = dict(column.split("=", 1) for column in columns)
     return NOT_MEASURED if rows is None else render_seeds(rows, headings)
 
 
 def summary(results: Results, page: str, name: str, *columns: str) -> str:
-    """Columns are `KEY=HEADING`, where a key is a rate or a change of rates; `arms=A;B` picks rows.
+    """Columns are `KEY=HEADING`, where a key is a rate or a change; `arms=A;B` selects rows.
 
     Raises:
-        ValueError: an arm to be shown was not measured.
+        ValueError: a selected arm was not measured.
     """
     rows = results.value(name, "summary", page)
     headings = dict(column.split("=", 1) for column in columns)
@@ -205,7 +205,7 @@ def summary(results: Results, page: str, name: str, *columns: str) -> str:
 
 
 def pivot(results: Results, page: str, name: str, path: str, keys: str, *columns: str) -> str:
-    """The list at `path` holds one cell an entry, which names its row, its task and its metric."""
+    """Each entry of the list at `path` is one cell and names its row, its task and its metric."""
     cells = results.value(name, path, page)
     headings = dict(column.split("=", 1) for column in columns)
     return NOT_MEASURED if cells is None else render_pivot(cells, keys.split(","), headings)
@@ -242,9 +242,9 @@ def output(results: Results, page: str, name: str) -> str:
 
 
 def config(results: Results, page: str, name: str) -> str:
-    """The settings of a defense, its own and those of the classes above, from the source.
+    """The settings of a defense, its own and inherited ones, from the source.
 
-    A setting that a class gives another default stands once, with that default.
+    A setting whose default is overridden appears once, with the new default.
     """
     rows: dict[str, tuple[str, str]] = {}
     for ancestor in reversed(registry.load("defense", name).Config.__mro__):
@@ -327,7 +327,7 @@ def _absent(results: Results, page: str, what: str, name: str, card: Scorecard |
 
 
 TABLES = {"beside", "scorecard", "overhead", "seeds", "summary", "pivot"}
-"""Commands whose first argument is a result, and which make a table of it."""
+"""Commands that turn a result, their first argument, into a table."""
 
 COMMANDS: dict[str, Callable[..., str]] = {
     "rate": rate,

@@ -17,11 +17,11 @@ API = ROOT / "docs/reference/api.md"
 
 @dataclass(frozen=True)
 class Generated:
-    """What the documentation should hold now."""
+    """The documentation as it should be now."""
 
     pages: Mapping[Path, str]
     missing: tuple[str, ...]
-    """Results that a page asks for and that are not committed."""
+    """Results that a page needs but that are not committed."""
 
 
 def markdown() -> list[Path]:
@@ -52,7 +52,7 @@ def generate() -> Generated:
 
 
 def stale(pages: Mapping[Path, str]) -> list[Path]:
-    """The pages whose file holds something else."""
+    """The pages whose file differs."""
     return [
         path
         for path, text in pages.items()

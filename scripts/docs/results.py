@@ -19,7 +19,7 @@ LARGE = 300_000
 
 
 class Results:
-    """Reads results by name; what is not there is noted in `missing`, never made up."""
+    """Reads results by name; absent ones are recorded in `missing`, never invented."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,7 +47,7 @@ class Results:
         return None if found is None else Scorecard.model_validate(found)
 
     def miss(self, sentence: str) -> None:
-        """Note what a page asks for and nobody has measured."""
+        """Record a result that a page needs but that was never measured."""
         if sentence not in self.missing:
             self.missing.append(sentence)
 
@@ -59,7 +59,7 @@ class Results:
         return str(found.get("identity") or found.get("provenance", {}).get("model_identity", ""))
 
     def value(self, name: str, path: str, page: str) -> Any:
-        """A value inside a JSON file, by a dotted path such as `stages.0.seconds`."""
+        """A value in a JSON file, by a dotted path such as `stages.0.seconds`."""
         value = self.json(name, page)
         if value is None:
             return None

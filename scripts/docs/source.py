@@ -1,4 +1,4 @@
-"""Docstrings read from source text, so that making a page imports no torch."""
+"""Reads docstrings from source text, so that generating a page does not import torch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 
 def first_sentence(docstring: str | None) -> str:
-    """Up to the first full stop that ends a sentence, on one line."""
+    """The text up to the first full stop that ends a sentence, on one line."""
     text = " ".join((docstring or "").split("\n\n")[0].split())
     match = re.match(r".+?[.!?:](?=\s+[A-Z`]|$)", text)
     return match.group() if match else text
 
 
 def documented(path: Path) -> dict[str, str]:
-    """Every name at the top level that has a docstring, with that docstring."""
+    """Every documented top-level name, with its docstring."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found: dict[str, str] = {}
     for node, after in zip(tree.body, [*tree.body[1:], None], strict=True):
@@ -41,7 +41,7 @@ def exported(path: Path) -> list[str]:
 
 
 def string_of(node: ast.stmt | None) -> str:
-    """The text of a statement that is only a string, else nothing."""
+    """The text of a statement that is only a string, else the empty string."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         value = node.value.value
         return value if isinstance(value, str) else ""
@@ -69,7 +69,7 @@ def _default(value: ast.expr | None) -> str:
 
 
 def keys_of(path: Path, name: str) -> list[str]:
-    """The keys of a dictionary that a file writes out as `name = {...}`."""
+    """The keys of a dictionary literal `name = {...}` in a file."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         targets = node.targets if isinstance(node, ast.Assign) else []
         targets = [node.target] if isinstance(node, ast.AnnAssign) else targets

@@ -1,4 +1,4 @@
-"""Results as Markdown tables: what `fills` puts on a page."""
+"""Results as Markdown tables, for `fills`."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def render_overhead(card: Scorecard) -> str:
 
 
 def _ratio(value: float | None, low: float | None, high: float | None, n: int) -> str:
-    """Nothing where nothing was timed: a defense that refused none of its prompts."""
+    """Empty if nothing was timed, as for a defense that refused none of its prompts."""
     if value is None or low is None or high is None or not n:
         return ""
     return f"{value:.2f} ({low:.2f} to {high:.2f}, n = {n})"

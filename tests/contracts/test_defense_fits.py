@@ -76,6 +76,6 @@ def test_a_fit_without_any_data_is_refused() -> None:
     with count_forwards(vlm.layers[0]) as forwards:
         for name in DEFENSES:
             if CLASSES[name].needs:
-                with pytest.raises(InputError, match=r"(?i)add|give|put"):
+                with pytest.raises(InputError, match=r"(?i)add|give|pass|put"):
                     build(name).fit(vlm, FitData([], []), progress=False)
     assert not forwards

@@ -228,7 +228,7 @@ def test_without_pictures_nothing_is_hooked() -> None:
     ("settings", "message"),
     [
         ({"num_beams": 2}, "RAI cannot act on.*num_beams=2"),
-        ({"prefill_chunk_size": 4}, "chunks"),
+        ({"prefill_chunk_size": 4}, "chunked prefill"),
         ({"past_key_values": "cache"}, "past_key_values"),
         ({"pixel_values_videos": torch.zeros(1)}, "videos"),
         ({"input_ids": None, "inputs_embeds": torch.zeros(1, 3, 32)}, "inputs_embeds"),
