@@ -4,6 +4,11 @@
 detaches them. The model's `generate` becomes an instance attribute that runs, in this order:
 
 1. input rewriting, in the order of attachment;
+2. detectors, all on one prefill. The generation uses the same prefill, unless an edit
+   changes it;
+3. pipelines, with activation edits inside them, around the generation of the rows that were
+   not refused. So a pipeline's own questions are answered under the edits, too.
+
 Adapters and changed weights are active as long as the defense is attached, so attached
 detectors see them. When the last defense is removed, the model object is as it was before.
 `defenses.front_door` is the public entry point.
