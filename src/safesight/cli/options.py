@@ -155,7 +155,7 @@ def _loading(
         _option(help="Instead of --device: auto, or a JSON object of modules and devices."),
     ] = None,
     quantization: Annotated[
-        str | None, _option(help="int8 or int4: the weights in fewer bits, by bitsandbytes.")
+        str | None, _option(help="int8 or int4: the weights in fewer bits, by quanto.")
     ] = None,
     attn_implementation: Annotated[
         str | None, _option(help="eager, sdpa or flash_attention_2.")

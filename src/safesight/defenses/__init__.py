@@ -1,11 +1,11 @@
 """Defenses: what makes the model under test safer, and can be taken off again.
 
-Read next: `base` (what a defense is), `protect` (put one on a model), `protection`
+Read next: `base` (what a defense is), `front_door` (put one on a model), `protected_model`
 (the order in which they act), `sasa` (a full example).
 """
 
 from safesight.defenses.base import Defense, DefenseConfig, Inputs, Kind, Parts
-from safesight.defenses.front_door import load_defense, protect
+from safesight.defenses.front_door import load_defense, protect, unprotect
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.data import FitData
 from safesight.generation.detectors import Outcome
@@ -28,4 +28,5 @@ __all__ = [
     "load_defense",
     "protect",
     "protection",
+    "unprotect",
 ]

@@ -80,7 +80,7 @@ class VLM:
             device_map: Instead of `device`, to spread a model over devices or offload it: "auto",
                 or a mapping from modules to devices, "cpu" and "disk".
             dtype: Weight type; None is float32 on a CPU and the checkpoint's own on a GPU.
-            quantization_config: "int8" or "int4" (bitsandbytes), or a config of `transformers`.
+            quantization_config: "int8" or "int4" (quanto), or a config of `transformers`.
             attn_implementation: "eager", "sdpa", "flash_attention_2"; None lets `transformers`
                 choose.
             token: For gated models; None takes the one of `hf auth login` or of HF_TOKEN.
@@ -92,7 +92,7 @@ class VLM:
             ModelError: missing, damaged, pickled or incomplete weights; a model that takes no
                 pictures or has no chat template; code in the checkpoint without permission;
                 options that do not go together.
-            MissingExtraError: accelerate or bitsandbytes is needed and not installed.
+            MissingExtraError: accelerate or quanto is needed and not installed.
         """
         options = LoadOptions(
             device=device,
