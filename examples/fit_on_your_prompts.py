@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import sys
 
-from safesight import SASA, VLM, registry
-from safesight.defenses import FitData
+from safesight import SASA, VLM, FitData, load_benchmark
 
 
 def main(folder: str = "runs/artifacts/sasa") -> None:
     """Fit on 5% of a pool; the model is not changed."""
     vlm = VLM.load("testbed")
-    harmful = registry.load("benchmark", "image_harm")(600, split="fit")
-    benign = registry.load("benchmark", "over_refusal")(600, split="fit")
-    held_out = registry.load("benchmark", "over_refusal")(120, split="calibration")
+    harmful = load_benchmark("image_harm")(600, split="fit")
+    benign = load_benchmark("over_refusal")(600, split="fit")
+    held_out = load_benchmark("over_refusal")(120, split="calibration")
     data = FitData.from_pool([*harmful, *benign], held_out, share=0.05)
 
     artifact = SASA().fit(vlm, data, progress=False)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import sys
 
-from safesight import VLM, protect, registry
+from safesight import VLM, load_benchmark, protect
 
 
 def main(model: str = "testbed", artifact: str | None = None) -> None:
     """Print one answer undefended, defended, and undefended again."""
     vlm = VLM.load(model)
-    sample = registry.load("benchmark", "image_harm")(1)[0]
+    sample = load_benchmark("image_harm")(1)[0]
     inputs = vlm.encode([sample.messages()])
     length = inputs["input_ids"].shape[1]
 
@@ -26,9 +26,8 @@ def main(model: str = "testbed", artifact: str | None = None) -> None:
 
     print(f"question:   {sample.question} (the picture shows: {sample.target})")
     print(f"undefended: {answer()}")
-    protect(vlm.model, vlm.processor, "sasa", artifact)
-    print(f"sasa:       {answer()}")
-    vlm.model.remove()
+    with protect(vlm, "sasa", artifact):
+        print(f"sasa:       {answer()}")
     print(f"removed:    {answer()}")
 
 

@@ -16,17 +16,23 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 
 # Distributions whose module has another name.
-MODULES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn", "inspect-ai": "inspect_ai"}
+MODULES = {
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "scikit-learn": "sklearn",
+    "inspect-ai": "inspect_ai",
+    "optimum-quanto": "optimum",
+}
 
 # Declared and imported nowhere in src, and why.
 NOT_IMPORTED = {
     "accelerate": "the Trainer and device maps of transformers need it",
     "onnxruntime": "what rapidocr runs on",
-    "bitsandbytes": "what transformers quantizes with",
+    "optimum": "quanto, which transformers quantizes with",
 }
 
 # What the extras bring and a light install does without.
-LIGHT = ("inspect_ai", "plotly", "peft", "accelerate", "statsmodels", "rapidocr", "bitsandbytes")
+LIGHT = ("inspect_ai", "plotly", "peft", "accelerate", "statsmodels", "rapidocr", "optimum")
 
 
 def _modules(requirements: list[str]) -> set[str]:
@@ -109,7 +115,7 @@ COMMANDS = (
     ("fit npo -o {folder}/npo", "accelerate", "train"),
     ("merge src/safesight/fitting/artifacts/npo -o {folder}/merged", "peft", "train"),
     ("check testbed --device-map auto", "accelerate", "train"),
-    ("check testbed --quantization int8", "bitsandbytes", "quantized"),
+    ("check testbed --quantization int8", "optimum", "quantized"),
 )
 
 _CLI = """

@@ -157,7 +157,7 @@ def _loading(
         _option(help="Instead of --device: auto, or a JSON object of modules and devices."),
     ] = None,
     quantization: Annotated[
-        str | None, _option(help="Quantize the weights to int8 or int4 (bitsandbytes).")
+        str | None, _option(help="Quantize the weights to int8 or int4 (quanto).")
     ] = None,
     attn_implementation: Annotated[
         str | None, _option(help="eager, sdpa or flash_attention_2.")

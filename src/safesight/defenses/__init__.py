@@ -1,12 +1,12 @@
 """Defenses: methods that make the model under test safer and can be removed again.
 
-Read next: `base` (what a defense is), `protect` (attach one to a model), `protection`
-(the order in which they act), `sasa` (a full example).
+Read next: `base` (what a defense is), `front_door` (attach one to a model), `sasa` (a full
+example); `generation.composition` has the order in which they act.
 """
 
 from safesight.defenses.base import AnyDefense, Defense, DefenseConfig, Inputs, Kind, Parts, Stored
 from safesight.defenses.contract import Contract
-from safesight.defenses.front_door import load_defense, protect
+from safesight.defenses.front_door import load_defense, protect, unprotect
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.data import FitData
 from safesight.generation.composition import Protection, protection
@@ -32,4 +32,5 @@ __all__ = [
     "load_defense",
     "protect",
     "protection",
+    "unprotect",
 ]

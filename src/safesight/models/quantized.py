@@ -24,11 +24,11 @@ QUANTIZATIONS = ("int8", "int4")
 def quantization_config(wanted: Any) -> Any:
     """A `transformers` quantization config: the one of a name, or the one that was given.
 
-    Both names mean bitsandbytes, LLM.int8() and 4-bit NormalFloat.
+    A name means quanto, which needs no particular device.
 
     Raises:
         ModelError: an unknown name.
-        MissingExtraError: bitsandbytes is not installed.
+        MissingExtraError: quanto is not installed.
     """
     if not isinstance(wanted, str):
         return wanted
@@ -37,12 +37,10 @@ def quantization_config(wanted: Any) -> Any:
             f"There is no quantization {wanted!r}. Use {' or '.join(QUANTIZATIONS)}, or pass a "
             "quantization config of transformers from Python."
         )
-    need("bitsandbytes", "quantized", f"Loading weights in {wanted}")
-    from transformers import BitsAndBytesConfig
+    need("optimum", "quantized", f"Loading weights in {wanted}")
+    from transformers import QuantoConfig
 
-    if wanted == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+    return QuantoConfig(weights=wanted)
 
 
 def is_quantized(model: nn.Module) -> bool:

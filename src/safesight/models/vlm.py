@@ -79,7 +79,7 @@ class VLM:
             device_map: Instead of `device`, to spread a model over devices or offload it: "auto",
                 or a mapping from modules to devices, "cpu" and "disk".
             dtype: Weight type; None means float32 on a CPU and the checkpoint's own on a GPU.
-            quantization_config: "int8" or "int4" (bitsandbytes), or a config of `transformers`.
+            quantization_config: "int8" or "int4" (quanto), or a config of `transformers`.
             attn_implementation: "eager", "sdpa", "flash_attention_2"; None lets `transformers`
                 choose.
             token: For gated models; None uses the one of `hf auth login` or of HF_TOKEN.
@@ -91,7 +91,7 @@ class VLM:
             ModelError: the weights are missing, damaged, pickled or incomplete; the model takes
                 no pictures or has no chat template; it needs trust_remote_code; or the options
                 do not go together.
-            MissingExtraError: accelerate or bitsandbytes is needed and not installed.
+            MissingExtraError: accelerate or quanto is needed and not installed.
         """
         options = LoadOptions(
             device=device,

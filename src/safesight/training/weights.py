@@ -300,7 +300,11 @@ def _refuse_fixed(vlm: VLM) -> None:
             f"Some weights of {vlm.name!r} are offloaded, so no defense can change them. Load the "
             "model without offloading, or load what safesight merge writes."
         )
-    if any(ADAPTER not in active for _, active, *_ in adapters(vlm.model)):
+    _refuse_adapters(vlm, but=ADAPTER)
+
+
+def _refuse_adapters(vlm: VLM, but: str | None = None) -> None:
+    if any(but not in active for _, active, *_ in adapters(vlm.model)):
         raise ModelError(
             f"{vlm.name!r} has an adapter already. Take it off, or merge it into the weights first."
         )
@@ -313,6 +317,7 @@ def _inject(vlm: VLM, choice: Choice) -> dict[str, tuple[nn.Module, str, Any]]:
     need("peft", "train", "A model with small matrices")
     from peft import LoraConfig, inject_adapter_in_model
 
+    _refuse_adapters(vlm)
     model = vlm.model
     config = LoraConfig(
         r=choice.rank,
