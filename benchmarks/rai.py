@@ -141,7 +141,7 @@ class Bench:
             },
             "centered": {"centered": True},
             "norm matched": {"norm_matched": True},
-            "one token per prompt": {"top_k": 1},
+            "one token a prompt": {"top_k": 1},
         }
 
     @property

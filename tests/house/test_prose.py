@@ -91,7 +91,11 @@ BANNED: tuple[tuple[str, str, str], ...] = (
     (r"\b(?:take[sn]?|took) off\b", "remove", "Leaving the block takes off the defense."),
     (r"\bcannot be told apart\b", "cannot be distinguished", "Its heads cannot be told apart."),
     (r"\bas before afterwards\b", "left unchanged", "The model; it is as before afterwards."),
-    (r"\bone \w+ an? (?:layer|arm|input|sample|prompt)\b", "one per layer", "One entry a layer."),
+    (
+        r"\bone (?!token)\w+ an? (?:layer|arm|input|sample|prompt)\b",
+        "one per layer",
+        "One entry a layer.",
+    ),
     (
         r"\b(?:say|says|is said) elsewhere\b",
         "omit it, or a link",

@@ -154,9 +154,9 @@ def _model(answers: Sequence[Answer]) -> str:
     if len(versions) > 1:
         found = ", then ".join(f"{v[:12]} ({', '.join(arms)})" for v, arms in versions.items())
         raise InputError(
-            f"The answers come from {len(versions)} versions of {models[0]!r}, which differ "
-            f"in weights, config or dtype: {found}. They cannot be compared: remove the older logs, or use "
-            "another --log-dir for each version."
+            f"The answers come from {len(versions)} versions of {models[0]!r}, which differ in "
+            f"weights, config or dtype: {found}. They cannot be compared: remove the older logs, "
+            "or use another --log-dir for each version."
         )
     return models[0]
 

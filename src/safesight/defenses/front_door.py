@@ -123,7 +123,7 @@ def _protect(
         raise InputError('No defense was given. Name one, such as "sasa".')
     if config and not by_name:
         raise InputError(
-            f"The settings {', '.join(sorted(config))} require a single defense given by name. "
+            f"The settings {', '.join(sorted(config))} need one defense given by name. "
             'Pass Defense objects with their own settings, such as [SASA(feature="hidden")].'
         )
     built = [load_defense(d, **config) if isinstance(d, str) else d for d in defenses]
