@@ -1,6 +1,6 @@
-"""What is said where a part of safesight is used that was not installed with it.
+"""The error for a part of safesight whose optional dependency is not installed.
 
-`pyproject.toml` has the extras and what each of them brings.
+`pyproject.toml` lists the extras and the packages in each.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ __all__ = ["need"]
 
 
 def need(module: str, extra: str, what: str) -> None:
-    """Say in one sentence what is missing, before its import fails.
+    """Check that a module is installed, before its import fails.
 
     Args:
         module: What will be imported.
-        extra: The extra of safesight that brings it.
-        what: What needs it, to begin the sentence with.
+        extra: The extra of safesight that installs it.
+        what: What needs it, as the start of the error message.
 
     Raises:
         MissingExtraError: it is not installed.

@@ -1,6 +1,6 @@
-"""What is written as JSON and read back: the base of every such record.
+"""The base class of all records that are stored as JSON.
 
-Unknown keys are refused, so a file from another version says so instead of losing a column.
+Unknown keys are errors, so a file from another version is rejected instead of losing a column.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Record(BaseModel):
-    """Fields that are set once and refuse what they do not know."""
+    """An immutable record that rejects unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -31,7 +31,7 @@ def read_record(path: Path, kind: type[Model], remedy: str) -> Model | None:
     Args:
         path: The file.
         kind: What it should hold.
-        remedy: A sentence for the error: what to do about a file that cannot be read.
+        remedy: A sentence for the error: what to do about an unreadable file.
 
     Raises:
         StorageError: the file is damaged, or holds something else.
@@ -46,7 +46,7 @@ def read_record(path: Path, kind: type[Model], remedy: str) -> Model | None:
 
 
 def versions_of(packages: Iterable[str]) -> dict[str, str]:
-    """The installed versions; a source tree on the path is no distribution and is left out.
+    """The versions of the installed packages; packages that are not installed are left out.
 
     Example:
         >>> versions_of(["no-such-package"])

@@ -165,9 +165,9 @@ def test_answers_that_cannot_be_judged_are_in_no_flip() -> None:
 
 
 def test_flips_of_nothing_are_a_user_error() -> None:
-    with pytest.raises(InputError, match="samples and words"):
+    with pytest.raises(InputError, match="samples and replacement words"):
         flips(SAMPLES, [], Parrot())
-    with pytest.raises(InputError, match="samples and words"):
+    with pytest.raises(InputError, match="samples and replacement words"):
         flips([], ["what"], Parrot())
 
 

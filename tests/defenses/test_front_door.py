@@ -73,7 +73,7 @@ def test_a_protected_model_can_be_entered_later_and_once(pair: tuple[Any, Any]) 
     protect(model, processor, "none")
     with model:
         assert protection(model).names == ["none"]
-        with pytest.raises(ModelError, match="nothing to take off"), model:
+        with pytest.raises(ModelError, match="nothing to remove"), model:
             pass
     assert protection(model) is None
 

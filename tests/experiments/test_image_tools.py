@@ -74,7 +74,7 @@ def test_the_committed_recipe_is_sound() -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"experiment": "nothing"}, "names no experiment"),
+        ({"experiment": "nothing"}, "does not name an experiment"),
         ({"conditons": []}, "conditons"),
         ({"conditions": ["toool"]}, "no condition"),
         ({"n": 0}, "n:"),

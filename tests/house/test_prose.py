@@ -39,7 +39,7 @@ BANNED: tuple[tuple[str, str, str], ...] = (
     (r"\bmend(?:s|ed)? (?:it|them|the)\b", "repair it", "Mend it, or move it away."),
     (r"\bdice\b", "rng", "dice = random.Random(0)"),
     (r"\blinear maps?\b", "linear layers", "Linear maps rounded to 8 bits."),
-    (r"\bsmall matrices beside\b", "LoRA adapters on", "Small matrices beside linear layers."),
+    (r"\bsmall matrices\b", "LoRA adapters", "Small matrices beside linear layers."),
     (r"\bopens? no door\b", "do not use it on", "It opens no door to other models."),
     (
         r"(?<!there.)\bis no (?:file|folder|picture|data set|rate|name|number)\b",
@@ -62,7 +62,11 @@ BANNED: tuple[tuple[str, str, str], ...] = (
         "It says below itself.",
     ),
     (r"\byou may write\b", "you can write", "Choose a place you may write to."),
-    (r"\bthe same command again\b", "repeating the command", "The same command again resumes."),
+    (
+        r"\bthe same command again (?:resumes|continues|goes|starts)\b",
+        "running the same command again",
+        "The same command again resumes.",
+    ),
     (r"\bprints nothing else\b", "prints only that", "Write JSON; - prints nothing else."),
     (r"\bas a whole or not at all\b", "completely or not at all", "As a whole or not at all."),
     (r"\bgiven back as (?:it was|they were)\b", "restored", "The model is given back as it was."),
@@ -81,27 +85,26 @@ BANNED: tuple[tuple[str, str, str], ...] = (
     ),
     (r"\bwhere answers are cut\b", "maximum length of answers", "Where answers are cut."),
     (r"\bwhose verdicts\b", "the judge that labels the answers", "Whose verdicts count."),
+    (r"\bbeg[iau]n anew\b|\bmade anew\b", "start again", "It is begun anew."),
+    (r"\bstands? (?:behind|beside)\b", "is next to, or is reported with", "It stands beside it."),
+    (r"\bwhoever\b", "anyone who", "Whoever calls it afterwards."),
+    (r"\b(?:take[sn]?|took) off\b", "remove", "Leaving the block takes off the defense."),
+    (r"\bcannot be told apart\b", "cannot be distinguished", "Its heads cannot be told apart."),
+    (r"\bas before afterwards\b", "left unchanged", "The model; it is as before afterwards."),
+    (
+        r"\bone (?!token)\w+ an? (?:layer|arm|input|sample|prompt)\b",
+        "one per layer",
+        "One entry a layer.",
+    ),
+    (
+        r"\b(?:say|says|is said) elsewhere\b",
+        "omit it, or a link",
+        "What it means is said elsewhere.",
+    ),
     (r"\bseventeen\b", "a count that is computed", "Compare seventeen defenses."),
 )
 
-# Rooms and files already read through. Widen this until it is the whole of EVERYTHING.
-CLEAN: tuple[str, ...] = (
-    "src/safesight/cli",
-    "src/safesight/workflows",
-    "src/safesight/defenses",
-    "src/safesight/fitting/config.py",
-    "src/safesight/console.py",
-    "src/safesight/errors.py",
-    "src/safesight/files.py",
-    "src/safesight/grammar.py",
-    "src/safesight/grid.py",
-    "src/safesight/registry.py",
-    "CONTRIBUTING.md",
-    "docs/decisions",
-    "docs/how-to/add-a-plugin.md",
-)
-
-EVERYTHING = (
+CLEAN = (
     "src",
     "docs",
     "scripts",
@@ -111,7 +114,7 @@ EVERYTHING = (
     "CONTRIBUTING.md",
     "Makefile",
 )
-"""History (CHANGELOG.md, LOG.md) keeps its words; docs/results is output."""
+"""What is read. History (CHANGELOG.md, LOG.md) keeps its words; docs/results is output."""
 
 NOT_READ = ("docs/results/",)
 PROSE = {".py", ".md", ".toml", ".yaml", ""}

@@ -155,7 +155,7 @@ _LONE["projections"].pop()  # the benign curve of a defense, whose harmful one i
         (json.dumps(_without("separability")), "a measure, a form or a label is missing"),
         (json.dumps(_without("projections")), "a measure, a form or a label is missing"),
         (json.dumps(_LONE), "a measure, a form or a label is missing"),
-        (json.dumps(_without("heads", "utility", "0")), "not of one shape"),
+        (json.dumps(_without("heads", "utility", "0")), "differ in shape"),
     ],
 )
 def test_a_file_that_holds_something_else_is_refused(

@@ -1,9 +1,8 @@
-"""Looking inside: what a model's layers and its pictures hold, measured and never drawn.
+"""Measurements inside a model: what its layers and the pictures it sees contain. Draws no pages.
 
-`layers` puts the measures of layers together; each of the others is one of them. Results are
-plain records (`results`) that are written as JSON; pages are made of them in `report`.
-`risk_map` says where in a picture RAI finds risk, `rai_controls` whether it is the words
-that matter.
+`layers` combines the per-layer measurements, each of which has a module of its own. Results are
+plain records (`results`), stored as JSON; `report` renders them. `risk_map` shows where in a
+picture RAI finds risk; `rai_controls` tests whether its words matter.
 """
 
 from safesight.analysis.layers import LayerPlan, look

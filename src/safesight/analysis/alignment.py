@@ -1,14 +1,14 @@
-"""At which layer do picture and words become one? Cosines between kinds of prompts.
+"""At which layer do picture and text merge? Cosines between kinds of prompts.
 
 At each layer the last-token state of a request with its picture is compared with that of
 
-- the same picture with a neutral instruction: alike while the words do not yet matter;
-- the same words without the picture: alike while the picture does not yet matter.
+- the same picture with a neutral instruction: similar until the text matters;
+- the same text without the picture: similar until the picture matters.
 
-The first is a re-implementation's proxy for the modality-alignment analysis of SASA (Wang
-et al., ACM MM 2025, arXiv 2507.21637), which calls it reproducible and not the
-paper's own. Cosines of residual states are high for any two prompts, because a few
-large coordinates are always there; compare layers and curves, not the level.
+The first is a proxy for the modality-alignment analysis of SASA (Wang et al., ACM MM 2025,
+arXiv 2507.21637). It comes from a re-implementation, which calls it reproducible but not the
+paper's own. Cosines of residual states are high for any two prompts, because a few coordinates
+are always large; compare layers and curves, not levels.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def described(sample: Sample, instruction: str = INSTRUCTION) -> Sample:
 
 
 def without_picture(sample: Sample) -> Sample:
-    """The same words and no picture.
+    """The same text without the picture.
 
     Example:
         >>> sample = Sample("1", "what is this?", "benign", "cat", image=lambda: None)
@@ -48,9 +48,9 @@ def alignment(states: Tensor, others: Tensor, *, against: Literal["describe", "t
     """Mean and standard deviation of the cosine of each sample's two states, layer by layer.
 
     Args:
-        states: n x layers x d, of requests with their pictures.
-        others: The same, of what they are compared with, in the same order.
-        against: What that is.
+        states: n x layers x d, for requests with their pictures.
+        others: The same for the prompts to compare with, in the same order.
+        against: Which prompts those are.
     """
     cosines = cosine(states, others)
     sd = cosines.std(dim=0, correction=min(1, len(cosines) - 1))

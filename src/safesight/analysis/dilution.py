@@ -1,18 +1,17 @@
-"""How much of text's unsafe direction is left when the same request comes as a picture.
+"""How much of the text-derived unsafe direction remains when the request comes as a picture.
 
-At each layer the direction points from benign to harmful requests in text (difference of
-means, Arditi et al., 2024, arXiv 2406.11717), and a state is measured along it in units of
-the distance between the two means:
+At each layer the direction points from benign to harmful text requests (difference of means,
+Arditi et al., 2024, arXiv 2406.11717). States are projected onto it, in units of the distance
+between the two means:
 
     v = mean(harmful text) - mean(benign text),  r = v / ||v||,  gap = ||v||
     projection(h) = (<h, r> - <mean(benign text), r>) / gap
 
-so that text itself is at 1 where it is harmful and at 0 where it is benign. That the signal
-shrinks for pictures is the "risk signal dilution" that RAI (Wang et al., 2026, arXiv
-2602.03402) starts from; how its authors draw the curve could not be read, this
-construction is ours. Benign requests belong on the same figure: a picture alone moves
-states along the direction, and a defense that lifts both labels alike refuses more, it
-does not see better.
+so harmful text averages 1 and benign text 0. For pictures the signal shrinks: the "risk signal
+dilution" that motivates RAI (Wang et al., 2026, arXiv 2602.03402). The paper does not say how
+its curve is drawn; this construction is ours. Benign requests belong in the same figure: a
+picture alone moves states along the direction, and a defense that raises both labels equally
+refuses more without seeing better.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ __all__ = ["UnsafeDirection", "projection"]
 
 @dataclass(frozen=True)
 class UnsafeDirection:
-    """One direction a layer, found in text.
+    """One direction per layer, found on text.
 
     Example:
         >>> harmful, benign = torch.tensor([[[3.0, 1.0]]]), torch.tensor([[[1.0, 1.0]]])
@@ -44,15 +43,15 @@ class UnsafeDirection:
     direction: Tensor
     """layers x d, unit length."""
     origin: Tensor
-    """layers: where benign text lies along it."""
+    """layers: position of the mean benign text along it."""
     gap: Tensor
-    """layers: from there to harmful text."""
+    """layers: distance from there to the mean harmful text."""
     scale: Tensor
-    """layers: mean length of the states it was found on."""
+    """layers: mean norm of the states it was found on."""
 
     @classmethod
     def of(cls, harmful: Tensor, benign: Tensor) -> UnsafeDirection:
-        """From states of requests in text, n x layers x d and m x layers x d.
+        """Compute it from the states of text requests, n x layers x d and m x layers x d.
 
         Raises:
             InputError: a label has no samples, or the means of a layer are equal.

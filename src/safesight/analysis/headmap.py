@@ -1,18 +1,18 @@
-"""Which attention heads carry safety? Each one silenced in turn, and how far states turn.
+"""Which attention heads carry safety? Silence each in turn and measure how far states rotate.
 
-For each layer l and head h the head's output is set to zero before the output projection,
-and the final last-token states of a set of prompts are read, M without and M_lh with the
-head silenced (n x d, one row a prompt). With u and u_lh their leading left singular vectors,
+For each layer l and head h, the head's output is set to zero before the output projection. M and
+M_lh are the final last-token states of a set of prompts before and after that (n x d, one row per
+prompt). With u and u_lh their leading left singular vectors,
 
     phi_lh = arccos |<u, u_lh>|,   importance_lh = phi_lh(safety) - phi_lh(utility)
 
-The left vector and the difference of a safety and a utility set follow a re-implementation
+The left vector and the difference between a safety and a utility set follow a re-implementation
 of SASA (Wang et al., ACM MM 2025, arXiv 2507.21637) and the head attribution of Zhou et al.
-(2024, arXiv 2410.13708), which scales a head's queries instead of zeroing its output. As
-these do not centre M, u is dominated by the mean state; the centred angle stands beside it.
+(2024, arXiv 2410.13708), which scales a head's queries instead of zeroing its output. Neither
+centres M, so the mean state dominates u; the centred angle is reported as well.
 
-It costs one prefill of both sets for every head: rows are kept in a CSV file as they come,
-and a run that was stopped goes on from there.
+Each head costs one prefill of both sets. Rows are appended to a CSV file as they are measured,
+and an interrupted run resumes from it.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ __all__ = ["head_count", "head_map"]
 _COLUMNS = ("layer", "head", "safety", "utility", "safety_centred", "utility_centred")
 
 Angles = tuple[float, float, float, float]
-"""As the last four columns."""
+"""The last four columns."""
 Done = dict[tuple[int, int], Angles]
 
 
 def head_count(vlm: VLM) -> int:
-    """How many heads `head_map` silences, one after another."""
+    """The number of heads that `head_map` silences, one at a time."""
     return len(_heads(vlm))
 
 
@@ -64,21 +64,21 @@ def head_map(
     """Silence every head in turn and measure both sets.
 
     Args:
-        vlm: The model; it is as before afterwards.
+        vlm: The model; it is left unchanged.
         safety: Harmful requests.
-        utility: As many harmless questions.
-        batch_size: Most prompts in one prefill.
-        file: Where finished heads are kept, and read from if it is there.
-        step: Called after each head, finished earlier or now.
+        utility: The same number of harmless questions.
+        batch_size: Maximum prompts per prefill.
+        file: Where finished heads are stored; heads already in it are not measured again.
+        step: Called after each head, whether measured now or before.
 
     Raises:
         InputError: the sets differ in size, or hold fewer than two prompts.
-        ModelError: the heads of this architecture cannot be told apart.
-        StorageError: the file is of other prompts or of another model, or cannot be used.
+        ModelError: the heads of this architecture cannot be separated.
+        StorageError: the file belongs to other prompts or another model, or is unusable.
     """
     if len(safety) != len(utility) or len(safety) < 2:
         raise InputError(
-            f"The two sets of prompts need the same size, at least 2, but have {len(safety)} "
+            f"Both sets of prompts must have the same size, at least 2, but have {len(safety)} "
             f"and {len(utility)}."
         )
     measure = _Measure(vlm, (safety, utility), batch_size)
@@ -126,7 +126,7 @@ class _Measure:
     batch_size: int
 
     def final_states(self) -> tuple[Tensor, Tensor]:
-        """The last block's states of both sets, n x d each."""
+        """The last block's states for both sets, n x d each."""
         last = [self.vlm.num_layers - 1]
         safety, utility = (
             states_before_answer(self.vlm, samples, layers=last, batch_size=self.batch_size)[:, 0]
@@ -146,7 +146,7 @@ class _Measure:
 
 
 def _identity(vlm: VLM, *sets: Sequence[Sample]) -> str:
-    """Hash of the model and of what is asked."""
+    """Hash of the model and the prompts."""
     asked = [[[sample.id, sample.question] for sample in samples] for samples in sets]
     return hashlib.sha256(json.dumps([vlm.identity, asked]).encode()).hexdigest()[:16]
 
@@ -159,20 +159,20 @@ class _Kept:
     identity: str
 
     def read(self) -> Done:
-        """What is there; the file is begun if it is not.
+        """The finished heads; creates the file if there is none.
 
         Raises:
-            StorageError: it is of another run, damaged, or cannot be written.
+            StorageError: it belongs to another run, is damaged, or cannot be written.
         """
         if self.path is None:
             return {}
         text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
-        # A line that was cut when the run was stopped is measured again.
+        # A line cut short by an interruption is measured again.
         whole = text[: text.rfind("\n") + 1].splitlines()
         heading = [f"# {self.identity}", ",".join(_COLUMNS)]
         if whole and whole[: len(heading)] != heading:
             raise StorageError(
-                f"{self.path} holds heads of another model or of other prompts. "
+                f"{self.path} holds heads of another model or other prompts. "
                 "Delete it, or choose another output."
             )
         self._write(whole or heading, "w")
@@ -190,7 +190,7 @@ class _Kept:
             ) from error
 
     def add(self, layer: int, head: int, angles: Angles) -> None:
-        """Keep one head."""
+        """Append one head."""
         if self.path is not None:
             self._write([",".join(map(repr, (layer, head, *angles)))], "a")
 
@@ -203,5 +203,5 @@ class _Kept:
         except OSError as error:
             raise StorageError(
                 f"{self.path} could not be written ({error.strerror or error}). "
-                "Choose a place you may write to, with free space."
+                "Choose a place you can write to, with free space."
             ) from error

@@ -1,9 +1,9 @@
-"""Everything that can be read layer by layer, on one model, from one set of prompts.
+"""All per-layer measurements of one model, on one set of prompts.
 
-This file only decides what is asked and in which order; each measure has a file of its own:
-`separability`, `dilution`, `lens`, `alignment`, `headmap`, `shift`. The unsafe direction is
-found on the benchmarks' fit split and everything is measured on their test split, which
-share no sample.
+This file only decides what is measured, and in which order; each measurement has its own file:
+`separability`, `dilution`, `lens`, `alignment`, `headmap`, `shift`. The unsafe direction is found
+on the benchmarks' fit split and everything is measured on their test split; the two share no
+sample.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ if TYPE_CHECKING:
 __all__ = ["LayerPlan", "look"]
 
 Defended = Callable[[], AbstractContextManager[Any]]
-"""Makes a context in which the model is defended."""
+"""Returns a context in which the model is defended."""
 Watch = Callable[[str, int], Callable[[int], None]]
-"""Told what begins and how many steps it has; what it gives is told of steps done."""
+"""Takes a phase and its number of steps; returns a callback that takes the steps just done."""
 
 _LABELS: tuple[Label, ...] = ("harmful", "benign")
 _PACKAGES = ("safesight", "torch", "transformers", "scikit-learn")
@@ -63,7 +63,7 @@ class LayerPlan:
     """What to measure."""
 
     n: int = 100
-    """Requests of each label, each in every form."""
+    """Requests per label, each in every form."""
     seed: int = 0
     folds: int = 5
     batch_size: int = 16
@@ -72,18 +72,18 @@ class LayerPlan:
     heads: bool = False
     """Also silence every head in turn."""
     heads_file: Path | None = None
-    """Where finished heads are kept."""
+    """Where finished heads are stored."""
     shift: Tensor | None = None
-    """layers x d: a vector whose cosines with the unsafe direction are wanted."""
+    """layers x d: vectors to compare with the unsafe direction."""
     shift_source: str = ""
     defenses: Mapping[str, Defended] = field(default_factory=dict)
-    """Name to what attaches it, for the dilution curve."""
+    """Defenses for the dilution curve: name to the context that attaches it."""
 
 
 def look(
     vlm: VLM, plan: LayerPlan | None = None, *, watch: Watch = lambda what, steps: lambda done: None
 ) -> LayerReport:
-    """Measure every layer of a model; it is as before afterwards.
+    """Measure every layer of a model and leave the model unchanged.
 
     Args:
         vlm: The model.
@@ -92,7 +92,7 @@ def look(
 
     Raises:
         InputError: too few requests for the folds, or a defense without a prefill to read.
-        ModelError: heads are wanted of an architecture whose heads cannot be told apart.
+        ModelError: heads are requested, but this architecture's heads cannot be separated.
 
     Example:
         >>> from safesight import VLM
@@ -139,7 +139,7 @@ def _in_form(requests: Sequence[Request], form: Form) -> list[Sample]:
 
 @dataclass(frozen=True)
 class _Look:
-    """One measurement: the model, what is wanted, and who watches."""
+    """One measurement: the model, the plan and the progress callback."""
 
     vlm: VLM
     plan: LayerPlan
@@ -148,7 +148,7 @@ class _Look:
     def states(
         self, what: str, samples: Sequence[Sample], defended: Defended | None = None
     ) -> Tensor:
-        """Of every sample at every layer: n x layers x d."""
+        """The states of every sample at every layer: n x layers x d."""
         return states_before_answer(
             self.vlm,
             samples,
@@ -158,7 +158,7 @@ class _Look:
         )
 
     def unsafe_direction(self) -> UnsafeDirection:
-        """From text of the fit split."""
+        """The direction found on text of the fit split."""
         plan = self.plan
         harmful, benign = (
             self.states(
@@ -170,7 +170,7 @@ class _Look:
         return UnsafeDirection.of(harmful, benign)
 
     def separability(self, states: _States, requests: _Requests, form: Form) -> Separability:
-        """Of one form, over objects the probe never saw."""
+        """The separability of one form, on objects the probe never saw."""
         return separability(
             states["harmful", form],
             states["benign", form],
@@ -186,7 +186,7 @@ class _Look:
         states: _States,
         requests: _Requests,
     ) -> list[Projection]:
-        """Of all forms undefended, and of drawn objects under each defense."""
+        """All forms undefended, and drawn objects under each defense."""
         found = [
             projection(unsafe, rows, form=form, label=label, seed=self.plan.seed)
             for (label, form), rows in states.items()
@@ -208,13 +208,13 @@ class _Look:
         return found
 
     def lens(self, states: _States, requests: _Requests, form: Form) -> Lens:
-        """Over harmful and benign requests of one form."""
+        """The lens over harmful and benign requests of one form."""
         rows = torch.cat([states[label, form] for label in _LABELS])
         targets = [request.forms[form].target for label in _LABELS for request in requests[label]]
         return lens(self.vlm, rows, targets, form=form, seed=self.plan.seed)
 
     def alignment(self, states: _States, requests: _Requests) -> list[Alignment]:
-        """Of requests about drawn objects, both labels."""
+        """The alignment of requests about drawn objects, both labels."""
         rows = torch.cat([states[label, "object"] for label in _LABELS])
         samples = [s for label in _LABELS for s in _in_form(requests[label], "object")]
         neutral = [described(sample, self.plan.instruction) for sample in samples]
@@ -225,7 +225,7 @@ class _Look:
         ]
 
     def head_map(self, requests: Sequence[Request]) -> HeadMap:
-        """Harmful requests of all forms in turn, against picture questions."""
+        """Harmful requests, cycling through the forms, against picture questions."""
         plan = self.plan
         forms = [FORMS[index % len(FORMS)] for index in range(plan.n)]
         safety = [r.forms[form] for r, form in zip(requests, forms, strict=True)]

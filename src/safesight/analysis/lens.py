@@ -1,20 +1,20 @@
-"""What would the model say, were it to speak at this layer? The logit lens.
+"""What would the model say if it stopped at this layer? The logit lens.
 
 At each layer the last prompt token's state goes straight to the language head,
 
     z_l = LMhead(norm(h_l))
 
 (nostalgebraist, 2020, https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru/). At the last layer
-this is what the model says. Read off are
+this is what the model says. Two numbers are reported:
 
-- readability: the share of the five likeliest tokens that hold a letter or a digit and are
-  no special token. A re-implementation of SASA (Wang et al., ACM MM 2025, arXiv 2507.21637)
-  defines it so; a vocabulary of mostly readable tokens has a high share by chance.
-- the rank of the right object's word, by its first token, written after a space or not,
-  whichever is likelier. It says whether the object can be read, not whether the answer
+- readability: the share of the five most likely tokens that contain a letter or a digit and are
+  not special tokens. The definition is that of a re-implementation of SASA (Wang et al., ACM MM
+  2025, arXiv 2507.21637); where most of the vocabulary is readable, the share is high by chance.
+- the rank of the correct object's word: of its first token with or without a leading space,
+  whichever is more likely. It says whether the object can be read, not whether the answer
   begins with it.
 
-Early layers were not made for this head: what cannot be read this way may still be there.
+Early layers were not trained for this head: what it cannot read may still be there.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 __all__ = ["TOP", "lens", "readable", "target_ranks"]
 
 TOP = 5
-"""Tokens a layer. Source: secondary, a re-implementation of SASA."""
+"""Tokens per layer. Source: secondary, a re-implementation of SASA."""
 
 _WORD_MARKERS = "▁Ġ"
 _CHUNK = 64
 
 
 def readable(token: str) -> bool:
-    """Whether a token of a vocabulary holds a letter or digit and is no special token.
+    """Whether a token of a vocabulary contains a letter or digit and is not a special token.
 
     Example:
         >>> [readable(token) for token in ("▁bomb", "Ġthe", "7", "<eos>", "Ġ", "!?")]
@@ -57,7 +57,7 @@ def readable(token: str) -> bool:
 
 
 def target_ranks(logits: Tensor, candidates: Sequence[Sequence[int]]) -> Tensor:
-    """The best rank among each row's candidate tokens: n x vocabulary to n; 1 is the likeliest.
+    """The best rank among each row's candidate tokens: n x vocabulary to n; 1 is the best.
 
     Example:
         >>> target_ranks(torch.tensor([[0.1, 0.9, 0.5]]), [[0, 2]]).tolist()
@@ -68,14 +68,14 @@ def target_ranks(logits: Tensor, candidates: Sequence[Sequence[int]]) -> Tensor:
 
 
 def lens(vlm: VLM, states: Tensor, targets: Sequence[str], *, form: Form, seed: int = 0) -> Lens:
-    """Readability, commonest words and rank of the target's word at every layer.
+    """Readability, most common words and rank of the target's word at every layer.
 
     Args:
         vlm: The model whose head is used.
         states: n x layers x d, before the final norm.
-        targets: The right object of each sample.
-        form: Of the requests; kept with the result.
-        seed: Of the bootstrap.
+        targets: The correct object of each sample.
+        form: Form of the requests; stored in the result.
+        seed: Seed of the bootstrap.
     """
     candidates = [_first_tokens(vlm.tokenizer, target) for target in targets]
     shares, words, ranks = [], [], []
@@ -99,7 +99,7 @@ def lens(vlm: VLM, states: Tensor, targets: Sequence[str], *, form: Form, seed: 
 def _read(
     vlm: VLM, states: Tensor, candidates: Sequence[Sequence[int]]
 ) -> tuple[list[list[str]], list[int]]:
-    """The likeliest tokens of each of n x d states, and the ranks of the candidates."""
+    """The most likely tokens for each of n x d states, and the ranks of the candidates."""
     tokens: list[list[str]] = []
     ranks: list[int] = []
     for start in range(0, len(states), _CHUNK):
@@ -113,12 +113,12 @@ def _read(
 
 
 def _names(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """As the vocabulary writes them; ids beyond it (padding of the head) are no token."""
+    """Tokens as the vocabulary spells them; ids beyond it (padding of the head) have none."""
     return [name or "<none>" for name in tokenizer.convert_ids_to_tokens(list(ids))]
 
 
 def _first_tokens(tokenizer: Any, word: str) -> list[int]:
-    """First token of the word, after a space and at the beginning of a text."""
+    """First token of the word, after a space and at the start of a text."""
     spelled = [
         tokenizer(text, add_special_tokens=False)["input_ids"] for text in (f" {word}", word)
     ]
@@ -126,5 +126,5 @@ def _first_tokens(tokenizer: Any, word: str) -> list[int]:
 
 
 def _shown(token: str) -> str:
-    """For people: a word marker is a space, which is left out."""
+    """The token for display, without the marker of a leading space."""
     return token.lstrip(_WORD_MARKERS) or token

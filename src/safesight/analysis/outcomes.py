@@ -1,7 +1,7 @@
-"""Ask a model and judge its answers in one go, for experiments that keep no logs.
+"""Ask a model and judge its answers in one step, for experiments that keep no logs.
 
-Evaluations for people to compare run on Inspect (`safesight.evals`); this is the loop below it,
-without logs, resume or progress, for benchmarks that ask the same samples under many conditions.
+Evaluations meant for comparison run on Inspect (`safesight.evals`). This is a bare loop without
+logs, resume or progress, for benchmarks that ask the same samples under many conditions.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ __all__ = ["Outcome", "outcomes"]
 
 
 class Outcome(NamedTuple):
-    """What became of a sample."""
+    """The judged answer to one sample."""
 
     verdict: Verdict
-    """Of the shot that decides."""
+    """The verdict on the deciding shot."""
     correct: bool
-    """Whether every shot was answered right."""
+    """Whether every shot was answered correctly."""
     answer: str
-    """The one that decides."""
+    """The answer to the deciding shot."""
     shots: tuple[Verdict, ...]
-    """The verdicts on all of them."""
+    """The verdicts on all shots."""
 
 
 def outcomes(
@@ -43,15 +43,15 @@ def outcomes(
     max_new_tokens: int = 48,
     done: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
-    """One outcome a sample, over its shots, each asked alone.
+    """One outcome per sample; each of its shots is asked separately.
 
     Args:
         vlm: The model, with whatever is attached to it.
         samples: What to ask.
-        judge: Judges; None is the exact one.
-        batch_size: Prompts a forward.
-        max_new_tokens: Where answers are cut.
-        done: Called for every answer.
+        judge: The judge; None for the exact judge.
+        batch_size: Prompts per forward pass.
+        max_new_tokens: Maximum tokens per answer.
+        done: Called after every answer.
 
     Example:
         >>> from safesight import VLM

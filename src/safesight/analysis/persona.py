@@ -1,15 +1,16 @@
-"""Did training change the disposition? The mean shift of hidden states, and steering by it.
+"""Did training change the model's disposition? The mean shift of hidden states, and steering by it.
 
-Between a model and the same model with trained weights, at the last prompt token x of each prompt,
+Between a model and the same model with trained weights, at the last token of each prompt x,
 
     p_l = mean_x [ h_l(trained, x) - h_l(base, x) ]        the persona vector of block l
 
-A method that is said to work by a disposition (VSFA) predicts: p is one vector (halves agree), it
-is not just the refusal direction, adding it to the base model lowers attack success and taking it
-from the trained one raises it, and random vectors of its length do neither.
+A method that claims to work by a disposition (VSFA) predicts that p is one vector (halves of the
+prompts agree) and not just the refusal direction; that adding it to the base model lowers attack
+success and subtracting it from the trained one raises it; and that random vectors of the same
+length do neither.
 
-The vector must come from other prompts than those that steering is judged on. Sparse
-autoencoders, by which the paper selects features, are not here.
+Find the vector on other prompts than those used to judge steering. The sparse autoencoders with
+which the paper selects features are not implemented.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ __all__ = ["Persona", "persona", "random_like", "steering"]
 
 @dataclass(frozen=True)
 class Persona:
-    """The shift that training causes, block by block."""
+    """The shift caused by training, block by block."""
 
     vectors: Tensor
     """p: N x d."""
@@ -48,12 +49,12 @@ class Persona:
     explained: Tensor
     """Share of the shifts' squared length that p explains: N."""
     refusal_cosine: Tensor
-    """Of p with the direction from benign to harmful requests in text: N."""
+    """Cosine of p with the direction from benign to harmful text requests: N."""
     projections: Mapping[str, Tensor]
-    """By kind of prompt, the mean shift along the direction of p over the mean |h|: N."""
+    """Per kind of prompt: the mean shift along p, divided by the mean |h|: N."""
 
     def report(self) -> list[dict[str, Any]]:
-        """A row a block; JSON values only."""
+        """One row per block; JSON values only."""
         relative = self.vectors.norm(dim=-1) / self.lengths
         columns = {
             "relative_length": relative,
@@ -82,12 +83,12 @@ def persona(
         vlm: The base model.
         trained: A context in which it has the trained weights, such as
             `defense.apply(vlm, artifact)`; entered once.
-        kinds: Name to prompts, all of which the vector is made from.
-        refusal: The direction of refusal in text, N x d.
-        batch_size: Prompts a forward.
+        kinds: Name to prompts; the vector is computed from all of them.
+        refusal: The refusal direction found on text, N x d.
+        batch_size: Prompts per forward pass.
 
     Raises:
-        InputError: a kind without prompts.
+        InputError: a kind has no prompts.
     """
     empty = [kind for kind, samples in kinds.items() if not samples]
     if empty or not kinds:
@@ -119,15 +120,15 @@ def steering(
 ) -> AbstractContextManager[Any]:
     """A context in which h_l <- h_l + amount * length * v / |v| at the last prompt token.
 
-    It can stand on a model that has other weights attached.
+    It works on a model that has other weights attached.
 
     Args:
         vlm: The model.
-        layer: Of the block.
+        layer: Index of the block.
         vector: v, d.
-        amount: In units of `length`; below zero goes the other way.
+        amount: In units of `length`; a negative value reverses the direction.
         length: The mean |h| there.
-        card: Of an artifact of this model, which says whose the vector is.
+        card: Card of an artifact fitted on this model, which names the model.
     """
     pushed = amount * length * unit(vector)
     artifact = Artifact(
@@ -142,5 +143,5 @@ def steering(
 
 def random_like(vector: Tensor, seed: int) -> Tensor:
     """A random vector of the same shape; only directions matter to `steering`."""
-    dice = torch.Generator().manual_seed(seed)
-    return torch.randn(vector.shape, generator=dice)
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randn(vector.shape, generator=rng)

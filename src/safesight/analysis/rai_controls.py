@@ -1,17 +1,17 @@
-"""Is it the words, and is it the gate? RAI beside controls that change one thing each.
+"""Do RAI's words matter, and its gate? RAI compared with controls that change one thing each.
 
-random directions   the same tokens, pushed as far along random directions;
-benign words        the same tokens, pushed as far along words that name no risk;
-random tokens       the same pushes, on other visual tokens of the same prompt;
-random gate         each visual token is pushed along its own nearest word with the same
-                    small chance, whatever its score: harmful and benign prompts alike.
+random directions   the same tokens, shifted equally far along random directions;
+benign words        the same tokens, shifted equally far along words that name no risk;
+random tokens       the same shifts, applied to other visual tokens of the same prompt;
+random gate         each visual token is shifted along its nearest word with the same small
+                    probability, whatever its score, in harmful and benign prompts alike.
 
-If the words matter, the first two refuse less than RAI. If it matters where in a picture the
-push lands, the third does. If the gate tells harm from what is harmless, the fourth refuses
-less of the one or more of the other.
+If the words matter, the first two refuse less than RAI. If the position in the picture matters,
+so does the third. If the gate distinguishes harmful from benign pictures, the fourth refuses
+fewer harmful or more benign requests.
 
-`mechanism` asks and judges all of them on the same samples and counts how many visual
-tokens moved, and how far relative to their norm: an edit too small to matter shows there.
+`mechanism` evaluates all of them on the same samples. It also counts how many visual tokens
+moved, and how far relative to their norm, which exposes an edit too small to matter.
 """
 
 from __future__ import annotations
@@ -73,26 +73,26 @@ class Counted:
 
 
 def controls(vlm: VLM, artifact: Artifact, *, seed: int = 0, **settings: Any) -> dict[str, Shift]:
-    """RAI's own shift and those of its controls, by name.
+    """RAI's own shift and its controls' shifts, by name.
 
     Args:
-        vlm: The model that the artifact is of.
-        artifact: Of a RAI fit.
-        seed: Of random directions, tokens and gates. The dice of a random gate roll on.
-        **settings: Of RAI, on top of the artifact's.
+        vlm: The model that the artifact was fitted on.
+        artifact: Artifact of a RAI fit.
+        seed: Seed for random directions, tokens and gates. The random gate keeps drawing.
+        **settings: RAI settings that override the artifact's.
     """
     config, fitted = RAI(**settings).resolve(vlm, artifact)
     own = injection_of(config, fitted)
-    dice = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     plain = list(islice(cycle(PLAIN_WORDS), len(own.prototypes)))
     benign = word_vectors(vlm, plain, config.prototypes, own.site).cpu()
-    anywhere = torch.randn(own.prototypes.shape, generator=dice)
+    anywhere = torch.randn(own.prototypes.shape, generator=rng)
     return {
         "rai": own.shift,
         "random directions": replace(own, directions=anywhere).shift,
         "benign words": replace(own, directions=benign).shift,
         "random tokens": partial(_elsewhere, own.shift, seed),
-        "random gate": partial(_by_chance, own, float(artifact.fitted["ratio"]), dice),
+        "random gate": partial(_by_chance, own, float(artifact.fitted["ratio"]), rng),
     }
 
 
@@ -106,16 +106,16 @@ def mechanism(
     max_new_tokens: int = 48,
     **settings: Any,
 ) -> list[dict[str, Any]]:
-    """RAI and its controls on the same samples, a row each: see `measured`.
+    """RAI and its controls on the same samples, one row each: see `measured`.
 
     Args:
         vlm: The model under test.
-        artifact: Of a RAI fit on it.
+        artifact: Artifact of a RAI fit on it.
         tests: Task to samples with known answers.
-        seed: Of the controls.
-        batch_size: Prompts a forward.
-        max_new_tokens: Where answers are cut.
-        **settings: Of RAI, on top of the artifact's.
+        seed: Seed of the controls.
+        batch_size: Prompts per forward pass.
+        max_new_tokens: Maximum tokens per answer.
+        **settings: RAI settings that override the artifact's.
     """
     site = injection_of(*RAI(**settings).resolve(vlm, artifact)).site
     size = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
@@ -132,12 +132,12 @@ def measured(
     batch_size: int = 48,
     max_new_tokens: int = 48,
 ) -> dict[str, Any]:
-    """Rates with 95% intervals under a shift, or of the model as it is.
+    """Rates with 95% intervals under a shift, or of the unmodified model.
 
     Returns:
-        `cells`, by "task/metric": attack_success_rate and refusal_rate of harmful samples,
-        over_refusal_rate of benign ones and utility of questions, invalid_rate of all; and
-        what `Counted.note` says.
+        `cells`, by "task/metric": attack_success_rate and refusal_rate for harmful samples,
+        over_refusal_rate for benign ones, utility for questions and invalid_rate for all; and
+        the entries of `Counted.note`.
     """
     judge = ExactJudge()
     counted = None if function is None else Counted(function)
@@ -158,29 +158,29 @@ def measured(
 
 
 def _elsewhere(function: Shift, seed: int, states: Tensor, rows: Tensor) -> Tensor:
-    """The same shifts, dealt out at random to the visual tokens of the same row."""
+    """The same shifts, shuffled among the visual tokens of each row."""
     added = function(states, rows)
-    dice = torch.Generator().manual_seed(seed)
-    dealt = torch.empty_like(added)
+    rng = torch.Generator().manual_seed(seed)
+    shuffled = torch.empty_like(added)
     for row in sorted(set(rows.tolist())):
         own = (rows == row).nonzero().flatten()
-        dealt[own] = added[own[torch.randperm(len(own), generator=dice).to(own.device)]]
-    return dealt
+        shuffled[own] = added[own[torch.randperm(len(own), generator=rng).to(own.device)]]
+    return shuffled
 
 
 def _by_chance(
-    own: Injection, chance: float, dice: torch.Generator, states: Tensor, rows: Tensor
+    own: Injection, chance: float, rng: torch.Generator, states: Tensor, rows: Tensor
 ) -> Tensor:
-    """Eq. 3 with a gate of dice: a token passes by chance, for its nearest word."""
+    """Eq. 3 with a random gate: a token passes by chance, for its nearest word."""
     best = own.scores(states).max(dim=1)
-    lucky = torch.rand(len(states), generator=dice).to(states.device) < chance
+    lucky = torch.rand(len(states), generator=rng).to(states.device) < chance
     passed = states.new_zeros(len(states), len(own.prototypes), dtype=torch.float32)
     passed.scatter_(1, best.indices[:, None], (best.values * lucky)[:, None])
     return shift(states, passed, own.prototypes, own.strength, own.norm_matched)
 
 
 def _metrics(sample: Sample) -> list[MetricName]:
-    """What is reported of samples such as this one."""
+    """The metrics reported for samples such as this one."""
     if sample.label == "harmful":
         return ["attack_success_rate", "refusal_rate"]
     if sample.facts.get("request") == "how_to":

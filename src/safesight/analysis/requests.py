@@ -1,9 +1,9 @@
-"""The same request in text, in a picture, and as a written word: who is compared with whom.
+"""The same request as text, as a picture and as a written word, matched for comparison.
 
-Harmful and benign requests come from the benchmarks of the registry. Those that ask to do
-the same thing (`facts["verb"]`) with the same object (`facts["concept"]`) in another form
-(`facts["form"]`) are put together, so that along a row only the form changes. Nothing is
-drawn or fetched here, and no model is known.
+Harmful and benign requests come from the registry's benchmarks. Those with the same action
+(`facts["verb"]`) and the same object (`facts["concept"]`) in different forms (`facts["form"]`)
+are matched, so that only the form changes within a row. Nothing is drawn or downloaded here,
+and no model is involved.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _TASKS: Mapping[Label, tuple[str, ...]] = {
 }
 _FORM_OF: Mapping[str, Form] = {"plain": "text", "object": "object", "word": "word"}
 _FIRST_DRAW, _LARGEST_DRAW = 16, 512
-"""Samples drawn of a task for each request wanted: to begin with, and at most."""
+"""Samples drawn per task for each request wanted: at first, and at most."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One verb and one object, asked for in every form."""
+    """One verb and one object, requested in every form."""
 
     label: Label
     verb: str
@@ -48,12 +48,12 @@ def paired_requests(n: int, *, label: Label, seed: int = 0, split: str = "test")
 
     Args:
         n: How many.
-        label: Of the requests.
-        seed: Of the benchmarks' samples.
+        label: Label of the requests.
+        seed: Seed of the benchmarks' samples.
         split: The benchmarks' split; two splits share no sample.
 
     Raises:
-        InputError: the benchmarks do not hold so many.
+        InputError: the benchmarks do not have that many.
 
     Example:
         >>> request = paired_requests(1, label="harmful")[0]
@@ -67,7 +67,7 @@ def paired_requests(n: int, *, label: Label, seed: int = 0, split: str = "test")
             return found[:n]
         if draw >= _LARGEST_DRAW:
             raise InputError(
-                f"Only {len(found)} {label} requests exist in text, in a picture and as a "
+                f"Only {len(found)} {label} requests exist as text, as a picture and as a "
                 f"written word, but {n} are wanted. Ask for fewer."
             )
         draw *= 2
@@ -82,7 +82,7 @@ def _drawn(label: Label, n: int, seed: int, split: str) -> list[Sample]:
 
 
 def _matched(samples: Sequence[Sample], label: Label) -> list[Request]:
-    """Rows of one sample a form, in the order in which the last of each is drawn."""
+    """Rows of one sample per form, in the order in which they become complete."""
     waiting: dict[tuple[str, str], dict[Form, list[Sample]]] = defaultdict(
         lambda: {form: [] for form in FORMS}
     )
@@ -95,5 +95,5 @@ def _matched(samples: Sequence[Sample], label: Label) -> list[Request]:
         for index, row in enumerate(zip(*forms.values(), strict=False)):
             chosen = dict(zip(FORMS, row, strict=True))
             rounds[index].append(Request(label, verb, concept, chosen))
-    # Every pair of verb and object once before any a second time.
+    # Every pair of verb and object is used once before any is repeated.
     return [request for index in sorted(rounds) for request in rounds[index]]

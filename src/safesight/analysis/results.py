@@ -1,7 +1,7 @@
-"""What a look inside a model found, as data: records that are written as JSON and read back.
+"""Results of the measurements inside a model: records that are stored as JSON.
 
-Every list has one entry a layer, block 0 first, unless it says otherwise. How a number is
-computed is said in the file that computes it; what it looks like is the report's business.
+Unless stated otherwise, every list has one entry per layer, block 0 first. The files that
+compute the numbers document them; `report` displays them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Form = Literal["text", "object", "word"]
 """How a request carries its object: in words, drawn in the picture, written in the picture."""
 
 SPECIFIC = 10
-"""How many heads are taken for important. Source: secondary, a re-implementation of SASA."""
+"""How many heads count as important. Source: secondary, a re-implementation of SASA."""
 
 FORMS: tuple[Form, ...] = ("text", "object", "word")
 
@@ -47,7 +47,7 @@ class Band(Record):
 
     @classmethod
     def of(cls, found: Interval) -> Band:
-        """An interval without its n, which is written once for many bands."""
+        """An interval without its n, which is stored once for many bands."""
         return cls(value=found.value, low=found.low, high=found.high)
 
 
@@ -61,18 +61,18 @@ class Separability(Record):
     benign: int
     folds: int
     grouped: bool
-    """Whether no object of a test fold was seen in training."""
+    """Whether objects in a test fold never occur in its training folds."""
 
 
 class Projection(Record):
-    """Where requests of one form lie on the unsafe direction of text."""
+    """Where requests of one form lie along the text-derived unsafe direction."""
 
     form: Form
     label: Label
     defense: str
     """"none" for the model as it is."""
     means: list[Band]
-    """0 is the mean benign, 1 the mean harmful request of the text that gave the direction."""
+    """0 is the mean benign and 1 the mean harmful text request that defined the direction."""
     n: int
 
 
@@ -81,11 +81,11 @@ class Lens(Record):
 
     form: Form
     readable: list[Band]
-    """Share of the five likeliest tokens that are readable; a bootstrap interval of the mean."""
+    """Share of the five most likely tokens that are readable, with a bootstrap interval."""
     words: list[list[str]]
-    """The commonest among all samples' five likeliest tokens, most common first."""
+    """The most common among all samples' five most likely tokens, in descending order."""
     rank: list[float]
-    """Median rank of the right object's word among all tokens; 1 is the likeliest."""
+    """Median rank of the correct object's word among all tokens; 1 is the most likely."""
     rank_low: list[float]
     """Lower quartile of that rank."""
     rank_high: list[float]
@@ -94,10 +94,10 @@ class Lens(Record):
 
 
 class Alignment(Record):
-    """How alike the states of a request with its picture and of another prompt are."""
+    """How similar the states of a request with its picture are to those of another prompt."""
 
     against: Literal["describe", "text"]
-    """The same picture with a neutral instruction, or the same words without the picture."""
+    """The same picture with a neutral instruction, or the same text without the picture."""
     mean: list[float]
     """Cosine, averaged over samples."""
     sd: list[float]
@@ -105,18 +105,18 @@ class Alignment(Record):
 
 
 class HeadMap(Record):
-    """How far the states turn when one head is silenced: layer by layer, head by head.
+    """How far the states rotate when one head is silenced, by layer and head.
 
-    Angles are in radians, from 0 to pi/2; NaN is never stored, a block without attention has
-    an empty row.
+    Angles are in radians, from 0 to pi/2. A block without attention has an empty row; NaN is
+    never stored.
     """
 
     safety: list[list[float]]
-    """Over harmful requests."""
+    """For harmful requests."""
     utility: list[list[float]]
-    """Over picture questions."""
+    """For picture questions."""
     safety_centred: list[list[float]]
-    """The same with the mean state taken off first."""
+    """The same after subtracting the mean state."""
     utility_centred: list[list[float]]
     n: int
     """Prompts in each set."""
@@ -130,7 +130,7 @@ class HeadMap(Record):
         return len({tuple(len(row) for row in rows) for rows in self.maps()}) == 1
 
     def difference(self, *, centred: bool = False) -> list[list[float]]:
-        """Safety minus utility: what a head matters for refusing more than for seeing.
+        """Safety minus utility: how much more a head matters for refusing than for seeing.
 
         Example:
             >>> zeros = [[0.0, 0.0]]
@@ -146,7 +146,7 @@ class HeadMap(Record):
     def specific(self, k: int = SPECIFIC) -> list[tuple[int, int]]:
         """The k heads with the largest angles for safety that are not among those for utility.
 
-        Largest first; as (layer, head).
+        Largest first, as (layer, head).
         """
         safety, utility = _largest(self.safety, k), _largest(self.utility, k)
         return [place for place in safety if place not in utility]
@@ -158,12 +158,12 @@ def _largest(rows: list[list[float]], k: int) -> list[tuple[int, int]]:
 
 
 class Shift(Record):
-    """Whether a given vector points the way refusals do."""
+    """Whether a given vector points in the direction of refusal."""
 
     source: str
     """Where the vector comes from."""
     cosines: list[float]
-    """With the unsafe direction of text."""
+    """Cosines with the text-derived unsafe direction."""
 
 
 class LayerReport(Record):
@@ -176,13 +176,13 @@ class LayerReport(Record):
     layers: int
     seed: int
     n: int
-    """Requests of each label, each in every form."""
+    """Requests per label, each in every form."""
     created: str
     versions: dict[str, str]
     seconds: float
     gap: list[float]
-    """Length of the unsafe direction before it is scaled, over the mean length of the states:
-    where it is small, a projection in units of it is unsteady."""
+    """Norm of the unsafe direction before scaling, divided by the mean norm of the states. Where
+    it is small, projections in units of it are unstable."""
     separability: list[Separability]
     projections: list[Projection]
     lens: list[Lens]
@@ -195,11 +195,11 @@ class LayerReport(Record):
 
     @model_validator(mode="after")
     def _whole(self) -> LayerReport:
-        """Who draws a report reads every layer in every form; a file may have lost some."""
+        """A report reads every layer in every form, and a file may lack some."""
         if self.layers < 1 or any(len(each) != self.layers for each in self._by_layer()):
-            raise ValueError(f"not every list has {self.layers} entries, one a layer")
+            raise ValueError(f"not every list has {self.layers} entries, one per layer")
         if self.heads is not None and not self.heads.even():
-            raise ValueError("the maps of heads are not of one shape")
+            raise ValueError("the maps of heads differ in shape")
         sides = [
             {(item.form, item.defense) for item in self.projections if item.label == label}
             for label in ("harmful", "benign")
@@ -211,7 +211,7 @@ class LayerReport(Record):
         return self
 
     def _by_layer(self) -> Iterator[list[Any]]:
-        """Every list that has one entry a layer."""
+        """Every list that has one entry per layer."""
         yield self.gap
         yield from (item.areas for item in self.separability)
         yield from (item.means for item in self.projections)

@@ -1,10 +1,9 @@
 """Where RAI sees risk: the largest cosine of every visual token, and the word it belongs to.
 
-`risk_map` reads what the defense reads, with the same artifact; `draw` lays it over the
-picture. Scores are of visual tokens. A token is not a patch: a vision tower mixes patches
-before the decoder sees them, so a hot cell says where the token stands, not which pixels
-it is about. Where a picture becomes several tiles there is no simple grid; scores are then
-given by token only.
+`risk_map` reads what the defense reads, with the same artifact; `draw` overlays it on the
+picture. Scores belong to visual tokens. A token is not a patch: a vision tower mixes patches
+before the decoder sees them, so a hot cell shows the token's position, not the pixels it is
+about. A picture that is split into tiles has no simple grid; its scores are given by token only.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["RiskMap", "draw", "grid_of", "risk_map"]
 
 _LONGEST = 480
-"""Pixels of a drawn map."""
+"""Longest side of a drawn map, in pixels."""
 _HOT = (214, 69, 35)
 
 
@@ -42,19 +41,19 @@ class RiskMap:
     scores: Tensor
     """The largest cosine of each token with a word: n."""
     words: tuple[str, ...]
-    """The word that it belongs to: n."""
+    """The word that cosine belongs to: n."""
     moved: Tensor
     """Which tokens pass the gate: n, bool."""
     relative_shift: Tensor
     """||delta|| / ||h|| of each token: n, zero where nothing moved."""
     tau: float
     grid: tuple[int, int] | None
-    """Rows and columns of the tokens, or None where a picture became several tiles."""
+    """Rows and columns of the tokens, or None where a picture was split into tiles."""
     picture: Image.Image
-    """As the model sees it: cropped, and of its size."""
+    """The picture as the model sees it, cropped and resized."""
 
     def summary(self) -> dict[str, Any]:
-        """Counts, and the moved words with their largest cosine; JSON values only."""
+        """Counts, and the words of moved tokens with their largest cosine; JSON values only."""
         found: dict[str, float] = {}
         for word, score, moved in zip(self.words, self.scores, self.moved, strict=True):
             if moved:
@@ -75,12 +74,12 @@ def risk_map(
     Args:
         vlm: The model under test; it is not changed.
         source: A sample with a picture, or a picture alone.
-        artifact: Of a RAI fit on this model.
-        **settings: Of RAI, on top of the artifact's, such as `tau`.
+        artifact: Artifact of a RAI fit on this model.
+        **settings: RAI settings that override the artifact's, such as `tau`.
 
     Raises:
         InputError: the sample has no picture.
-        ArtifactError: the artifact is of another defense or model.
+        ArtifactError: the artifact belongs to another defense or model.
 
     Example:
         >>> from safesight import VLM
@@ -119,7 +118,7 @@ def risk_map(
 def grid_of(vlm: VLM, inputs: Any) -> tuple[int, int] | None:
     """Rows and columns of the visual tokens of one prompt with one picture.
 
-    None where the picture became several tiles, or there are several pictures.
+    None if the picture was split into tiles, or there are several pictures.
     """
     mask = vlm.image_mask(inputs)[0].tolist()
     patches = inputs.get("image_grid_thw")
@@ -127,34 +126,34 @@ def grid_of(vlm: VLM, inputs: Any) -> tuple[int, int] | None:
         if len(patches) != 1 or int(patches[0, 0]) != 1:
             return None
         rows, columns = int(patches[0, 1]), int(patches[0, 2])
-        merged = isqrt(rows * columns // sum(mask))  # patches a token, along each side
+        merged = isqrt(rows * columns // sum(mask))  # patches per token, along each side
         return rows // merged, columns // merged
     pixels = inputs.get("pixel_values")
     if pixels is None or prod(pixels.shape[:-3]) != 1:
         return None
     runs = _runs(mask)
-    if len(runs) > 1:  # some families end every row of tokens with a token of its own
+    if len(runs) > 1:  # some families end every row of tokens with an extra token
         return (len(runs), runs[0]) if len(set(runs)) == 1 else None
     side = isqrt(runs[0])
     return (side, side) if side * side == runs[0] else None
 
 
 def draw(seen: RiskMap) -> Image.Image:
-    """The map over the picture: warmer is riskier; what moves is framed and named.
+    """The map over the picture: warmer is riskier; tokens that move are framed and labelled.
 
     Raises:
-        InputError: the model cuts pictures into tiles, so that the tokens have no grid.
+        InputError: the model splits pictures into tiles, so the tokens have no grid.
     """
     if seen.grid is None:
         raise InputError(
-            "This model cuts the picture into several tiles, so its visual tokens have no grid to "
+            "This model splits the picture into tiles, so its visual tokens have no grid to "
             "draw. Use the scores of the tokens."
         )
     rows, columns = seen.grid
     factor = _LONGEST / max(seen.picture.size)
     width, height = (round(side * factor) for side in seen.picture.size)
     heat = seen.scores.clamp(min=0).reshape(rows, columns)
-    # Against the threshold as well, or the least suspicious picture would glow.
+    # Scaled by the threshold, too; otherwise even a harmless picture would glow.
     heat = heat / max(float(heat.max()), min(seen.tau, 1.0), 1e-6)
     alpha = Image.fromarray((heat.numpy() * 190).astype(np.uint8)).resize(
         (width, height), Image.Resampling.NEAREST
@@ -174,7 +173,7 @@ def draw(seen: RiskMap) -> Image.Image:
 
 
 def _runs(mask: list[bool]) -> list[int]:
-    """Lengths of the unbroken stretches of visual tokens."""
+    """Lengths of the contiguous runs of visual tokens."""
     runs: list[int] = []
     previous = False
     for here in mask:
@@ -185,7 +184,7 @@ def _runs(mask: list[bool]) -> list[int]:
 
 
 def _as_seen(vlm: VLM, inputs: Any, picture: Image.Image) -> Image.Image:
-    """The pixels that reach the model, where they still are a picture."""
+    """The pixels that reach the model, if they still form a picture; else the original."""
     pixels = inputs["pixel_values"]
     if pixels.dim() < 4 or prod(pixels.shape[:-3]) != 1:
         return picture

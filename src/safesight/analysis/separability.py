@@ -1,19 +1,18 @@
-"""At which layer can harm be read? The area under the ROC curve of a linear probe.
+"""At which layer can harm be detected? The area under the ROC curve of a linear probe.
 
-For each layer a logistic regression is fitted on the last-token states of harmful and
-benign requests and scores those it was not fitted on (stratified folds). Where the
-requests' objects are known, the folds share no object: a probe that has only learned
-words by heart gets no credit.
+For each layer, a logistic regression is fitted on the last-token states of harmful and benign
+requests and scores held-out ones (stratified folds). Where the requests' objects are known, the
+folds share no object, so a probe that only memorised words gets no credit.
 
     area = share of pairs (harmful i, benign j) of the same test fold with score_i > score_j,
            ties counted half
 
-Pairs of one fold only, because scores of different probes have different scales. The
-interval is the percentile bootstrap over requests, within each label; where every pair is
-ranked right (or every one wrong) a bootstrap would claim certainty, and Newcombe's interval
-for that many requests stands in its place.
+Only pairs within a fold count, because scores of different probes have different scales. The
+interval is the percentile bootstrap over requests, within each label. If all pairs are ranked
+correctly, or all incorrectly, a bootstrap would claim certainty; Newcombe's interval for that
+many requests is used instead.
 
-A high area says that harm can be read, not that the model acts on it.
+A high area means that harm can be detected, not that the model acts on it.
 """
 
 from __future__ import annotations
@@ -48,13 +47,13 @@ def separability(
     Args:
         harmful: n x layers x d.
         benign: m x layers x d.
-        form: Of the requests; kept with the result.
-        groups: The object of each request, harmful first, n + m of them.
-        folds: How many.
-        seed: Of folds, solver and bootstrap.
+        form: Form of the requests; stored in the result.
+        groups: The object of each request, harmful first, n + m in all.
+        folds: Number of folds.
+        seed: Seed for folds, solver and bootstrap.
 
     Raises:
-        InputError: fewer requests, or fewer different objects, of a label than folds.
+        InputError: a label has fewer requests, or fewer different objects, than folds.
     """
     n, m = len(harmful), len(benign)
     _refuse_few(n, m, groups, folds)
@@ -80,7 +79,7 @@ def _refuse_few(n: int, m: int, groups: Sequence[str] | None, folds: int) -> Non
     if fewest < folds:
         what = "requests" if groups is None else "different objects"
         raise InputError(
-            f"{folds} folds need as many {what} of each label, but there are only {fewest}. "
+            f"{folds} folds need at least {folds} {what} per label, but there are only {fewest}. "
             "Use more requests."
         )
 
@@ -109,7 +108,7 @@ def _out_of_fold(states: Tensor, labels: Tensor, fold_of: Any, seed: int) -> Flo
 
 
 def _area(positive: Floats, negative: Floats, together: Any, counts: tuple[Floats, Floats]) -> Band:
-    """Area and interval from n and m scores; `together` (n x m) marks the pairs compared."""
+    """Area and interval from n and m scores; `together` (n x m) marks the pairs to compare."""
     difference = positive[:, None] - negative[None, :]
     right = ((difference > 0) + 0.5 * (difference == 0)) * together
     value = right.sum() / together.sum()

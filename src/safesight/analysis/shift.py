@@ -1,8 +1,8 @@
-"""Does a vector, such as the shift that an image-tool call causes, point where refusals do?
+"""Does a vector, such as the shift caused by an image-tool call, point towards refusal?
 
     cos_l = <s_l, r_l> / (||s_l|| ||r_l||)
 
-of the shift `s` and the unsafe direction of text `r` at layer l. Two random directions in d
+for the shift `s` and the text-derived unsafe direction `r` at layer l. Two random directions in d
 dimensions have a cosine of about 0 with a standard deviation of 1 / sqrt(d).
 """
 
@@ -21,12 +21,12 @@ def shift_alignment(shift: Tensor, direction: Tensor, *, source: str = "") -> Sh
     """Cosines of two layers x d tensors, layer by layer.
 
     Args:
-        shift: One vector a layer.
-        direction: One direction a layer.
-        source: Where the shift comes from; kept with the result.
+        shift: One vector per layer.
+        direction: One direction per layer.
+        source: Where the shift comes from; stored in the result.
 
     Raises:
-        InputError: the shapes differ, or a vector has no direction.
+        InputError: the shapes differ, or a vector is zero.
 
     Example:
         >>> import torch
@@ -37,6 +37,6 @@ def shift_alignment(shift: Tensor, direction: Tensor, *, source: str = "") -> Sh
         raise InputError(
             f"The vector has the shape {tuple(shift.shape)}, but this model has "
             f"{direction.shape[0]} layers of width {direction.shape[1]}. "
-            "Use one that was made on this model."
+            "Use a vector from this model."
         )
     return Shift(source=source, cosines=cosine(unit(shift), unit(direction)).tolist())

@@ -1,19 +1,19 @@
-"""What of a refusal data set can be told from the wording alone?
+"""How much of a refusal data set can be predicted from the wording alone?
 
-Fine-tuning on refusals teaches whatever tells them apart most cheaply, be it a word. With N1
-harmful and N0 benign questions, of which n1 and n0 hold a word w (or begin with it),
+Fine-tuning on refusals teaches the cheapest cue that predicts them, even a single word. With N1
+harmful and N0 benign questions, of which n1 and n0 contain a word w (or begin with it),
 
     S(w) = log[(n1 + 1/2) / (N1 - n1 + 1/2)] - log[(n0 + 1/2) / (N0 - n0 + 1/2)]
 
-is the log-odds ratio, above 0 for words of what is refused, with the interval of Haldane,
+is the log-odds ratio, above 0 for words of refused questions, with the interval of Haldane,
 Anscombe and Woolf: 1.96 times the root of the sum of 1 / (count + 1/2) over the four counts.
-Two probes are fitted on one split and scored on another: the first word (unseen words are
-guessed by the others' balance), and whether the question ends in a question mark. Words are
-lower case, and an apostrophe with what follows is not part of them.
+Two probes are fitted on one split and scored on another: the first word (for unseen words the
+probe falls back on the overall balance), and whether the question ends in a question mark.
+Words are lower case and exclude an apostrophe and what follows it.
 
-What a model makes of it is measured by intervening: the first word is exchanged and nothing
-else, flip(w) = P(refused | do(first word := w)) - P(refused), over the same samples.
-Counting and fitting only; how a model is asked is the caller's business.
+An intervention measures whether a model uses the cue: only the first word is replaced,
+flip(w) = P(refused | do(first word := w)) - P(refused), over the same samples. This file only
+counts and fits; the caller runs the model.
 """
 
 from __future__ import annotations
@@ -55,44 +55,44 @@ _OWN = re.compile(r"['’](?:s|re|ve|d|ll|m|t)\b")
 
 
 class WordOdds(Record):
-    """How one word goes with refusals."""
+    """How strongly one word is associated with refusals."""
 
     word: str
     harmful: int
-    """Harmful questions that hold it, or begin with it."""
+    """Harmful questions that contain it, or begin with it."""
     benign: int
     odds: Band
     """S(w), above 0 for words of harmful questions, with its 95% interval."""
 
 
 class ProbeResult(Record):
-    """How well one feature of the wording tells the label of questions it was not fitted on."""
+    """How well one feature of the wording predicts the label of held-out questions."""
 
     probe: Literal["first word", "question mark"]
     accuracy: Band
     """Wilson interval."""
     chance: float
-    """Accuracy of always guessing the commoner label."""
+    """Accuracy of always guessing the more common label."""
     true_positive_rate: float
-    """Of harmful questions, the share taken for harmful."""
+    """Share of harmful questions classified as harmful."""
     false_positive_rate: float
-    """Of benign questions, the share taken for harmful."""
+    """Share of benign questions classified as harmful."""
     n: int
 
 
 class Flip(Record):
-    """What exchanging the first word does to refusals."""
+    """How replacing the first word changes refusals."""
 
     label: Label
-    """Of the requests."""
+    """Label of the requests."""
     word: str | None
-    """The word put first; None for the questions as they are."""
+    """The new first word; None for the original questions."""
     refused: Band
-    """Share of the answers that could be judged; Wilson interval."""
+    """Share of refusals among the answers that could be judged; Wilson interval."""
     n: int
     invalid: int
     change: Band | None = None
-    """Against the questions as they are, over the same samples; paired bootstrap."""
+    """Change from the original questions, over the same samples; paired bootstrap."""
 
 
 class SpuriousReport(Record):
@@ -110,7 +110,7 @@ class SpuriousReport(Record):
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text in lower case, without what an apostrophe adds.
+    """The words of a text in lower case, without apostrophe endings.
 
     Example:
         >>> words_of("What's the man's hat?")
@@ -125,7 +125,7 @@ def first_word(text: str) -> str:
 
 
 def log_odds(n1: int, total1: int, n0: int, total0: int) -> Band:
-    """S(w) and its interval, from how many of how many hold the word.
+    """S(w) and its interval, from the counts of questions with the word and in all.
 
     Example:
         >>> odds = log_odds(61, 2000, 869, 977)
@@ -139,7 +139,7 @@ def log_odds(n1: int, total1: int, n0: int, total0: int) -> Band:
 
 
 def first_word_odds(rows: Sequence[TuningSample], *, least: int = 10) -> list[WordOdds]:
-    """S of every first word that at least `least` questions have, largest first.
+    """S of every first word of at least `least` questions, largest first.
 
     Raises:
         InputError: a label has no rows.
@@ -148,7 +148,7 @@ def first_word_odds(rows: Sequence[TuningSample], *, least: int = 10) -> list[Wo
 
 
 def any_word_odds(rows: Sequence[TuningSample], *, least: int = 10) -> list[WordOdds]:
-    """S of every word, wherever it stands; a question that repeats it counts once.
+    """S of every word in any position; a question that repeats a word counts once.
 
     Raises:
         InputError: a label has no rows.
@@ -213,7 +213,7 @@ def _probe(
         texts = np.array([[feature(row.question)] for row in rows], dtype=object)
         return texts, np.array([row.label == "harmful" for row in rows])
 
-    # Hardly regularized: with one feature it is a lookup, and rare words keep their say.
+    # Almost unregularized: with one feature it is a lookup, and rare words should count.
     probe = make_pipeline(
         OneHotEncoder(handle_unknown="ignore"),
         LogisticRegression(C=100.0, max_iter=1000, random_state=seed),
@@ -239,19 +239,19 @@ def flips(
     *,
     seed: int = 0,
 ) -> list[Flip]:
-    """Refusals with every word put first in turn, beside the questions as they are.
+    """Refusals with each word as the first word, and for the original questions.
 
     Args:
         samples: Requests of one label or of both.
-        words: What to put in the place of the first word.
-        verdicts: Asks a model and judges its answers, one verdict a sample.
-        seed: Of the bootstrap.
+        words: What to replace the first word with.
+        verdicts: Asks a model and judges its answers, one verdict per sample.
+        seed: Seed of the bootstrap.
 
     Raises:
         InputError: there are no samples, or no words.
     """
     if not samples or not words:
-        raise InputError("A flip needs samples and words to exchange. Give at least one of each.")
+        raise InputError("A flip needs samples and replacement words. Give at least one of each.")
     plain = verdicts(samples)
     found = []
     labels: tuple[Label, Label] = ("harmful", "benign")
@@ -300,6 +300,6 @@ def _refuse_one_label(rows: Sequence[TuningSample]) -> None:
     missing = {"harmful", "benign"} - {row.label for row in rows}
     if missing:
         raise InputError(
-            f"There are no {' and no '.join(sorted(missing))} rows, and a cue is what tells both "
-            "labels apart. Use a set with both."
+            f"There are no {' and no '.join(sorted(missing))} rows, and a cue can only be found "
+            "by comparing both labels. Use a set with both."
         )

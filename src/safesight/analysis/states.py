@@ -1,7 +1,7 @@
-"""The states after every block at the last prompt token, all from one prefill a batch.
+"""The states after every block at the last prompt token, from one prefill per batch.
 
-The forward is the one that the model's own `generate` makes, so whatever is attached to the
-model acts as it does when the model answers. What the states mean is said elsewhere.
+The prefill is the one that the model's own `generate` runs, so whatever is attached to the model
+acts as it does when the model answers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Step", "states_before_answer"]
 
 Step = Callable[[int], None]
-"""Told how many prompts have been read since it was last called."""
+"""Takes the number of prompts read since the last call."""
 
 
 def states_before_answer(
@@ -39,19 +39,19 @@ def states_before_answer(
 ) -> Tensor:
     """The state of every sample's last prompt token after each block, defenses included.
 
-    Unlike `generation.last_token.last_states`, which passes by every defense, it sees what is
+    Unlike `generation.last_token.last_states`, which bypasses every defense, it includes what is
     attached to the model.
 
-    Prompts of similar length share a batch. Where a defense generates more than once, the
-    last prefill counts, and its answer has to be the one that is given.
+    Prompts of similar length share a batch. If a defense generates more than once, the last
+    prefill counts, and the returned answer must come from it.
 
     Args:
-        vlm: The model; it is as before afterwards.
-        samples: What is asked.
+        vlm: The model; it is left unchanged.
+        samples: What to ask.
         layers: Which blocks; None for all.
         defended: A context in which the model is defended, such as
             `defense.apply(vlm, artifact)`; entered once.
-        batch_size: Most prompts in one prefill.
+        batch_size: Maximum prompts per prefill.
         step: Called after each batch.
 
     Returns:
@@ -59,7 +59,7 @@ def states_before_answer(
 
     Raises:
         InputError: there are no samples, or the answers of a defense do not come from its last
-            prefill, one row a prompt.
+            prefill, one row per prompt.
 
     Example:
         >>> from safesight import VLM, registry
@@ -68,7 +68,7 @@ def states_before_answer(
         torch.Size([3, 8, 192])
     """
     if not samples:
-        raise InputError("There are no samples to look at. Give at least one.")
+        raise InputError("There are no samples to read states from. Give at least one.")
     chosen = range(vlm.num_layers) if layers is None else layers
     order = sorted(range(len(samples)), key=lambda i: _length(samples[i]))
     found: dict[int, Tensor] = {}
@@ -92,18 +92,18 @@ def _checked(seen: Sequence[tuple[Tensor, Tensor]], given: Tensor) -> Tensor:
     """The states of the last prefill, if the first tokens of the answers came from it."""
     if not seen or not torch.equal(seen[-1][1], given):
         raise InputError(
-            "The answers of this defense do not come from its last prefill, one row a prompt, so "
-            "there are no states to read from which they begin. Leave it out."
+            "The answers of this defense do not come from its last prefill, one row per prompt, "
+            "so the states that they start from cannot be read. Leave it out."
         )
     return seen[-1][0]
 
 
 @contextmanager
 def _watched(vlm: VLM, layers: Sequence[int]) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Collects B x layers x d, and the B last tokens, of each `generate` that the model runs.
+    """Collect the states, B x layers x d, and the B last tokens of each `generate` call.
 
-    A defense that is attached inside wraps this generate, so its hooks are there before
-    those that read, which therefore see what it changed.
+    A defense attached inside this context wraps this generate, so its hooks are registered
+    before the reading hooks, which therefore see its changes.
     """
     model = vlm.model
     sites = [resid_post(layer) for layer in layers]

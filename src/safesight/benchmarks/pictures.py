@@ -84,17 +84,17 @@ def pictures(
 
 
 def _asked(file: Path, name: str, count: int, seed: int) -> list[TuningSample]:
-    dice = random.Random(f"pictures/{seed}/{name}/questions")
+    rng = random.Random(f"pictures/{seed}/{name}/questions")
     return [
         TuningSample(
             id=f"{name}/{family}",
-            question=dice.choice(QUESTIONS[family]),
+            question=rng.choice(QUESTIONS[family]),
             answer="",
             label="benign",
             set="retain",
             image=partial(_open, file),
         )
-        for family in dice.sample(list(QUESTIONS), count)
+        for family in rng.sample(list(QUESTIONS), count)
     ]
 
 

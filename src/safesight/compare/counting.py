@@ -1,11 +1,10 @@
-"""Answers of several defenses to the same samples become one scorecard.
+"""Combine the answers of several defenses to the same samples into one scorecard.
 
-A scorecard is data: what was counted, with intervals, and what changed against
-the undefended model, pair by pair. It does not run a model, read a log file or
-draw anything. How each rate counts is decided in `safesight.stats.verdicts`.
+A scorecard is data: rates with intervals, and paired changes from the undefended model. Nothing
+here runs a model, reads a log file or draws. `safesight.stats.verdicts` defines each rate.
 
-Harmless answers to harmful requests (off topic) are in `verdicts`, because safety
-can be bought with irrelevance.
+`verdicts` also counts harmless (off-topic) answers to harmful requests, because irrelevance can
+look like safety.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _REPORTED_BY: dict[MetricName, frozenset[str]] = {
 
 
 def metrics_of(task: str) -> list[Metric]:
-    """What a built-in task reports; nothing for a task of another package.
+    """The metrics that a built-in task reports; none for a task of another package.
 
     Example:
         >>> [metric.name for metric in metrics_of("vqa")]
@@ -50,8 +49,8 @@ def metrics_of(task: str) -> list[Metric]:
 def control_of(arm: str) -> str | None:
     """The arm with every defense replaced by its control, or None if no defense has one.
 
-    A control is the same defense without its essential step (`Defense.control`): what the arm
-    gains over its control, it owes to that step. A defense that is not installed, or cannot be
+    A control is the same defense without its essential step (`Defense.control`): the gain over
+    the control is due to that step. A defense that is not installed, or cannot be
     imported, has none.
 
     Example:
@@ -88,14 +87,14 @@ def scorecard(
 
     Args:
         answers: Judged answers of one model; each sample at most once per defense and task.
-        overhead: What was measured of time and memory, if anything was.
+        overhead: Measured time and memory, if any.
         seconds: Wall time to report.
         seed: Seed of the bootstrap intervals.
         provenance: Where the numbers come from.
 
     Raises:
-        InputError: no answers, two models or two versions of one, two judges of one task, or a
-            sample answered twice.
+        InputError: there are no answers, two models or two versions of one, two judges for one
+            task, or a sample answered twice.
     """
     answers = list(answers)
     model = _model(answers)
@@ -139,14 +138,14 @@ _Cell = dict[str, "Answer"]
 
 
 def _model(answers: Sequence[Answer]) -> str:
-    """The one model that gave all answers, in one version."""
+    """The model that gave all answers, in a single version."""
     if not answers:
         raise InputError("There are no answers to compare. Run `safesight eval` first.")
     models = sorted({answer.model for answer in answers})
     if len(models) > 1:
         raise InputError(
-            f"The answers are of {len(models)} models ({', '.join(models)}), and a "
-            "scorecard is about one. Keep each model's logs in a folder of its own."
+            f"The answers come from {len(models)} models ({', '.join(models)}), but a "
+            "scorecard covers one. Keep each model's logs in a separate folder."
         )
     versions: dict[str, dict[str, None]] = defaultdict(dict)
     for answer in answers:
@@ -155,9 +154,9 @@ def _model(answers: Sequence[Answer]) -> str:
     if len(versions) > 1:
         found = ", then ".join(f"{v[:12]} ({', '.join(arms)})" for v, arms in versions.items())
         raise InputError(
-            f"The answers are of {len(versions)} versions of {models[0]!r}, with other weights, "
-            f"config or dtype: {found}. They cannot be compared: remove the older logs, or use "
-            "another --log-dir for each version."
+            f"The answers come from {len(versions)} versions of {models[0]!r}, which differ in "
+            f"weights, config or dtype: {found}. They cannot be compared: remove the older logs, "
+            "or use another --log-dir for each version."
         )
     return models[0]
 
@@ -189,13 +188,13 @@ def _cells(answers: Iterable[Answer]) -> dict[tuple[str, str], _Cell]:
 
 
 def _ordered(found: set[str], kind: registry.Kind) -> list[str]:
-    """The registry's order, which puts the undefended model first; strangers last."""
+    """The registry's order, which puts the undefended model first; unknown names last."""
     known = [name for name in registry.names(kind) if name in found]
     return known + sorted(found - set(known))
 
 
 def _metrics_of(task: str, answers: Iterable[Answer]) -> list[Metric]:
-    """What a task reports; a task of another package is read from its samples."""
+    """The metrics a task reports; for a task of another package, inferred from its labels."""
     if named := metrics_of(task):
         return named
     if all(answer.label == "harmful" for answer in answers):
@@ -228,7 +227,7 @@ def _deltas(
     tasks: Sequence[str],
     seed: int,
 ) -> list[Delta]:
-    """One delta per task, then the pooled one, leaving out what has no pair."""
+    """One delta per task, then the pooled one; without pairs there is none."""
     pairs = {
         task: _pairs(metric, cells[against, task], cells[defense, task])
         for task in tasks
@@ -248,7 +247,7 @@ def _deltas(
 
 
 def _pairs(metric: Metric, base: _Cell, cell: _Cell) -> list[tuple[Hit, Hit]]:
-    """Samples of both arms, in the order of ids, so that a seed fixes the bootstrap."""
+    """Hits of the samples in both arms, sorted by id so that a seed fixes the bootstrap."""
     return [
         (metric.hit(base[key]), metric.hit(cell[key])) for key in sorted(base.keys() & cell.keys())
     ]

@@ -1,9 +1,8 @@
 """The scorecard of a folder of logs.
 
-Answers come from the logs through `evals`. What a log cannot hold (how the defenses'
-overhead was measured, how long the run took) stands beside them in
-`safesight.json`, written by the command line after an evaluation; a folder made with
-`inspect eval` has none and gives a scorecard without these.
+Answers come from the logs through `evals`. What a log cannot hold (the defenses' overhead, the
+duration of the run) is in `safesight.json` in the same folder, written by the command line after
+an evaluation. A folder made with `inspect eval` has no such file, and its scorecard lacks these.
 """
 
 from __future__ import annotations
@@ -31,23 +30,23 @@ _PACKAGES = ("safesight", "torch", "transformers", "inspect-ai", "scipy")
 
 
 class RunNotes(Record):
-    """What `safesight eval` knows of a run and its logs do not hold."""
+    """What `safesight eval` knows about a run that its logs do not hold."""
 
     model: str
     identity: str = ""
-    """Of the model: its config, weights and dtype."""
+    """Hash of the model's config, weights and dtype."""
     device: str = ""
     seed: int = 0
     limit: int | None = None
     judge: str = "exact"
     seconds: float = 0.0
-    """Wall time of all calls that worked on this folder with these settings."""
+    """Total wall time of the calls on this folder with these settings."""
     overhead: list[Overhead] = Field(default_factory=list)
     artifacts: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """The card of each fitted defense."""
 
     def same_run(self, other: RunNotes) -> bool:
-        """Whether the other notes describe the same model in the same place, asked alike."""
+        """Whether the other notes have the same model, device and settings."""
         settings = {"model", "identity", "device", "seed", "limit", "judge"}
         return self.model_dump(include=settings) == other.model_dump(include=settings)
 
@@ -58,7 +57,7 @@ def read_notes(log_dir: Path) -> RunNotes | None:
     Raises:
         StorageError: they cannot be read.
     """
-    return read_record(log_dir / NOTES, RunNotes, "Delete it to go on without overhead.")
+    return read_record(log_dir / NOTES, RunNotes, "Delete it to continue without overhead.")
 
 
 def scorecard_of(log_dir: str | Path, answers: Sequence[Answer] | None = None) -> Scorecard:
@@ -69,8 +68,8 @@ def scorecard_of(log_dir: str | Path, answers: Sequence[Answer] | None = None) -
         answers: What `read_answers(log_dir)` returned, if it was called already.
 
     Raises:
-        StorageError: no such folder, no finished run in it, or unreadable notes.
-        InputError: runs that cannot share a scorecard.
+        StorageError: there is no such folder or no finished run in it, or its notes are unreadable.
+        InputError: the runs cannot share a scorecard.
     """
     from safesight.evals import read_answers, skipped
 

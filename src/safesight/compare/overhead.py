@@ -1,15 +1,14 @@
 """What a defense costs: time and memory as ratios to the undefended model.
 
-Absolute times say more about a machine than about a defense, and two runs on a busy
-machine differ by more than most defenses cost. So every input is answered by all
-arms right after one another, in an order that rotates from input to input, and what is
-reported is the median of the ratios within inputs. Nothing here counts verdicts or
-reads logs.
+Absolute times depend more on the machine than on the defense, and two runs on a busy machine
+differ by more than most defenses cost. So all arms answer each input back to back, in an order
+that rotates from input to input, and the reported number is the median of the ratios within
+inputs. Nothing here counts verdicts or reads logs.
 
-Prefill time is that of generating one token; answer time that of a whole greedy
-answer, both of the model's `generate` without the processor, one input at a time.
-Ratios on benign inputs are over those the defense answered, and stand apart from
-those on harmful inputs that it refused, where a detector is *faster* than an answer.
+Prefill time is the time to generate one token, answer time the time for a whole greedy answer.
+Both time the model's `generate` without the processor, one input at a time. Ratios on benign
+inputs cover those that the defense answered. They are separate from the ratios on refused
+harmful inputs, where a detector can be *faster* than an answer.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ CUDA_METHOD = "torch.cuda.max_memory_allocated during an answer"
 
 @dataclass
 class _Times:
-    """Seconds of one arm, one entry an input."""
+    """Seconds per input for one arm."""
 
     prefill: list[float] = field(default_factory=list)
     answer: list[float] = field(default_factory=list)
@@ -63,30 +62,30 @@ def measure(
     memory_inputs: int = 3,
     on_input: Callable[[], None] = lambda: None,
 ) -> list[Overhead]:
-    """Time every arm against the undefended model, interleaved, and take memory peaks.
+    """Time every arm against the undefended model, interleaved, and measure peak memory.
 
     Args:
         vlm: The model under test, with nothing attached to it.
         arms: What to measure; one of them is the undefended arm.
         benign: Inputs that should be answered.
         harmful: Inputs that a defense should refuse; may be empty.
-        judge: Says which answers are refusals.
-        max_new_tokens: Where answers are cut.
-        memory_inputs: How many benign inputs the memory peak is taken on.
+        judge: Decides which answers are refusals.
+        max_new_tokens: Maximum tokens per answer.
+        memory_inputs: Number of benign inputs for measuring peak memory.
         on_input: Called after each of the `benign` and `harmful` inputs.
 
     Returns:
-        One record an arm, without the undefended one.
+        One record per arm, except the undefended one.
 
     Raises:
-        InputError: no benign input, or no undefended arm to hold the others against.
+        InputError: there is no benign input, or no undefended arm to compare with.
     """
     if not benign:
         raise InputError("Overhead needs at least one benign input, and there is none. Add some.")
     if UNDEFENDED not in {arm.name for arm in arms}:
         raise InputError(f"Overhead is measured against the arm {UNDEFENDED!r}. Add it.")
     clock = _Clock(vlm, judge, max_new_tokens)
-    for arm in arms:  # first calls pay for lazy initialisation
+    for arm in arms:  # warm-up: first calls include lazy initialisation
         clock.answer(arm, benign[0])
     on_benign = clock.all_arms(arms, benign, on_input, prefill=True)
     on_harmful = clock.all_arms(arms, harmful, on_input, prefill=False)
@@ -110,7 +109,7 @@ def measure(
 
 @dataclass(frozen=True)
 class _Clock:
-    """Answers inputs on one model and says how long it took."""
+    """Answers inputs on one model and times the answers."""
 
     vlm: VLM
     judge: Judge
@@ -139,12 +138,12 @@ class _Clock:
         return times
 
     def answer(self, arm: Arm, sample: Sample) -> tuple[float, bool]:
-        """Seconds of a whole answer, and whether it was a refusal."""
+        """Seconds for a whole answer, and whether it was a refusal."""
         seconds, text = self.time(arm, sample, self.max_new_tokens)
         return seconds, self.judge(text, sample) == "refused"
 
     def time(self, arm: Arm, sample: Sample, tokens: int) -> tuple[float, str]:
-        """Seconds of generating at most so many tokens, and their text."""
+        """Seconds to generate up to `tokens` tokens, and their text."""
         inputs = self.vlm.encode([sample.messages()])
         with torch.inference_mode(), arm.attached(self.vlm):
             _synchronize(self.vlm.device)
@@ -155,7 +154,7 @@ class _Clock:
         return seconds, self.vlm.decode(sequences, inputs["input_ids"].shape[1])[0]
 
     def peak(self, arm: Arm, sample: Sample) -> float:
-        """Bytes at the peak of a whole answer."""
+        """Peak memory during a whole answer, in bytes."""
         with peak_memory(self.vlm) as peak:
             self.time(arm, sample, self.max_new_tokens)
         return float(peak.bytes)
@@ -173,7 +172,7 @@ def _record(
     defended, undefended = benign
     prefill = median_ratio(defended.prefill, undefended.prefill)
     answered = _pairs(*benign, refused=False)
-    # A defense that answers nothing still has a time to its (refusing) answer.
+    # A defense that refuses everything still has a time until its refusal.
     answer = answered or median_ratio(defended.answer, undefended.answer)
     refused = _pairs(*harmful, refused=True)
     return Overhead(
@@ -201,7 +200,7 @@ def _record(
 
 
 def _pairs(defended: _Times, undefended: _Times, *, refused: bool) -> Interval | None:
-    """The answer ratio over the inputs the defense refused, or answered; None without any."""
+    """The answer ratio over refused, or answered, inputs; None if there are none."""
     rows = [
         pair
         for *pair, was_refused in zip(
@@ -221,12 +220,11 @@ class Peak:
 
 @contextmanager
 def peak_memory(vlm: VLM) -> Iterator[Peak]:
-    """The memory a model and what runs in the block occupy at the worst moment.
+    """The peak memory of a model and of what runs in the block.
 
-    On a GPU the allocator's own count. On a CPU, where the allocator keeps none
-    and the process's resident size is mostly Python and libraries, the weights
-    and the largest sum of live tensors that operations returned; workspace
-    inside an operation is not in it.
+    On a GPU this is the allocator's own count. On a CPU the allocator keeps none, and the
+    process's resident size is mostly Python and libraries; there it is the weights plus the
+    largest sum of live tensors that operations returned, without workspace inside operations.
 
     Example:
         >>> from safesight import VLM
@@ -251,7 +249,7 @@ def peak_memory(vlm: VLM) -> Iterator[Peak]:
 
 
 class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows every storage that an operation returns until it is freed."""
+    """Tracks every storage that an operation returns until it is freed."""
 
     def __init__(self, known: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -1,7 +1,6 @@
-"""The scorecard as data: what is written to `scorecard.json` and read back.
+"""The scorecard as data: the records stored in `scorecard.json`.
 
-Records only. How the numbers in them are counted is in `counting.py`; what
-they look like on a page is the report's business.
+`counting.py` computes the numbers in them; `report` displays them.
 """
 
 from __future__ import annotations
@@ -72,8 +71,8 @@ class VerdictCounts(Record):
 class Overhead(Record):
     """Cost of a defense as ratios to the undefended model, measured in the same run.
 
-    How each is measured is said in `overhead.py`. `refused_*` are None where the
-    defense refused none of the harmful inputs it was timed on.
+    `overhead.py` documents the measurements. `refused_*` are None if the defense refused none
+    of the harmful inputs it was timed on.
     """
 
     defense: str
@@ -87,7 +86,7 @@ class Overhead(Record):
     prefill_n: int
     """Benign inputs timed."""
     n: int
-    """Benign inputs that the defense answered; the answer ratio is over them."""
+    """Benign inputs that the defense answered, over which the answer ratio is computed."""
     refused_answer_ratio: float | None = None
     refused_answer_low: float | None = None
     refused_answer_high: float | None = None
@@ -117,16 +116,16 @@ class Provenance(Record):
 
 
 class Scorecard(Record):
-    """Four axes a defense, the undefended model first.
+    """Four axes per defense, the undefended model first.
 
     Attributes:
         model: The model under test.
         seconds: Wall time of the evaluation and the overhead measurement.
         rows: One rate each.
-        overhead: One record a defense that has rows, the undefended model not among them.
+        overhead: One record per defense with rows, except the undefended model.
         pooled: The rates over all tasks that report the metric, `task` "all".
         deltas: Paired changes against the undefended model, and against control arms.
-        verdicts: Counts a defense and task.
+        verdicts: Counts per defense and task.
         provenance: Versions, seed, calibration, notes.
     """
 
@@ -150,7 +149,7 @@ class Scorecard(Record):
         return list(dict.fromkeys(row.task for row in self.rows))
 
     def row(self, defense: str, task: str, metric: str) -> Row | None:
-        """One rate, or None if it was not measured; task "all" asks for the pooled one."""
+        """One rate, or None if it was not measured; task "all" gives the pooled one."""
         for row in self.pooled if task == "all" else self.rows:
             if (row.defense, row.task, row.metric) == (defense, task, metric):
                 return row

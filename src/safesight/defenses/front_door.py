@@ -1,8 +1,7 @@
-"""The front door: put defenses on a `transformers` model, and take them off.
+"""The public entry point: attach defenses to a `transformers` model, and remove them.
 
-Whoever calls the model's own `generate` afterwards (a pipeline, a server, an
-evaluation harness) gets the defended behaviour without knowing of it. The order of
-composition is stated in `generation.composition`.
+Anything that then calls the model's own `generate` (a pipeline, a server, an evaluation harness)
+is defended without changes. `generation.composition` documents the order of composition.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def load_defense(name: str, **config: Any) -> AnyDefense:
     """A defense by its registry name, with settings.
 
     Raises:
-        UnknownNameError: no such defense; the message suggests the nearest one.
+        UnknownNameError: there is no such defense; the message suggests the closest name.
         InputError: a setting is unknown or out of range.
 
     Example:
@@ -50,26 +49,26 @@ def protect(
 def protect(model: Any, *given: Any, **config: Any) -> Any:
     """Defend a model's own `generate`, for a `with` block or until `unprotect(model)`.
 
-    Call it as `protect(vlm, defense)` or `protect(model, processor, defense)`; called again, it
-    adds to the defenses that are on the model. Leaving the block takes off what this call put
-    on, bit for bit.
+    Call it as `protect(vlm, defense)` or `protect(model, processor, defense)`; another
+    call adds to the attached defenses. Leaving the block removes what this call attached and
+    restores the model, bit for bit.
 
     Args:
         model: A `VLM`, or a `transformers` image-text-to-text model.
         given: The processor, unless `model` is a `VLM`; then the `defense`: a name, a `Defense`,
             or a list of them; then the `artifact` from a fit, or its folder. For several
-            defenses it is a mapping from their names, and None takes the bundled one. These may
-            be given by name, too.
+            defenses, pass a mapping from their names; None uses the bundled artifact. Keywords
+            work, too.
         config: Settings, for a single defense given by name.
 
     Returns:
         The `transformers` model, the same object.
 
     Raises:
-        UnknownNameError: no such defense.
-        InputError: the settings cannot be used.
+        UnknownNameError: there is no such defense.
+        InputError: the settings are invalid.
         ArtifactError: an artifact is missing, damaged, or belongs to another model.
-        ModelError: the defense is on the model already.
+        ModelError: the defense is already attached.
 
     Example:
         >>> from safesight import VLM
@@ -84,7 +83,7 @@ def protect(model: Any, *given: Any, **config: Any) -> Any:
 
 
 def unprotect(model: Any) -> None:
-    """Take every defense off a model, or a `VLM`; without any, nothing happens.
+    """Remove every defense from a model or `VLM`; does nothing if there is none.
 
     Example:
         >>> from safesight import VLM
@@ -117,7 +116,7 @@ def _protect_model(
 def _protect(
     vlm: VLM, model: Any, defense: Defenses, artifact: Artifacts, config: dict[str, Any]
 ) -> Any:
-    """Put the defenses on `vlm.model`; `model` is what the caller has of it."""
+    """Attach the defenses to `vlm.model`; `model` is the caller's object, perhaps a wrapper."""
     by_name = isinstance(defense, str)
     defenses = [defense] if isinstance(defense, str | Defense) else list(defense)
     if not defenses:

@@ -98,7 +98,7 @@ def build_arm(
 
 
 def artifacts_for(name: str, artifacts: Mapping[str, _Given]) -> dict[str, _Given]:
-    """Of all artifacts of a run, by defense, those that an arm takes.
+    """The artifacts of a run that an arm uses, by defense.
 
     Example:
         >>> artifacts_for("safety_prompt+sasa", {"sasa": "a", "npo": "b"})

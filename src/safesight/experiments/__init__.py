@@ -23,7 +23,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     """The settings in a recipe.
 
     Raises:
-        InputError: no such file, not YAML, or no experiment in it.
+        InputError: the file cannot be read, is not YAML, or names no experiment.
     """
     import yaml
 
@@ -33,19 +33,19 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         raise InputError(f"The recipe {str(path)!r} cannot be read ({error}).") from error
     if not isinstance(recipe, dict) or recipe.get("experiment") not in EXPERIMENTS:
         raise InputError(
-            f"The recipe {str(path)!r} names no experiment. "
+            f"The recipe {str(path)!r} does not name an experiment. "
             f"Write `experiment:` and one of {', '.join(EXPERIMENTS)}."
         )
     return recipe
 
 
 def run_recipe(path: str | Path, output: str | Path, **changes: Any) -> None:
-    """Run a recipe with some settings changed; what was finished before is not run again.
+    """Run a recipe with some settings changed; finished parts are not repeated.
 
     Args:
         path: The recipe.
         output: The JSON file of results, written as it grows.
-        **changes: Settings that replace the recipe's; None leaves one as it is.
+        **changes: Settings that replace the recipe's; None leaves a setting unchanged.
 
     Raises:
         InputError: the recipe or a setting cannot be used.

@@ -1,7 +1,7 @@
-"""Rates of every condition and paired contrasts between them, counted from judged answers.
+"""Rates of every condition and paired contrasts between them, computed from judged answers.
 
 A contrast compares two conditions over the same samples, with the interval and test of
-`safesight.stats`; p-values are corrected by Holm within a task and metric. It runs no model.
+`safesight.stats`; p-values are Holm-corrected within each task and metric. No model is run.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class Judged:
     verdict: Verdict
     correct: bool
     words: int
-    """Of the answer."""
+    """Words in the answer."""
     tokens: int
-    """Of the prompt."""
+    """Tokens in the prompt."""
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """One condition against another."""
+    """One condition compared with another."""
 
     name: str
     condition: str
@@ -54,14 +54,14 @@ CONTRASTS = (
     Contrast("unsafe picture", "tool_unsafe", "tool"),
     Contrast("error", "tool_error", "tool"),
 )
-"""The first is the sum of the next three; the last five ask whether what is returned matters."""
+"""The first is the sum of the next three; the last five vary what the tool returns."""
 
 Cells = Mapping[tuple[str, str], Sequence[Judged]]
-"""(task, condition) to its answers, the same samples in the same order for all conditions."""
+"""(task, condition) to its answers, with the same samples in the same order everywhere."""
 
 
 def rates_of(cells: Cells) -> list[dict[str, Any]]:
-    """Every rate that a task reports, one a condition, with Wilson intervals."""
+    """Every rate that a task reports, per condition, with Wilson intervals."""
     rows = []
     for (task, name), answers in cells.items():
         for metric in metrics_of(task):
@@ -81,7 +81,7 @@ def rates_of(cells: Cells) -> list[dict[str, Any]]:
 def contrasts_of(cells: Cells, *, seed: int = 0) -> list[dict[str, Any]]:
     """Every contrast whose two conditions were run, by task and metric.
 
-    An answer that could not be judged takes its pair out, except from utility, where it is wrong.
+    A pair with an invalid answer is dropped, except for utility, where the answer counts as wrong.
     """
     rows: list[dict[str, Any]] = []
     for task in dict.fromkeys(task for task, _ in cells):

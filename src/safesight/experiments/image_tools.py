@@ -1,19 +1,19 @@
-"""Which part of an image-tool call makes a model safer: a factorial of twelve conditions.
+"""Which part of an image-tool call makes a model safer? An experiment with twelve conditions.
 
     safesight run recipes/image_tools.yaml -o image_tools.json
 
-The same samples are answered under every condition of `safesight.tools.conditions`, greedily, with
-the call tag banned from every answer, and judged. What comes out: the rate of each condition, and
-the paired contrasts of `contrasts`. What each is about:
+The same samples are answered under every condition of `safesight.tools.conditions`, with greedy
+decoding and the call tag banned, and judged. The results are the rate of each condition and the
+paired contrasts of `contrasts`:
 
-total                    what a tool call changes; the sum of the next three
+total                    the effect of a tool call; the sum of the next three
 schema, call, picture    the offer, the call's text, the returned picture
 picture without a call   an extra picture alone
-own description, length  a turn of text alone; a longer prompt alone
+own description, length  an extra turn of text alone; a longer prompt alone
 blank .. error           whether it matters what the tool returns
 
 Samples without a picture are left out. The conditions work on the samples' own pictures; no
-defense is attached. Nothing is fitted and nothing is chosen by looking at results.
+defense is attached. Nothing is fitted, and no choice depends on the results.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Recipe", "run"]
 
-# Words that stand for no thing: a model may take named things for what the picture shows.
+# Names no objects: a model may take those for what the picture shows.
 _NEUTRAL = "this is a text, and after it there is another one like it."
 
 
 class Recipe(Record):
-    """Settings of the experiment. Unknown keys are refused."""
+    """Settings of the experiment. Unknown keys are errors."""
 
     model: str = "testbed"
     dtype: str | None = None
@@ -62,7 +62,7 @@ class Recipe(Record):
     """Benchmarks of the registry."""
     conditions: tuple[str, ...] = tuple(CONDITIONS)
     n: int = Field(300, ge=1)
-    """Samples a task, before those without a picture are left out."""
+    """Samples per task, before those without a picture are left out."""
     seed: int = 0
     benign_pictures: str = "vqa"
     """The benchmark whose pictures `tool_benign` returns."""
@@ -77,7 +77,7 @@ def run(settings: dict[str, Any], output: Path) -> None:
     """Run what is missing in `output`, and print the table of contrasts.
 
     Raises:
-        InputError: a setting cannot be used, or `output` is of another recipe or model.
+        InputError: a setting is invalid, or `output` belongs to another recipe or model.
     """
     recipe = _recipe(settings)
     from safesight.models import VLM
@@ -94,7 +94,7 @@ def run(settings: dict[str, Any], output: Path) -> None:
 
 
 class _Results:
-    """The answers so far, in a file that is written after every cell."""
+    """The answers so far, saved to a file after every cell."""
 
     def __init__(self, path: Path, recipe: Recipe, vlm: VLM) -> None:
         self.path = path
@@ -120,7 +120,7 @@ class _Results:
         self._write({})
 
     def finish(self) -> list[dict[str, Any]]:
-        """Count everything; the contrasts."""
+        """Compute and save all rates and contrasts; returns the contrasts."""
         cells = {
             (task, name): [Judged(**answer) for answer in answers]
             for key, answers in self.cells.items()
@@ -141,12 +141,10 @@ def _recipe(settings: dict[str, Any]) -> Recipe:
     except ValidationError as error:
         detail = error.errors()[0]
         place = ".".join(map(str, detail["loc"]))
-        raise InputError(f"The recipe cannot take {place}: {detail['msg']}.") from error
+        raise InputError(f"The recipe has an invalid {place}: {detail['msg']}.") from error
     unknown = [name for name in recipe.conditions if name not in CONDITIONS]
     if unknown:
-        raise InputError(
-            f"There is no condition {unknown[0]!r}. There are {', '.join(CONDITIONS)}."
-        )
+        raise InputError(f"There is no condition {unknown[0]!r}. Use {', '.join(CONDITIONS)}.")
     return recipe
 
 
@@ -154,7 +152,7 @@ def _samples(task: str, recipe: Recipe) -> list[Sample]:
     found = load_benchmark(task)(recipe.n, seed=recipe.seed)
     shown = [sample for sample in found if sample.image is not None]
     if not shown:
-        raise InputError(f"No sample of {task!r} has a picture to look at. Choose another task.")
+        raise InputError(f"No sample of {task!r} has a picture. Choose another task.")
     return shown
 
 
@@ -190,7 +188,7 @@ def _generated(vlm: VLM, recipe: Recipe, made: Sequence[Condition]) -> tuple[lis
 def _made(
     vlm: VLM, recipe: Recipe, name: str, setup: ToolSetup, batch: Sequence[Sample], start: int
 ) -> list[Condition]:
-    """A condition of every sample of a batch that begins at index `start`."""
+    """The condition for each sample of the batch that starts at index `start`."""
     asked = [sample.messages() for sample in batch]
     texts = [""] * len(batch)
     pictures: list[Image | None] = [None] * len(batch)
@@ -219,7 +217,7 @@ def _described(vlm: VLM, recipe: Recipe, batch: Sequence[Sample]) -> list[str]:
 
 
 def _neutral(vlm: VLM, setup: ToolSetup, batch: Sequence[Sequence[Any]]) -> list[str]:
-    """Neutral texts with as many tokens as the tool's prompts have more than the direct ones."""
+    """Neutral texts whose tokens make up the difference between tool and direct prompts."""
     direct, longer = (
         vlm.encode([each.messages for each in made], tools=made[0].offered)["attention_mask"]
         for made in (
@@ -231,19 +229,19 @@ def _neutral(vlm: VLM, setup: ToolSetup, batch: Sequence[Sequence[Any]]) -> list
 
 
 def _filler(vlm: VLM, tokens: int) -> str:
-    """Sentences, cut off after the word that reaches so many tokens."""
+    """Neutral text, cut after the word that reaches the number of tokens."""
     words: list[str] = []
     for word in cycle(_NEUTRAL.split()):
         words.append(word)
         text = " ".join(words)
-        # As it stands inside a prompt: a first word without its space may be several tokens.
+        # With a leading space, as inside a prompt: without it the first word may be several tokens.
         if len(vlm.tokenizer(f" {text}", add_special_tokens=False)["input_ids"]) >= tokens:
             return text
     raise AssertionError
 
 
 def _other(task: str, recipe: Recipe, index: int, sample: Sample) -> Image:
-    """A picture of a benchmark's fit split that shows something else than the sample."""
+    """A picture from a benchmark's fit split that shows something other than the sample."""
     pool = _pool(task, recipe.n, recipe.seed)
     shown = [s for s in pool if s.image is not None and s.target != sample.target]
     if not shown:

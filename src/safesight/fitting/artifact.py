@@ -113,7 +113,7 @@ class Artifact:
         except (OSError, SafetensorError) as error:
             raise StorageError(
                 f"The artifact could not be written to {target} ({error}). "
-                "Choose a folder you may write to, with free space."
+                "Choose a folder you can write to, with free space."
             ) from error
         return target
 

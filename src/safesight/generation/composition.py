@@ -65,11 +65,11 @@ class Protection:
         self._undefended: Generate = vlm.model.generate
         self._hidden: dict[str, Any] = {}
         self._classes: list[tuple[Any, type, type]] = []
-        """Objects whose class was replaced, the class before, and the class now."""
+        """Objects whose class was replaced, with the old and the new class."""
         self._fresh: list[Undo] | None = None
-        """Undoes the latest call of `protect`, until a `with` block takes it over."""
+        """Undoes the latest call of `protect`, until a `with` block claims it."""
         self._blocks: list[list[Undo]] = []
-        """The same for every open `with` block, the innermost last."""
+        """The same for each open `with` block, innermost last."""
         # Two generations at once would mix their rows in the hooks on the same blocks.
         self._turn = threading.RLock()
         self.last: Outcome | None = None
@@ -82,7 +82,7 @@ class Protection:
 
     @property
     def vlm(self) -> VLM:
-        """The model, with its identity from before any weights were changed."""
+        """The model, with the identity it had before any weights were changed."""
         return self._vlm
 
     @property
@@ -121,24 +121,24 @@ class Protection:
         return output
 
     def remove(self) -> None:
-        """Remove every defense; the model is as it was, bit for bit."""
+        """Remove every defense and restore the model, bit for bit."""
         for entry in reversed(self._entries.copy()):
             self._detach(entry)
 
     def enterable(self, model: Any, undo: Iterable[Undo]) -> None:
-        """Let a `with` block on `model` call `undo` when it is left."""
+        """Make a `with` block on `model` call `undo` on exit."""
         if not any(known is model for known, _, _ in self._classes):
-            # `with` looks at the class alone. torch replaces it, too, to parametrize and to shard.
+            # `with` looks only at the class. torch replaces it, too, to parametrize and shard.
             plain, ours = type(model), _enterable(type(model), self)
             self._classes.append((model, plain, ours))
             model.__class__ = ours
         self._fresh = list(undo)
 
     def enter(self) -> None:
-        """A `with` block on the model begins.
+        """Start a `with` block on the model.
 
         Raises:
-            ModelError: no call of `protect` belongs to this block.
+            ModelError: there is no call of `protect` for this block.
         """
         if self._fresh is None:
             raise ModelError(
@@ -149,7 +149,7 @@ class Protection:
         self._fresh = None
 
     def leave(self) -> None:
-        """The innermost `with` block ends: remove what it took over."""
+        """End the innermost `with` block and remove its defenses."""
         for undo in reversed(self._blocks.pop()):
             undo()
 
@@ -159,7 +159,7 @@ class Protection:
         Args:
             name: The defense's name.
             kind: Where it acts.
-            build: Makes its parts; None for a defense that is switched off.
+            build: Builds its parts; None for a disabled defense.
 
         Raises:
             ModelError: it is already attached, or a second one would change the weights.
@@ -212,7 +212,7 @@ class Protection:
     def _give_back(self) -> None:
         self._fresh = None
         for model, plain, ours in self._classes:
-            if type(model) is ours:  # else someone has exchanged it since
+            if type(model) is ours:  # otherwise something else has replaced it since
                 model.__class__ = plain
         self._classes.clear()
         own = vars(self._vlm.model)
@@ -235,7 +235,7 @@ def protection(model: Any) -> Protection | None:
 
 
 def _enterable(plain: type, handle: Protection) -> type:
-    """A class like `plain` whose objects can be entered, and cannot be copied."""
+    """A subclass of `plain` whose instances work in `with` and cannot be copied."""
 
     def enter(model: Any) -> Any:
         handle.enter()

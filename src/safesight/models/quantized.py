@@ -1,6 +1,6 @@
-"""Weights kept in fewer bits than they are computed with: how to ask for them, and to read them.
+"""Quantized weights: how to request them and how to read them.
 
-Knows torchao, quanto and bitsandbytes by what their tensors offer, without importing them.
+Recognises torchao, quanto and bitsandbytes by their tensors' interface, without importing them.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from safesight.extras import need
 __all__ = ["QUANTIZATIONS", "is_quantized", "quantization_config", "stored_tensors"]
 
 QUANTIZATIONS = ("int8", "int4")
-"""What can be asked for by name."""
+"""The names that can be requested."""
 
 
 def quantization_config(wanted: Any) -> Any:
-    """A `transformers` quantization config: the one of a name, or the one that was given.
+    """A `transformers` quantization config, built from a name or passed through.
 
-    A name means quanto, which needs no particular device.
+    Both names use quanto, which runs on any device.
 
     Raises:
-        ModelError: an unknown name.
+        ModelError: the name is unknown.
         MissingExtraError: quanto is not installed.
     """
     if not isinstance(wanted, str):
@@ -44,7 +44,7 @@ def quantization_config(wanted: Any) -> Any:
 
 
 def is_quantized(model: nn.Module) -> bool:
-    """Whether some weights are kept in fewer bits than they are computed with."""
+    """Whether some weights are stored in fewer bits than they are computed with."""
     if getattr(model, "hf_quantizer", None) is not None:
         return True
     return any(
@@ -54,10 +54,10 @@ def is_quantized(model: nn.Module) -> bool:
 
 
 def stored_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """What a quantized model keeps, scales included, the same before and after its first forward.
+    """The stored tensors of a quantized model, scales included; its first forward keeps them equal.
 
-    A model's own `state_dict` is not asked: bitsandbytes unpacks 4-bit weights for it, with
-    scales in another order, and the answers that follow are others.
+    This avoids the model's own `state_dict`: for it, bitsandbytes unpacks 4-bit weights and
+    reorders their scales, which changes the answers that follow.
     """
     for path, module in model.named_modules():
         if getattr(getattr(module, "weight", None), "quant_state", None) is not None:
@@ -72,9 +72,9 @@ def stored_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _four_bit(module: Any) -> dict[str, Tensor]:
-    """A 4-bit layer of bitsandbytes, without the order in which some processors want it.
+    """The tensors of a bitsandbytes 4-bit layer, independent of the CPU-specific order.
 
-    For those, its first forward packs the codes anew and rounds the scales to bfloat16.
+    On some CPUs the first forward repacks the codes and rounds the scales to bfloat16.
     """
     own = dict(module.named_parameters(recurse=False))
     codes = own.pop("weight").detach().view(torch.uint8).flatten()
@@ -92,7 +92,7 @@ def _four_bit(module: Any) -> dict[str, Tensor]:
 
 
 def _inner(name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """The plain tensors that a tensor of a quantization library is made of."""
+    """The plain tensors inside a quantization library's tensor."""
     flatten = getattr(value, "__tensor_flatten__", None)
     if flatten is None:
         yield name, value

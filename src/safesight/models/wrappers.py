@@ -1,8 +1,7 @@
-"""What `peft` and `accelerate` may have put around a `transformers` model, or inside it.
+"""Inspect what `peft` and `accelerate` add to a `transformers` model.
 
-Answers questions about such a model: which model is inside, where its inputs go, where its
-offloaded weights are kept, which adapters are in effect. It loads and changes nothing,
-and needs neither library: a model that uses one has imported it.
+Finds the inner model, the device for inputs, the offloaded weights and the active adapters.
+Loads and changes nothing, and imports neither library: a model that uses one has imported it.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ __all__ = [
 
 
 def unwrapped(model: Any) -> Any:
-    """The `transformers` model inside PEFT's wrapper, with its adapters; any other as it is.
+    """The `transformers` model inside PEFT's wrapper, with its adapters; others are returned as is.
 
-    What is attached to it acts through the wrapper, too.
+    What is attached to the inner model also acts through the wrapper.
 
     Raises:
-        ModelError: a kind of PEFT that is not inside the model but around it.
+        ModelError: this kind of PEFT acts outside the inner model.
     """
     peft = sys.modules.get("peft")
     if peft is None or not isinstance(model, peft.PeftModel | peft.PeftMixedModel):
@@ -41,16 +40,16 @@ def unwrapped(model: Any) -> Any:
         if config.is_prompt_learning:
             raise ModelError(
                 f"A PEFT model of type {config.peft_type.value} cannot be used: it adds tokens to "
-                "the prompt that no defense would see. Use an adapter of the weights, such as LoRA."
+                "the prompt that no defense would see. Use a weight adapter, such as LoRA."
             )
     return model.base_model.model
 
 
 def adapters(model: nn.Module) -> list[tuple[Any, ...]]:
-    """Which adapters are in effect where: empty without any.
+    """The state of the adapters, layer by layer; empty if there are none.
 
-    Name of the layer, the active ones, whether they are switched off, which are merged, and how
-    much each counts.
+    Each entry holds the layer's name, its active adapters, whether they are disabled, which are
+    merged, and their scaling.
     """
     return [
         (
@@ -61,13 +60,13 @@ def adapters(model: nn.Module) -> list[tuple[Any, ...]]:
             sorted((getattr(layer, "scaling", None) or {}).items()),
         )
         for name, layer in model.named_modules()
-        # A method of that name is transformers' own, which says nothing of the present state.
+        # In transformers this name is a method, which does not tell the current state.
         if isinstance(getattr(layer, "disable_adapters", None), bool)
     ]
 
 
 def input_device(model: Any, embed: nn.Module) -> torch.device:
-    """Where inputs go: with accelerate's hooks, to where the embeddings are computed."""
+    """The device for inputs: with accelerate's hooks, where the embeddings are computed."""
     device: torch.device = model.device
     if not hasattr(model, "_hf_hook"):
         return device
@@ -79,12 +78,12 @@ def input_device(model: Any, embed: nn.Module) -> torch.device:
 
 
 def is_offloaded(model: nn.Module) -> bool:
-    """Whether some of its weights are elsewhere until they are needed."""
+    """Whether some of its weights are offloaded until they are needed."""
     return any(parameter.is_meta for parameter in model.parameters())
 
 
 def offloaded(model: nn.Module) -> Mapping[str, Callable[[], Tensor]]:
-    """By name, what reads an offloaded weight from the memory or the disk where it is kept."""
+    """Name to a function that reads the offloaded weight from memory or disk."""
     found: dict[str, Callable[[], Tensor]] = {}
     for path, module in model.named_modules():
         for weights in filter(

@@ -1,6 +1,6 @@
-"""Rates, intervals and paired changes, counted in one place for every scorecard and experiment.
+"""Rates, intervals and paired changes, computed in one place for every scorecard and experiment.
 
-Pure numbers in, pure numbers out: nothing here knows of models, logs or files. Read next:
+Numbers in, numbers out: nothing here knows about models, logs or files. Read next:
 `verdicts` (which answers count in which rate), `rates` and `areas` (intervals), `pairs` (changes
 over the same samples), `bootstrap` (resampling).
 """

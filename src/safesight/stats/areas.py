@@ -1,8 +1,8 @@
 """The interval of an area under the ROC curve.
 
-Newcombe's method 5 (Statistics in Medicine 25, 2006): the areas whose Hanley-McNeil standard
-error puts the observed one at 1.96. Unlike DeLong's or a bootstrap interval it does not
-collapse to a point when the separation is perfect.
+Newcombe's method 5 (Statistics in Medicine 25, 2006): the areas that lie within 1.96 of their own
+Hanley-McNeil standard errors of the observed one. Unlike DeLong's or a bootstrap interval, it does
+not collapse to a point when the separation is perfect.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["newcombe"]
 
 
 def newcombe(area: float, positives: int, negatives: int) -> tuple[float, float]:
-    """The 95% interval of an area measured on so many positive and negative samples.
+    """The 95% interval of an area measured on these numbers of positive and negative samples.
 
     Example:
         >>> low, high = newcombe(1.0, 50, 50)
@@ -37,5 +37,5 @@ def newcombe(area: float, positives: int, negatives: int) -> tuple[float, float]
 
 
 def _below_one(excess: Callable[[float], float]) -> float:
-    """The lower root where the upper one is 1 itself."""
+    """The lower root, where the upper root is 1."""
     return float(brentq(excess, 0.0, 1 - 1e-9))

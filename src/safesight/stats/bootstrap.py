@@ -1,8 +1,8 @@
 """Percentile bootstrap intervals.
 
-`resamples` draws indices, for statistics of a handful of columns. `resampled` counts how often
-each sample is drawn, so that one matrix product gives the means of many columns: every layer of
-a model is resampled alike, and the curves move together.
+`resamples` draws indices, for statistics of a few columns. `resampled` counts how often each
+sample is drawn, so one matrix product gives the means of many columns. All layers of a model
+share the resamples, so their curves move together.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ __all__ = [
 
 RESAMPLES = 9999
 _RESAMPLES_OF_BANDS = 2000
-"""Fewer, because every resample is made of all layers."""
+"""Fewer, because every resample covers all layers."""
 
 Floats = NDArray[np.float64]
 
 
 @lru_cache(maxsize=2)
 def resamples(n: int, seed: int = 0) -> NDArray[np.int64]:
-    """Indices of n samples drawn with replacement: RESAMPLES x n, not to be written to.
+    """Indices of n samples drawn with replacement: RESAMPLES x n, read-only.
 
     Example:
         >>> resamples(5).shape
@@ -75,9 +75,9 @@ def mean_interval(values: Floats, *, seed: int = 0, is_rate: bool = True) -> Int
 
     Args:
         values: One number per sample.
-        seed: Of the bootstrap.
-        is_rate: Where all values are 0 or 1, use the Wilson interval: where all agree, a
-            bootstrap would claim certainty.
+        seed: Seed of the bootstrap.
+        is_rate: If all values are 0 or 1, use the Wilson interval, because a bootstrap would
+            claim certainty where all agree.
 
     Example:
         >>> mean_interval(np.array([2.0, 4.0] * 50)).value
@@ -108,7 +108,7 @@ def bands(values: Floats, draws: Floats, n: int) -> list[Interval]:
     Args:
         values: One per layer.
         draws: Resamples x layers.
-        n: Samples behind each value.
+        n: Number of samples per value.
     """
     return [
         Interval(float(v), float(min(lo, v)), float(max(hi, v)), n)

@@ -1,7 +1,7 @@
 """What changed over the same samples: differences and reductions of rates, ratios of times.
 
-Every statistic pairs the samples before anything is averaged, so that what all samples share
-cancels out.
+Every statistic pairs the samples before averaging, so that what both measurements of a sample
+share cancels out.
 """
 
 from __future__ import annotations
@@ -40,10 +40,9 @@ def paired_difference(
 ) -> PairedDifference:
     """The change of a rate over the same samples: bootstrap interval and McNemar's exact test.
 
-    The interval is the percentile bootstrap over pairs. Where every pair
-    changed in the same way (most often: none changed) the bootstrap would
-    claim certainty, so the interval is widened by the Wilson bound on the share
-    of pairs that may do otherwise.
+    The interval is the percentile bootstrap over pairs. If every pair changed in the same way
+    (usually: none changed), the bootstrap would claim certainty, so the interval is widened by
+    the Wilson bound on the share of pairs that could behave differently.
 
     Args:
         before: One truth value per sample, first arm.
@@ -71,10 +70,10 @@ def paired_difference(
 
 
 def relative_reduction(before: Sequence[bool], after: Sequence[bool], *, seed: int = 0) -> Interval:
-    """By what share of itself a rate fell over the same samples: (before - after) / before.
+    """The relative reduction of a rate over the same samples: (before - after) / before.
 
-    The interval is the percentile bootstrap over pairs; a resample without a hit before
-    has no share and is left out.
+    The interval is the percentile bootstrap over pairs; resamples without a hit
+    before are left out.
 
     Args:
         before: One truth value per sample, at least one of them true.
@@ -101,7 +100,7 @@ def median_ratio(
     """The median of paired ratios with its percentile-bootstrap interval.
 
     With fewer than two pairs, or when all ratios are equal, the interval is the
-    value itself and `n` says how little is behind it.
+    value itself and `n` shows how little it is based on.
 
     Args:
         numerator: One measurement per pair, all positive.
@@ -123,7 +122,7 @@ def median_ratio(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction, which bounds the chance of one false finding among all.
+    """Holm's step-down correction, which bounds the chance of any false finding.
 
     Example:
         >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]

@@ -1,7 +1,7 @@
 """A proportion and its interval.
 
-The statistics come from scipy; what is decided here is which interval is used, and what
-happens at the edges where it has no answer.
+The statistics come from scipy. This file decides which interval to use, and handles the edge
+cases where it is undefined.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A value, its 95% interval, and the number of observations behind it."""
+    """A value, its 95% interval, and the number of observations."""
 
     value: float
     low: float
@@ -26,7 +26,7 @@ class Interval:
     n: int
 
     def rounded(self, digits: int = 4) -> dict[str, float]:
-        """The four numbers as they are written to a file that people read.
+        """The four numbers as written to files for people to read.
 
         Example:
             >>> wilson(1, 3).rounded(2)
@@ -42,8 +42,8 @@ def wilson(successes: int, n: int, *, empty: float = 0.0) -> Interval:
     Args:
         successes: How many of the observations were successes.
         n: How many observations there were.
-        empty: The value reported when there was no observation at all; the
-            interval is then [0, 1].
+        empty: The value reported if there are no observations; the interval
+            is then [0, 1].
 
     Example:
         >>> rate = wilson(0, 100)
@@ -54,7 +54,7 @@ def wilson(successes: int, n: int, *, empty: float = 0.0) -> Interval:
     if n == 0:
         return Interval(empty, 0.0, 1.0, 0)
     ci = stats.binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
-    # The score interval reaches 0 and 1 only up to rounding errors of 1e-17.
+    # Rounding errors of 1e-17 keep the score interval from reaching 0 and 1.
     low = 0.0 if successes == 0 else float(ci.low)
     high = 1.0 if successes == n else float(ci.high)
     return Interval(successes / n, low, high, n)

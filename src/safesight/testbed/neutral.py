@@ -108,8 +108,8 @@ class _Shown:
         count = 1 if layout.random() < _SINGLE else layout.randint(2, 4)
         self.things = random.Random(f"{identity}/objects").sample(_things(arm), count)
         self.scene: Scene = objects_scene(self.things, layout)
-        dice = random.Random(f"{identity}/question")
-        self.asked: Asked = ask_scene(self.scene, dice, kinds=arm == "kinds")
+        rng = random.Random(f"{identity}/question")
+        self.asked: Asked = ask_scene(self.scene, rng, kinds=arm == "kinds")
 
     def row(self, asked: Asked, arm: Arm, index: int) -> TuningSample:
         question, answer, _ = asked

@@ -116,7 +116,7 @@ def _new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         raise StorageError(
             f"{target} could not be written ({error}). "
-            "Choose a folder you may write to, with free space."
+            "Choose a folder you can write to, with free space."
         ) from error
 
 

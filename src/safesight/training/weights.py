@@ -314,7 +314,7 @@ def _inject(vlm: VLM, choice: Choice) -> dict[str, tuple[nn.Module, str, Any]]:
     """Wrap linear layers in PEFT's; returns each one's parent, its name there, and the wrapper."""
     if not choice.lora:
         return {}
-    need("peft", "train", "A model with small matrices")
+    need("peft", "train", "A model with LoRA adapters")
     from peft import LoraConfig, inject_adapter_in_model
 
     _refuse_adapters(vlm)

@@ -22,7 +22,7 @@ a model trained on tools would call forever. `safesight.tools.formats` has the c
 What is fitted: nothing. Cost: a longer prompt, and for "model" one more generation per call.
 
 What it cannot do: a prompt without a picture is left alone (only the ban applies), so it does not
-stop attacks in text. It sees the picture as the processor left it. Whoever controls the picture
+stop attacks in text. It sees the picture as the processor left it. Anyone who controls the picture
 controls what the tool returns. An answer may change because the prompt is longer, or odd, rather
 than safer: compare with the overriding `returns` and with `safesight run recipes/image_tools.yaml`.
 The logits and caches of a returned dict are those of the longer prompt.
