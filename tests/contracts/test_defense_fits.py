@@ -66,7 +66,7 @@ def test_the_seed_is_kept_and_counts_where_something_is_drawn(name: str) -> None
 @pytest.mark.parametrize(("name", "data", "missing"), ROWS)
 def test_data_without_what_it_needs_are_refused(name: str, data, missing: str) -> None:
     """In the user's words: what is missing, and what to do about it."""
-    with pytest.raises(InputError, match=rf"(?s)({missing}).*(Add|Give|Put) "):
+    with pytest.raises(InputError, match=rf"(?s)({missing}).*(Add|Ask|Give|Put) "):
         build(name).fit(tiny.vlm("llava"), data(), progress=False)
 
 

@@ -35,7 +35,7 @@ def test_safety_aware_layers_by_hand() -> None:
     # FDV = 0, .5, .6, .1
     assert safety_aware(harmful, benign) == [1, 2]
     assert safety_aware(benign, benign) == [3], "none is above the last"
-    with pytest.raises(InputError, match="both kinds"):
+    with pytest.raises(InputError, match="needs harmful and benign samples"):
         safety_aware(harmful, benign[:0])
 
 
@@ -115,7 +115,7 @@ def test_published_words_are_tokens_of_a_model_that_has_them() -> None:
 
 def test_both_kinds_are_needed() -> None:
     for data in (FitData([], fit_data().benign), FitData(fit_data().harmful, [])):
-        with pytest.raises(InputError, match="both kinds"):
+        with pytest.raises(InputError, match="needs harmful and benign samples"):
             HiddenDetect().fit(tiny.vlm("llava"), data, progress=False)
 
 

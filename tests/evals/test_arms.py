@@ -34,9 +34,9 @@ def test_a_stress_test_is_another_arm_with_the_same_defense() -> None:
 
 def test_what_cannot_be_stressed_is_said() -> None:
     vlm = tiny.vlm("llava")
-    with pytest.raises(InputError, match="safety_prompt changes no weights"):
+    with pytest.raises(InputError, match="safety_prompt does not change weights"):
         build_arm(vlm, "safety_prompt~int4")
-    with pytest.raises(InputError, match="'none~int4' changes no weights"):
+    with pytest.raises(InputError, match="'none~int4' does not change weights"):
         build_arm(vlm, "none~int4")
     with pytest.raises(ArtifactError, match="no direction"):
         build_arm(vlm, "npo~ablate_direction", {"npo": fit("npo", vlm, max_steps=1)})

@@ -84,7 +84,7 @@ def test_what_is_not_a_processor_is_refused(own):
 
 
 def test_an_empty_batch_is_refused(own):
-    with pytest.raises(InputError, match="nothing to ask"):
+    with pytest.raises(InputError, match="has no conversation"):
         own.encode([])
 
 

@@ -107,7 +107,7 @@ def test_the_contract_suite_accepts_it(site: Path) -> None:
     )
     passed = re.search(r"(\d+) passed", said)
     assert passed is not None
-    assert int(passed.group(1)) > 80
+    assert int(passed.group(1)) > 40
     assert "failed" not in said
 
 

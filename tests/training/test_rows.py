@@ -29,7 +29,7 @@ def test_an_empty_set_is_refused(kept: str, missing: str) -> None:
 
 
 def test_an_id_in_both_sets_is_refused() -> None:
-    with pytest.raises(InputError, match="'a' is in both the forget set and the retain set"):
+    with pytest.raises(InputError, match="'a' is in the forget set and in the retain set"):
         TuningData([row("a"), row("a", "retain")])
 
 

@@ -306,7 +306,7 @@ def _refuse_fixed(vlm: VLM) -> None:
 def _refuse_adapters(vlm: VLM, but: str | None = None) -> None:
     if any(but not in active for _, active, *_ in adapters(vlm.model)):
         raise ModelError(
-            f"{vlm.name!r} has an adapter already. Take it off, or merge it into the weights first."
+            f"{vlm.name!r} already has an adapter. Remove it, or merge it into the weights first."
         )
 
 
