@@ -22,8 +22,8 @@ from tests.house.source import ROOT
 COMMITTED = Path(__file__).parent / "committed_answers.json"
 LIMIT = 40
 
-FAST = ["none", "sasa", "rai", "tool_vector", "npo"]
-"""A detector, two activation edits and changed weights; the other arms are slow tests."""
+FAST = ["none", "sasa", "rai", "npo"]
+"""A detector, an activation edit and changed weights; the other arms are slow tests."""
 SLOW = [arm for arm in json.loads(COMMITTED.read_text()) if arm not in FAST]
 
 
