@@ -121,3 +121,21 @@ def test_a_module_behind_a_name_of_its_package_is_seen(text: str, hidden: bool) 
     package = Source("safesight.models", text, is_package=True)
     assert bool(rules.shadowed_modules(package, modules)) == hidden
     assert not rules.shadowed_modules(Source("safesight.models.load", text), modules)
+
+
+def test_an_import_circle_is_found_however_it_is_imported() -> None:
+    files = [
+        Source("safesight.models.a", "from safesight.models import b"),
+        Source("safesight.models.b", "def f():\n    from safesight.models.c import g"),
+        Source(
+            "safesight.models.c",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from safesight.models.a import h",
+        ),
+    ]
+    modules = {source.module for source in files}
+    edges = {source.module: rules.imported_modules(source, modules) for source in files}
+    assert rules.import_circles(edges) == [
+        "safesight.models.a <-> safesight.models.b <-> safesight.models.c"
+    ]
+    del edges["safesight.models.c"]
+    assert rules.import_circles(edges) == []
