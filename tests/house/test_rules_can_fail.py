@@ -129,7 +129,7 @@ def test_an_import_circle_is_found_however_it_is_imported() -> None:
         Source("safesight.models.b", "def f():\n    from safesight.models.c import g"),
         Source(
             "safesight.models.c",
-            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from safesight.models.a import h",
+            "import typing\nif typing.TYPE_CHECKING:\n    from safesight.models.a import h",
         ),
     ]
     modules = {source.module for source in files}
