@@ -40,7 +40,7 @@ def test_what_cannot_be_stressed_is_said() -> None:
         build_arm(vlm, "none~int4")
     with pytest.raises(ArtifactError, match="no direction"):
         build_arm(vlm, "npo~ablate_direction", {"npo": fit("npo", vlm, max_steps=1)})
-    with pytest.raises(InputError, match="there is neither"):
+    with pytest.raises(InputError, match="has neither"):
         build_arm(vlm, "npo~relearn_harmful", {"npo": fit("npo", vlm, max_steps=1)})
 
 
