@@ -128,7 +128,7 @@ def test_protect_and_remove(name: str) -> None:
     assert protect(model, processor, build(name), artifact) is model
     assert answers(vlm, prompts()) == inside
     assert protection(model).names == [name]
-    with pytest.raises(ModelError, match="remove"):
+    with pytest.raises(ModelError, match="unprotect"):
         protect(model, processor, name, artifact)
     assert protection(model).names == [name]
     model.remove()
@@ -334,7 +334,7 @@ def test_copies_are_refused(name: str) -> None:
     vlm = tiny.vlm("llava")
     with (
         build(name).apply(vlm, fitted(name, "llava")),
-        pytest.raises(ModelError, match="remove"),
+        pytest.raises(ModelError, match="unprotect"),
     ):
         copy.deepcopy(vlm.model)
 

@@ -29,7 +29,9 @@ def test_found_alone_or_among_models(tmp_path: Path) -> None:
 def test_none_for_this_model(there: bool, tmp_path: Path) -> None:
     if there:
         fitted("sasa", "llava").save(tmp_path / "sasa")
-    with pytest.raises(ArtifactError, match="safesight fit sasa --model tiny-qwen3_vl -o"):
+    with pytest.raises(
+        ArtifactError, match="safesight fit sasa --model tiny-qwen3_vl --dtype float32 -o"
+    ):
         bundled("sasa", tiny.vlm("qwen3_vl"), tmp_path)
 
 

@@ -88,7 +88,7 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
     judges = ", ".join(sorted({row.judge for row in card.rows}))
     about = (
         f"With 95% intervals; judge {judges}; {card.seconds:.0f} s. "
-        "Invalid answers count in no rate of attack success or refusal."
+        "Invalid answers are excluded from attack success and refusal rates."
     )
     for note in (about, *card.provenance.notes):
         print_sentence(note, console, "dim")

@@ -26,7 +26,7 @@ from safesight.errors import ArtifactError, StorageError
 if TYPE_CHECKING:
     from safesight.models import VLM
 
-__all__ = ["Artifact", "free_place"]
+__all__ = ["Artifact", "dtype_of", "free_place", "how_to_fit"]
 
 _CONFIG, _CARD, _TENSORS = "config.json", "card.json", "tensors.safetensors"
 _FORMAT: Final = 2
@@ -94,8 +94,7 @@ class Artifact:
             raise ArtifactError(
                 f"This {self.defense} artifact was fitted on {model.get('name')!r} "
                 f"({self.identity[:12]}, {model.get('dtype')}), not on {vlm.name!r} "
-                f"({vlm.identity[:12]}, {str(vlm.dtype).removeprefix('torch.')}). "
-                f"Fit one: safesight fit {self.defense} --model {vlm.name} -o FOLDER"
+                f"({vlm.identity[:12]}, {dtype_of(vlm)}). {how_to_fit(self.defense, vlm)}"
             )
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
@@ -157,6 +156,19 @@ class Artifact:
         if not isinstance(card, dict):
             raise _damaged(path, f"{_CARD} is not a JSON object")
         return cls(content.defense, content.config, content.fitted, tensors, card)
+
+
+def how_to_fit(defense: str, vlm: VLM) -> str:
+    """The sentence that says how to fit a defense on a model as it was loaded."""
+    return (
+        f"Fit one for this model: safesight fit {defense} --model {vlm.name} "
+        f"--dtype {dtype_of(vlm)} -o FOLDER"
+    )
+
+
+def dtype_of(vlm: VLM) -> str:
+    """The dtype as the command line names it."""
+    return str(vlm.dtype).removeprefix("torch.")
 
 
 def _swap(new: Path, target: Path, old: Path) -> None:

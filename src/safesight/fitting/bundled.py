@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safesight.errors import ArtifactError
-from safesight.fitting.artifact import Artifact
+from safesight.fitting.artifact import Artifact, how_to_fit
 
 if TYPE_CHECKING:
     from safesight.models import VLM
@@ -40,5 +40,5 @@ def bundled(defense: str, vlm: VLM, folder: Path | None = None) -> Artifact:
                 return artifact
     raise ArtifactError(
         f"{defense} has no bundled artifact for {vlm.name!r} as it was loaded. "
-        f"Fit one: safesight fit {defense} --model {vlm.name} -o FOLDER, and pass the folder."
+        f"{how_to_fit(defense, vlm)}, and pass the folder."
     )

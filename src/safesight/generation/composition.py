@@ -167,13 +167,13 @@ class Protection:
         if name in self.names:
             raise ModelError(
                 f"{name} already protects this model. "
-                "Call model.remove() first, or leave the other `with` block."
+                "Call unprotect(model) first, or leave the other `with` block."
             )
         changes_weights = kind == "weights" and build is not None
         if changes_weights and self.changes_weights:
             raise ModelError(
                 f"{self.changes_weights} already changes the weights of this model, and "
-                f"{name} was fitted without it. Call model.remove() first, or merge the "
+                f"{name} was fitted without it. Call unprotect(model) first, or merge the "
                 "first into a checkpoint and fit the second on that."
             )
         parts = Parts() if build is None else build()
@@ -256,7 +256,7 @@ def _enterable(plain: type, handle: Protection) -> type:
 def _no_copy() -> ModelError:
     return ModelError(
         "A protected model cannot be copied or pickled: the copy would not be defended. "
-        "Call model.remove() first and protect the copy."
+        "Call unprotect(model) first and protect the copy."
     )
 
 
@@ -270,5 +270,5 @@ def _wrapped(around: Callable[[Generate, Inputs], Any], generate: Generate) -> G
 def _refuse(name: str, *_: Any, **__: Any) -> None:
     raise ModelError(
         f"{name} would bypass the defenses on this model. "
-        "Use model.generate, or remove them with model.remove()."
+        "Use model.generate, or remove them with unprotect(model)."
     )

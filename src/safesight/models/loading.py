@@ -158,7 +158,8 @@ def _resolve(name: str) -> str:
         folder = Path(registry.load("model", name))
         if not folder.is_dir():
             raise ModelError(
-                f"The bundled model {name!r} is missing from {folder}. Reinstall safesight."
+                f"The model {name!r} should be in {folder}, but there is no such folder. "
+                "Reinstall the package that it comes with."
             )
         return str(folder)
     path = Path(name).expanduser()

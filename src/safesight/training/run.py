@@ -52,7 +52,7 @@ def train(fitting: Fitting, choice: Choice, method: Method) -> Artifact:
     handle = protection(vlm.model)
     if handle is not None and handle.changes_weights:
         raise ModelError(
-            f"{handle.changes_weights} changes the weights of this model. Call model.remove() "
+            f"{handle.changes_weights} changes the weights of this model. Call unprotect(model) "
             f"before fitting {fitting.name}."
         )
     need("accelerate", "train", "Training")
