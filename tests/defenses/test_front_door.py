@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import transformers as hf
 from peft import LoraConfig, PeftModel, PromptTuningConfig, TaskType, get_peft_model
 
 from safesight import VLM, protect, unprotect
-from safesight.defenses import protection
+from safesight.defenses import Parts, protection
 from safesight.errors import InputError, ModelError
 from tests import tiny
 from tests.contracts.defense_helpers import answers, fingerprint, prompts
@@ -76,6 +77,64 @@ def test_a_protected_model_can_be_entered_later_and_once(pair: tuple[Any, Any]) 
         with pytest.raises(ModelError, match="nothing to remove"), model:
             pass
     assert protection(model) is None
+
+
+def test_every_block_removes_its_own_in_whatever_order_blocks_end(pair: tuple[Any, Any]) -> None:
+    vlm = VLM.wrap(*pair)
+
+    @contextmanager
+    def defended(name: str) -> Iterator[None]:
+        with protect(vlm, name):
+            yield
+
+    with ExitStack() as second:
+        with ExitStack() as first:
+            first.enter_context(defended("safety_prompt"))
+            second.enter_context(defended("adashield"))
+        assert protection(vlm.model).names == ["adashield"]
+    assert protection(vlm.model) is None
+    assert type(vlm.model) is hf.LlavaForConditionalGeneration
+
+
+class Broken(FakeEdit):
+    """Its clean-up fails."""
+
+    name = "broken"
+
+    def parts(self, vlm: Any, config: Any, fitted: Any) -> Parts:
+        @contextmanager
+        def attached() -> Iterator[None]:
+            yield
+            raise RuntimeError("no clean-up")
+
+        return Parts(attached=attached())
+
+
+@pytest.mark.parametrize("by_block", [True, False])
+def test_a_clean_up_that_fails_keeps_no_other_defense_on(
+    pair: tuple[Any, Any], by_block: bool
+) -> None:
+    model, processor = pair
+    stack = ExitStack()
+    stack.enter_context(protect(model, processor, ["safety_prompt", Broken()]))
+    with pytest.raises(RuntimeError, match="no clean-up"):
+        stack.close() if by_block else unprotect(model)
+    assert protection(model) is None
+
+
+def test_what_protect_does_not_take_is_said(pair: tuple[Any, Any]) -> None:
+    vlm = VLM.wrap(*pair)
+    for wrong in (None, 3, FakeEdit, [None], vlm.processor):
+        with pytest.raises(InputError, match="is not a defense"):
+            protect(vlm, wrong)
+    with pytest.raises(InputError, match="is not an artifact"):
+        protect(vlm, "sasa", {"sasa": 3})
+    for wrong in (3, None):
+        with pytest.raises(InputError, match="a VLM or a transformers model"):
+            protect(wrong, None, "sasa")
+        with pytest.raises(InputError, match="a VLM or a transformers model"):
+            unprotect(wrong)
+    assert protection(vlm.model) is None
 
 
 def test_everything_may_be_taken_off_inside_a_block(pair: tuple[Any, Any]) -> None:

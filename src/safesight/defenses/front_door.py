@@ -7,8 +7,11 @@ is defended without changes. `generation.composition` documents the order of com
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, overload
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, cast, overload
+
+from torch import nn
 
 from safesight import registry
 from safesight.defenses.base import AnyDefense, Defense
@@ -79,6 +82,8 @@ def protect(model: Any, *given: Any, **config: Any) -> Any:
     """
     if isinstance(model, VLM):
         return _protect_vlm(model, *given, **config)
+    if not isinstance(model, nn.Module):
+        raise InputError(f"protect takes a VLM or a transformers model, not {model!r}.")
     return _protect_model(model, *given, **config)
 
 
@@ -89,12 +94,17 @@ def unprotect(model: Any) -> None:
         >>> from safesight import VLM
         >>> unprotect(VLM.load("testbed"))
     """
-    handle = protection(model.model if isinstance(model, VLM) else model)
+    model = model.model if isinstance(model, VLM) else model
+    if not isinstance(model, nn.Module):
+        raise InputError(f"unprotect takes a VLM or a transformers model, not {model!r}.")
+    handle = protection(model)
     if handle is not None:
         handle.remove()
 
 
-def _protect_vlm(vlm: VLM, defense: Defenses, artifact: Artifacts = None, **config: Any) -> Any:
+def _protect_vlm(
+    vlm: VLM, defense: Defenses | None = None, artifact: Artifacts = None, **config: Any
+) -> Any:
     return _protect(vlm, vlm.model, defense, artifact, config)
 
 
@@ -114,32 +124,41 @@ def _protect_model(
 
 
 def _protect(
-    vlm: VLM, model: Any, defense: Defenses, artifact: Artifacts, config: dict[str, Any]
+    vlm: VLM, model: Any, defense: Defenses | None, artifact: Artifacts, config: dict[str, Any]
 ) -> Any:
     """Attach the defenses to `vlm.model`; `model` is the caller's object, perhaps a wrapper."""
     by_name = isinstance(defense, str)
-    defenses = [defense] if isinstance(defense, str | Defense) else list(defense)
-    if not defenses:
-        raise InputError('No defense was given. Name one, such as "sasa".')
     if config and not by_name:
         raise InputError(
             f"The settings {', '.join(sorted(config))} need one defense given by name. "
             'Pass Defense objects with their own settings, such as [SASA(feature="hidden")].'
         )
-    built = [load_defense(d, **config) if isinstance(d, str) else d for d in defenses]
+    one = by_name or not isinstance(defense, Sequence)
+    wanted: Sequence[Any] = [defense] if one else cast("Sequence[Any]", defense)
+    built = [_built(each, config) for each in wanted]
+    if not built:
+        raise InputError('No defense was given. Name one, such as "sasa".')
     artifacts = _by_name([d.name for d in built], artifact)
-    detach = []
-    try:
+    undo: list[Callable[[], None]] = []
+    with ExitStack() as attached:
         for item in built:
-            detach.append(item.attach(vlm, artifacts.get(item.name)))
-    except BaseException:
-        for undo in reversed(detach):
-            undo()
-        raise
-    handle = protection(vlm.model)
-    assert handle is not None
-    handle.enterable(model, detach)
+            undo.append(attached.callback(item.attach(vlm, artifacts.get(item.name))))
+        handle = protection(vlm.model)
+        assert handle is not None
+        handle.enterable(model, undo)
+        attached.pop_all()  # everything is attached, so nothing is undone here
     return model
+
+
+def _built(defense: Any, config: dict[str, Any]) -> AnyDefense:
+    if isinstance(defense, str):
+        return load_defense(defense, **config)
+    if not isinstance(defense, Defense):
+        raise InputError(
+            f'{defense!r} is not a defense. Pass a name, such as "sasa", a Defense object, or a '
+            "list of them."
+        )
+    return defense
 
 
 def _by_name(names: list[str], artifact: Artifacts) -> dict[str, Artifact]:
@@ -158,6 +177,11 @@ def _by_name(names: list[str], artifact: Artifacts) -> dict[str, Artifact]:
             f"An artifact was given for {unknown[0]!r}, which is not among {', '.join(names)}. "
             "Name the defense it belongs to."
         )
+    for item in artifact.values():
+        if not isinstance(item, Artifact | str | os.PathLike):
+            raise InputError(
+                f"{item!r} is not an artifact. Pass what a fit returned, or its folder."
+            )
     return {
         name: item if isinstance(item, Artifact) else Artifact.load(item)
         for name, item in artifact.items()

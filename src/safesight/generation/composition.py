@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -66,10 +66,6 @@ class Protection:
         self._hidden: dict[str, Any] = {}
         self._classes: list[tuple[Any, type, type]] = []
         """Objects whose class was replaced, with the old and the new class."""
-        self._fresh: list[Undo] | None = None
-        """Undoes the latest call of `protect`, until a `with` block claims it."""
-        self._blocks: list[list[Undo]] = []
-        """The same for each open `with` block, innermost last."""
         # Two generations at once would mix their rows in the hooks on the same blocks.
         self._turn = threading.RLock()
         self.last: Outcome | None = None
@@ -122,36 +118,24 @@ class Protection:
 
     def remove(self) -> None:
         """Remove every defense and restore the model, bit for bit."""
-        for entry in reversed(self._entries.copy()):
-            self._detach(entry)
+        _undo_all([functools.partial(self._detach, entry) for entry in self._entries])
 
-    def enterable(self, model: Any, undo: Iterable[Undo]) -> None:
-        """Make a `with` block on `model` call `undo` on exit."""
-        if not any(known is model for known, _, _ in self._classes):
-            # `with` looks only at the class. torch replaces it, too, to parametrize and shard.
-            plain, ours = type(model), _enterable(type(model), self)
-            self._classes.append((model, plain, ours))
-            model.__class__ = ours
-        self._fresh = list(undo)
+    def enterable(self, model: Any, undo: Sequence[Undo]) -> None:
+        """Let the `with` block that begins with `model` call `undo` when it is left.
 
-    def enter(self) -> None:
-        """Start a `with` block on the model.
-
-        Raises:
-            ModelError: there is no call of `protect` for this block.
+        Each call gives the object a class of its own. Python takes `__exit__` from the class when
+        a block begins, so every block undoes its own call, in whatever order blocks end.
         """
-        if self._fresh is None:
-            raise ModelError(
-                "This `with` block has nothing to remove. Begin it with a call of protect: "
-                "`with protect(...) as model:`."
-            )
-        self._blocks.append(self._fresh)
-        self._fresh = None
-
-    def leave(self) -> None:
-        """End the innermost `with` block and remove its defenses."""
-        for undo in reversed(self._blocks.pop()):
-            undo()
+        plain = type(model)
+        for record in self._classes:
+            known, before, ours = record
+            if known is model and plain is ours:
+                self._classes.remove(record)
+                plain = before
+                break
+        ours = _enterable(plain, undo)
+        self._classes.append((model, plain, ours))
+        model.__class__ = ours
 
     def add(self, name: str, kind: Kind, build: Callable[[], Parts] | None) -> Undo:
         """Attach a defense to the model; call the result to detach it.
@@ -210,8 +194,7 @@ class Protection:
         own.update(attributes)
 
     def _give_back(self) -> None:
-        self._fresh = None
-        for model, plain, ours in self._classes:
+        for model, plain, ours in reversed(self._classes):
             if type(model) is ours:  # otherwise something else has replaced it since
                 model.__class__ = plain
         self._classes.clear()
@@ -234,15 +217,30 @@ def protection(model: Any) -> Protection | None:
     return handle
 
 
-def _enterable(plain: type, handle: Protection) -> type:
-    """A subclass of `plain` whose instances work in `with` and cannot be copied."""
+def _undo_all(undo: Iterable[Undo]) -> None:
+    """Call all of them, the last one first, even if one raises."""
+    with ExitStack() as stack:
+        for each in undo:
+            stack.callback(each)
+
+
+def _enterable(plain: type, undo: Sequence[Undo]) -> type:
+    """A class like `plain` whose objects can be entered once, and cannot be copied."""
+    # `with` looks at the class alone. torch replaces it, too, to parametrize and to shard.
+    entered = False
 
     def enter(model: Any) -> Any:
-        handle.enter()
+        nonlocal entered
+        if entered:
+            raise ModelError(
+                "This `with` block has nothing to remove: the latest call of protect has a block "
+                "already. Begin each block with a call of its own: `with protect(...) as model:`."
+            )
+        entered = True
         return model
 
     def leave(model: Any, *_: Any) -> None:
-        handle.leave()
+        _undo_all(undo)
 
     def reduce(model: Any, _: Any) -> Any:
         raise _no_copy()

@@ -146,7 +146,7 @@ def public_name(name: str) -> str:
     """
     folder = Path(name).expanduser().absolute()
     for known in registry.names("model"):
-        with suppress(PluginError):  # another package is broken, and this is not its model
+        with suppress(PluginError, TypeError):  # another package's model is broken, or not a path
             if folder == Path(registry.load("model", known)).absolute():
                 return known
     return name
