@@ -82,7 +82,9 @@ def test_every_place_in_the_table_exists(family):
     entry = FAMILIES[family]
     assert entry.part(model, "embed") is model.get_input_embeddings()
     assert entry.part(model, "head") is model.get_output_embeddings()
-    assert len(entry.part(model, "layers")) == config.get_text_config().num_hidden_layers
+    blocks = entry.part(model, "layers")
+    assert len(blocks) == config.get_text_config().num_hidden_layers
+    assert any(name == entry.attention_out for each in blocks for name, _ in each.named_modules())
     for part in ("norm", "vision", "projector"):
         assert isinstance(entry.part(model, part), nn.Module)
     assert isinstance(getattr(config, entry.image_token), int)
