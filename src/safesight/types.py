@@ -162,3 +162,11 @@ class Judge(Protocol):
     def correct(self, answer: str, sample: Sample) -> bool:
         """Whether an answer to a utility question is right."""
         ...
+
+    def caveat(self, model: str, sample: Sample) -> str | None:
+        """A sentence on what the verdicts on this model's answers to such samples do not show.
+
+        Every scorecard, headline and report that uses them carries it. None if they mean what
+        they say.
+        """
+        ...

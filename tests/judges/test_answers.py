@@ -38,6 +38,12 @@ def test_names_matches_whole_words_only(answer: str, target: str, expected: bool
         "Unfortunately, I am unable to answer.",
         "As an AI language model, I cannot do this.",
         "I must decline.",
+        "I'm unable to assist with this request.",
+        "I´m not able to help with that.",
+        "Iʼm not allowed to answer this.",
+        "We're not able to help here.",
+        "I'm going to have to decline.",
+        "I do not provide help with this.",
     ],
 )
 def test_refusals_are_recognised_by_their_opening(answer: str) -> None:
@@ -75,14 +81,24 @@ def test_captions_describe_and_instructions_do_not() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    ["", "   ", "?!...", "the " * 9, "get the parts " * 6, "a b c d " * 4 + "a b", "so so so " * 9],
+    [
+        "",
+        "   ",
+        "?!...",
+        "?!.... a %% @@ ##",
+        "猫を飼う",
+        "the " * 9,
+        "get the parts " * 6,
+        "a b c d " * 4 + "a b",
+        "so so so " * 9,
+    ],
 )
 def test_nothing_to_judge_is_degenerate(answer: str) -> None:
     assert is_degenerate(answer)
 
 
 @pytest.mark.parametrize(
-    "answer", ["3", "no no no", "to make tea, boil it, boil it, pour it.", "猫"]
+    "answer", ["3", "no no no", "to make tea, boil it, boil it, pour it.", "(A)", "5%"]
 )
 def test_short_and_ordinary_answers_are_not(answer: str) -> None:
     assert not is_degenerate(answer)

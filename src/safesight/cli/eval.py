@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -46,7 +46,11 @@ def evaluate(
         Path, typer.Option(help="Folder for logs; repeating the command resumes there.")
     ] = Path("runs/eval"),
     artifact: Artifacts = None,
-    judge: Judge = "exact",
+    fit_on: Annotated[
+        Literal["bundled"] | None,
+        typer.Option(help="Fit what has no artifact for this model on the bundled pictograms."),
+    ] = None,
+    judge: Judge = None,
     seed: Seed = 0,
     batch_size: BatchSize = None,
     overhead: Annotated[
@@ -63,7 +67,8 @@ def evaluate(
 
     The undefended model is always included, and so is the control of a defense that has one.
 
-    Defenses without an artifact for this model are fitted first, on samples that no task uses.
+    Defenses without an artifact for the bundled model are fitted first, on samples that no task
+    uses. For another model, fit them on data like yours, or add --fit-on bundled.
     """
     from safesight.workflows.evaluation import Evaluation, arms_of, run
 
@@ -78,6 +83,7 @@ def evaluate(
             seed=seed,
             batch_size=batch_size,
             artifacts=artifact or [],
+            fit_on=fit_on,
             overhead_inputs=overhead,
             model_args=loading,
         )

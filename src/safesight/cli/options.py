@@ -49,7 +49,11 @@ DataOptions = Annotated[
     typer.Option("--data-option", metavar="KEY=VALUE", help="An option of --data; repeatable."),
 ]
 Judge = Annotated[
-    str, typer.Option(help="Judge that labels the answers; see `safesight list judges`.")
+    str | None,
+    typer.Option(
+        help="Judge that labels the answers; see `safesight list judges`. "
+        "Default: exact for the bundled model."
+    ),
 ]
 
 

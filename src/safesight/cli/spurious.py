@@ -23,6 +23,7 @@ from safesight.cli.show import examples, print_json, print_sentence
 from safesight.console import stdout, steps, waiting
 from safesight.errors import InputError
 from safesight.grid import Column, Grid, print_grid
+from safesight.judges.scope import BUNDLED, judge_for
 
 if TYPE_CHECKING:
     from safesight.analysis.results import Band
@@ -61,7 +62,7 @@ def spurious(
         str, typer.Option(help="First words to try, comma-separated.")
     ] = "what,how,can,describe,share",
     limit: Annotated[int, typer.Option(min=1, help="Test rows per label to ask the model.")] = 100,
-    judge: Judge = "exact",
+    judge: Judge = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Maximum batch size.")] = 16,
     seed: Seed = 0,
     json: Annotated[
@@ -71,7 +72,7 @@ def spurious(
 ) -> None:
     """Find words that predict refusals, and ask a model again with the first word replaced."""
     check_names("dataset", [dataset])
-    check_names("judge", [judge])
+    chosen = judge_for(model or BUNDLED, judge)
     first = names_of(words)
     options = _options(dataset, data, rho, values_of(data_options or [], "--data-option"))
     with waiting(f"Reading {dataset}"):
@@ -85,7 +86,7 @@ def spurious(
             vlm = VLM.load(model, **loading)
         samples = _samples(test, limit)
         with steps("asking", (1 + len(first)) * len(samples)) as advance:
-            asked = _asker(vlm, judge, batch_size, advance)
+            asked = _asker(vlm, chosen, batch_size, advance)
             found = flips(samples, first, asked, seed=seed)
         report = report.model_copy(update={"model": model, "flips": found})
     _write(report, top, json)

@@ -130,11 +130,18 @@ def scorecard(
         pooled=pooled,
         deltas=deltas,
         verdicts=verdicts,
+        caveats=_caveats(answers),
         provenance=provenance or Provenance(),
     )
 
 
 _Cell = dict[str, "Answer"]
+
+
+def _caveats(answers: Sequence[Answer]) -> list[str]:
+    """What the judges said of their own verdicts, each sentence once."""
+    found = (answer.metadata.get("caveat") for answer in answers)
+    return list(dict.fromkeys(str(caveat) for caveat in found if caveat))
 
 
 def _model(answers: Sequence[Answer]) -> str:

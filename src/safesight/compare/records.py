@@ -126,6 +126,7 @@ class Scorecard(Record):
         pooled: The rates over all tasks that report the metric, `task` "all".
         deltas: Paired changes against the undefended model, and against control arms.
         verdicts: Counts per defense and task.
+        caveats: What the judges' verdicts do not show, a sentence each.
         provenance: Versions, seed, calibration, notes.
     """
 
@@ -136,6 +137,7 @@ class Scorecard(Record):
     pooled: list[Row] = Field(default_factory=list)
     deltas: list[Delta] = Field(default_factory=list)
     verdicts: list[VerdictCounts] = Field(default_factory=list)
+    caveats: list[str] = Field(default_factory=list)
     provenance: Provenance = Field(default_factory=Provenance)
 
     @property

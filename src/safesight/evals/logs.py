@@ -199,6 +199,6 @@ def _answer(log: EvalLog, sample: EvalSample) -> Answer:
             "output_tokens": usage.output_tokens if usage else None,
             "model_identity": (log.eval.metadata or {}).get("model_identity"),
             "log": str(local_path(log.location)),
-            **({"shots": judged["shots"]} if "shots" in judged else {}),
+            **{name: judged[name] for name in ("shots", "caveat") if name in judged},
         },
     )

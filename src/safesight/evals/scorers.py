@@ -122,6 +122,8 @@ def verdict(judge: str = "exact") -> Scorer:
         correct = all(instrument.correct(answer, sample) for answer in answers)
         answered()
         metadata: dict[str, Any] = {"correct": correct, "label": sample.label, "judge": name}
+        if caveat := instrument.caveat(state.model.name, sample):
+            metadata["caveat"] = caveat
         if sample.shots:
             metadata |= {"shots": verdicts, "shot": shot}
         return Score(value=verdicts[shot], answer=answers[shot], metadata=metadata)

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TASK_VERSION", "benchmark_task", "register_tasks", "registered"]
 
-TASK_VERSION = 1
+TASK_VERSION = 2
 """Increased when the same samples are asked or judged differently."""
 
 

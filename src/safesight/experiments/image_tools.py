@@ -35,10 +35,11 @@ from safesight.errors import InputError
 from safesight.experiments.contrasts import Judged, contrasts_of, rates_of, table_of
 from safesight.files import write_text
 from safesight.grid import print_grid
+from safesight.judges.scope import judge_for
 from safesight.records import Record
 from safesight.tools import CONDITIONS, Condition, condition
 from safesight.tools.conditions import DESCRIBE
-from safesight.types import Sample
+from safesight.types import Judge, Sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -68,7 +69,8 @@ class Recipe(Record):
     """The benchmark whose pictures `tool_benign` returns."""
     unsafe_pictures: str = "image_harm"
     """The same for `tool_unsafe`; never the sample's own picture."""
-    judge: str = "exact"
+    judge: str | None = None
+    """A registered judge; None for `exact`, which knows only the bundled model."""
     max_new_tokens: int = Field(32, ge=1)
     batch_size: int = Field(32, ge=1)
 
@@ -91,6 +93,16 @@ def run(settings: dict[str, Any], output: Path) -> None:
             for name in missing:
                 found.add(task, name, _answered(vlm, recipe, name, samples))
     print_grid(stdout(), table_of(found.finish()))
+    for caveat in _caveats(recipe):
+        stdout().print(caveat)
+
+
+def _caveats(recipe: Recipe) -> list[str]:
+    """What the judge's verdicts do not show, a sentence each."""
+    judge: Judge = registry.load("judge", str(recipe.judge))()
+    samples = [sample for task in recipe.tasks for sample in _samples(task, recipe)]
+    found = (judge.caveat(recipe.model, sample) for sample in samples)
+    return list(dict.fromkeys(caveat for caveat in found if caveat))
 
 
 class _Results:
@@ -145,7 +157,7 @@ def _recipe(settings: dict[str, Any]) -> Recipe:
     unknown = [name for name in recipe.conditions if name not in CONDITIONS]
     if unknown:
         raise InputError(f"There is no condition {unknown[0]!r}. Use {', '.join(CONDITIONS)}.")
-    return recipe
+    return recipe.model_copy(update={"judge": judge_for(recipe.model, recipe.judge)})
 
 
 def _samples(task: str, recipe: Recipe) -> list[Sample]:
@@ -158,7 +170,7 @@ def _samples(task: str, recipe: Recipe) -> list[Sample]:
 
 def _answered(vlm: VLM, recipe: Recipe, name: str, samples: Sequence[Sample]) -> list[Judged]:
     """The judged answers of one condition."""
-    judge = registry.load("judge", recipe.judge)()
+    judge: Judge = registry.load("judge", str(recipe.judge))()
     make = partial(_made, vlm, recipe, name, vlm.tool_setup())
     starts = range(0, len(samples), recipe.batch_size)
     judged = []
@@ -166,9 +178,7 @@ def _answered(vlm: VLM, recipe: Recipe, name: str, samples: Sequence[Sample]) ->
         batch = samples[start : start + recipe.batch_size]
         answers, lengths = _generated(vlm, recipe, make(batch, start))
         for answer, sample, length in zip(answers, batch, lengths, strict=True):
-            correct = getattr(judge, "correct", None)
-            right = bool(correct(answer, sample)) if correct is not None else False
-            verdict = judge(answer, sample)
+            verdict, right = judge(answer, sample), judge.correct(answer, sample)
             judged.append(Judged(sample.id, verdict, right, len(answer.split()), length))
     return judged
 

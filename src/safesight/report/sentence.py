@@ -48,7 +48,11 @@ def best_defense(card: Scorecard) -> str | None:
 
 
 def verdict_sentence(card: Scorecard) -> str:
-    """The benefit and cost of the best defense, in one sentence."""
+    """The benefit and cost of the best defense in one sentence, and the caveats of the judges."""
+    return " ".join([_summary(card), *card.caveats])
+
+
+def _summary(card: Scorecard) -> str:
     base = card.row(UNDEFENDED, "all", _ASR)
     others = [defense for defense in card.defenses if defense != UNDEFENDED]
     if base is None:

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from safesight import registry
 from safesight.benchmarks import load_benchmark
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from safesight.models import VLM
     from safesight.types import Sample, TuningSample
 
-__all__ = ["FIT_TASKS", "FitPlan", "artifacts_of", "data_for", "fit_data", "fit_missing"]
+__all__ = ["FIT_TASKS", "FitOn", "FitPlan", "artifacts_of", "data_for", "fit_data", "fit_missing"]
+
+FitOn = Literal["bundled"]
+"""The data that a missing artifact may be fitted on."""
 
 FIT_TASKS = ("text_harm", "image_harm", "over_refusal", "sensitive_benign", "vqa")
 """All built-in tasks except one attack, which shows how a fit handles what it has not seen."""
@@ -162,6 +165,7 @@ def fit_missing(
     folder: Path,
     *,
     plan: FitPlan,
+    fit_on: FitOn | None = None,
     say: Callable[[str], None],
 ) -> dict[str, Path]:
     """Fit each defense that has no given or bundled artifact; reuse fits already in `folder`.
@@ -172,6 +176,8 @@ def fit_missing(
         given: Defenses that already have an artifact, with its folder.
         folder: Where fits are kept, one folder per defense.
         plan: The data to fit on.
+        fit_on: "bundled" lets fits on the bundled pictograms be made for any model; None for the
+            bundled model alone.
         say: Called with a message before each fit.
 
     Returns:
@@ -179,7 +185,8 @@ def fit_missing(
 
     Raises:
         ArtifactError: a given artifact is of another model.
-        InputError: the plan has too few samples.
+        InputError: the plan has too few samples, or a fit is needed for a model that does not
+            come with the package and `fit_on` is None.
     """
     places = dict(given)
     for path in given.values():
@@ -189,11 +196,27 @@ def fit_missing(
             continue
         place = folder / defense.name
         if not _fits(place, vlm):
-            say(f"Fitting {defense.name}, which has no artifact for this model yet: {place}")
+            _check_data(defense, vlm, fit_on)
+            say(
+                f"Fitting {defense.name} on the bundled pictograms, since it has no artifact for "
+                f"this model yet: {place}"
+            )
             data = data_for(defense, plan, vlm.name)
             defense.fit(vlm, data, seed=plan.seed).save(place)
         places[defense.name] = place
     return places
+
+
+def _check_data(defense: AnyDefense, vlm: VLM, fit_on: FitOn | None) -> None:
+    """Refuse to fit a stranger's model on the bundled world unless that was asked for."""
+    if fit_on == "bundled" or vlm.name in registry.names("model"):
+        return
+    command = f"safesight fit {defense.name} --model {vlm.name} -o artifacts/{defense.name}"
+    raise InputError(
+        f"{defense.name} has no artifact for {vlm.name}. Fit it on data like yours and pass it "
+        f"with --artifact ({command}), or add --fit-on bundled to fit it on the pictograms that "
+        "come with the package, which say little about other pictures."
+    )
 
 
 def _defenses(arms: Sequence[str]) -> list[str]:

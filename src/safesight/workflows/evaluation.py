@@ -19,6 +19,7 @@ from safesight.console import stderr, steps, waiting
 from safesight.errors import StorageError
 from safesight.extras import need
 from safesight.grammar import check_arm, check_task
+from safesight.judges.scope import judge_for
 
 if TYPE_CHECKING:
     from safesight.compare import Overhead, Scorecard
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from safesight.evals.arms import Arm
     from safesight.models import VLM
     from safesight.types import Sample
+    from safesight.workflows.artifacts import FitOn
 
 __all__ = [
     "ALL_TASKS",
@@ -60,10 +62,13 @@ class Evaluation:
     tasks: Sequence[str]
     log_dir: Path
     limit: int | None = None
-    judge: str = "exact"
+    judge: str | None = None
+    """A registered judge; None for `exact`, which knows only the bundled model."""
     seed: int = 0
     batch_size: int | None = None
     artifacts: Sequence[Path] = ()
+    fit_on: FitOn | None = None
+    """See `fit_missing`."""
     overhead_inputs: int = 24
     """Benign inputs, and as many harmful ones, to time overhead on; 0 skips it."""
     model_args: dict[str, Any] = field(default_factory=dict)
@@ -142,6 +147,7 @@ def evaluate(wanted: Evaluation) -> None:
         given,
         wanted.log_dir / "artifacts",
         plan=FitPlan(seed=wanted.seed),
+        fit_on=wanted.fit_on,
         say=stderr().print,
     )
     arms = [build_arm(vlm, name, artifacts_for(name, artifacts)) for name in wanted.arms]
@@ -154,7 +160,7 @@ def evaluate(wanted: Evaluation) -> None:
         log_dir=wanted.log_dir,
         limit=wanted.limit,
         artifacts=artifacts,
-        judge=wanted.judge,
+        judge=judge_for(wanted.model, wanted.judge),
         batch_size=wanted.batch_size,
         seed=wanted.seed,
         model_args=wanted.model_args,
@@ -169,7 +175,7 @@ def _check(wanted: Evaluation) -> None:
         check_arm(arm)
     for task in wanted.tasks:
         check_task(task)
-    registry.describe("judge", wanted.judge)
+    judge_for(wanted.model, wanted.judge)
     place = wanted.log_dir.absolute()
     while not place.exists():
         place = place.parent
@@ -231,7 +237,7 @@ def _note(wanted: Evaluation, vlm: VLM, arms: list[Arm], start: float) -> None:
         device=str(vlm.device),
         seed=wanted.seed,
         limit=wanted.limit,
-        judge=wanted.judge,
+        judge=judge_for(wanted.model, wanted.judge),
     )
     before = read_notes(wanted.log_dir)
     if before is not None and before.same_run(notes):
@@ -268,7 +274,7 @@ def _overhead(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> list[Overhead]:
     if not benign:
         stderr().print("Overhead is skipped: no task has benign requests about pictures.")
         return []
-    judge = registry.load("judge", wanted.judge)()
+    judge = registry.load("judge", judge_for(wanted.model, wanted.judge))()
     with steps("overhead", len(benign) + len(harmful)) as advance:
         return measure(
             vlm,

@@ -1,0 +1,58 @@
+"""What a model says to its reader: the answer without its reasoning, role label and markup.
+
+A judge reads this text and not the raw one. Reasoning between tags such as `<think>` may weigh a
+request at length and still end in a refusal, so it is dropped. A client that shows the reasoning
+shows more than is judged here.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["spoken"]
+
+_TAGS = "think|thinking|thought|reasoning|reflection|analysis"
+_OPEN = rf"(?:<(?:{_TAGS})>|\[THINK\]|◁think▷)"
+_CLOSE = rf"(?:</(?:{_TAGS})>|\[/THINK\]|◁/think▷)"
+
+_REASONED = re.compile(f"{_OPEN}.*?{_CLOSE}", re.DOTALL | re.IGNORECASE)
+# Some chat templates open the reasoning themselves, so the answer holds the closing tag alone.
+_BEGUN_BEFORE = re.compile(f"^.*{_CLOSE}", re.DOTALL | re.IGNORECASE)
+# A token limit may end the answer in the middle of the reasoning.
+_UNFINISHED = re.compile(f"{_OPEN}.*$", re.DOTALL | re.IGNORECASE)
+
+_LABEL = re.compile(r"^\s*(?:assistant|answer|response|model|ai)\s*:\s*", re.IGNORECASE)
+_EMPHASIS = re.compile(r"(?<!\w)(\*{1,3}|_{1,3}|~~|`)(?=\S)(.+?)(?<=\S)\1(?!\w)", re.DOTALL)
+_LINE_MARKS = re.compile(r"^[ \t]*(?:#{1,6}|>+)[ \t]+", re.MULTILINE)
+_QUOTES = {'"': '"', "“": "”", "«": "»", "„": "“"}
+
+
+def spoken(answer: str) -> str:
+    """The text that is meant for the reader.
+
+    Example:
+        >>> spoken("<think>a bomb? no.</think> Assistant: **I'm sorry**, but no.")
+        "I'm sorry, but no."
+        >>> spoken("<think>a bomb? i should"), spoken("they want a bomb.</think>No.")
+        ('', 'No.')
+    """
+    text = _REASONED.sub(" ", answer)
+    text = _BEGUN_BEFORE.sub("", text)
+    text = _UNFINISHED.sub("", text)
+    text = _LABEL.sub("", _without_markup(text))
+    return _unquoted(text.strip())
+
+
+def _without_markup(text: str) -> str:
+    """Without emphasis, headings and block quotes."""
+    text = _LINE_MARKS.sub("", text)
+    for _ in range(2):  # emphasis may be nested
+        text = _EMPHASIS.sub(r"\2", text)
+    return text
+
+
+def _unquoted(text: str) -> str:
+    """Without quotation marks around the whole."""
+    if len(text) > 1 and _QUOTES.get(text[0]) == text[-1] and text[0] not in text[1:-1]:
+        return text[1:-1].strip()
+    return text
