@@ -22,6 +22,8 @@ from safesight.fitting.bundled import FOLDER
 from tests import tiny
 from tests.cli.test_main import fails, run
 
+LIGHT = ("--limit", "3", "--overhead", "2", "--judge", "exact")
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -45,9 +47,7 @@ def logs(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two tasks, undefended and with a safety prompt, three samples each."""
     folder = tmp_path_factory.mktemp("run") / "logs"
     words = ["--model", model, "--defense", "safety_prompt", "--tasks", "image_harm,vqa"]
-    result = CliRunner().invoke(
-        app, ["eval", *words, "--limit", "3", "--overhead", "2", "--log-dir", str(folder)]
-    )
+    result = CliRunner().invoke(app, ["eval", *words, *LIGHT, "--log-dir", str(folder)])
     assert result.exit_code == 0, (result.output, result.exception)
     return folder
 
@@ -64,6 +64,8 @@ def test_compare_prints_and_writes_the_same_scorecard(logs: Path, tmp_path: Path
     assert card.overhead[0].prefill_ratio > 0
     assert card.seconds > 0
     assert "safety_prompt" in result.stdout
+    assert any("not those of" in caveat for caveat in card.caveats)
+    assert "not those of" in " ".join(result.stdout.split())
     raw: dict[str, Any] = json.loads(target.read_text())
     assert {"model", "seconds", "rows", "overhead"} <= raw.keys()
 
@@ -75,6 +77,7 @@ def test_report_is_one_page(logs: Path, tmp_path: Path) -> None:
     assert result.stdout.strip() == str(page)
     text = page.read_text()
     assert text.count("<article") == 4
+    assert "The judge exact knows the objects" in text
     assert "data:image/webp;base64," in text
 
 
@@ -105,7 +108,7 @@ def test_report_shows_a_look_inside_the_same_model_only(
 def test_a_second_run_of_the_same_command_asks_nothing_again(logs: Path, model: str) -> None:
     before = sorted(path.name for path in logs.iterdir())
     words = ["--model", model, "--defense", "safety_prompt", "--tasks", "image_harm,vqa"]
-    result = run("eval", *words, "--limit", "3", "--overhead", "2", "--log-dir", str(logs))
+    result = run("eval", *words, *LIGHT, "--log-dir", str(logs))
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in logs.iterdir()) == before
 
@@ -175,7 +178,7 @@ def test_an_artifact_of_a_defense_that_takes_no_part_is_refused(model: str, tmp_
     assert run("fit", "safety_prompt", "--model", model, "-o", str(folder)).exit_code == 0
     words = ["--defense", "adashield", "--artifact", str(folder)]
     fails(
-        run("eval", "--model", model, *words, "--log-dir", str(tmp_path / "l")),
+        run("eval", "--model", model, *words, *LIGHT, "--log-dir", str(tmp_path / "l")),
         "not part of this run",
     )
 
@@ -246,7 +249,17 @@ def test_files_that_are_bad(model: str, picture: str, tmp_path: Path) -> None:
 def test_spurious_words_of_a_set_and_what_a_model_makes_of_them(model: str, tmp_path: Path) -> None:
     target = tmp_path / "spurious.json"
     words = ["--rho", "1", "--n", "60", "--least", "2", "--model", model, "--limit", "2"]
-    result = run("spurious", "mirage", *words, "--words", "what,share", "--json", str(target))
+    result = run(
+        "spurious",
+        "mirage",
+        *words,
+        "--words",
+        "what,share",
+        "--json",
+        str(target),
+        "--judge",
+        "exact",
+    )
     assert result.exit_code == 0, (result.output, result.exception)
     report = SpuriousReport.model_validate_json(target.read_text())
     assert report.train == report.test == {"harmful": 30, "benign": 30}
@@ -273,3 +286,18 @@ def test_spurious_says_which_files_are_missing(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "There is no train.json" in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "asks"),
+    [
+        (("--defense", "safety_prompt"), "Name a judge for"),
+        (("--defense", "probe", "--judge", "keywords"), "--fit-on bundled"),
+    ],
+)
+def test_what_only_the_bundled_model_has_is_asked_for(
+    model: str, words: tuple[str, ...], asks: str, tmp_path: Path
+) -> None:
+    logs = tmp_path / "logs"
+    fails(run("eval", "--model", model, *words, "--tasks", "vqa", "--log-dir", str(logs)), asks)
+    assert not logs.exists()

@@ -71,7 +71,7 @@ def test_metrics_fit_the_labels(fake_names) -> None:
 def test_without_a_model_a_task_has_a_plain_version(fake_names) -> None:
     # an empty context: Inspect keeps the model of the last evaluation in a context variable
     version = Context().run(benchmark_task, "words").version
-    assert re.fullmatch(r"1-[0-9a-f]{8}", version)
+    assert re.fullmatch(r"2-[0-9a-f]{8}", version)
 
 
 def test_changed_samples_change_the_version(fake_names, monkeypatch) -> None:

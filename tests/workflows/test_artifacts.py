@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from safesight.defenses import Artifact
-from safesight.errors import ArtifactError
+from safesight.errors import ArtifactError, InputError
 from safesight.evals.arms import artifacts_for, build_arm
 from safesight.workflows.artifacts import FitPlan, artifacts_of, fit_missing
 from tests import tiny
@@ -45,7 +45,7 @@ def test_only_what_is_missing_is_fitted(folders: dict[str, Path], tmp_path: Path
 
     def places() -> dict[str, Path]:
         arms = ["none", "safety_prompt", "probe+sasa", "sasa"]
-        return fit_missing(vlm, arms, given, tmp_path, plan=PLAN, say=said.append)
+        return fit_missing(vlm, arms, given, tmp_path, plan=PLAN, fit_on="bundled", say=said.append)
 
     assert places() == {"sasa": folders["sasa"], "probe": tmp_path / "probe"}
     assert Artifact.load(tmp_path / "probe").defense == "probe"
@@ -55,3 +55,10 @@ def test_only_what_is_missing_is_fitted(folders: dict[str, Path], tmp_path: Path
     other = tiny.vlm("qwen3_vl")
     with pytest.raises(ArtifactError, match="was fitted on"):
         fit_missing(other, ["sasa"], given, tmp_path, plan=PLAN, say=said.append)
+
+
+def test_no_other_model_is_fitted_on_the_bundled_world_unasked(tmp_path: Path) -> None:
+    vlm = tiny.vlm("llava")
+    with pytest.raises(InputError, match="--fit-on bundled"):
+        fit_missing(vlm, ["none", "probe"], {}, tmp_path, plan=PLAN, say=print)
+    assert not list(tmp_path.iterdir())

@@ -23,7 +23,6 @@ from safesight.cli.show import examples, print_json, print_sentence
 from safesight.console import stdout, steps, waiting
 from safesight.errors import InputError
 from safesight.grid import Column, Grid, print_grid
-from safesight.judges.scope import BUNDLED, judge_for
 
 if TYPE_CHECKING:
     from safesight.analysis.results import Band
@@ -72,6 +71,8 @@ def spurious(
 ) -> None:
     """Find words that predict refusals, and ask a model again with the first word replaced."""
     check_names("dataset", [dataset])
+    from safesight.judges.scope import BUNDLED, judge_for
+
     chosen = judge_for(model or BUNDLED, judge)
     first = names_of(words)
     options = _options(dataset, data, rho, values_of(data_options or [], "--data-option"))
