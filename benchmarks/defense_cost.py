@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 from provider_overhead import large_model
-from results_file import RUNS
+from results_file import RUNS, code_hash
 from rich.progress import Progress
 
 from safesight import VLM, registry
@@ -76,7 +76,10 @@ def written(name: str, vlm: VLM, arms: list[Arm], n: int, path: Path) -> None:
         costs = measure(
             vlm, arms, benign, harmful, ExactJudge(), on_input=lambda: bar.advance(task)
         )
-    notes = f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f} at the end"
+    notes = (
+        f"code {code_hash()}, {torch.get_num_threads()} threads, "
+        f"load {os.getloadavg()[0]:.1f} at the end"
+    )
     card = Scorecard(
         model=name,
         seconds=round(time.monotonic() - begin, 1),

@@ -24,7 +24,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from judged import rate
-from results_file import add_output, opened, saved
+from results_file import add_output, finished, opened, saved
 
 from safesight import VLM, registry
 from safesight.analysis.outcomes import outcomes
@@ -51,7 +51,7 @@ def main() -> None:
         "n": arguments.n,
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
     }
-    results = opened(arguments.out, head, summary=[])
+    results = opened(arguments, head, summary=[])
     samples = [s for task in TASKS for s in registry.load("benchmark", task)(arguments.n)]
     for arm in ARMS:
         if any(line["defense"] == arm for line in results["summary"]):
@@ -64,6 +64,7 @@ def main() -> None:
         results["seconds"] += round(time.monotonic() - begin)
         saved(arguments.out, results)
         print(f"{arm}: {results['summary'][-2:]}", flush=True)
+    finished(arguments, results)
 
 
 def read(arm: str, phrases: Any, pairs: list[tuple[str, Sample]]) -> dict[str, Any]:

@@ -41,13 +41,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 from arms import chosen
 from judged import Values, changed, hits, mean, rate
-from results_file import RUNS, opened, saved
+from results_file import RUNS, add_output, finished, opened, saved
 
 from safesight import VLM, registry
 from safesight.analysis.outcomes import outcomes
@@ -164,7 +163,7 @@ def main() -> None:
     parser.add_argument("--harm", default="ruled", choices=tuple(TASKS))
     parser.add_argument("--split", default="test", choices=("test", "calibration"))
     parser.add_argument("--model", default="testbed")
-    parser.add_argument("--out", type=Path, help="write the results to another file")
+    add_output(parser)
     arguments = parser.parse_args()
     vlm = VLM.load(arguments.model)
     head = {
@@ -178,8 +177,8 @@ def main() -> None:
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
         "settings": SETTINGS,
     }
-    out = arguments.out or OUT[arguments.harm]
-    results = opened(out, head)
+    arguments.out = arguments.out or OUT[arguments.harm]
+    results = opened(arguments, head)
     wanted = chosen(arguments.arms, (trial.arm for trial in trials()), separator=";")
     asked_of = cache(partial(test_sets, arguments.harm, arguments.n, split=arguments.split))
     dataset = registry.load("dataset", "mirage")
@@ -194,10 +193,11 @@ def main() -> None:
         results["rows"].append(row)
         results["seconds"] += round(time.monotonic() - begin)
         results["summary"] = summary(results["rows"])
-        saved(out, results)
+        saved(arguments.out, results)
         print(f"seed {seed} {trial.arm}: {short(row['cells'])}", flush=True)
     results["summary"] = summary(results["rows"])
-    saved(out, results)
+    saved(arguments.out, results)
+    finished(arguments, results)
 
 
 def plan(seeds: int) -> list[tuple[int, Trial]]:

@@ -3,8 +3,7 @@
     python benchmarks/rai.py             # see `seconds` in the results for how long
     python benchmarks/rai.py --n 60      # a quick look
 
-Writes `runs/benchmarks/rai.json` after every row. A run that was stopped resumes from there,
-unless the model, the code or a number on the command line has changed.
+Writes `runs/benchmarks/rai.json` after every row. A run that was stopped resumes from there.
 
 Every seed: the model as it is; RAI as published, with the names of the world's harmful
 things and with generic words; RAI with layer, ratio and strength chosen on the fit split;
@@ -16,17 +15,15 @@ words, layer. Rows say which share of visual tokens moved and how far relative t
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from results_file import add_output, opened, saved
+from results_file import add_output, finished, opened, saved
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -38,7 +35,6 @@ from safesight.defenses.rai.prototypes import GENERIC_WORDS, PLAIN_WORDS, words_
 from safesight.judges import ExactJudge
 from safesight.workflows.artifacts import FitPlan, fit_data
 
-ROOT = Path(__file__).parents[1]
 TASKS = (
     "text_harm",
     "image_harm",
@@ -53,7 +49,6 @@ RATIOS = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 COUNTS = (1, 3, 6, 9, 12, 18, 24, 32)
 CONTROLS = ("rai", "random directions", "benign words", "random tokens", "random gate")
 AUTO = {"layer": "auto", "ratio": "auto", "strength": "auto"}
-CODE = ROOT / "src/safesight/defenses/rai"
 
 Row = dict[str, Any]
 Work = tuple[str, str, Callable[[], Row]]
@@ -69,7 +64,7 @@ def main() -> None:
     add_output(parser, "rai")
     arguments = parser.parse_args()
     vlm = VLM.load(arguments.model)
-    results = opened(arguments.out, header(vlm, arguments.model, arguments.n), sweeps=[])
+    results = opened(arguments, header(vlm, arguments.model, arguments.n), sweeps=[])
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
         for seed in range(arguments.seeds):
@@ -82,15 +77,14 @@ def main() -> None:
                 results[place].append({"seed": seed, "arm": arm, **make()})
                 results["seconds"] = round(results["seconds"] + time.monotonic() - begin)
                 saved(arguments.out, results)
+    finished(arguments, results)
 
 
 def header(vlm: VLM, name: str, n: int) -> Row:
     """What must be the same for rows to stand in one file."""
-    code = [path.read_text() for path in sorted(CODE.glob("*.py"))]
     return {
         "model": name,
         "identity": vlm.identity,
-        "code": hashlib.sha256("".join(code).encode()).hexdigest()[:16],
         "n": n,
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
     }

@@ -5,14 +5,15 @@ in `docs/results` and changes only when somebody publishes a finished run:
 
     python -m scripts.docs --publish runs/benchmarks/NAME.json
 
-A run resumes from its file only under the same head (model, sizes, judge, settings); under any
-other head the benchmark starts over.
+A run resumes from its file only under the same head (model, sizes, judge, settings, code). Under
+any other head it stops and says what differs; `--fresh` starts over.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -20,33 +21,69 @@ from typing import Any
 
 from safesight.files import write_text
 
-__all__ = ["RUNS", "add_output", "opened", "saved"]
+__all__ = ["RUNS", "add_output", "code_hash", "finished", "opened", "saved"]
 
-RUNS = Path(__file__).parents[1] / "runs" / "benchmarks"
+ROOT = Path(__file__).parents[1]
+RUNS = ROOT / "runs" / "benchmarks"
+_HELD: dict[Path, int] = {}
+"""The entries that each file held when it was opened."""
 
 
-def add_output(parser: argparse.ArgumentParser, name: str) -> None:
-    """The option `--out`, by default `runs/benchmarks/NAME.json`."""
+def add_output(parser: argparse.ArgumentParser, name: str | None = None) -> None:
+    """The options `--out`, by default `runs/benchmarks/NAME.json`, and `--fresh`."""
     parser.add_argument(
         "--out",
         type=Path,
-        default=RUNS / f"{name}.json",
-        help=f"results file (.json or .json.gz); default: runs/benchmarks/{name}.json",
+        default=name and RUNS / f"{name}.json",
+        help=f"results file (.json or .json.gz); default: runs/benchmarks/{name or 'NAME'}.json",
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="measure everything again and replace the file"
     )
 
 
-def opened(path: Path, head: dict[str, Any], **empty: Any) -> dict[str, Any]:
-    """The results so far if they have this head, else the head with `empty` lists."""
+def code_hash() -> str:
+    """Hash of the package's and the benchmarks' sources."""
+    found = hashlib.sha256()
+    for folder in (ROOT / "src", ROOT / "benchmarks"):
+        for path in sorted(folder.rglob("*.py")):
+            found.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    return found.hexdigest()[:16]
+
+
+def opened(arguments: argparse.Namespace, head: dict[str, Any], **empty: Any) -> dict[str, Any]:
+    """The results so far if they have this head; a new file begins with `empty` lists.
+
+    Raises:
+        SystemExit: the file is damaged, or holds a run under another head.
+    """
+    path: Path = arguments.out
+    head = {**head, "code": code_hash()}
     begun = {**head, "seconds": 0, "rows": [], **empty}
-    if not path.is_file():
+    if arguments.fresh or not path.is_file():
         return begun
     try:
         data = path.read_bytes()
         found: dict[str, Any] = json.loads(gzip.decompress(data) if _packed(path) else data)
     except (ValueError, EOFError, gzip.BadGzipFile) as error:
         raise SystemExit(f"{path} is damaged ({error}). Repair or remove it.") from error
-    same = {key: found.get(key) for key in head} == json.loads(json.dumps(head))
-    return {**begun, **found} if same else begun
+    wanted = json.loads(json.dumps(head))
+    if differs := [key for key in head if found.get(key) != wanted[key]]:
+        raise SystemExit(
+            f"{path} holds a run with another {', '.join(differs)}. Add --fresh to replace it, "
+            "or --out to write another file."
+        )
+    _HELD[path] = _entries(found)
+    print(f"Resuming {path}, which holds {len(found['rows'])} rows. --fresh measures them again.")
+    return {**begun, **found}
+
+
+def finished(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Say where the results are, or that this run had nothing left to measure."""
+    if _HELD.get(arguments.out) == _entries(results):
+        print(f"Nothing to do: {arguments.out} holds every row. --fresh measures them again.")
+    else:
+        print(f"Results: {arguments.out}")
 
 
 def saved(path: Path, results: dict[str, Any]) -> None:
@@ -60,6 +97,10 @@ def saved(path: Path, results: dict[str, Any]) -> None:
     unfinished = path.with_name(f".{path.name}.part")
     unfinished.write_bytes(gzip.compress(text.encode(), mtime=0))  # the same bytes every time
     os.replace(unfinished, path)
+
+
+def _entries(results: dict[str, Any]) -> int:
+    return sum(len(results.get(key, ())) for key in ("rows", "sweeps", "summary"))
 
 
 def _packed(path: Path) -> bool:

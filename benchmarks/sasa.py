@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from results_file import add_output, opened, saved
+from results_file import add_output, finished, opened, saved
 
 from safesight import VLM, registry
 from safesight.defenses import Defense, Detector, FitData, load_defense
@@ -73,7 +73,7 @@ def main() -> None:
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
         "pool": sum(POOL.values()) + sum(POOL_BENIGN.values()),
     }
-    results = opened(arguments.out, head)
+    results = opened(arguments, head)
     for seed in range(arguments.seeds):
         if any(row["seed"] == seed for row in results["rows"]):
             continue
@@ -87,6 +87,7 @@ def main() -> None:
         results["seconds"] += round(time.monotonic() - begin)
         saved(arguments.out, results)
         print(f"seed {seed}: {results['seconds']} s", flush=True)
+    finished(arguments, results)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from unittest import mock
 
 import torch
 from provider_overhead import large_model
-from results_file import add_output, saved
+from results_file import add_output, code_hash, saved
 
 from safesight import VLM, registry
 from safesight.defenses import FitData, load_defense
@@ -62,7 +62,7 @@ def main() -> None:
                 rows.append(compared(case, vlm, name, passes, arguments.rounds))
                 line = "{case} {defense}: {step_ms:.0f} ms per step, ratio {ratio:.3f}"
                 print(line.format(**rows[-1]), flush=True)
-    saved(arguments.out, {"rows": rows})
+    saved(arguments.out, {"code": code_hash(), "rows": rows})
 
 
 def compared(

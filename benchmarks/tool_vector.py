@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 from judged import Values, mean
-from results_file import add_output, opened, saved
+from results_file import add_output, finished, opened, saved
 
 from safesight import VLM
 from safesight.analysis.outcomes import outcomes
@@ -91,7 +91,7 @@ def main() -> None:
         "fit": arguments.fit,
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
     }
-    results = opened(arguments.out, head, fits={})
+    results = opened(arguments, head, fits={})
     before = results["seconds"]
     for seed in range(arguments.seeds):
         done = {row["arm"] for row in results["rows"] if row["seed"] == seed}
@@ -108,7 +108,9 @@ def main() -> None:
             results["seconds"] = before + round(time.monotonic() - begin)
             saved(arguments.out, results)
             print(f"seed {seed} {name}: {short(cells)}", flush=True)
-    saved(arguments.out, {**results, "summary": summary(results["rows"])})
+    results["summary"] = summary(results["rows"])
+    saved(arguments.out, results)
+    finished(arguments, results)
 
 
 def fitted(vlm: VLM, n: int, seed: int) -> Artifact:

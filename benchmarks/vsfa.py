@@ -43,7 +43,7 @@ from typing import Any
 import numpy as np
 from arms import chosen
 from judged import Values, changed, hits, mean, rate
-from results_file import add_output, opened, saved
+from results_file import add_output, finished, opened, saved
 
 from safesight import VLM, registry
 from safesight.analysis.outcomes import Outcome, outcomes
@@ -120,7 +120,7 @@ def main() -> None:
         "split": arguments.split,
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
     }
-    results = opened(arguments.out, head, persona=[], steering=[])
+    results = opened(arguments, head, persona=[], steering=[])
     wanted = chosen(arguments.arms, (trial.arm for trial in trials()))
     for seed in range(arguments.seeds):
         tests = {
@@ -143,6 +143,7 @@ def main() -> None:
             print(f"seed {seed} {trial.arm}: {short(results['rows'][-1])}", flush=True)
     concluded(results)
     saved(arguments.out, results)
+    finished(arguments, results)
 
 
 def concluded(results: dict[str, Any]) -> None:

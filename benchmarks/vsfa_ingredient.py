@@ -39,7 +39,7 @@ from unittest import mock
 
 import torch
 from arms import chosen
-from results_file import add_output, opened, saved
+from results_file import add_output, finished, opened, saved
 from vsfa import RECIPE, REPLAY, ROWS, TASKS, Trial, measured, short, summary
 
 from safesight import VLM
@@ -115,7 +115,7 @@ def main() -> None:
     }
     wanted = chosen(arguments.only, TEACHINGS)
     check_work(arguments.work)
-    results = opened(arguments.out, head)
+    results = opened(arguments, head)
     for name, teaching in TEACHINGS.items():
         if name not in wanted:
             continue
@@ -139,6 +139,7 @@ def main() -> None:
             concluded(results)
             saved(arguments.out, results)
             print(f"{name}, seed {seed} {trial.arm}: {short(row)}", flush=True)
+    finished(arguments, results)
 
 
 def concluded(results: dict[str, Any]) -> None:

@@ -16,7 +16,8 @@ Commands on committed results (`docs/results/NAME.json`, a scorecard unless stat
     cell NAME ARM KEY                  one rate or change of a benchmark's summary
     output FILE                        a text file of docs/results, as a code block
 
-A line below a table of results says if they were measured on earlier weights of the bundled model.
+A line below a table of results says how long its benchmark took, and if it was measured on earlier
+weights of the bundled model.
 A defense that a table names in its first column is linked to its card.
 
 And on the source: `config NAME` (a defense's settings), `defenses` (all of them), `families`
@@ -81,7 +82,7 @@ def _made(command: str, results: Results, page: str) -> str:
         raise ValueError(f"{page}: {command!r} cannot be filled: {error}") from error
     if name not in TABLES:
         return made
-    return _linked(made, page) + _date(results, arguments[0])
+    return _linked(made, page) + _measured(results, arguments[0])
 
 
 def _linked(table: str, page: str) -> str:
@@ -100,15 +101,29 @@ def _link(name: str, target: str, page: str) -> str:
     return f"[{name}]({os.path.relpath(target, Path(page).parent)})"
 
 
-def _date(results: Results, name: str) -> str:
-    """The line below a table of results that were measured on earlier weights."""
+def _measured(results: Results, name: str) -> str:
+    """The line below a table of results: the time it took, and earlier weights if it had them."""
+    said = []
+    if seconds := results.seconds(name):
+        said.append(f"The benchmark took {duration(seconds)}.")
     measured, today = results.identity(name), bundled_identity()
-    if measured in ("", today):
-        return ""
-    return (
-        f"\n\nMeasured on earlier weights of the bundled model (`{measured[:8]}`; "
-        f"today's are `{today[:8]}`)."
-    )
+    if measured not in ("", today):
+        said.append(
+            f"Measured on earlier weights of the bundled model (`{measured[:8]}`; "
+            f"today's are `{today[:8]}`)."
+        )
+    return "\n\n" + " ".join(said) if said else ""
+
+
+def duration(seconds: float) -> str:
+    """Hours and minutes, for people.
+
+    Example:
+        >>> duration(10994), duration(278), duration(20)
+        ('3 h 3 min', '5 min', '1 min')
+    """
+    hours, minutes = divmod(max(1, round(seconds / 60)), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def bundled_identity() -> str:

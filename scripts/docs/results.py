@@ -58,6 +58,13 @@ class Results:
             return ""
         return str(found.get("identity") or found.get("provenance", {}).get("model_identity", ""))
 
+    def seconds(self, name: str) -> float:
+        """How long the benchmark behind a result ran; 0 for a scorecard."""
+        found = self.json(name, name) if has(self.folder, name) else None
+        benchmark = isinstance(found, dict) and "rows" in found and "verdicts" not in found
+        told = found.get("seconds") if benchmark else None
+        return float(told or 0)
+
     def value(self, name: str, path: str, page: str) -> Any:
         """A value in a JSON file, by a dotted path such as `stages.0.seconds`."""
         value = self.json(name, page)

@@ -209,30 +209,50 @@ def test_facts_by_chance_are_told_of_any_thing(script: Any) -> None:
         assert apart == pytest.approx(expected, abs=0.12)
 
 
-def test_results_go_on_under_the_same_head_only(script: Any, tmp_path: Path) -> None:
+def at(path: Path, *, fresh: bool = False) -> argparse.Namespace:
+    return argparse.Namespace(out=path, fresh=fresh)
+
+
+def test_results_resume_under_the_same_head_only(
+    script: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     results, path = script("results_file"), tmp_path / "r.json"
-    begun = results.opened(path, {"n": 3, "at": (1, 2)}, summary=[])
-    assert begun == {"n": 3, "at": (1, 2), "seconds": 0, "rows": [], "summary": []}
+    head = {"n": 3, "at": (1, 2)}
+    begun = results.opened(at(path), head, summary=[])
+    code = results.code_hash()
+    assert begun == {**head, "code": code, "seconds": 0, "rows": [], "summary": []}
     begun["rows"] += [{"cells": [["harmful", True]]}, {"cells": []}]
     results.saved(path, begun)
-    assert len(path.read_text().splitlines()) == 10  # a line a row
-    assert results.opened(path, {"n": 3, "at": (1, 2)})["rows"] == begun["rows"]
-    assert results.opened(path, {"n": 4, "at": (1, 2)})["rows"] == []
+    assert len(path.read_text().splitlines()) == 11  # a line for each row
+    assert results.opened(at(path), head)["rows"] == begun["rows"]
+    results.finished(at(path), begun)
+    assert "Nothing to do" in capsys.readouterr().out
+    before = path.read_bytes()
+    with pytest.raises(SystemExit, match=r"another n\. Add --fresh"):
+        results.opened(at(path), {**head, "n": 4})
+    assert results.opened(at(path, fresh=True), {**head, "n": 4})["rows"] == []
+    monkeypatch.setattr(results, "code_hash", lambda: "other")
+    with pytest.raises(SystemExit, match="another code"):
+        results.opened(at(path), head)
+    assert path.read_bytes() == before
     path.write_text(path.read_text()[:40])
     with pytest.raises(SystemExit, match="damaged"):
-        results.opened(path, {"n": 3})
+        results.opened(at(path), head)
 
 
 def test_compressed_results_resume_too(script: Any, tmp_path: Path) -> None:
     results, path = script("results_file"), tmp_path / "new" / "r.json.gz"
     rows = [{"cells": [["harmful", True]] * 1000}]
-    results.saved(path, {"n": 3, "rows": rows})
+    results.saved(path, {"n": 3, "code": results.code_hash(), "rows": rows})
     assert path.stat().st_size < 1000
-    assert results.opened(path, {"n": 3})["rows"] == rows
+    assert results.opened(at(path), {"n": 3})["rows"] == rows
     assert [found.name for found in path.parent.iterdir()] == ["r.json.gz"]
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(SystemExit, match="damaged"):
-        results.opened(path, {"n": 3})
+        results.opened(at(path), {"n": 3})
 
 
 def test_a_benchmark_writes_beside_the_committed_results(script: Any) -> None:
@@ -241,6 +261,7 @@ def test_a_benchmark_writes_beside_the_committed_results(script: Any) -> None:
     found = parser.parse_args([]).out
     assert found.relative_to(SCRIPTS.parent).parts == ("runs", "benchmarks", "sasa.json")
     assert parser.parse_args(["--out", "x.json.gz"]).out == Path("x.json.gz")
+    assert parser.parse_args(["--fresh"]).fresh
 
 
 @pytest.mark.parametrize("path", sorted(SCRIPTS.glob("*.py")), ids=lambda path: path.stem)
