@@ -19,6 +19,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from safesight import records
 from safesight.files import write_text
 
 __all__ = ["RUNS", "add_output", "code_hash", "finished", "opened", "saved"]
@@ -43,11 +44,10 @@ def add_output(parser: argparse.ArgumentParser, name: str | None = None) -> None
 
 
 def code_hash() -> str:
-    """Hash of the package's and the benchmarks' sources."""
-    found = hashlib.sha256()
-    for folder in (ROOT / "src", ROOT / "benchmarks"):
-        for path in sorted(folder.rglob("*.py")):
-            found.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    """Hash of the package's and the benchmarks' sources, 16 hex digits."""
+    found = hashlib.sha256(records.code_hash().encode())
+    for path in sorted((ROOT / "benchmarks").glob("*.py")):
+        found.update(path.name.encode() + path.read_bytes())
     return found.hexdigest()[:16]
 
 

@@ -61,9 +61,9 @@ class Results:
     def seconds(self, name: str) -> float:
         """How long the benchmark behind a result ran; 0 for a scorecard."""
         found = self.json(name, name) if has(self.folder, name) else None
-        benchmark = isinstance(found, dict) and "rows" in found and "verdicts" not in found
-        told = found.get("seconds") if benchmark else None
-        return float(told or 0)
+        if not isinstance(found, dict) or "rows" not in found or "verdicts" in found:
+            return 0.0
+        return float(found.get("seconds") or 0)
 
     def value(self, name: str, path: str, page: str) -> Any:
         """A value in a JSON file, by a dotted path such as `stages.0.seconds`."""

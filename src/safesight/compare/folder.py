@@ -15,7 +15,7 @@ from pydantic import Field
 
 from safesight.compare.counting import scorecard
 from safesight.compare.records import Overhead, Provenance, Scorecard
-from safesight.records import Record, read_record, versions_of
+from safesight.records import Record, code_hash, read_record, versions_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,6 +83,7 @@ def scorecard_of(log_dir: str | Path, answers: Sequence[Answer] | None = None) -
     provenance = Provenance(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=versions_of(_PACKAGES),
+        code=code_hash(),
         seed=notes.seed if notes else None,
         log_dir=str(folder),
         model_identity=str(answers[0].metadata.get("model_identity") or "") if answers else "",

@@ -108,6 +108,8 @@ class Provenance(Record):
     """ISO 8601, UTC."""
     versions: dict[str, str] = Field(default_factory=dict)
     seed: int | None = None
+    code: str = ""
+    """Hash of the package's sources that counted the answers."""
     log_dir: str = ""
     model_identity: str = ""
     artifacts: dict[str, dict[str, Any]] = Field(default_factory=dict)

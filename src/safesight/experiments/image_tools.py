@@ -36,7 +36,7 @@ from safesight.experiments.contrasts import Judged, contrasts_of, rates_of, tabl
 from safesight.files import write_text
 from safesight.grid import print_grid
 from safesight.judges.scope import judge_for
-from safesight.records import Record
+from safesight.records import Record, code_hash
 from safesight.tools import CONDITIONS, Condition, condition
 from safesight.tools.conditions import DESCRIBE
 from safesight.types import Judge, Sample
@@ -143,7 +143,9 @@ class _Results:
         return contrasts
 
     def _write(self, counted: dict[str, Any]) -> None:
-        text = json.dumps({**self.head, **counted, "answers": self.cells}, indent=1)
+        text = json.dumps(
+            {**self.head, "code": code_hash(), **counted, "answers": self.cells}, indent=1
+        )
         write_text(self.path, text + "\n")
 
 
