@@ -16,6 +16,7 @@ from torch import Tensor
 from safesight.activations import Site
 from safesight.errors import InputError
 from safesight.generation.prefill import Prefill, watch
+from safesight.models.prompt_checks import check_length
 
 if TYPE_CHECKING:
     from safesight.generation.call_types import Generate, Inputs
@@ -26,6 +27,7 @@ __all__ = [
     "check_supported",
     "prompt_of",
     "refuse_begun",
+    "refuse_long",
     "run_prefill",
     "setting",
     "undefended",
@@ -91,6 +93,18 @@ def check_supported(vlm: VLM, inputs: Inputs, cannot: str = "A detector cannot j
             f"A streamer takes one prompt, but this batch has {len(tokens)}. Pass one at a time."
         )
     refuse_begun(inputs, f"{cannot} part of a prompt")
+
+
+def refuse_long(vlm: VLM, inputs: Inputs) -> None:
+    """Refuse a prompt that, with its answer, may exceed the model's context.
+
+    Raises:
+        InputError: it may; the message has the lengths.
+    """
+    prompt = inputs.get("input_ids")
+    if isinstance(prompt, Tensor) and prompt.dim() == 2:
+        answer = inputs.get("max_new_tokens") or 0
+        check_length(vlm.name, vlm.context_length, prompt.shape[1], answer)
 
 
 def refuse_begun(inputs: Inputs, why: str) -> None:

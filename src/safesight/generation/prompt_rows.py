@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from safesight.errors import InputError
+from safesight.models.prompt_checks import check_length
 
 if TYPE_CHECKING:
     from safesight.generation.call_types import Inputs
@@ -104,8 +105,13 @@ def spliced(row: PromptRow, splice: Splice) -> PromptRow:
 
 
 def padded(vlm: VLM, inputs: Inputs, rows: Sequence[PromptRow]) -> Inputs:
-    """The inputs with these rows as prompts, padded on the left; length settings are adjusted."""
+    """The inputs with these rows as prompts, padded on the left; length settings are adjusted.
+
+    Raises:
+        InputError: a row is longer than the model's context.
+    """
     length = max(len(row["input_ids"]) for row in rows)
+    check_length(vlm.name, vlm.context_length, length)
     padding = dict.fromkeys(rows[0], 0) | {"input_ids": vlm.tokenizer.pad_token_id}
     new = {
         name: torch.stack([_left_padded(row[name], length, padding[name]) for row in rows])

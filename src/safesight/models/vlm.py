@@ -247,10 +247,8 @@ class VLM:
                 f"{self.name!r} cannot take this conversation: {reason[0][:300]} "
                 "Check its roles, its pictures and any special tokens in its text."
             ) from error
-        ids, shown = inputs["input_ids"], self.image_mask(inputs)
-        check_length(self.name, self.context_length, ids.shape[1])
-        check_vocabulary(self.name, ids, shown, getattr(self.embed_tokens, "num_embeddings", None))
-        check_pictures(self.name, shown, rows)
+        check_length(self.name, self.context_length, inputs["input_ids"].shape[1])
+        check_pictures(self.name, self.image_mask(inputs), rows)
         return inputs.to(self.device, dtype=self.dtype)
 
     @property
@@ -270,13 +268,17 @@ class VLM:
 
         Raises:
             InputError: prompt and answer may exceed the model's context.
+            ModelError: the processor writes tokens that the model does not know.
         """
         if not kwargs.setdefault("do_sample", False):
             # Unset these, or transformers warns that greedy decoding ignores them.
             kwargs = {"temperature": None, "top_p": None, "top_k": None, **kwargs}
         kwargs.setdefault("pad_token_id", self.tokenizer.pad_token_id)
-        longest = kwargs.get("max_new_tokens") or 0
-        check_length(self.name, self.context_length, inputs["input_ids"].shape[1], longest)
+        ids, known = inputs["input_ids"], getattr(self.embed_tokens, "num_embeddings", None)
+        check_vocabulary(self.name, ids, self.image_mask(inputs), known)
+        check_length(
+            self.name, self.context_length, ids.shape[1], kwargs.get("max_new_tokens") or 0
+        )
         return cast(Tensor, self.model.generate(**inputs, **kwargs))
 
     def answer(
