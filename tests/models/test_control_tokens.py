@@ -100,9 +100,10 @@ def test_a_placeholder_is_refused_wherever_it_stands(vlm: VLM) -> None:
 def test_what_is_taken_apart_stays_readable() -> None:
     vlm = VLM.load("testbed")
     spoken = vlm.encode([[texts("what does <|end|> mean?")]])["input_ids"][0]
-    assert spoken.tolist() == vlm.encode([[texts("what does < |end|> mean?")]])["input_ids"][
-        0
-    ].tolist()
+    assert (
+        spoken.tolist()
+        == vlm.encode([[texts("what does < |end|> mean?")]])["input_ids"][0].tolist()
+    )
 
 
 def test_tags_of_tools_are_text_unless_the_caller_wrote_them() -> None:

@@ -220,9 +220,9 @@ def _described(vlm: VLM, recipe: Recipe, batch: Sequence[Sample]) -> list[str]:
 def _neutral(vlm: VLM, setup: ToolSetup, batch: Sequence[Sequence[Any]]) -> list[str]:
     """Neutral texts whose tokens make up the difference between tool and direct prompts."""
     direct, longer = (
-        vlm.encode(
-            [each.messages for each in made], tools=made[0].offered, tags=setup.tags
-        )["attention_mask"]
+        vlm.encode([each.messages for each in made], tools=made[0].offered, tags=setup.tags)[
+            "attention_mask"
+        ]
         for made in (
             [condition(name, messages, setup) for messages in batch] for name in ("direct", "tool")
         )

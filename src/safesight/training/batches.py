@@ -148,7 +148,10 @@ class Collator:
                 self._check_lengths([sample], [len(self._tokens(text))], [()])
 
     def _check_lengths(
-        self, samples: Sequence[TuningSample], prompts: Sequence[int], tails: Sequence[Sequence[int]]
+        self,
+        samples: Sequence[TuningSample],
+        prompts: Sequence[int],
+        tails: Sequence[Sequence[int]],
     ) -> None:
         limit = self.vlm.context_length
         for sample, prompt, tail in zip(samples, prompts, tails, strict=True):
