@@ -92,7 +92,9 @@ def test_pictures_are_opened_like_all_others(tmp_path: Path, packed: bool) -> No
                 file.unlink()
     written(tmp_path, *({**UNSAFE, "image": name} for name in files))
     turned, plain, torn = (row.image for row in vlguard(folder=tmp_path, complete=False))
-    assert turned is not None and plain is not None and torn is not None
+    assert turned is not None
+    assert plain is not None
+    assert torn is not None
     assert turned().size == (4, 5)
     assert plain().getpixel((0, 0)) == (255, 255, 255)
     with pytest.raises(InputError, match=r"broken\.png"):

@@ -89,10 +89,9 @@ def test_a_begun_answer_makes_no_control_token(vlm: VLM) -> None:
 
 def test_a_placeholder_is_refused_wherever_it_stands(vlm: VLM) -> None:
     mark = vlm.tokenizer.decode([vlm.image_token_id])
-    for name, row in hostile(mark).items():
+    for row in hostile(mark).values():
         with pytest.raises(InputError, match="image placeholder"):
             vlm.encode([row])
-            pytest.fail(name)
     with pytest.raises(InputError, match="role"):
         vlm.encode([[texts("a", role=f"user{mark}")]])
 

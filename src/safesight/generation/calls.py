@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from safesight.activations import Site
+from safesight.activations.sites import CACHES
 from safesight.errors import InputError
 from safesight.generation.prefill import Prefill, watch
 from safesight.models.prompt_checks import check_length
@@ -31,6 +32,7 @@ __all__ = [
     "run_prefill",
     "setting",
     "undefended",
+    "without_cache",
 ]
 
 _UNSUPPORTED = {
@@ -41,6 +43,10 @@ _UNSUPPORTED = {
     "penalty_alpha": "contrastive search",
     "dola_layers": "DoLa decoding",
 }
+
+
+_STATE = {*CACHES, "cache_position", "labels", "encoder_outputs", "logits_to_keep"}
+"""What a forward pass takes beside the prompt."""
 
 
 def bind(generate: Any, args: tuple[Any, ...], kwargs: Inputs) -> Inputs:
@@ -123,10 +129,29 @@ def refuse_begun(inputs: Inputs, why: str) -> None:
 
 
 def prompt_of(vlm: VLM, inputs: Inputs) -> Inputs:
-    """The prompt's tensors alone, without any generation setting."""
+    """What a call says about its prompt: tensors, and what else the processor makes of pictures.
+
+    Left out are settings, caches, tokenizers and whatever else is no prompt.
+    """
     settings = set(inspect.signature(type(vlm.model).generate).parameters)
-    settings |= set(vlm.model.generation_config.to_dict())
-    return {name: value for name, value in inputs.items() if name not in settings}
+    settings |= set(vlm.model.generation_config.to_dict()) | _STATE
+    known = set(getattr(vlm.processor, "model_input_names", ()))
+    return {
+        name: value
+        for name, value in inputs.items()
+        if name not in settings and (name in known or _holds_tensors(value))
+    }
+
+
+def _holds_tensors(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(map(_holds_tensors, value))
+    return isinstance(value, Tensor)
+
+
+def without_cache(inputs: Inputs) -> Inputs:
+    """The call without the caller's cache, for a further generation with another prompt."""
+    return {name: value for name, value in inputs.items() if name not in CACHES}
 
 
 def undefended(vlm: VLM) -> Generate:

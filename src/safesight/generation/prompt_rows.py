@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from safesight.errors import InputError
+from safesight.generation.calls import refuse_begun
 from safesight.models.prompt_checks import check_length
 
 if TYPE_CHECKING:
@@ -53,9 +54,10 @@ def rewrite_rows(vlm: VLM, inputs: Inputs, write: Writer) -> Inputs:
         write: Returns the change for one row.
 
     Raises:
-        InputError: there are no token ids, a row does not follow the chat template, or
-            a tensor with one entry per token is unknown.
+        InputError: there are no token ids, a row does not follow the chat template, a cache
+            holds part of the prompt, or a tensor with one entry per token is unknown.
     """
+    refuse_begun(inputs, "A defense rewrites the whole prompt")
     rows = prompt_rows(vlm, inputs)
     return padded(vlm, inputs, [spliced(row, write(row["input_ids"].tolist())) for row in rows])
 
