@@ -72,13 +72,14 @@ def open_picture(source: Any, name: str = "") -> Image.Image:
     named = name or (str(source) if isinstance(source, (str, Path)) else "")
     title = f"The picture {named!r}" if named else "The picture"
     try:
-        # Opening is lazy: the size is checked before a single pixel is decoded.
+        # Opening is lazy: the size is checked before a single pixel is decoded. Pillow warns of
+        # sizes and of odd metadata; what matters of either is an error below.
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")
             picture = _opened(source, title)
             _refuse_size(title, *picture.size)
             grey = _grey_range(title, picture)
-            turned = ImageOps.exif_transpose(picture)
+            turned = _upright(picture)
             return _to_rgb(turned if grey is None else _to_eight_bits(turned, *grey))
     except FileNotFoundError:
         raise InputError(f"{title} does not exist. Check the path.") from None
@@ -159,6 +160,15 @@ def _grey_range(title: str, picture: Image.Image) -> tuple[int, int] | None:
     return None
 
 
+def _upright(picture: Image.Image) -> Image.Image:
+    """A copy, decoded and rotated according to its EXIF data, or as it is if those are damaged."""
+    picture.load()
+    try:
+        return ImageOps.exif_transpose(picture)
+    except _DAMAGED:
+        return picture.copy()
+
+
 def _to_eight_bits(picture: Image.Image, black: int, white: int) -> Image.Image:
     """Grey of 16 bits as grey of 8 bits, on white."""
     levels = np.arange(65536)
@@ -174,7 +184,6 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode in _PREMULTIPLIED:
         picture = picture.convert(_PREMULTIPLIED[picture.mode])
     if picture.mode == "RGB" and "transparency" not in picture.info:
-        picture.load()
         return picture
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         layer = picture.convert("RGBA")
