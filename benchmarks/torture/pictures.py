@@ -267,9 +267,7 @@ def _flipped(rng: Generator) -> Trial:
     data = bytearray(whole.data)
     for _ in range(int(rng.integers(1, 12))):
         data[int(rng.integers(len(data)))] = int(rng.integers(256))
-    return Trial(
-        f"{whole.what}, flipped", bytes(data), whole.expected, damaged=True, changed=True
-    )
+    return Trial(f"{whole.what}, flipped", bytes(data), whole.expected, damaged=True, changed=True)
 
 
 def _unknown_range(rng: Generator) -> Trial:

@@ -1,4 +1,4 @@
-"""The trial of picture files, in small: nothing is wrong, and a wrong way to open them is noticed."""
+"""The trial of picture files, in small: nothing is wrong, and a wrong way is noticed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
-
 from benchmarks.torture import pictures
+from PIL import Image
 
 
 def test_every_file_is_opened_right_or_refused(tmp_path: Path) -> None:

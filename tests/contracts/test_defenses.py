@@ -344,7 +344,7 @@ def test_an_answer_that_was_not_edited_is_not_returned(name: str) -> None:
     def bypassing(**inputs: object) -> torch.Tensor:
         return torch.nn.functional.pad(inputs["input_ids"], (0, 1), value=100)
 
-    with pytest.raises(ModelError, match="not defended|not applied"):
+    with pytest.raises(ModelError, match=r"not defended|not applied"):
         around(bypassing, dict(vlm.encode(prompts())))
 
 

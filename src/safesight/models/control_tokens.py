@@ -55,7 +55,7 @@ class ControlTokens:
             tags: Tags that the text may hold.
 
         Raises:
-            InputError: an image placeholder in a text, or a role that is no name.
+            InputError: an image placeholder in a text, or a role with other marks than a name has.
         """
         typed = _without(self.typed, tags) if tags else self.typed
         for message in conversation:

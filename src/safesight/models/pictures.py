@@ -105,7 +105,7 @@ def _opened(source: Any, title: str) -> Image.Image:
             )
         path = Path(source).expanduser()
         if path.exists() and not path.is_file() and not path.is_dir():
-            raise InputError(f"{title} is no file, but a device or a pipe. Pass a picture file.")
+            raise InputError(f"{title} is a device or a pipe. Pass a picture file.")
         return Image.open(path, formats=FORMATS)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return Image.open(io.BytesIO(source), formats=FORMATS)

@@ -197,8 +197,8 @@ class VLM:
     ) -> BatchFeature:
         """Turn conversations into model inputs on the model's device, padded on the left.
 
-        Rows may hold no picture, one or several, in any mixture. Text is never read as control
-        tokens: where it spells one out, a space goes into it.
+        Rows may hold no picture, one or several, in any mixture. Text that spells out a control
+        token gets a space into it.
 
         Args:
             batch: One conversation per row; see `safesight.types.Message`.
@@ -213,15 +213,12 @@ class VLM:
             tensors.
 
         Raises:
-            InputError: an unreadable or oversized picture, a malformed message, an image
-                placeholder in a text, a prompt longer than the model's context, or a conversation
-                that the chat template or the processor rejects.
+            InputError: an unreadable or oversized picture, a malformed message, a placeholder in
+                a text, too long a prompt, or what the chat template or the processor rejects.
         """
         if not batch:
             raise InputError("The batch has no conversation. Add one.")
-        rows = [clean_messages(messages) for messages in batch]
-        for row in rows:
-            self.control_tokens.clean(row, tags)
+        rows = [self._cleaned(messages, tags) for messages in batch]
         if continue_answer and any(row[-1]["role"] != "assistant" for row in rows):
             raise InputError(
                 "Only some of these conversations end with the start of an answer. "
@@ -247,8 +244,7 @@ class VLM:
                 f"{self.name!r} cannot take this conversation: {reason[0][:300]} "
                 "Check its roles, its pictures and any special tokens in its text."
             ) from error
-        check_length(self.name, self.context_length, inputs["input_ids"].shape[1])
-        check_pictures(self.name, self.image_mask(inputs), rows)
+        self._check_encoded(inputs, rows)
         return inputs.to(self.device, dtype=self.dtype)
 
     @property
@@ -336,6 +332,15 @@ class VLM:
                 f"projection at {path!r}. Everything that does not need single heads still works."
             )
         return found[layer]
+
+    def _cleaned(self, messages: Messages, tags: Sequence[str]) -> list[dict[str, Any]]:
+        conversation = clean_messages(messages)
+        self.control_tokens.clean(conversation, tags)
+        return conversation
+
+    def _check_encoded(self, inputs: Any, rows: Sequence[list[dict[str, Any]]]) -> None:
+        check_length(self.name, self.context_length, inputs["input_ids"].shape[1])
+        check_pictures(self.name, self.image_mask(inputs), rows)
 
     @property
     def _logit_cap(self) -> float | None:

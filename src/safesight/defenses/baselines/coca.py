@@ -116,7 +116,8 @@ def _generate_both(vlm: VLM, config: CoCAConfig, generate: Generate, inputs: Inp
 
     # The caller's processors come after it: the noise of a sampler must not be amplified, and
     # both halves must choose the same token.
-    own = [partial(_on_first_half, process, rows) for process in inputs.get("logits_processor") or ()]
+    theirs = inputs.get("logits_processor") or ()
+    own = [partial(_on_first_half, process, rows) for process in theirs]
     both["logits_processor"] = [calibrate, *own]
     if inputs.get("streamer") is not None:
         both["streamer"] = _FirstRow(inputs["streamer"], inputs["input_ids"])

@@ -181,7 +181,8 @@ def _answered_again(
         except _FAILURES:
             _log.exception("ecso could not judge an answer, so it is left out")
             found = {0: []}
-        again |= {row: tokens for tokens in found.values()}
+        if found:
+            again[row] = found[0]
     return again
 
 
