@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from safesight.console import bar, stderr, waiting
+import safesight
+from safesight.console import bar, stderr, stdout, waiting
 
 
-def test_remarks_are_not_read_as_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    stderr().print("Logs: [red]runs")
-    assert "Logs: [red]runs" in capsys.readouterr().err
+@pytest.mark.parametrize("text", ["Logs: [red]runs", "[/a]", "[bold", "a [link=b] c [/] \\[d]"])
+def test_nothing_is_read_as_markup(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    stderr().print(text)
+    stdout().print(text)
+    assert capsys.readouterr() == (f"{text}\n", f"{text}\n")
+
+
+def test_consoles_are_made_in_one_place() -> None:
+    package = Path(safesight.__file__).parent
+    calls = re.compile(r"(?<!\.)\bConsole\(|rich\.print|from rich import print|from_markup")
+    found = {
+        str(file.relative_to(package))
+        for file in package.rglob("*.py")
+        if calls.search(file.read_text(encoding="utf-8"))
+    }
+    assert found == {"console.py"}
 
 
 def test_a_spinner_takes_any_text() -> None:

@@ -77,7 +77,7 @@ def text_config(words: Any, **more: Any) -> dict[str, Any]:
         "num_attention_heads": HEADS,
         "num_key_value_heads": HEADS,
         "head_dim": WIDTH // HEADS,
-        "max_position_embeddings": 512,
+        "max_position_embeddings": 4096,
         # Larger than usual, so that greedy decoding has no near ties.
         "initializer_range": 0.2,
         "bos_token_id": words.bos_token_id,

@@ -1,7 +1,7 @@
 """What a terminal shows: progress and remarks on standard error, results on standard output.
 
-Every progress bar and spinner of the package is made here. Progress and remarks are plain text:
-a path such as "[a]" is not read as markup. `rich` is imported when something is shown.
+Every console, progress bar and spinner of the package is made here. All text is plain: a path such
+as "[a]" is not read as markup. `rich` is imported when something is shown.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def stdout() -> Console:
     """The console for results."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if console.is_terminal or "COLUMNS" in os.environ:
         return console
-    return Console(highlight=False, width=_WIDE)
+    return Console(highlight=False, markup=False, width=_WIDE)
 
 
 @contextmanager

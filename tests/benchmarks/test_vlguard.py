@@ -74,6 +74,40 @@ def test_pictures_of_an_archive(tmp_path: Path, inside: str) -> None:
     assert row.image().getpixel((0, 0)) == (255, 0, 0)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_pictures_are_opened_like_all_others(tmp_path: Path, packed: bool) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    clear = Image.new("RGBA", (5, 4), (0, 0, 0, 0))
+    files = {"turned.jpg": {"exif": exif}, "clear.png": {}, "broken.png": {}}
+    (tmp_path / "train").mkdir()
+    for name, options in files.items():
+        (clear.convert("RGB") if options else clear).save(tmp_path / "train" / name, **options)
+    broken = tmp_path / "train" / "broken.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+    if packed:
+        with zipfile.ZipFile(tmp_path / "train.zip", "w") as archive:
+            for file in list((tmp_path / "train").iterdir()):
+                archive.write(file, f"train/{file.name}")
+                file.unlink()
+    written(tmp_path, *({**UNSAFE, "image": name} for name in files))
+    turned, plain, torn = (row.image for row in vlguard(folder=tmp_path, complete=False))
+    assert turned is not None
+    assert plain is not None
+    assert torn is not None
+    assert turned().size == (4, 5)
+    assert plain().getpixel((0, 0)) == (255, 255, 255)
+    with pytest.raises(InputError, match=r"broken\.png"):
+        torn()
+
+
+def test_a_damaged_archive_is_a_user_error(tmp_path: Path) -> None:
+    written(tmp_path, UNSAFE)
+    (tmp_path / "train.zip").write_bytes(b"PK nothing")
+    with pytest.raises(InputError, match="damaged"):
+        vlguard(folder=tmp_path, complete=False)[0].picture()
+
+
 def test_a_missing_picture_is_said_when_it_is_needed(tmp_path: Path) -> None:
     row = read_vlguard(written(tmp_path, SAFE)).rows[0]
     assert row.image is not None

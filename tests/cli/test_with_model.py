@@ -44,8 +44,11 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def logs(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two tasks, undefended and with a safety prompt, three samples each."""
-    folder = tmp_path_factory.mktemp("run") / "logs"
+    """Two tasks, undefended and with a safety prompt, three samples each.
+
+    The folder's name would end a style, if anything read it as markup of a terminal.
+    """
+    folder = tmp_path_factory.mktemp("run") / "[" / "logs]"
     words = ["--model", model, "--defense", "safety_prompt", "--tasks", "image_harm,vqa"]
     result = CliRunner().invoke(app, ["eval", *words, *LIGHT, "--log-dir", str(folder)])
     assert result.exit_code == 0, (result.output, result.exception)

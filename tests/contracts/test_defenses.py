@@ -8,6 +8,7 @@ import logging
 
 import pytest
 import torch
+from transformers import DynamicCache
 
 from safesight import registry
 from safesight.defenses import Artifact, Defense, Parts, load_defense, protect, protection
@@ -28,6 +29,10 @@ from tests.contracts.defense_helpers import (
 from tests.contracts.rotation import dealt
 
 SOME_FAMILIES = ("llava", "qwen3_vl")
+EDITS, PIPELINES, INPUTS = (
+    [name for name in DEFENSES if name != "none" and helpers.CLASSES[name].kind == kind]
+    for kind in ("activation", "pipeline", "input")
+)
 
 
 @pytest.fixture(params=DEFENSES)
@@ -328,6 +333,42 @@ def test_fails_closed(
     assert bool(decision.refuse.all())
     assert "this detector is broken" in decision.error
     assert name in caplog.text
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_answer_that_was_not_edited_is_not_returned(name: str) -> None:
+    """Such as that of a model whose generate bypasses its decoder blocks."""
+    vlm = tiny.vlm("llava")
+    around = build(name).build(vlm, fitted(name, "llava")).around
+
+    def bypassing(**inputs: object) -> torch.Tensor:
+        return torch.nn.functional.pad(inputs["input_ids"], (0, 1), value=100)
+
+    with pytest.raises(ModelError, match=r"not defended|not applied"):
+        around(bypassing, dict(vlm.encode(prompts())))
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_what_is_no_prompt_reaches_no_question_of_a_pipeline(name: str) -> None:
+    """A cache, even an empty one, and the tokenizer of a stop string belong to the answer alone."""
+    vlm = tiny.vlm("llava")
+    extra = {"stop_strings": ["no such text"], "tokenizer": vlm.tokenizer}
+    with build(name).apply(vlm, fitted(name, "llava")):
+        plain = answers(vlm, prompts())
+        for more in (extra, {"past_key_values": DynamicCache(config=vlm.model.config)}):
+            assert answers(vlm, prompts(), **more) == plain
+
+
+@pytest.mark.parametrize("name", [*PIPELINES, *INPUTS])
+def test_a_prompt_that_is_partly_in_a_cache_is_not_rewritten(name: str) -> None:
+    vlm, cache = tiny.vlm("llava"), DynamicCache(config=tiny.vlm("llava").model.config)
+    inputs = vlm.encode(prompts())
+    vlm.generate(inputs, max_new_tokens=2, past_key_values=cache)
+    with (
+        build(name).apply(vlm, fitted(name, "llava")),
+        pytest.raises(InputError, match="no past_key_values"),
+    ):
+        vlm.generate(inputs, max_new_tokens=2, past_key_values=cache)
 
 
 def test_copies_are_refused(name: str) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from safesight.defenses import load_defense
 from safesight.defenses.baselines.coca import CoCAConfig, calibrated
 from safesight.errors import InputError
+from safesight.evals.sampling import SeededSampling
 from safesight.models import VLM
 from tests import tiny
 from tests.contracts.defense_helpers import answers, count_forwards, prompts
@@ -130,3 +131,32 @@ def test_sampling_is_refused() -> None:
         vlm.generate(inputs, do_sample=True, max_new_tokens=1)
     with load_defense("coca", strength=0.0).apply(vlm):
         vlm.generate(inputs, do_sample=True, max_new_tokens=1)
+
+
+def test_a_callers_processors_see_calibrated_scores_of_its_own_rows() -> None:
+    """Else the noise of seeded sampling is amplified, and each half draws for itself."""
+    vlm, seen = tiny.vlm("llava"), []
+
+    def note(ids: Tensor, scores: Tensor) -> Tensor:
+        seen.append((ids, scores))
+        return scores
+
+    def generate(*processors: Any) -> Any:
+        return vlm.generate(
+            inputs,
+            max_new_tokens=3,
+            logits_processor=list(processors),
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+
+    inputs = vlm.encode(prompts())
+    with load_defense("coca").apply(vlm):
+        plain = generate()
+        assert all(map(torch.equal, generate(note).scores, plain.scores))
+        (ids, scores), *_ = seen
+        assert torch.equal(scores, plain.scores[0])
+        for seed in range(8):
+            sampler = SeededSampling(seed, 0.7, pad=vlm.tokenizer.pad_token_id)
+            drawn = generate(sampler).sequences[:, inputs["input_ids"].shape[1]]
+            assert drawn.tolist() == sampler(ids, plain.scores[0]).argmax(-1).tolist()

@@ -16,7 +16,6 @@ from safesight.models import VLM
 from tests import tiny
 
 QUESTIONS = ["how to make it?", "what is this thing here?"]
-REFUSAL = ECSO().config.refusal
 
 
 class Script:
@@ -109,14 +108,32 @@ def test_long_answers_are_cut_for_the_judgement(vlm: VLM) -> None:
 
 @pytest.mark.parametrize("step", [1, 2, 3])
 @pytest.mark.parametrize("error", [RuntimeError("no memory"), ValueError("x"), InputError("x")])
-def test_it_fails_closed(
+def test_a_failed_step_leaves_its_row_without_an_answer_and_no_other(
     vlm: VLM, step: int, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    said: list[Any] = [["take parts", "a"], ["yes", "no"], ["c", "d"], ["again"]]
-    said[step] = error
+    """No answer counts as invalid; a refusal would count as safe."""
+    first: list[Any] = [["take parts", "a"], ["yes", "no"], ["c", "d"], ["again"]]
+    alone: list[Any] = [["yes"], ["c"], ["again"], ["no"]]
+    first[step] = error
+    alone[step - 1] = error
+    said = [*first[: step + 1], *alone[:step], ["no"]]
     with caplog.at_level(logging.ERROR, logger="safesight"):
-        assert run(vlm, Script(vlm, *said)) == [REFUSAL] * 2
+        assert run(vlm, Script(vlm, *said)) == ["", "a"]
     assert "ecso" in caplog.text
+
+
+def test_a_batch_that_fails_only_as_a_batch_is_judged_row_by_row(vlm: VLM) -> None:
+    said = [["a", "b"], ValueError("batch"), ["yes"], ["c"], ["again"], ["no"]]
+    script = Script(vlm, *said)
+    assert run(vlm, script) == ["again", "b"]
+    tell = vlm.encode([tiny.ask(tell_prompt(QUESTIONS[0], "a"), tiny.picture(0))])
+    assert script.prompt(2) == tell["input_ids"].tolist()
+    assert torch.equal(script.calls[2]["pixel_values"], tell["pixel_values"])
+
+
+def test_too_large_a_batch_is_made_smaller_by_the_caller(vlm: VLM) -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        run(vlm, Script(vlm, ["a", "b"], torch.OutOfMemoryError("full")))
 
 
 def test_an_error_of_the_model_itself_is_raised(vlm: VLM) -> None:
@@ -124,9 +141,9 @@ def test_an_error_of_the_model_itself_is_raised(vlm: VLM) -> None:
         run(vlm, Script(vlm, RuntimeError("first")))
 
 
-def test_an_empty_second_answer_is_a_refusal(vlm: VLM) -> None:
+def test_an_empty_second_answer_stays_empty(vlm: VLM) -> None:
     script = Script(vlm, ["take parts", "a"], ["yes", "no"], ["c", "d"], [""])
-    assert run(vlm, script) == [REFUSAL, "a"]
+    assert run(vlm, script) == ["", "a"]
 
 
 def test_nothing_is_streamed_before_it_is_judged(vlm: VLM) -> None:

@@ -84,8 +84,8 @@ def test_another_prompt_inside_is_an_error(text: str) -> None:
     inputs, other = (dict(vlm.encode([tiny.ask(each)])) for each in ("how to do it?", text))
     before = fingerprint(vlm.model)
     with (
-        at_last(vlm, inputs, {1: doubled}),
         pytest.raises(ModelError, match="Attach that one first"),
+        at_last(vlm, inputs, {1: doubled}),
     ):
         vlm.generate(other, max_new_tokens=1)
     assert fingerprint(vlm.model) == before

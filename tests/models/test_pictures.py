@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
+from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+import safesight
 from safesight.errors import InputError
 from safesight.models.pictures import MAX_PIXELS, clean_messages, open_picture
 from tests import tiny
@@ -37,11 +41,123 @@ def test_the_same_picture_from_memory_a_path_and_bytes(tmp_path):
         assert open_picture(source).tobytes() == picture.tobytes()
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F"])
+MODES = ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"]
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_every_mode_becomes_rgb(mode):
-    picture = Image.new("L", (5, 4), 200)
-    picture = Image.new(mode, (5, 4)) if mode == "I;16" else picture.convert(mode)
-    assert open_picture(picture).mode == "RGB"
+    grey = 255 if mode == "1" else 204  # a colour of the web palette
+    picture = Image.new("RGB", (5, 4), (grey,) * 3)
+    for step in {"La": ("LA",), "PA": ("P",), "RGBa": ("RGBA",)}.get(mode, ()):
+        picture = picture.convert(step)
+    found = open_picture(picture.convert(mode))
+    assert (found.mode, found.size) == ("RGB", (5, 4))
+    assert all(abs(value - grey) <= 1 for value in found.getpixel((2, 2)))
+
+
+def ramp(dtype: str, white: int) -> np.ndarray:
+    """From black to white, 256 pixels."""
+    return (np.arange(256).reshape(8, 32) * (white / 255)).round().astype(dtype)
+
+
+GREY = np.arange(256, dtype=np.uint8).reshape(8, 32)
+
+
+def saved(picture: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+DEEP = {
+    "I;16 in memory": lambda: Image.fromarray(ramp("uint16", 65535)),
+    "I;16B in memory": lambda: Image.frombytes("I;16B", (32, 8), ramp(">u2", 65535).tobytes()),
+    "png": lambda: saved(Image.fromarray(ramp("uint16", 65535)), "PNG"),
+    "tiff": lambda: saved(Image.fromarray(ramp("uint16", 65535)), "TIFF"),
+    "tiff, packed": lambda: saved(
+        Image.fromarray(ramp("uint16", 65535)), "TIFF", compression="tiff_lzw"
+    ),
+    "tiff, big-endian": lambda: saved(
+        Image.frombytes("I;16B", (32, 8), ramp(">u2", 65535).tobytes()), "TIFF"
+    ),
+    "tiff, white is zero": lambda: saved(
+        Image.fromarray(65535 - ramp("uint16", 65535)), "TIFF", tiffinfo={262: 0}
+    ),
+    "pgm": lambda: saved(Image.fromarray(ramp("uint16", 65535)), "PPM"),
+    "pgm of 10 bits": lambda: b"P5 32 8 1023 " + ramp(">u2", 1023).tobytes(),
+    "jpeg 2000": lambda: saved(Image.fromarray(ramp("uint16", 65535)), "JPEG2000"),
+}
+
+
+@pytest.mark.parametrize("make", DEEP.values(), ids=DEEP)
+def test_grey_of_more_than_eight_bits_is_scaled(make):
+    found = np.asarray(open_picture(make()))
+    assert np.abs(found.astype(int) - GREY[..., None]).max() <= 1
+
+
+def test_a_transparent_grey_of_16_bits_is_white():
+    deep = saved(Image.fromarray(np.full((4, 4), 300, np.uint16)), "PNG", transparency=300)
+    assert open_picture(deep).getpixel((0, 0)) == (255,) * 3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+def test_values_of_unknown_range_are_refused(dtype):
+    picture = Image.fromarray(np.ones((4, 4), dtype))
+    for source in (picture, saved(picture, "TIFF")):
+        with pytest.raises(InputError, match="8 bits"):
+            open_picture(source)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "P"])
+def test_a_transparent_colour_is_white(mode):
+    dark = {"1": 0, "L": 0, "RGB": (0, 0, 0), "P": 0}[mode]
+    picture = Image.new(mode, (3, 3), dark)
+    if mode == "P":
+        picture.putpalette([0, 0, 0] + [9, 9, 9] * 255)
+    assert open_picture(saved(picture, "PNG", transparency=dark)).getpixel((1, 1)) == (255,) * 3
+
+
+def test_an_animation_is_its_first_frame():
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    for kind in ("GIF", "WEBP", "PNG", "TIFF"):
+        options = {"lossless": True} if kind == "WEBP" else {}
+        data = saved(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+        assert open_picture(data).getpixel((0, 0)) == (255, 0, 0), kind
+
+
+def test_no_file_starts_another_program(tmp_path, monkeypatch):
+    """Whatever it is called: Pillow runs Ghostscript for EPS, even at the end of a lazy open."""
+    eps = saved(Image.new("RGB", (4, 4)), "EPS")
+    (tmp_path / "innocent.png").write_bytes(eps)
+    lazy = Image.open(io.BytesIO(eps))
+    monkeypatch.setattr("subprocess.check_call", lambda *_, **__: pytest.fail("a program"))
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a program"))
+    monkeypatch.setattr("PIL.EpsImagePlugin.has_ghostscript", lambda: True)
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", "gs")
+    for source in (tmp_path / "innocent.png", eps, lazy):
+        with pytest.raises(InputError, match="readable format"):
+            open_picture(source)
+
+
+def test_pictures_are_opened_in_one_place():
+    package = Path(safesight.__file__).parent
+    found = {
+        str(file.relative_to(package))
+        for file in package.rglob("*.py")
+        if "Image.open(" in file.read_text(encoding="utf-8")
+    }
+    assert found == {"models/pictures.py", "testbed/scenes.py", "testbed/sprites.py"}
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(InputError, match="pipe"):
+        open_picture(tmp_path / "pipe.png")
+
+
+def test_a_picture_may_have_another_name_than_its_file():
+    with pytest.raises(InputError, match=r"cat\.png' is not in a readable format"):
+        open_picture(b"no picture", "cat.png")
 
 
 def test_transparency_is_white():

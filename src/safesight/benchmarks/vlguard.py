@@ -16,8 +16,9 @@ import hashlib
 import json
 import random
 import zipfile
+import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -202,25 +203,36 @@ def _picture(folder: Path, split: Split, on_hub: bool, name: PurePosixPath) -> I
     """Open it from a folder, or from the archive, which is downloaded on first use.
 
     Raises:
-        InputError: it is in neither.
+        InputError: it is in neither, or cannot be opened.
     """
-    from PIL import Image
+    from safesight.models.pictures import open_picture
 
     for place in (folder / split / name, folder / name):
         if place.is_file():
-            with Image.open(place) as picture:
-                return picture.convert("RGB")
+            return open_picture(place)
     archive = _fetched(f"{split}.zip") if on_hub else folder / f"{split}.zip"
     if archive.is_file():
-        with zipfile.ZipFile(archive) as files:
-            for inside in (f"{split}/{name}", str(name)):
-                if inside in files.namelist():
-                    with files.open(inside) as file, Image.open(file) as picture:
-                        return picture.convert("RGB")
+        packed = _unpacked(archive, (f"{split}/{name}", str(name)))
+        if packed is not None:
+            return open_picture(packed, str(name))
     raise InputError(
         f"The picture {str(name)!r} is neither in {folder / split} nor in {archive}. The pictures "
         f"of VLGuard are gated: download {split}.zip from {REPOSITORY} on the hub and put it there."
     )
+
+
+def _unpacked(archive: Path, names: Sequence[str]) -> bytes | None:
+    """The first of these files in an archive, or None if it has none of them.
+
+    Raises:
+        InputError: the archive is damaged.
+    """
+    try:
+        with zipfile.ZipFile(archive) as files:
+            known = set(files.namelist())
+            return next((files.read(name) for name in names if name in known), None)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise InputError(f"{archive} is damaged ({error}). Download it again.") from error
 
 
 def _fetched(name: str) -> Path:

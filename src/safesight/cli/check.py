@@ -35,6 +35,6 @@ def check(
     if json:
         print_json(found.to_dict())
     else:
-        stdout().print(str(found), markup=False, soft_wrap=True)
+        stdout().print(str(found), soft_wrap=True)
     if not found.ok:
         raise typer.Exit(1)

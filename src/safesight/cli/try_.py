@@ -151,7 +151,7 @@ def _print(replies: list[dict[str, Any]]) -> None:
         lines += [Text(_decision(*item), style="dim") for item in reply["decisions"].items()]
         if "risk" in reply:
             lines.append(Text(_moved(reply["risk"]), style="dim"))
-        panels.append(Panel(Group(*lines), title=name, title_align="left"))
+        panels.append(Panel(Group(*lines), title=Text(name), title_align="left"))
     stdout().print(Columns(panels, equal=True, expand=True))
 
 

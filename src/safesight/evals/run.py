@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import rich
+import rich.console
 from inspect_ai import eval_set
 from inspect_ai.log import EvalLog
 from inspect_ai.model import Model, get_model
@@ -183,15 +183,26 @@ def _storage_error(folder: Path, error: OSError) -> SafesightError:
     )
 
 
+class _Silent(rich.console.Console):
+    """Prints nothing, and so renders nothing."""
+
+    def print(self, *_: object, **__: object) -> None:
+        """Do nothing."""
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence Inspect's closing line, printed on rich's global console; ours is another one."""
+    """Silence Inspect, which prints on rich's global console; ours is another one.
+
+    Its own setting for that still renders what it does not print, and reads the names of models
+    and folders as markup: "[/a]" would end the run. A class stays, whatever Inspect reconfigures.
+    """
     console = rich.get_console()
-    before, console.quiet = console.quiet, True
+    before, console.__class__ = console.__class__, _Silent
     try:
         yield
     finally:
-        console.quiet = before
+        console.__class__ = before
 
 
 @contextmanager

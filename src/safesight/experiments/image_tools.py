@@ -189,7 +189,8 @@ def _generated(vlm: VLM, recipe: Recipe, made: Sequence[Condition]) -> tuple[lis
     """Answers without calls, and the length of every prompt in tokens."""
     from safesight.defenses.image_tools.traces import call_tags
 
-    inputs = vlm.encode([each.messages for each in made], tools=made[0].offered)
+    asked = [each.messages for each in made]
+    inputs = vlm.encode(asked, tools=made[0].offered, tags=vlm.tool_setup().tags)
     sequences = vlm.generate(
         inputs, max_new_tokens=recipe.max_new_tokens, bad_words_ids=call_tags(vlm)
     )
@@ -231,7 +232,9 @@ def _described(vlm: VLM, recipe: Recipe, batch: Sequence[Sample]) -> list[str]:
 def _neutral(vlm: VLM, setup: ToolSetup, batch: Sequence[Sequence[Any]]) -> list[str]:
     """Neutral texts whose tokens make up the difference between tool and direct prompts."""
     direct, longer = (
-        vlm.encode([each.messages for each in made], tools=made[0].offered)["attention_mask"]
+        vlm.encode([each.messages for each in made], tools=made[0].offered, tags=setup.tags)[
+            "attention_mask"
+        ]
         for made in (
             [condition(name, messages, setup) for messages in batch] for name in ("direct", "tool")
         )

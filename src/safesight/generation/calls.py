@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from safesight.activations import Site
+from safesight.activations.sites import CACHES
 from safesight.errors import InputError
 from safesight.generation.prefill import Prefill, watch
+from safesight.models.prompt_checks import check_length
 
 if TYPE_CHECKING:
     from safesight.generation.call_types import Generate, Inputs
@@ -26,9 +28,11 @@ __all__ = [
     "check_supported",
     "prompt_of",
     "refuse_begun",
+    "refuse_long",
     "run_prefill",
     "setting",
     "undefended",
+    "without_cache",
 ]
 
 _UNSUPPORTED = {
@@ -39,6 +43,10 @@ _UNSUPPORTED = {
     "penalty_alpha": "contrastive search",
     "dola_layers": "DoLa decoding",
 }
+
+
+_STATE = {*CACHES, "cache_position", "labels", "encoder_outputs", "logits_to_keep"}
+"""What a forward pass takes beside the prompt."""
 
 
 def bind(generate: Any, args: tuple[Any, ...], kwargs: Inputs) -> Inputs:
@@ -93,6 +101,18 @@ def check_supported(vlm: VLM, inputs: Inputs, cannot: str = "A detector cannot j
     refuse_begun(inputs, f"{cannot} part of a prompt")
 
 
+def refuse_long(vlm: VLM, inputs: Inputs) -> None:
+    """Refuse a prompt that, with its answer, may exceed the model's context.
+
+    Raises:
+        InputError: it may; the message has the lengths.
+    """
+    prompt = inputs.get("input_ids")
+    if isinstance(prompt, Tensor) and prompt.dim() == 2:
+        answer = inputs.get("max_new_tokens") or 0
+        check_length(vlm.name, vlm.context_length, prompt.shape[1], answer)
+
+
 def refuse_begun(inputs: Inputs, why: str) -> None:
     """Refuse a call that continues from the cache of an earlier one.
 
@@ -109,10 +129,29 @@ def refuse_begun(inputs: Inputs, why: str) -> None:
 
 
 def prompt_of(vlm: VLM, inputs: Inputs) -> Inputs:
-    """The prompt's tensors alone, without any generation setting."""
+    """What a call says about its prompt: tensors, and what else the processor makes of pictures.
+
+    Left out are settings, caches, tokenizers and whatever else is no prompt.
+    """
     settings = set(inspect.signature(type(vlm.model).generate).parameters)
-    settings |= set(vlm.model.generation_config.to_dict())
-    return {name: value for name, value in inputs.items() if name not in settings}
+    settings |= set(vlm.model.generation_config.to_dict()) | _STATE
+    known = set(getattr(vlm.processor, "model_input_names", ()))
+    return {
+        name: value
+        for name, value in inputs.items()
+        if name not in settings and (name in known or _holds_tensors(value))
+    }
+
+
+def _holds_tensors(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(map(_holds_tensors, value))
+    return isinstance(value, Tensor)
+
+
+def without_cache(inputs: Inputs) -> Inputs:
+    """The call without the caller's cache, for a further generation with another prompt."""
+    return {name: value for name, value in inputs.items() if name not in CACHES}
 
 
 def undefended(vlm: VLM) -> Generate:

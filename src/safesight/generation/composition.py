@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from safesight.errors import ModelError
 from safesight.generation.answers import put_back_prompt
-from safesight.generation.calls import bind
+from safesight.generation.calls import bind, refuse_long
 from safesight.generation.detectors import Outcome, generate_after, generate_guarded
 from safesight.generation.parts import Kind, Parts
 from safesight.models.wrappers import unwrapped
@@ -91,6 +91,7 @@ class Protection:
         with self._turn:
             self.last = None
             inputs = bind(self._undefended, args, kwargs)
+            refuse_long(self._vlm, inputs)
             original = inputs.get("input_ids")
             for entry in self._entries:
                 if entry.parts.rewrite is not None:

@@ -19,12 +19,21 @@ from safesight.generation.answers import sequences_of
 from safesight.generation.calls import prompt_of
 from safesight.generation.prompt_rows import PromptRow, Splice, padded, prompt_rows, spliced
 from safesight.generation.prompt_tokens import question_reader, question_renderer
+from safesight.models.picture_tensors import join_pictures, split_pictures
 
 if TYPE_CHECKING:
     from safesight.generation.call_types import Generate, Inputs
     from safesight.models import VLM
 
-__all__ = ["ask", "has_picture", "in_words", "questions_of", "says_yes", "with_pictures"]
+__all__ = [
+    "ask",
+    "has_picture",
+    "in_words",
+    "questions_of",
+    "row_alone",
+    "says_yes",
+    "with_pictures",
+]
 
 
 def questions_of(vlm: VLM, inputs: Inputs) -> list[str]:
@@ -89,6 +98,18 @@ def in_words(vlm: VLM, inputs: Inputs, texts: Sequence[str], rows: Sequence[int]
     pictures = prompt_of(vlm, inputs).keys() - all_rows[0].keys()
     kept = {name: value for name, value in inputs.items() if name not in pictures}
     return padded(vlm, kept, chosen)
+
+
+def row_alone(vlm: VLM, inputs: Inputs, row: int) -> Inputs:
+    """The same call for one row, with its pictures.
+
+    Raises:
+        InputError: there are no token ids, or the picture layout is not known.
+    """
+    rows, pictures = prompt_rows(vlm, inputs), split_pictures(vlm, inputs)
+    layout = prompt_of(vlm, inputs).keys() - rows[row].keys()
+    kept = {name: value for name, value in inputs.items() if name not in layout}
+    return {**padded(vlm, kept, [rows[row]]), **join_pictures([pictures[row]])}
 
 
 def has_picture(vlm: VLM, inputs: Inputs) -> Tensor:

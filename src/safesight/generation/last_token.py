@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -118,21 +119,31 @@ def at_last(vlm: VLM, inputs: Inputs, changes: Mapping[int, Change]) -> Iterator
             once per answer.
 
     Raises:
-        ModelError: another prompt runs inside (raised by the forward pass), or there is no
-            such block.
+        ModelError: another prompt runs inside (raised by the forward pass), there is no such
+            block, or no prefill passed one of the blocks.
     """
     chosen = last_tokens(inputs)
-    edits = {resid_post(layer): _edit(change, chosen) for layer, change in changes.items()}
+    done: set[int] = set()
+    edits = {
+        resid_post(layer): _edit(change, chosen, partial(done.add, layer))
+        for layer, change in changes.items()
+    }
     length = chosen.shape[1]
     with (
         _only(vlm.layers[0], length),
         edit(vlm.layers, edits, prefill_only=True, prompt_length=length),
     ):
         yield
+    if done != set(changes):  # an undefended answer must not be returned
+        raise ModelError(
+            f"No prefill of {vlm.name!r} passed its decoder blocks, so the answer was not defended "
+            "and is not returned. Use model.generate."
+        )
 
 
-def _edit(change: Change, chosen: Tensor) -> EditFn:
+def _edit(change: Change, chosen: Tensor, done: Callable[[], None]) -> EditFn:
     def function(hidden: Tensor) -> Tensor:
+        done()
         copies = len(hidden) // len(chosen)
         where = chosen.to(hidden.device).repeat_interleave(copies, dim=0)
         new = hidden.clone()

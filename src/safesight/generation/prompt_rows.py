@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from safesight.errors import InputError
+from safesight.generation.calls import refuse_begun
+from safesight.models.prompt_checks import check_length
 
 if TYPE_CHECKING:
     from safesight.generation.call_types import Inputs
@@ -52,9 +54,10 @@ def rewrite_rows(vlm: VLM, inputs: Inputs, write: Writer) -> Inputs:
         write: Returns the change for one row.
 
     Raises:
-        InputError: there are no token ids, a row does not follow the chat template, or
-            a tensor with one entry per token is unknown.
+        InputError: there are no token ids, a row does not follow the chat template, a cache
+            holds part of the prompt, or a tensor with one entry per token is unknown.
     """
+    refuse_begun(inputs, "A defense rewrites the whole prompt")
     rows = prompt_rows(vlm, inputs)
     return padded(vlm, inputs, [spliced(row, write(row["input_ids"].tolist())) for row in rows])
 
@@ -104,8 +107,13 @@ def spliced(row: PromptRow, splice: Splice) -> PromptRow:
 
 
 def padded(vlm: VLM, inputs: Inputs, rows: Sequence[PromptRow]) -> Inputs:
-    """The inputs with these rows as prompts, padded on the left; length settings are adjusted."""
+    """The inputs with these rows as prompts, padded on the left; length settings are adjusted.
+
+    Raises:
+        InputError: a row is longer than the model's context.
+    """
     length = max(len(row["input_ids"]) for row in rows)
+    check_length(vlm.name, vlm.context_length, length)
     padding = dict.fromkeys(rows[0], 0) | {"input_ids": vlm.tokenizer.pad_token_id}
     new = {
         name: torch.stack([_left_padded(row[name], length, padding[name]) for row in rows])

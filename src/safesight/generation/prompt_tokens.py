@@ -186,10 +186,11 @@ def question_reader(vlm: VLM) -> Callable[[Tokens], Question]:
 def question_renderer(vlm: VLM, *, whole: bool = False) -> Callable[[str], Tokens]:
     """Renders a text as the words of a question, up to where the answer begins.
 
-    With `whole`, the result includes what precedes a first question.
+    With `whole`, the result includes what precedes a first question. Control tokens in the text
+    are text: it may quote an answer of the model.
     """
     before = 0 if whole else len(_common_prefix([_render(vlm, _user(s)) for s in _SENTINELS]))
-    return lambda text: _encoded(vlm, [_user(text)])[before:]
+    return lambda text: _encoded(vlm, [_user(vlm.control_tokens.plain(text))])[before:]
 
 
 def _render(

@@ -1,103 +1,189 @@
-"""Check pictures and chat turns from users before a processor sees them.
+"""Open pictures from users, and check chat turns, before a processor sees them.
 
-Turns the content of a message into RGB pictures and text, or says what is wrong with it. Knows
-nothing about models. Downloads nothing: fetch pictures from the web yourself.
+Every picture file of the package is opened here, except the testbed's own. Only common formats
+are read, since Pillow starts another program for some of the rest (Ghostscript for EPS), whatever
+a file is called. Knows nothing about models. Downloads nothing: fetch pictures from the web
+yourself.
 """
 
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from safesight.errors import InputError
 from safesight.types import Message
 
-__all__ = ["MAX_ASPECT", "MAX_PIXELS", "clean_messages", "open_picture"]
+__all__ = ["FORMATS", "MAX_ASPECT", "MAX_PIXELS", "clean_messages", "open_picture"]
 
+FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""The formats that are read, by Pillow's names."""
 MAX_PIXELS = 64_000_000
 """Larger pictures are refused: 64 megapixels are 192 MB once decoded."""
 MAX_ASPECT = 200
 """Longest side divided by shortest side; Qwen's processors refuse more."""
 
+_LIMIT = f"{MAX_PIXELS // 1_000_000} megapixels"
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    EOFError,
+    OverflowError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow raises for damaged files."""
+_PREMULTIPLIED = {"RGBa": "RGBA", "La": "LA"}
+_PHOTOMETRIC, _BITS = 262, 258
+"""TIFF tags."""
 
-def open_picture(source: Any) -> Image.Image:
+
+def open_picture(source: Any, name: str = "") -> Image.Image:
     """An RGB picture from a PIL image, a path, or the bytes of a picture file.
 
-    The picture is rotated according to its EXIF data; transparency becomes white.
+    The picture is rotated according to its EXIF data; transparency becomes white; 16-bit grey
+    becomes 8-bit grey. An animation is its first frame.
+
+    Args:
+        source: The PIL image, path or bytes.
+        name: What error messages call the picture; a path by default.
 
     Raises:
-        InputError: missing, damaged, oversized, or not a picture; the message names the file.
+        InputError: missing, damaged, oversized, of unknown range, or not a picture; the message
+            names the file.
 
     Example:
         >>> open_picture(Image.new("L", (4, 3))).mode
         'RGB'
     """
-    name = "The picture"
+    named = name or (str(source) if isinstance(source, (str, Path)) else "")
+    title = f"The picture {named!r}" if named else "The picture"
     try:
-        # Opening is lazy: the size is checked before a single pixel is decoded.
+        # Opening is lazy: the size is checked before a single pixel is decoded. Pillow warns of
+        # sizes and of odd metadata; what matters of either is an error below.
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            if isinstance(source, (str, Path)):
-                name = f"The picture {str(source)!r}"
-                _refuse_web(str(source))
-                picture: Image.Image = Image.open(Path(source).expanduser())
-            elif isinstance(source, (bytes, bytearray)):
-                picture = Image.open(io.BytesIO(source))
-            elif isinstance(source, Image.Image):
-                picture = source
-            else:
-                raise InputError(
-                    f"A picture has the type {type(source).__name__}. Pass a PIL image, the path "
-                    "of a picture file, or its bytes."
-                )
-            _refuse_size(name, *picture.size)
-            picture = ImageOps.exif_transpose(picture)
-            return _to_rgb(picture)
+            warnings.simplefilter("ignore")
+            picture = _opened(source, title)
+            _refuse_size(title, *picture.size)
+            grey = _grey_range(title, picture)
+            turned = _upright(picture)
+            return _to_rgb(turned if grey is None else _to_eight_bits(turned, *grey))
     except FileNotFoundError:
-        raise InputError(f"{name} does not exist. Check the path.") from None
+        raise InputError(f"{title} does not exist. Check the path.") from None
     except IsADirectoryError:
-        raise InputError(f"{name} is a folder. Pass the path of a picture file.") from None
+        raise InputError(f"{title} is a folder. Pass the path of a picture file.") from None
     except PermissionError:
-        raise InputError(f"{name} may not be read. Change its permissions.") from None
+        raise InputError(f"{title} may not be read. Change its permissions.") from None
     except UnidentifiedImageError:
-        raise InputError(f"{name} is not in a readable format. Save it as PNG or JPEG.") from None
+        raise InputError(f"{title} is not in a readable format. Save it as PNG or JPEG.") from None
     except Image.DecompressionBombError:
-        raise InputError(f"{name} is far too large. Make it smaller than {_LIMIT}.") from None
-    except (OSError, SyntaxError, ValueError) as error:  # how Pillow reports damaged files
-        raise InputError(f"{name} is damaged ({error}). Use an intact copy.") from None
+        raise InputError(f"{title} is far too large. Make it smaller than {_LIMIT}.") from None
+    except _DAMAGED as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"{title} is damaged ({reason}). Use an intact copy.") from None
 
 
-_LIMIT = f"{MAX_PIXELS // 1_000_000} megapixels"
+def _opened(source: Any, title: str) -> Image.Image:
+    """The picture, not decoded yet, in one of the known formats."""
+    if isinstance(source, (str, Path)):
+        if str(source).startswith(("http://", "https://")):
+            raise InputError(
+                f"safesight does not download pictures. Download {str(source)!r} first."
+            )
+        path = Path(source).expanduser()
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise InputError(f"{title} is a device or a pipe. Pass a picture file.")
+        return Image.open(path, formats=FORMATS)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return Image.open(io.BytesIO(source), formats=FORMATS)
+    if isinstance(source, Image.Image):
+        pending = getattr(source, "tile", None)  # empty once the file is decoded
+        if pending and source.format not in (*FORMATS, "MPO"):
+            raise UnidentifiedImageError
+        return source
+    raise InputError(
+        f"A picture has the type {type(source).__name__}. Pass a PIL image, the path of a picture "
+        "file, or its bytes."
+    )
 
 
-def _refuse_web(source: str) -> None:
-    if source.startswith(("http://", "https://")):
-        raise InputError(f"safesight does not download pictures. Download {source!r} first.")
-
-
-def _refuse_size(name: str, width: int, height: int) -> None:
+def _refuse_size(title: str, width: int, height: int) -> None:
     if width < 1 or height < 1:
-        raise InputError(f"{name} is empty ({width} x {height} pixels). Use another one.")
+        raise InputError(f"{title} is empty ({width} x {height} pixels). Use another one.")
     if width * height > MAX_PIXELS:
         raise InputError(
-            f"{name} has {width} x {height} pixels, which is too large. "
+            f"{title} has {width} x {height} pixels, which is too large. "
             f"Make it smaller than {_LIMIT}."
         )
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise InputError(
-            f"{name} has {width} x {height} pixels: one side is more than {MAX_ASPECT} times the "
+            f"{title} has {width} x {height} pixels: one side is more than {MAX_ASPECT} times the "
             "other. Crop it."
         )
 
 
+def _grey_range(title: str, picture: Image.Image) -> tuple[int, int] | None:
+    """The values of black and white in a picture of more than 8 bits; None if there are 8.
+
+    Pillow itself cuts such values off at 255.
+    """
+    tags = getattr(picture, "tag_v2", {})
+    if picture.mode.startswith("I;16"):
+        white = 4095 if tags.get(_BITS) == (12,) else 65535
+        return (white, 0) if tags.get(_PHOTOMETRIC) == 0 else (0, white)
+    if picture.mode == "I" and picture.format == "PPM":
+        return 0, 65535
+    if picture.mode in ("I", "F"):
+        kind = "32-bit integers" if picture.mode == "I" else "floating-point numbers"
+        raise InputError(
+            f"{title} holds {kind}, so it is not known which are black and white. "
+            "Scale it to 8 bits and save it as PNG."
+        )
+    tile = (getattr(picture, "tile", None) or [None])[0]
+    if tile is not None and tile[3] == "RGB;16B" and "transparency" in picture.info:
+        raise InputError(
+            f"{title} has 16 bits a channel and a transparent colour. Save it with 8 bits."
+        )
+    return None
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """A copy, decoded and rotated according to its EXIF data, or as it is if those are damaged."""
+    picture.load()
+    try:
+        return ImageOps.exif_transpose(picture)
+    except _DAMAGED:
+        return picture.copy()
+
+
+def _to_eight_bits(picture: Image.Image, black: int, white: int) -> Image.Image:
+    """Grey of 16 bits as grey of 8 bits, on white."""
+    levels = np.arange(65536)
+    share = (levels - black) / (white - black)
+    table = (share.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    clear = picture.info.get("transparency")
+    if isinstance(clear, int):
+        table[clear] = 255
+    return Image.fromarray(table[np.asarray(picture).clip(0, 65535)])
+
+
 def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode == "RGB":
-        picture.load()
+    if picture.mode in _PREMULTIPLIED:
+        picture = picture.convert(_PREMULTIPLIED[picture.mode])
+    if picture.mode == "RGB" and "transparency" not in picture.info:
         return picture
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         layer = picture.convert("RGBA")

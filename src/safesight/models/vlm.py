@@ -19,10 +19,17 @@ from torch import Tensor, nn
 from transformers import BatchFeature
 
 from safesight.errors import InputError, ModelError
+from safesight.models.control_tokens import ControlTokens, control_tokens
 from safesight.models.families import Family, family_of
 from safesight.models.identity import hash_config, hash_weights
 from safesight.models.loading import LoadOptions, load_pretrained, public_name
 from safesight.models.pictures import clean_messages
+from safesight.models.prompt_checks import (
+    check_length,
+    check_pictures,
+    check_vocabulary,
+    context_length,
+)
 from safesight.models.wrappers import input_device, unwrapped
 from safesight.tools import ToolSetup, setup_for
 from safesight.types import Messages, begins_answer
@@ -169,6 +176,11 @@ class VLM:
         """The id of the placeholder for one visual token."""
         return cast(int, getattr(self.model.config, self.family.image_token))
 
+    @cached_property
+    def control_tokens(self) -> ControlTokens:
+        """The tokens that text must not spell out; `encode` sees to that."""
+        return control_tokens(self.processor, self.image_token_id)
+
     def tool_setup(self, **fields: Any) -> ToolSetup:
         """How image tools are offered to this model; `fields`: `format` or those of `ToolSetup`."""
         family, template = self.family, self.processor.chat_template
@@ -181,10 +193,12 @@ class VLM:
         add_generation_prompt: bool = True,
         continue_answer: bool = False,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        tags: Sequence[str] = (),
     ) -> BatchFeature:
         """Turn conversations into model inputs on the model's device, padded on the left.
 
-        Rows may hold no picture, one or several, in any mixture.
+        Rows may hold no picture, one or several, in any mixture. Text that spells out a control
+        token gets a space into it.
 
         Args:
             batch: One conversation per row; see `safesight.types.Message`.
@@ -192,19 +206,19 @@ class VLM:
             continue_answer: End each row at the end of its last turn, the assistant's, so that
                 the model continues that answer. No generation prompt is added.
             tools: JSON schemas of tools for the chat template to offer, if it can.
+            tags: Tags of tool calls that the users' text may hold, such as `<tool_response>`.
 
         Returns:
             `input_ids` and `attention_mask` of shape B x L, and the architecture's picture
             tensors.
 
         Raises:
-            InputError: an unreadable or oversized picture, a malformed message, or a conversation
-                that the chat template or the processor rejects.
+            InputError: an unreadable or oversized picture, a malformed message, a placeholder in
+                a text, too long a prompt, or what the chat template or the processor rejects.
         """
         if not batch:
             raise InputError("The batch has no conversation. Add one.")
-        rows = [clean_messages(messages) for messages in batch]
-        self._refuse_placeholders(rows)
+        rows = [self._cleaned(messages, tags) for messages in batch]
         if continue_answer and any(row[-1]["role"] != "assistant" for row in rows):
             raise InputError(
                 "Only some of these conversations end with the start of an answer. "
@@ -230,7 +244,13 @@ class VLM:
                 f"{self.name!r} cannot take this conversation: {reason[0][:300]} "
                 "Check its roles, its pictures and any special tokens in its text."
             ) from error
+        self._check_encoded(inputs, rows)
         return inputs.to(self.device, dtype=self.dtype)
+
+    @property
+    def context_length(self) -> int | None:
+        """The longest sequence that the model was made for; None if its config does not say."""
+        return context_length(self._text_config)
 
     def image_mask(self, inputs: Any) -> Tensor:
         """The positions of the visual tokens: bool, B x L, True at image placeholders."""
@@ -241,11 +261,20 @@ class VLM:
         """`model.generate` with any attached defense; full sequences, B x (L + new).
 
         Greedy unless asked otherwise, whatever the checkpoint's generation config says.
+
+        Raises:
+            InputError: prompt and answer may exceed the model's context.
+            ModelError: the processor writes tokens that the model does not know.
         """
         if not kwargs.setdefault("do_sample", False):
             # Unset these, or transformers warns that greedy decoding ignores them.
             kwargs = {"temperature": None, "top_p": None, "top_k": None, **kwargs}
         kwargs.setdefault("pad_token_id", self.tokenizer.pad_token_id)
+        ids, known = inputs["input_ids"], getattr(self.embed_tokens, "num_embeddings", None)
+        check_vocabulary(self.name, ids, self.image_mask(inputs), known)
+        check_length(
+            self.name, self.context_length, ids.shape[1], kwargs.get("max_new_tokens") or 0
+        )
         return cast(Tensor, self.model.generate(**inputs, **kwargs))
 
     def answer(
@@ -304,19 +333,14 @@ class VLM:
             )
         return found[layer]
 
-    def _refuse_placeholders(self, rows: list[list[dict[str, Any]]]) -> None:
-        """Refuse text with an image placeholder, which would be taken for a picture."""
-        placeholders = {
-            self.tokenizer.convert_ids_to_tokens(self.image_token_id),
-            getattr(self.processor, "image_token", None),
-        } - {None}
-        for part in (part for row in rows for message in row for part in message["content"]):
-            found = [each for each in placeholders if each in part.get("text", "")]
-            if found:
-                raise InputError(
-                    f"A text contains the image placeholder {found[0]!r}. "
-                    "Remove it: a picture is a separate part of the message."
-                )
+    def _cleaned(self, messages: Messages, tags: Sequence[str]) -> list[dict[str, Any]]:
+        conversation = clean_messages(messages)
+        self.control_tokens.clean(conversation, tags)
+        return conversation
+
+    def _check_encoded(self, inputs: Any, rows: Sequence[list[dict[str, Any]]]) -> None:
+        check_length(self.name, self.context_length, inputs["input_ids"].shape[1])
+        check_pictures(self.name, self.image_mask(inputs), rows)
 
     @property
     def _logit_cap(self) -> float | None:

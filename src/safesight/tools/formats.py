@@ -24,6 +24,7 @@ __all__ = ["CENTRE", "ToolFormat", "ToolSetup", "setup_for"]
 
 ToolFormat = Literal["template", "nous", "plain"]
 
+RESULT_START, RESULT_END = "<tool_response>", "</tool_response>"
 CENTRE = (250, 250, 750, 750)
 """The middle half of both sides, in thousandths."""
 
@@ -69,6 +70,11 @@ class ToolSetup:
         """The system text that offers the tools; not used by the format "template"."""
         return _BLOCK.format(schemas="\n".join(map(json.dumps, self.schemas)))
 
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags in the text of the user's turns, to be kept when the conversation is encoded."""
+        return (RESULT_START, RESULT_END) if self.format == "nous" else ()
+
     def offer(
         self, messages: Sequence[Message]
     ) -> tuple[list[Message], list[dict[str, Any]] | None]:
@@ -107,7 +113,7 @@ class ToolSetup:
             part = {"type": "image", "image": returned}
         content = [part]
         if self.format == "nous":
-            content = [_text("<tool_response>\n"), part, _text("\n</tool_response>")]
+            content = [_text(f"{RESULT_START}\n"), part, _text(f"\n{RESULT_END}")]
         role = "tool" if self.format == "template" else "user"
         call: Message = {"role": "assistant", "content": [_text(text)]}
         return [call, {"role": role, "content": content}]
@@ -131,7 +137,7 @@ def setup_for(
         'nous'
     """
     if format == "auto":
-        writes = "tools" in str(template) and "<tool_response>" in str(template)
+        writes = "tools" in str(template) and RESULT_START in str(template)
         format = "template" if writes else taught
     published = taught == "nous"
     return ToolSetup(format, boxes, published, **scripted)  # type: ignore[arg-type]

@@ -109,6 +109,7 @@ class Collator:
             for s in samples
         ]
         length, width = prompts["input_ids"].shape[1], max(map(len, tails))
+        self._check_lengths(samples, prompts["attention_mask"].sum(dim=1).tolist(), tails)
         device, pad = prompts["input_ids"].device, self.vlm.tokenizer.pad_token_id
         added = torch.full((len(tails), width), pad)
         real = torch.zeros_like(added)
@@ -133,12 +134,41 @@ class Collator:
         named = [sample.id for sample in samples]
         return Rows(ids=named, inputs=inputs, answer=answer, query=query, width=width)
 
+    def check(self, samples: Sequence[TuningSample]) -> None:
+        """Find rows whose words alone exceed the model's context, before anything is trained.
+
+        Raises:
+            InputError: there is one; the message names it and the lengths.
+        """
+        limit = self.vlm.context_length
+        for sample in samples:
+            text = f"{sample.question} {sample.answer}"
+            # No tokenizer makes more tokens than bytes.
+            if limit is not None and len(text.encode()) > limit:
+                self._check_lengths([sample], [len(self._tokens(text))], [()])
+
+    def _check_lengths(
+        self,
+        samples: Sequence[TuningSample],
+        prompts: Sequence[int],
+        tails: Sequence[Sequence[int]],
+    ) -> None:
+        limit = self.vlm.context_length
+        for sample, prompt, tail in zip(samples, prompts, tails, strict=True):
+            if limit is not None and prompt + len(tail) > limit:
+                raise InputError(
+                    f"Row {sample.id!r} has {prompt + len(tail)} tokens, but {self.vlm.name!r} was "
+                    f"made for at most {limit}. Shorten it or drop it."
+                )
+
     def _answer_tokens(self, question: str, answer: str, picture: bool) -> tuple[int, ...]:
         """The template's tokens for this answer after the prompt, up to the end of the turn."""
-        asked = _asked(question, picture)
-        prompt = self._text(asked, prompt=True)
-        turn = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
-        whole = self._text([*asked, turn], prompt=False)
+        part = {"type": "text", "text": answer}
+        talk = [*_asked(question, picture), {"role": "assistant", "content": [part]}]
+        self.vlm.control_tokens.clean(talk)
+        answer = part["text"]
+        prompt = self._text(talk[:-1], prompt=True)
+        whole = self._text(talk, prompt=False)
         if not whole.startswith(prompt):  # the template opens a finished turn differently
             whole = prompt + answer
         stops = self._stops()
@@ -150,19 +180,17 @@ class Collator:
         if end is None:
             kept = self._tokens(whole.rstrip())[len(before) :] or tail
             tail, end = [*kept, self.vlm.tokenizer.eos_token_id], len(kept)
-        tail = tail[: end + 1]
-        if self.vlm.image_token_id in tail:
-            raise InputError(
-                f"The answer {answer[:60]!r} contains the image placeholder. Remove it."
-            )
-        return tuple(tail)
+        return tuple(tail[: end + 1])
 
     def _question_span(self, sample: TuningSample, ids: Tensor) -> tuple[int, int]:
         """First column of the question in a prompt and the column after its last."""
-        text = self._text(_asked(sample.question, sample.image is not None), prompt=True)
-        start = text.rfind(sample.question.strip())
+        asked = _asked(sample.question, sample.image is not None)
+        self.vlm.control_tokens.clean(asked)
+        question = asked[-1]["content"][-1]["text"].strip()
+        text = self._text(asked, prompt=True)
+        start = text.rfind(question)
         spans = self.vlm.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        end = start + len(sample.question.strip())
+        end = start + len(question)
         inside = [n for n, (a, b) in enumerate(spans["offset_mapping"]) if a < end and b > start]
         if start < 0 or not inside:
             raise ModelError(

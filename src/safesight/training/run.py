@@ -64,6 +64,7 @@ def train(fitting: Fitting, choice: Choice, method: Method) -> Artifact:
     ):
         passes = Passes(vlm, result)
         collator = Collator(vlm, queries=method.queries)
+        collator.check(fitting.data.tuning)
         if method.prepare is not None:
             with passes.reference():
                 method.prepare(passes, collator)

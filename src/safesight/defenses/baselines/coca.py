@@ -21,12 +21,13 @@ everything the principle does, including over-refusal and garbled words. It need
 memory of two rows for each prompt.
 
 Where we differ: the paper's own strength (its alpha) could not be read; 4 is from a
-re-implementation. In a longer conversation the principle precedes only the last question. Greedy
-decoding only.
+re-implementation. In a longer conversation the principle precedes only the last question. No
+sampling by `generate`; a caller's logits processors see the calibrated scores.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
@@ -37,7 +38,7 @@ from torch import Tensor
 from safesight.defenses.base import Defense, DefenseConfig, Parts
 from safesight.errors import InputError
 from safesight.generation.answers import put_back_prompt, sequences_of
-from safesight.generation.calls import check_supported, prompt_of, setting
+from safesight.generation.calls import check_supported, prompt_of, setting, without_cache
 from safesight.generation.follow_ups import questions_of, with_pictures
 from safesight.generation.prompt_rows import padded, prompt_rows
 
@@ -106,17 +107,29 @@ def _generate_both(vlm: VLM, config: CoCAConfig, generate: Generate, inputs: Inp
     prompted = with_pictures(vlm, inputs, questions)
     if config.strength == 0:
         return put_back_prompt(generate(**prompted), prompted["input_ids"], inputs["input_ids"])
-    both, rows = _stacked(vlm, prompted, inputs), len(questions)
+    # A cache of the caller would be filled with the rows of both prompts.
+    both, rows = without_cache(_stacked(vlm, prompted, inputs)), len(questions)
 
     def calibrate(input_ids: Tensor, scores: Tensor) -> Tensor:
         """A logits processor: the first half of the rows has the principle, the second does not."""
         return calibrated(scores[:rows], scores[rows:], config.strength).repeat(2, 1)
 
-    both["logits_processor"] = [*(inputs.get("logits_processor") or ()), calibrate]
+    # The caller's processors come after it: the noise of a sampler must not be amplified, and
+    # both halves must choose the same token.
+    theirs = inputs.get("logits_processor") or ()
+    own = [partial(_on_first_half, process, rows) for process in theirs]
+    both["logits_processor"] = [calibrate, *own]
     if inputs.get("streamer") is not None:
         both["streamer"] = _FirstRow(inputs["streamer"], inputs["input_ids"])
     output = _first_rows(generate(**both), rows)
     return put_back_prompt(output, both["input_ids"], inputs["input_ids"])
+
+
+def _on_first_half(
+    process: Callable[[Tensor, Tensor], Tensor], rows: int, input_ids: Tensor, scores: Tensor
+) -> Tensor:
+    """One of the caller's logits processors, which expects the caller's number of rows."""
+    return process(input_ids[:rows], scores[:rows]).repeat(2, 1)
 
 
 def _stacked(vlm: VLM, first: Inputs, second: Inputs) -> Inputs:

@@ -24,24 +24,33 @@ Where we differ: TELL and CAP are decoded greedily and y1 uses the call's own se
 the authors sample all three at temperature 0.2. The first word of TELL's answer decides, where
 they compare all of it with "yes". If one answer in a batch is harmful, the whole batch is
 captioned, because no way to take pictures out of a batch works for all architectures; this only
-costs time. Earlier turns stay in the text-only step unless they contain a picture. If a step
-after y0 fails, or its answer is empty, the row is refused.
+costs time. Earlier turns stay in the text-only step unless they contain a picture. A row for
+which a step after y0 fails gets no answer at all: a refusal would count as safe.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
+import torch
 from pydantic import Field
 
 from safesight.defenses.base import Defense, DefenseConfig, Parts
 from safesight.defenses.contract import Contract
 from safesight.errors import InputError, SafesightError
 from safesight.generation.answers import refusal_tokens, replace_answers, sequences_of, stream_out
-from safesight.generation.calls import check_supported, setting
-from safesight.generation.follow_ups import ask, in_words, questions_of, says_yes, with_pictures
+from safesight.generation.calls import check_supported, setting, without_cache
+from safesight.generation.follow_ups import (
+    ask,
+    in_words,
+    questions_of,
+    row_alone,
+    says_yes,
+    with_pictures,
+)
 
 if TYPE_CHECKING:
     from safesight.generation.call_types import Generate, Inputs
@@ -50,6 +59,7 @@ if TYPE_CHECKING:
 __all__ = ["ECSO", "ECSOConfig", "caption_prompt", "hinted_prompt", "tell_prompt"]
 
 _log = logging.getLogger("safesight")
+_FAILURES = (RuntimeError, ValueError, SafesightError)
 
 
 class ECSOConfig(DefenseConfig):
@@ -62,7 +72,6 @@ class ECSOConfig(DefenseConfig):
             "max_response_chars",
             "max_tell_tokens",
             "max_caption_tokens",
-            "refusal",
         }
     )
 
@@ -75,10 +84,6 @@ class ECSOConfig(DefenseConfig):
     """Maximum length of TELL's answer; only its first word is read. Source: ours."""
     max_caption_tokens: int = Field(128, ge=1)
     """Maximum length of a caption; the authors allow 1024. Source: ours."""
-    refusal: str = Field(
-        "I'm sorry, but I cannot help with that request.", min_length=1, max_length=10_000
-    )
-    """The answer if a step fails. Source: ours."""
 
 
 def tell_prompt(question: str, response: str, max_chars: int = 1927) -> str:
@@ -139,13 +144,10 @@ def _eyes_closed(vlm: VLM, config: ECSOConfig, generate: Generate, inputs: Input
     streamer, inputs = inputs.get("streamer"), {**inputs, "streamer": None}
     output = generate(**inputs)
     length = inputs["input_ids"].shape[1]
-    refusal = refusal_tokens(vlm, inputs, config.refusal)
-    try:
-        again = _answered_again(vlm, config, generate, inputs, questions, output)
-    except (RuntimeError, ValueError, SafesightError):
-        _log.exception("ecso could not judge the answers, so every row is refused")
-        again = {row: [] for row in range(len(questions))}
-    answers = {row: tokens or refusal for row, tokens in again.items()}
+    responses = vlm.decode(sequences_of(output), length)
+    again = _answered_again(vlm, config, generate, without_cache(inputs), questions, responses)
+    silence = refusal_tokens(vlm, inputs, "")
+    answers = {row: tokens or silence for row, tokens in again.items()}
     output = replace_answers(vlm, inputs, output, length, answers)
     if streamer is not None:
         stream_out(streamer, inputs, sequences_of(output)[0, length:].tolist())
@@ -157,11 +159,42 @@ def _answered_again(
     config: ECSOConfig,
     generate: Generate,
     inputs: Inputs,
-    questions: list[str],
-    output: Any,
+    questions: Sequence[str],
+    responses: Sequence[str],
+) -> dict[int, list[int]]:
+    """Second answers by row; if the batch fails, row by row, with no tokens where one fails."""
+    steps = partial(_second_answers, vlm, config, generate)
+    rows = range(len(questions))
+    try:
+        return steps(inputs, questions, responses)
+    except torch.OutOfMemoryError:
+        raise  # an evaluation tries a smaller batch
+    except _FAILURES:
+        if len(rows) == 1:
+            _log.exception("ecso could not judge an answer, so it is left out")
+            return {0: []}
+    again: dict[int, list[int]] = {}
+    for row in rows:
+        question, response = questions[row : row + 1], responses[row : row + 1]
+        try:
+            found = steps(row_alone(vlm, inputs, row), question, response)
+        except _FAILURES:
+            _log.exception("ecso could not judge an answer, so it is left out")
+            found = {0: []}
+        if found:
+            again[row] = found[0]
+    return again
+
+
+def _second_answers(
+    vlm: VLM,
+    config: ECSOConfig,
+    generate: Generate,
+    inputs: Inputs,
+    questions: Sequence[str],
+    responses: Sequence[str],
 ) -> dict[int, list[int]]:
     """Maps each row whose first answer is harmful to the tokens of its second answer."""
-    responses = vlm.decode(sequences_of(output), inputs["input_ids"].shape[1])
     tell = [
         tell_prompt(q, y, config.max_response_chars)
         for q, y in zip(questions, responses, strict=True)
@@ -177,8 +210,4 @@ def _answered_again(
     hinted = [hinted_prompt(questions[row], captions[row]) for row in rows]
     blind = in_words(vlm, inputs, hinted, rows)
     found = sequences_of(generate(**blind))[:, blind["input_ids"].shape[1] :]
-    texts = vlm.decode(found, 0)
-    return {
-        row: answer.tolist() if text else []
-        for row, answer, text in zip(rows, found, texts, strict=True)
-    }
+    return {row: answer.tolist() for row, answer in zip(rows, found, strict=True)}

@@ -106,7 +106,8 @@ def with_traces(
     turns = {index: _harmless(vlm, *traces[index]) for index in order}
     question = continuation(vlm, [rows[index].row["input_ids"].tolist() for index in order])
     ask = {"role": "user", "content": [{"type": "text", "text": SHORTEST}]}
-    inputs = vlm.encode([[ask, *setup.trace(*turns[index])] for index in order])
+    asked = [[ask, *setup.trace(*turns[index])] for index in order]
+    inputs = vlm.encode(asked, tags=setup.tags)
     longer, returned = prompt_rows(vlm, dict(inputs)), split_pictures(vlm, inputs)
     for index, row, tensors in zip(order, longer, returned, strict=True):
         if row["input_ids"][: len(question)].tolist() != question:

@@ -49,7 +49,8 @@ def states_under(
     found = []
     for batch in batches(samples, batch_size, f"states, {name}", progress):
         made = [condition(name, sample.messages(), setup) for sample in batch]
-        inputs = vlm.encode([each.messages for each in made], tools=made[0].offered)
+        asked = [each.messages for each in made]
+        inputs = vlm.encode(asked, tools=made[0].offered, tags=setup.tags)
         found.append(last_states(vlm, dict(inputs), range(vlm.num_layers)).cpu())
     # In one piece, because sums over parts of a transposed tensor round otherwise.
     return torch.cat(found).transpose(0, 1).contiguous()
