@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from safesight.activations import EditFn, capture, edit, resid_post
+from safesight.activations import EditFn, capture, edit, hooked, resid_post
 from safesight.console import track
 from safesight.errors import ModelError
 from safesight.generation.calls import prompt_of, undefended
@@ -156,11 +156,9 @@ def _only(block: nn.Module, length: int) -> Iterator[None]:
             )
         seen.append(length)
 
-    handle = block.register_forward_pre_hook(hook, with_kwargs=True)
-    try:
+    with hooked() as hooks:
+        hooks.before(block, hook)
         yield
-    finally:
-        handle.remove()
 
 
 def _prompt(inputs: Inputs) -> Tensor:
