@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from safesight.activations import EditFn, capture, edit, hooked, resid_post
 from safesight.console import track
 from safesight.errors import ModelError
-from safesight.generation.calls import prompt_of, undefended
+from safesight.generation.calls import prompt_of, short_answer, undefended
 from safesight.types import Messages, Sample
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def last_states(vlm: VLM, inputs: Inputs, layers: Sequence[int]) -> Tensor:
     """
     sites = [resid_post(layer) for layer in layers]
     with torch.no_grad(), capture(vlm.layers, sites, last_tokens(inputs)) as states:
-        undefended(vlm)(**prompt_of(vlm, inputs), max_new_tokens=1, do_sample=False)
+        undefended(vlm)(**prompt_of(vlm, inputs), **short_answer(vlm, 1))
     return torch.stack([states[site].float().to(vlm.device) for site in sites], dim=1)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import BatchFeature
 
 from safesight.errors import InputError, ModelError
+from safesight.models.decoding import GREEDY, one_answer
 from safesight.models.families import Family, family_of
 from safesight.models.identity import hash_config, hash_weights
 from safesight.models.loading import LoadOptions, load_pretrained, public_name
@@ -240,11 +241,13 @@ class VLM:
     def generate(self, inputs: Any, **kwargs: Any) -> Tensor:
         """`model.generate` with any attached defense; full sequences, B x (L + new).
 
-        Greedy unless asked otherwise, whatever the checkpoint's generation config says.
+        One greedy answer per row unless asked otherwise, whatever the checkpoint's generation
+        config says.
         """
         if not kwargs.setdefault("do_sample", False):
-            # Unset these, or transformers warns that greedy decoding ignores them.
-            kwargs = {"temperature": None, "top_p": None, "top_k": None, **kwargs}
+            kwargs = {**GREEDY, **kwargs}
+        if kwargs.get("generation_config") is None:
+            kwargs = {**one_answer(self.model), **kwargs}
         kwargs.setdefault("pad_token_id", self.tokenizer.pad_token_id)
         return cast(Tensor, self.model.generate(**inputs, **kwargs))
 
