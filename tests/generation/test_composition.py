@@ -235,9 +235,10 @@ def test_no_answer_leaves_a_generate_that_is_never_judged(
 ) -> None:
     inputs = vlm.encode(prompts()[:1])
     streamer = Streamer() if streamed else None
-    with FakeDetector().apply(vlm), pytest.raises(NotJudgedError, match="logits processors"):
+    with FakeDetector().apply(vlm):
         monkeypatch.setattr(protection(vlm.model), "_undefended", Deaf(*drops))
-        vlm.model.generate(**inputs, max_new_tokens=4, streamer=streamer)
+        with pytest.raises(NotJudgedError, match="logits processors"):
+            vlm.model.generate(**inputs, max_new_tokens=4, streamer=streamer)
     if streamer is not None:
         assert streamer.tokens == inputs["input_ids"][0].tolist()
         assert streamer.ended

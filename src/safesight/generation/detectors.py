@@ -1,9 +1,10 @@
 """Detectors inside a generation: judge its own prefill and end the refused rows.
 
-The prefill runs once, as generate's own first forward pass. Rows judged safe continue from
-the cache of that pass and are not touched in any way. Refused rows end after it, and their
-answer is replaced by the refusal. If a detector fails, every row is refused; if generate does not
-ask the detectors at all, nothing comes out. How a detector decides is not known here; `answers` writes refusals into a batch.
+The prefill runs once, as generate's own first forward pass. Rows judged safe continue from the
+cache of that pass and are not touched in any way. Refused rows end after it, and their answer is
+replaced by the refusal. If a detector fails, every row is refused; if generate does not ask the
+detectors, nothing comes out. How a detector decides is not known here; `answers` writes refusals
+into a batch.
 """
 
 from __future__ import annotations

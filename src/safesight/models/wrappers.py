@@ -1,7 +1,7 @@
-"""Inspect what `peft` and `accelerate` add to a `transformers` model.
+"""Inspect what `peft`, `accelerate` and `torch.compile` add to a `transformers` model.
 
 Finds the inner model, the device for inputs, the offloaded weights and the active adapters.
-Loads and changes nothing, and imports neither library: a model that uses one has imported it.
+Loads and changes nothing, and imports none of them: a model that uses one has imported it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ __all__ = [
 
 
 def unwrapped(model: Any) -> Any:
-    """The `transformers` model inside PEFT's wrapper, with its adapters; others are returned as is.
+    """The `transformers` model inside PEFT's or torch.compile's wrapper; others are returned as is.
 
-    What is attached to the inner model also acts through the wrapper.
+    What is attached to the inner model, adapters among them, also acts through the wrapper.
 
     Raises:
         ModelError: this kind of PEFT acts outside the inner model.
     """
+    compiled = sys.modules.get("torch._dynamo.eval_frame")
+    if compiled is not None and isinstance(model, compiled.OptimizedModule):
+        return unwrapped(model._orig_mod)
     peft = sys.modules.get("peft")
     if peft is None or not isinstance(model, peft.PeftModel | peft.PeftMixedModel):
         return model
@@ -42,7 +45,7 @@ def unwrapped(model: Any) -> Any:
                 f"A PEFT model of type {config.peft_type.value} cannot be used: it adds tokens to "
                 "the prompt that no defense would see. Use a weight adapter, such as LoRA."
             )
-    return model.base_model.model
+    return unwrapped(model.base_model.model)
 
 
 def adapters(model: nn.Module) -> list[tuple[Any, ...]]:
