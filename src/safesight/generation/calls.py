@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from safesight.activations import Site
-from safesight.errors import InputError
+from safesight.errors import InputError, ModelError
 from safesight.generation.prefill import Prefill, watch
 from safesight.models.decoding import GREEDY, changes_loop, one_answer, setting_names
 
@@ -26,6 +26,7 @@ __all__ = [
     "as_ids",
     "bind",
     "check_supported",
+    "completed",
     "prompt_of",
     "refuse_begun",
     "run_prefill",
@@ -57,6 +58,26 @@ def bind(generate: Any, args: tuple[Any, ...], kwargs: Inputs) -> Inputs:
     if isinstance(tokens, Tensor) and tokens.dim() == 2 and inputs.get("input_ids") is None:
         inputs["input_ids"] = inputs.pop("inputs")
     return inputs
+
+
+def completed(vlm: VLM, inputs: Inputs) -> Inputs:
+    """The call with what it leaves to be inferred: an attention mask, and a tokenizer to find stop
+    strings with.
+
+    Raises:
+        InputError: as for `with_mask`.
+        ModelError: the model would keep no cache and still see one token at a time.
+    """
+    model = vlm.model
+    checkpointing = model.training and getattr(model, "is_gradient_checkpointing", False)
+    if checkpointing and setting(vlm, inputs, "use_cache") is not False:
+        raise ModelError(
+            "This model is in training mode with gradient checkpointing, where it would forget the "
+            "prompt after each token. Call model.eval() first."
+        )
+    if setting(vlm, inputs, "stop_strings") is not None:
+        inputs = {"tokenizer": vlm.tokenizer, **inputs}
+    return with_mask(vlm, inputs)
 
 
 def with_mask(vlm: VLM, inputs: Inputs) -> Inputs:

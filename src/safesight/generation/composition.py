@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from safesight.errors import ModelError
 from safesight.generation.answers import ending, put_back_prompt
-from safesight.generation.calls import bind, with_mask
+from safesight.generation.calls import bind, completed
 from safesight.generation.changes import weights_state
 from safesight.generation.detectors import Outcome, generate_after, generate_guarded
 from safesight.generation.parts import Kind, Parts
@@ -120,7 +120,7 @@ class Protection:
         with ending(kwargs.get("streamer")), self._own_turn():
             self.last = None
             self._refuse_changed(dependent=True)
-            inputs = with_mask(self._vlm, bind(self._undefended, args, kwargs))
+            inputs = completed(self._vlm, bind(self._undefended, args, kwargs))
             original = inputs.get("input_ids")
             for entry in self._entries:
                 if entry.parts.rewrite is not None:

@@ -248,6 +248,8 @@ class VLM:
             kwargs = {**GREEDY, **kwargs}
         if kwargs.get("generation_config") is None:
             kwargs = {**one_answer(self.model), **kwargs}
+        if self.model.generation_config.stop_strings is not None:
+            kwargs.setdefault("tokenizer", self.tokenizer)
         kwargs.setdefault("pad_token_id", self.tokenizer.pad_token_id)
         return cast(Tensor, self.model.generate(**inputs, **kwargs))
 

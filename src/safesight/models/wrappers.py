@@ -69,15 +69,24 @@ def adapters(model: nn.Module) -> list[tuple[Any, ...]]:
 
 
 def input_device(model: Any, embed: nn.Module) -> torch.device:
-    """The device for inputs: with accelerate's hooks, where the embeddings are computed."""
+    """The device for inputs: with accelerate's hooks, where the embeddings are computed.
+
+    Raises:
+        ModelError: the embeddings have no value anywhere.
+    """
     device: torch.device = model.device
-    if not hasattr(model, "_hf_hook"):
+    if not hasattr(model, "_hf_hook") and device.type != "meta":
         return device
     weight = next(embed.parameters())
     if not weight.is_meta:
         return weight.device
-    places = (getattr(hook, "execution_device", None) for hook in _hooks(embed))
-    return torch.device(next(place for place in places if place is not None))
+    for hook in _hooks(embed):
+        place = getattr(hook, "execution_device", None)
+        if place is not None:
+            return torch.device(place)
+    raise ModelError(
+        "The embeddings of this model have no value, so it cannot run. Load it with its weights."
+    )
 
 
 def is_offloaded(model: nn.Module) -> bool:
