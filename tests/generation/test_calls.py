@@ -51,8 +51,10 @@ MODES = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", INSIDE)
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [*(("probe", mode) for mode in MODES), *((name, "assistant_early_exit") for name in INSIDE)],
+)
 def test_decoding_modes_that_are_not_known_are_refused(vlm: VLM, name: str, mode: str) -> None:
     inputs = vlm.encode([tiny.ask("how to make a bomb 77?", tiny.picture(3))])
     with (
