@@ -79,6 +79,22 @@ def test_a_protected_model_can_be_entered_later_and_once(pair: tuple[Any, Any]) 
     assert protection(model) is None
 
 
+def test_calls_made_before_their_blocks_each_have_one(pair: tuple[Any, Any]) -> None:
+    vlm = VLM.wrap(*pair)
+    first, second = protect(vlm, "safety_prompt"), protect(vlm, "adashield")
+    with first:
+        with second:
+            assert protection(vlm.model).names == ["safety_prompt", "adashield"]
+            with protect(vlm, "none"):
+                assert protection(vlm.model).names == ["safety_prompt", "adashield", "none"]
+        assert len(protection(vlm.model).names) == 1
+        with pytest.raises(ModelError, match="nothing to remove"), second:
+            pass
+        with pytest.raises(ModelError, match="copied or pickled"):
+            copy.copy(vlm.model)
+    assert protection(vlm.model) is None
+
+
 def test_every_block_removes_its_own_in_whatever_order_blocks_end(pair: tuple[Any, Any]) -> None:
     vlm = VLM.wrap(*pair)
 
@@ -202,18 +218,78 @@ def test_a_protected_model_cannot_be_copied(pair: tuple[Any, Any], copied: Any) 
         copied(model)
 
 
-def test_a_compiled_forward_is_defended(pair: tuple[Any, Any]) -> None:
+def compiled_forward(model: Any) -> Any:
+    model.forward = torch.compile(model.forward, backend="eager")
+    return model
+
+
+def compiled_around(model: Any) -> Any:
+    return torch.compile(model, backend="eager")
+
+
+@pytest.mark.parametrize(
+    ("compiled", "before"),
+    [(compiled_forward, True), (compiled_forward, False), (compiled_around, True)],
+)
+def test_a_compiled_model_is_defended(compiled: Any, before: bool) -> None:
+    """Compiled before it is protected, or while it is."""
+    defenses, batch = [FakeDetector(0), FakeEdit(), FakeWeights()], [tiny.ask("a"), tiny.ask("b")]
+    vlm = VLM.wrap(*tiny.fresh("llava"))
+    plain = answers(vlm, batch, max_new_tokens=2)
+    with protect(vlm, defenses):
+        wanted = answers(vlm, batch, max_new_tokens=2)
+    with ExitStack() as stack:
+        stack.callback(torch.compiler.reset)
+        if not before:
+            stack.enter_context(protect(vlm, defenses))
+        model = compiled(vlm.model)
+        own = VLM.wrap(model, vlm.processor)
+        if before:
+            assert answers(own, batch, max_new_tokens=2) == plain
+            assert stack.enter_context(protect(model, vlm.processor, defenses)) is model
+        assert answers(own, batch, max_new_tokens=2) == wanted
+        unprotect(model)
+        assert answers(own, batch, max_new_tokens=2) == plain
+        assert protection(model) is None
+
+
+def test_what_a_user_sets_on_a_protected_model_stays(pair: tuple[Any, Any]) -> None:
     model, processor = pair
-    vlm = VLM.wrap(model, processor)
-    plain = answers(vlm, prompts())
+    inputs = VLM.wrap(model, processor).encode(prompts())
+    calls: list[Any] = []
     with protect(model, processor, FakeDetector(0)):
-        model.forward = torch.compile(model.forward, backend="eager")
-        try:
-            assert vlm.answer(prompts())[0] == REFUSAL
-            assert answers(vlm, prompts())[1:] == plain[1:]
-        finally:
-            del model.forward
-            torch.compiler.reset()
+        inner = model.generate
+
+        def counted(**inputs: Any) -> Any:
+            calls.append(inputs)
+            return inner(**inputs)
+
+        model.generate = counted
+        model.remove = "mine"
+        defended = model.generate(**inputs, max_new_tokens=3)
+    try:
+        assert model.generate is counted
+        assert model.remove == "mine"
+        found = model.generate(**inputs, max_new_tokens=3)
+        assert torch.equal(found[1:], defended[1:, : found.shape[1]])
+        assert not torch.equal(found[0], defended[0, : found.shape[1]])
+    finally:
+        del model.generate, model.remove
+    assert len(calls) == 2
+
+
+def test_weights_that_are_changed_are_not_saved_as_if_they_were_not(
+    pair: tuple[Any, Any], tmp_path: Any
+) -> None:
+    model, processor = pair
+    protect(model, processor, FakeWeights())
+    with pytest.raises(ModelError, match="safesight merge"):
+        model.save_pretrained(tmp_path)
+    unprotect(model)
+    assert not list(tmp_path.iterdir())
+    with protect(model, processor, "safety_prompt"):
+        model.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").is_file()
 
 
 def lora(model: Any) -> PeftModel:

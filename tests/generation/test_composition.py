@@ -13,6 +13,7 @@ import transformers as hf
 from safesight.defenses import Decision, load_defense, protect, protection
 from safesight.defenses.none import NoDefense
 from safesight.errors import InputError, ModelError, UnknownNameError
+from safesight.generation.detectors import NotJudgedError, check_judged
 from safesight.models import VLM
 from tests import tiny
 from tests.contracts.defense_helpers import answers, fingerprint, hooks_on, prompts, steps
@@ -210,18 +211,48 @@ def test_one_unsound_row_is_one_refusal(vlm: VLM, monkeypatch: pytest.MonkeyPatc
     assert found == [plain[0], refusal(vlm), plain[2], plain[3]]
 
 
-def test_a_generate_that_is_never_judged_gives_refusals(
-    vlm: VLM, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def rogue(**inputs: Any) -> torch.Tensor:
-        return torch.cat([inputs["input_ids"], inputs["input_ids"]], dim=1)
+class Deaf:
+    """A model's own generate, which ignores logits processors, stopping criteria or both."""
 
-    inputs = vlm.encode(prompts())
+    def __init__(self, *drops: str) -> None:
+        self.drops = drops
+
+    def __call__(self, **inputs: Any) -> Any:
+        kept = {name: value for name, value in inputs.items() if name not in self.drops}
+        return type(self.model).generate(self.model, **kept)
+
+    @property
+    def model(self) -> Any:
+        return tiny.vlm("llava").model
+
+
+@pytest.mark.parametrize(
+    "drops", [("logits_processor",), ("logits_processor", "stopping_criteria")]
+)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_no_answer_leaves_a_generate_that_is_never_judged(
+    vlm: VLM, monkeypatch: pytest.MonkeyPatch, drops: tuple[str, ...], streamed: bool
+) -> None:
+    inputs = vlm.encode(prompts()[:1])
+    streamer = Streamer() if streamed else None
     with FakeDetector().apply(vlm):
-        monkeypatch.setattr(protection(vlm.model), "_undefended", rogue)
-        sequences = vlm.model.generate(**inputs)
-    assert vlm.decode(sequences, inputs["input_ids"].shape[1]) == [REFUSAL] * 4
-    assert "every row is refused" in caplog.text
+        monkeypatch.setattr(protection(vlm.model), "_undefended", Deaf(*drops))
+        with pytest.raises(NotJudgedError, match="logits processors"):
+            vlm.model.generate(**inputs, max_new_tokens=4, streamer=streamer)
+    if streamer is not None:
+        assert streamer.tokens == inputs["input_ids"][0].tolist()
+        assert streamer.ended
+
+
+def test_whether_a_model_can_be_judged_is_told_before(
+    vlm: VLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = dict(vlm.encode(prompts()))
+    check_judged(vlm, inputs)
+    deaf = Deaf("logits_processor", "stopping_criteria")
+    monkeypatch.setattr("safesight.generation.detectors.undefended", lambda vlm: deaf)
+    with pytest.raises(NotJudgedError, match="not a detector"):
+        check_judged(vlm, inputs)
 
 
 def test_two_detectors_share_the_prefill_and_refuse_in_order(vlm: VLM) -> None:

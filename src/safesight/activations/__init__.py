@@ -1,12 +1,13 @@
 """Read, change and measure hidden states of a decoder. Pure torch; knows nothing about VLMs.
 
 Read next: `sites` (names of places), `reading` (`capture`), `editing` (`edit`), `replaying`
-(rerun blocks), `directions`, `probes` and `heads` (measure).
+(rerun blocks), `hooks` (where all of these act), `directions`, `probes` and `heads` (measure).
 """
 
 from safesight.activations.directions import cosine, difference_of_means, project, unit
 from safesight.activations.editing import EditFn, ablate, add, edit
 from safesight.activations.heads import leading_angle, silence_head
+from safesight.activations.hooks import hooked
 from safesight.activations.probes import (
     LinearProbe,
     RocArea,
@@ -35,6 +36,7 @@ __all__ = [
     "cosine",
     "difference_of_means",
     "edit",
+    "hooked",
     "leading_angle",
     "project",
     "record_calls",

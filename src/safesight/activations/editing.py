@@ -8,13 +8,14 @@ the state untouched, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from safesight.activations.hooks import After, Before, hooked
 from safesight.activations.sites import (
     Blocks,
     Site,
@@ -49,7 +50,7 @@ def edit(
     prefill_only: bool = False,
     prompt_length: int | None = None,
 ) -> Iterator[None]:
-    """Apply a function at each site in every forward pass inside the context.
+    """Apply a function at each site in every forward pass that this thread makes inside.
 
     Args:
         layers: The decoder blocks, in order.
@@ -73,19 +74,16 @@ def edit(
     for site in edits:
         check_layer(layers, site.layer)
     forward = _Forward()
-    with ExitStack() as stack:
+    with hooked() as hooks:
         if prefill_only and edits:
-            watch = layers[0].register_forward_pre_hook(_watch(forward), with_kwargs=True)
-            stack.callback(watch.remove)
+            hooks.before(layers[0], _watch(forward))
         for site, function in edits.items():
             bounded = _bounded(function, prompt_length)
             block = layers[site.layer]
             if site.place == "resid_pre":
-                before = _before(bounded, forward)
-                handle = block.register_forward_pre_hook(before, with_kwargs=True)
+                hooks.before(block, _before(bounded, forward))
             else:
-                handle = block.register_forward_hook(_after(bounded, forward))
-            stack.callback(handle.remove)
+                hooks.after(block, _after(bounded, forward))
         yield
 
 
@@ -135,16 +133,14 @@ def _bounded(function: EditFn, prompt_length: int | None) -> EditFn:
     return checked
 
 
-def _watch(forward: _Forward) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+def _watch(forward: _Forward) -> Before:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         forward.is_prefill = past_length(kwargs) == 0
 
     return hook
 
 
-def _before(
-    function: EditFn, forward: _Forward
-) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Any]:
+def _before(function: EditFn, forward: _Forward) -> Before:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         new = function(read_input(args, kwargs)) if forward.is_prefill else None
         return None if new is None else write_input(args, kwargs, new)
@@ -152,7 +148,7 @@ def _before(
     return hook
 
 
-def _after(function: EditFn, forward: _Forward) -> Callable[[nn.Module, tuple[Any, ...], Any], Any]:
+def _after(function: EditFn, forward: _Forward) -> After:
     def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         new = function(read_output(output)) if forward.is_prefill else None
         return None if new is None else write_output(output, new)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from safesight.activations.hooks import hooked
 from safesight.errors import InputError
 
 __all__ = ["leading_angle", "silence_head"]
@@ -43,19 +44,17 @@ def silence_head(projection: nn.Module, head: int, heads: int) -> Iterator[None]
             f"Head {head} does not exist: there are {heads}. Choose one from 0 to {heads - 1}."
         )
 
-    def zeroed(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def zeroed(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         mixed: Tensor = args[0]
         assert mixed.shape[-1] % heads == 0, (tuple(mixed.shape), heads)
         width = mixed.shape[-1] // heads
         changed = mixed.clone()
         changed[..., head * width : (head + 1) * width] = 0
-        return (changed, *args[1:])
+        return (changed, *args[1:]), kwargs
 
-    handle = projection.register_forward_pre_hook(zeroed)
-    try:
+    with hooked() as hooks:
+        hooks.before(projection, zeroed)
         yield
-    finally:
-        handle.remove()
 
 
 def leading_angle(states: Tensor, others: Tensor, *, centred: bool = False) -> float:

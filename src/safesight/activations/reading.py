@@ -6,12 +6,13 @@ requested sites. To change states see `edit`; to rerun blocks on another state s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
+from safesight.activations.hooks import After, Before, hooked
 from safesight.activations.sites import (
     Blocks,
     Site,
@@ -29,11 +30,11 @@ __all__ = ["capture"]
 def capture(
     layers: Blocks, sites: Iterable[Site], tokens: TokenSelector = None
 ) -> Iterator[dict[Site, Tensor]]:
-    """Collect the states at `sites` during the first forward pass inside the context.
+    """Collect the states at `sites` during the first forward pass of this thread inside.
 
-    Later passes (the decoding steps of `generate`) are ignored. States are detached copies in
-    the model's dtype, on the device of their block. Of two contexts on the same block, the one
-    entered last sees the other's edits.
+    Later passes (the decoding steps of `generate`) and those of other threads are ignored. States
+    are detached copies in the model's dtype, on the device of their block. Of two contexts on the
+    same block, the one entered last sees the other's edits.
 
     Args:
         layers: The decoder blocks, in order.
@@ -56,21 +57,16 @@ def capture(
     for site in sites:
         check_layer(layers, site.layer)
     states: dict[Site, Tensor] = {}
-    with ExitStack() as stack:
+    with hooked() as hooks:
         for site in sites:
-            block = layers[site.layer]
             if site.place == "resid_pre":
-                before = _before(states, site, tokens)
-                handle = block.register_forward_pre_hook(before, with_kwargs=True)
+                hooks.before(layers[site.layer], _before(states, site, tokens))
             else:
-                handle = block.register_forward_hook(_after(states, site, tokens))
-            stack.callback(handle.remove)
+                hooks.after(layers[site.layer], _after(states, site, tokens))
         yield states
 
 
-def _before(
-    states: dict[Site, Tensor], site: Site, tokens: TokenSelector
-) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+def _before(states: dict[Site, Tensor], site: Site, tokens: TokenSelector) -> Before:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if site not in states:
             states[site] = select(read_input(args, kwargs), tokens)
@@ -78,9 +74,7 @@ def _before(
     return hook
 
 
-def _after(
-    states: dict[Site, Tensor], site: Site, tokens: TokenSelector
-) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+def _after(states: dict[Site, Tensor], site: Site, tokens: TokenSelector) -> After:
     def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if site not in states:
             states[site] = select(read_output(output), tokens)

@@ -12,14 +12,15 @@ reproduces a given model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from safesight.activations.hooks import After, Before, hooked
 from safesight.activations.sites import (
     CACHES,
     Blocks,
@@ -47,7 +48,7 @@ class BlockCall:
 
 @contextmanager
 def record_calls(layers: Blocks, start: int = 0) -> Iterator[dict[int, BlockCall]]:
-    """Record how blocks `start` .. N-1 are called in the first forward pass inside the context.
+    """Record how blocks `start` .. N-1 are called in this thread's first forward pass inside.
 
     Enter it inside any `edit` of the same blocks, so that it sees the edited states.
 
@@ -68,17 +69,12 @@ def record_calls(layers: Blocks, start: int = 0) -> Iterator[dict[int, BlockCall
     check_layer(layers, start)
     calls: dict[int, BlockCall] = {}
     outputs: dict[int, Tensor] = {}
-    with ExitStack() as stack:
-        first = layers[0].register_forward_pre_hook(_refuse_continued(calls), with_kwargs=True)
-        stack.callback(first.remove)
+    with hooked() as hooks:
+        hooks.before(layers[0], _refuse_continued(calls))
         for index in range(start, len(layers)):
-            before = layers[index].register_forward_pre_hook(
-                _before(calls, outputs, index), with_kwargs=True
-            )
-            stack.callback(before.remove)
+            hooks.before(layers[index], _before(calls, outputs, index))
         for index in range(max(start - 1, 0), len(layers) - 1):
-            after = layers[index].register_forward_hook(_after(calls, outputs, index))
-            stack.callback(after.remove)
+            hooks.after(layers[index], _after(calls, outputs, index))
         yield calls
 
 
@@ -114,9 +110,7 @@ def replay(layers: Blocks, calls: Mapping[int, BlockCall], hidden: Tensor, start
     return hidden
 
 
-def _refuse_continued(
-    calls: dict[int, BlockCall],
-) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+def _refuse_continued(calls: dict[int, BlockCall]) -> Before:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not calls and past_length(kwargs) > 0:
             raise InputError(
@@ -127,9 +121,7 @@ def _refuse_continued(
     return hook
 
 
-def _before(
-    calls: dict[int, BlockCall], outputs: dict[int, Tensor], index: int
-) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+def _before(calls: dict[int, BlockCall], outputs: dict[int, Tensor], index: int) -> Before:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if index in calls:
             return
@@ -148,9 +140,7 @@ def _before(
     return hook
 
 
-def _after(
-    calls: dict[int, BlockCall], outputs: dict[int, Tensor], index: int
-) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+def _after(calls: dict[int, BlockCall], outputs: dict[int, Tensor], index: int) -> After:
     def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         # A copy, because a model may modify this tensor in place before the next block.
         if index + 1 not in calls:

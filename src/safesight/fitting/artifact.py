@@ -160,6 +160,13 @@ class Artifact:
 
 def how_to_fit(defense: str, vlm: VLM) -> str:
     """The sentence that says how to fit a defense on a model as it was loaded."""
+    from safesight.models.wrappers import adapters
+
+    if adapters(vlm.model):
+        return (
+            "The command line loads this model without its adapters, so fit one in Python: "
+            f'load_defense("{defense}").fit(vlm, data).save(FOLDER)'
+        )
     return (
         f"Fit one for this model: safesight fit {defense} --model {vlm.name} "
         f"--dtype {dtype_of(vlm)} -o FOLDER"

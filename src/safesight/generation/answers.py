@@ -5,19 +5,21 @@ Only tensors and token lists. `detectors` decides which rows are refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from safesight.generation.calls import setting
+from safesight.generation.calls import as_ids, setting
 
 if TYPE_CHECKING:
     from safesight.generation.call_types import Inputs
     from safesight.models import VLM
 
 __all__ = [
+    "ending",
     "put_back_prompt",
     "refusal_tokens",
     "replace_answers",
@@ -38,7 +40,7 @@ def refusal_tokens(vlm: VLM, inputs: Inputs, text: str) -> list[int]:
     """A refusal as the model would have written it: its tokens, then the end-of-turn token."""
     tokenizer = vlm.tokenizer
     tokens: list[int] = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    ends = _ids(setting(vlm, inputs, "eos_token_id"))
+    ends = as_ids(setting(vlm, inputs, "eos_token_id"))
     if not ends:
         return tokens
     own = tokenizer.eos_token_id
@@ -100,6 +102,17 @@ def stream_out(streamer: Any, inputs: Inputs, tokens: Sequence[int]) -> None:
     streamer.end()
 
 
+@contextmanager
+def ending(streamer: Any) -> Iterator[None]:
+    """End a streamer if an error stops the call, or whoever reads from it would wait for ever."""
+    try:
+        yield
+    except BaseException:
+        if streamer is not None:
+            streamer.end()
+        raise
+
+
 def _with_sequences(output: Any, sequences: Tensor) -> Any:
     if isinstance(output, Tensor):
         return sequences
@@ -107,15 +120,9 @@ def _with_sequences(output: Any, sequences: Tensor) -> Any:
     return output
 
 
-def _ids(value: Any) -> list[int]:
-    if value is None:
-        return []
-    return [int(item) for item in torch.as_tensor(value).flatten()]
-
-
 def _pad(vlm: VLM, inputs: Inputs) -> int:
     tokenizer = vlm.tokenizer
     for value in (setting(vlm, inputs, "pad_token_id"), tokenizer.pad_token_id):
         if value is not None:
             return int(value)
-    return (_ids(setting(vlm, inputs, "eos_token_id")) or [0])[0]
+    return (as_ids(setting(vlm, inputs, "eos_token_id")) or [0])[0]

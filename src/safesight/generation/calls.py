@@ -15,8 +15,9 @@ from torch import Tensor
 
 from safesight.activations import Site
 from safesight.activations.sites import CACHES
-from safesight.errors import InputError
+from safesight.errors import InputError, ModelError
 from safesight.generation.prefill import Prefill, watch
+from safesight.models.decoding import GREEDY, changes_loop, one_answer, setting_names
 from safesight.models.prompt_checks import check_length
 
 if TYPE_CHECKING:
@@ -24,25 +25,33 @@ if TYPE_CHECKING:
     from safesight.models import VLM
 
 __all__ = [
+    "as_ids",
     "bind",
     "check_supported",
+    "completed",
     "prompt_of",
     "refuse_begun",
     "refuse_long",
     "run_prefill",
     "setting",
+    "short_answer",
     "undefended",
+    "with_mask",
     "without_cache",
 ]
 
-_UNSUPPORTED = {
+_MODES = {
     "assistant_model": "assisted decoding",
+    "assistant_early_exit": "assisted decoding",
+    "use_mtp": "assisted decoding",
     "prompt_lookup_num_tokens": "prompt lookup decoding",
     "custom_generate": "a custom decoding loop",
     "prefill_chunk_size": "chunked prefill",
     "penalty_alpha": "contrastive search",
     "dola_layers": "DoLa decoding",
+    "guidance_scale": "classifier-free guidance",
 }
+"""Names of common modes; any other is named by its setting."""
 
 
 _STATE = {*CACHES, "cache_position", "labels", "encoder_outputs", "logits_to_keep"}
@@ -59,16 +68,68 @@ def bind(generate: Any, args: tuple[Any, ...], kwargs: Inputs) -> Inputs:
     return inputs
 
 
+def completed(vlm: VLM, inputs: Inputs) -> Inputs:
+    """The call with the attention mask, and the tokenizer for stop strings, that it leaves out.
+
+    Raises:
+        InputError: as for `with_mask`.
+        ModelError: the model would keep no cache and still see one token at a time.
+    """
+    model = vlm.model
+    checkpointing = model.training and getattr(model, "is_gradient_checkpointing", False)
+    if checkpointing and setting(vlm, inputs, "use_cache") is not False:
+        raise ModelError(
+            "This model is in training mode with gradient checkpointing, where it would forget the "
+            "prompt after each token. Call model.eval() first."
+        )
+    if setting(vlm, inputs, "stop_strings") is not None:
+        inputs = {"tokenizer": vlm.tokenizer, **inputs}
+    return with_mask(vlm, inputs)
+
+
+def with_mask(vlm: VLM, inputs: Inputs) -> Inputs:
+    """The call with an attention mask, if its prompts are padded and it has none.
+
+    Raises:
+        InputError: the mask is not one of rows and tokens, or nothing tells padding at the end of a
+            prompt from its last token.
+    """
+    ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
+    if mask is not None:
+        if not isinstance(mask, Tensor) or mask.dim() != 2:
+            raise InputError(
+                "The attention mask does not have one entry per row and token, so the last token "
+                "of a prompt cannot be found. Pass the processor's own."
+            )
+        return inputs
+    if not isinstance(ids, Tensor) or ids.dim() != 2:
+        return inputs
+    ends = as_ids(setting(vlm, inputs, "eos_token_id"))
+    pads = {vlm.tokenizer.pad_token_id, *as_ids(setting(vlm, inputs, "pad_token_id"))} - {None}
+    either = torch.isin(ids, ids.new_tensor(sorted(pads.intersection(ends))))
+    if bool(either[:, -1].any()) and not bool(either[:, -1].all() and not either[:, -2:-1].any()):
+        raise InputError(
+            "Some prompts end in a token that is padding and the end of a turn, so their last "
+            "token cannot be found. Pass the attention_mask of the processor, too."
+        )
+    real = torch.isin(ids, ids.new_tensor(sorted(pads.difference(ends))), invert=True)
+    return inputs if bool(real.all()) else {**inputs, "attention_mask": real.long()}
+
+
 def setting(vlm: VLM, inputs: Inputs, name: str) -> Any:
     """A generation setting from the call, else its generation config, else the model's."""
-    for value in (
-        inputs.get(name),
-        getattr(inputs.get("generation_config"), name, None),
-        getattr(vlm.model.generation_config, name, None),
-    ):
+    if name in inputs:
+        return inputs[name]
+    for config in (inputs.get("generation_config"), vlm.model.generation_config):
+        value = getattr(config, name, None)
         if value is not None:
             return value
     return None
+
+
+def as_ids(value: Any) -> list[int]:
+    """A setting that is one token, several, or none."""
+    return [] if value is None else [int(item) for item in torch.as_tensor(value).flatten()]
 
 
 def check_supported(vlm: VLM, inputs: Inputs, cannot: str = "A detector cannot judge") -> None:
@@ -83,14 +144,10 @@ def check_supported(vlm: VLM, inputs: Inputs, cannot: str = "A detector cannot j
         InputError: beam search, another decoding loop, a chunked prefill, or a streamer with a
             batch.
     """
-    modes = [text for name, text in _UNSUPPORTED.items() if setting(vlm, inputs, name) is not None]
-    if (setting(vlm, inputs, "num_beams") or 1) > 1:
-        modes.insert(0, f"num_beams={setting(vlm, inputs, 'num_beams')}")
-    if setting(vlm, inputs, "cache_implementation") == "paged":
-        modes.append("continuous batching")
-    if modes:
+    mode = _mode(vlm, inputs)
+    if mode is not None:
         raise InputError(
-            f"{cannot} generation with {modes[0]}. "
+            f"{cannot} generation with {mode}. "
             "Use greedy decoding or sampling, or remove the defense."
         )
     tokens = inputs.get("input_ids", inputs.get("inputs_embeds"))
@@ -111,6 +168,17 @@ def refuse_long(vlm: VLM, inputs: Inputs) -> None:
     if isinstance(prompt, Tensor) and prompt.dim() == 2:
         answer = inputs.get("max_new_tokens") or 0
         check_length(vlm.name, vlm.context_length, prompt.shape[1], answer)
+
+
+def _mode(vlm: VLM, inputs: Inputs) -> str | None:
+    """What keeps this call from the plain loop, in words."""
+    if setting(vlm, inputs, "cache_implementation") == "paged":
+        return "continuous batching"
+    for name in sorted(setting_names(), key=lambda name: (name not in _MODES, name)):
+        value = setting(vlm, inputs, name)
+        if changes_loop(name, value):
+            return _MODES.get(name, f"{name}={repr(value)[:50]}")
+    return None
 
 
 def refuse_begun(inputs: Inputs, why: str) -> None:
@@ -134,7 +202,7 @@ def prompt_of(vlm: VLM, inputs: Inputs) -> Inputs:
     Left out are settings, caches, tokenizers and whatever else is no prompt.
     """
     settings = set(inspect.signature(type(vlm.model).generate).parameters)
-    settings |= set(vlm.model.generation_config.to_dict()) | _STATE
+    settings |= setting_names() | set(vlm.model.generation_config.to_dict()) | _STATE
     known = set(getattr(vlm.processor, "model_input_names", ()))
     return {
         name: value
@@ -154,6 +222,20 @@ def without_cache(inputs: Inputs) -> Inputs:
     return {name: value for name, value in inputs.items() if name not in CACHES}
 
 
+def short_answer(vlm: VLM, max_new_tokens: int) -> Inputs:
+    """Settings for a short greedy answer, whatever the model's generation config says."""
+    return {
+        **one_answer(vlm.model),
+        **GREEDY,
+        "max_new_tokens": max_new_tokens,
+        # What the checkpoint says of these is meant for answers to users.
+        "min_length": None,
+        "min_new_tokens": None,
+        "max_time": None,
+        "stop_strings": None,
+    }
+
+
 def undefended(vlm: VLM) -> Generate:
     """The model's own generate, bypassing any attached defense; used for fits and prefills."""
     return partial(type(vlm.model).generate, vlm.model)
@@ -171,8 +253,6 @@ def run_prefill(
     with torch.no_grad(), watch(vlm, sites, replay_from, inputs.get("attention_mask")) as prefill:
         output = undefended(vlm)(
             **prompt_of(vlm, inputs),
-            max_new_tokens=1,
-            do_sample=False,
-            return_dict_in_generate=as_dict,
+            **{**short_answer(vlm, 1), "return_dict_in_generate": as_dict},
         )
     return output, prefill

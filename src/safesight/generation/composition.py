@@ -18,16 +18,18 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from safesight.errors import ModelError
-from safesight.generation.answers import put_back_prompt
-from safesight.generation.calls import bind, refuse_long
+from safesight.generation.answers import ending, put_back_prompt
+from safesight.generation.calls import bind, completed, refuse_long
+from safesight.generation.changes import weights_state
 from safesight.generation.detectors import Outcome, generate_after, generate_guarded
 from safesight.generation.parts import Kind, Parts
+from safesight.generation.with_blocks import Undo, WithBlocks, no_copy, undo_all
 from safesight.models.wrappers import unwrapped
 
 if TYPE_CHECKING:
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Protection", "protection"]
 
-Undo = Callable[[], None]
-
 _HANDLE = "_safesight_protection"
 _CLOSED_DOORS = (
     "generate_batch",
@@ -45,6 +45,9 @@ _CLOSED_DOORS = (
     "continuous_batching_context_manager",
 )
 """Ways to generate that bypass `generate`; blocked while a defense is attached."""
+
+_DEPENDENT: frozenset[Kind] = frozenset({"weights", "detector", "activation"})
+"""Kinds that hold only for the weights they were attached to."""
 
 
 @dataclass
@@ -57,19 +60,27 @@ class _Entry:
 
 
 class Protection:
-    """The defenses on one model. `protection(model)` finds it."""
+    """The defenses on one model. `protection(model)` finds it.
+
+    Calls of `generate` take turns, whichever threads they come from, and nothing is attached or
+    removed while one runs.
+    """
 
     def __init__(self, vlm: VLM) -> None:
         self._vlm = vlm
         self._entries: list[_Entry] = []
         self._undefended: Generate = vlm.model.generate
+        self._save: Callable[..., Any] = vlm.model.save_pretrained
+        self._placed: dict[str, Any] = {}
+        """The attributes that were put on the model."""
         self._hidden: dict[str, Any] = {}
-        self._classes: list[tuple[Any, type, type]] = []
-        """Objects whose class was replaced, with the old and the new class."""
-        # Two generations at once would mix their rows in the hooks on the same blocks.
+        """Those that they hide."""
+        self._blocks = WithBlocks()
+        self._state: list[Any] = []
         self._turn = threading.RLock()
-        self.last: Outcome | None = None
-        """Decisions of the latest call; None before the first call or without detectors."""
+        self._generating = False
+        self._latest: Outcome | None = None
+        self._own = threading.local()
 
     @property
     def names(self) -> list[str]:
@@ -86,11 +97,30 @@ class Protection:
         """The attached defense that changes the weights, or None."""
         return next((e.name for e in self._entries if e.changes_weights), None)
 
+    @property
+    def last(self) -> Outcome | None:
+        """Decisions of this thread's latest call, or of any if this thread has made none.
+
+        None if that call failed, if no detector is attached, and before the first call.
+        """
+        own: Outcome | None = getattr(self._own, "last", self._latest)
+        return own
+
+    @last.setter
+    def last(self, outcome: Outcome | None) -> None:
+        self._own.last = self._latest = outcome
+
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """The model's own generate, with every attached defense."""
-        with self._turn:
+        """The model's own generate, with every attached defense.
+
+        Raises:
+            ModelError: it was called from inside itself, a defense was removed before its turn
+                came, or the weights have changed.
+        """
+        with ending(kwargs.get("streamer")), self._own_turn():
             self.last = None
-            inputs = bind(self._undefended, args, kwargs)
+            self._refuse_changed(dependent=True)
+            inputs = completed(self._vlm, bind(self._undefended, args, kwargs))
             refuse_long(self._vlm, inputs)
             original = inputs.get("input_ids")
             for entry in self._entries:
@@ -101,6 +131,39 @@ class Protection:
             if original is None or rewritten is None or rewritten is original:
                 return output
             return put_back_prompt(output, rewritten, original)
+
+    @contextmanager
+    def _own_turn(self) -> Iterator[None]:
+        """Wait for a turn to generate."""
+        wanted = list(self._entries)
+        with self._turn:
+            if self._generating:
+                raise ModelError(
+                    "generate was called from inside a call of generate on the same protected "
+                    "model, where the defenses would act twice. Call one after the other."
+                )
+            gone = [entry.name for entry in wanted if entry not in self._entries]
+            if gone:
+                raise ModelError(
+                    f"{gone[0]} was removed while this call waited for its turn, so it was not "
+                    "answered. Call generate again."
+                )
+            self._generating = True
+            try:
+                yield
+            finally:
+                self._generating = False
+
+    @contextmanager
+    def _quiet(self, what: str) -> Iterator[None]:
+        """Wait until nothing generates."""
+        with self._turn:
+            if self._generating:
+                raise ModelError(
+                    f"{what} from inside its generate, whose answer would be partly undefended. "
+                    "Wait until generate has returned."
+                )
+            yield
 
     def _judged(self, inputs: Inputs) -> Any:
         outermost_first = sorted(self._entries, key=lambda e: e.kind != "pipeline")
@@ -118,25 +181,17 @@ class Protection:
         return output
 
     def remove(self) -> None:
-        """Remove every defense and restore the model, bit for bit."""
-        _undo_all([functools.partial(self._detach, entry) for entry in self._entries])
+        """Remove every defense and restore the model, bit for bit; waits for a running generate.
+
+        Raises:
+            ModelError: it was called from inside generate.
+        """
+        with self._quiet("Defenses cannot be removed"):
+            undo_all([functools.partial(self._detach, entry) for entry in self._entries])
 
     def enterable(self, model: Any, undo: Sequence[Undo]) -> None:
-        """Let the `with` block that begins with `model` call `undo` when it is left.
-
-        Each call gives the object a class of its own. Python takes `__exit__` from the class when
-        a block begins, so every block undoes its own call, in whatever order blocks end.
-        """
-        plain = type(model)
-        for record in self._classes:
-            known, before, ours = record
-            if known is model and plain is ours:
-                self._classes.remove(record)
-                plain = before
-                break
-        ours = _enterable(plain, undo)
-        self._classes.append((model, plain, ours))
-        model.__class__ = ours
+        """Let the `with` block that begins with `model` call `undo` when it is left."""
+        self._blocks.begin(model, undo)
 
     def add(self, name: str, kind: Kind, build: Callable[[], Parts] | None) -> Undo:
         """Attach a defense to the model; call the result to detach it.
@@ -147,65 +202,98 @@ class Protection:
             build: Builds its parts; None for a disabled defense.
 
         Raises:
-            ModelError: it is already attached, or a second one would change the weights.
+            ModelError: it is already attached, a second one would change the weights, or the
+                weights have changed since the first.
         """
+        with self._quiet("A defense cannot be attached"):
+            self._refuse_second(name, changes_weights=kind == "weights" and build is not None)
+            self._refuse_changed(dependent=False)
+            parts = Parts() if build is None else build()
+            with ExitStack() as stack:
+                if parts.attached is not None:
+                    stack.enter_context(parts.attached)
+                if not self._entries:
+                    self._take_over()
+                kept = stack.pop_all()
+            changes_weights = kind == "weights" and build is not None
+            entry = _Entry(name, kind, parts, kept, changes_weights)
+            self._entries.append(entry)
+            self._state = weights_state(self._vlm.model)
+            return functools.partial(self._detach, entry)
+
+    def _refuse_second(self, name: str, changes_weights: bool) -> None:
         if name in self.names:
             raise ModelError(
                 f"{name} already protects this model. "
                 "Call unprotect(model) first, or leave the other `with` block."
             )
-        changes_weights = kind == "weights" and build is not None
         if changes_weights and self.changes_weights:
             raise ModelError(
                 f"{self.changes_weights} already changes the weights of this model, and "
                 f"{name} was fitted without it. Call unprotect(model) first, or merge the "
                 "first into a checkpoint and fit the second on that."
             )
-        parts = Parts() if build is None else build()
-        stack = ExitStack()
-        if parts.attached is not None:
-            stack.enter_context(parts.attached)
-        entry = _Entry(name, kind, parts, stack, changes_weights)
-        if not self._entries:
-            self._take_over()
-        self._entries.append(entry)
-        return functools.partial(self._detach, entry)
+
+    def _refuse_changed(self, *, dependent: bool) -> None:
+        """Refuse to go on with other weights; with `dependent`, only if a defense needs them."""
+        names = [e.name for e in self._entries if e.kind in _DEPENDENT or not dependent]
+        if names and weights_state(self._vlm.model) != self._state:
+            raise ModelError(
+                f"The weights or adapters of this model have changed since {names[0]} was "
+                "attached, so its defenses no longer hold. Undo the change, or call "
+                "unprotect(model) and protect the model as it is now."
+            )
 
     def _detach(self, entry: _Entry) -> None:
-        if entry not in self._entries:
-            return
-        self._entries.remove(entry)
-        if not self._entries:
-            self._give_back()
-        entry.stack.close()
+        with self._quiet("A defense cannot be removed"):
+            if entry not in self._entries:
+                return
+            unchanged = weights_state(self._vlm.model) == self._state
+            self._entries.remove(entry)
+            if not self._entries:
+                self._give_back()
+            entry.stack.close()
+            if unchanged:
+                self._state = weights_state(self._vlm.model)
 
     def _take_over(self) -> None:
         @functools.wraps(self._undefended)
         def generate(*args: Any, **kwargs: Any) -> Any:
             return self.generate(*args, **kwargs)
 
-        attributes: dict[str, Any] = {
-            _HANDLE: self,
+        own = vars(self._vlm.model)
+        if own.setdefault(_HANDLE, self) is not self:
+            raise ModelError(
+                "Another thread protects this model at the same moment. Call protect again."
+            )
+        self._placed = {
             "remove": self.remove,
             "generate": generate,
+            "save_pretrained": self._save_pretrained,
             **{name: functools.partial(_refuse, name) for name in _CLOSED_DOORS},
         }
-        own = vars(self._vlm.model)
-        self._hidden = {name: own[name] for name in attributes if name in own}
-        own.update(attributes)
+        self._hidden = {name: own[name] for name in self._placed if name in own}
+        own.update(self._placed)
 
     def _give_back(self) -> None:
-        for model, plain, ours in reversed(self._classes):
-            if type(model) is ours:  # otherwise something else has replaced it since
-                model.__class__ = plain
-        self._classes.clear()
+        self._blocks.restore()
         own = vars(self._vlm.model)
-        for name in (_HANDLE, "remove", "generate", *_CLOSED_DOORS):
-            own.pop(name, None)
-        own.update(self._hidden)
+        own.pop(_HANDLE, None)
+        for name, placed in self._placed.items():
+            if own.get(name) is placed:  # otherwise it is the user's, who has set it since
+                del own[name]
+                own.update({name: self._hidden[name]} if name in self._hidden else {})
+
+    def _save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
+        if self.changes_weights:
+            raise ModelError(
+                f"A checkpoint saved now would load elsewhere without {self.changes_weights}. "
+                "Write one that has it with `safesight merge`, or call unprotect(model) first."
+            )
+        return self._save(*args, **kwargs)
 
     def __getstate__(self) -> Any:
-        raise _no_copy()
+        no_copy()
 
 
 def protection(model: Any) -> Protection | None:
@@ -216,47 +304,6 @@ def protection(model: Any) -> Protection | None:
     handle = vars(unwrapped(model)).get(_HANDLE)
     assert handle is None or isinstance(handle, Protection)
     return handle
-
-
-def _undo_all(undo: Iterable[Undo]) -> None:
-    """Call all of them, the last one first, even if one raises."""
-    with ExitStack() as stack:
-        for each in undo:
-            stack.callback(each)
-
-
-def _enterable(plain: type, undo: Sequence[Undo]) -> type:
-    """A class like `plain` whose objects can be entered once, and cannot be copied."""
-    # `with` looks at the class alone. torch replaces it, too, to parametrize and to shard.
-    entered = False
-
-    def enter(model: Any) -> Any:
-        nonlocal entered
-        if entered:
-            raise ModelError(
-                "This `with` block has nothing to remove: the latest call of protect has a block "
-                "already. Begin each block with a call of its own: `with protect(...) as model:`."
-            )
-        entered = True
-        return model
-
-    def leave(model: Any, *_: Any) -> None:
-        _undo_all(undo)
-
-    def reduce(model: Any, _: Any) -> Any:
-        raise _no_copy()
-
-    names = ("__module__", "__qualname__", "__doc__")
-    body = {name: getattr(plain, name) for name in names}
-    body |= {"__enter__": enter, "__exit__": leave, "__reduce_ex__": reduce}
-    return type(plain.__name__, (plain,), body)
-
-
-def _no_copy() -> ModelError:
-    return ModelError(
-        "A protected model cannot be copied or pickled: the copy would not be defended. "
-        "Call unprotect(model) first and protect the copy."
-    )
 
 
 def _wrapped(around: Callable[[Generate, Inputs], Any], generate: Generate) -> Generate:

@@ -1,9 +1,10 @@
 """Detectors inside a generation: judge its own prefill and end the refused rows.
 
-The prefill runs once, as generate's own first forward pass. Rows judged safe continue from
-the cache of that pass and are not touched in any way. Refused rows end after it, and their
-answer is replaced by the refusal. If anything goes wrong, every row is refused. How a detector
-decides is not known here; `answers` writes refusals into a batch.
+The prefill runs once, as generate's own first forward pass. Rows judged safe continue from the
+cache of that pass and are not touched in any way. Refused rows end after it, and their answer is
+replaced by the refusal. If a detector fails, every row is refused; if generate does not ask the
+detectors, nothing comes out. How a detector decides is not known here; `answers` writes refusals
+into a batch.
 """
 
 from __future__ import annotations
@@ -17,17 +18,28 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from safesight.errors import ModelError
 from safesight.generation.answers import refusal_tokens, replace_answers, sequences_of, stream_out
-from safesight.generation.calls import check_supported, run_prefill
+from safesight.generation.calls import check_supported, run_prefill, short_answer, undefended
 from safesight.generation.prefill import Decision, Detector, Prefill, watch
 
 if TYPE_CHECKING:
     from safesight.generation.call_types import Generate, Inputs
     from safesight.models import VLM
 
-__all__ = ["Outcome", "generate_after", "generate_guarded"]
+__all__ = ["NotJudgedError", "Outcome", "check_judged", "generate_after", "generate_guarded"]
 
 _log = logging.getLogger("safesight")
+
+
+class NotJudgedError(ModelError):
+    """The model's `generate` passed the detectors by, so it cannot be defended by one."""
+
+    def __init__(self, vlm: VLM) -> None:
+        super().__init__(
+            f"generate of {vlm.name!r} did not run its logits processors, through which detectors "
+            "judge a prompt, so no answer is returned. Use a defense that is not a detector."
+        )
 
 
 @dataclass(frozen=True)
@@ -51,16 +63,13 @@ def generate_guarded(
 
     Raises:
         InputError: a decoding mode in which the prefill cannot be judged.
+        NotJudgedError: generate did not ask the detectors.
     """
     check_supported(vlm, inputs)
     guard = _Guard(vlm, detectors, inputs)
     with guard.watching:
         output = generate(**guard.added_to(inputs))
-    outcome = guard.outcome
-    if outcome is None:
-        reason = "the detectors did not see the prefill of generate"
-        _log.error("%s: every row is refused", reason)
-        outcome = _failed(detectors, len(sequences_of(output)), reason)
+    outcome = guard.decided
     answers = _answers(vlm, detectors, outcome, inputs)
     return replace_answers(vlm, inputs, output, guard.prompt_length, answers), outcome
 
@@ -93,6 +102,15 @@ def generate_after(
     if streamer is not None and 0 in answers:
         stream_out(streamer, inputs, answers[0])
     return replace_answers(vlm, inputs, output, prompt_length, answers), outcome
+
+
+def check_judged(vlm: VLM, inputs: Inputs) -> None:
+    """Answer a prompt with one token, to see whether detectors can act on this model at all.
+
+    Raises:
+        NotJudgedError: its generate would pass them by.
+    """
+    generate_guarded(undefended(vlm), vlm, {}, {**inputs, **short_answer(vlm, 1)})
 
 
 class _Guard:
@@ -135,8 +153,15 @@ class _Guard:
     def stop(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
         """A stopping criterion: refused rows are finished."""
         if self.finished is None:
-            return torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
+            raise NotJudgedError(self.vlm)
         return self.finished
+
+    @property
+    def decided(self) -> Outcome:
+        """The decisions; without any, no token of an answer may leave."""
+        if self.outcome is None:
+            raise NotJudgedError(self.vlm)
+        return self.outcome
 
 
 class _Judge:
@@ -158,17 +183,20 @@ class _Stream:
     """Wraps the user's streamer (one row) and streams the refusal."""
 
     def __init__(self, streamer: Any, guard: _Guard) -> None:
-        self.streamer, self.guard, self.refused = streamer, guard, False
+        self.streamer, self.guard = streamer, guard
+        self.begun = self.refused = False
 
     def put(self, tokens: Tensor) -> None:
         """Pass on the prompt, then each answer token, or the refusal instead."""
-        outcome = self.guard.outcome
-        if outcome is None or not bool(outcome.refused.any()):
+        guard = self.guard
+        if not self.begun:
+            self.begun = True
+            self.streamer.put(tokens)
+        elif not bool(guard.decided.refused.any()):
             self.streamer.put(tokens)
         elif not self.refused:
             self.refused = True
-            guard = self.guard
-            for token in _answers(guard.vlm, guard.detectors, outcome, guard.inputs)[0]:
+            for token in _answers(guard.vlm, guard.detectors, guard.decided, guard.inputs)[0]:
                 self.streamer.put(torch.tensor([token]))
 
     def end(self) -> None:
@@ -210,11 +238,6 @@ def _ask(name: str, detector: Detector, prefill: Prefill, rows: int) -> Decision
 def _all_refused(rows: int, error: str) -> Decision:
     refuse = torch.ones(rows, dtype=torch.bool)
     return Decision(torch.full((rows,), torch.nan), refuse, error=error)
-
-
-def _failed(detectors: Mapping[str, Detector], rows: int, reason: str) -> Outcome:
-    decisions = {name: _all_refused(rows, reason) for name in detectors}
-    return Outcome(decisions, torch.ones(rows, dtype=torch.bool))
 
 
 def _repeated(decisions: Mapping[str, Decision], copies: int) -> dict[str, Decision]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from safesight.generation.answers import sequences_of
-from safesight.generation.calls import prompt_of
+from safesight.generation.calls import prompt_of, short_answer
 from safesight.generation.prompt_rows import PromptRow, Splice, padded, prompt_rows, spliced
 from safesight.generation.prompt_tokens import question_reader, question_renderer
 from safesight.models.picture_tensors import join_pictures, split_pictures
@@ -122,12 +122,7 @@ def ask(generate: Generate, vlm: VLM, inputs: Inputs, max_new_tokens: int) -> li
     """Short greedy answers to the prompts of a call; its generation settings are ignored."""
     output = generate(
         **prompt_of(vlm, inputs),
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        return_dict_in_generate=False,
+        **short_answer(vlm, max_new_tokens),
         pad_token_id=vlm.tokenizer.pad_token_id,
     )
     length: int = inputs["input_ids"].shape[1]

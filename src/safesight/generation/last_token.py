@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from safesight.activations import EditFn, capture, edit, resid_post
+from safesight.activations import EditFn, capture, edit, hooked, resid_post
 from safesight.console import track
 from safesight.errors import ModelError
-from safesight.generation.calls import prompt_of, undefended
+from safesight.generation.calls import prompt_of, short_answer, undefended
 from safesight.types import Messages, Sample
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def last_states(vlm: VLM, inputs: Inputs, layers: Sequence[int]) -> Tensor:
     """
     sites = [resid_post(layer) for layer in layers]
     with torch.no_grad(), capture(vlm.layers, sites, last_tokens(inputs)) as states:
-        undefended(vlm)(**prompt_of(vlm, inputs), max_new_tokens=1, do_sample=False)
+        undefended(vlm)(**prompt_of(vlm, inputs), **short_answer(vlm, 1))
     return torch.stack([states[site].float().to(vlm.device) for site in sites], dim=1)
 
 
@@ -167,11 +167,9 @@ def _only(block: nn.Module, length: int) -> Iterator[None]:
             )
         seen.append(length)
 
-    handle = block.register_forward_pre_hook(hook, with_kwargs=True)
-    try:
+    with hooked() as hooks:
+        hooks.before(block, hook)
         yield
-    finally:
-        handle.remove()
 
 
 def _prompt(inputs: Inputs) -> Tensor:

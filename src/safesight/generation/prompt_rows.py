@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from safesight.errors import InputError
-from safesight.generation.calls import refuse_begun
+from safesight.generation.calls import refuse_begun, setting, with_mask
 from safesight.models.prompt_checks import check_length
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def prompt_rows(vlm: VLM, inputs: Inputs) -> list[PromptRow]:
             "Pass the processor's output to model.generate(**inputs)."
         )
     _refuse_unknown(inputs, ids)
-    mask = _mask(vlm, inputs, ids)
+    mask = with_mask(vlm, inputs).get("attention_mask", torch.ones_like(ids))
     per_token = {
         name: inputs[name]
         for name in ("input_ids", *_PER_TOKEN)
@@ -121,21 +121,14 @@ def padded(vlm: VLM, inputs: Inputs, rows: Sequence[PromptRow]) -> Inputs:
     }
     changed = {**inputs, **new}
     for name in ("max_length", "min_length"):
-        if inputs.get(name) is not None:
-            changed[name] = inputs[name] + length - inputs["input_ids"].shape[1]
+        total = setting(vlm, inputs, name)
+        if total:
+            changed[name] = total + length - inputs["input_ids"].shape[1]
     return changed
 
 
 def _left_padded(values: Tensor, length: int, fill: int) -> Tensor:
     return torch.cat([values.new_full((length - len(values),), fill), values])
-
-
-def _mask(vlm: VLM, inputs: Inputs, ids: Tensor) -> Tensor:
-    mask = inputs.get("attention_mask")
-    if isinstance(mask, Tensor):
-        return mask
-    pad = vlm.tokenizer.pad_token_id
-    return ids.ne(pad) if pad != vlm.tokenizer.eos_token_id else torch.ones_like(ids)
 
 
 def _refuse_unknown(inputs: Inputs, ids: Tensor) -> None:

@@ -20,6 +20,7 @@ from transformers import BatchFeature
 
 from safesight.errors import InputError, ModelError
 from safesight.models.control_tokens import ControlTokens, control_tokens
+from safesight.models.decoding import GREEDY, one_answer
 from safesight.models.families import Family, family_of
 from safesight.models.identity import hash_config, hash_weights
 from safesight.models.loading import LoadOptions, load_pretrained, public_name
@@ -260,15 +261,19 @@ class VLM:
     def generate(self, inputs: Any, **kwargs: Any) -> Tensor:
         """`model.generate` with any attached defense; full sequences, B x (L + new).
 
-        Greedy unless asked otherwise, whatever the checkpoint's generation config says.
+        One greedy answer per row unless asked otherwise, whatever the checkpoint's generation
+        config says.
 
         Raises:
             InputError: prompt and answer may exceed the model's context.
             ModelError: the processor writes tokens that the model does not know.
         """
         if not kwargs.setdefault("do_sample", False):
-            # Unset these, or transformers warns that greedy decoding ignores them.
-            kwargs = {"temperature": None, "top_p": None, "top_k": None, **kwargs}
+            kwargs = {**GREEDY, **kwargs}
+        if kwargs.get("generation_config") is None:
+            kwargs = {**one_answer(self.model), **kwargs}
+        if self.model.generation_config.stop_strings is not None:
+            kwargs.setdefault("tokenizer", self.tokenizer)
         kwargs.setdefault("pad_token_id", self.tokenizer.pad_token_id)
         ids, known = inputs["input_ids"], getattr(self.embed_tokens, "num_embeddings", None)
         check_vocabulary(self.name, ids, self.image_mask(inputs), known)

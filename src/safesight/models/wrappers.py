@@ -1,7 +1,7 @@
-"""Inspect what `peft` and `accelerate` add to a `transformers` model.
+"""Inspect what `peft`, `accelerate` and `torch.compile` add to a `transformers` model.
 
 Finds the inner model, the device for inputs, the offloaded weights and the active adapters.
-Loads and changes nothing, and imports neither library: a model that uses one has imported it.
+Loads and changes nothing, and imports none of them: a model that uses one has imported it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ __all__ = [
 
 
 def unwrapped(model: Any) -> Any:
-    """The `transformers` model inside PEFT's wrapper, with its adapters; others are returned as is.
+    """The `transformers` model inside PEFT's or torch.compile's wrapper; others are returned as is.
 
-    What is attached to the inner model also acts through the wrapper.
+    What is attached to the inner model, adapters among them, also acts through the wrapper.
 
     Raises:
         ModelError: this kind of PEFT acts outside the inner model.
     """
+    compiled = sys.modules.get("torch._dynamo.eval_frame")
+    if compiled is not None and isinstance(model, compiled.OptimizedModule):
+        return unwrapped(model._orig_mod)
     peft = sys.modules.get("peft")
     if peft is None or not isinstance(model, peft.PeftModel | peft.PeftMixedModel):
         return model
@@ -42,7 +45,7 @@ def unwrapped(model: Any) -> Any:
                 f"A PEFT model of type {config.peft_type.value} cannot be used: it adds tokens to "
                 "the prompt that no defense would see. Use a weight adapter, such as LoRA."
             )
-    return model.base_model.model
+    return unwrapped(model.base_model.model)
 
 
 def adapters(model: nn.Module) -> list[tuple[Any, ...]]:
@@ -66,15 +69,24 @@ def adapters(model: nn.Module) -> list[tuple[Any, ...]]:
 
 
 def input_device(model: Any, embed: nn.Module) -> torch.device:
-    """The device for inputs: with accelerate's hooks, where the embeddings are computed."""
+    """The device for inputs: with accelerate's hooks, where the embeddings are computed.
+
+    Raises:
+        ModelError: the embeddings have no value anywhere.
+    """
     device: torch.device = model.device
-    if not hasattr(model, "_hf_hook"):
+    if not hasattr(model, "_hf_hook") and device.type != "meta":
         return device
     weight = next(embed.parameters())
     if not weight.is_meta:
         return weight.device
-    places = (getattr(hook, "execution_device", None) for hook in _hooks(embed))
-    return torch.device(next(place for place in places if place is not None))
+    for hook in _hooks(embed):
+        place = getattr(hook, "execution_device", None)
+        if place is not None:
+            return torch.device(place)
+    raise ModelError(
+        "The embeddings of this model have no value, so it cannot run. Load it with its weights."
+    )
 
 
 def is_offloaded(model: nn.Module) -> bool:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from safesight.activations import hooked
 from safesight.training.batches import IGNORE, Rows
 from safesight.training.losses import cross_entropy, row_losses
 
@@ -119,13 +120,9 @@ class Passes:
             found.append(output[0] if isinstance(output, tuple) else output)
             raise _Reached
 
-        handle = self.vlm.layers[layer].register_forward_hook(stop)
-        try:
+        with hooked() as hooks, suppress(_Reached):
+            hooks.after(self.vlm.layers[layer], stop)
             self.vlm.model(**rows["inputs"], use_cache=False)
-        except _Reached:
-            pass
-        finally:
-            handle.remove()
         return found[0]
 
     @contextmanager
@@ -136,11 +133,9 @@ class Passes:
         def note(_: nn.Module, __: Any, output: Any) -> None:
             found.append((output[0] if isinstance(output, tuple) else output).detach())
 
-        handle = self.vlm.layers[-1].register_forward_hook(note)
-        try:
+        with hooked() as hooks:
+            hooks.after(self.vlm.layers[-1], note)
             yield found
-        finally:
-            handle.remove()
 
     @contextmanager
     def reference(self) -> Iterator[None]:

@@ -51,7 +51,7 @@ from safesight.defenses.image_tools.traces import (
     with_traces,
 )
 from safesight.generation.answers import put_back_prompt, sequences_of
-from safesight.generation.calls import prompt_of, refuse_begun
+from safesight.generation.calls import prompt_of, refuse_begun, short_answer
 from safesight.tools import ToolSetup, has_call
 from safesight.tools.calls import CALL_END, Returned
 from safesight.tools.conditions import overridden
@@ -178,12 +178,7 @@ class _Looking:
         length = inputs["input_ids"].shape[1]
         output = generate(
             **inputs,
-            max_new_tokens=self.config.call_tokens,
-            do_sample=False,
-            num_beams=1,
-            temperature=None,
-            top_p=None,
-            top_k=None,
+            **short_answer(self.vlm, self.config.call_tokens),
             pad_token_id=self.vlm.tokenizer.pad_token_id,
             stopping_criteria=[partial(_call_ended, self.vlm, length)],
         )

@@ -23,6 +23,7 @@ from safesight.activations.sites import check_layer
 from safesight.defenses.tool_vector.states import refusal_vectors, shift_report, states_under
 from safesight.errors import InputError
 from safesight.fitting.artifact import Artifact
+from safesight.generation.calls import short_answer, undefended
 from safesight.types import Sample
 
 if TYPE_CHECKING:
@@ -177,9 +178,7 @@ def _refused(
         batch = samples[start : start + config.batch_size]
         inputs = vlm.encode([sample.messages() for sample in batch])
         with torch.no_grad(), edit(vlm.layers, edits, prefill_only=True):
-            sequences = type(vlm.model).generate(
-                vlm.model, **inputs, max_new_tokens=config.answer_tokens, do_sample=False
-            )
+            sequences = undefended(vlm)(**inputs, **short_answer(vlm, config.answer_tokens))
         texts = vlm.decode(sequences, inputs["input_ids"].shape[1])
         count += sum(judge(text, s) == "refused" for text, s in zip(texts, batch, strict=True))
     return count / len(samples)

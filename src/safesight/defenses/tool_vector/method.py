@@ -49,7 +49,7 @@ from safesight.defenses.contract import Contract
 from safesight.defenses.tool_vector.calibration import fit_tool_vector
 from safesight.defenses.tool_vector.config import ToolVectorConfig
 from safesight.errors import ArtifactError, ModelError
-from safesight.generation.calls import refuse_begun
+from safesight.generation.calls import check_supported
 
 if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact
@@ -197,7 +197,7 @@ def _vectors(config: ToolVectorConfig, fitted: ToolVectorFitted) -> Tensor:
 
 def _edited(vlm: VLM, changes: dict[int, Change], generate: Generate, inputs: Inputs) -> Any:
     """Generate once with a changed prefill."""
-    refuse_begun(inputs, "The tool vector changes the prefill")
+    check_supported(vlm, inputs, "The tool vector cannot change")
     prompt = inputs.get("input_ids", inputs.get("inputs_embeds"))
     mask = inputs.get("attention_mask")
     done: set[int] = set()
