@@ -21,10 +21,11 @@ from safesight.defenses.npo import NPO, _terms
 from safesight.errors import ModelError, StorageError, TrainingError
 from safesight.models import VLM
 from safesight.training.batches import Collator, Draws
+from safesight.training.choice import choose
 from safesight.training.passes import Objective, Passes
 from safesight.training.run import TuningRun
 from safesight.training.trainer import TuningTrainer, _Watch, last_checkpoint
-from safesight.training.weights import choose, installed
+from safesight.training.weights import installed
 from tests import tiny
 from tests.contracts.defense_helpers import fingerprint
 from tests.training.helpers import FAST, data, fit, row

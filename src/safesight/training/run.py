@@ -31,9 +31,10 @@ from safesight.fitting.artifact import Artifact
 from safesight.fitting.provenance import provenance
 from safesight.generation.composition import protection
 from safesight.training.batches import Ahead, Collator, Draws
+from safesight.training.choice import Choice, projector_parameters, reached
 from safesight.training.passes import Objective, Passes
 from safesight.training.plan import Fitting, Method, TuningRun
-from safesight.training.weights import Choice, Installed, installed, projector_parameters
+from safesight.training.weights import Installed, installed
 
 __all__ = ["Fitting", "Method", "TuningRun", "train"]
 
@@ -75,6 +76,7 @@ def train(fitting: Fitting, choice: Choice, method: Method) -> Artifact:
     card["training"] = {
         "forget": sum(row.set == "forget" for row in fitting.data.tuning),
         "retain": sum(row.set == "retain" for row in fitting.data.tuning),
+        "reached": round(reached(vlm, choice, config.layers), 4),
         "seconds": round(time.monotonic() - begin, 1),
         "first": log[0],
         "last": log[-1],
