@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -23,7 +22,7 @@ from safesight.models.families import Family, family_of
 from safesight.models.identity import hash_config, hash_weights
 from safesight.models.loading import LoadOptions, load_pretrained, public_name
 from safesight.models.pictures import clean_messages
-from safesight.models.wrappers import input_device, unwrapped
+from safesight.models.wrappers import ADAPTER, adapters, input_device, unwrapped
 from safesight.tools import ToolSetup, setup_for
 from safesight.types import Messages, begins_answer
 
@@ -55,6 +54,8 @@ class VLM:
         self.embed_tokens: nn.Module = self._part("embed")
         self.final_norm: nn.Module = self._part("norm")
         self.lm_head: nn.Module = self._part("head")
+        self._hashed: tuple[object, str] | None = None
+        """The state of the adapters and the hash of the weights with it."""
 
     @classmethod
     def load(
@@ -123,12 +124,18 @@ class VLM:
     def __repr__(self) -> str:
         return f"VLM({self.name!r}, {self.family.name}, {self.num_layers} layers, {self.dtype})"
 
-    @cached_property
+    @property
     def weights_hash(self) -> str:
-        """Hex hash of the weights at the first call, independent of their dtype."""
-        return hash_weights(self.model)
+        """Hex hash of the weights at the first call, independent of their dtype.
 
-    @cached_property
+        Adapters that are added, removed or switched afterwards count; those of a defense do not.
+        """
+        state = adapters(self.model, but=ADAPTER)
+        if self._hashed is None or self._hashed[0] != state:
+            self._hashed = state, hash_weights(self.model)
+        return self._hashed[1]
+
+    @property
     def identity(self) -> str:
         """Hex hash of config, weights and dtype; artifacts are tied to it."""
         parts = (hash_config(self.model.config), self.weights_hash, str(self.dtype))

@@ -18,17 +18,15 @@ from torch import nn
 from safesight.errors import ArtifactError, InputError, ModelError
 from safesight.fitting.stored import is_number
 from safesight.models.quantized import is_quantized
-from safesight.models.wrappers import adapters, is_offloaded
+from safesight.models.wrappers import ADAPTER, adapters, is_offloaded
 
 if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact
     from safesight.models import VLM
     from safesight.training.config import TuningConfig
 
-__all__ = ["ADAPTER", "Choice", "choose", "projector_parameters", "reached"]
+__all__ = ["Choice", "choose", "projector_parameters", "reached"]
 
-ADAPTER = "safesight"
-"""The adapter's name inside PEFT's layers."""
 _log = logging.getLogger("safesight")
 _ROUTER = re.compile(r"(?:^|\.)(?:router|gate|shared_expert_gate)(?:\.|$)")
 """Where linear layers choose experts: mlp.gate, feed_forward.router, mlp.shared_expert_gate. The

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from safesight.errors import ArtifactError
 from safesight.extras import need
 from safesight.fitting.stored import float32
-from safesight.training.choice import ADAPTER, Choice, are_names, refuse_adapters, refuse_fixed
+from safesight.models.wrappers import ADAPTER
+from safesight.training.choice import Choice, are_names, refuse_adapters, refuse_fixed
 
 if TYPE_CHECKING:
     from safesight.fitting.stored import Stored
