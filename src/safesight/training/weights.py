@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from safesight.errors import ArtifactError
+from safesight.errors import ArtifactError, ModelError
 from safesight.extras import need
 from safesight.fitting.stored import float32
 from safesight.models.wrappers import ADAPTER
@@ -122,13 +122,9 @@ def installed(vlm: VLM, choice: Choice, *, training: bool = False) -> Iterator[I
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     modes = [(module, module.training) for module in model.modules()]
     places = [_place(model, name) for name in choice.lora]
-    present, added = set(vars(model)), set[str]()
     result = Installed()
     try:
-        try:
-            result.adapters = _inject(vlm, choice)
-        finally:  # PEFT may stop half way
-            added = set(vars(model)) - present
+        result.adapters = _inject(vlm, choice)
         named = dict(model.named_parameters())
         missing = [name for name in choice.whole if name not in named]
         if missing:
@@ -153,8 +149,6 @@ def installed(vlm: VLM, choice: Choice, *, training: bool = False) -> Iterator[I
         for name, original in result.originals.items():
             result.whole[name].data = original
             result.whole[name].grad = None
-        for name in added:
-            delattr(model, name)
         for parameter, learns in wanted:
             parameter.requires_grad_(learns)
         if training:
@@ -182,13 +176,21 @@ def _inject(vlm: VLM, choice: Choice) -> dict[str, tuple[nn.Module, str, Any]]:
         r=choice.rank,
         lora_alpha=choice.lora_alpha,
         lora_dropout=choice.dropout,
-        target_modules=list(choice.lora),
+        target_modules=[f"base.{name}" for name in choice.lora],
         bias="none",
     )
     modes = {name: model.get_submodule(name).training for name in choice.lora}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about naming conventions on the hub
-        inject_adapter_in_model(config, model, ADAPTER)
+        # Not on the model itself: where PEFT knows its type as a mixture of experts, it would take
+        # the gate_proj of a dense block or a shared expert for the fused experts.
+        try:
+            inject_adapter_in_model(config, nn.ModuleDict({"base": model}), ADAPTER)
+        except (ValueError, TypeError) as error:
+            raise ModelError(
+                f"PEFT cannot put adapters on {vlm.name!r} ({error}). Choose other modules, or "
+                "train parameters=full."
+            ) from error
     found = {}
     for name in choice.lora:
         owner, child, layer = _place(model, name)
