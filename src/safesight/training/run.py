@@ -31,6 +31,7 @@ from safesight.fitting.artifact import Artifact
 from safesight.fitting.provenance import provenance
 from safesight.generation.composition import protection
 from safesight.training.batches import Ahead, Collator, Draws
+from safesight.training.checkpoints import last_checkpoint
 from safesight.training.choice import Choice, projector_parameters, reached
 from safesight.training.passes import Objective, Passes
 from safesight.training.plan import Fitting, Method, TuningRun
@@ -78,8 +79,8 @@ def train(fitting: Fitting, choice: Choice, method: Method) -> Artifact:
         "retain": sum(row.set == "retain" for row in fitting.data.tuning),
         "reached": round(reached(vlm, choice, config.layers), 4),
         "seconds": round(time.monotonic() - begin, 1),
-        "first": log[0],
-        "last": log[-1],
+        "first": log[0] if log else None,  # a log that was removed is no reason to fail
+        "last": log[-1] if log else None,
     }
     extra = dict(method.tensors or {})
     return Artifact(
@@ -99,7 +100,6 @@ def _fit(
         TuningLog,
         TuningTrainer,
         arguments_of,
-        last_checkpoint,
     )
 
     arguments = arguments_of(fitting, folder, len(next(iter(method.sources.values()))))
