@@ -151,3 +151,35 @@ def test_what_goes_wrong_in_a_batch_stops_the_run_as_itself() -> None:
         fit("npo", vlm, given=data(*rows(), torn), max_steps=8)
     assert fingerprint(vlm.model) == before
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
+
+
+@pytest.mark.parametrize("method", ["npo", "sft", "rmu", "grad_diff"])
+@pytest.mark.parametrize("part", ["question", "answer"])
+def test_a_row_beyond_the_context_is_refused_before_anything_is_trained(
+    method: str, part: str
+) -> None:
+    vlm = tiny.vlm("llava")
+    passes = []
+    handle = vlm.layers[0].register_forward_pre_hook(lambda *_: passes.append(1))
+    kind = "forget" if part == "question" else "retain"
+    given = data(*rows(), row("long", kind, **{part: "word " * 10_000}))
+    try:
+        with pytest.raises(InputError, match=r"row 'long' has [45]\d,\d{3} tokens.* at most 512"):
+            fit(method, vlm, given=given, max_steps=1, **({"layer": 1} if method == "rmu" else {}))
+    finally:
+        handle.remove()
+    assert not passes
+
+
+def test_prompt_and_answer_together_fit_into_the_context_or_are_refused() -> None:
+    vlm = tiny.vlm("llava")
+    collator = Collator(vlm)
+    start = collator.rows([row("a", answer="b")])["inputs"]["input_ids"].shape[1]
+    longest = row("just", question="how to a?", answer="b" * (512 - start + 1))
+    assert collator.rows([longest])["inputs"]["input_ids"].shape[1] == 512
+    longer = row("over", question="how to a?", answer="b" * (512 - start + 2))
+    with pytest.raises(InputError, match="row 'over' has 513 tokens"):
+        collator.rows([longest, longer])
+    collator.longest = None  # a config that does not say
+    collator.refuse_long([longer])
+    assert collator.rows([longer])["inputs"]["input_ids"].shape[1] == 513

@@ -8,7 +8,7 @@ trained on what it generates, on any architecture. No loss is computed here.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -85,7 +85,7 @@ class Collator:
 
     Raises:
         ModelError: an architecture that cannot be trained on an answer after the prompt.
-        InputError: a question or an answer that the chat template rejects.
+        InputError: a question or an answer that the chat template rejects, or that is too long.
     """
 
     def __init__(self, vlm: VLM, *, queries: bool = False) -> None:
@@ -95,14 +95,39 @@ class Collator:
                 "cannot be trained after it. Choose another model for methods that train."
             )
         self.vlm, self.queries = vlm, queries
+        text = vlm.model.config.get_text_config(decoder=True)
+        self.longest: int | None = getattr(text, "max_position_embeddings", None)
+        """The tokens that fit into the model's context; None if its config does not say."""
         self._answers = cache(self._answer_tokens)
 
     def __call__(self, items: Sequence[Mapping[str, TuningSample]]) -> dict[str, Rows]:
         """One batch for each source in the items."""
         return {name: self.rows([item[name] for item in items]) for name in items[0]}
 
+    def refuse_long(self, samples: Iterable[TuningSample]) -> None:
+        """Refuse rows whose text alone exceeds the model's context, before any is trained on.
+
+        Raises:
+            InputError: a row is too long; the message names it.
+        """
+        for sample in samples:
+            text = f"{sample.question} {sample.answer}"
+            if self.longest is not None and len(text.encode()) > self.longest:
+                self._refuse_length(sample, len(self._tokens(text)))
+
+    def _refuse_length(self, sample: TuningSample, tokens: int) -> None:
+        if self.longest is not None and tokens > self.longest:
+            raise InputError(
+                f"The row {sample.id!r} has {tokens:,} tokens, but {self.vlm.name!r} takes at most "
+                f"{self.longest:,}. Shorten it or drop it."
+            )
+
     def rows(self, samples: Sequence[TuningSample]) -> Rows:
-        """Samples as tensors, prompt and answer."""
+        """Samples as tensors, prompt and answer.
+
+        Raises:
+            InputError: a row exceeds the model's context.
+        """
         prompts = self.vlm.encode([sample.messages() for sample in samples])
         tails = [
             self._answers(s.question, s.answer, s.image is not None) if s.answer.strip() else ()
@@ -119,6 +144,8 @@ class Collator:
         inputs = dict(prompts)
         inputs["input_ids"] = torch.cat([prompts["input_ids"], added], dim=1)
         inputs["attention_mask"] = torch.cat([prompts["attention_mask"], real], dim=1)
+        for sample, count in zip(samples, inputs["attention_mask"].sum(dim=1), strict=True):
+            self._refuse_length(sample, int(count))
         for name in inputs:
             if name.endswith("token_type_ids"):  # 0 is text
                 inputs[name] = torch.cat([inputs[name], torch.zeros_like(added)], dim=1)

@@ -66,6 +66,8 @@ def train(fitting: Fitting, choice: Choice, method: Method) -> Artifact:
     ):
         passes = Passes(vlm, result)
         collator = Collator(vlm, queries=method.queries)
+        for rows in method.sources.values():
+            collator.refuse_long(rows)
         if method.prepare is not None:
             with passes.reference():
                 method.prepare(passes, collator)
