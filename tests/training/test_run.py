@@ -327,3 +327,13 @@ def test_the_log_of_an_early_stop(tmp_path: Path) -> None:
     assert sum(entry["refusal_loss"] for entry in log[-6:-1]) / 5 >= 5.0
     again = fit("sft", vlm, TuningRun(run.folder, resume=True, save_every=50), **settings)
     assert again.hash == stopped.hash
+
+
+@pytest.mark.parametrize("way", [{}, {"parameters": "full"}])
+def test_a_run_that_changed_nothing_says_so(way: dict[str, Any]) -> None:
+    """With a warmup, the rate of the first step is zero, and here there is no second."""
+    vlm = tiny.vlm("llava")
+    before = fingerprint(vlm.model)
+    with pytest.raises(TrainingError, match="changed no weight"):
+        fit("npo", vlm, max_steps=1, warmup=0.5, **way)
+    assert fingerprint(vlm.model) == before

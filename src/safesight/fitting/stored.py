@@ -147,8 +147,9 @@ def is_number(found: object) -> TypeGuard[int | float]:
         >>> is_number(0.5), is_number(True), is_number(10**400), is_number(float("nan"))
         (True, False, False, False)
     """
-    number = isinstance(found, int | float) and not isinstance(found, bool)
-    return number and abs(found) <= _LARGEST
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return False
+    return abs(found) <= _LARGEST
 
 
 def _has_shape(tensor: Tensor, shape: tuple[int | None, ...]) -> bool:

@@ -47,7 +47,7 @@ def train(fitting: Fitting, choice: Choice, method: Method) -> Artifact:
 
     Raises:
         ModelError: another defense changes the model's weights, or it has an adapter.
-        TrainingError: the run diverged, or the folder holds a different run.
+        TrainingError: the run diverged or changed nothing, or the folder holds a different run.
         StorageError: the run's folder is in use or cannot be written.
     """
     vlm, config = fitting.vlm, fitting.config
@@ -138,11 +138,20 @@ def _fit(
 
 
 def _finite(result: Installed) -> dict[str, Tensor]:
-    """Copies of the trained weights, on the CPU."""
+    """Copies of the trained weights, on the CPU.
+
+    Raises:
+        TrainingError: a weight is not finite, or none has changed.
+    """
     tensors = {name: value.cpu() for name, value in result.tensors().items()}
     if not all(bool(value.isfinite().all()) for value in tensors.values()):
         raise TrainingError(
             "The run diverged: a weight is not a finite number. Use a smaller learning_rate."
+        )
+    if not result.changed:
+        raise TrainingError(
+            "The run changed no weight, as the learning rate of its first steps is too small. Use "
+            "more steps, or a smaller warmup."
         )
     return tensors
 

@@ -60,6 +60,13 @@ class Installed:
             for name, parameter in self.parameters.items()
         }
 
+    @property
+    def changed(self) -> bool:
+        """Whether any value differs from the base model's."""
+        moved = (not torch.equal(p.data, self.reference[name]) for name, p in self.whole.items())
+        added = (bool(layer.lora_B[ADAPTER].weight.any()) for *_, layer in self.adapters.values())
+        return any(moved) or any(added)
+
     def _dtype(self, name: str, parameter: Tensor) -> torch.dtype:
         return self.originals[name].dtype if name in self.originals else parameter.dtype
 
