@@ -33,9 +33,10 @@ from results_file import add_output, code_hash, saved
 from safesight import VLM, registry
 from safesight.defenses import FitData, load_defense
 from safesight.training.batches import Collator, Draws
+from safesight.training.choice import choose
 from safesight.training.passes import Batch, Passes
 from safesight.training.trainer import TuningLog
-from safesight.training.weights import choose, installed
+from safesight.training.weights import installed
 from safesight.types import TuningSample
 
 SEED = 0

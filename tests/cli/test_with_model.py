@@ -18,6 +18,7 @@ from safesight.analysis.spurious import SpuriousReport
 from safesight.cli.layers import _vector
 from safesight.cli.main import app
 from safesight.compare import Scorecard
+from safesight.defenses import FitData, load_defense
 from safesight.fitting.bundled import FOLDER
 from tests import tiny
 from tests.cli.test_main import fails, run
@@ -141,6 +142,34 @@ def test_fit_then_try_shows_scores_beside_the_threshold(
     assert "threshold" in shown.stdout
 
 
+def test_a_fit_says_what_it_replaces_and_keeps_what_is_of_another_defense(
+    model: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "probe"
+    words = ["--pool", "60", "--share", "0.3", "--calibration", "6", "-o", str(folder)]
+    first = run("fit", "probe", "--model", model, *words)
+    assert "replaces" not in first.stderr
+    found = Artifact.load(folder)
+    fails(run("fit", "sasa", "--model", model, *words), "holds an artifact of probe")
+    assert Artifact.load(folder).hash == found.hash
+    again = run("fit", "probe", "--model", model, *words, "--set", "folds=2")
+    assert f"replaces the probe artifact {found.hash[:12]}" in again.stderr.replace("\n", " ")
+    assert Artifact.load(folder).hash != found.hash
+
+
+def test_a_defense_without_a_fit_says_so(tmp_path: Path) -> None:
+    for name in ("safety_prompt", "none", "ecso"):
+        fails(run("fit", name, "-o", str(tmp_path / "a")), f"{name} has nothing to fit")
+    assert not (tmp_path / "a").exists()
+
+
+def test_merging_a_detector_says_that_there_is_nothing_to_merge(tmp_path: Path) -> None:
+    folder = str(FOLDER / "sasa")
+    for more in ([], ["--adapter"]):
+        fails(run("merge", folder, *more, "-o", str(tmp_path / "m")), "nothing to merge")
+    assert not (tmp_path / "m").exists()
+
+
 def test_rai_draws_what_it_sees(model: str, picture: str, tmp_path: Path) -> None:
     folder, target = tmp_path / "rai", tmp_path / "maps" / "map.png"
     words = ["--pool", "60", "--share", "0.3", "--set", 'words=["bomb"]', "--set", "tau=-1"]
@@ -178,7 +207,8 @@ def test_an_artifact_of_another_model_is_refused(model: str, tmp_path: Path) -> 
 
 def test_an_artifact_of_a_defense_that_takes_no_part_is_refused(model: str, tmp_path: Path) -> None:
     folder = tmp_path / "prompt"
-    assert run("fit", "safety_prompt", "--model", model, "-o", str(folder)).exit_code == 0
+    prompt = load_defense("safety_prompt")
+    prompt.fit(VLM.load(model), FitData((), ())).save(folder)
     words = ["--defense", "adashield", "--artifact", str(folder)]
     fails(
         run("eval", "--model", model, *words, *LIGHT, "--log-dir", str(tmp_path / "l")),
@@ -227,7 +257,8 @@ def test_layers_refuses_what_it_cannot_read(model: str, tmp_path: Path) -> None:
     page = ["-o", str(tmp_path / "l.html")]
     fails(run("layers", model, "--defense", "probe", *page), "changes no state")
     folder = tmp_path / "prompt"
-    assert run("fit", "safety_prompt", "--model", model, "-o", str(folder)).exit_code == 0
+    prompt = load_defense("safety_prompt")
+    prompt.fit(VLM.load(model), FitData((), ())).save(folder)
     fails(run("layers", model, "--vector", str(folder), *page), "one vector per layer")
     assert not (tmp_path / "l.html").exists()
 

@@ -109,8 +109,9 @@ def still(name: str, family: str) -> tuple[Defense, Artifact]:
     if name in DETECTORS:
         return build(name), replace(artifact, fitted={**artifact.fitted, "threshold": 1e30})
     if name in TUNED:
-        zeros = {key: torch.zeros_like(value) for key, value in artifact.tensors.items()}
-        return build(name), replace(artifact, tensors=zeros)
+        # So small that their product is zero; zeros themselves are refused as damage.
+        small = {key: torch.full_like(value, 1e-30) for key, value in artifact.tensors.items()}
+        return build(name), replace(artifact, tensors=small)
     contract = CLASSES[name].contract
     return load_defense(name, **{**contract.settings, **(contract.zero or {})}), artifact
 

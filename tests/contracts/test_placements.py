@@ -22,7 +22,8 @@ from peft import LoraConfig, get_peft_model
 from safesight import VLM, protect, unprotect
 from safesight.errors import ArtifactError, ModelError
 from safesight.models.check import check
-from safesight.training.weights import Choice, installed
+from safesight.training.choice import Choice
+from safesight.training.weights import installed
 from tests import tiny
 from tests.contracts.defense_helpers import (
     DEFENSES,

@@ -20,10 +20,11 @@ from safesight.defenses.sft import _answers as sft_answers
 from safesight.errors import InputError
 from safesight.models import VLM
 from safesight.training.batches import Collator
+from safesight.training.choice import choose
 from safesight.training.config import TuningConfig
 from safesight.training.passes import Passes, answer_term, labels_of, summed
 from safesight.training.rows import TuningData
-from safesight.training.weights import Installed, choose, installed
+from safesight.training.weights import Installed, installed
 from tests import tiny
 from tests.training.helpers import data, fit, row, rows
 

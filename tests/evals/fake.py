@@ -156,9 +156,7 @@ class _Sign:
         return Decision(scores, scores > scores.median(), float(scores.median()))
 
 
-def stamp_artifact(
-    folder: Any, word: str, identity: str | None = "fake", defense: str = "stamp"
-) -> str:
+def stamp_artifact(folder: Any, word: str, identity: str = "fake", defense: str = "stamp") -> str:
     model = {"model": {"identity": identity, "name": "fake", "dtype": "float32"}}
     config = {"stamp": Stamp, "seal": Seal}[defense]().config.model_dump()
     return str(Artifact(defense, config, {"word": word}, {}, model).save(folder))

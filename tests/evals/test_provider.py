@@ -109,12 +109,13 @@ def test_the_identity_follows_content_not_place(fakes, tmp_path) -> None:
 
 
 def test_dtype_settings_and_defense_change_the_identity(fakes, tmp_path) -> None:
-    anywhere = stamp_artifact(tmp_path / "a", "one", identity=None)
+    full = stamp_artifact(tmp_path / "a", "one")
+    half = stamp_artifact(tmp_path / "b", "one", identity="fake bfloat16")
     identities = {
         model().api.arm.identity,
         model(dtype="bfloat16").api.arm.identity,
-        model(defense="stamp", artifact=anywhere).api.arm.identity,
-        model(defense="stamp", artifact=anywhere, dtype="bfloat16").api.arm.identity,
+        model(defense="stamp", artifact=full).api.arm.identity,
+        model(defense="stamp", artifact=half, dtype="bfloat16").api.arm.identity,
         model(defense="stamp", enabled=False).api.arm.identity,
     }
     assert len(identities) == 5

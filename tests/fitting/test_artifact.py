@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import pickle
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from safesight.defenses import Artifact
 from safesight.errors import ArtifactError, StorageError
+from tests import tiny
 
 
 @pytest.fixture
@@ -61,51 +67,149 @@ def test_hash_covers_what_changes_answers(artifact: Artifact) -> None:
     assert Artifact(**{**vars(artifact), "card": same_model}).hash == artifact.hash
 
 
+def drop_from_json(path: Path, name: str) -> None:
+    path.write_text(
+        json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != name})
+    )
+
+
 def rewrite_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-DAMAGE = {
-    "no config": lambda f: (f / "config.json").unlink(),
-    "no card": lambda f: (f / "card.json").unlink(),
-    "no tensors": lambda f: (f / "tensors.safetensors").unlink(),
-    "torn tensors": lambda f: (f / "tensors.safetensors").write_bytes(
-        (f / "tensors.safetensors").read_bytes()[:-7]
+def rewrite_tensors(path: Path, **changes: torch.Tensor) -> None:
+    save_file({**load_file(path), **changes}, path)
+
+
+def replace_by(path: Path, make: Callable[[Path], object]) -> None:
+    path.unlink()
+    make(path)
+
+
+CONFIG, CARD, TENSORS = "config.json", "card.json", "tensors.safetensors"
+EDITED = "settings, numbers or card have changed"
+DEEP = '{"a":' * 100_000
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no config": (lambda f: (f / CONFIG).unlink(), "No such file"),
+    "no card": (lambda f: (f / CARD).unlink(), "No such file"),
+    "no tensors": (lambda f: (f / TENSORS).unlink(), "No such file"),
+    "torn tensors": (
+        lambda f: (f / TENSORS).write_bytes((f / TENSORS).read_bytes()[:-7]),
+        "deserializing",
     ),
-    "changed tensors": lambda f: (f / "tensors.safetensors").write_bytes(
-        (f / "tensors.safetensors").read_bytes()[:-1] + b"\x01"
+    "changed tensors": (
+        lambda f: (f / TENSORS).write_bytes((f / TENSORS).read_bytes()[:-1] + b"\x01"),
+        "tensors have changed",
     ),
-    "a pickle": lambda f: (f / "tensors.safetensors").write_bytes(pickle.dumps({"weight": 1})),
-    "torn config": lambda f: (f / "config.json").write_text('{"format": 2, "def'),
-    "config not text": lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"),
-    "unknown key": lambda f: rewrite_json(f / "config.json", extra=1),
-    "newer format": lambda f: rewrite_json(f / "config.json", format=3),
-    "tensors not listed": lambda f: rewrite_json(f / "config.json", tensors={"weight": "0"}),
-    "oversized config": lambda f: rewrite_json(f / "config.json", config={"x": "y" * 2_000_000}),
-    "card is a list": lambda f: (f / "card.json").write_text("[]"),
-    "a list for a config": lambda f: (f / "config.json").write_text("[]"),
+    "another tensor": (
+        lambda f: rewrite_tensors(f / TENSORS, more=torch.ones(1)),
+        "tensors have changed",
+    ),
+    "a pickle": (
+        lambda f: (f / TENSORS).write_bytes(pickle.dumps({"weight": 1})),
+        "deserializing",
+    ),
+    "torn config": (lambda f: (f / CONFIG).write_text('{"format": 3, "def'), "Unterminated"),
+    "config not text": (lambda f: (f / CONFIG).write_bytes(b"\xff\xfe\x00"), "utf-8"),
+    "unknown key": (lambda f: rewrite_json(f / CONFIG, extra=1), "invalid extra"),
+    "newer format": (lambda f: rewrite_json(f / CONFIG, format=4), "invalid format"),
+    "a truth for a format": (lambda f: rewrite_json(f / CONFIG, format=True), "invalid format"),
+    "no format": (lambda f: drop_from_json(f / CONFIG, "format"), "invalid format"),
+    "no digest": (lambda f: drop_from_json(f / CONFIG, "digest"), "invalid digest"),
+    "tensors not listed": (lambda f: rewrite_json(f / CONFIG, tensors={"weight": "0"}), EDITED),
+    "another defense": (lambda f: rewrite_json(f / CONFIG, defense="probe"), EDITED),
+    "another setting": (lambda f: rewrite_json(f / CONFIG, config={"eps": 1}), EDITED),
+    "a threshold out of reach": (
+        lambda f: rewrite_json(f / CONFIG, fitted={"threshold": 1e9}),
+        EDITED,
+    ),
+    "another model": (lambda f: rewrite_json(f / CARD, model={"identity": "cd" * 32}), EDITED),
+    "no model": (lambda f: drop_from_json(f / CARD, "model"), EDITED),
+    "another seed": (lambda f: rewrite_json(f / CARD, seed=4), EDITED),
+    "a number for an identity": (
+        lambda f: rewrite_json(f / CARD, model={"identity": 5}),
+        "invalid model.identity",
+    ),
+    "a list for a model": (lambda f: rewrite_json(f / CARD, model=[]), "invalid model"),
+    "oversized config": (
+        lambda f: rewrite_json(f / CONFIG, config={"x": "y" * 2_000_000}),
+        "larger than 1 MB",
+    ),
+    "card is a list": (lambda f: (f / CARD).write_text("[]"), "card.json is not a JSON object"),
+    "a list for a config": (lambda f: (f / CONFIG).write_text("[]"), "config.json is not a JSON"),
+    "a deep config": (lambda f: (f / CONFIG).write_text(DEEP), "levels deep"),
+    "a deep card": (
+        lambda f: (f / CARD).write_text('{"a":' * 50 + "1" + "}" * 50),
+        "card.json is nested more than 32 levels deep",
+    ),
+    "not a number": (lambda f: rewrite_json(f / CONFIG, fitted={"x": math.nan}), "NaN is not"),
+    "too large a number": (
+        lambda f: (f / CONFIG).write_text((f / CONFIG).read_text().replace("0.25", "1e999")),
+        "Out of range",
+    ),
+    "a pipe": (lambda f: replace_by(f / CARD, os.mkfifo), "not a regular file"),
+    "a pipe for tensors": (lambda f: replace_by(f / TENSORS, os.mkfifo), "not a regular file"),
+    "an endless file": (
+        lambda f: replace_by(f / CONFIG, lambda path: path.symlink_to("/dev/zero")),
+        "not a regular file",
+    ),
+    "a folder": (lambda f: replace_by(f / CONFIG, Path.mkdir), "not a regular file"),
 }
+"""What was done to a folder, and what the error says of it."""
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damaged_folders_are_refused(damage: str, artifact: Artifact, tmp_path: Path) -> None:
     folder = artifact.save(tmp_path / "a")
-    DAMAGE[damage](folder)
+    do, said = DAMAGE[damage]
+    do(folder)
     with pytest.raises(ArtifactError, match=str(folder)) as caught:
         Artifact.load(folder)
+    assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
 
 
-def test_the_format_before_the_settings_were_renamed_is_refused_by_name(
-    artifact: Artifact, tmp_path: Path
-) -> None:
+def test_links_to_files_are_followed(artifact: Artifact, tmp_path: Path) -> None:
+    """A cache of downloads keeps files elsewhere."""
     folder = artifact.save(tmp_path / "a")
-    rewrite_json(folder / "config.json", format=1, config={"eps": 1e-6, "strength": 1})
+    (tmp_path / "linked").mkdir()
+    for file in folder.iterdir():
+        (tmp_path / "linked" / file.name).symlink_to(file)
+    assert same(Artifact.load(tmp_path / "linked"), artifact)
+
+
+def test_keys_that_json_turns_into_text_leave_the_digest_alone(tmp_path: Path) -> None:
+    card = {"candidates": {2: 0.5, 10: 0.75}, "pair": (1, 2)}
+    folder = Artifact("sasa", {}, card=card).save(tmp_path / "a")
+    assert Artifact.load(folder).card == {"candidates": {"2": 0.5, "10": 0.75}, "pair": [1, 2]}
+
+
+@pytest.mark.parametrize("card", [{}, {"model": {}}, {"model": {"identity": ""}}, {"model": 5}])
+def test_a_card_that_names_no_model_fits_no_model(card: dict[str, Any], artifact: Artifact) -> None:
+    vlm = tiny.vlm("llava")
+    with pytest.raises(ArtifactError, match=r"does not say which model .* safesight fit sasa"):
+        replace(artifact, card=card).check_model(vlm)
+
+
+@pytest.mark.parametrize("extra", [{}, {"name": None, "dtype": None}])
+def test_another_model_is_refused_whatever_else_the_card_says(
+    extra: dict[str, Any], artifact: Artifact
+) -> None:
+    card = {"model": {"identity": "ab" * 32, **extra}}
+    with pytest.raises(ArtifactError, match="was fitted on 'a model' \\(abababababab\\), not on"):
+        replace(artifact, card=card).check_model(tiny.vlm("llava"))
+
+
+@pytest.mark.parametrize("older", [1, 2])
+def test_an_older_format_is_refused_by_name(older: int, artifact: Artifact, tmp_path: Path) -> None:
+    folder = artifact.save(tmp_path / "a")
+    rewrite_json(folder / "config.json", format=older, config={"eps": 1e-6, "strength": 1})
     with pytest.raises(ArtifactError) as caught:
         Artifact.load(folder)
     assert str(caught.value) == (
-        f"The artifact at {folder} has format 1, but this version of safesight reads format 2. "
-        f"Fit it again: safesight fit sasa -o {folder}"
+        f"The artifact at {folder} has format {older}, but this version of safesight reads format "
+        f"3. Fit it again: safesight fit sasa -o {folder}"
     )
 
 

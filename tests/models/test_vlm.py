@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig
 
 from safesight.errors import InputError, ModelError
 from safesight.models import VLM
@@ -120,6 +122,48 @@ def test_identity_changes_with_weights_config_and_dtype_and_with_nothing_else(ow
     config.model.config.text_config.rms_norm_eps = 1e-3
     assert config.weights_hash == own.weights_hash
     assert config.identity != own.identity
+
+
+def switch(config: Any) -> None:
+    """What a Trainer, gradient checkpointing and people who look inside set, at every level."""
+    for each in (config, config.text_config, config.vision_config):
+        each.use_cache = not getattr(each, "use_cache", True)
+        each.return_dict = False
+        each.output_hidden_states = True
+        each.output_attentions = True
+        each.output_router_logits = True
+        each.attention_dropout = 0.5
+
+
+@pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable. is deprecated")
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_switches_that_change_no_answer_leave_the_identity_alone(family):
+    model, processor = tiny.fresh(family)
+    model.set_attn_implementation("eager")  # the only one that can return attentions
+    before = VLM.wrap(model, processor).identity
+    switch(model.config)
+    model.gradient_checkpointing_enable()
+    model.train()
+    assert VLM.wrap(model, processor).identity == before
+    model.eval()
+    found = [before]
+    for name, value in (("hidden_act", "relu"), ("max_position_embeddings", 7), ("novel", 1)):
+        setattr(model.config.text_config, name, value)
+        found.append(VLM.wrap(model, processor).identity)
+    assert len(set(found)) == 4
+
+
+def test_the_identity_follows_an_adapter_that_is_added_or_switched():
+    model, processor = tiny.fresh("llava")
+    vlm = VLM.wrap(model, processor)
+    found = [vlm.identity]
+    model.add_adapter(LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    found.append(vlm.identity)
+    model.disable_adapters()
+    found.append(vlm.identity)
+    assert len(set(found)) == 3
+    model.enable_adapters()
+    assert vlm.identity == found[1]
 
 
 def test_the_weights_hash_ignores_the_dtype_the_identity_does_not():

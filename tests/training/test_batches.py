@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from safesight import VLM
 from safesight.errors import InputError, ModelError
 from safesight.training.batches import IGNORE, Ahead, Collator
 from safesight.training.losses import cross_entropy, row_losses, token_nll
@@ -151,3 +152,38 @@ def test_what_goes_wrong_in_a_batch_stops_the_run_as_itself() -> None:
         fit("npo", vlm, given=data(*rows(), torn), max_steps=8)
     assert fingerprint(vlm.model) == before
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
+
+
+@pytest.mark.parametrize("method", ["npo", "sft", "rmu", "grad_diff"])
+@pytest.mark.parametrize("part", ["question", "answer"])
+def test_a_row_beyond_the_context_is_refused_before_anything_is_trained(
+    method: str, part: str
+) -> None:
+    vlm = tiny.vlm("llava")
+    passes = []
+    handle = vlm.layers[0].register_forward_pre_hook(lambda *_: passes.append(1))
+    kind = "forget" if part == "question" else "retain"
+    given = data(*rows(), row("long", kind, **{part: "word " * 10_000}))
+    try:
+        with pytest.raises(InputError, match=r"row 'long' has [45]\d,\d{3} tokens.* at most 4,096"):
+            fit(method, vlm, given=given, max_steps=1, **({"layer": 1} if method == "rmu" else {}))
+    finally:
+        handle.remove()
+    assert not passes
+
+
+def test_prompt_and_answer_together_fit_into_the_context_or_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    vlm = tiny.vlm("llava")
+    collator = Collator(vlm)
+    start = collator.rows([row("a", answer="b")])["inputs"]["input_ids"].shape[1]
+    limit = vlm.context_length or 0
+    longest = row("just", question="how to a?", answer="b" * (limit - start + 1))
+    assert collator.rows([longest])["inputs"]["input_ids"].shape[1] == limit
+    longer = row("over", question="how to a?", answer="b" * (limit - start + 2))
+    with pytest.raises(InputError, match=f"row 'over' has {limit + 1:,} tokens"):
+        collator.rows([longest, longer])
+    monkeypatch.setattr(VLM, "context_length", None)  # a config that does not say
+    collator.check([longer])
+    assert collator.rows([longer])["inputs"]["input_ids"].shape[1] == limit + 1

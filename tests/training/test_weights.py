@@ -14,9 +14,10 @@ from safesight.defenses import Artifact, load_defense
 from safesight.errors import ArtifactError, InputError, ModelError, StorageError
 from safesight.fitting.stored import Stored
 from safesight.models import VLM
+from safesight.training.choice import Choice, choose
 from safesight.training.config import TuningConfig
 from safesight.training.export import export_adapter, merge
-from safesight.training.weights import Choice, Weights, choose, installed, tuned
+from safesight.training.weights import Weights, installed, tuned
 from tests import tiny
 from tests.contracts.defense_helpers import fingerprint, prompts
 from tests.training.helpers import fit
@@ -215,7 +216,7 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="safesight merge"):
         export_adapter(fit("npo", vlm, max_steps=1, projector=True), tmp_path / "a")
     none = Artifact("none", {})
-    with pytest.raises(ArtifactError, match="does not say which weights it changes"):
+    with pytest.raises(ArtifactError, match="none changes no weights"):
         merge(vlm, none, tmp_path / "b")
     other = VLM.wrap(*tiny.fresh("llava", seed=1))
     with pytest.raises(ArtifactError, match="was fitted on"):

@@ -24,7 +24,7 @@ from safesight.cli.options import (
 )
 from safesight.cli.show import examples, print_json
 from safesight.console import stderr, waiting
-from safesight.errors import InputError, StorageError
+from safesight.errors import ArtifactError, InputError, StorageError
 
 if TYPE_CHECKING:
     from safesight.defenses import AnyDefense, Artifact
@@ -96,8 +96,10 @@ def fit(
         from safesight.models.loading import public_name
         from safesight.workflows.artifacts import FitPlan, data_for
 
-        free_place(output)  # before the work starts, so that none is lost
         fitter = load_defense(defense, **values_of(settings or [], "--set"))
+        _refuse_unfitted(fitter)
+        free_place(output)  # before the work starts, so that none is lost
+        replaced = _there(output, defense)
         more = _run(fitter, run_dir or output.with_name(f"{output.name}.run"), resume)
         options = values_of(data_options or [], "--data-option")
         plan = FitPlan(chosen, pool, share, calibration, seed)
@@ -115,7 +117,45 @@ def fit(
         used = len(samples.tuning) or len(samples.harmful) + len(samples.benign)
         count = f"{used} {'rows' if samples.tuning else 'samples'}"
         stderr().print(f"{defense} fitted on {vlm.name} with {count}: {artifact.hash[:12]}")
+        if replaced is not None:
+            stderr().print(f"It replaces {replaced}, which was in {output}.")
         typer.echo(output)
+
+
+def _refuse_unfitted(fitter: AnyDefense) -> None:
+    """Refuse a defense that would only store its settings.
+
+    Raises:
+        InputError: it has nothing to fit.
+    """
+    from safesight.defenses import Defense
+
+    if not fitter.fitted and type(fitter).fit is Defense.fit:
+        raise InputError(
+            f"{fitter.name} has nothing to fit, so it needs no artifact. Use it as it is: "
+            f"safesight eval --defense {fitter.name}."
+        )
+
+
+def _there(folder: Path, defense: str) -> str | None:
+    """The artifact that is in the folder, in words; None if there is none.
+
+    Raises:
+        StorageError: it belongs to another defense.
+    """
+    from safesight.defenses import Artifact
+
+    if not (folder / "config.json").exists():
+        return None
+    try:
+        found = Artifact.load(folder)
+    except ArtifactError:
+        return "an artifact that cannot be read"
+    if found.defense != defense:
+        raise StorageError(
+            f"{folder} holds an artifact of {found.defense}. Choose another folder, or remove it."
+        )
+    return f"the {defense} artifact {found.hash[:12]}"
 
 
 def _save(artifact: Artifact, folder: Path, *, resumable: bool) -> None:

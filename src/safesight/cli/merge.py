@@ -37,10 +37,11 @@ def merge(
     with waiting("Merging"):
         from safesight.defenses import Artifact
         from safesight.models import VLM
-        from safesight.training.export import export_adapter
+        from safesight.training.export import check_mergeable, export_adapter
         from safesight.training.export import merge as merge_into
 
         fitted = Artifact.load(artifact)
+        check_mergeable(fitted)  # before a large model is loaded
         if adapter:
             export_adapter(fitted, output)
         else:

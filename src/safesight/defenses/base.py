@@ -7,6 +7,7 @@ model's own `generate` with them in a fixed order. Read next: `protect` (attach 
 
 from __future__ import annotations
 
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from safesight.errors import ArtifactError, InputError
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.bundled import bundled
 from safesight.fitting.config import DefenseConfig
+from safesight.fitting.provenance import about_model
 from safesight.fitting.stored import Stored
 from safesight.generation.call_types import Inputs
 from safesight.generation.composition import Protection, protection
@@ -83,7 +85,8 @@ class Defense(ABC, Generic[ConfigT, FittedT]):
 
         The default is for defenses with nothing to fit: it stores their settings.
         """
-        return Artifact(self.name, self.config.model_dump(mode="json"))
+        card = {"model": about_model(vlm)}
+        return Artifact(self.name, self.config.model_dump(mode="json"), card=card)
 
     def read(self, stored: Stored, config: ConfigT) -> FittedT:
         """The artifact's contents, validated. A defense with `fitted` overrides this.
@@ -167,7 +170,7 @@ class Defense(ABC, Generic[ConfigT, FittedT]):
 
         Raises:
             ArtifactError: the artifact is for another defense, was fitted with other settings, or
-                holds settings that this version does not know.
+                holds settings that this version does not know, or switches the defense off.
         """
         if artifact is None:
             return self.config
@@ -184,6 +187,11 @@ class Defense(ABC, Generic[ConfigT, FittedT]):
             raise ArtifactError(
                 f"The artifact cannot be used: {_first(error)} Fit it again with this version."
             ) from error
+        if not merged.enabled and "enabled" not in given:
+            raise ArtifactError(
+                f"This {self.name} artifact is switched off (enabled=False), so it would defend "
+                f"nothing. Pass enabled=True to use it, or fit {self.name} again."
+            )
         changed = [
             name
             for name in sorted(given.keys() - self.Config.at_use)
@@ -205,4 +213,5 @@ def _first(error: ValidationError) -> str:
     """The first error as one sentence."""
     detail = error.errors()[0]
     place = ".".join(map(str, detail["loc"])) or "these settings"
-    return f"{place}={detail['input']!r}: {detail['msg']}."
+    given = reprlib.repr(detail["input"])  # an artifact may hold anything, of any length
+    return f"{place}={given}: {detail['msg']}."

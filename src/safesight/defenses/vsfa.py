@@ -33,9 +33,10 @@ from torch import Tensor
 from safesight.defenses.base import Defense, Parts, Stored
 from safesight.defenses.contract import ONE_STEP
 from safesight.errors import InputError
+from safesight.training.choice import choose
 from safesight.training.config import TuningConfig
 from safesight.training.run import Fitting, Method, TuningRun, train
-from safesight.training.weights import Weights, choose, tuned
+from safesight.training.weights import Weights, tuned
 
 if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact

@@ -1,27 +1,29 @@
 """The result of a fit: frozen numbers in a folder, tied to the model they were fitted on.
 
 A folder holds `config.json` (what the defense needs to run), `card.json` (where it comes from)
-and, if there are tensors, `tensors.safetensors`. Nothing is ever unpickled. What the numbers
-mean is known only to the defense that reads them.
+and, if there are tensors, `tensors.safetensors`. A digest in `config.json` covers all of it, so
+a file that was edited or mixed up is noticed. What the numbers mean is known only to the defense
+that reads them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import tempfile
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from safesight.errors import ArtifactError, StorageError
+from safesight.fitting.contents import digest_of, read_json, read_tensors, tensor_hash, to_json
 
 if TYPE_CHECKING:
     from safesight.models import VLM
@@ -29,9 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Artifact", "dtype_of", "free_place", "how_to_fit"]
 
 _CONFIG, _CARD, _TENSORS = "config.json", "card.json", "tensors.safetensors"
-_FORMAT: Final = 2
-_MAX_JSON_BYTES = 1 << 20
-_MAX_TENSOR_BYTES = 1 << 32
+_FORMAT: Final = 3
+_FileT = TypeVar("_FileT", bound=BaseModel)
 
 
 class _ConfigFile(BaseModel):
@@ -39,12 +40,37 @@ class _ConfigFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    format: Literal[2] = _FORMAT
+    format: Literal[3]
     defense: str
     config: dict[str, Any]
     fitted: dict[str, Any]
     tensors: dict[str, str]
     """The content hash of every tensor, by name."""
+    digest: str
+    """Hash of all of the above and of the card."""
+
+    def digest_with(self, card: Mapping[str, Any]) -> str:
+        """What `digest` has to be."""
+        return digest_of(self.model_dump(exclude={"digest"}), card)
+
+
+class _Model(BaseModel):
+    """What a card says about the model; a card of a plug-in may say more."""
+
+    model_config = ConfigDict(strict=True)
+
+    name: str | None = None
+    revision: str | None = None
+    identity: str | None = None
+    dtype: str | None = None
+
+
+class _CardFile(BaseModel):
+    """`card.json`, as far as it is read here."""
+
+    model_config = ConfigDict(strict=True)
+
+    model: _Model = _Model()
 
 
 @dataclass(frozen=True)
@@ -71,29 +97,35 @@ class Artifact:
 
     @property
     def identity(self) -> str | None:
-        """Identity of the model it was fitted on, or None if it works on any model."""
+        """Identity of the model it was fitted on, or None if the card does not say."""
         model = self.card.get("model")
         identity = model.get("identity") if isinstance(model, Mapping) else None
-        return identity if isinstance(identity, str) else None
+        return identity if isinstance(identity, str) and identity else None
 
     @property
     def hash(self) -> str:
         """Hex hash of everything that affects answers: settings, numbers, model identity."""
         content = [self.defense, dict(self.config), dict(self.fitted), self.identity]
-        tensors = {name: _tensor_hash(self.tensors[name]) for name in sorted(self.tensors)}
-        return hashlib.sha256(_json([content, tensors]).encode()).hexdigest()
+        tensors = {name: tensor_hash(self.tensors[name]) for name in sorted(self.tensors)}
+        return hashlib.sha256(to_json([content, tensors]).encode()).hexdigest()
 
     def check_model(self, vlm: VLM) -> None:
         """Refuse a model other than the one this was fitted on.
 
         Raises:
-            ArtifactError: weights, configuration or dtype differ.
+            ArtifactError: weights, configuration or dtype differ, or the card names no model.
         """
-        if self.identity is not None and self.identity != vlm.identity:
-            model = self.card["model"]
+        if self.identity is None:
             raise ArtifactError(
-                f"This {self.defense} artifact was fitted on {model.get('name')!r} "
-                f"({self.identity[:12]}, {model.get('dtype')}), not on {vlm.name!r} "
+                f"This {self.defense} artifact does not say which model it was fitted on, so it "
+                f"cannot be trusted on {vlm.name!r}. {how_to_fit(self.defense, vlm)}"
+            )
+        if self.identity != vlm.identity:
+            model = self.card["model"]
+            named = [self.identity[:12], *filter(None, [model.get("dtype")])]
+            raise ArtifactError(
+                f"This {self.defense} artifact was fitted on {model.get('name') or 'a model'!r} "
+                f"({', '.join(map(str, named))}), not on {vlm.name!r} "
                 f"({vlm.identity[:12]}, {dtype_of(vlm)}). {how_to_fit(self.defense, vlm)}"
             )
 
@@ -122,13 +154,17 @@ class Artifact:
         if tensors:
             save_file(tensors, folder / _TENSORS)
         content = _ConfigFile(
+            format=_FORMAT,
             defense=self.defense,
             config=dict(self.config),
             fitted=dict(self.fitted),
-            tensors={name: _tensor_hash(value) for name, value in sorted(tensors.items())},
+            tensors={name: tensor_hash(value) for name, value in sorted(tensors.items())},
+            digest="",
         )
-        (folder / _CONFIG).write_text(_json(content.model_dump(), indent=2), encoding="utf-8")
-        (folder / _CARD).write_text(_json(dict(self.card), indent=2), encoding="utf-8")
+        card = dict(self.card)
+        content = content.model_copy(update={"digest": content.digest_with(card)})
+        (folder / _CONFIG).write_text(to_json(content.model_dump(), indent=2), encoding="utf-8")
+        (folder / _CARD).write_text(to_json(card, indent=2), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Artifact:
@@ -144,17 +180,19 @@ class Artifact:
                 f"There is no artifact folder at {path}. Fit one: safesight fit DEFENSE -o {path}"
             )
         try:
-            raw = _read_json(path / _CONFIG)
+            raw = read_json(path / _CONFIG)
             _refuse_older(path, raw)
-            content = _ConfigFile.model_validate(raw)
-            card = _read_json(path / _CARD)
-            tensors = _read_tensors(path / _TENSORS) if content.tensors else {}
+            content = _validated(_ConfigFile, raw, _CONFIG)
+            card = read_json(path / _CARD)
+            _validated(_CardFile, card, _CARD)
+            if content.digest_with(card) != content.digest:
+                raise ValueError("its settings, numbers or card have changed since they were saved")
+            tensors = read_tensors(path / _TENSORS) if content.tensors else {}
+            if {name: tensor_hash(value) for name, value in tensors.items()} != content.tensors:
+                raise ValueError("its tensors have changed since they were saved")
         except (OSError, ValueError, SafetensorError) as error:
-            raise _damaged(path, _reason(error)) from error
-        if {name: _tensor_hash(value) for name, value in tensors.items()} != content.tensors:
-            raise _damaged(path, "its tensors have changed since they were saved")
-        if not isinstance(card, dict):
-            raise _damaged(path, f"{_CARD} is not a JSON object")
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise _damaged(path, reason) from error
         return cls(content.defense, content.config, content.fitted, tensors, card)
 
 
@@ -194,10 +232,10 @@ def _swap(new: Path, target: Path, old: Path) -> None:
 def _refuse_older(path: Path, raw: Any) -> None:
     """An older format has settings under other names, so it would be misread."""
     found = raw.get("format") if isinstance(raw, dict) else None
-    if isinstance(found, int) and found < _FORMAT:
+    if type(found) is int and 0 < found < _FORMAT:
         raise ArtifactError(
             f"The artifact at {path} has format {found}, but this version of safesight reads "
-            f"format {_FORMAT}. Fit it again: safesight fit {raw.get('defense')} -o {path}"
+            f"format {_FORMAT}. Fit it again: safesight fit {_short(raw.get('defense'))} -o {path}"
         )
 
 
@@ -207,11 +245,25 @@ def _damaged(path: Path, reason: str) -> ArtifactError:
     )
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, ValidationError):
+def _validated(schema: type[_FileT], raw: Any, name: str) -> _FileT:
+    """What the file holds.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    if not isinstance(raw, dict):
+        raise ValueError(f"{name} is not a JSON object")
+    try:
+        return schema.model_validate(raw)
+    except ValidationError as error:
         first = error.errors()[0]
-        return f"{_CONFIG} has an invalid {'.'.join(map(str, first['loc']))} ({first['msg']})"
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+        place = _short(".".join(map(str, first["loc"])))
+        raise ValueError(f"{name} has an invalid {place} ({first['msg']})") from error
+
+
+def _short(text: object) -> str:
+    """One short line, whatever a file holds."""
+    return textwrap.shorten(str(text), 80, placeholder="...")
 
 
 def free_place(folder: str | os.PathLike[str]) -> Path:
@@ -235,28 +287,3 @@ def _replaceable(folder: Path) -> bool:
         return False
     names = {entry.name for entry in folder.iterdir()}
     return not names or (_CONFIG in names and names <= {_CONFIG, _CARD, _TENSORS})
-
-
-def _read_json(path: Path) -> Any:
-    if path.stat().st_size > _MAX_JSON_BYTES:
-        raise ValueError(f"{path.name} is larger than {_MAX_JSON_BYTES >> 20} MB")
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    if path.stat().st_size > _MAX_TENSOR_BYTES:
-        raise ValueError(f"{path.name} is larger than {_MAX_TENSOR_BYTES >> 30} GB")
-    return load_file(path)
-
-
-def _json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, sort_keys=True, allow_nan=False, indent=indent)
-
-
-def _tensor_hash(value: Tensor) -> str:
-    import torch
-
-    value = value.detach().cpu().contiguous()
-    digest = hashlib.sha256(f"{value.dtype} {tuple(value.shape)} ".encode())
-    digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

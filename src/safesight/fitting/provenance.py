@@ -9,9 +9,19 @@ if TYPE_CHECKING:
     from safesight.fitting.data import FitData
     from safesight.models import VLM
 
-__all__ = ["provenance"]
+__all__ = ["about_model", "provenance"]
 
 _PACKAGES = ("safesight", "torch", "transformers", "scikit-learn")
+
+
+def about_model(vlm: VLM) -> dict[str, Any]:
+    """The entry of a card that ties an artifact to its model."""
+    return {
+        "name": vlm.name,
+        "revision": vlm.revision,
+        "identity": vlm.identity,
+        "dtype": str(vlm.dtype).removeprefix("torch."),
+    }
 
 
 def provenance(vlm: VLM, data: FitData, seed: int) -> dict[str, Any]:
@@ -23,12 +33,7 @@ def provenance(vlm: VLM, data: FitData, seed: int) -> dict[str, Any]:
         seed: The seed of the fit.
     """
     return {
-        "model": {
-            "name": vlm.name,
-            "revision": vlm.revision,
-            "identity": vlm.identity,
-            "dtype": str(vlm.dtype).removeprefix("torch."),
-        },
+        "model": about_model(vlm),
         "data": {
             "hash": data.hash,
             "harmful": len(data.harmful),

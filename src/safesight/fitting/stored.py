@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeGuard
 
+import torch
 from torch import Tensor
 
 from safesight.errors import ArtifactError
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact
     from safesight.models import VLM
 
-__all__ = ["Stored"]
+__all__ = ["Stored", "float32", "is_number"]
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""What a fit may store. An integer, a truth value or an 8-bit float is a sign of damage."""
+_LARGEST = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True)
@@ -45,13 +50,18 @@ class Stored:
             shape: Its sizes; None stands for any.
 
         Raises:
-            ArtifactError: it is missing, not finite or of another shape.
+            ArtifactError: it is missing, empty, not finite, of another shape, or several zeros.
         """
         found = self.artifact.tensors.get(name)
-        if found is None or not _has_shape(found, shape) or not bool(found.isfinite().all()):
+        values = None if found is None or not _has_shape(found, shape) else float32(found)
+        # Every method multiplies these numbers, so their squares must be finite, too.
+        energy = None if values is None else float(values.square().sum())
+        if values is None or values.numel() == 0 or energy == math.inf:
             sizes = " x ".join("any" if size is None else str(size) for size in shape)
             raise self.error(f"does not hold {name!r} as {sizes} finite numbers")
-        return found.float()
+        if values.numel() > 1 and energy == 0:
+            raise self.error(f"holds {name!r} as zeros, which would do nothing")
+        return values
 
     def optional_tensor(self, name: str, *shape: int | None) -> Tensor | None:
         """As `tensor`, or None if there is none of that name."""
@@ -64,11 +74,7 @@ class Stored:
             ArtifactError: it is missing or something else.
         """
         found = self.artifact.fitted.get(name)
-        if (
-            isinstance(found, bool)
-            or not isinstance(found, int | float)
-            or not math.isfinite(found)
-        ):
+        if not is_number(found):
             raise self.error(f"does not hold {name!r} as a finite number")
         return float(found)
 
@@ -107,8 +113,8 @@ class Stored:
         found = self.artifact.fitted.get(name)
         # Before an artifact has been saved as JSON, a tuple is still one.
         sound = isinstance(found, list | tuple) and all(_is_index(each, below) for each in found)
-        if not sound or not found:
-            raise self.error(f"does not hold {name!r} as some of {below} {what}")
+        if not sound or not found or len(set(found)) < len(found):
+            raise self.error(f"does not hold {name!r} as some of {below} {what}, each once")
         return list(found)
 
     def error(self, what: str) -> ArtifactError:
@@ -119,6 +125,31 @@ class Stored:
         """
         name = self.artifact.defense
         return ArtifactError(f"The {name} artifact {what}. Fit {name} again.")
+
+
+def float32(tensor: Tensor) -> Tensor | None:
+    """The tensor as float32, or None if it is not one of finite floating-point numbers.
+
+    Example:
+        >>> float32(torch.tensor([1e300], dtype=torch.float64)) is None
+        True
+    """
+    if tensor.dtype not in _FLOATS:
+        return None
+    values = tensor.float()
+    return values if bool(values.isfinite().all()) else None
+
+
+def is_number(found: object) -> TypeGuard[int | float]:
+    """Whether it is a number that float32 can hold.
+
+    Example:
+        >>> is_number(0.5), is_number(True), is_number(10**400), is_number(float("nan"))
+        (True, False, False, False)
+    """
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return False
+    return abs(found) <= _LARGEST
 
 
 def _has_shape(tensor: Tensor, shape: tuple[int | None, ...]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,11 +35,19 @@ _VOLATILE = {
     "transformers_version",
 }
 """Config entries that depend on how a model was loaded, not on the model itself."""
+_SWITCH = re.compile(
+    "use_cache|return_dict|output_hidden_states|output_attentions|output_router_logits"
+    "|gradient_checkpointing|.*(?:dropout|pdrop|layerdrop|drop_path_rate)"
+)
+"""Config entries that say what a model returns, or how it is trained: `generate` gives the same
+answers whatever they are, and a Trainer changes them as it likes."""
+_EVERYWHERE = {"output_hidden_states": False, "output_attentions": False, "return_dict": True}
+"""The switches that `transformers` writes for every config, whatever its class."""
 
 
 def hash_config(config: Any) -> str:
-    """Hex hash of a transformers config, without entries that depend on how it was loaded."""
-    text = json.dumps(_stable(config.to_dict()), sort_keys=True, default=str)
+    """Hex hash of a transformers config, without entries that change no answer."""
+    text = json.dumps(_stable(config.to_dict(), config), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -96,9 +105,31 @@ def _bits(values: Tensor) -> Tensor:
     return values.float().view(torch.int32) if values.is_floating_point() else values
 
 
-def _stable(value: Any) -> Any:
+def _stable(value: Any, config: Any = None) -> Any:
+    """The value without volatile entries, its switches as the config's class has them.
+
+    A switch that the class does not have is left out: someone set it later.
+    """
     if isinstance(value, dict):
-        return {str(key): _stable(item) for key, item in value.items() if key not in _VOLATILE}
+        kept = {key: item for key, item in value.items() if key not in _VOLATILE}
+        switches = {key for key in kept if config is not None and _SWITCH.fullmatch(str(key))}
+        rest = {
+            str(key): _stable(item, getattr(config, str(key), None))
+            for key, item in kept.items()
+            if key not in switches
+        }
+        defaults = {**_EVERYWHERE, **_defaults(config)}
+        return rest | {key: defaults[key] for key in switches if key in defaults}
     if isinstance(value, (list, tuple)):
         return [_stable(item) for item in value]
     return value
+
+
+def _defaults(config: Any) -> dict[str, Any]:
+    """The plain defaults of a config's class, by name."""
+    fields = getattr(type(config), "__dataclass_fields__", {})
+    return {
+        name: field.default
+        for name, field in fields.items()
+        if isinstance(field.default, bool | int | float | str | None)
+    }

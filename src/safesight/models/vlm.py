@@ -31,7 +31,7 @@ from safesight.models.prompt_checks import (
     check_vocabulary,
     context_length,
 )
-from safesight.models.wrappers import input_device, unwrapped
+from safesight.models.wrappers import ADAPTER, adapters, input_device, unwrapped
 from safesight.tools import ToolSetup, setup_for
 from safesight.types import Messages, begins_answer
 
@@ -63,6 +63,8 @@ class VLM:
         self.embed_tokens: nn.Module = self._part("embed")
         self.final_norm: nn.Module = self._part("norm")
         self.lm_head: nn.Module = self._part("head")
+        self._hashed: tuple[object, str] | None = None
+        """The state of the adapters and the hash of the weights with it."""
 
     @classmethod
     def load(
@@ -131,12 +133,18 @@ class VLM:
     def __repr__(self) -> str:
         return f"VLM({self.name!r}, {self.family.name}, {self.num_layers} layers, {self.dtype})"
 
-    @cached_property
+    @property
     def weights_hash(self) -> str:
-        """Hex hash of the weights at the first call, independent of their dtype."""
-        return hash_weights(self.model)
+        """Hex hash of the weights at the first call, independent of their dtype.
 
-    @cached_property
+        Adapters that are added, removed or switched afterwards count; those of a defense do not.
+        """
+        state = adapters(self.model, but=ADAPTER)
+        if self._hashed is None or self._hashed[0] != state:
+            self._hashed = state, hash_weights(self.model)
+        return self._hashed[1]
+
+    @property
     def identity(self) -> str:
         """Hex hash of config, weights and dtype; artifacts are tied to it."""
         parts = (hash_config(self.model.config), self.weights_hash, str(self.dtype))
@@ -245,7 +253,8 @@ class VLM:
                 f"{self.name!r} cannot take this conversation: {reason[0][:300]} "
                 "Check its roles, its pictures and any special tokens in its text."
             ) from error
-        self._check_encoded(inputs, rows)
+        check_length(self.name, self.context_length, inputs["input_ids"].shape[1])
+        check_pictures(self.name, self.image_mask(inputs), rows)
         return inputs.to(self.device, dtype=self.dtype)
 
     @property
@@ -277,9 +286,8 @@ class VLM:
         kwargs.setdefault("pad_token_id", self.tokenizer.pad_token_id)
         ids, known = inputs["input_ids"], getattr(self.embed_tokens, "num_embeddings", None)
         check_vocabulary(self.name, ids, self.image_mask(inputs), known)
-        check_length(
-            self.name, self.context_length, ids.shape[1], kwargs.get("max_new_tokens") or 0
-        )
+        answer = kwargs.get("max_new_tokens") or 0
+        check_length(self.name, self.context_length, ids.shape[1], answer)
         return cast(Tensor, self.model.generate(**inputs, **kwargs))
 
     def answer(
@@ -342,10 +350,6 @@ class VLM:
         conversation = clean_messages(messages)
         self.control_tokens.clean(conversation, tags)
         return conversation
-
-    def _check_encoded(self, inputs: Any, rows: Sequence[list[dict[str, Any]]]) -> None:
-        check_length(self.name, self.context_length, inputs["input_ids"].shape[1])
-        check_pictures(self.name, self.image_mask(inputs), rows)
 
     @property
     def _logit_cap(self) -> float | None:

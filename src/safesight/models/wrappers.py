@@ -17,12 +17,17 @@ from torch import Tensor, nn
 from safesight.errors import ModelError
 
 __all__ = [
+    "ADAPTER",
     "adapters",
     "input_device",
     "is_offloaded",
     "offloaded",
     "unwrapped",
 ]
+
+
+ADAPTER = "safesight"
+"""The name inside PEFT's layers of the adapters that a defense installs."""
 
 
 def unwrapped(model: Any) -> Any:
@@ -48,11 +53,11 @@ def unwrapped(model: Any) -> Any:
     return unwrapped(model.base_model.model)
 
 
-def adapters(model: nn.Module) -> list[tuple[Any, ...]]:
+def adapters(model: nn.Module, but: str | None = None) -> list[tuple[Any, ...]]:
     """The state of the adapters, layer by layer; empty if there are none.
 
-    Each entry holds the layer's name, its active adapters, whether they are disabled, which are
-    merged, and their scaling.
+    Layers whose only active adapter is `but` are left out. Each entry holds the layer's name, its
+    active adapters, whether they are disabled, which are merged, and their scaling.
     """
     return [
         (
@@ -65,6 +70,7 @@ def adapters(model: nn.Module) -> list[tuple[Any, ...]]:
         for name, layer in model.named_modules()
         # In transformers this name is a method, which does not tell the current state.
         if isinstance(getattr(layer, "disable_adapters", None), bool)
+        and list(layer.active_adapters) != [but]
     ]
 
 

@@ -85,7 +85,7 @@ class Collator:
 
     Raises:
         ModelError: an architecture that cannot be trained on an answer after the prompt.
-        InputError: a question or an answer that the chat template rejects.
+        InputError: a question or an answer that the chat template rejects, or that is too long.
     """
 
     def __init__(self, vlm: VLM, *, queries: bool = False) -> None:
@@ -102,7 +102,11 @@ class Collator:
         return {name: self.rows([item[name] for item in items]) for name in items[0]}
 
     def rows(self, samples: Sequence[TuningSample]) -> Rows:
-        """Samples as tensors, prompt and answer."""
+        """Samples as tensors, prompt and answer.
+
+        Raises:
+            InputError: a row exceeds the model's context.
+        """
         prompts = self.vlm.encode([sample.messages() for sample in samples])
         tails = [
             self._answers(s.question, s.answer, s.image is not None) if s.answer.strip() else ()
@@ -157,8 +161,8 @@ class Collator:
         for sample, prompt, tail in zip(samples, prompts, tails, strict=True):
             if limit is not None and prompt + len(tail) > limit:
                 raise InputError(
-                    f"Row {sample.id!r} has {prompt + len(tail)} tokens, but {self.vlm.name!r} was "
-                    f"made for at most {limit}. Shorten it or drop it."
+                    f"The row {sample.id!r} has {prompt + len(tail):,} tokens, but "
+                    f"{self.vlm.name!r} takes at most {limit:,}. Shorten it or drop it."
                 )
 
     def _answer_tokens(self, question: str, answer: str, picture: bool) -> tuple[int, ...]:

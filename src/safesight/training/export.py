@@ -22,15 +22,29 @@ from torch import Tensor
 from safesight.errors import ArtifactError, StorageError
 from safesight.extras import need
 from safesight.fitting.stored import Stored
-from safesight.training.weights import Choice, Weights, tuned
+from safesight.training.choice import Choice
+from safesight.training.weights import Weights, tuned
 
 if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact
     from safesight.models import VLM
 
-__all__ = ["export_adapter", "merge"]
+__all__ = ["check_mergeable", "export_adapter", "merge"]
 
 _CARD = "safesight.json"
+
+
+def check_mergeable(artifact: Artifact) -> None:
+    """Check that an artifact changes weights, as only some defenses do.
+
+    Raises:
+        ArtifactError: it does not.
+    """
+    if not {"lora", "whole"} & artifact.fitted.keys():
+        raise ArtifactError(
+            f"{artifact.defense} changes no weights, so there is nothing to merge. It acts while "
+            "the model generates: pass its artifact to protect, or to --artifact."
+        )
 
 
 def merge(vlm: VLM, artifact: Artifact, folder: str | os.PathLike[str]) -> Path:
@@ -43,6 +57,7 @@ def merge(vlm: VLM, artifact: Artifact, folder: str | os.PathLike[str]) -> Path:
         ArtifactError: the artifact changes no weights, or belongs to another model.
         StorageError: the folder is in use or cannot be written.
     """
+    check_mergeable(artifact)
     artifact.check_model(vlm)
     with tuned(vlm, Weights.read(Stored(artifact, vlm))) as result:
         merged = result.merged()
@@ -57,12 +72,14 @@ def export_adapter(artifact: Artifact, folder: str | os.PathLike[str]) -> Path:
     """Write an artifact's LoRA weights as a PEFT adapter, for `PeftModel.from_pretrained`.
 
     Raises:
-        ArtifactError: the artifact changes whole parameters, which no adapter can hold.
+        ArtifactError: the artifact changes no weights or whole parameters, which no adapter can
+            hold, or is damaged.
         StorageError: the folder is in use or cannot be written.
     """
     need("peft", "train", "Writing an adapter")
     from peft import LoraConfig
 
+    check_mergeable(artifact)
     choice = Choice.of(artifact)
     if choice.whole or not choice.lora:
         raise ArtifactError(
@@ -77,6 +94,10 @@ def export_adapter(artifact: Artifact, folder: str | os.PathLike[str]) -> Path:
         inference_mode=True,
     )
     ours = {f"{name}.lora_{side}.weight" for name in choice.lora for side in "AB"}
+    if missing := sorted(ours - artifact.tensors.keys()):
+        raise ArtifactError(
+            f"The {artifact.defense} artifact does not hold {missing[0]!r}. Fit it again."
+        )
     tensors = {f"base_model.model.{name}": artifact.tensors[name].contiguous() for name in ours}
     with _new_folder(folder) as temporary:
         config.save_pretrained(str(temporary))

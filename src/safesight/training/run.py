@@ -31,9 +31,11 @@ from safesight.fitting.artifact import Artifact
 from safesight.fitting.provenance import provenance
 from safesight.generation.composition import protection
 from safesight.training.batches import Ahead, Collator, Draws
+from safesight.training.checkpoints import last_checkpoint
+from safesight.training.choice import Choice, projector_parameters, reached
 from safesight.training.passes import Objective, Passes
 from safesight.training.plan import Fitting, Method, TuningRun
-from safesight.training.weights import Choice, Installed, installed, projector_parameters
+from safesight.training.weights import Installed, installed
 
 __all__ = ["Fitting", "Method", "TuningRun", "train"]
 
@@ -45,7 +47,7 @@ def train(fitting: Fitting, choice: Choice, method: Method) -> Artifact:
 
     Raises:
         ModelError: another defense changes the model's weights, or it has an adapter.
-        TrainingError: the run diverged, or the folder holds a different run.
+        TrainingError: the run diverged or changed nothing, or the folder holds a different run.
         StorageError: the run's folder is in use or cannot be written.
     """
     vlm, config = fitting.vlm, fitting.config
@@ -64,7 +66,8 @@ def train(fitting: Fitting, choice: Choice, method: Method) -> Artifact:
     ):
         passes = Passes(vlm, result)
         collator = Collator(vlm, queries=method.queries)
-        collator.check(fitting.data.tuning)
+        for rows in method.sources.values():
+            collator.check(rows)
         if method.prepare is not None:
             with passes.reference():
                 method.prepare(passes, collator)
@@ -76,9 +79,10 @@ def train(fitting: Fitting, choice: Choice, method: Method) -> Artifact:
     card["training"] = {
         "forget": sum(row.set == "forget" for row in fitting.data.tuning),
         "retain": sum(row.set == "retain" for row in fitting.data.tuning),
+        "reached": round(reached(vlm, choice, config.layers), 4),
         "seconds": round(time.monotonic() - begin, 1),
-        "first": log[0],
-        "last": log[-1],
+        "first": log[0] if log else None,  # a log that was removed is no reason to fail
+        "last": log[-1] if log else None,
     }
     extra = dict(method.tensors or {})
     return Artifact(
@@ -98,7 +102,6 @@ def _fit(
         TuningLog,
         TuningTrainer,
         arguments_of,
-        last_checkpoint,
     )
 
     arguments = arguments_of(fitting, folder, len(next(iter(method.sources.values()))))
@@ -135,11 +138,20 @@ def _fit(
 
 
 def _finite(result: Installed) -> dict[str, Tensor]:
-    """Copies of the trained weights, on the CPU."""
+    """Copies of the trained weights, on the CPU.
+
+    Raises:
+        TrainingError: a weight is not finite, or none has changed.
+    """
     tensors = {name: value.cpu() for name, value in result.tensors().items()}
     if not all(bool(value.isfinite().all()) for value in tensors.values()):
         raise TrainingError(
             "The run diverged: a weight is not a finite number. Use a smaller learning_rate."
+        )
+    if not result.changed:
+        raise TrainingError(
+            "The run changed no weight, as the learning rate of its first steps is too small. Use "
+            "more steps, or a smaller warmup."
         )
     return tensors
 

@@ -32,10 +32,11 @@ from safesight.errors import ArtifactError, InputError
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.data import FitData
 from safesight.fitting.stored import Stored
+from safesight.training.choice import Choice, choose
 from safesight.training.config import TuningConfig
 from safesight.training.passes import answer_term
 from safesight.training.run import Fitting, Method, train
-from safesight.training.weights import Choice, Weights, choose, installed, tuned
+from safesight.training.weights import Weights, installed, tuned
 
 if TYPE_CHECKING:
     from safesight.models import VLM

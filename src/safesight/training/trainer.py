@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import re
 import shutil
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -27,31 +29,30 @@ from torch.utils.data import Sampler, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from safesight.errors import ArtifactError, StorageError, TrainingError
+from safesight.training.checkpoints import (
+    MEMORY,
+    STATE,
+    check_checkpoint,
+    last_checkpoint,
+    seal,
+)
 from safesight.training.passes import Passes, summed
 
 if TYPE_CHECKING:
     from safesight.training.plan import Fitting
 
-__all__ = ["Entry", "TuningLog", "TuningTrainer", "arguments_of", "last_checkpoint"]
+__all__ = ["Entry", "TuningLog", "TuningTrainer", "arguments_of"]
 
 Entry = dict[str, float]
 """One step of the log: its number, the learning rate, the loss and its parts."""
 
 # What torch.save says when the disk is full; the text depends on where in the file it happens.
 _UNWRITTEN = re.compile("write|iostream|inline_container", re.IGNORECASE)
-_STATE, _MEMORY, _DONE = "trained.safetensors", "memory-{}.json", "trainer_state.json"
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint, or None."""
-    found = []
-    for path in folder.glob("checkpoint-*"):
-        try:
-            json.loads((path / _DONE).read_text(encoding="utf-8"))  # the Trainer writes it last
-            found.append((int(path.name.rpartition("-")[2]), path))
-        except (OSError, ValueError):
-            continue
-    return max(found)[1] if found else None
+# What torch.load and the objects that take its result say of a file they cannot use.
+_UNREADABLE = (
+    *(OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError),
+    *(pickle.UnpicklingError, struct.error),
+)
 
 
 def arguments_of(fitting: Fitting, folder: Path, rows: int) -> Any:
@@ -94,7 +95,7 @@ class TuningLog:
         self.path, self.write = path, write
         self.entries: list[Entry] = []
         if until and path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
             self.entries = [entry for entry in map(_entry, lines) if 0 < entry["step"] <= until]
         if write:
             path.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries))
@@ -121,10 +122,11 @@ class TuningLog:
 def _entry(line: str) -> Entry:
     """A line of the log; a truncated one counts as step 0."""
     try:
-        entry: Entry = json.loads(line)
-    except ValueError:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
         return {"step": 0}
-    return entry
+    sound = isinstance(entry, dict) and isinstance(entry.get("step"), int)
+    return cast(Entry, entry) if sound else {"step": 0}
 
 
 class TuningTrainer(Trainer):  # type: ignore[misc]  # transformers ships no types
@@ -219,20 +221,30 @@ class TuningTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         if not all(bool(value.isfinite().all()) for value in tensors.values()):
             raise self._diverged("a weight is not a finite number")
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in tensors.items()}, folder / _STATE)
+        save_file({name: value.contiguous() for name, value in tensors.items()}, folder / STATE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)
-        memory = folder / _MEMORY.format(self.args.process_index)
+        memory = folder / MEMORY.format(self.args.process_index)
         try:
-            self.result.load(load_file(folder / _STATE))
+            check_checkpoint(folder)
+            self.result.load(load_file(folder / STATE))
             if memory.is_file():
                 self.passes.memory = json.loads(memory.read_text(encoding="utf-8"))
         except (OSError, ValueError, SafetensorError, ArtifactError) as error:
-            raise TrainingError(
-                f"The checkpoint {folder} cannot be resumed ({error}). "
-                "Remove it to resume from the previous one, or remove the run folder."
-            ) from error
+            raise _unusable(folder, error) from error
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        try:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        except _UNREADABLE as error:
+            raise _unusable(checkpoint, error) from error
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        try:
+            super()._load_rng_state(checkpoint)
+        except _UNREADABLE as error:
+            raise _unusable(checkpoint, error) from error
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Save as the Trainer does, but leave no partial checkpoint behind.
@@ -244,9 +256,11 @@ class TuningTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            memory = folder / _MEMORY.format(self.args.process_index)
+            memory = folder / MEMORY.format(self.args.process_index)
             memory.write_text(json.dumps(self.passes.memory), encoding="utf-8")
             super()._save_checkpoint(model, trial)
+            if self.args.should_save:
+                seal(folder)
         except (OSError, SafetensorError, RuntimeError) as error:
             shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, RuntimeError) and not _UNWRITTEN.search(str(error)):
@@ -266,6 +280,14 @@ class TuningTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
             f"The run diverged in step {self.state.global_step + 1}: {what}. {where} "
             "Start over with a smaller learning_rate or fewer steps."
         )
+
+
+def _unusable(folder: Path | str | None, error: Exception) -> TrainingError:
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    return TrainingError(
+        f"The checkpoint {folder} cannot be resumed ({said[0][:300]}). "
+        "Remove it to resume from the previous one, or remove the run folder."
+    )
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no types

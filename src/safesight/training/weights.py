@@ -1,10 +1,10 @@
-"""Choose the trained parameters of a model; install the trained weights and remove them.
+"""Install trained weights in a model, and remove them.
 
-Two ways, which can be combined: LoRA adapters on linear layers (by PEFT), and whole parameters.
-Both are *installed* for the length of a `with` block: PEFT's layers wrap the linear layers, and
-parameters point to other values. The originals are kept and put back, and nothing is ever merged
-into them, so the model is restored bit for bit. Whole parameters are stored as they are after
-training, not as differences, since w + (w' - w) is not w' in floating point.
+Adapters and whole parameters, as `choice` names them, are *installed* for the length of a `with`
+block: PEFT's layers wrap the linear layers, and parameters point to other values. The originals
+are kept and put back, and nothing is ever merged into them, so the model is restored bit for bit,
+also if the installation fails half way. Whole parameters are stored as they are after training,
+not as differences, since w + (w' - w) is not w' in floating point.
 """
 
 from __future__ import annotations
@@ -18,146 +18,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from safesight.errors import ArtifactError, InputError, ModelError
+from safesight.errors import ArtifactError, ModelError
 from safesight.extras import need
-from safesight.models.quantized import is_quantized
-from safesight.models.wrappers import adapters, is_offloaded
+from safesight.fitting.stored import float32
+from safesight.models.wrappers import ADAPTER
+from safesight.training.choice import Choice, are_names, refuse_adapters, refuse_fixed
 
 if TYPE_CHECKING:
-    from safesight.fitting.artifact import Artifact
     from safesight.fitting.stored import Stored
     from safesight.models import VLM
-    from safesight.training.config import TuningConfig
 
-__all__ = [
-    "ADAPTER",
-    "Choice",
-    "Installed",
-    "Weights",
-    "choose",
-    "installed",
-    "projector_parameters",
-    "tuned",
-]
-
-ADAPTER = "safesight"
-"""The adapter's name inside PEFT's layers."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The parameters to train, by name; JSON values only."""
-
-    lora: tuple[str, ...] = ()
-    """Linear layers that get LoRA adapters."""
-    whole: tuple[str, ...] = ()
-    """Parameters trained in full."""
-    rank: int = 1
-    lora_alpha: float = 1.0
-    dropout: float = 0.0
-
-    @classmethod
-    def of(cls, artifact: Artifact) -> Choice:
-        """The choice recorded in an artifact.
-
-        Raises:
-            ArtifactError: the artifact does not record one.
-        """
-        try:
-            lora, whole = artifact.fitted["lora"], artifact.fitted["whole"]
-            return cls(
-                lora=tuple(lora["modules"]),
-                whole=tuple(whole),
-                rank=int(lora["rank"]),
-                lora_alpha=float(lora["lora_alpha"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(
-                f"The {artifact.defense} artifact does not say which weights it changes. Fit it "
-                "again."
-            ) from error
-
-    def to_json(self) -> dict[str, Any]:
-        """For an artifact's `fitted`."""
-        lora = {"modules": list(self.lora), "rank": self.rank, "lora_alpha": self.lora_alpha}
-        return {"lora": lora, "whole": list(self.whole)}
-
-
-def choose(vlm: VLM, config: TuningConfig) -> Choice:
-    """The parameter names that the settings select on this model.
-
-    Raises:
-        InputError: a block or linear layer that the model does not have, or a learning rate for
-            a projector that is not trained.
-        ModelError: the table of families gives no projector, or the weights cannot change.
-    """
-    _refuse_fixed(vlm)
-    layers = range(vlm.num_layers) if config.layers is None else config.layers
-    wrong = [layer for layer in layers if not 0 <= layer < vlm.num_layers]
-    if wrong:
-        raise InputError(
-            f"{vlm.name!r} has {vlm.num_layers} decoder blocks, counted from 0, and no block "
-            f"{wrong[0]}. Choose from these."
-        )
-    if config.projector_learning_rate is not None and not config.projector:
-        raise InputError(
-            "projector_learning_rate has no effect unless projector is true. Set both."
-        )
-    maps = _linear_maps(vlm, layers, config.modules)
-    whole: set[str] = set()
-    if config.parameters == "full":
-        if config.layers is None and config.modules is None:
-            whole = _within(vlm, vlm.family.part(vlm.model, "decoder"), vlm.lm_head)
-        elif config.modules is None:
-            whole = _within(vlm, *(vlm.layers[layer] for layer in layers))
-        else:
-            whole = _within(vlm, *(vlm.model.get_submodule(name) for name in maps))
-        maps = []
-    if config.projector:
-        whole |= projector_parameters(vlm)
-    return Choice(
-        lora=tuple(maps),
-        whole=tuple(sorted(whole)),
-        rank=config.rank,
-        lora_alpha=config.lora_alpha,
-        dropout=config.lora_dropout,
-    )
-
-
-def projector_parameters(vlm: VLM) -> set[str]:
-    """Names of the projector's parameters.
-
-    Raises:
-        ModelError: the table of families gives no projector.
-    """
-    if not vlm.family.projector:
-        raise ModelError(f"The location of the projector in {vlm.name!r} is not known.")
-    return _within(vlm, vlm.family.part(vlm.model, "projector"))
-
-
-def _linear_maps(vlm: VLM, layers: Any, modules: tuple[str, ...] | None) -> list[str]:
-    """Full names of the linear layers of these blocks."""
-    home = next(name for name, module in vlm.model.named_modules() if module is vlm.layers)
-    found, known = [], set()
-    for layer in layers:
-        for name, module in vlm.layers[layer].named_modules():
-            if isinstance(module, nn.Linear):
-                known.add(name)
-                if modules is None or name in modules:
-                    found.append(f"{home}.{layer}.{name}")
-    missing = sorted(set(modules or ()) - known)
-    if missing or not found:
-        raise InputError(
-            f"No chosen block of {vlm.name!r} has a linear layer "
-            f"{missing[0] if missing else ''!r}. They have {', '.join(sorted(known))}."
-        )
-    return found
-
-
-def _within(vlm: VLM, *parts: nn.Module) -> set[str]:
-    """Names of the parameters in these modules; a shared one is listed once."""
-    inside = {id(parameter) for part in parts for parameter in part.parameters()}
-    return {name for name, p in vlm.model.named_parameters() if id(p) in inside}
+__all__ = ["Installed", "Weights", "installed", "tuned"]
 
 
 @dataclass
@@ -188,6 +59,13 @@ class Installed:
             name: parameter.detach().to(self._dtype(name, parameter), copy=True)
             for name, parameter in self.parameters.items()
         }
+
+    @property
+    def changed(self) -> bool:
+        """Whether any value differs from the base model's."""
+        moved = (not torch.equal(p.data, self.reference[name]) for name, p in self.whole.items())
+        added = (bool(layer.lora_B[ADAPTER].weight.any()) for *_, layer in self.adapters.values())
+        return any(moved) or any(added)
 
     def _dtype(self, name: str, parameter: Tensor) -> torch.dtype:
         return self.originals[name].dtype if name in self.originals else parameter.dtype
@@ -247,14 +125,13 @@ def installed(vlm: VLM, choice: Choice, *, training: bool = False) -> Iterator[I
         ModelError: the model already has an adapter, or its weights cannot be changed.
     """
     model = vlm.model
-    _refuse_fixed(vlm)
+    refuse_fixed(vlm)
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     modes = [(module, module.training) for module in model.modules()]
-    present = set(vars(model))
-    result, added = Installed(), set[str]()
+    places = [_place(model, name) for name in choice.lora]
+    result = Installed()
     try:
         result.adapters = _inject(vlm, choice)
-        added = set(vars(model)) - present
         named = dict(model.named_parameters())
         missing = [name for name in choice.whole if name not in named]
         if missing:
@@ -274,13 +151,11 @@ def installed(vlm: VLM, choice: Choice, *, training: bool = False) -> Iterator[I
                 parameter.requires_grad_(learns)
         yield result
     finally:
-        for owner, child, layer in result.adapters.values():
-            setattr(owner, child, layer.base_layer)
-        for name, parameter in result.whole.items():
-            parameter.data = result.originals[name]
-            parameter.grad = None
-        for name in added:
-            delattr(model, name)
+        for owner, child, linear in places:
+            setattr(owner, child, linear)
+        for name, original in result.originals.items():
+            result.whole[name].data = original
+            result.whole[name].grad = None
         for parameter, learns in wanted:
             parameter.requires_grad_(learns)
         if training:
@@ -288,26 +163,11 @@ def installed(vlm: VLM, choice: Choice, *, training: bool = False) -> Iterator[I
                 module.training = mode
 
 
-def _refuse_fixed(vlm: VLM) -> None:
-    """Say which weights cannot be changed, before anything is done to them."""
-    if is_quantized(vlm.model):
-        raise ModelError(
-            f"The weights of {vlm.name!r} are quantized, so no defense can change them. Load the "
-            "model without quantization, or quantize what safesight merge writes."
-        )
-    if is_offloaded(vlm.model):
-        raise ModelError(
-            f"Some weights of {vlm.name!r} are offloaded, so no defense can change them. Load the "
-            "model without offloading, or load what safesight merge writes."
-        )
-    _refuse_adapters(vlm, but=ADAPTER)
-
-
-def _refuse_adapters(vlm: VLM, but: str | None = None) -> None:
-    if any(but not in active for _, active, *_ in adapters(vlm.model)):
-        raise ModelError(
-            f"{vlm.name!r} already has an adapter. Remove it, or merge it into the weights first."
-        )
+def _place(model: nn.Module, name: str) -> tuple[nn.Module, str, Any]:
+    """A module's parent, its name there, and the module."""
+    owner, _, child = name.rpartition(".")
+    parent = model.get_submodule(owner)
+    return parent, child, getattr(parent, child)
 
 
 def _inject(vlm: VLM, choice: Choice) -> dict[str, tuple[nn.Module, str, Any]]:
@@ -317,28 +177,35 @@ def _inject(vlm: VLM, choice: Choice) -> dict[str, tuple[nn.Module, str, Any]]:
     need("peft", "train", "A model with LoRA adapters")
     from peft import LoraConfig, inject_adapter_in_model
 
-    _refuse_adapters(vlm)
+    refuse_adapters(vlm)
     model = vlm.model
     config = LoraConfig(
         r=choice.rank,
         lora_alpha=choice.lora_alpha,
         lora_dropout=choice.dropout,
-        target_modules=list(choice.lora),
+        target_modules=[f"base.{name}" for name in choice.lora],
         bias="none",
     )
     modes = {name: model.get_submodule(name).training for name in choice.lora}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about naming conventions on the hub
-        inject_adapter_in_model(config, model, ADAPTER)
+        # Not on the model itself: where PEFT knows its type as a mixture of experts, it would take
+        # the gate_proj of a dense block or a shared expert for the fused experts.
+        try:
+            inject_adapter_in_model(config, nn.ModuleDict({"base": model}), ADAPTER)
+        except (ValueError, TypeError) as error:
+            raise ModelError(
+                f"PEFT cannot put adapters on {vlm.name!r} ({error}). Choose other modules, or "
+                "train parameters=full."
+            ) from error
     found = {}
     for name in choice.lora:
-        owner, _, child = name.rpartition(".")
-        layer = model.get_submodule(name)
+        owner, child, layer = _place(model, name)
         layer.train(modes[name])
         # Base weights may be in half precision; adapters never are, not even on disk.
         for matrix in (layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]):
             matrix.weight.data = matrix.weight.data.float()
-        found[name] = (model.get_submodule(owner), child, layer)
+        found[name] = (owner, child, layer)
     return found
 
 
@@ -358,6 +225,8 @@ class Weights:
         """
         choice = Choice.of(stored.artifact)
         extra = stored.artifact.fitted.get("extra", ())  # for analysis
+        if not are_names(extra):
+            raise stored.error("does not hold 'extra' as the names of further tensors")
         tensors = {name: t for name, t in stored.artifact.tensors.items() if name not in extra}
         try:
             shapes = _shapes(stored.vlm, choice)
@@ -369,7 +238,23 @@ class Weights:
             if name not in tensors or tensors[name].shape != shapes[name]:
                 sizes = " x ".join(map(str, shapes[name]))
                 raise stored.error(f"does not hold {name!r} as {sizes} numbers")
+            if float32(tensors[name]) is None:
+                raise stored.error(f"does not hold {name!r} as finite numbers")
+        _refuse_zeros(stored, choice, tensors)
         return cls(choice, tensors)
+
+
+def _refuse_zeros(stored: Stored, choice: Choice, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse zeros that no training leaves: all adapters off, or a weight that was wiped out."""
+    whole = ((name, stored.vlm.model.get_parameter(name)) for name in choice.whole)
+    wiped = (name for name, base in whole if bool(base.any()) and not bool(tensors[name].any()))
+    if (name := next(wiped, None)) is not None:
+        raise stored.error(f"holds {name!r} as zeros")
+    pairs = [(tensors[f"{n}.lora_A.weight"], tensors[f"{n}.lora_B.weight"]) for n in choice.lora]
+    if pairs and not any(bool(a.any()) and bool(b.any()) for a, b in pairs):
+        raise stored.error("holds adapters of zeros, which would change nothing")
+    if not pairs and not choice.whole:
+        raise stored.error("changes no weights")
 
 
 def _shapes(vlm: VLM, choice: Choice) -> dict[str, tuple[int, ...]]:

@@ -34,10 +34,11 @@ from torch.nn import functional as F
 from safesight.defenses.base import Defense, Parts, Stored
 from safesight.defenses.contract import ONE_STEP
 from safesight.training.batches import IGNORE
+from safesight.training.choice import choose
 from safesight.training.config import TuningConfig
 from safesight.training.passes import answer_term
 from safesight.training.run import Fitting, Method, TuningRun, train
-from safesight.training.weights import Weights, choose, tuned
+from safesight.training.weights import Weights, tuned
 
 if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact

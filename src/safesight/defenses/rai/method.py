@@ -181,11 +181,14 @@ class RAI(Defense[RAIConfig, RAIFitted]):
         """The layer, threshold, strength and vectors."""
         width = stored.vlm.hidden_size
         embedded = stored.artifact.fitted.get("layer") == "embed"
+        words = stored.artifact.fitted.get("words")
+        if not isinstance(words, list | tuple) or not words:
+            raise stored.error("does not hold 'words' as the words of its prototypes")
         return RAIFitted(
             "embed" if embedded else stored.layer(),
             stored.number("tau"),
             stored.number("strength"),
-            stored.tensor("prototypes", None, width),
+            stored.tensor("prototypes", len(words), width),
             stored.optional_tensor("token_mean", width),
             stored.optional_tensor("word_mean", width),
         )
