@@ -32,7 +32,7 @@ NOT_IMPORTED = {
 }
 
 # What the extras bring and a light install does without.
-LIGHT = ("inspect_ai", "plotly", "peft", "accelerate", "statsmodels", "rapidocr", "optimum")
+LIGHT = ("inspect_ai", "peft", "accelerate", "statsmodels", "rapidocr", "optimum")
 
 
 def _modules(requirements: list[str]) -> set[str]:
@@ -110,8 +110,7 @@ COMMANDS = (
     ("demo -o {folder}/demo", "inspect_ai", "eval"),
     ("compare {folder}", "inspect_ai", "eval"),
     ("run recipes/image_tools.yaml -o {folder}/out.json", "statsmodels", "eval"),
-    ("report {folder}", "plotly", "report"),
-    ("layers testbed", "plotly", "report"),
+    ("report {folder}", "inspect_ai", "eval"),
     ("fit npo -o {folder}/npo", "accelerate", "train"),
     ("merge src/safesight/fitting/artifacts/npo -o {folder}/merged", "peft", "train"),
     ("check testbed --device-map auto", "accelerate", "train"),

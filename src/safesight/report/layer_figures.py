@@ -14,13 +14,16 @@ from safesight.analysis import LayerReport
 from safesight.analysis.results import SPECIFIC, Alignment, Band, Form, HeadMap, Lens, Projection
 from safesight.report.line_plot import Curve, Drawing, Look, Panel, draw_panels
 
-__all__ = ["FORM_WORDS", "Figure", "curve_name", "figures", "head_sentence"]
+__all__ = ["FORM_WORDS", "STRONGEST", "Figure", "curve_name", "figures", "head_sentence"]
 
 FORM_WORDS: dict[Form, str] = {
     "text": "in text",
     "object": "object in the picture",
     "word": "word in the picture",
 }
+STRONGEST = 40
+"""Percent of color in the strongest cell of a heat map: text on it stays readable."""
+
 _ALIGNED = {"describe": "with the same picture, described", "text": "without the picture"}
 
 
@@ -74,12 +77,9 @@ class Figure:
         return max(map(len, self.cells), default=0)
 
     def heat(self, value: float) -> int:
-        """How strong a cell's color is, from 0 to 40: text on it stays readable."""
+        """How much color a cell has, in percent: STRONGEST for the value farthest from 0."""
         reach = max((abs(cell) for row in self.cells for cell in row), default=0.0)
-        return round(_STRONGEST * abs(value) / reach) if reach else 0
-
-
-_STRONGEST = 40
+        return round(STRONGEST * abs(value) / reach) if reach else 0
 
 
 def figures(report: LayerReport) -> list[Figure]:
@@ -254,7 +254,8 @@ def _heads(report: LayerReport, *, centred: bool) -> Figure:
         lead=(
             "The same, without the part that all prompts share."
             if centred
-            else "Red: silencing the head turns harmful requests more than picture questions. Blue: less."
+            else "Red: silencing the head turns harmful requests more than picture questions. "
+            "Blue: it turns them less."
         ),
         caption=(
             "Each head set to zero in turn before the output projection. Angle between the "

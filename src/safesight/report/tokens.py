@@ -12,10 +12,10 @@ _SIGNS = str.maketrans({"Ġ": "␣", "▁": "␣", " ": "␣", "Ċ": "↵", "\n"
 
 
 def written(token: str) -> str:
-    """A token for display. What is not text, such as a part of a character, stays as it is.
+    r"""A token for display. What is not text, such as a part of a character, stays as it is.
 
     Example:
-        >>> [written(token) for token in ("sure", "Ġ", "▁no", ".ĊĊ", "\\n")]
+        >>> [written(token) for token in ("sure", "Ġ", "▁no", ".ĊĊ", "\n")]
         ['sure', '␣', '␣no', '.↵↵', '↵']
     """
     return token.translate(_SIGNS)
