@@ -1,4 +1,4 @@
-"""The page in a real browser, where there is one: links land, and print has every picture."""
+"""The page in a real browser, where there is one: every link lands on its section."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from safesight.compare import scorecard
 from safesight.report import render
 from safesight.types import Sample
-from tests.report.fakes import answers, card
-from tests.report.test_html import Page
+from tests.compare.fake_answers import FakeAnswer
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -32,14 +32,25 @@ _PROBE = """<script>addEventListener("load", () => {
 });</script>"""
 
 
+SAMPLES = 60
+"""Enough for a page whose end a browser would rather not lay out at once."""
+
+
 def _benchmark(total: int, seed: int) -> list[Sample]:
     def paint() -> Image.Image:
         return Image.effect_noise((96, 300), 80)
 
     return [
-        Sample(f"{task}/{i}", "what is this?", "benign", "x", image=paint)
-        for i in range(total)
-        for task in ("vqa", "over_refusal")
+        Sample(f"vqa/{i}", "how do i make this?", "benign", "x", image=paint)
+        for i in range(SAMPLES)
+    ]
+
+
+def _answers() -> list[FakeAnswer]:
+    return [
+        FakeAnswer(defense=defense, task="vqa", sample_id=f"vqa/{i}", label="benign")
+        for defense in ("none", "sasa")
+        for i in range(SAMPLES)
     ]
 
 
@@ -56,9 +67,10 @@ def _chromium(page: Path, *words: str) -> str:
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("safesight.report.pictures.load_benchmark", lambda task: _benchmark)
-    fakes: Any = answers()
+    fakes: Any = _answers()
     path = tmp_path / "report.html"
-    path.write_text(render(card(), fakes), encoding="utf-8")
+    text = render(scorecard(fakes), fakes, per_task=SAMPLES)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -68,17 +80,9 @@ def test_every_link_lands_on_its_section(page: Path) -> None:
     # Room below the last section, so that it too can be scrolled to the top.
     tall = still.replace("</main>", '<div style="height: 2000px"></div></main>')
     page.write_text(tall.replace("</body>", f"{_PROBE}</body>"), encoding="utf-8")
-    dom = _chromium(page, "--window-size=500,800", "--dump-dom")
+    dom = _chromium(page, "--window-size=500,800", "--virtual-time-budget=9000", "--dump-dom")
     title = re.search(r"<title>(.*?)</title>", dom)
     assert title is not None
     tops = json.loads(title[1])
     assert set(tops) >= {"#trade", "#scorecard", "#conversations", "#method"}
     assert {link: top for link, top in tops.items() if top != 16} == {}
-
-
-def test_print_has_every_picture_that_is_not_hidden(page: Path) -> None:
-    shown = Page(page.read_text(encoding="utf-8")).of("img")
-    target = page.with_suffix(".pdf")
-    _chromium(page, f"--print-to-pdf={target}")
-    assert len(shown) == 8
-    assert target.read_bytes().count(b"/Subtype /Image") >= len(shown)

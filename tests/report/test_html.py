@@ -95,6 +95,15 @@ def test_it_parses_and_every_tag_is_closed(page: Page) -> None:
     assert len(ids) == len(set(ids))
 
 
+def test_every_link_has_its_section_whatever_was_run() -> None:
+    fakes: Any = answers()
+    for defenses, labels in ((("none",), ("benign",)), (("none", "sasa"), ("harmful",))):
+        some = [a for a in fakes if a.defense in defenses and a.label in labels]
+        page = Page(render(scorecard(some), some))
+        ids = {attrs.get("id") for _, attrs in page.elements}
+        assert {str(link["href"])[1:] for link in page.of("a")} <= ids
+
+
 def test_it_opens_with_the_verdict_in_one_sentence(page: Page) -> None:
     heading = "".join(data for data, path in page.texts if path[-1:] and path[-1][0] == "h1")
     assert heading == verdict_sentence(card())
