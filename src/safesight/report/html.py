@@ -76,8 +76,7 @@ def render(
         seed=card.provenance.seed or 0,
         redaction=redaction,
     )
-    cells, totals = columns(card), overall(card)
-    total_rates = rate_rows(card, totals)
+    cells = columns(card)
     return assemble(
         "report.html.j2",
         style="report.css",
@@ -88,9 +87,7 @@ def render(
         best=headline_defenses(card),
         undefended=UNDEFENDED,
         costs={cost.defense: cost for cost in card.overhead},
-        totals=totals,
-        total_rates=total_rates,
-        total_base=dict(total_rates).get(UNDEFENDED, [None] * len(totals)),
+        **_totals(card),
         columns=cells,
         rates=rate_rows(card, cells),
         deltas=delta_rows(card, cells),
@@ -133,6 +130,14 @@ def write_report(
         layers=layers,
     )
     return write_text(Path(path), text)
+
+
+def _totals(card: Scorecard) -> dict[str, Any]:
+    """The plot of all tasks together, for the template."""
+    cells = overall(card)
+    rates = rate_rows(card, cells)
+    base = dict(rates).get(UNDEFENDED, [None] * len(cells))
+    return {"totals": cells, "total_rates": rates, "total_base": base}
 
 
 def _judges(card: Scorecard) -> dict[str, list[str]]:

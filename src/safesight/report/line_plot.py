@@ -16,7 +16,7 @@ __all__ = ["Curve", "Drawing", "Line", "Look", "Panel", "Scale", "draw_panels"]
 _WIDTH, _HEIGHT = 360, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 38
 _PAD = 0.05
-"""Of the height, above and below the curves."""
+"""Room above and below the curves, as a part of their height."""
 
 Look = Literal["plain", "harmful", "benign"]
 """What a curve is about, which its color and dashes show."""
