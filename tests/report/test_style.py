@@ -89,6 +89,12 @@ def test_nothing_waits_for_a_scroll() -> None:
         assert "height: auto" in rule
 
 
+def test_what_is_unseen_in_a_wide_table_does_not_widen_the_page() -> None:
+    """An absolute place is cut off by the nearest positioned ancestor only."""
+    assert re.search(r"^\.unseen \{ position: absolute", CSS, flags=re.M)
+    assert re.search(r"^\.scroll \{ position: relative; overflow-x: auto", CSS, flags=re.M)
+
+
 def test_what_is_closed_on_screen_is_open_in_print() -> None:
     paper = CSS[CSS.index("@media print") :]
     assert re.search(r"details::details-content \{[^}]*content-visibility: visible", paper)
