@@ -104,6 +104,18 @@ def test_a_light_install_fits_and_protects() -> None:
     assert result.stdout.split() == ["4"], result.stderr
 
 
+_LAYERS = """
+from safesight.report import render_layers
+from tests.report.layer_fakes import report
+print(render_layers(report()).count("<svg") > 10)
+"""
+
+
+def test_a_light_install_draws_the_page_of_layers() -> None:
+    result = _without(LIGHT, _LAYERS)
+    assert result.stdout.split() == ["True"], result.stderr
+
+
 # Command, what it lacks, the extra that brings it.
 COMMANDS = (
     ("eval --limit 1 --log-dir {folder}/logs", "inspect_ai", "eval"),
