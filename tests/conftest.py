@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 _HOME = tempfile.TemporaryDirectory(prefix="safesight-tests-")
-_HEADER = ("torch", "transformers", "inspect-ai", "scikit-learn", "plotly")
+_HEADER = ("torch", "transformers", "inspect-ai", "scikit-learn")
 
 
 def _isolate(home: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerFast
 
-from safesight.analysis.lens import lens, readable, target_ranks
+from safesight.analysis.lens import lens, readable, target_ranks, token_text
 from safesight.analysis.states import states_before_answer
 from safesight.types import Sample
 from tests import tiny
@@ -47,7 +50,7 @@ def test_the_last_layer_says_what_the_model_says(family: str) -> None:
     letters = [i for i in range(len(logits)) if _letter(vlm.tokenizer.convert_ids_to_tokens(i))]
     target = vlm.tokenizer.convert_ids_to_tokens(letters[0])
     found = lens(vlm, states, [target], form="object")
-    assert found.words[-1][0] in vlm.tokenizer.convert_ids_to_tokens(said)
+    assert found.words[-1][0] in vlm.tokenizer.decode([said])
     assert found.n == 1
     space = vlm.tokenizer(" ", add_special_tokens=False)["input_ids"][0]
     best = max(float(logits[letters[0]]), float(logits[space]))
@@ -55,6 +58,39 @@ def test_the_last_layer_says_what_the_model_says(family: str) -> None:
     top = [vlm.tokenizer.convert_ids_to_tokens(i) for i in logits.topk(5).indices.tolist()]
     assert found.readable[-1].value == pytest.approx(sum(map(readable, top)) / 5)
     assert len(found.readable) == len(found.words) == len(found.rank) == vlm.num_layers
+
+
+def _byte_level() -> PreTrainedTokenizerFast:
+    inner = Tokenizer(models.BPE())
+    inner.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=inner)
+
+
+def _metaspace() -> PreTrainedTokenizerFast:
+    inner = Tokenizer(models.BPE())
+    inner.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()])
+    return PreTrainedTokenizerFast(tokenizer_object=inner)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "token", "text"),
+    [
+        (_byte_level, "Ġsure", "sure"),
+        (_byte_level, "Ġ", " "),
+        (_byte_level, "ĊĊ", "\n\n"),
+        (_byte_level, "cafÃ©", "café"),
+        (_byte_level, "<|end▁of▁text|>", "<|end▁of▁text|>"),
+        (_metaspace, "▁sure", "sure"),
+        (_metaspace, "▁", " "),
+        (_metaspace, "<0x0A>", "\n"),
+        (_metaspace, "Ġ", "Ġ"),
+        (_metaspace, "<none>", "<none>"),
+    ],
+)
+def test_tokens_are_stored_as_text(
+    tokenizer: Callable[[], PreTrainedTokenizerFast], token: str, text: str
+) -> None:
+    assert token_text(tokenizer(), token) == text
 
 
 def _letter(token: str | None) -> bool:

@@ -76,7 +76,7 @@ def test_help_and_version_load_nothing_heavy() -> None:
         "import sys; sys.argv = ['safesight', '--version']\n"
         "from safesight.cli.main import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "heavy = {'torch', 'transformers', 'inspect_ai', 'plotly', 'scipy', 'pydantic', 'numpy'}\n"
+        "heavy = {'torch', 'transformers', 'inspect_ai', 'scipy', 'pydantic', 'numpy'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

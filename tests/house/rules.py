@@ -48,7 +48,6 @@ LIBRARY_USERS = {
     ),
     "inspect_ai": ("safesight.evals.",),
     "typer": ("safesight.cli.",),
-    "plotly": ("safesight.report.", "safesight.analysis."),
 }
 
 MAX_FILE_LINES = 400

@@ -32,7 +32,7 @@ NOT_IMPORTED = {
 }
 
 # What the extras bring and a light install does without.
-LIGHT = ("inspect_ai", "plotly", "peft", "accelerate", "statsmodels", "rapidocr", "optimum")
+LIGHT = ("inspect_ai", "peft", "accelerate", "statsmodels", "rapidocr", "optimum")
 
 
 def _modules(requirements: list[str]) -> set[str]:
@@ -104,14 +104,25 @@ def test_a_light_install_fits_and_protects() -> None:
     assert result.stdout.split() == ["4"], result.stderr
 
 
+_LAYERS = """
+from safesight.report import render_layers
+from tests.report.layer_fakes import report
+print(render_layers(report()).count("<svg") > 10)
+"""
+
+
+def test_a_light_install_draws_the_page_of_layers() -> None:
+    result = _without(LIGHT, _LAYERS)
+    assert result.stdout.split() == ["True"], result.stderr
+
+
 # Command, what it lacks, the extra that brings it.
 COMMANDS = (
     ("eval --limit 1 --log-dir {folder}/logs", "inspect_ai", "eval"),
     ("demo -o {folder}/demo", "inspect_ai", "eval"),
     ("compare {folder}", "inspect_ai", "eval"),
     ("run recipes/image_tools.yaml -o {folder}/out.json", "statsmodels", "eval"),
-    ("report {folder}", "plotly", "report"),
-    ("layers testbed", "plotly", "report"),
+    ("report {folder}", "inspect_ai", "eval"),
     ("fit npo -o {folder}/npo", "accelerate", "train"),
     ("merge src/safesight/fitting/artifacts/npo -o {folder}/merged", "peft", "train"),
     ("check testbed --device-map auto", "accelerate", "train"),

@@ -12,7 +12,7 @@ import pytest
 
 import safesight
 
-HEAVY = ("torch", "transformers", "inspect_ai", "sklearn", "scipy", "plotly", "datasets", "pandas")
+HEAVY = ("torch", "transformers", "inspect_ai", "sklearn", "scipy", "datasets", "pandas")
 
 _REPORT = "print('LOADED', *sorted(set(sys.modules) & {}))"
 

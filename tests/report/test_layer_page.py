@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from safesight.analysis import LayerReport
 from safesight.errors import StorageError
 from safesight.report import layer_sentence, layer_table, render_layers, write_layers
 from safesight.report.layer_figures import figures
@@ -33,13 +32,12 @@ def test_it_parses_and_ids_are_unique(page: Page) -> None:
     assert set(targets) <= set(ids)
 
 
-def test_nothing_is_loaded_from_anywhere(text: str, page: Page) -> None:
+def test_nothing_is_loaded_or_run(page: Page) -> None:
     for tag, attrs in page.elements:
         for name in LOADS & attrs.keys():
             assert str(attrs[name]).startswith("#"), (tag, name)
     assert not page.of("link")
-    assert text.count("plotly.js v") == 1
-    assert len(scripts_that_may_run(page)) == 2
+    assert scripts_that_may_run(page) == []
 
 
 def test_words_of_a_vocabulary_are_text_and_never_markup(text: str, page: Page) -> None:
@@ -63,23 +61,69 @@ def test_without_heads_and_vector_there_is_no_figure_of_them() -> None:
     assert keys == ["separability", "dilution", "readable", "rank", "alignment"]
 
 
-def test_the_plots_hold_the_numbers_of_the_report(page: Page) -> None:
-    island = next(
-        d for d, path in page.texts if path[-1:] and path[-1][1].get("id") == "layer-data"
-    )
-    plots: dict[str, Any] = {plot["key"]: plot for plot in json.loads(island)}
-    first = plots["separability"]["curves"][0]
-    for key, wanted in (("y", [0.5, 0.9]), ("low", [0.45, 0.85]), ("high", [0.55, 0.95])):
-        assert first[key] == pytest.approx(wanted)
-    names = [curve["name"] for curve in plots["dilution"]["curves"]]
-    assert len(set(names)) == 8
-    assert "harmful, object in the picture, safety prompt" in names
-    dashes = {curve["name"].split(",")[0]: curve["dash"] for curve in plots["dilution"]["curves"]}
-    assert dashes == {"harmful": "solid", "benign": "dash"}
-    assert plots["heads"]["cells"][0] == pytest.approx([5.729578, 0.0])
-    assert plots["heads"]["cells"][1] == []
-    assert plots["readable"]["curves"][0]["y"] == [20.0, 80.0]
-    assert plots["shift"]["curves"][0]["y"] == [-0.5, 0.25]
+def test_the_figures_draw_the_numbers_of_the_report() -> None:
+    drawn = {figure.key: figure for figure in figures(report())}
+    first = drawn["separability"].curves[0]
+    assert first.y == pytest.approx([0.5, 0.9])
+    assert first.low == pytest.approx([0.45, 0.85])
+    assert first.high == pytest.approx([0.55, 0.95])
+    assert drawn["readable"].curves[0].y == [20.0, 80.0]
+    assert drawn["shift"].curves[0].y == [-0.5, 0.25]
+    assert drawn["heads"].cells[0] == pytest.approx([5.729578, 0.0])
+    assert drawn["heads"].cells[1] == []
+    assert [drawn["heads"].heat(value) for value in drawn["heads"].cells[0]] == [40, 0]
+
+
+def _with_defenses(count: int) -> LayerReport:
+    first = report()
+    added = [
+        item.model_copy(update={"defense": f"defense{index}"})
+        for index in range(count)
+        for item in first.projections
+        if item.defense == "none"
+    ]
+    return first.model_copy(update={"projections": [*first.projections, *added]})
+
+
+def test_no_two_curves_of_a_figure_look_alike() -> None:
+    """A panel and a color tell a curve from all others, however many defenses there are."""
+    for figure in figures(_with_defenses(10)):
+        looks = [(p.title, curve.look) for p in figure.panels for curve in p.curves]
+        assert len(set(looks)) == len(looks)
+        names = [curve.name for curve in figure.curves]
+        assert len(set(names)) == len(names)
+    page = Page(render_layers(_with_defenses(10)))
+    assert page.places_of("word in the picture, defense9")
+
+
+def test_every_figure_is_drawn_and_its_numbers_are_text(page: Page) -> None:
+    for figure in figures(report()):
+        inside = [
+            (data, path)
+            for data, path in page.texts
+            if any(attrs.get("id") == figure.key for _, attrs in path)
+        ]
+        words = {data for data, path in inside if any(tag == "table" for tag, _ in path)}
+        assert words >= {curve.name for curve in figure.curves}
+        for curve in figure.curves:
+            assert f"{curve.y[1]:.{figure.digits}f}" in words
+            if curve.low and curve.high:
+                low, high = curve.low[1], curve.high[1]
+                assert f"{low:.{figure.digits}f} to {high:.{figure.digits}f}" in words
+        assert words >= {f"{cell:.{figure.digits}f}" for row in figure.cells for cell in row}
+    panels = sum(len(figure.panels) for figure in figures(report()))
+    assert len(page.of("svg", role="img")) == panels == len(page.of("div", **{"class": "panel"}))
+
+
+@pytest.mark.parametrize(
+    ("token", "shown"),
+    [("Ġ", "␣"), ("▁", "␣"), ("Ċ", "↵"), (" ", "␣"), ("\n", "↵"), ("Ġno", "␣no"), ("é", "é")],
+)
+def test_tokens_are_shown_as_text(token: str, shown: str) -> None:
+    lens = [item.model_copy(update={"words": [[token], ["a"]]}) for item in report().lens]
+    page = Page(render_layers(report().model_copy(update={"lens": lens})))
+    codes = [data for data, path in page.texts if path[-1:] and path[-1][0] == "code"]
+    assert codes[:3] == [shown] * 3
 
 
 def test_the_sentence_names_the_best_layer_and_what_is_left_there() -> None:

@@ -34,7 +34,7 @@ from safesight.stats.bootstrap import mean_bands
 if TYPE_CHECKING:
     from safesight.models import VLM
 
-__all__ = ["TOP", "lens", "readable", "target_ranks"]
+__all__ = ["TOP", "lens", "readable", "target_ranks", "token_text"]
 
 TOP = 5
 """Tokens per layer. Source: secondary, a re-implementation of SASA."""
@@ -88,7 +88,7 @@ def lens(vlm: VLM, states: Tensor, targets: Sequence[str], *, form: Form, seed: 
     return Lens(
         form=form,
         readable=[Band.of(each) for each in mean_bands(np.array(shares).T, seed)],
-        words=[[_shown(token) for token in row] for row in words],
+        words=[[token_text(vlm.tokenizer, token) for token in row] for row in words],
         rank=middle,
         rank_low=low,
         rank_high=high,
@@ -125,6 +125,7 @@ def _first_tokens(tokenizer: Any, word: str) -> list[int]:
     return sorted({ids[0] for ids in spelled if ids})
 
 
-def _shown(token: str) -> str:
-    """The token for display, without the marker of a leading space."""
-    return token.lstrip(_WORD_MARKERS) or token
+def token_text(tokenizer: Any, token: str) -> str:
+    """A token of a vocabulary as text, without a leading space unless there is nothing else."""
+    text: str = tokenizer.convert_tokens_to_string([token])
+    return text.lstrip(" ") or text or " "

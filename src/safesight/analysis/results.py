@@ -83,7 +83,7 @@ class Lens(Record):
     readable: list[Band]
     """Share of the five most likely tokens that are readable, with a bootstrap interval."""
     words: list[list[str]]
-    """The most common among all samples' five most likely tokens, in descending order."""
+    """The most common among all samples' five most likely tokens as text, in descending order."""
     rank: list[float]
     """Median rank of the correct object's word among all tokens; 1 is the most likely."""
     rank_low: list[float]

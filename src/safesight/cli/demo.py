@@ -40,7 +40,7 @@ def demo(
     Writes scorecard.json, one_word.json and report.html. A run that was stopped resumes when the
     command is repeated.
     """
-    for module, extra in (("inspect_ai", "eval"), ("peft", "train"), ("plotly", "report")):
+    for module, extra in (("inspect_ai", "eval"), ("peft", "train")):
         need(module, extra, "The demo")
     from safesight.workflows.evaluation import ALL_TASKS, Evaluation, arms_of, evaluate
 

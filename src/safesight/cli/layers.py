@@ -20,7 +20,6 @@ from safesight.cli.options import (
 )
 from safesight.cli.show import examples, print_sentence
 from safesight.console import bar, stderr, stdout, waiting
-from safesight.extras import need
 from safesight.grammar import arm_parts, check_arm
 from safesight.grid import Column, Grid, print_grid
 
@@ -78,7 +77,6 @@ def layers(
     arms = [] if defense is None else [name for name in names_of(defense) if name != "none"]
     for name in arms:
         check_arm(name)
-    need("plotly", "report", "The page")
     with waiting(f"Loading {model}"):
         from safesight.analysis import LayerPlan, look
         from safesight.models import VLM

@@ -38,7 +38,7 @@ def report(
     ] = None,
 ) -> None:
     """Write a self-contained page: verdict, plots, scorecard, conversations."""
-    need("plotly", "report", "The report")
+    need("inspect_ai", "eval", "The report")
     with waiting("Writing the report"):
         from safesight.compare.folder import scorecard_of
         from safesight.evals import read_answers

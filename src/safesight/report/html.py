@@ -16,9 +16,9 @@ from safesight.grammar import UNDEFENDED
 from safesight.report.closed import assemble
 from safesight.report.conversations import Redaction, conversations, veiled_picture
 from safesight.report.layer_file import check_same_model
-from safesight.report.layer_page import LAYER_DATA, LAYER_SCRIPT, LayerView
-from safesight.report.sentence import RULE, best_defense, verdict_sentence
-from safesight.report.tables import columns, delta_rows, outcomes, plot_data, rate_rows
+from safesight.report.layer_page import LayerView
+from safesight.report.sentence import RULE, headline_defenses, verdict_sentence
+from safesight.report.tables import columns, delta_rows, outcomes, overall, rate_rows
 
 if TYPE_CHECKING:
     from safesight.analysis import LayerReport
@@ -80,14 +80,14 @@ def render(
     return assemble(
         "report.html.j2",
         style="report.css",
-        scripts=["report.js", *([LAYER_SCRIPT] if look else [])],
-        data={"plot-data": plot_data(card), **({LAYER_DATA: look.plot} if look else {})},
+        scripts=["report.js"],
         card=card,
         sentence=verdict_sentence(card),
         rule=RULE,
-        best=best_defense(card),
+        best=headline_defenses(card),
         undefended=UNDEFENDED,
         costs={cost.defense: cost for cost in card.overhead},
+        **_totals(card),
         columns=cells,
         rates=rate_rows(card, cells),
         deltas=delta_rows(card, cells),
@@ -99,7 +99,7 @@ def render(
         beside=[_part(each) for each in beside],
         risk=[(one, veiled_picture(one.task, one.label)) for one in risk],
         look=look,
-        judges=sorted({row.judge for row in card.rows}),
+        judges=_judges(card),
     )
 
 
@@ -130,6 +130,23 @@ def write_report(
         layers=layers,
     )
     return write_text(Path(path), text)
+
+
+def _totals(card: Scorecard) -> dict[str, Any]:
+    """The plot of all tasks together, for the template."""
+    cells = overall(card)
+    rates = rate_rows(card, cells)
+    base = dict(rates).get(UNDEFENDED, [None] * len(cells))
+    return {"totals": cells, "total_rates": rates, "total_base": base}
+
+
+def _judges(card: Scorecard) -> dict[str, list[str]]:
+    """Each judge with the tasks that it judged."""
+    judged: dict[str, list[str]] = {row.judge: [] for row in card.rows}
+    for row in card.rows:
+        if row.task in card.tasks and row.task not in judged[row.judge]:
+            judged[row.judge].append(row.task)
+    return dict(sorted(judged.items()))
 
 
 def _look(layers: LayerReport, card: Scorecard) -> LayerView:

@@ -1,7 +1,7 @@
 """The figures of a layer report: curves, heat maps, and how each was computed.
 
 Arranges the numbers of a `LayerReport` and writes the captions; computes nothing.
-`page/layers.js` draws the figures.
+`line_plot` draws the curves.
 """
 
 from __future__ import annotations
@@ -9,52 +9,77 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
 
 from safesight.analysis import LayerReport
 from safesight.analysis.results import SPECIFIC, Alignment, Band, Form, HeadMap, Lens, Projection
+from safesight.report.line_plot import Curve, Drawing, Look, Panel, draw_panels
 
-__all__ = ["FORM_WORDS", "Figure", "curve_name", "figures", "head_sentence"]
+__all__ = ["FORM_WORDS", "STRONGEST", "Figure", "curve_name", "figures", "head_sentence"]
 
 FORM_WORDS: dict[Form, str] = {
     "text": "in text",
     "object": "object in the picture",
     "word": "word in the picture",
 }
-_LOOKS: dict[Form, int] = {"text": 1, "object": 2, "word": 3}
-"""Number of the color on the page."""
-_FIRST_DEFENSE_LOOK, _LAST_LOOK = 4, 6
-_ALIGNED = {"describe": "with the same picture, described", "text": "without the picture"}
+STRONGEST = 40
+"""Percent of color in the strongest cell of a heat map: text on it stays readable."""
 
-Curve = dict[str, Any]
+_ALIGNED = {"describe": "with the same picture, described", "text": "without the picture"}
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: its heading, its message, its method, and its data."""
+    """One figure: its heading, its message, its method, and its panels or its cells."""
 
     key: str
     """Valid as an HTML id."""
     heading: str
     lead: str
     caption: str
-    kind: Literal["lines", "heat"]
     y: str
-    """Title of the vertical axis, or of the cell values of a heat map."""
-    curves: list[Curve] = field(default_factory=list)
-    """`{"name", "look", "dash", "y", "low", "high"}`, one value per layer."""
+    """What the vertical axis or the cells of a heat map show."""
+    panels: list[Panel] = field(default_factory=list)
     cells: list[list[float]] = field(default_factory=list)
-    """One row per layer, one cell per head."""
+    """A heat map: one row per layer, one cell per head."""
     marks: list[float] = field(default_factory=list)
     """Horizontal lines."""
-    range: list[float] | None = None
+    span: list[float] = field(default_factory=list)
+    """Values that the axis always includes."""
     log: bool = False
+    gray: str = "the other panels"
+    """What the gray curves are."""
+    digits: int = 2
+    """Decimals in the table of the figure's numbers."""
 
     @property
-    def data(self) -> dict[str, Any]:
-        """The data for the page's script; JSON values."""
-        names = ("key", "kind", "y", "curves", "cells", "marks", "range", "log")
-        return {name: getattr(self, name) for name in names}
+    def drawings(self) -> list[Drawing]:
+        """The panels as coordinates, all on one scale."""
+        return draw_panels(self.panels, marks=self.marks, span=self.span, log=self.log)
+
+    @property
+    def curves(self) -> list[Curve]:
+        """All curves, for the table; what tells them apart is in their names."""
+        return [curve for panel in self.panels for curve in panel.curves]
+
+    @property
+    def compared(self) -> bool:
+        """Whether panels show each other's curves in gray."""
+        return any(panel.others for panel in self.panels)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether curves differ in label, harmful or benign."""
+        return any(curve.look != "plain" for curve in self.curves)
+
+    @property
+    def heads(self) -> int:
+        """Columns of the heat map."""
+        return max(map(len, self.cells), default=0)
+
+    def heat(self, value: float) -> int:
+        """How much color a cell has, in percent: STRONGEST for the value farthest from 0."""
+        reach = max((abs(cell) for row in self.cells for cell in row), default=0.0)
+        return round(STRONGEST * abs(value) / reach) if reach else 0
 
 
 def figures(report: LayerReport) -> list[Figure]:
@@ -103,11 +128,10 @@ def _separability(report: LayerReport) -> Figure:
             f"{first.harmful} harmful and {first.benign} benign requests in each form, "
             f"seed {report.seed}. 0.5 is chance."
         ),
-        kind="lines",
         y="Area under the ROC curve",
-        curves=[_banded(FORM_WORDS[s.form], _LOOKS[s.form], s.areas) for s in report.separability],
+        panels=_apart([_banded(FORM_WORDS[s.form], s.areas) for s in report.separability]),
         marks=[0.5],
-        range=[0.3, 1.03],
+        span=[0.5, 1.0],
     )
 
 
@@ -119,8 +143,8 @@ def _dilution(report: LayerReport) -> Figure:
         key="dilution",
         heading="How much of text's signal a picture carries",
         lead=(
-            "The distance between a solid curve and the dashed one of the same color separates "
-            "harmful from benign. A defense that lifts both refuses more but sees no better."
+            "The distance between the two curves of a panel separates harmful from benign. "
+            "A defense that lifts both refuses more but sees no better."
         ),
         caption=(
             "Projection of the last-token state on the unsafe direction of text (difference of "
@@ -130,21 +154,28 @@ def _dilution(report: LayerReport) -> Figure:
             f"the test split, with the same verb and object in each form.{states} Bands: 95% "
             f"bootstrap of the mean, n = {n} per curve, seed {report.seed}."
         ),
-        kind="lines",
         y="Projection, text = 1",
-        curves=[_projection(item, report) for item in report.projections],
+        panels=_projections(report),
+        gray="the same requests, undefended",
         marks=[0.0, 1.0],
     )
 
 
-def _projection(item: Projection, report: LayerReport) -> Curve:
-    defenses = list(dict.fromkeys(p.defense for p in report.projections if p.defense != "none"))
-    look = _LOOKS[item.form]
-    if item.defense != "none":
-        room = _LAST_LOOK - _FIRST_DEFENSE_LOOK + 1
-        look = _FIRST_DEFENSE_LOOK + defenses.index(item.defense) % room
-    dash = "solid" if item.label == "harmful" else "dash"
-    return _banded(curve_name(item), look, item.means, dash)
+def _projections(report: LayerReport) -> list[Panel]:
+    """A panel per form and defense; behind a defended one, the same form undefended."""
+    panels: dict[tuple[Form, str], list[Projection]] = {}
+    for item in report.projections:
+        panels.setdefault((item.form, item.defense), []).append(item)
+    return [
+        Panel(
+            FORM_WORDS[form] + ("" if defense == "none" else f", {defense.replace('_', ' ')}"),
+            [_banded(curve_name(item), item.means, item.label) for item in items],
+            []
+            if defense == "none"
+            else [[band.value for band in item.means] for item in panels.get((form, "none"), [])],
+        )
+        for (form, defense), items in panels.items()
+    ]
 
 
 def _readable(report: LayerReport) -> Figure:
@@ -158,13 +189,12 @@ def _readable(report: LayerReport) -> Figure:
             "mostly readable tokens has a high share by chance. Bands: 95% bootstrap of the mean, "
             f"n = {report.lens[0].n} requests per curve (harmful and benign), seed {report.seed}."
         ),
-        kind="lines",
         y="Readable tokens (%)",
-        curves=[
-            _banded(FORM_WORDS[item.form], _LOOKS[item.form], item.readable, scale=100)
-            for item in report.lens
-        ],
-        range=[0, 103],
+        panels=_apart(
+            [_banded(FORM_WORDS[item.form], item.readable, scale=100) for item in report.lens]
+        ),
+        span=[0, 100],
+        digits=0,
     )
 
 
@@ -179,17 +209,15 @@ def _rank(report: LayerReport) -> Figure:
             f"quartiles, n = {report.lens[0].n} requests per curve (harmful and benign), "
             f"seed {report.seed}."
         ),
-        kind="lines",
         y="Rank of the object's word",
-        curves=[_ranks(item) for item in report.lens],
+        panels=_apart([_ranks(item) for item in report.lens]),
         log=True,
+        digits=0,
     )
 
 
 def _ranks(item: Lens) -> Curve:
-    return _curve(
-        FORM_WORDS[item.form], _LOOKS[item.form], (item.rank, item.rank_low, item.rank_high)
-    )
+    return Curve(FORM_WORDS[item.form], item.rank, item.rank_low, item.rank_high)
 
 
 def _alignment(report: LayerReport) -> Figure:
@@ -204,16 +232,15 @@ def _alignment(report: LayerReport) -> Figure:
             f"n = {report.alignment[0].n} (harmful and benign), seed {report.seed}. The residual "
             "states of any two prompts are somewhat similar: compare layers, not levels."
         ),
-        kind="lines",
         y="Cosine",
-        curves=[_cosines(item, look) for look, item in enumerate(report.alignment, 1)],
+        panels=_apart([_cosines(item) for item in report.alignment]),
     )
 
 
-def _cosines(item: Alignment, look: int) -> Curve:
+def _cosines(item: Alignment) -> Curve:
     pairs = list(zip(item.mean, item.sd, strict=True))
     low, high = [m - s for m, s in pairs], [m + s for m, s in pairs]
-    return _curve(_ALIGNED[item.against], look, (item.mean, low, high))
+    return Curve(_ALIGNED[item.against], item.mean, low, high)
 
 
 def _heads(report: LayerReport, *, centred: bool) -> Figure:
@@ -227,7 +254,8 @@ def _heads(report: LayerReport, *, centred: bool) -> Figure:
         lead=(
             "The same, without the part that all prompts share."
             if centred
-            else "Red: silencing the head turns harmful requests more than picture questions."
+            else "Red: silencing the head turns harmful requests more than picture questions. "
+            "Blue: it turns them less."
         ),
         caption=(
             "Each head set to zero in turn before the output projection. Angle between the "
@@ -236,7 +264,6 @@ def _heads(report: LayerReport, *, centred: bool) -> Figure:
             f"degrees. n = {heads.n} prompts in each set, seed {report.seed}."
             + ("" if centred else f" {head_sentence(heads)}")
         ),
-        kind="heat",
         y="safety minus utility (degrees)",
         cells=[[round(math.degrees(value), 6) for value in row] for row in rows],
     )
@@ -254,25 +281,22 @@ def _shift(report: LayerReport) -> Figure:
             f"direction of text, layer by layer. The direction is from {report.n} requests per "
             f"label of the fit split, seed {report.seed}."
         ),
-        kind="lines",
         y="Cosine",
-        curves=[_curve("vector", 1, (shift.cosines, None, None))],
+        panels=[Panel("vector", [Curve("vector", shift.cosines)])],
         marks=[0.0],
     )
 
 
-def _banded(
-    name: str, look: int, rows: Sequence[Band], dash: str = "solid", *, scale: float = 1
-) -> Curve:
-    columns = [[scale * getattr(b, part) for b in rows] for part in ("value", "low", "high")]
-    return _curve(name, look, (columns[0], columns[1], columns[2]), dash)
+def _apart(curves: list[Curve]) -> list[Panel]:
+    """Each curve in a panel of its own, with the others behind it."""
+    return [
+        Panel(curve.name, [curve], [other.y for other in curves if other is not curve])
+        for curve in curves
+    ]
 
 
-def _curve(
-    name: str,
-    look: int,
-    values: tuple[list[float], list[float] | None, list[float] | None],
-    dash: str = "solid",
-) -> Curve:
-    y, low, high = values
-    return {"name": name, "look": look, "dash": dash, "y": y, "low": low, "high": high}
+def _banded(name: str, rows: Sequence[Band], look: Look = "plain", *, scale: float = 1) -> Curve:
+    value, low, high = (
+        [scale * getattr(b, part) for b in rows] for part in ("value", "low", "high")
+    )
+    return Curve(name, value, low, high, look)

@@ -10,27 +10,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from safesight.analysis import LayerReport
 from safesight.analysis.results import FORMS, Band, Form, Projection
 from safesight.files import write_text
 from safesight.report.closed import assemble
 from safesight.report.layer_figures import FORM_WORDS, Figure, figures
+from safesight.report.tokens import written
 
 __all__ = [
-    "LAYER_DATA",
-    "LAYER_SCRIPT",
     "LayerView",
     "layer_sentence",
     "layer_table",
     "render_layers",
     "write_layers",
 ]
-
-LAYER_SCRIPT = "layers.js"
-LAYER_DATA = "layer-data"
-"""The element id under which the script finds its data."""
 
 Cell = tuple[str, str]
 """A value and its interval or spread (may be empty), ready to print."""
@@ -56,11 +50,6 @@ class LayerView:
         """Headings above the columns, and how many each spans; none above the layer's own."""
         found = groupby(group for group, _ in self.columns[1:])
         return [(group, len(list(run))) for group, run in found]
-
-    @property
-    def plot(self) -> list[dict[str, Any]]:
-        """The data for the script."""
-        return [figure.data for figure in self.figures]
 
 
 def layer_sentence(report: LayerReport) -> str:
@@ -107,10 +96,9 @@ def render_layers(report: LayerReport) -> str:
     return assemble(
         "layers.html.j2",
         style="report.css",
-        scripts=[LAYER_SCRIPT],
-        data={LAYER_DATA: view.plot},
         look=view,
         form_words=FORM_WORDS,
+        written=written,
     )
 
 

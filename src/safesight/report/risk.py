@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import RootModel
+from pydantic import AfterValidator, RootModel
 
 from safesight.files import write_text
 from safesight.records import Record, read_record
-from safesight.report.pictures import to_data_uri
+from safesight.report.pictures import picture_size, to_data_uri
 from safesight.types import Label
 
 if TYPE_CHECKING:
@@ -28,16 +28,25 @@ __all__ = ["RISK_MAPS", "RiskPicture", "draw_risk", "read_risk", "write_risk"]
 RISK_MAPS = "risk_maps.json"
 
 
+def _drawable(uri: str) -> str:
+    picture_size(uri)
+    return uri
+
+
+Picture = Annotated[str, AfterValidator(_drawable)]
+"""A picture as a data URI."""
+
+
 class RiskPicture(Record):
     """One picture and its risk map."""
 
     task: str
     sample_id: str
     label: Label
-    picture: str
-    """The picture as the model sees it, a data URI."""
-    heat: str
-    """The map to lay over it, a data URI."""
+    picture: Picture
+    """The picture as the model sees it."""
+    heat: Picture
+    """The same with the map over it."""
     moved: int
     """Number of visual tokens that pass the gate."""
     visual_tokens: int

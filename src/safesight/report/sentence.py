@@ -8,7 +8,14 @@ from __future__ import annotations
 from safesight.compare import Delta, Row, Scorecard
 from safesight.grammar import UNDEFENDED
 
-__all__ = ["RULE", "best_defense", "points", "share", "verdict_sentence"]
+__all__ = [
+    "RULE",
+    "best_defense",
+    "headline_defenses",
+    "points",
+    "share",
+    "verdict_sentence",
+]
 
 RULE = (
     "The sentence is about the defense with the smallest sum of attack success, over-refusal "
@@ -47,6 +54,14 @@ def best_defense(card: Scorecard) -> str | None:
     return min(_helpful(card), key=lambda defense: _cost(card, defense), default=None)
 
 
+def headline_defenses(card: Scorecard) -> list[str]:
+    """All defenses that the sentence names: the best one and those that tie with it."""
+    best = best_defense(card)
+    if best is None:
+        return []
+    return [name for name in _helpful(card) if _like(card, name) == _like(card, best)]
+
+
 def verdict_sentence(card: Scorecard) -> str:
     """The benefit and cost of the best defense in one sentence, and the caveats of the judges."""
     return " ".join([_summary(card), *card.caveats])
@@ -67,7 +82,7 @@ def _summary(card: Scorecard) -> str:
         )
     row = card.row(best, "all", _ASR)
     assert row is not None
-    tied = [name for name in _helpful(card) if _like(card, name) == _like(card, best)]
+    tied = headline_defenses(card)
     verb = "lowers" if len(tied) == 1 else "each lower"
     kinds = sum(card.row(best, task, _ASR) is not None for task in card.tasks)
     over = f" over {kinds} kinds of attack" if kinds > 1 else ""

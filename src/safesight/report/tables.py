@@ -1,4 +1,4 @@
-"""The scorecard laid out for a page: columns, cells, plots.
+"""The scorecard laid out for a page: columns and cells.
 
 Arranges and formats the numbers of a scorecard; computes none.
 """
@@ -6,7 +6,6 @@ Arranges and formats the numbers of a scorecard; computes none.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from safesight.compare import Delta, Row, Scorecard, VerdictCounts, control_of
 from safesight.grammar import UNDEFENDED
@@ -20,7 +19,7 @@ __all__ = [
     "columns",
     "delta_rows",
     "outcomes",
-    "plot_data",
+    "overall",
     "rate_rows",
 ]
 
@@ -53,8 +52,8 @@ class Cell:
 
     text: str
     interval: str
-    title: str
-    """The full details, shown on hover."""
+    notes: tuple[str, ...] = ()
+    """Details to print below: n where it is not the column's, pairs, p."""
     low: float = 0.0
     value: float = 0.0
     high: float = 0.0
@@ -94,6 +93,15 @@ def columns(card: Scorecard) -> list[Column]:
     return found
 
 
+def overall(card: Scorecard) -> list[Column]:
+    """One column per axis, over all tasks that report it: the numbers behind the headline."""
+    return [
+        Column(metric, axis, "all", METRICS[metric].better, True, _answers(card, "all", metric))
+        for metric, axis in AXES.items()
+        if any(card.row(defense, "all", metric) for defense in card.defenses)
+    ]
+
+
 def _answers(card: Scorecard, task: str, metric: str) -> int:
     rows = [card.row(defense, task, metric) for defense in card.defenses]
     return max(row.n for row in rows if row is not None)
@@ -105,7 +113,7 @@ def rate_rows(card: Scorecard, cells: list[Column]) -> list[tuple[str, list[Cell
         (
             defense,
             [
-                _rate(row) if (row := card.row(defense, c.task, c.metric)) is not None else None
+                _rate(row, c) if (row := card.row(defense, c.task, c.metric)) is not None else None
                 for c in cells
             ],
         )
@@ -139,45 +147,16 @@ def outcomes(card: Scorecard) -> list[tuple[str, list[Outcome]]]:
     return [(task, [_outcome(c) for c in card.verdicts if c.task == task]) for task in tasks]
 
 
-def plot_data(card: Scorecard) -> dict[str, Any]:
-    """Points of the two plots: for each attack, safety against utility and against compliance.
-
-    Returns:
-        `{"views": {attack: [{"defense", "x", "utility", "answered"}]}}`, with each value as
-        `[value, low, high]` in percent, or None.
-    """
-    attacks = [
-        t for t in card.tasks if any(card.row(d, t, "attack_success_rate") for d in card.defenses)
-    ]
-    return {
-        "views": {
-            attack: [
-                {
-                    "defense": defense,
-                    "x": _flipped(card.row(defense, attack, "attack_success_rate")),
-                    "utility": _percent(card.row(defense, "all", "utility")),
-                    "answered": _flipped(card.row(defense, "all", "over_refusal_rate")),
-                }
-                for defense in card.defenses
-            ]
-            for attack in ["all", *attacks]
-        }
-    }
-
-
-def _rate(row: Row) -> Cell:
+def _rate(row: Row, column: Column) -> Cell:
     interval = f"{100 * row.low:.1f}–{100 * row.high:.1f}"
-    title = (
-        f"{share(row.value)}, 95% interval {interval}%, n = {row.n}, "
-        f"{row.invalid} invalid, judge {row.judge}"
-    )
+    notes = () if row.invalid or row.n == column.n else (f"n {row.n}",)
     warning = f"{row.invalid} invalid, n {row.n}" if row.invalid else ""
     if row.n == 0:
-        return Cell("–", "none judged", title, 0, 0, 100, warning=warning)
+        return Cell("–", "none judged", notes, 0, 0, 100, warning=warning)
     return Cell(
         share(row.value),
         interval,
-        title,
+        notes,
         100 * row.low,
         100 * row.value,
         100 * row.high,
@@ -188,14 +167,11 @@ def _rate(row: Row) -> Cell:
 def _change(delta: Delta, column: Column) -> Cell:
     clear = delta.low > 0 or delta.high < 0
     good = (delta.delta < 0) == (column.better == "lower")
-    tone = ("good" if good else "bad") if clear else ""
-    title = (
-        f"{points(delta.delta)} points against {delta.against}, 95% interval "
-        f"{points(delta.low)} to {points(delta.high)}, {delta.n} pairs, "
-        f"{delta.gained} gained, {delta.lost} lost, McNemar p = {delta.p_value:.2g}"
-    )
     return Cell(
-        points(delta.delta), f"{points(delta.low)} to {points(delta.high)}", title, tone=tone
+        points(delta.delta),
+        f"{points(delta.low)} to {points(delta.high)}",
+        (f"+{delta.gained} −{delta.lost} of {delta.n}", f"p = {delta.p_value:.2g}"),
+        tone=("good" if good else "bad") if clear else "",
     )
 
 
@@ -209,14 +185,3 @@ def _outcome(counts: VerdictCounts) -> Outcome:
     total = sum(numbers.values())
     parts = tuple((name, n, 100 * n / total) for name, n in numbers.items() if n)
     return Outcome(counts.defense, counts, total, parts)
-
-
-def _percent(row: Row | None) -> list[float] | None:
-    return None if row is None else [round(100 * v, 3) for v in (row.value, row.low, row.high)]
-
-
-def _flipped(row: Row | None) -> list[float] | None:
-    """One minus a rate, with its interval."""
-    if row is None:
-        return None
-    return [round(100 * (1 - v), 3) for v in (row.value, row.high, row.low)]
