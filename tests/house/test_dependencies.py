@@ -109,7 +109,7 @@ COMMANDS = (
     ("eval --limit 1 --log-dir {folder}/logs", "inspect_ai", "eval"),
     ("demo -o {folder}/demo", "inspect_ai", "eval"),
     ("compare {folder}", "inspect_ai", "eval"),
-    ("run recipes/image_tools.yaml -o {folder}/out.json", "statsmodels", "eval"),
+    ("run image_tools -o {folder}/out.json", "statsmodels", "eval"),
     ("report {folder}", "plotly", "report"),
     ("layers testbed", "plotly", "report"),
     ("fit npo -o {folder}/npo", "accelerate", "train"),

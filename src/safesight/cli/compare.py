@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from safesight.cli.options import check_output
 from safesight.cli.show import examples, print_scorecard, write_json
 from safesight.console import waiting
 
@@ -27,6 +28,8 @@ def compare(
     ] = None,
 ) -> None:
     """Print what each defense gains and costs on the same samples, with intervals."""
+    if json is not None:
+        check_output(json)
     with waiting("Reading logs"):
         from safesight.compare.folder import scorecard_of
 

@@ -15,6 +15,8 @@ from safesight.cli.options import (
     Loading,
     Model,
     Seed,
+    arms_of_option,
+    check_output,
     loads_model,
     names_of,
 )
@@ -29,6 +31,15 @@ EXAMPLES = examples(
     "safesight eval --defense sasa --artifact artifacts/sasa --log-dir runs/mine --json card.json",
 )
 
+_TASKS = (
+    "text_harm",
+    "image_harm",
+    "typographic_harm",
+    "over_refusal",
+    "sensitive_benign",
+    "vqa",
+)
+
 
 @loads_model
 def evaluate(
@@ -38,8 +49,12 @@ def evaluate(
         typer.Option(help="Comma-separated names; + combines, ~ adds a stress test."),
     ] = "sasa",
     tasks: Annotated[
-        str, typer.Option(help="Comma-separated names; see `safesight list tasks`.")
-    ] = "text_harm,image_harm,typographic_harm,over_refusal,sensitive_benign,vqa",
+        str,
+        typer.Option(
+            show_default=", ".join(_TASKS),
+            help="Comma-separated names; see `safesight list tasks`.",
+        ),
+    ] = ",".join(_TASKS),
     model: Model = "testbed",
     limit: Limit = None,
     log_dir: Annotated[
@@ -67,10 +82,13 @@ def evaluate(
     """
     from safesight.workflows.evaluation import Evaluation, arms_of, run
 
+    named = arms_of_option(defense)
+    if json is not None:
+        check_output(json)
     card = run(
         Evaluation(
             model=model,
-            arms=arms_of(names_of(defense)),
+            arms=arms_of(named),
             tasks=names_of(tasks),
             log_dir=log_dir,
             limit=limit,
@@ -86,4 +104,5 @@ def evaluate(
         write_json(card, json)
     if json != "-":
         print_scorecard(card)
-    stderr().print(f"Logs: {log_dir}   Page: safesight report {log_dir} -o report.html")
+    stderr().print(f"Logs: {log_dir}", soft_wrap=True)
+    stderr().print(f"Page: safesight report {log_dir} -o report.html", soft_wrap=True)

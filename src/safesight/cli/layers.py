@@ -15,13 +15,15 @@ from safesight.cli.options import (
     Artifacts,
     Loading,
     Seed,
+    arms_of_option,
+    check_output,
     loads_model,
-    names_of,
+    page_of,
 )
 from safesight.cli.show import examples, print_sentence
 from safesight.console import bar, stderr, stdout, waiting
 from safesight.extras import need
-from safesight.grammar import arm_parts, check_arm
+from safesight.grammar import UNDEFENDED, arm_parts
 from safesight.grid import Column, Grid, print_grid
 
 if TYPE_CHECKING:
@@ -60,9 +62,10 @@ def layers(
             help="Artifact with one vector per layer, to compare with the text direction.",
         ),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")] = Path(
-        "layers.html"
-    ),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="HTML file to write. Default: layers.html, if new."),
+    ] = None,
     json: Annotated[
         str | None,
         typer.Option("--json", metavar="FILE", help="Also write JSON; - prints only that."),
@@ -75,29 +78,32 @@ def layers(
     With --heads, finished heads are saved next to the page, and repeating the command resumes
     there.
     """
-    arms = [] if defense is None else [name for name in names_of(defense) if name != "none"]
-    for name in arms:
-        check_arm(name)
+    arms = [] if defense is None else [arm for arm in arms_of_option(defense) if arm != UNDEFENDED]
     need("plotly", "report", "The page")
+    page = page_of(output, "layers.html")
+    if json is not None:
+        check_output(json)
     with waiting(f"Loading {model}"):
         from safesight.analysis import LayerPlan, look
+        from safesight.analysis.layers import requests_of
         from safesight.models import VLM
 
         _refuse_detectors(arms)
+        requests_of(n, seed=seed)  # too few are refused before the model is loaded
         vlm = VLM.load(model, **loading)
         plan = LayerPlan(
             n=n,
             seed=seed,
             batch_size=batch_size,
             heads=heads,
-            heads_file=output.with_suffix(".heads.csv") if heads else None,
+            heads_file=page.with_suffix(".heads.csv") if heads else None,
             shift=None if vector is None else _vector(vector, vlm),
             shift_source="" if vector is None else vector.name,
             defenses=_defended(vlm, arms, artifact or []),
         )
     with _watched() as watch:
         report = look(vlm, plan, watch=watch)
-    _write(report, output, json)
+    _write(report, page, json)
 
 
 def _refuse_detectors(arms: list[str]) -> None:

@@ -28,6 +28,7 @@ from safesight.cli import (
     spurious,
     try_,
 )
+from safesight.cli.arguments import Command
 from safesight.cli.show import examples
 from safesight.errors import SafesightError
 
@@ -105,7 +106,7 @@ for _name, _command, _examples in (
     ("list", list_.list_names, list_.EXAMPLES),
     ("check", check.check, check.EXAMPLES),
 ):
-    app.command(_name, epilog=_examples)(_command)
+    app.command(_name, cls=Command, epilog=_examples)(_command)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from safesight.cli.options import (
     Loading,
     Seed,
     check_names,
+    check_output,
     loads_model,
     names_of,
     values_of,
@@ -73,6 +74,8 @@ def spurious(
     check_names("dataset", [dataset])
     check_names("judge", [judge])
     first = names_of(words)
+    if json is not None:
+        check_output(json)
     options = _options(dataset, data, rho, values_of(data_options or [], "--data-option"))
     with waiting(f"Reading {dataset}"):
         train, test = (_rows(dataset, n, seed, split, options) for split in ("train", "test"))

@@ -7,6 +7,7 @@ nothing about models. Downloads nothing: fetch pictures from the web yourself.
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,7 +46,7 @@ def open_picture(source: Any) -> Image.Image:
             if isinstance(source, (str, Path)):
                 name = f"The picture {str(source)!r}"
                 _refuse_web(str(source))
-                picture: Image.Image = Image.open(Path(source).expanduser())
+                picture: Image.Image = Image.open(os.path.expanduser(source))
             elif isinstance(source, (bytes, bytearray)):
                 picture = Image.open(io.BytesIO(source))
             elif isinstance(source, Image.Image):
