@@ -23,7 +23,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -356,9 +356,15 @@ def _guest(kind: Kind, name: str, entry: Entry) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:  # some call sys.exit where they miss something
-        said = str(error).strip().splitlines()
-        reason = ": ".join([type(error).__name__, *said[:1]])
-        raise _unusable(kind, name, entry, f"cannot be imported ({reason})") from error
+        raise _unusable(kind, name, entry, f"cannot be imported ({_said(error)})") from error
+
+
+def _said(error: BaseException) -> str:
+    """The type of an error and the first line of its message, if it has one that can be read."""
+    with suppress(Exception):
+        if text := str(error).strip():
+            return f"{type(error).__name__}: {text.splitlines()[0]}"
+    return type(error).__name__
 
 
 def _unusable(kind: Kind, name: str, entry: Entry, fault: str) -> PluginError:

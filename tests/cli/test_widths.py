@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from collections.abc import Callable
@@ -10,7 +11,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from safesight.analysis import LayerReport
 from safesight.cli.layers import _print
 from safesight.cli.main import app
 from safesight.cli.try_ import _print as _replies
@@ -19,6 +19,7 @@ from safesight.experiments.contrasts import table_of
 from safesight.grid import print_grid
 from tests.cli.test_main import VERBS
 from tests.house.source import ROOT
+from tests.report import layer_fakes
 
 WIDTHS = (60, 80, 200)
 _WHOLE = re.compile(r"[^\s│]*(?:\d|_)[^\s│]*")
@@ -36,16 +37,13 @@ def is_whole(narrow: str, wide: str, width: int) -> None:
     assert set(_WHOLE.findall(wide)) <= set(_WHOLE.findall(narrow))
 
 
-def committed(name: str) -> str:
-    return (ROOT / "docs/results" / name).read_text(encoding="utf-8")
-
-
 def layers() -> None:
-    _print(LayerReport.model_validate_json(committed("layers.json")))
+    _print(layer_fakes.report())
 
 
 def recipe() -> None:
-    print_grid(stdout(), table_of(json.loads(committed("image_tools.json"))["contrasts"]))
+    committed = gzip.decompress((ROOT / "docs/results/image_tools.json.gz").read_bytes())
+    print_grid(stdout(), table_of(json.loads(committed)["contrasts"]))
 
 
 def replies() -> None:

@@ -21,7 +21,7 @@ __all__ = ["check_attention", "check_map", "check_modules", "device_of", "dtype_
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _SPREAD = ("auto", "balanced", "balanced_low_0", "sequential")
 # "paged|..." serves continuous batching, which a protected model does not allow.
-_ATTENTION = {"eager", *(name for name in ALL_ATTENTION_FUNCTIONS.keys() if "|" not in name)}
+_ATTENTION = {"eager", *(name for name in ALL_ATTENTION_FUNCTIONS if "|" not in name)}
 _PACKAGES = {
     "flash_attention_2": "flash_attn",
     "flash_attention_3": "flash_attn_interface",
