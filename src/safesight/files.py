@@ -1,17 +1,31 @@
-"""Writes a file completely or not at all.
+"""Writes a file completely or not at all, and reads the JSON of one that may be damaged.
 
 A reader never sees half a file, and a run that is killed leaves the old file in place.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from safesight.errors import StorageError, reason_of
 
-__all__ = ["check_place", "write_text"]
+__all__ = ["check_place", "parsed", "write_text"]
+
+
+def parsed(text: str | bytes) -> Any:
+    """The value that a text in JSON stands for.
+
+    Raises:
+        ValueError: it is not JSON, or nested more deeply than anything that is meant.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def check_place(path: Path, *, folder: bool = False) -> None:

@@ -5,17 +5,16 @@ Unknown keys are errors, so a file from another version is rejected instead of l
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from safesight.errors import StorageError
 
-__all__ = ["Record", "parsed", "read_record", "versions_of"]
+__all__ = ["Record", "read_record", "versions_of"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -24,18 +23,6 @@ class Record(BaseModel):
     """An immutable record that rejects unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def parsed(text: str | bytes) -> Any:
-    """The value that a text in JSON stands for.
-
-    Raises:
-        ValueError: it is not JSON, or nested more deeply than anything that is meant.
-    """
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
 
 
 def read_record(path: Path, kind: type[Model], remedy: str) -> Model | None:

@@ -247,7 +247,7 @@ def test_a_scorecard_that_cannot_be_written_is_said(
 ) -> None:
     monkeypatch.setattr(evaluation, "run", lambda wanted: card())
     (tmp_path / "file").write_text("")
-    fails(run("eval", "--json", str(tmp_path / "file" / "card.json")), "could not be written")
+    fails(run("eval", "--json", str(tmp_path / "file" / "card.json")), "cannot be written")
 
 
 @pytest.mark.parametrize("words", [("--limit", "0"), ("--limit", "many"), ("--color", "red")])

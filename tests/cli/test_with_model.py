@@ -211,10 +211,12 @@ def _vector_of(model: str) -> Artifact:
 def test_layers_takes_the_vector_that_a_fit_of_several_is_set_to_use(tmp_path: Path) -> None:
     vlm, bundled = VLM.load("testbed"), FOLDER / "tool_vector"
     artifact = Artifact.load(bundled)
-    assert torch.equal(_vector(bundled, vlm), artifact.tensors["tool"])
+    assert torch.equal(_vector(artifact, vlm), artifact.tensors["tool"])
     other = replace(artifact, config={**artifact.config, "vector": "text_trace"})
     other.save(tmp_path / "text")
-    assert torch.equal(_vector(tmp_path / "text", vlm), artifact.tensors["text_trace"])
+    assert torch.equal(
+        _vector(Artifact.load(tmp_path / "text"), vlm), artifact.tensors["text_trace"]
+    )
 
 
 def test_layers_refuses_what_it_cannot_read(model: str, tmp_path: Path) -> None:

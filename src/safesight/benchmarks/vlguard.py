@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from safesight.errors import InputError, reason_of
-from safesight.records import parsed
+from safesight.files import parsed
 from safesight.types import TuningSample
 
 if TYPE_CHECKING:

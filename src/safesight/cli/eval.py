@@ -10,6 +10,7 @@ import typer
 from safesight.cli.options import (
     Artifacts,
     BatchSize,
+    JsonFile,
     Judge,
     Limit,
     Loading,
@@ -31,14 +32,15 @@ EXAMPLES = examples(
     "safesight eval --defense sasa --artifact artifacts/sasa --log-dir runs/mine --json card.json",
 )
 
-_TASKS = (
-    "text_harm",
-    "image_harm",
-    "typographic_harm",
-    "over_refusal",
-    "sensitive_benign",
-    "vqa",
-)
+_TASKS = "text_harm,image_harm,typographic_harm,over_refusal,sensitive_benign,vqa"
+
+_Tasks = Annotated[
+    str,
+    typer.Option(
+        show_default=_TASKS.replace(",", ", "),
+        help="Comma-separated names; see `safesight list tasks`.",
+    ),
+]
 
 
 @loads_model
@@ -48,13 +50,7 @@ def evaluate(
         str,
         typer.Option(help="Comma-separated names; + combines, ~ adds a stress test."),
     ] = "sasa",
-    tasks: Annotated[
-        str,
-        typer.Option(
-            show_default=", ".join(_TASKS),
-            help="Comma-separated names; see `safesight list tasks`.",
-        ),
-    ] = ",".join(_TASKS),
+    tasks: _Tasks = _TASKS,
     model: Model = "testbed",
     limit: Limit = None,
     log_dir: Annotated[
@@ -67,12 +63,7 @@ def evaluate(
     overhead: Annotated[
         int, typer.Option(min=0, help="Inputs to time overhead on; 0 skips it.")
     ] = 24,
-    json: Annotated[
-        str | None,
-        typer.Option(
-            "--json", metavar="FILE", help="Write the scorecard as JSON; - prints only that."
-        ),
-    ] = None,
+    json: JsonFile = None,
 ) -> None:
     """Evaluate a model on each task, undefended and with each defense, and compare.
 
@@ -83,8 +74,7 @@ def evaluate(
     from safesight.workflows.evaluation import Evaluation, arms_of, run
 
     named = arms_of_option(defense)
-    if json is not None:
-        check_output(json)
+    check_output(json)
     card = run(
         Evaluation(
             model=model,

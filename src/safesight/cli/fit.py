@@ -45,13 +45,27 @@ EXAMPLES = examples(
 )
 
 _POOL, _SHARE = 4000, 0.05
-_TASKS = ("text_harm", "image_harm", "over_refusal", "sensitive_benign", "vqa")
+_TASKS = "text_harm,image_harm,over_refusal,sensitive_benign,vqa"
 _Data = Annotated[
     str | None,
     typer.Option(
         help="Rows to train on: a data set (see `safesight list datasets`), or a JSON or JSONL "
         "file with id, question, answer, label, image."
     ),
+]
+_Tasks = Annotated[
+    str,
+    typer.Option(
+        show_default=_TASKS.replace(",", ", "),
+        help="Tasks whose fit split is used; an attack left out stays unseen.",
+    ),
+]
+_Calibration = Annotated[
+    int, typer.Option(min=1, help="Samples per task for the threshold; benign ones only.")
+]
+_Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the defense; repeatable."),
 ]
 _Limit = Annotated[
     int | None,
@@ -72,30 +86,18 @@ def fit(
     defense: Annotated[str, typer.Argument(help="See `safesight list defenses`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
     model: Model = "testbed",
-    tasks: Annotated[
-        str,
-        typer.Option(
-            show_default=", ".join(_TASKS),
-            help="Tasks whose fit split is used; an attack left out stays unseen.",
-        ),
-    ] = ",".join(_TASKS),
+    tasks: _Tasks = _TASKS,
     limit: _Limit = None,
     pool: Annotated[int, typer.Option(min=1, help="Samples per task in the pool.")] = _POOL,
     share: Annotated[
         float, typer.Option(min=0, max=1, help="Fraction of the pool to use.")
     ] = _SHARE,
-    calibration: Annotated[
-        int,
-        typer.Option(min=1, help="Samples per task for the threshold; benign ones only."),
-    ] = 400,
+    calibration: _Calibration = 400,
     data: _Data = None,
     data_options: DataOptions = None,
     resume: _Resume = False,
     run_dir: _RunDir = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the defense; repeatable."),
-    ] = None,
+    settings: _Settings = None,
     seed: Seed = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the artifact card as JSON.")] = False,
 ) -> None:
@@ -108,11 +110,7 @@ def fit(
     for task in chosen:
         check_task(task)
     if limit is not None:
-        if (pool, share) != (_POOL, _SHARE):
-            raise InputError("--limit stands for --pool and --share. Give one or the other.")
-        if data is not None and data not in registry.names("dataset"):
-            raise InputError(f"All rows of {data} are used. Leave out --limit.")
-        pool, share = limit, 1.0
+        pool, share = _limited(limit, (pool, share), data)
     with waiting(f"Loading {model}"):
         from safesight.defenses import load_defense
         from safesight.fitting.artifact import free_place
@@ -141,6 +139,19 @@ def fit(
         count = f"{used} {'rows' if samples.tuning else 'samples'}"
         stderr().print(f"{defense} fitted on {vlm.name} with {count}: {artifact.hash[:12]}")
         typer.echo(output)
+
+
+def _limited(limit: int, plan: tuple[int, float], data: str | None) -> tuple[int, float]:
+    """The pool and the share that use so many samples per task.
+
+    Raises:
+        InputError: the amount is given in another way, too.
+    """
+    if plan != (_POOL, _SHARE):
+        raise InputError("--limit stands for --pool and --share. Give one or the other.")
+    if data is not None and data not in registry.names("dataset"):
+        raise InputError(f"All rows of {data} are used. Leave out --limit.")
+    return limit, 1.0
 
 
 def _save(artifact: Artifact, folder: Path, *, resumable: bool) -> None:

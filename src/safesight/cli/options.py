@@ -12,14 +12,14 @@ import typer
 
 from safesight import registry
 from safesight.errors import InputError, StorageError, reason_of
-from safesight.files import check_place
+from safesight.files import check_place, parsed
 from safesight.grammar import check_arm, close_up
-from safesight.records import parsed
 
 __all__ = [
     "Artifacts",
     "BatchSize",
     "DataOptions",
+    "JsonFile",
     "Judge",
     "Limit",
     "Loading",
@@ -52,6 +52,10 @@ BatchSize = Annotated[int | None, typer.Option(min=1, help="Maximum batch size."
 DataOptions = Annotated[
     list[str] | None,
     typer.Option("--data-option", metavar="KEY=VALUE", help="An option of --data; repeatable."),
+]
+JsonFile = Annotated[
+    str | None,
+    typer.Option("--json", metavar="FILE", help="Also write JSON; - prints only that."),
 ]
 Judge = Annotated[
     str, typer.Option(help="Judge that labels the answers; see `safesight list judges`.")
@@ -98,13 +102,15 @@ def check_names(kind: registry.Kind, names: list[str]) -> None:
         registry.check(kind, name)
 
 
-def check_output(target: str) -> None:
-    """Refuse a file that cannot be written, before the work starts; "-" is standard output.
+def check_output(target: str | None) -> None:
+    """Refuse a file of JSON that cannot be written, before the work starts.
+
+    "-" is standard output; None means that none is wanted.
 
     Raises:
         StorageError: it cannot be written.
     """
-    if target != "-":
+    if target not in (None, "-"):
         check_place(Path(target))
 
 

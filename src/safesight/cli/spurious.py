@@ -11,6 +11,7 @@ import typer
 
 from safesight.cli.options import (
     DataOptions,
+    JsonFile,
     Judge,
     Loading,
     Seed,
@@ -65,17 +66,13 @@ def spurious(
     judge: Judge = "exact",
     batch_size: Annotated[int, typer.Option(min=1, help="Maximum batch size.")] = 16,
     seed: Seed = 0,
-    json: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="Also write JSON; - prints only that."),
-    ] = None,
+    json: JsonFile = None,
 ) -> None:
     """Find words that predict refusals, and ask a model again with the first word replaced."""
     check_names("dataset", [dataset])
     check_names("judge", [judge])
     first = names_of(words)
-    if json is not None:
-        check_output(json)
+    check_output(json)
     options = _options(dataset, data, rho, values_of(data_options or [], "--data-option"))
     with waiting(f"Reading {dataset}"):
         train, test = (_rows(dataset, n, seed, split, options) for split in ("train", "test"))

@@ -33,10 +33,10 @@ from safesight.benchmarks import load_benchmark
 from safesight.console import stdout, track
 from safesight.errors import InputError
 from safesight.experiments.contrasts import Judged, contrasts_of, rates_of, table_of
-from safesight.files import write_text
+from safesight.files import parsed, write_text
 from safesight.grammar import check_task
 from safesight.grid import print_grid
-from safesight.records import Record, parsed
+from safesight.records import Record
 from safesight.tools import CONDITIONS, Condition, condition
 from safesight.tools.conditions import DESCRIBE
 from safesight.types import Sample

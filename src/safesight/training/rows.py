@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from safesight.errors import InputError, reason_of
+from safesight.files import parsed
 from safesight.fitting.data import refuse_repeated, rows_hash
-from safesight.records import parsed
 from safesight.types import Label, TuningSample, TuningSet
 
 if TYPE_CHECKING:
