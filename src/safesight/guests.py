@@ -37,7 +37,8 @@ def fault_of(kind: Kind, name: str, found: Any) -> str:
 
 def _defense(name: str, found: Any) -> str:
     base = resolve_name("safesight.defenses:Defense")
-    if not (inspect.isclass(found) and issubclass(found, base)):
+    is_one: bool = isinstance(found, type) and issubclass(found, base)
+    if not is_one:
         return f"is {_short(found)}, not a subclass of safesight.defenses.Defense"
     if missing := sorted(found.__abstractmethods__):
         return f"has no method {missing[0]!r}"

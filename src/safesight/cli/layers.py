@@ -150,8 +150,9 @@ def _vector(artifact: Artifact, vlm: VLM) -> Tensor:
         found = [name for name in found if name == artifact.config.get("vector")]
     if len(found) != 1:
         raise ArtifactError(
-            f"The artifact of {artifact.defense} does not hold one vector of {wanted[1]} numbers for each of {wanted[0]} "
-            "layers. Pass an artifact with one vector per layer, such as that of tool_vector."
+            f"The artifact of {artifact.defense} does not hold one vector of {wanted[1]} numbers "
+            f"for each of {wanted[0]} layers. Pass one with a vector per layer, such as that of "
+            "tool_vector."
         )
     return artifact.tensors[found[0]]
 
