@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from typing import Annotated, Any
 
 import typer
@@ -56,7 +57,9 @@ class _Group(TyperGroup):
 
 
 def _stop(message: str) -> typer.Exit:
-    typer.echo(f"safesight: {message}", err=True)
+    """Print a message, in which a word without end is cut: it is what was typed, or a file's."""
+    short = re.sub(r"(\S{100})\S{200,}", r"\1...", message)
+    typer.echo(f"safesight: {short}", err=True)
     return typer.Exit(USER_ERROR)
 
 

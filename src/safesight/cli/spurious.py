@@ -71,6 +71,8 @@ def spurious(
     """Find words that predict refusals, and ask a model again with the first word replaced."""
     check_names("dataset", [dataset])
     check_names("judge", [judge])
+    if model is None and loading:
+        raise InputError(f"{_spelled(loading)} says how a model is loaded. Name one with --model.")
     first = names_of(words)
     check_output(json)
     options = _options(dataset, data, rho, values_of(data_options or [], "--data-option"))
@@ -89,6 +91,12 @@ def spurious(
             found = flips(samples, first, asked, seed=seed)
         report = report.model_copy(update={"model": model, "flips": found})
     _write(report, top, json)
+
+
+def _spelled(loading: Loading) -> str:
+    """The first of the options that were given, as on the command line."""
+    name = next(iter(loading)).removesuffix("_config")
+    return f"--{name.replace('_', '-')}"
 
 
 def _options(

@@ -86,6 +86,10 @@ def data_for(
     if not defense.needs & {"forget_set", "neutral_set"}:
         if rows is not None:
             raise InputError(f"{defense.name} does not train on rows. Leave out --data {rows}.")
+        if options:
+            raise InputError(
+                f"{defense.name} does not train on rows. Leave out --data-option {min(options)}."
+            )
         return fit_data(plan)
     own = f"{model}_neutral" if "neutral_set" in defense.needs else model
     name = own if rows is None else rows
