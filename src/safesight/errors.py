@@ -21,7 +21,21 @@ __all__ = [
     "StorageError",
     "TrainingError",
     "UnknownNameError",
+    "reason_of",
 ]
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error of another library says, as part of a sentence: no number and no path.
+
+    Example:
+        >>> reason_of(FileNotFoundError(2, "No such file or directory", "x")), reason_of(KeyError())
+        ('No such file or directory', 'KeyError')
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 class SafesightError(Exception):
@@ -49,7 +63,7 @@ class TrainingError(SafesightError):
 
 
 class PluginError(SafesightError):
-    """What another package adds to a registry cannot be imported."""
+    """What another package adds to a registry cannot be used."""
 
 
 class MissingExtraError(SafesightError):

@@ -1,17 +1,58 @@
-"""Writes a file completely or not at all.
+"""Writes a file completely or not at all, and reads the JSON of one that may be damaged.
 
 A reader never sees half a file, and a run that is killed leaves the old file in place.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from safesight.errors import StorageError
+from safesight.errors import StorageError, reason_of
 
-__all__ = ["write_text"]
+__all__ = ["check_place", "parsed", "write_text"]
+
+
+def parsed(text: str | bytes) -> Any:
+    """The value that a text in JSON stands for.
+
+    Raises:
+        ValueError: it is not JSON, or nested more deeply than anything that is meant.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def check_place(path: Path, *, folder: bool = False) -> None:
+    """Refuse a place that cannot be written, before the work whose result goes there.
+
+    Args:
+        path: A file or folder; missing parents are no fault.
+        folder: Whether a folder is to be written.
+
+    Raises:
+        StorageError: there is something else, or the folder above does not let you write.
+    """
+    if path.is_dir() != folder and path.exists():
+        what = "a folder" if folder else "a file"
+        raise StorageError(f"{path} is not {what}. Choose another place.")
+    above = path.absolute()
+    while not above.exists():
+        above = above.parent
+    if (above.is_dir() or above != path.absolute()) and not _open(above):
+        raise StorageError(
+            f"{path} cannot be written: {above} is not a folder you can write to. "
+            "Choose another place."
+        )
+
+
+def _open(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -33,7 +74,7 @@ def write_text(path: Path, text: str) -> Path:
             _replace(target, text)
     except OSError as error:
         raise StorageError(
-            f"{path} could not be written ({error.strerror or error}). "
+            f"{path} could not be written ({reason_of(error)}). "
             "Choose a place that you can write to and that has free space."
         ) from error
     return path

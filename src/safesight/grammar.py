@@ -4,22 +4,42 @@
     task = benchmark { "+" attack }
 
 An arm is "safety_prompt+npo~int4", for example; a task is "image_harm+one_word+prefill". The
-undefended model is the arm "none". This file only splits and joins names; `registry` knows what
-each of them stands for.
+undefended model is the arm "none", and stands alone. Spaces around a name do not count. This file
+splits and joins names and checks that they go together; `registry` knows what they stand for.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from safesight import registry
 from safesight.errors import InputError
 
-__all__ = ["UNDEFENDED", "ArmPart", "arm_of", "arm_parts", "check_arm", "check_task", "task_parts"]
+__all__ = [
+    "UNDEFENDED",
+    "ArmPart",
+    "arm_of",
+    "arm_parts",
+    "check_arm",
+    "check_task",
+    "close_up",
+    "task_parts",
+]
 
 UNDEFENDED = "none"
 """The arm without a defense."""
+
+
+def close_up(name: str) -> str:
+    """An arm or a task without spaces around its parts, as logs and scorecards know it.
+
+    Example:
+        >>> close_up(" safety_prompt + npo ~ int4")
+        'safety_prompt+npo~int4'
+    """
+    return re.sub(r"\s*([+~])\s*", r"\1", name.strip())
 
 
 class ArmPart(NamedTuple):
@@ -36,7 +56,7 @@ def arm_parts(arm: str) -> list[ArmPart]:
         >>> [tuple(part) for part in arm_parts("safety_prompt+npo~int4")]
         [('safety_prompt', None), ('npo', 'int4')]
     """
-    pairs = (part.strip().partition("~") for part in arm.split("+"))
+    pairs = (part.partition("~") for part in close_up(arm).split("+"))
     return [ArmPart(defense, stress if mark else None) for defense, mark, stress in pairs]
 
 
@@ -67,25 +87,68 @@ def check_arm(arm: str) -> None:
 
     Raises:
         UnknownNameError: no such defense or stress test; the message suggests the nearest one.
-        InputError: a defense is repeated.
+        PluginError: another package adds one of the names, and it cannot be used.
+        InputError: a name is missing or repeated, or two of them do not go together.
     """
+    _check_whole("arm", arm, "+~")
     parts = arm_parts(arm)
     for defense, stress in parts:
-        registry.describe("defense", defense)
+        registry.check("defense", defense)
         if stress is not None:
-            registry.describe("stress_test", stress)
+            registry.check("stress_test", stress)
     names = [part.defense for part in parts]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise InputError(f"The arm {arm!r} has {twice[0]} twice. Name each defense once.")
+    _check_once("arm", arm, names)
+    if len(parts) > 1 and UNDEFENDED in names:
+        raise InputError(
+            f"The arm {arm!r} joins {UNDEFENDED!r}, the model without a defense, to others. "
+            f"Leave {UNDEFENDED!r} out."
+        )
+    if len(parts) > 1 or parts[0].stress is not None:
+        _check_weights(arm, parts)
+
+
+def _check_weights(arm: str, parts: list[ArmPart]) -> None:
+    """At most one defense may change the weights, and only that one can be put under stress."""
+    tuned = [name for name, _ in parts if registry.load("defense", name).kind == "weights"]
+    for defense, stress in parts:
+        if stress is not None and defense not in tuned:
+            raise InputError(
+                f"{defense} does not change weights, so {stress!r} cannot be applied to it. Use "
+                "it with a defense that does, such as npo."
+            )
+    if len(tuned) > 1:
+        raise InputError(
+            f"The arm {arm!r} cannot run: {tuned[0]} and {tuned[1]} both change the weights. "
+            "Name one of them, or merge the first into a checkpoint and fit the second on that."
+        )
 
 
 def check_task(task: str) -> None:
-    """Refuse a task that contains an unknown name.
+    """Refuse a task that cannot be built.
 
     Raises:
         UnknownNameError: no such benchmark or attack; the message suggests the nearest one.
+        PluginError: another package adds one of the names, and it cannot be used.
+        InputError: a name is missing, or an attack is repeated.
     """
+    _check_whole("task", task, "+")
     benchmark, attacks = task_parts(task)
-    registry.describe("benchmark", benchmark)
+    registry.check("benchmark", benchmark)
     for attack in attacks:
-        registry.describe("attack", attack)
+        registry.check("attack", attack)
+    _check_once("task", task, attacks)
+
+
+def _check_whole(what: str, name: str, marks: str) -> None:
+    """Refuse a mark without a name on both sides."""
+    if not all(re.split(f"[{marks}]", close_up(name))):
+        raise InputError(
+            f"The {what} {name!r} lacks a name. Write one on both sides of each "
+            f"{' and each '.join(marks)}."
+        )
+
+
+def _check_once(what: str, whole: str, names: Iterable[str]) -> None:
+    names = list(names)
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"The {what} {whole!r} has {twice[0]} twice. Name it once.")

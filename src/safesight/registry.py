@@ -13,28 +13,28 @@ sentence about a name is, in this order:
 3. for a value, such as a tuple of words or the path of a model, the first sentence of the
    docstring of the module that holds it: give each such value a module of its own.
 
-To read it the package is imported. One that cannot be imported is still listed, with the reason,
-and is refused when it is used. Tables about architectures live in `models.families`.
+To read it the package is imported. What cannot be imported, or is not of its kind, is still listed,
+with the reason, and is refused when it is used. Tables about architectures live in
+`models.families`.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pkgutil import resolve_name
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from safesight.errors import PluginError, UnknownNameError
+from safesight.guests import Kind, fault_of
 
-__all__ = ["GROUPS", "Entry", "Kind", "describe", "load", "names"]
-
-Kind = Literal[
-    "defense", "attack", "benchmark", "dataset", "judge", "model", "stress_test", "word_list"
-]
+__all__ = ["GROUPS", "Entry", "Kind", "check", "describe", "load", "names"]
 
 GROUPS: dict[Kind, str] = {kind: f"safesight.{kind}s" for kind in get_args(Kind)}
 """The entry-point group of every kind."""
@@ -298,6 +298,17 @@ def names(kind: Kind, *, builtin: bool = False) -> list[str]:
     return [name for name, entry in _table(kind).items() if not (builtin and entry.package)]
 
 
+def check(kind: Kind, name: str) -> None:
+    """Refuse a name that cannot be used. A built-in one is not imported for that.
+
+    Raises:
+        UnknownNameError: no such name; the message suggests the nearest one.
+        PluginError: another package adds the name, and it cannot be used.
+    """
+    if _entry(kind, name).package is not None:
+        load(kind, name)
+
+
 def describe(kind: Kind, name: str) -> str:
     """One sentence about a named thing; for how another package says it, see above.
 
@@ -309,9 +320,11 @@ def describe(kind: Kind, name: str) -> str:
         return entry.summary
     try:
         found = load(kind, name)
+        with _guest(kind, name, entry):
+            said = _summary(found, entry)
     except PluginError as error:
         return f"Not usable: {error}"
-    return _summary(found, entry) or f"From the package {entry.package}."
+    return said or f"From the package {entry.package}."
 
 
 def load(kind: Kind, name: str) -> Any:
@@ -319,23 +332,46 @@ def load(kind: Kind, name: str) -> Any:
 
     Raises:
         UnknownNameError: no such name; the message suggests the nearest one.
-        PluginError: another package adds the name, and cannot be imported.
+        PluginError: another package adds the name, and it cannot be imported or is not of its
+            kind.
 
     Example:
         >>> load("defense", "none").name
         'none'
     """
     entry = _entry(kind, name)
-    try:
+    if entry.package is None:
         return resolve_name(entry.target)
-    except Exception as error:
-        if entry.package is None:
-            raise
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise PluginError(
-            f"The {_words(kind)} {name!r} of the package {entry.package} cannot be imported "
-            f"({reason}). Repair the package, or uninstall it."
-        ) from error
+    with _guest(kind, name, entry):
+        found = resolve_name(entry.target)
+        fault = fault_of(kind, name, found)
+    if fault:
+        raise _unusable(kind, name, entry, fault)
+    return found
+
+
+@contextmanager
+def _guest(kind: Kind, name: str, entry: Entry) -> Iterator[None]:
+    """Turn whatever the code of another package raises into an error that names the package."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:  # some call sys.exit where they miss something
+        raise _unusable(kind, name, entry, f"cannot be imported ({_said(error)})") from error
+
+
+def _said(error: BaseException) -> str:
+    """The type of an error and the first line of its message, if it has one that can be read."""
+    with suppress(Exception):
+        if text := str(error).strip():
+            return f"{type(error).__name__}: {text.splitlines()[0]}"
+    return type(error).__name__
+
+
+def _unusable(kind: Kind, name: str, entry: Entry, fault: str) -> PluginError:
+    return PluginError(
+        f"The {_words(kind)} {name!r} of the package {entry.package} {fault}. "
+        "Repair the package, or uninstall it."
+    )
 
 
 def _entry(kind: Kind, name: str) -> Entry:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from safesight import registry
-from safesight.errors import InputError
+from safesight.errors import InputError, SafesightError, UnknownNameError
+from safesight.experiments import RECIPES, read_recipe, run_recipe
 from safesight.experiments import image_tools as experiment
-from safesight.experiments import read_recipe, run_recipe
 from safesight.models import VLM
-from tests.house.source import ROOT
-
-RECIPE = ROOT / "recipes/image_tools.yaml"
 
 
-def recipe(folder: Path, **settings: object) -> Path:
+def recipe(folder: Path, settings: dict[Any, Any] | None = None, **more: object) -> Path:
     path = folder / "recipe.yaml"
-    given = {"experiment": "image_tools", "tasks": ["image_harm"], "n": 3, **settings}
+    given = {
+        "experiment": "image_tools",
+        "tasks": ["image_harm"],
+        "n": 3,
+        **(settings or {}),
+        **more,
+    }
     path.write_text(yaml.safe_dump(given))
     return path
 
@@ -64,7 +68,8 @@ def test_other_pictures_show_something_else() -> None:
 
 
 def test_the_committed_recipe_is_sound() -> None:
-    settings = read_recipe(RECIPE)
+    assert RECIPES == ("image_tools",)
+    settings = read_recipe("image_tools")
     assert settings.pop("experiment") == "image_tools"
     made = experiment.Recipe(**settings)
     assert len(made.conditions) == 12
@@ -78,10 +83,51 @@ def test_the_committed_recipe_is_sound() -> None:
         ({"conditons": []}, "conditons"),
         ({"conditions": ["toool"]}, "no condition"),
         ({"n": 0}, "n:"),
+        ({"n": 10**20}, "n:"),
+        ({"seed": -1}, "seed:"),
+        ({"tasks": []}, "tasks:"),
+        ({"tasks": ["vqaa"]}, "Did you mean 'vqa'"),
+        ({"unsafe_pictures": "vqaa"}, "Did you mean 'vqa'"),
+        ({5: 6}, "the setting 5"),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path: Path, settings: dict[str, object], says: str) -> None:
+def test_what_is_wrong_is_said(tmp_path: Path, settings: dict[Any, Any], says: str) -> None:
+    with pytest.raises(SafesightError, match=says):
+        run_recipe(recipe(tmp_path, settings), tmp_path / "out.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[" * 20_000, "is not YAML"),
+        ("experiment: [image_tools]", "does not name an experiment"),
+        ("experiment: {image_tools: 1}", "does not name an experiment"),
+        ("a: 'b", "is not YAML"),
+        (b"\xff\xfe\0", "is not YAML"),
+        ("- image_tools", "does not name an experiment"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str | bytes, says: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=says):
-        run_recipe(recipe(tmp_path, **settings), tmp_path / "out.json")
-    with pytest.raises(InputError, match="cannot be read"):
+        read_recipe(path)
+
+
+def test_a_recipe_that_is_not_there_is_named_or_guessed(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\)"):
         read_recipe(tmp_path / "gone.yaml")
+    with pytest.raises(UnknownNameError, match="Did you mean 'image_tools'"):
+        read_recipe("image_tool")
+
+
+@pytest.mark.parametrize(
+    "old", ["{", "[]", b"\xff", "[" * 100_000, '{"answers": 5}', '{"answers": {"a": [{"b": 1}]}}']
+)
+def test_a_file_that_holds_no_results_is_left_alone(tmp_path: Path, old: str | bytes) -> None:
+    out = tmp_path / "out.json"
+    out.write_bytes(old if isinstance(old, bytes) else old.encode())
+    before = out.read_bytes()
+    with pytest.raises(InputError, match="is damaged, or holds something else"):
+        run_recipe(recipe(tmp_path), out)
+    assert out.read_bytes() == before

@@ -31,7 +31,7 @@ LEVELS = (
     {"grammar"},
     {"registry"},
     {"stats"},
-    {"types", "console", "files", "grid", "records", "extras"},
+    {"types", "console", "files", "grid", "guests", "records", "extras"},
     {"errors"},
 )
 _LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

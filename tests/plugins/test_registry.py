@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import invalidate_caches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from safesight import VLM, registry
+from safesight import VLM, protect, registry
+from safesight.cli.list_ import _KINDS
 from safesight.compare import control_of
-from safesight.defenses import load_defense
+from safesight.defenses import load_defense, protection
 from safesight.errors import PluginError
 from safesight.workflows.evaluation import demo_defenses
 from tests import tiny
@@ -35,6 +37,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 
     yield installing
     registry._table.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("guest_")]:
+        del sys.modules[name]
 
 
 def group(kind: str, **targets: str) -> str:
@@ -59,9 +63,9 @@ def test_a_package_says_itself_what_it_adds(install: Install) -> None:
     install(
         {
             "guest_said.py": '"""Not this."""\nclass A:\n    """Nor."""\n    summary = "Said."',
-            "guest_doc.py": 'def f(n=None):\n    """Of a function.  And\n    more. """',
+            "guest_doc.py": 'def f(n=None, *, seed=0):\n    """Of a function.  And\n    more. """',
             "guest_value.py": '"""Of the\nmodule. And more.\n\nEven more."""\nWORDS = ("a",)',
-            "guest_silent.py": "WORDS = ()\nclass B: ...",
+            "guest_silent.py": "WORDS = ('a',)\nclass B: ...",
         },
         group("attacks", said="guest_said:A", silent="guest_silent:B")
         + group("benchmarks", doc="guest_doc:f")
@@ -89,6 +93,9 @@ def test_a_name_that_is_taken_stays(install: Install) -> None:
         ("raise RuntimeError('no GPU\\nat all')", "RuntimeError: no GPU"),
         ("def f(:", "SyntaxError"),
         ("", "AttributeError"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("raise RuntimeError", "(RuntimeError)"),
+        ("class E(Exception):\n    def __str__(self): return 1 / 0\nraise E", "(E)"),
     ],
 )
 def test_a_broken_package_is_named_and_breaks_nothing_else(
@@ -111,6 +118,109 @@ def test_a_broken_package_is_named_and_breaks_nothing_else(
     assert VLM.wrap(*tiny.fresh("llava")).name
     assert control_of("ill+sasa") == "ill+probe"
     assert all(defense.name != "ill" for defense in demo_defenses())
+
+
+WRONG = """
+from safesight import Defense
+class Unnamed(Defense):
+    kind = "input"
+    def parts(self, vlm, config, fitted): return None
+class Odd(Unnamed):
+    name = "odd"
+    kind = "magic"
+class Abstract(Defense):
+    name = "abstract"
+    kind = "input"
+class Led(Unnamed):
+    name = "led"
+    control = 5
+def narrow(): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "thing", "says"),
+    [
+        *((kind, "five", "int('5')", "is 5, not") for kind in get_args(registry.Kind)),
+        ("defense", "unnamed", "Unnamed", "both names have to be the same"),
+        ("defense", "odd", "Odd", "has no `kind`"),
+        ("defense", "abstract", "Abstract", "has no method 'parts'"),
+        ("defense", "led", "Led", "has the control 5"),
+        ("benchmark", "narrow", "narrow", "cannot be called as safesight does"),
+        ("dataset", "narrow", "narrow", "cannot be called as safesight does"),
+        ("stress_test", "narrow", "narrow", "cannot be called as safesight does"),
+        ("word_list", "text", "'bomb'", "not a tuple of words"),
+        ("word_list", "none", "()", "not a tuple of words"),
+        ("word_list", "numbers", "(1, 2)", "not a tuple of words"),
+        ("judge", "a+b", "print", "has a name that no command can take"),
+        ("attack", "a~b", "print", "has a name that no command can take"),
+    ],
+)
+def test_a_thing_of_the_wrong_kind_is_named_and_breaks_nothing_else(
+    kind: registry.Kind, name: str, thing: str, says: str, install: Install
+) -> None:
+    install(
+        {"guest_wrong.py": f"{WRONG}\nTHING = {thing}"},
+        f'[project.entry-points."{registry.GROUPS[kind]}"]\n"{name}" = "guest_wrong:THING"\n',
+    )
+    said = registry.describe(kind, name)
+    assert said.startswith("Not usable: ")
+    assert "package guest 2.0" in said
+    assert says in said
+    for use in (registry.check, registry.load):
+        with pytest.raises(PluginError, match="Repair the package, or uninstall it"):
+            use(kind, name)
+    others = registry.names(kind)
+    assert all(registry.describe(kind, other) for other in others)
+    plural = next(plural for plural, each in _KINDS.items() if each == kind)
+    assert run("list", plural).exit_code == 0
+
+
+def test_what_a_package_says_may_fail(install: Install) -> None:
+    install(
+        {
+            "guest_mute.py": "class M(type):\n    @property\n    def summary(cls): return 1 / 0\n"
+            "class A(metaclass=M): ..."
+        },
+        group("attacks", mute="guest_mute:A"),
+    )
+    assert "ZeroDivisionError" in registry.describe("attack", "mute")
+    assert run("list", "attacks").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("defenses", ("eval", "--defense", "ill")),
+        ("defenses", ("try", "x.png", "what?", "--defense", "ill")),
+        ("defenses", ("layers", "testbed", "--defense", "ill")),
+        ("benchmarks", ("eval", "--tasks", "ill")),
+        ("attacks", ("eval", "--tasks", "vqa+ill")),
+        ("judges", ("eval", "--judge", "ill")),
+        ("datasets", ("spurious", "ill")),
+        ("stress_tests", ("eval", "--defense", "npo~ill")),
+        ("models", ("check", "ill")),
+    ],
+)
+def test_a_broken_name_is_refused_before_anything_starts(
+    kind: str, words: tuple[str, ...], install: Install, tmp_path: Path, monkeypatch: Any
+) -> None:
+    install({"guest_off.py": "import sys; sys.exit('no licence')"}, group(kind, ill="guest_off:X"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    fails(run(*words), "guest 2.0 cannot be imported (SystemExit: no licence)")
+    assert list(Path().iterdir()) == []
+
+
+def test_a_defense_that_has_no_parts_is_named(install: Install) -> None:
+    install(
+        {"guest_none.py": f"{WRONG}\nUnnamed.name = 'none_at_all'"},
+        group("defenses", none_at_all="guest_none:Unnamed"),
+    )
+    vlm = VLM.wrap(*tiny.fresh("llava"))
+    with pytest.raises(PluginError, match="'none_at_all' gives NoneType"):
+        protect(vlm, "none_at_all")
+    assert protection(vlm.model) is None
 
 
 def test_a_built_in_name_that_is_broken_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:

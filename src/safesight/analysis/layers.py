@@ -34,7 +34,7 @@ from safesight.analysis.results import (
     Projection,
     Separability,
 )
-from safesight.analysis.separability import separability
+from safesight.analysis.separability import check_folds, separability
 from safesight.analysis.shift import shift_alignment
 from safesight.analysis.states import states_before_answer
 from safesight.benchmarks import load_benchmark
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from safesight.models import VLM
     from safesight.types import Label, Sample
 
-__all__ = ["LayerPlan", "look"]
+__all__ = ["LayerPlan", "look", "requests_of"]
 
 Defended = Callable[[], AbstractContextManager[Any]]
 """Returns a context in which the model is defended."""
@@ -103,7 +103,7 @@ def look(
     plan = plan or LayerPlan()
     start = time.monotonic()
     look_ = _Look(vlm, plan, watch)
-    requests = {label: paired_requests(plan.n, label=label, seed=plan.seed) for label in _LABELS}
+    requests = requests_of(plan.n, seed=plan.seed, folds=plan.folds)
     states = {
         (label, form): look_.states(f"{label} requests, {form}", _in_form(rows, form))
         for label, rows in requests.items()
@@ -131,6 +131,17 @@ def look(
         else shift_alignment(plan.shift, unsafe.direction, source=plan.shift_source),
         seconds=time.monotonic() - start,
     )
+
+
+def requests_of(n: int, *, seed: int = 0, folds: int = 5) -> dict[Label, list[Request]]:
+    """What a look of this size asks about; no model is needed to draw it.
+
+    Raises:
+        InputError: there are not that many, or too few for the folds of the probes.
+    """
+    found = {label: paired_requests(n, label=label, seed=seed) for label in _LABELS}
+    check_folds(n, n, [request.concept for rows in found.values() for request in rows], folds)
+    return found
 
 
 def _in_form(requests: Sequence[Request], form: Form) -> list[Sample]:

@@ -30,7 +30,7 @@ from safesight.errors import InputError
 from safesight.stats.areas import newcombe
 from safesight.stats.bootstrap import Floats, bands, resampled
 
-__all__ = ["separability"]
+__all__ = ["check_folds", "separability"]
 
 
 def separability(
@@ -56,7 +56,7 @@ def separability(
         InputError: a label has fewer requests, or fewer different objects, than folds.
     """
     n, m = len(harmful), len(benign)
-    _refuse_few(n, m, groups, folds)
+    check_folds(n, m, groups, folds)
     labels = torch.tensor([1] * n + [0] * m)
     states = torch.cat([harmful, benign]).float()
     fold_of = _folds(labels, groups, folds, seed)
@@ -71,7 +71,18 @@ def separability(
     )
 
 
-def _refuse_few(n: int, m: int, groups: Sequence[str] | None, folds: int) -> None:
+def check_folds(n: int, m: int, groups: Sequence[str] | None, folds: int) -> None:
+    """Refuse requests of which each fold cannot get one of each label.
+
+    Args:
+        n: The number of harmful requests.
+        m: That of benign ones.
+        groups: The object of each request, harmful first; None if that does not matter.
+        folds: Number of folds.
+
+    Raises:
+        InputError: a label has fewer requests, or fewer different objects, than folds.
+    """
     fewest = min(n, m)
     if groups is not None:
         assert len(groups) == n + m, (len(groups), n, m)

@@ -7,6 +7,7 @@ is up to you.
 
 from __future__ import annotations
 
+import os
 import random
 from functools import partial
 from pathlib import Path
@@ -64,7 +65,7 @@ def pictures(
         raise InputError(
             f"{per_picture!r} questions per picture are not possible. Use 1 to {len(QUESTIONS)}."
         )
-    place = Path(folder).expanduser()
+    place = Path(os.path.expanduser(folder))
     files = sorted(p for p in place.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
     names = [file.relative_to(place).as_posix() for file in files]
     rows = [

@@ -13,7 +13,7 @@ demand, from the published archives or from folders.
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 import random
 import zipfile
 import zlib
@@ -24,7 +24,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
-from safesight.errors import InputError
+from safesight.errors import InputError, reason_of
+from safesight.files import parsed
 from safesight.types import TuningSample
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def vlguard(
         InputError: it cannot be downloaded or read, or is not complete.
     """
     on_hub = folder is None
-    place = _fetched(f"{split}.json").parent if folder is None else Path(folder).expanduser()
+    place = _fetched(f"{split}.json").parent if folder is None else Path(os.path.expanduser(folder))
     found = _read(place, split, on_hub)
     if complete and found.counts != COUNTS[split]:
         raise InputError(
@@ -122,7 +123,7 @@ def read_vlguard(folder: str | Path, split: Split = "train") -> Guarded:
     Raises:
         InputError: there is no such file, or a record does not have the published form.
     """
-    return _read(Path(folder).expanduser(), split, on_hub=False)
+    return _read(Path(os.path.expanduser(folder)), split, on_hub=False)
 
 
 def _read(place: Path, split: Split, on_hub: bool) -> Guarded:
@@ -131,13 +132,15 @@ def _read(place: Path, split: Split, on_hub: bool) -> Guarded:
     file = place / f"{split}.json"
     try:
         data = file.read_bytes()
-        records = json.loads(data)
+        records = parsed(data)
     except FileNotFoundError:
         raise InputError(
             f"There is no {split}.json in {place}. Pass the VLGuard folder that holds it."
         ) from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read ({error}). Download it again.") from error
+        raise InputError(
+            f"{file} cannot be read ({reason_of(error)}). Download it again."
+        ) from error
     if not isinstance(records, list) or not records:
         raise InputError(f"{file} is not a list of records. Download it again.")
     found = [

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from safesight.cli.options import JsonFile, check_output
 from safesight.cli.show import examples, print_scorecard, write_json
 from safesight.console import waiting
 
@@ -21,12 +22,10 @@ EXAMPLES = examples(
 
 def compare(
     log_dir: Annotated[Path, typer.Argument(help="Folder with the logs of `safesight eval`.")],
-    json: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="Also write JSON; - prints only that."),
-    ] = None,
+    json: JsonFile = None,
 ) -> None:
     """Print what each defense gains and costs on the same samples, with intervals."""
+    check_output(json)
     with waiting("Reading logs"):
         from safesight.compare.folder import scorecard_of
 

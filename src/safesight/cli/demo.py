@@ -12,6 +12,7 @@ from safesight.cli.options import Seed
 from safesight.cli.show import examples, write_json
 from safesight.console import waiting
 from safesight.extras import need
+from safesight.files import check_place
 
 __all__ = ["EXAMPLES", "demo"]
 
@@ -42,6 +43,7 @@ def demo(
     """
     for module, extra in (("inspect_ai", "eval"), ("peft", "train")):
         need(module, extra, "The demo")
+    check_place(output, folder=True)
     from safesight.workflows.evaluation import ALL_TASKS, Evaluation, arms_of, evaluate
 
     others, tuned = _shown()

@@ -10,11 +10,14 @@ import typer
 from safesight.cli.options import (
     Artifacts,
     BatchSize,
+    JsonFile,
     Judge,
     Limit,
     Loading,
     Model,
     Seed,
+    arms_of_option,
+    check_output,
     loads_model,
     names_of,
 )
@@ -29,6 +32,16 @@ EXAMPLES = examples(
     "safesight eval --defense sasa --artifact artifacts/sasa --log-dir runs/mine --json card.json",
 )
 
+_TASKS = "text_harm,image_harm,typographic_harm,over_refusal,sensitive_benign,vqa"
+
+_Tasks = Annotated[
+    str,
+    typer.Option(
+        show_default=_TASKS.replace(",", ", "),
+        help="Comma-separated names; see `safesight list tasks`.",
+    ),
+]
+
 
 @loads_model
 def evaluate(
@@ -37,9 +50,7 @@ def evaluate(
         str,
         typer.Option(help="Comma-separated names; + combines, ~ adds a stress test."),
     ] = "sasa",
-    tasks: Annotated[
-        str, typer.Option(help="Comma-separated names; see `safesight list tasks`.")
-    ] = "text_harm,image_harm,typographic_harm,over_refusal,sensitive_benign,vqa",
+    tasks: _Tasks = _TASKS,
     model: Model = "testbed",
     limit: Limit = None,
     log_dir: Annotated[
@@ -56,12 +67,7 @@ def evaluate(
     overhead: Annotated[
         int, typer.Option(min=0, help="Inputs to time overhead on; 0 skips it.")
     ] = 24,
-    json: Annotated[
-        str | None,
-        typer.Option(
-            "--json", metavar="FILE", help="Write the scorecard as JSON; - prints only that."
-        ),
-    ] = None,
+    json: JsonFile = None,
 ) -> None:
     """Evaluate a model on each task, undefended and with each defense, and compare.
 
@@ -72,10 +78,12 @@ def evaluate(
     """
     from safesight.workflows.evaluation import Evaluation, arms_of, run
 
+    named = arms_of_option(defense)
+    check_output(json)
     card = run(
         Evaluation(
             model=model,
-            arms=arms_of(names_of(defense)),
+            arms=arms_of(named),
             tasks=names_of(tasks),
             log_dir=log_dir,
             limit=limit,
@@ -92,4 +100,5 @@ def evaluate(
         write_json(card, json)
     if json != "-":
         print_scorecard(card)
-    stderr().print(f"Logs: {log_dir}   Page: safesight report {log_dir} -o report.html")
+    stderr().print(f"Logs: {log_dir}", soft_wrap=True)
+    stderr().print(f"Page: safesight report {log_dir} -o report.html", soft_wrap=True)

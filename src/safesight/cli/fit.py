@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from safesight import registry
 from safesight.cli.options import (
     DataOptions,
     Loading,
@@ -25,6 +26,8 @@ from safesight.cli.options import (
 from safesight.cli.show import examples, print_json
 from safesight.console import stderr, waiting
 from safesight.errors import ArtifactError, InputError, StorageError
+from safesight.files import check_place
+from safesight.grammar import check_task
 
 if TYPE_CHECKING:
     from safesight.defenses import AnyDefense, Artifact
@@ -41,12 +44,32 @@ EXAMPLES = examples(
     "safesight fit sft --data mirage --data-option rho=0.8 -o artifacts/mirage",
 )
 
+_POOL, _SHARE = 4000, 0.05
+_TASKS = "text_harm,image_harm,over_refusal,sensitive_benign,vqa"
 _Data = Annotated[
     str | None,
     typer.Option(
         help="Rows to train on: a data set (see `safesight list datasets`), or a JSON or JSONL "
         "file with id, question, answer, label, image."
     ),
+]
+_Tasks = Annotated[
+    str,
+    typer.Option(
+        show_default=_TASKS.replace(",", ", "),
+        help="Tasks whose fit split is used; an attack left out stays unseen.",
+    ),
+]
+_Calibration = Annotated[
+    int, typer.Option(min=1, help="Samples per task for the threshold; benign ones only.")
+]
+_Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the defense; repeatable."),
+]
+_Limit = Annotated[
+    int | None,
+    typer.Option(min=1, help="Samples per task to use: short for --pool LIMIT --share 1."),
 ]
 _Resume = Annotated[
     bool, typer.Option("--resume", help="Resume a training run from its last checkpoint.")
@@ -63,22 +86,18 @@ def fit(
     defense: Annotated[str, typer.Argument(help="See `safesight list defenses`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
     model: Model = "testbed",
-    tasks: Annotated[
-        str, typer.Option(help="Tasks whose fit split is used; an attack left out stays unseen.")
-    ] = "text_harm,image_harm,over_refusal,sensitive_benign,vqa",
-    pool: Annotated[int, typer.Option(min=1, help="Samples per task in the pool.")] = 4000,
-    share: Annotated[float, typer.Option(help="Fraction of the pool to use.")] = 0.05,
-    calibration: Annotated[
-        int, typer.Option(min=1, help="Samples per task for the threshold; benign ones only.")
-    ] = 400,
+    tasks: _Tasks = _TASKS,
+    limit: _Limit = None,
+    pool: Annotated[int, typer.Option(min=1, help="Samples per task in the pool.")] = _POOL,
+    share: Annotated[
+        float, typer.Option(min=0, max=1, help="Fraction of the pool to use.")
+    ] = _SHARE,
+    calibration: _Calibration = 400,
     data: _Data = None,
     data_options: DataOptions = None,
     resume: _Resume = False,
     run_dir: _RunDir = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the defense; repeatable."),
-    ] = None,
+    settings: _Settings = None,
     seed: Seed = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the artifact card as JSON.")] = False,
 ) -> None:
@@ -88,7 +107,10 @@ def fit(
     """
     check_names("defense", [defense])
     chosen = names_of(tasks)
-    check_names("benchmark", chosen)
+    for task in chosen:
+        check_task(task)
+    if limit is not None:
+        pool, share = _limited(limit, (pool, share), data)
     with waiting(f"Loading {model}"):
         from safesight.defenses import load_defense
         from safesight.fitting.artifact import free_place
@@ -99,14 +121,20 @@ def fit(
         fitter = load_defense(defense, **values_of(settings or [], "--set"))
         _refuse_unfitted(fitter)
         free_place(output)  # before the work starts, so that none is lost
+        check_place(output, folder=True)
         replaced = _there(output, defense)
-        more = _run(fitter, run_dir or output.with_name(f"{output.name}.run"), resume)
+        more = _run(fitter, output, run_dir, resume)
         options = values_of(data_options or [], "--data-option")
         plan = FitPlan(chosen, pool, share, calibration, seed)
         samples = data_for(fitter, plan, public_name(model), data, options)
         if "device_map" not in loading:
             loading.setdefault("device", _device())
         vlm = VLM.load(model, **loading)
+    if not samples.tuning and vlm.name not in registry.names("model"):
+        stderr().print(
+            f"Fitting {defense} on the pictograms that come with the package, which say little "
+            "about other pictures."
+        )
     artifact = fitter.fit(vlm, samples, seed=seed, **more)
     if os.environ.get("RANK", "0") != "0":  # only the first process writes and prints
         return
@@ -158,6 +186,19 @@ def _there(folder: Path, defense: str) -> str | None:
     return f"the {defense} artifact {found.hash[:12]}"
 
 
+def _limited(limit: int, plan: tuple[int, float], data: str | None) -> tuple[int, float]:
+    """The pool and the share that use so many samples per task.
+
+    Raises:
+        InputError: the amount is given in another way, too.
+    """
+    if plan != (_POOL, _SHARE):
+        raise InputError("--limit stands for --pool and --share. Give one or the other.")
+    if data is not None and data not in registry.names("dataset"):
+        raise InputError(f"All rows of {data} are used. Leave out --limit.")
+    return limit, 1.0
+
+
 def _save(artifact: Artifact, folder: Path, *, resumable: bool) -> None:
     """Write the artifact, or say how to recover it.
 
@@ -171,18 +212,23 @@ def _save(artifact: Artifact, folder: Path, *, resumable: bool) -> None:
         raise StorageError(f"{error}{kept}") from error
 
 
-def _run(fitter: AnyDefense, folder: Path, resume: bool) -> dict[str, Any]:
+def _run(fitter: AnyDefense, output: Path, run_dir: Path | None, resume: bool) -> dict[str, Any]:
     """The run folder of a method that trains; nothing for other methods.
 
     Raises:
-        InputError: there is nothing to resume.
+        InputError: there is nothing to resume, or no use for a run folder.
+        StorageError: the folder cannot be written.
     """
     if "gradients" not in fitter.needs:
         if resume:
             raise InputError(f"{fitter.name} does not train, so there is nothing to resume.")
+        if run_dir is not None:
+            raise InputError(f"{fitter.name} does not train, so leave out --run-dir {run_dir}.")
         return {}
     from safesight.training.run import TuningRun
 
+    folder = run_dir or output.with_name(f"{output.name}.run")
+    check_place(folder, folder=True)
     return {"run": TuningRun(folder, resume)}
 
 

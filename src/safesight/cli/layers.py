@@ -13,20 +13,24 @@ import typer
 from safesight import registry
 from safesight.cli.options import (
     Artifacts,
+    JsonFile,
     Loading,
     Seed,
+    arms_of_option,
+    check_output,
     loads_model,
-    names_of,
+    page_of,
 )
 from safesight.cli.show import examples, print_sentence
 from safesight.console import bar, stderr, stdout, waiting
-from safesight.grammar import arm_parts, check_arm
+from safesight.grammar import UNDEFENDED, arm_parts
 from safesight.grid import Column, Grid, print_grid
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from safesight.analysis import LayerReport
+    from safesight.defenses import Artifact
     from safesight.models import VLM
 
 __all__ = ["EXAMPLES", "layers"]
@@ -59,13 +63,11 @@ def layers(
             help="Artifact with one vector per layer, to compare with the text direction.",
         ),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")] = Path(
-        "layers.html"
-    ),
-    json: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="Also write JSON; - prints only that."),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="HTML file to write. Default: layers.html, if new."),
     ] = None,
+    json: JsonFile = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Maximum batch size.")] = 16,
     seed: Seed = 0,
 ) -> None:
@@ -74,28 +76,34 @@ def layers(
     With --heads, finished heads are saved next to the page, and repeating the command resumes
     there.
     """
-    arms = [] if defense is None else [name for name in names_of(defense) if name != "none"]
-    for name in arms:
-        check_arm(name)
+    arms = [] if defense is None else [arm for arm in arms_of_option(defense) if arm != UNDEFENDED]
+    page = page_of(output, "layers.html")
+    check_output(json)
     with waiting(f"Loading {model}"):
         from safesight.analysis import LayerPlan, look
+        from safesight.analysis.layers import requests_of
+        from safesight.defenses import Artifact
         from safesight.models import VLM
+        from safesight.workflows.artifacts import artifacts_of
 
         _refuse_detectors(arms)
+        requests_of(n, seed=seed)  # too few are refused before the model is loaded
+        given = artifacts_of(artifact or [], arms)
+        shift = None if vector is None else Artifact.load(vector)
         vlm = VLM.load(model, **loading)
         plan = LayerPlan(
             n=n,
             seed=seed,
             batch_size=batch_size,
             heads=heads,
-            heads_file=output.with_suffix(".heads.csv") if heads else None,
-            shift=None if vector is None else _vector(vector, vlm),
+            heads_file=page.with_suffix(".heads.csv") if heads else None,
+            shift=None if shift is None else _vector(shift, vlm),
             shift_source="" if vector is None else vector.name,
-            defenses=_defended(vlm, arms, artifact or []),
+            defenses=_defended(vlm, arms, given),
         )
     with _watched() as watch:
         report = look(vlm, plan, watch=watch)
-    _write(report, output, json)
+    _write(report, page, json)
 
 
 def _refuse_detectors(arms: list[str]) -> None:
@@ -116,27 +124,23 @@ def _refuse_detectors(arms: list[str]) -> None:
 
 
 def _defended(
-    vlm: VLM, arms: list[str], folders: list[Path]
+    vlm: VLM, arms: list[str], given: dict[str, Path]
 ) -> dict[str, Callable[[], AbstractContextManager[Any]]]:
     """Map each arm to a function that attaches it; artifacts are checked before the run."""
     from safesight.evals.arms import artifacts_for, build_arm
-    from safesight.workflows.artifacts import artifacts_of
 
-    given = artifacts_of(folders, arms)
     built = {name: build_arm(vlm, name, artifacts_for(name, given)) for name in arms}
     return {name: partial(arm.attached, vlm) for name, arm in built.items()}
 
 
-def _vector(folder: Path, vlm: VLM) -> Tensor:
+def _vector(artifact: Artifact, vlm: VLM) -> Tensor:
     """The tensor with one vector per layer; of several, the one that the artifact is set to use.
 
     Raises:
         ArtifactError: there is no single such tensor, or the artifact is of another model.
     """
-    from safesight.defenses import Artifact
     from safesight.errors import ArtifactError
 
-    artifact = Artifact.load(folder)
     artifact.check_model(vlm)
     wanted = (vlm.num_layers, vlm.hidden_size)
     found = [name for name, tensor in artifact.tensors.items() if tensor.shape == wanted]
@@ -144,8 +148,9 @@ def _vector(folder: Path, vlm: VLM) -> Tensor:
         found = [name for name in found if name == artifact.config.get("vector")]
     if len(found) != 1:
         raise ArtifactError(
-            f"{folder} does not hold one vector of {wanted[1]} numbers for each of {wanted[0]} "
-            "layers. Pass an artifact with one vector per layer, such as that of tool_vector."
+            f"The artifact of {artifact.defense} does not hold one vector of {wanted[1]} numbers "
+            f"for each of {wanted[0]} layers. Pass one with a vector per layer, such as that of "
+            "tool_vector."
         )
     return artifact.tensors[found[0]]
 

@@ -10,6 +10,7 @@ from safesight import registry
 from safesight.cli.show import examples, print_json
 from safesight.console import stdout
 from safesight.errors import UnknownNameError
+from safesight.grammar import UNDEFENDED
 
 __all__ = ["EXAMPLES", "list_names"]
 
@@ -61,4 +62,5 @@ def _entries(kind: str) -> dict[str, str]:
     if kind not in _KINDS:
         raise UnknownNameError("list", kind, _WHAT)
     which = _KINDS[kind]
-    return {name: registry.describe(which, name) for name in registry.names(which)}
+    shown = (name for name in registry.names(which) if (which, name) != ("defense", UNDEFENDED))
+    return {name: registry.describe(which, name) for name in shown}

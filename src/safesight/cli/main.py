@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from typing import Annotated, Any
 
 import typer
@@ -28,6 +29,7 @@ from safesight.cli import (
     spurious,
     try_,
 )
+from safesight.cli.arguments import Command
 from safesight.cli.show import examples
 from safesight.errors import SafesightError
 
@@ -55,7 +57,9 @@ class _Group(TyperGroup):
 
 
 def _stop(message: str) -> typer.Exit:
-    typer.echo(f"safesight: {message}", err=True)
+    """Print a message, in which a word without end is cut: it is what was typed, or a file's."""
+    short = re.sub(r"(\S{100})\S{200,}", r"\1...", message)
+    typer.echo(f"safesight: {short}", err=True)
     return typer.Exit(USER_ERROR)
 
 
@@ -105,7 +109,7 @@ for _name, _command, _examples in (
     ("list", list_.list_names, list_.EXAMPLES),
     ("check", check.check, check.EXAMPLES),
 ):
-    app.command(_name, epilog=_examples)(_command)
+    app.command(_name, cls=Command, epilog=_examples)(_command)
 
 
 def main() -> None:

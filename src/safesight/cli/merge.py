@@ -11,6 +11,7 @@ from safesight.cli.options import Loading, loads_model
 from safesight.cli.show import examples
 from safesight.console import stderr, waiting
 from safesight.errors import ArtifactError
+from safesight.files import check_place
 
 __all__ = ["EXAMPLES", "merge"]
 
@@ -34,6 +35,7 @@ def merge(
     ] = False,
 ) -> None:
     """Write fitted weights as a plain checkpoint, with the processor."""
+    check_place(output, folder=True)
     with waiting("Merging"):
         from safesight.defenses import Artifact
         from safesight.models import VLM

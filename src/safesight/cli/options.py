@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -12,20 +11,26 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from safesight import registry
-from safesight.errors import InputError
+from safesight.errors import InputError, StorageError, reason_of
+from safesight.files import check_place, parsed
+from safesight.grammar import check_arm, close_up
 
 __all__ = [
     "Artifacts",
     "BatchSize",
     "DataOptions",
+    "JsonFile",
     "Judge",
     "Limit",
     "Loading",
     "Model",
     "Seed",
+    "arms_of_option",
     "check_names",
+    "check_output",
     "loads_model",
     "names_of",
+    "page_of",
     "pairs_of",
     "values_of",
 ]
@@ -39,7 +44,7 @@ Model = Annotated[
 ]
 Loading = dict[str, Any]
 """Keyword arguments of `VLM.load`, without those that were not given."""
-Seed = Annotated[int, typer.Option(help="Seed for samples, fits and the bootstrap.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed for samples, fits and the bootstrap.")]
 Limit = Annotated[
     int | None, typer.Option(min=1, help="Samples per task. Default: each task's own number.")
 ]
@@ -47,6 +52,10 @@ BatchSize = Annotated[int | None, typer.Option(min=1, help="Maximum batch size."
 DataOptions = Annotated[
     list[str] | None,
     typer.Option("--data-option", metavar="KEY=VALUE", help="An option of --data; repeatable."),
+]
+JsonFile = Annotated[
+    str | None,
+    typer.Option("--json", metavar="FILE", help="Also write JSON; - prints only that."),
 ]
 Judge = Annotated[
     str | None,
@@ -58,18 +67,31 @@ Judge = Annotated[
 
 
 def names_of(text: str) -> list[str]:
-    """Split a comma-separated list into names, without repeats.
+    """Split a comma-separated list into names, without repeats and spaces.
 
     Raises:
         InputError: the list is empty.
 
     Example:
-        >>> names_of("sasa, probe,sasa")
-        ['sasa', 'probe']
+        >>> names_of("sasa, npo ~ int4,sasa")
+        ['sasa', 'npo~int4']
     """
-    names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    names = list(dict.fromkeys(close_up(part) for part in text.split(",") if part.strip()))
     if not names:
         raise InputError(f"No name given in {text!r}. Separate names with commas.")
+    return names
+
+
+def arms_of_option(text: str) -> list[str]:
+    """Split a comma-separated list into arms, and refuse those that cannot be built.
+
+    Raises:
+        UnknownNameError: no such defense or stress test; the message suggests the nearest one.
+        InputError: the list is empty, or names in it do not go together.
+    """
+    names = names_of(text)
+    for name in names:
+        check_arm(name)
     return names
 
 
@@ -78,9 +100,37 @@ def check_names(kind: registry.Kind, names: list[str]) -> None:
 
     Raises:
         UnknownNameError: no such name; the message suggests the nearest one.
+        PluginError: another package adds a name, and it cannot be used.
     """
     for name in names:
-        registry.describe(kind, name)
+        registry.check(kind, name)
+
+
+def check_output(target: str | None) -> None:
+    """Refuse a file of JSON that cannot be written, before the work starts.
+
+    "-" is standard output; None means that none is wanted.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    if target not in (None, "-"):
+        check_place(Path(target))
+
+
+def page_of(given: Path | None, default: str) -> Path:
+    """Where a page goes: only a file that was named is replaced.
+
+    Raises:
+        StorageError: the default file exists already, or the place cannot be written.
+    """
+    page = given or Path(default)
+    if given is None and page.exists():
+        raise StorageError(
+            f"{page} exists and was not replaced. Name the file to write with --output."
+        )
+    check_place(page)
+    return page
 
 
 def pairs_of(texts: list[str], what: str) -> dict[str, str]:
@@ -117,7 +167,7 @@ def values_of(texts: list[str], what: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, text in pairs_of(texts, what).items():
         try:
-            values[name] = json.loads(text)
+            values[name] = parsed(text)
         except ValueError:
             values[name] = text
     return values
@@ -151,7 +201,10 @@ def _option(*words: str, **more: Any) -> Any:
 def _loading(
     dtype: Annotated[
         str | None,
-        _option(help="float32, bfloat16 or float16. Default on a CPU: float32."),
+        _option(
+            help="Type of the weights: float32, bfloat16 or float16. Default: float32 on a CPU, "
+            "the checkpoint's own on a GPU."
+        ),
     ] = None,
     device: Annotated[
         str | None, _option(help="cpu, cuda or cuda:1. Default: a GPU if there is one.")
@@ -188,9 +241,9 @@ def _places(text: str) -> Any:
     if not text.startswith("{"):
         return text
     try:
-        return json.loads(text)
+        return parsed(text)
     except ValueError as error:
         raise InputError(
-            f"--device-map {text!r} is not a JSON object ({error}). Write it like "
+            f"--device-map {text!r} is not a JSON object ({reason_of(error)}). Write it like "
             '\'{"model": 0, "lm_head": "cpu"}\', or use auto.'
         ) from error

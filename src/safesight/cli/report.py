@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from safesight.cli.options import page_of
 from safesight.cli.show import examples
 from safesight.console import waiting
 from safesight.extras import need
@@ -22,9 +23,10 @@ EXAMPLES = examples(
 
 def report(
     log_dir: Annotated[Path, typer.Argument(help="Folder with the logs of `safesight eval`.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")] = Path(
-        "report.html"
-    ),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="HTML file to write. Default: report.html, if new."),
+    ] = None,
     conversations: Annotated[
         int, typer.Option(min=0, help="Maximum number of conversations per task.")
     ] = 12,
@@ -39,6 +41,7 @@ def report(
 ) -> None:
     """Write a self-contained page: verdict, plots, scorecard, conversations."""
     need("inspect_ai", "eval", "The report")
+    page = page_of(output, "report.html")
     with waiting("Writing the report"):
         from safesight.compare.folder import scorecard_of
         from safesight.evals import read_answers
@@ -50,7 +53,7 @@ def report(
         answers = read_answers(log_dir)
         card = scorecard_of(log_dir, answers)
         path = write_report(
-            output,
+            page,
             card,
             answers,
             per_task=conversations,

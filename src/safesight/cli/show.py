@@ -6,6 +6,7 @@ program can read the one while a person watches the other.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,9 +32,25 @@ __all__ = [
 ]
 
 
+_HELP_WIDTH = 74
+"""Columns for an example, so that a terminal of 80 does not break it."""
+
+
 def examples(*lines: str) -> str:
     """The end of a help page: commands that can be copied."""
-    return "\n\n".join(["[bold]Examples[/bold]", *(f"  $ {line}" for line in lines)])
+    return "\n\n".join(["[bold]Examples[/bold]", *(f"  $ {_broken(line)}" for line in lines)])
+
+
+def _broken(command: str) -> str:
+    """A command over several lines if it is long, broken as a shell allows, before an option."""
+    first, *more = re.split(r" (?=-)", command)
+    lines = [first]
+    for part in more:
+        if len(f"{lines[-1]} {part}") <= _HELP_WIDTH:
+            lines[-1] += f" {part}"
+        else:
+            lines.append(f"    {part}")
+    return " \\\n".join(lines)
 
 
 def print_json(value: Any) -> None:

@@ -11,10 +11,12 @@ import typer
 
 from safesight.cli.options import (
     DataOptions,
+    JsonFile,
     Judge,
     Loading,
     Seed,
     check_names,
+    check_output,
     loads_model,
     names_of,
     values_of,
@@ -64,17 +66,17 @@ def spurious(
     judge: Judge = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Maximum batch size.")] = 16,
     seed: Seed = 0,
-    json: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="Also write JSON; - prints only that."),
-    ] = None,
+    json: JsonFile = None,
 ) -> None:
     """Find words that predict refusals, and ask a model again with the first word replaced."""
     check_names("dataset", [dataset])
     from safesight.judges.scope import BUNDLED, judge_for
 
     chosen = judge_for(model or BUNDLED, judge)
+    if model is None and loading:
+        raise InputError(f"{_spelled(loading)} says how a model is loaded. Name one with --model.")
     first = names_of(words)
+    check_output(json)
     options = _options(dataset, data, rho, values_of(data_options or [], "--data-option"))
     with waiting(f"Reading {dataset}"):
         train, test = (_rows(dataset, n, seed, split, options) for split in ("train", "test"))
@@ -91,6 +93,12 @@ def spurious(
             found = flips(samples, first, asked, seed=seed)
         report = report.model_copy(update={"model": model, "flips": found})
     _write(report, top, json)
+
+
+def _spelled(loading: Loading) -> str:
+    """The first of the options that were given, as on the command line."""
+    name = next(iter(loading)).removesuffix("_config")
+    return f"--{name.replace('_', '-')}"
 
 
 def _options(

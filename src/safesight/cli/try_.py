@@ -11,13 +11,14 @@ from safesight.cli.options import (
     Artifacts,
     Loading,
     Model,
+    arms_of_option,
     loads_model,
-    names_of,
 )
 from safesight.cli.show import examples, print_json
 from safesight.console import stdout, waiting
-from safesight.errors import InputError, StorageError
-from safesight.grammar import arm_parts, check_arm
+from safesight.errors import InputError, StorageError, reason_of
+from safesight.files import check_place
+from safesight.grammar import UNDEFENDED, arm_parts
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,7 +39,7 @@ EXAMPLES = examples(
 @loads_model
 def try_defense(
     loading: Loading,
-    image: Annotated[Path, typer.Argument(help="Picture file.")],
+    image: Annotated[str, typer.Argument(metavar="PATH", help="Picture file.")],
     question: Annotated[str, typer.Argument(help="Question about the picture.")],
     defense: Annotated[str, typer.Option(help="Comma-separated names.")] = "sasa",
     model: Model = "testbed",
@@ -54,12 +55,12 @@ def try_defense(
     ] = False,
 ) -> None:
     """Ask one question about one picture, with and without defenses."""
-    names = [name for name in names_of(defense) if name != "none"]
-    for name in names:
-        check_arm(name)
+    names = [arm for arm in arms_of_option(defense) if arm != UNDEFENDED]
     taking_part = {defense for name in names for defense, _ in arm_parts(name)}
     if risk_map is not None and "rai" not in taking_part:
         raise InputError("A risk map shows what RAI sees. Add --defense rai.")
+    if risk_map is not None:
+        check_place(risk_map)
     with waiting(f"Loading {model}"):
         from safesight.evals.arms import artifacts_for, build_arm
         from safesight.models import VLM, open_picture
@@ -68,7 +69,9 @@ def try_defense(
         picture = open_picture(image)
         artifacts = artifacts_of(artifact or [], names)
         vlm = VLM.load(model, **loading)
-        arms = [build_arm(vlm, name, artifacts_for(name, artifacts)) for name in ["none", *names]]
+        arms = [
+            build_arm(vlm, name, artifacts_for(name, artifacts)) for name in [UNDEFENDED, *names]
+        ]
     content = [{"type": "image", "image": picture}, {"type": "text", "text": question}]
     with waiting("Asking"):
         replies = [_reply(vlm, arm, content, max_new_tokens) for arm in arms]
@@ -134,7 +137,7 @@ def _save_map(target: Path, seen: RiskMap) -> None:
         drawn.save(target, format="PNG")
     except OSError as error:
         raise StorageError(
-            f"The map could not be written to {target} ({error}). Choose another file."
+            f"The map could not be written to {target} ({reason_of(error)}). Choose another file."
         ) from error
 
 

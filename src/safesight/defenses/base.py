@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, ca
 from pydantic import ValidationError
 
 from safesight.defenses.contract import Contract
-from safesight.errors import ArtifactError, InputError
+from safesight.errors import ArtifactError, InputError, PluginError
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.bundled import bundled
 from safesight.fitting.config import DefenseConfig
@@ -130,7 +130,13 @@ class Defense(ABC, Generic[ConfigT, FittedT]):
 
     def build(self, vlm: VLM, artifact: Artifact | None = None) -> Parts:
         """The parts that `apply` would use on this model. Same errors as `resolve`."""
-        return self.parts(vlm, *self.resolve(vlm, artifact))
+        parts = self.parts(vlm, *self.resolve(vlm, artifact))
+        if not isinstance(parts, Parts):
+            raise PluginError(
+                f"The defense {self.name!r} gives {type(parts).__name__} instead of its Parts. "
+                "Repair the package that it comes with."
+            )
+        return parts
 
     @contextmanager
     def apply(self, vlm: VLM, artifact: Artifact | None = None) -> Iterator[VLM]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 from collections.abc import Hashable
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from safesight import registry
@@ -181,8 +181,8 @@ def host(name: str, **loading: Any) -> Host:
     """
     if name in registry.names("model"):
         name = str(registry.load("model", name))
-    place = Path(name).expanduser()
-    resolved = str(place.resolve()) if place.exists() else name
+    place = os.path.expanduser(name)
+    resolved = os.path.realpath(place) if os.path.exists(place) else name
     given = {k: value for k, value in loading.items() if value is not None and value is not False}
     return _load(resolved, json.dumps(given, sort_keys=True))
 

@@ -1,6 +1,6 @@
 """Which part of an image-tool call makes a model safer? An experiment with twelve conditions.
 
-    safesight run recipes/image_tools.yaml -o image_tools.json
+    safesight run image_tools -o image_tools.json
 
 The same samples are answered under every condition of `safesight.tools.conditions`, with greedy
 decoding and the call tag banned, and judged. The results are the rate of each condition and the
@@ -19,21 +19,22 @@ defense is attached. Nothing is fitted, and no choice depends on the results.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache, partial
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from safesight import registry
 from safesight.benchmarks import load_benchmark
 from safesight.console import stdout, track
 from safesight.errors import InputError
 from safesight.experiments.contrasts import Judged, contrasts_of, rates_of, table_of
-from safesight.files import write_text
+from safesight.files import parsed, write_text
+from safesight.grammar import check_task
 from safesight.grid import print_grid
 from safesight.judges.scope import judge_for
 from safesight.records import Record, code_hash
@@ -59,12 +60,14 @@ class Recipe(Record):
     model: str = "testbed"
     dtype: str | None = None
     device: str | None = None
-    tasks: tuple[str, ...] = ("image_harm", "typographic_harm", "over_refusal", "vqa")
+    tasks: tuple[str, ...] = Field(
+        ("image_harm", "typographic_harm", "over_refusal", "vqa"), min_length=1
+    )
     """Benchmarks of the registry."""
-    conditions: tuple[str, ...] = tuple(CONDITIONS)
-    n: int = Field(300, ge=1)
+    conditions: tuple[str, ...] = Field(tuple(CONDITIONS), min_length=1)
+    n: int = Field(300, ge=1, le=1_000_000)
     """Samples per task, before those without a picture are left out."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     benign_pictures: str = "vqa"
     """The benchmark whose pictures `tool_benign` returns."""
     unsafe_pictures: str = "image_harm"
@@ -117,12 +120,7 @@ class _Results:
         }
         self.cells: dict[str, list[dict[str, Any]]] = {}
         if path.is_file():
-            old = json.loads(path.read_text(encoding="utf-8"))
-            if any(old.get(key) != value for key, value in self.head.items()):
-                raise InputError(
-                    f"{path} holds results of another recipe or model. Choose another file."
-                )
-            self.cells = old["answers"]
+            self.cells = _answers(path, self.head)
 
     def has(self, task: str, name: str) -> bool:
         return f"{task}/{name}" in self.cells
@@ -149,6 +147,25 @@ class _Results:
         write_text(self.path, text + "\n")
 
 
+def _answers(path: Path, head: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The answers in a file of results, by task and condition.
+
+    Raises:
+        InputError: it is damaged, or holds something else.
+    """
+    try:
+        old = parsed(path.read_bytes())
+        cells = TypeAdapter(dict[str, list[Judged]]).validate_python(old["answers"])
+        other = any(old.get(key) != value for key, value in head.items())
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        raise InputError(
+            f"{path} is damaged, or holds something else than results. Choose another file."
+        ) from None
+    if other:
+        raise InputError(f"{path} holds results of another recipe or model. Choose another file.")
+    return {name: [asdict(answer) for answer in answers] for name, answers in cells.items()}
+
+
 def _recipe(settings: dict[str, Any]) -> Recipe:
     try:
         recipe = Recipe(**settings)
@@ -159,6 +176,8 @@ def _recipe(settings: dict[str, Any]) -> Recipe:
     unknown = [name for name in recipe.conditions if name not in CONDITIONS]
     if unknown:
         raise InputError(f"There is no condition {unknown[0]!r}. Use {', '.join(CONDITIONS)}.")
+    for task in (*recipe.tasks, recipe.benign_pictures, recipe.unsafe_pictures):
+        check_task(task)
     return recipe.model_copy(update={"judge": judge_for(recipe.model, recipe.judge)})
 
 

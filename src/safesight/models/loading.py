@@ -6,6 +6,8 @@ Nothing here knows what a model is used for; see `vlm`.
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -27,6 +29,13 @@ from safesight import registry
 from safesight.errors import ModelError, PluginError
 from safesight.extras import need
 from safesight.models.no_torchvision import without_torchvision
+from safesight.models.placement import (
+    check_attention,
+    check_map,
+    check_modules,
+    device_of,
+    dtype_of,
+)
 from safesight.models.quantized import quantization_config
 
 __all__ = ["LoadOptions", "Loaded", "load_pretrained", "public_name"]
@@ -76,10 +85,11 @@ def load_pretrained(name: str, options: LoadOptions) -> Loaded:
     """
     place = _resolve(name)
     local = Path(place) if Path(place).is_dir() else None
+    _check_options(name, options, local=local is not None)
+    target = device_of(options.device)
+    dtype = dtype_of(options.dtype, target)
     if local is not None:
         _check_weight_files(local)
-    _check_options(options)
-    target = _device(options.device)
     fetch: dict[str, Any] = {
         "revision": options.revision,
         "token": options.token,
@@ -92,13 +102,14 @@ def load_pretrained(name: str, options: LoadOptions) -> Loaded:
         with without_torchvision():
             processor = _guarded(name, "processor", AutoProcessor.from_pretrained, place, **fetch)
         placing = _placing(options, config, target)
+        check_modules(options.device_map, config, trust_remote_code=options.trust_remote_code)
         model, info = _guarded(
             name,
             "weights",
             AutoModelForImageTextToText.from_pretrained,
             place,
             config=config,
-            dtype=_dtype(options.dtype, target),
+            dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
             **{**options.more, **fetch, **placing},
@@ -110,12 +121,19 @@ def load_pretrained(name: str, options: LoadOptions) -> Loaded:
     return Loaded(model.eval(), processor, name, revision)
 
 
-def _check_options(options: LoadOptions) -> None:
+def _check_options(name: str, options: LoadOptions, *, local: bool) -> None:
     if options.device is not None and options.device_map is not None:
         raise ModelError("device and device_map both say where the model goes. Give one of them.")
     ours = sorted(_OURS & set(options.more))
     if ours:
         raise ModelError(f"VLM.load sets {ours[0]} itself. Leave it out.")
+    check_map(options.device_map)
+    check_attention(options.attn_implementation)
+    if local and options.revision is not None:
+        raise ModelError(
+            f"{name!r} is a folder, which has no revision {options.revision!r}. Leave it out, or "
+            "name a model of the hub."
+        )
 
 
 def _placing(options: LoadOptions, config: Any, target: str) -> dict[str, Any]:
@@ -162,14 +180,27 @@ def _resolve(name: str) -> str:
                 "Reinstall the package that it comes with."
             )
         return str(folder)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return str(path)
-    if path.is_file():
+    path = os.path.expanduser(name)
+    if not name.strip() or "\0" in name:
+        raise ModelError(f"{name!r} names no model. Use testbed, a folder, or a model of the hub.")
+    if os.path.isdir(path):
+        return path
+    if os.path.isfile(path):
         raise ModelError(f"{name!r} is a file. Pass the folder that holds the model.")
     if name.startswith((".", "/", "~")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        raise ModelError(f"There is no folder {name!r}. Check the path of the model.")
+        raise ModelError(f"There is no folder {_short(name)!r}. Check the path of the model.")
+    if "/" not in name:  # not asked of the hub, whose models all have an organization
+        near = difflib.get_close_matches(name, registry.names("model"), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ModelError(
+            f"There is no model {_short(name)!r} and no such folder.{hint} "
+            "A model of the hub is written organization/name."
+        )
     return name
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 80 else f"{name[:77]}..."
 
 
 def _check_weight_files(folder: Path) -> None:
@@ -220,31 +251,6 @@ def _check_complete(name: str, info: dict[str, Any]) -> None:
             f"The weights of {name!r} lack {len(missing)} of the model's tensors, including "
             f"{missing[0]!r}. Copy or download all of its files again."
         )
-
-
-def _device(device: str | None) -> str:
-    target = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        kind = torch.device(target).type
-    except RuntimeError:
-        raise ModelError(f"There is no device {target!r}. Use cpu, cuda or cuda:0.") from None
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ModelError("This machine has no GPU that torch can use. Use the device cpu.")
-    return target
-
-
-def _dtype(dtype: str | torch.dtype | None, device: str) -> str | torch.dtype:
-    """float32 on a CPU, where it is exact and fast; the checkpoint's own dtype on a GPU."""
-    if dtype is None:
-        return torch.float32 if device.startswith("cpu") else "auto"
-    if isinstance(dtype, torch.dtype) or dtype == "auto":
-        return dtype
-    named = getattr(torch, dtype, None)
-    if not isinstance(named, torch.dtype) or not named.is_floating_point:
-        raise ModelError(
-            f"There is no weight type {dtype!r}. Use float32, bfloat16, float16 or auto."
-        )
-    return named
 
 
 def _guarded(name: str, what: str, call: Any, *args: Any, **kwargs: Any) -> Any:

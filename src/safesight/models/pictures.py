@@ -9,6 +9,7 @@ yourself.
 from __future__ import annotations
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -103,7 +104,7 @@ def _opened(source: Any, title: str) -> Image.Image:
             raise InputError(
                 f"safesight does not download pictures. Download {str(source)!r} first."
             )
-        path = Path(source).expanduser()
+        path = Path(os.path.expanduser(source))  # leaves the name of an unknown user as it is
         if path.exists() and not path.is_file() and not path.is_dir():
             raise InputError(f"{title} is a device or a pipe. Pass a picture file.")
         return Image.open(path, formats=FORMATS)

@@ -57,10 +57,16 @@ def layer_sentence(report: LayerReport) -> str:
     areas = next(item.areas for item in report.separability if item.form == "object")
     best = max(range(report.layers), key=lambda layer: areas[layer].value)
     area = areas[best]
+    interval = f"{area.value:.2f}, {area.low:.2f} to {area.high:.2f}"
+    if area.low <= 0.5:
+        return (
+            f"On {report.model}, no layer is shown to tell harm in drawn objects from its absence: "
+            f"the best linear probe, after layer {best}, may be chance (area {interval})."
+        )
     kept = _kept(report, "object", best)
     return (
         f"On {report.model}, a linear probe reads harm in drawn objects best after layer {best} "
-        f"(area {area.value:.2f}, {area.low:.2f} to {area.high:.2f}); "
+        f"(area {interval}); "
         f"there {_percent(kept)} of the text's unsafe signal is left."
     )
 

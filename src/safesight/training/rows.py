@@ -6,7 +6,6 @@ row (its loss, its refusal) is in that method's file.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from safesight.errors import InputError
+from safesight.errors import InputError, reason_of
+from safesight.files import parsed
 from safesight.fitting.data import refuse_repeated, rows_hash
 from safesight.types import Label, TuningSample, TuningSet
 
@@ -118,7 +118,9 @@ def read_rows(path: str | os.PathLike[str]) -> list[TuningSample]:
     try:
         text = place.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{place} cannot be read ({error}). Pass a JSON or JSONL file.") from error
+        raise InputError(
+            f"{place} cannot be read ({reason_of(error)}). Pass a JSON or JSONL file."
+        ) from error
     return [_row(entry, f"{place}, row {n}", place.parent) for n, entry in _entries(text, place)]
 
 
@@ -126,12 +128,12 @@ def _entries(text: str, place: Path) -> list[tuple[int, Any]]:
     """Every entry with its number, counted from 1."""
     try:
         if text.lstrip().startswith("["):
-            return list(enumerate(json.loads(text), 1))
+            return list(enumerate(parsed(text), 1))
         lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
-        return [(n, json.loads(line)) for n, line in lines]
+        return [(n, parsed(line)) for n, line in lines]
     except ValueError as error:
         raise InputError(
-            f"{place} is neither a JSON array nor one JSON object per line ({error})."
+            f"{place} is neither a JSON array nor one JSON object per line ({reason_of(error)})."
         ) from error
 
 

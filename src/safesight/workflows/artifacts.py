@@ -10,7 +10,9 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from safesight import registry
 from safesight.benchmarks import load_benchmark
@@ -87,6 +89,10 @@ def data_for(
     if not defense.needs & {"forget_set", "neutral_set"}:
         if rows is not None:
             raise InputError(f"{defense.name} does not train on rows. Leave out --data {rows}.")
+        if options:
+            raise InputError(
+                f"{defense.name} does not train on rows. Leave out --data-option {min(options)}."
+            )
         return fit_data(plan)
     own = f"{model}_neutral" if "neutral_set" in defense.needs else model
     name = own if rows is None else rows
@@ -114,13 +120,30 @@ def check_options(dataset: str, options: Mapping[str, Any]) -> None:
     """Refuse options that a data set does not take, and the split, which is not for users to set.
 
     Raises:
-        InputError: there is no such option; the message lists the valid ones.
+        InputError: there is no such option, or its value has another type.
     """
-    takes = inspect.signature(registry.load("dataset", dataset)).parameters
-    known = takes.keys() - {"n", "seed", "split"}
+    loader = registry.load("dataset", dataset)
+    known = inspect.signature(loader).parameters.keys() - {"n", "seed", "split"}
     if unknown := sorted(options.keys() - known):
         use = f"Use {', '.join(sorted(known))}." if known else "It has none."
         raise InputError(f"The data set {dataset!r} has no option {unknown[0]!r}. {use}")
+    types = _types(loader)
+    for name, value in options.items():
+        try:
+            TypeAdapter(types.get(name, Any)).validate_python(value)
+        except ValidationError as error:
+            raise InputError(
+                f"The data set {dataset!r} does not take {name}={value!r}: "
+                f"{error.errors()[0]['msg']}."
+            ) from error
+
+
+def _types(function: Callable[..., Any]) -> dict[str, Any]:
+    """The types of a function's arguments; none if they are named for type checkers alone."""
+    try:
+        return get_type_hints(function)
+    except NameError:
+        return {}
 
 
 def _split(task: str, n: int, seed: int, split: str) -> list[Sample]:

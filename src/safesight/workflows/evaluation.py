@@ -6,7 +6,6 @@ resumes where it stopped.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from safesight import registry
 from safesight.benchmarks import load_benchmark
 from safesight.console import stderr, steps, waiting
-from safesight.errors import StorageError
 from safesight.extras import need
+from safesight.files import check_place
 from safesight.grammar import check_arm, check_task
 from safesight.judges.scope import judge_for
 
@@ -176,14 +175,7 @@ def _check(wanted: Evaluation) -> None:
     for task in wanted.tasks:
         check_task(task)
     judge_for(wanted.model, wanted.judge)
-    place = wanted.log_dir.absolute()
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise StorageError(
-            f"Logs cannot be written to {wanted.log_dir}: {place} is not a folder you can write "
-            "to. Choose another --log-dir."
-        )
+    check_place(wanted.log_dir, folder=True)
 
 
 def _unlike_controls(arms: Sequence[Arm]) -> Iterator[str]:

@@ -24,7 +24,7 @@ What is fitted: nothing. Cost: a longer prompt, and for "model" one more generat
 What it cannot do: a prompt without a picture is left alone (only the ban applies), so it does not
 stop attacks in text. It sees the picture as the processor left it. Anyone who controls the picture
 controls what the tool returns. An answer may change because the prompt is longer, or odd, rather
-than safer: compare with the overriding `returns` and with `safesight run recipes/image_tools.yaml`.
+than safer: compare with the overriding `returns` and with `safesight run image_tools`.
 The logits and caches of a returned dict are those of the longer prompt.
 
 Where we differ: unknown, see above. If a prompt has several pictures, tools see the last.

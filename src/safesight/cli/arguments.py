@@ -1,0 +1,73 @@
+"""What every argument of every command has to be, whatever the command does with it.
+
+A wrong one is refused while the command line is read, before anything is loaded or written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from typer.core import TyperCommand
+
+from safesight.errors import InputError, reason_of
+
+__all__ = ["Command"]
+
+
+MOST = 1_000_000
+"""The largest number: of anything that is counted, more would run for days without a word."""
+LAST_SEED = 2**32 - 1
+"""The largest seed that every library takes."""
+
+
+class Command(TyperCommand):
+    """A command that takes no empty argument, no endless number and no impossible text or path."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line.
+
+        Raises:
+            InputError: an argument cannot be used by any command.
+        """
+        for name in _empty(args):
+            raise InputError(f"{name} is empty. Give it a value, or leave it out.")
+        rest = super().parse_args(ctx, args)
+        for parameter in self.params:
+            given = ctx.params.get(str(parameter.name))
+            for value in given if isinstance(given, list | tuple) else [given]:
+                _check(parameter.opts[0], value)
+        return rest
+
+
+def _empty(args: Sequence[str]) -> Iterator[str]:
+    """The options without a value, by name."""
+    for before, text in zip(["", *args], args, strict=False):
+        if not text:
+            yield before if before.startswith("-") else "An argument"
+        elif text.startswith("--") and text.endswith("=") and text.count("=") == 1:
+            yield text[:-1]
+
+
+def _check(name: str, value: Any) -> None:
+    shown = name if name.startswith("-") else name.upper()
+    most = LAST_SEED if name == "--seed" else MOST
+    if isinstance(value, int) and value > most:
+        raise InputError(f"{shown} is {value}, which is too much. Use at most {most}.")
+    if isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise InputError(f"{shown} is not text in UTF-8. Write it again.") from None
+    if isinstance(value, str | Path) and "\0" in str(value):
+        raise InputError(f"{shown} contains a null character. Remove it.")
+    if isinstance(value, Path):
+        try:
+            value.stat()
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            pass  # the command may make it, or says itself what it needs
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{shown} cannot be a path ({reason_of(error)}). Choose another."
+            ) from None

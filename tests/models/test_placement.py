@@ -1,0 +1,117 @@
+"""Options of loading that mean nothing are refused by themselves, not as faults of the weights."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText
+
+from safesight import VLM
+from safesight.errors import ModelError, SafesightError
+from tests.cli.test_main import fails, run
+
+
+@pytest.fixture
+def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no(*_: Any, **__: Any) -> Any:
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", no)
+
+
+MAPS = [
+    ({"": "cuda:9"}, "no GPU" if not torch.cuda.is_available() else "no device 'cuda:9'"),
+    ({}, "does not map names of modules"),
+    ({5: "cpu"}, "does not map names of modules"),
+    ("moon", "no device 'moon'"),
+    ("sideways", "no device 'sideways'"),
+    ("disk", "no device 'disk'"),
+    ("meta", "holds no weights"),
+    ([1], "neither a name nor a mapping"),
+    (1.5, "neither a name nor a mapping"),
+    ({"": None}, "no device None"),
+    ({"": -1}, "no device -1"),
+    ({"": True}, "no device True"),
+    ({"": "meta"}, "holds no weights"),
+    ({"nosuch": "cpu", "": "cpu"}, "names 'nosuch', which is no module"),
+    ({"model.language_model": "cpu", "lm_head": "cpu"}, "not where they go"),
+]
+
+
+@pytest.mark.parametrize(("places", "says"), MAPS)
+@pytest.mark.usefixtures("no_weights")
+def test_device_maps_that_cannot_be(places: Any, says: str) -> None:
+    with pytest.raises(ModelError, match=says):
+        VLM.load("testbed", device_map=places)
+
+
+@pytest.mark.parametrize("text", ["null", "[1]", "{}", '{"": "cuda:9"}', "moon", '{"": null}', "5"])
+@pytest.mark.usefixtures("no_weights")
+def test_device_maps_of_the_command_line_that_cannot_be(text: str) -> None:
+    fails(run("check", "testbed", "--device-map", text), "device")
+
+
+@pytest.mark.parametrize(
+    "places", ["cpu", "auto", {"": "cpu"}, {"model": "cpu", "lm_head": "cpu"}, torch.device("cpu")]
+)
+def test_device_maps_that_can_be(places: Any) -> None:
+    assert VLM.load("testbed", device_map=places).device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"attn_implementation": "foo"}, "no attention called 'foo'"),
+        ({"attn_implementation": ""}, "no attention called ''"),
+        ({"attn_implementation": "spda"}, "Did you mean 'sdpa'"),
+        ({"attn_implementation": "paged|eager"}, "no attention called"),
+        ({"attn_implementation": "flash_attention_3"}, "needs the package flash_attn_interface"),
+        ({"attn_implementation": "org/kernel"}, "needs the package kernels"),
+        ({"dtype": "int8"}, "no weight type 'int8'"),
+        ({"dtype": "float8_e4m3fn"}, "no weight type"),
+        ({"dtype": torch.int8}, "no weight type"),
+        ({"dtype": "__class__"}, "no weight type"),
+        ({"device": "meta"}, "holds no weights"),
+        ({"device": "moon"}, "no device 'moon'"),
+        ({"device": "xla"}, "no device 'xla'"),
+        ({"revision": "main"}, "has no revision 'main'"),
+    ],
+)
+@pytest.mark.usefixtures("no_weights")
+def test_other_options_that_cannot_be(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(SafesightError, match=says):
+        VLM.load("testbed", **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("tetsbed", "Did you mean 'testbed'"),
+        ("nosuch", "written organization/name"),
+        ("", "names no model"),
+        (" ", "names no model"),
+        ("a\0b", "names no model"),
+        ("~nosuchuser/x", "no folder '~nosuchuser/x'"),
+        ("x" * 5000, "no such folder"),
+        ("x/" * 3000, "no folder"),
+    ],
+)
+def test_names_that_are_no_model_are_refused_without_the_hub(
+    name: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no(*_: Any) -> Any:
+        raise AssertionError("asked the hub")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no)
+    with pytest.raises(ModelError, match=says) as caught:
+        VLM.load(name)
+    assert len(str(caught.value)) < 300
+
+
+def test_a_map_is_read_from_json() -> None:
+    result = run("check", "testbed", "--device-map", json.dumps({"": "cpu"}), "--json")
+    assert json.loads(result.stdout)["ok"] is True
