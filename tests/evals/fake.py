@@ -36,6 +36,8 @@ class FakeTokenizer:
 
 
 class FakeVLM:
+    context_length = None
+
     def __init__(self, identity: str = "fake", delay: float = 0.0) -> None:
         self.name, self.identity, self.delay = "fake", identity, delay
         self.dtype = torch.float32
