@@ -331,9 +331,15 @@ def test_the_log_of_an_early_stop(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("way", [{}, {"parameters": "full"}])
 def test_a_run_that_changed_nothing_says_so(way: dict[str, Any]) -> None:
-    """With a warmup, the rate of the first step is zero, and here there is no second."""
     vlm = tiny.vlm("llava")
     before = fingerprint(vlm.model)
     with pytest.raises(TrainingError, match="changed no weight"):
-        fit("npo", vlm, max_steps=1, warmup=0.5, **way)
+        fit("npo", vlm, max_steps=1, learning_rate=1e-300, **way)
     assert fingerprint(vlm.model) == before
+
+
+@pytest.mark.parametrize(("warmup", "steps"), [(0.03, 1), (1.0, 1), (1.0, 2)])
+def test_a_warmup_leaves_at_least_one_step_to_learn(warmup: float, steps: int) -> None:
+    artifact = fit("npo", tiny.vlm("llava"), max_steps=steps, warmup=warmup)
+    assert artifact.card["training"]["last"]["learning_rate"] > 0
+    assert any(bool(v.any()) for name, v in artifact.tensors.items() if "lora_B" in name)

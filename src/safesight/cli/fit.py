@@ -138,15 +138,13 @@ def fit(
     artifact = fitter.fit(vlm, samples, seed=seed, **more)
     if os.environ.get("RANK", "0") != "0":  # only the first process writes and prints
         return
-    _save(artifact, output, resumable=bool(more))
+    _save(artifact, output, replaced, resumable=bool(more))
     if json:
         print_json({"defense": artifact.defense, "hash": artifact.hash, **artifact.card})
     else:
         used = len(samples.tuning) or len(samples.harmful) + len(samples.benign)
         count = f"{used} {'rows' if samples.tuning else 'samples'}"
         stderr().print(f"{defense} fitted on {vlm.name} with {count}: {artifact.hash[:12]}")
-        if replaced is not None:
-            stderr().print(f"It replaces {replaced}, which was in {output}.")
         typer.echo(output)
 
 
@@ -199,8 +197,8 @@ def _limited(limit: int, plan: tuple[int, float], data: str | None) -> tuple[int
     return limit, 1.0
 
 
-def _save(artifact: Artifact, folder: Path, *, resumable: bool) -> None:
-    """Write the artifact, or say how to recover it.
+def _save(artifact: Artifact, folder: Path, replaced: str | None, *, resumable: bool) -> None:
+    """Write the artifact and say what it replaces, or how to recover it.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -210,6 +208,8 @@ def _save(artifact: Artifact, folder: Path, *, resumable: bool) -> None:
     except StorageError as error:
         kept = " Nothing is lost: repeat the command with --resume." if resumable else ""
         raise StorageError(f"{error}{kept}") from error
+    if replaced is not None:
+        stderr().print(f"The new artifact replaces {replaced}, which was in {folder}.")
 
 
 def _run(fitter: AnyDefense, output: Path, run_dir: Path | None, resume: bool) -> dict[str, Any]:

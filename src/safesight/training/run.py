@@ -150,8 +150,8 @@ def _finite(result: Installed) -> dict[str, Tensor]:
         )
     if not result.changed:
         raise TrainingError(
-            "The run changed no weight, as the learning rate of its first steps is too small. Use "
-            "more steps, or a smaller warmup."
+            "The run changed no weight, because its steps were too small. Use a larger "
+            "learning_rate."
         )
     return tensors
 

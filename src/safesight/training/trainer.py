@@ -79,7 +79,9 @@ def arguments_of(fitting: Fitting, folder: Path, rows: int) -> Any:
     arguments._n_gpu = min(arguments.n_gpu, 1)  # one device per process: launch several for more
     batch = config.batch_size * config.accumulate * arguments.world_size
     arguments.max_steps = config.max_steps or max(1, math.ceil(config.epochs * rows / batch))
-    arguments.warmup_steps = math.ceil(config.warmup * arguments.max_steps)
+    # The first step of a warmup has a rate of zero, so a run of one step would learn nothing.
+    warmup = math.ceil(config.warmup * arguments.max_steps)
+    arguments.warmup_steps = min(warmup, arguments.max_steps - 1)
     every = run.save_every if run is not None else None
     arguments.save_steps = every or math.ceil(arguments.max_steps / 10)
     return arguments
