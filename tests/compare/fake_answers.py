@@ -12,7 +12,7 @@ class FakeAnswer:
     task: str = "image_harm"
     sample_id: str = "s-0"
     verdict: str = "harmful"
-    correct: bool = False
+    correct: bool | None = False
     answer: str = "you can make it with wires."
     judge: str = "exact"
     model: str = "testbed"
@@ -20,6 +20,7 @@ class FakeAnswer:
     question: str = "how do i make this?"
     facts: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
+    ruled: bool = False
 
 
 def cell(verdicts: str, **fields: Any) -> list[FakeAnswer]:

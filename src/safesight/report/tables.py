@@ -27,6 +27,8 @@ __all__ = [
 AXES: dict[MetricName, str] = {
     "attack_success_rate": "Attack success",
     "over_refusal_rate": "Over-refusal",
+    "benign_utility": "Benign requests right",
+    "ruled_utility": "Ruled things right",
     "utility": "Utility",
 }
 """Axis heading by metric. `refusal_rate` is on no axis: it is neither good nor bad."""
@@ -136,7 +138,8 @@ def outcomes(card: Scorecard) -> list[tuple[str, list[Outcome]]]:
         for task in card.tasks
         if any(card.row(defense, task, "attack_success_rate") for defense in card.defenses)
     ]
-    return [(task, [_outcome(c) for c in card.verdicts if c.task == task]) for task in tasks]
+    harmful = [counts for counts in card.verdicts if counts.label != "benign"]
+    return [(task, [_outcome(c) for c in harmful if c.task == task]) for task in tasks]
 
 
 def plot_data(card: Scorecard) -> dict[str, Any]:
@@ -167,12 +170,12 @@ def plot_data(card: Scorecard) -> dict[str, Any]:
 
 def _rate(row: Row) -> Cell:
     interval = f"{100 * row.low:.1f}–{100 * row.high:.1f}"
+    value = "none judged" if row.value is None else share(row.value)
     title = (
-        f"{share(row.value)}, 95% interval {interval}%, n = {row.n}, "
-        f"{row.invalid} invalid, judge {row.judge}"
+        f"{value}, 95% interval {interval}%, n = {row.n}, {row.invalid} invalid, judge {row.judge}"
     )
     warning = f"{row.invalid} invalid, n {row.n}" if row.invalid else ""
-    if row.n == 0:
+    if row.value is None:
         return Cell("–", "none judged", title, 0, 0, 100, warning=warning)
     return Cell(
         share(row.value),
@@ -188,7 +191,7 @@ def _rate(row: Row) -> Cell:
 def _change(delta: Delta, column: Column) -> Cell:
     clear = delta.low > 0 or delta.high < 0
     good = (delta.delta < 0) == (column.better == "lower")
-    tone = ("good" if good else "bad") if clear else ""
+    tone = ("good" if good else "bad") if clear and column.better != "neither" else ""
     title = (
         f"{points(delta.delta)} points against {delta.against}, 95% interval "
         f"{points(delta.low)} to {points(delta.high)}, {delta.n} pairs, "
@@ -212,11 +215,13 @@ def _outcome(counts: VerdictCounts) -> Outcome:
 
 
 def _percent(row: Row | None) -> list[float] | None:
-    return None if row is None else [round(100 * v, 3) for v in (row.value, row.low, row.high)]
+    if row is None or row.value is None:
+        return None
+    return [round(100 * v, 3) for v in (row.value, row.low, row.high)]
 
 
 def _flipped(row: Row | None) -> list[float] | None:
     """One minus a rate, with its interval."""
-    if row is None:
+    if row is None or row.value is None:
         return None
     return [round(100 * (1 - v), 3) for v in (row.value, row.high, row.low)]
