@@ -24,9 +24,13 @@ class FakeAnswer:
 
 
 def cell(verdicts: str, **fields: Any) -> list[FakeAnswer]:
-    """One answer a letter: r(efused) h(armful) o (harmless) i(nvalid)."""
-    names = {"r": "refused", "h": "harmful", "o": "harmless", "i": "invalid"}
+    """One answer a letter: r(efused) h(armful) o (harmless) c (harmless and correct) i(nvalid)."""
+    names = {"r": "refused", "h": "harmful", "o": "harmless", "c": "harmless", "i": "invalid"}
     return [
-        FakeAnswer(sample_id=f"s-{index}", verdict=names[letter], **fields)
+        FakeAnswer(
+            sample_id=f"s-{index}",
+            verdict=names[letter],
+            **{"correct": letter == "c", **fields},
+        )
         for index, letter in enumerate(verdicts)
     ]

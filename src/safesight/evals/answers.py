@@ -124,7 +124,7 @@ def answer_of(log: EvalLog, sample: EvalSample) -> Answer:
 
 def _judge(score: Score, log: EvalLog, sample: EvalSample) -> str:
     judge = (score.metadata or {}).get("judge")
-    if not isinstance(judge, str) or not judge:
+    if not isinstance(judge, str) or not judge.isprintable() or not judge:
         raise _changed(log, sample, "does not say which judge read it")
     return judge
 

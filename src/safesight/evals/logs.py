@@ -7,8 +7,6 @@ another seed or artifact), the newest run counts, by the time in its log. Nothin
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,20 +27,9 @@ from safesight.evals.answers import (
     model_of,
     newest_score,
 )
+from safesight.evals.damaged import DamagedLog, reading
 
-__all__ = ["UNREADABLE", "read_answers", "set_aside_torn", "skipped"]
-
-UNREADABLE = (
-    OSError,
-    ValueError,
-    LookupError,
-    EOFError,
-    NotImplementedError,
-    RecursionError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""The exceptions Inspect raises for a damaged log or a file that is not a log."""
+__all__ = ["read_answers", "set_aside_torn", "skipped"]
 
 # Fields an answer does not need: they hold the pictures and the transcript.
 _UNREAD = {"attachments", "events", "events_data", "messages", "store", "timelines"}
@@ -82,8 +69,9 @@ def set_aside_torn(log_dir: Path) -> list[Path]:
     renamed: list[Path] = []
     for info in list_eval_logs(str(log_dir.resolve())):
         try:
-            read_eval_log(info, header_only=True)
-        except UNREADABLE:
+            with reading():
+                read_eval_log(info, header_only=True)
+        except DamagedLog:
             torn = local_path(info.name)
             renamed.append(torn.rename(torn.with_name(f"{torn.name}.damaged")))
     return renamed
@@ -111,9 +99,10 @@ def _fit_logs(folder: Path) -> tuple[list[EvalLog], list[str]]:
     for info in sorted(list_eval_logs(str(folder.resolve())), key=lambda info: info.name):
         name = Path(info.name).name
         try:
-            log = read_eval_log(info, header_only=True)
-        except UNREADABLE as error:
-            left_out.append(f"{name} cannot be read ({_reason(error)}).")
+            with reading():
+                log = read_eval_log(info, header_only=True)
+        except DamagedLog as error:
+            left_out.append(f"{name} cannot be read ({error}).")
             continue
         reason = _unfit(log)
         if reason is None:
@@ -151,11 +140,6 @@ def _name(log: EvalLog) -> str:
     return local_path(log.location).name
 
 
-def _reason(error: Exception) -> str:
-    """The first line of an error, or its kind if it has no text."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
-
-
 def _unfit(log: EvalLog) -> str | None:
     """Why a log is skipped, or None."""
     about = log.eval.metadata or {}
@@ -167,6 +151,8 @@ def _unfit(log: EvalLog) -> str | None:
         return "is not the log of a safesight task"
     if log.eval.model.startswith("safesight/") and not about.get("defense"):
         return "does not say which arm answered"
+    if not all(name.isprintable() for name in (model_of(log), defense_of(log), log.eval.task)):
+        return "has a name with unprintable characters"
     if newest_score(log) is None or log.results is None:
         return "was not scored by the scorer safesight/verdict"
     if log.results.completed_samples < log.results.total_samples:
@@ -207,11 +193,13 @@ def _samples(log: EvalLog, path: Path) -> list[EvalSample]:
             "changed: move it away, and run the evaluation again."
         )
     try:
-        return read_eval_log_samples_by_id(
-            log.location, [(id, 1) for id in ids], exclude_fields=_UNREAD
-        )
-    except UNREADABLE as error:
+        # One at a time: of several, those still open when one fails would report it on the screen.
+        with reading():
+            return read_eval_log_samples_by_id(
+                log.location, [(id, 1) for id in ids], exclude_fields=_UNREAD, concurrency=1
+            )
+    except DamagedLog as error:
         raise StorageError(
-            f"The answers in {path} cannot be read ({_reason(error)}). Move the log away, and run "
-            "the evaluation again."
+            f"The answers in {path} cannot be read ({error}). Move the log away, and run the "
+            "evaluation again."
         ) from error
