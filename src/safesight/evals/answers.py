@@ -6,6 +6,7 @@ verdict, a label or a judge is an error that names the log, never a default.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +21,10 @@ from safesight.evals.house_rules import is_ruled
 from safesight.grammar import UNDEFENDED
 from safesight.types import VERDICTS, Label, Verdict
 
-__all__ = ["SCORER", "Answer", "answer_of", "defense_of", "local_path", "model_of", "newest_score"]
+__all__ = ["Answer", "answer_of", "defense_of", "local_path", "model_of", "newest_score"]
 
-SCORER = "verdict"
-"""The scorer whose scores are read."""
+_SCORES = re.compile(r"verdict-?\d*")
+"""Names of the scores by `safesight/verdict`: those added later have a number."""
 
 _Word = TypeVar("_Word", bound=str)
 _LABELS: tuple[Label, ...] = get_args(Label)
@@ -75,10 +76,10 @@ def defense_of(log: EvalLog) -> str:
 def newest_score(log: EvalLog) -> str | None:
     """The name of the newest score by `safesight/verdict`, or None if there is none.
 
-    `inspect score --action append` adds another one under another name.
+    `inspect score --action append` adds another one after the others.
     """
-    scores = log.results.scores if log.results else []
-    return next((score.name for score in reversed(scores) if score.scorer == SCORER), None)
+    names = [score.name for score in log.results.scores] if log.results else []
+    return next((name for name in reversed(names) if _SCORES.fullmatch(name)), None)
 
 
 def answer_of(log: EvalLog, sample: EvalSample) -> Answer:
