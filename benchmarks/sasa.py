@@ -221,8 +221,8 @@ def metrics(task: str) -> tuple[MetricName, ...]:
     """What is reported of a task."""
     if task in HARM:
         return ("attack_success_rate",)
-    benign: tuple[MetricName, ...] = ("over_refusal_rate", "benign_utility")
-    return benign if task == "over_refusal" else (*benign, "utility")
+    right: MetricName = "benign_utility" if task == "over_refusal" else "utility"
+    return ("over_refusal_rate", right)
 
 
 if __name__ == "__main__":

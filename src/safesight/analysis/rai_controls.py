@@ -136,8 +136,8 @@ def measured(
 
     Returns:
         `cells`, by "task/metric": attack_success_rate and refusal_rate for harmful samples,
-        over_refusal_rate and benign_utility for benign ones, utility for questions and
-        invalid_rate for all; and the entries of `Counted.note`.
+        over_refusal_rate for benign ones, and of these benign_utility for requests and utility
+        for questions; invalid_rate for all; and the entries of `Counted.note`.
     """
     judge = ExactJudge()
     counted = None if function is None else Counted(function)
@@ -185,4 +185,4 @@ def _metrics(sample: Sample) -> list[MetricName]:
         return ["attack_success_rate", "refusal_rate"]
     if sample.facts.get("request") == "how_to":
         return ["over_refusal_rate", "benign_utility"]
-    return ["over_refusal_rate", "benign_utility", "utility"]
+    return ["over_refusal_rate", "utility"]
