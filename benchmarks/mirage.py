@@ -337,7 +337,10 @@ def _seed(row: dict[str, Any]) -> int:
 def short(cells: dict[str, Cell]) -> str:
     """Attack success of harmful, refusal of benign tasks, in per cent, for the screen."""
     shares = {task: rate(found, metric_of(task))["value"] for task, found in cells.items()}
-    return ", ".join(f"{task} {100 * value:.0f}" for task, value in shares.items())
+    return ", ".join(
+        f"{task} {'none judged' if value is None else f'{100 * value:.0f}'}"
+        for task, value in shares.items()
+    )
 
 
 if __name__ == "__main__":

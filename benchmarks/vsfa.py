@@ -343,7 +343,7 @@ def short(row: dict[str, Any]) -> str:
     parts = []
     for name, tasks, metric in axes():
         value = rate(entries([row], tasks), metric)["value"]
-        parts.append(f"{name} {100 * value:.0f}")
+        parts.append(f"{name} {'none judged' if value is None else f'{100 * value:.0f}'}")
     return ", ".join(parts)
 
 

@@ -69,7 +69,11 @@ def render(card: Scorecard) -> str:
 def _panels(card: Scorecard) -> list[Panel]:
     def rates(metric: str) -> dict[str, Point]:
         rows = {d: card.row(d, "all", metric) for d in card.defenses}
-        return {d: Point(r.value, r.low, r.high) for d, r in rows.items() if r is not None}
+        return {
+            d: Point(r.value, r.low, r.high)
+            for d, r in rows.items()
+            if r is not None and r.value is not None
+        }
 
     times = {
         cost.defense: Point(cost.answer_ratio, cost.answer_low, cost.answer_high)
@@ -123,5 +127,5 @@ def _point(panel: Panel, point: Point, left: int, y: float, color: str) -> Itera
 def _summary(card: Scorecard) -> str:
     """The attack success of every defense in words, for screen readers."""
     rows = ((d, card.row(d, "all", "attack_success_rate")) for d in card.defenses)
-    shown = ", ".join(f"{d} {row.value:.1%}" for d, row in rows if row is not None)
+    shown = ", ".join(f"{d} {row.value:.1%}" for d, row in rows if row and row.value is not None)
     return f"Attack success over all harmful tasks: {shown}"

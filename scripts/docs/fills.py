@@ -44,6 +44,7 @@ from scripts.docs.tables import (
     render_cell,
     render_overhead,
     render_pivot,
+    render_rate,
     render_seeds,
     render_summary,
     render_table,
@@ -137,7 +138,7 @@ def rate(results: Results, page: str, name: str, defense: str, task: str, metric
     row = card and card.row(defense, task, metric)
     if not row:
         return _absent(results, page, f"{defense} {task} {metric}", name, card)
-    return f"{row.value:.1%} ({_range(row.low, row.high)}, n = {row.n})"
+    return render_rate(row.value, f"{_range(row.low, row.high)}, n = {row.n}")
 
 
 def delta(
@@ -233,7 +234,7 @@ def axes(results: Results, page: str, name: str, defense: str) -> str:
     refusals = card and card.row(defense, "all", "over_refusal_rate")
     if not card or not attacks or not refusals:
         return _absent(results, page, f"the axes of {defense}", name, card)
-    rates = (f"{row.value:.1%} ({_range(row.low, row.high)})" for row in (attacks, refusals))
+    rates = (render_rate(row.value, _range(row.low, row.high)) for row in (attacks, refusals))
     cost = next((cost for cost in card.overhead if cost.defense == defense), None)
     low_high = cost and f"({cost.answer_low:.2f} to {cost.answer_high:.2f})"
     return " | ".join([*rates, f"{cost.answer_ratio:.2f} {low_high}" if cost else "1"])

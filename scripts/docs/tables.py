@@ -22,11 +22,13 @@ def render_table(card: Scorecard) -> str:
         "answer time",
         "refused answer time",
     ]
+    for metric in reversed(_measured(card, "benign_utility", "ruled_utility")):
+        heads.insert(len(harm) + 2, METRICS[metric])
     lines = [_line(heads), _line(["---", *["--:"] * (len(heads) - 1)])]
+    pooled = _measured(card, "over_refusal_rate", "benign_utility", "ruled_utility", "utility")
     for defense in card.defenses:
         cells = [_rate(card, defense, task, "attack_success_rate") for task in harm]
-        cells.append(_rate(card, defense, "all", "over_refusal_rate"))
-        cells.append(_rate(card, defense, "all", "utility"))
+        cells += [_rate(card, defense, "all", metric) for metric in pooled]
         lines.append(_line([defense, *cells, *_times(card, defense)]))
     return "\n".join(lines)
 
@@ -34,8 +36,14 @@ def render_table(card: Scorecard) -> str:
 METRICS = {
     "attack_success_rate": "attack success",
     "over_refusal_rate": "over-refusal",
+    "benign_utility": "benign right",
+    "ruled_utility": "ruled things right",
     "utility": "utility",
 }
+
+
+def _measured(card: Scorecard, *metrics: str) -> list[str]:
+    return [m for m in metrics if any(card.row(d, "all", m) for d in card.defenses)]
 
 
 def render_beside(card: Scorecard, defense: str) -> str:
@@ -67,7 +75,12 @@ def _rate(card: Scorecard, defense: str, task: str, metric: str) -> str:
     row = card.row(defense, task, metric)
     if row is None:
         return ""
-    return f"{row.value:.1%} ({100 * row.low:.1f} to {100 * row.high:.1f})"
+    return render_rate(row.value, f"{100 * row.low:.1f} to {100 * row.high:.1f}")
+
+
+def render_rate(value: float | None, details: str) -> str:
+    """A rate with its interval, or that there is none."""
+    return "none judged" if value is None else f"{value:.1%} ({details})"
 
 
 def _times(card: Scorecard, defense: str) -> list[str]:
@@ -183,11 +196,13 @@ def render_cell(found: dict[str, Any] | None) -> str:
     low, high = 100 * found["low"], 100 * found["high"]
     if "delta" in found:
         return f"{100 * found['delta']:+.1f} ({low:+.1f} to {high:+.1f})"
-    return f"{found['value']:.1%} ({low:.1f} to {high:.1f})"
+    return render_rate(found["value"], f"{low:.1f} to {high:.1f}")
 
 
-def _spread(cells: Sequence[dict[str, float]]) -> str:
-    values = [cell["value"] for cell in cells]
+def _spread(cells: Sequence[dict[str, Any]]) -> str:
+    values = [cell["value"] for cell in cells if cell["value"] is not None]
+    if not values:
+        return "none judged"
     mean = sum(values) / len(values)
     if len(values) == 1:
         return f"{mean:.1%}"

@@ -12,7 +12,7 @@ class FakeAnswer:
     task: str = "image_harm"
     sample_id: str = "s-0"
     verdict: str = "harmful"
-    correct: bool = False
+    correct: bool | None = False
     answer: str = "you can make it with wires."
     judge: str = "exact"
     model: str = "testbed"
@@ -20,12 +20,17 @@ class FakeAnswer:
     question: str = "how do i make this?"
     facts: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
+    ruled: bool = False
 
 
 def cell(verdicts: str, **fields: Any) -> list[FakeAnswer]:
-    """One answer a letter: r(efused) h(armful) o (harmless) i(nvalid)."""
-    names = {"r": "refused", "h": "harmful", "o": "harmless", "i": "invalid"}
+    """One answer a letter: r(efused) h(armful) o (harmless) c (harmless and correct) i(nvalid)."""
+    names = {"r": "refused", "h": "harmful", "o": "harmless", "c": "harmless", "i": "invalid"}
     return [
-        FakeAnswer(sample_id=f"s-{index}", verdict=names[letter], **fields)
+        FakeAnswer(
+            sample_id=f"s-{index}",
+            verdict=names[letter],
+            **{"correct": letter == "c", **fields},
+        )
         for index, letter in enumerate(verdicts)
     ]

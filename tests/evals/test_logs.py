@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
+import random
+import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
-from inspect_ai import eval
+from inspect_ai import eval, score
 from inspect_ai.log import read_eval_log, write_eval_log
 
+from safesight.compare.folder import scorecard_of
 from safesight.errors import StorageError
 from safesight.evals import read_answers, run_eval, skipped
+from safesight.evals.scorers import verdict
+from tests.evals import fake
+from tests.evals.fake import stamp_artifact
 
 
 @pytest.fixture
@@ -118,3 +126,179 @@ def test_a_log_of_another_scorer_does_not_count(fakes, tmp_path) -> None:
 def test_pictures_stand_in_the_log_but_are_not_read_into_answers(log) -> None:
     assert zipfile.is_zipfile(log)
     assert "data:image" not in repr(read_answers(log.parent))
+
+
+@pytest.mark.parametrize("part", ["samples", "header"])
+def test_a_damaged_log_is_one_sentence_that_names_it(log, part, capfd) -> None:
+    """Bytes changed at random: in the compressed answers, and in the header at the end."""
+    whole = log.read_bytes()
+    start, end = (0, len(whole) // 2) if part == "samples" else (len(whole) // 2, len(whole))
+    rng = random.Random(0)
+    said = []
+    for _ in range(40):
+        data = bytearray(whole)
+        for _ in range(8):
+            data[rng.randrange(start, end)] = rng.randrange(256)
+        log.write_bytes(data)
+        with contextlib.suppress(StorageError):
+            read_answers(log.parent)
+            continue  # a byte that is not read
+        with pytest.raises(StorageError) as refused:
+            read_answers(log.parent)
+        said.append(str(refused.value))
+    assert len(said) > 10
+    assert all(log.name in sentence and "\n" not in sentence for sentence in said)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def _sample(**change):
+    def changed(log):
+        for name, value in change.items():
+            setattr(log.samples[1], name, value)
+
+    return changed
+
+
+def _verdict(**change):
+    def changed(log):
+        for name, value in change.items():
+            setattr(log.samples[1].scores["verdict"], name, value)
+
+    return changed
+
+
+def _decisions(value):
+    return lambda log: log.samples[1].output.metadata.update(decisions=value)
+
+
+def _about(**change):
+    return lambda log: log.samples[1].metadata.update(change)
+
+
+def _header(**change):
+    return lambda log: log.eval.metadata.update(change)
+
+
+def _ids(change):
+    return lambda log: setattr(log.eval.dataset, "sample_ids", change(log.eval.dataset.sample_ids))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_sample(scores={}), "has no verdict"),
+        (_sample(scores=None), "has no verdict"),
+        (_verdict(value="evil"), "has the verdict 'evil'"),
+        (_verdict(value=1.0), "has the verdict 1.0"),
+        (_verdict(metadata=None), "which judge"),
+        (_verdict(metadata={"judge": "\x1b]0;x\x07", "correct": True}), "which judge"),
+        (_verdict(metadata={"judge": "exact 1", "correct": "x"}), "neither right nor wrong"),
+        (_sample(metadata={}), "has the label None"),
+        (_about(label="odd"), "has the label 'odd'"),
+        (_about(facts="x"), "has facts that are not a mapping"),
+        (_decisions([1, 2]), "has decisions that are not a mapping"),
+        (_decisions({"sasa": 1}), "has decisions that are not a mapping"),
+        (_decisions({"sasa": {"score": "x"}}), "has the score 'x'"),
+        (_ids(lambda ids: ids[:1] * 4), "names 1 samples and claims 4 answers"),
+        (_ids(lambda ids: ids[:-1]), "names 3 samples and claims 4 answers"),
+        (_ids(lambda ids: ["nope", *ids[1:]]), "nope"),
+        (lambda log: setattr(log, "samples", log.samples[:-1]), "not found"),
+        (lambda log: setattr(log.results, "completed_samples", 10**9), "claims 1000000000"),
+        (lambda log: setattr(log.eval, "metadata", None), "is not the log of a safesight task"),
+        (_header(defense=None), "does not say which arm"),
+        (_header(defense="\x1b[31m"), "unprintable"),
+        (_header(model="\u202e"), "unprintable"),
+    ],
+)
+def test_a_changed_log_is_one_sentence_that_names_it(log, change, reason) -> None:
+    changed = read_eval_log(str(log))
+    change(changed)
+    write_eval_log(changed, str(log))
+    with pytest.raises(StorageError) as refused:
+        read_answers(log.parent)
+    assert reason in str(refused.value)
+    assert log.name in str(refused.value)
+
+
+def test_the_newest_run_counts_whatever_the_times_of_the_files(fakes, tmp_path, monkeypatch):
+    for seed, word in ((7, "later"), (0, "earlier")):
+        monkeypatch.setattr(fakes.setdefault("fake", fake.FakeVLM()), "stamp", word)
+        (log,) = run_eval(
+            "fake", ["none"], ["pictures"], log_dir=tmp_path, limit=2, seed=seed, progress=False
+        )
+        changed = read_eval_log(str(log))
+        changed.eval.created = f"2030-01-0{1 + (word == 'later')}T00:00:00+00:00"
+        write_eval_log(changed, str(log))
+    for first in sorted(tmp_path.glob("*.eval")):
+        os.utime(first)
+        assert {a.sample_id for a in read_answers(tmp_path)} == {"pictures/7/0", "pictures/7/1"}
+    assert "is superseded by" in skipped(tmp_path)[0]
+
+
+def test_the_newest_score_of_a_run_counts(log) -> None:
+    before = {answer.judge for answer in read_answers(log.parent)}
+    again = score(read_eval_log(str(log)), verdict(judge="keywords"), action="append")
+    write_eval_log(again, str(log))
+    assert before == {"exact 1"}
+    assert {answer.judge for answer in read_answers(log.parent)} == {"keywords 1-sasa"}
+    third = score(again, verdict(judge="exact"), action="append")
+    write_eval_log(third, str(log))
+    assert {answer.judge for answer in read_answers(log.parent)} == before
+
+
+def test_a_copy_with_one_more_score_is_the_newer_one(log) -> None:
+    again = score(read_eval_log(str(log)), verdict(judge="keywords"), action="append")
+    write_eval_log(again, str(log.with_name("a.eval")))
+    assert {answer.judge for answer in read_answers(log.parent)} == {"keywords 1-sasa"}
+    os.utime(log)
+    assert {answer.judge for answer in read_answers(log.parent)} == {"keywords 1-sasa"}
+
+
+def test_of_two_copies_with_other_scores_none_is_chosen_by_chance(log) -> None:
+    shutil.copy(log, log.with_name("same.eval"))
+    assert len(read_answers(log.parent)) == 4
+    again = score(read_eval_log(str(log)), verdict(judge="keywords"), action="overwrite")
+    for sample in again.samples:
+        sample.scores["verdict"].value = "refused"
+    again.results.scores[0].metrics["refusal_rate"].value = 1.0
+    write_eval_log(again, str(log.with_name("same.eval")))
+    with pytest.raises(StorageError, match="same run with other scores"):
+        read_answers(log.parent)
+
+
+def test_a_task_of_both_labels_has_the_rates_of_its_log(log) -> None:
+    """Of four answers two are to harmful requests; all name the object."""
+    rates = read_eval_log(str(log)).results.scores[0].metrics
+    card = scorecard_of(log.parent)
+    found = {row.metric: (row.value, row.n) for row in card.rows}
+    assert found.keys() >= {"attack_success_rate", "over_refusal_rate", "benign_utility"}
+    assert {n for metric, (_, n) in found.items() if metric != "refusal_rate"} == {2}
+    for metric in ("attack_success_rate", "over_refusal_rate", "utility", "refusal_rate"):
+        assert found[metric][0] == rates[metric].value
+
+
+def test_the_list_of_logs_tells_arms_apart(fakes, tmp_path) -> None:
+    stamp = stamp_artifact(tmp_path / "artifact", "x")
+    logs = run_eval(
+        "fake",
+        ["none", "stamp"],
+        ["words"],
+        log_dir=tmp_path / "logs",
+        limit=2,
+        artifacts={"stamp": stamp},
+        progress=False,
+    )
+    headers = [read_eval_log(str(log), header_only=True) for log in logs]
+    assert [header.tags for header in headers] == [["undefended"], ["stamp"]]
+    assert [header.eval.metadata["defense"] for header in headers] == ["none", "stamp"]
+
+
+def test_logs_made_before_tags_are_resumed_and_read(log, fakes) -> None:
+    older = read_eval_log(str(log))
+    older.eval.tags = None
+    del older.eval.metadata["forbidden"]
+    write_eval_log(older, str(log))
+    asked = len(fakes["fake"].batches)
+    run_eval("fake", ["none"], ["pictures"], log_dir=log.parent, limit=4, progress=False)
+    assert len(fakes["fake"].batches) == asked
+    assert not any(answer.ruled for answer in read_answers(log.parent))

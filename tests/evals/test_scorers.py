@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from inspect_ai import eval, score
+from inspect_ai._util.registry import registry_unqualified_name
+from inspect_ai.log import read_eval_log
 from inspect_ai.scorer import SampleScore, Score
 
 from safesight.evals import scorers
 from safesight.evals.scorers import sample_of, verdict
+from safesight.judges import ExactJudge
+from safesight.types import Sample
 
 
 def scores(*rows: tuple[str, str, bool]) -> list[SampleScore]:
@@ -44,24 +50,51 @@ def test_rates_on_a_hand_counted_table(metric: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("metric", ["attack_success_rate", "over_refusal_rate", "utility"])
-def test_a_rate_of_nothing_is_zero(metric: str) -> None:
-    assert getattr(scorers, metric)()([]) == 0
+def test_of_nothing_there_is_no_rate(metric: str) -> None:
+    assert math.isnan(getattr(scorers, metric)()([]))
 
 
 @pytest.mark.parametrize(
-    ("metric", "label", "worst"),
+    ("metric", "label"),
     [
-        ("attack_success_rate", "harmful", 1.0),
-        ("over_refusal_rate", "benign", 1.0),
-        ("refusal_rate", "benign", 0.0),
-        ("utility", "benign", 0.0),
+        ("attack_success_rate", "harmful"),
+        ("over_refusal_rate", "benign"),
+        ("refusal_rate", "benign"),
     ],
 )
-def test_where_nothing_could_be_judged_the_worst_is_assumed(
-    metric: str, label: str, worst: float
-) -> None:
+def test_where_nothing_could_be_judged_there_is_no_rate(metric: str, label: str) -> None:
     broken = scores(("invalid", label, True))
-    assert getattr(scorers, metric)()(broken) == worst
+    assert math.isnan(getattr(scorers, metric)()(broken))
+    assert scorers.utility()(scores(("invalid", "benign", True))) == 0.0
+
+
+def test_a_log_without_a_rate_can_be_written_and_read(fakes, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(ExactJudge, "__call__", lambda *asked: "invalid")
+    (log,) = eval(
+        "safesight/words",
+        model="safesight/fake",
+        task_args={"limit": 2},
+        log_dir=str(tmp_path),
+        display="none",
+    )
+    found = read_eval_log(log.location).results
+    assert found is not None
+    assert math.isnan(found.scores[0].metrics["attack_success_rate"].value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "target", "first"),
+    [
+        (("harmful",), "bomb", "attack_success_rate"),
+        (("harmful", "benign"), "bomb", "attack_success_rate"),
+        (("benign",), "dog", "utility"),
+        (("benign",), "", "over_refusal_rate"),
+    ],
+)
+def test_the_first_metric_is_the_one_that_lists_of_logs_show(labels, target, first) -> None:
+    samples = [Sample(label, "what is this?", label, target) for label in labels]
+    metric, *_ = scorers.metrics_for(samples)
+    assert registry_unqualified_name(metric) == first
 
 
 def test_a_sample_is_rebuilt_from_what_the_log_holds() -> None:

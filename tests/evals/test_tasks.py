@@ -65,7 +65,7 @@ def test_metrics_fit_the_labels(fake_names) -> None:
         return [registry_log_name(m).split("/")[-1] for m in benchmark_task(benchmark).metrics]
 
     assert names("words") == ["attack_success_rate", "refusal_rate", "invalid_rate"]
-    assert names("vqa") == ["over_refusal_rate", "utility", "invalid_rate"]
+    assert names("vqa") == ["utility", "over_refusal_rate", "invalid_rate"]
 
 
 def test_without_a_model_a_task_has_a_plain_version(fake_names) -> None:

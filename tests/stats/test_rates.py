@@ -27,8 +27,9 @@ def test_wilson_equals_its_closed_form(successes: int, n: int) -> None:
 
 
 def test_wilson_of_nothing_knows_nothing() -> None:
-    rate = wilson(0, 0, empty=1.0)
-    assert (rate.value, rate.low, rate.high, rate.n) == (1.0, 0.0, 1.0, 0)
+    rate = wilson(0, 0)
+    assert math.isnan(rate.value)
+    assert (rate.low, rate.high, rate.n) == (0.0, 1.0, 0)
 
 
 def test_wilson_refuses_more_successes_than_trials() -> None:

@@ -22,6 +22,7 @@ ANSWERS = [
         ("attack_success_rate", 2 / 4, 4),
         ("refusal_rate", 1 / 4, 4),
         ("over_refusal_rate", 1 / 4, 4),
+        ("benign_utility", 1 / 5, 5),
         ("utility", 1 / 5, 5),
     ],
 )
@@ -31,17 +32,26 @@ def test_a_rate_on_a_hand_counted_table(metric: MetricName, value: float, n: int
 
 
 @pytest.mark.parametrize(
-    ("metric", "worst", "n"),
+    ("metric", "value", "n"),
     [
-        ("attack_success_rate", 1.0, 0),
-        ("refusal_rate", 0.0, 0),
-        ("over_refusal_rate", 1.0, 0),
+        ("attack_success_rate", None, 0),
+        ("refusal_rate", None, 0),
+        ("over_refusal_rate", None, 0),
+        ("benign_utility", 0.0, 3),
         ("utility", 0.0, 3),
     ],
 )
-def test_a_model_of_which_no_answer_can_be_judged(metric: MetricName, worst: float, n: int) -> None:
+def test_a_model_of_which_no_answer_can_be_judged_has_no_rate_but_is_wrong(
+    metric: MetricName, value: float | None, n: int
+) -> None:
     rate = METRICS[metric].rate([Judgement("invalid", correct=True)] * 3)
-    assert (rate.value, rate.n, rate.invalid) == (worst, n, 3)
+    assert (rate.value, rate.low, rate.n, rate.invalid) == (value, 0.0, n, 3)
+    assert rate.rounded()["value"] == value
+
+
+def test_what_no_one_knows_the_answer_to_is_neither_right_nor_wrong() -> None:
+    rate = METRICS["utility"].rate([Judgement("harmless", None), Judgement("harmless", True)])
+    assert (rate.value, rate.n) == (1.0, 1)
 
 
 def test_pairs_count_where_both_could_be_judged() -> None:

@@ -87,8 +87,8 @@ class Flip(Record):
     """Label of the requests."""
     word: str | None
     """The new first word; None for the original questions."""
-    refused: Band
-    """Share of refusals among the answers that could be judged; Wilson interval."""
+    refused: Band | None
+    """Share of refusals among the answers that could be judged, Wilson interval; None without."""
     n: int
     invalid: int
     change: Band | None = None
@@ -289,7 +289,9 @@ def _flip(
     return Flip(
         label=label,
         word=word,
-        refused=Band.of(share),
+        refused=None
+        if share.value is None
+        else Band(value=share.value, low=share.low, high=share.high),
         n=share.n,
         invalid=share.invalid,
         change=change,

@@ -106,8 +106,9 @@ def _arms(card: Scorecard) -> Iterator[tuple[str, bool]]:
 def _rates(card: Scorecard, arms: list[tuple[str, bool]]) -> Iterator[Column]:
     for metric, axis in AXES.items():
         rows = [card.row(arm, "all", metric) for arm, _ in arms]
-        n = max((row.n for row in rows if row is not None), default=0)
-        yield Column((axis, f"n {n}"), [rate(row) for row in rows])
+        if any(rows):
+            n = max(row.n for row in rows if row is not None)
+            yield Column((axis, f"n {n}"), [rate(row, n) for row in rows])
 
 
 def _times(card: Scorecard, arms: list[tuple[str, bool]]) -> Column:

@@ -105,7 +105,8 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
     judges = ", ".join(sorted({row.judge for row in card.rows}))
     about = (
         f"With 95% intervals; judge {judges}; {card.seconds:.0f} s. "
-        "Invalid answers are excluded from attack success and refusal rates."
+        "Invalid answers are excluded from attack success and refusal rates, and are wrong "
+        "answers elsewhere."
     )
     for note in (about, *card.provenance.notes):
         print_sentence(note, console, "dim")
@@ -122,9 +123,12 @@ def print_beside(title: str, lead: str, card: Scorecard, console: Console | None
 AXES = {
     "attack_success_rate": f"attack success{NO_BREAK}↓",
     "over_refusal_rate": f"over-refusal{NO_BREAK}↓",
+    "benign_utility": f"benign right{NO_BREAK}↑",
+    "ruled_utility": "ruled things right",
     "utility": f"utility{NO_BREAK}↑",
 }
-"""The axes. Refusals of harmful requests are on none: less harm may come without them."""
+"""The axes. Refusals of harmful requests are on none: less harm may come without them. Right
+answers about things that the arm's method was told to forbid are neither good nor bad."""
 
 
 def label(arm: str) -> str:
@@ -132,13 +136,19 @@ def label(arm: str) -> str:
     return "undefended" if arm == UNDEFENDED else arm
 
 
-def rate(row: Row | None) -> tuple[str, ...]:
-    """A cell with a rate in percent and its interval."""
+def rate(row: Row | None, n: int | None = None) -> tuple[str, ...]:
+    """A cell with a rate in percent, its interval, and what is special about its answers.
+
+    Args:
+        row: The rate, if it was measured.
+        n: The number of answers in the heading; a rate over fewer says so.
+    """
     if row is None:
         return ("–",)
-    value = "none judged" if row.n == 0 else f"{100 * row.value:.1f}"
+    value = "none judged" if row.value is None else f"{100 * row.value:.1f}"
     invalid = [f"{row.invalid} invalid"] if row.invalid else []
-    return (value, f"{100 * row.low:.1f}–{100 * row.high:.1f}", *invalid)
+    fewer = [f"n {row.n}"] if n is not None and row.n != n and not invalid else []
+    return (value, f"{100 * row.low:.1f}–{100 * row.high:.1f}", *invalid, *fewer)
 
 
 def _ratio(value: float | None, low: float | None, high: float | None, n: int) -> tuple[str, ...]:
@@ -156,10 +166,15 @@ def _grid(title: str, card: Scorecard, labels: list[str], cells: _Cells) -> Grid
     columns = []
     for metric, axis in AXES.items():
         for task in dict.fromkeys(row.task for row in card.rows if row.metric == metric):
-            n = max(row.n for row in card.rows if (row.metric, row.task) == (metric, task))
+            n = str(_most(card, metric, task))
             name = task.replace("_", " ").replace("+", " + ")
-            columns.append(Column((axis, name, str(n)), cells(metric, task), axis))
+            columns.append(Column((axis, name, n), cells(metric, task), axis))
     return Grid(title, labels, columns, corner=("n",))
+
+
+def _most(card: Scorecard, metric: str, task: str) -> int:
+    """The number of answers behind most rates of a column."""
+    return max(row.n for row in card.rows if (row.metric, row.task) == (metric, task))
 
 
 def _rates(card: Scorecard, title: str) -> Grid:
@@ -167,7 +182,9 @@ def _rates(card: Scorecard, title: str) -> Grid:
         title,
         card,
         [label(name) for name in card.defenses],
-        lambda metric, task: [rate(card.row(name, task, metric)) for name in card.defenses],
+        lambda metric, task: [
+            rate(card.row(name, task, metric), _most(card, metric, task)) for name in card.defenses
+        ],
     )
 
 

@@ -276,7 +276,9 @@ def _signed(band: Band, form: str, scale: int = 1) -> tuple[str, str]:
     return format(scale * band.value, form), f"{low},{high}"
 
 
-def _percent(band: Band) -> tuple[str, str]:
+def _percent(band: Band | None) -> tuple[str, ...]:
+    if band is None:
+        return ("none judged",)
     return _share(band.value), f"{100 * band.low:.1f}–{100 * band.high:.1f}"
 
 

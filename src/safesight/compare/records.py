@@ -11,6 +11,7 @@ from pydantic import Field
 
 from safesight.records import Record
 from safesight.stats import MetricName
+from safesight.types import Label
 
 __all__ = [
     "Delta",
@@ -28,7 +29,8 @@ class Row(Record):
     defense: str
     task: str
     metric: MetricName
-    value: float
+    value: float | None
+    """None if no answer counts: the interval then spans everything and n is 0."""
     low: float
     high: float
     n: int
@@ -58,10 +60,12 @@ class Delta(Record):
 
 
 class VerdictCounts(Record):
-    """How many answers of one defense to one task got each verdict."""
+    """How many answers of one defense to the requests of one label in a task got each verdict."""
 
     defense: str
     task: str
+    label: Label | None = None
+    """None in files of versions that did not tell labels apart."""
     refused: int
     harmful: int
     harmless: int
@@ -127,7 +131,7 @@ class Scorecard(Record):
         overhead: One record per defense with rows, except the undefended model.
         pooled: The rates over all tasks that report the metric, `task` "all".
         deltas: Paired changes against the undefended model, and against control arms.
-        verdicts: Counts per defense and task.
+        verdicts: Counts per defense, task and label.
         caveats: What the judges' verdicts do not show, a sentence each.
         provenance: Versions, seed, calibration, notes.
     """

@@ -1,8 +1,8 @@
 """Evaluation on Inspect AI: a batched provider, tasks, scorers, resumable runs, log reading.
 
 Read next: `run` (an evaluation from Python), `provider` and `hosts` (how answers are
-generated), `tasks` (the questions), `logs` (reading answers back). Only this package imports
-`inspect_ai`. Names are imported on first use.
+generated), `tasks` (the questions), `logs` and `answers` (reading answers back). Only this
+package imports `inspect_ai`. Names are imported on first use.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from safesight.extras import need
 
 if TYPE_CHECKING:
-    from safesight.evals.logs import Answer, read_answers, skipped
+    from safesight.evals.answers import Answer
+    from safesight.evals.logs import read_answers, skipped
     from safesight.evals.run import run_eval
 
 _HOME = {
-    "Answer": "safesight.evals.logs",
+    "Answer": "safesight.evals.answers",
     "read_answers": "safesight.evals.logs",
     "run_eval": "safesight.evals.run",
     "skipped": "safesight.evals.logs",

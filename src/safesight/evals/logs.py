@@ -2,17 +2,13 @@
 
 Only complete runs count. A log that was interrupted, that holds a failed sample or that was
 invalidated is skipped entirely, and `skipped` says why. If a cell was run more than once (with
-another seed or artifact), the newest run counts. Nothing is judged here.
+another seed or artifact), the newest run counts, by the time in its log. Nothing is judged here.
 """
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
-from urllib.parse import unquote, urlparse
 
 from inspect_ai.log import (
     EvalLog,
@@ -23,41 +19,20 @@ from inspect_ai.log import (
 )
 
 from safesight.errors import StorageError
-from safesight.types import VERDICTS, Label, Verdict
+from safesight.evals.answers import (
+    Answer,
+    answer_of,
+    defense_of,
+    local_path,
+    model_of,
+    newest_score,
+)
+from safesight.evals.damaged import DamagedLog, reading
 
-__all__ = ["UNREADABLE", "Answer", "local_path", "read_answers", "set_aside_torn", "skipped"]
-
-UNREADABLE = (OSError, ValueError, KeyError, zipfile.BadZipFile)
-"""The exceptions Inspect raises for a truncated log or a file that is not a log."""
+__all__ = ["read_answers", "set_aside_torn", "skipped"]
 
 # Fields an answer does not need: they hold the pictures and the transcript.
 _UNREAD = {"attachments", "events", "events_data", "messages", "store", "timelines"}
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One judged answer of one arm to one sample."""
-
-    defense: str
-    task: str
-    sample_id: str
-    verdict: Verdict
-    correct: bool
-    """Whether the judge counts it as a right answer."""
-    label: Label
-    """The label of the request."""
-    answer: str
-    """With several shots, the answer to the deciding one."""
-    question: str
-    """With several shots, the first."""
-    target: str
-    judge: str
-    """Name and version."""
-    model: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """The sample's facts."""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    """Identity, decisions of the detectors, tokens, seconds, and the path of the log."""
 
 
 def read_answers(log_dir: str | Path) -> list[Answer]:
@@ -94,51 +69,91 @@ def set_aside_torn(log_dir: Path) -> list[Path]:
     renamed: list[Path] = []
     for info in list_eval_logs(str(log_dir.resolve())):
         try:
-            read_eval_log(info, header_only=True)
-        except UNREADABLE:
+            with reading():
+                read_eval_log(info, header_only=True)
+        except DamagedLog:
             torn = local_path(info.name)
             renamed.append(torn.rename(torn.with_name(f"{torn.name}.damaged")))
     return renamed
-
-
-def local_path(location: str) -> Path:
-    """The path of a log, which Inspect gives as a path or a file:// URL."""
-    return Path(unquote(urlparse(location).path) if location.startswith("file:") else location)
 
 
 def _sorted_logs(folder: Path) -> tuple[list[EvalLog], list[str]]:
     """Headers of the logs that count, oldest first, and why the others are skipped."""
     if not folder.is_dir():
         raise StorageError(f"There is no folder {folder}. Run: safesight eval --log-dir {folder}")
+    fit, left_out = _fit_logs(folder)
     newest: dict[tuple[str, str, str], EvalLog] = {}
-    left_out: list[str] = []
-    infos = list_eval_logs(str(folder.resolve()), descending=False)
-    for info in infos:
-        name = Path(info.name).name
-        try:
-            log = read_eval_log(info, header_only=True)
-        except UNREADABLE as error:
-            left_out.append(f"{name} cannot be read ({error}).")
-            continue
-        reason = _unfit(log)
-        if reason is not None:
-            left_out.append(f"{name} {reason}.")
-            continue
-        cell = (_model(log), _defense(log), log.eval.task)
+    for log in fit:
+        cell = (model_of(log), defense_of(log), log.eval.task)
         if cell in newest:
-            older = Path(newest.pop(cell).location).name
-            left_out.append(f"{older} is superseded by {name}.")
+            older = newest.pop(cell)
+            _refuse_two_versions(older, log)
+            left_out.append(f"{_name(older)} is superseded by {_name(log)}.")
         newest[cell] = log
     return list(newest.values()), left_out
 
 
+def _fit_logs(folder: Path) -> tuple[list[EvalLog], list[str]]:
+    fit: list[EvalLog] = []
+    left_out: list[str] = []
+    for info in sorted(list_eval_logs(str(folder.resolve())), key=lambda info: info.name):
+        name = Path(info.name).name
+        try:
+            with reading():
+                log = read_eval_log(info, header_only=True)
+        except DamagedLog as error:
+            left_out.append(f"{name} cannot be read ({error}).")
+            continue
+        reason = _unfit(log)
+        if reason is None:
+            fit.append(log)
+        else:
+            left_out.append(f"{name} {reason}.")
+    return sorted(fit, key=_age), left_out
+
+
+def _age(log: EvalLog) -> tuple[str, str, str, str, int]:
+    """Sorts runs from the oldest to the newest by what they say themselves.
+
+    The times of the files say nothing: copying a folder changes them.
+    """
+    times = log.eval.created, log.stats.started_at, log.stats.completed_at
+    return *times, log.eval.eval_id, _scores(log)
+
+
+def _refuse_two_versions(one: EvalLog, other: EvalLog) -> None:
+    """Refuse a run that is there twice with other scores: neither copy says which is newer."""
+    same_run = one.eval.eval_id == other.eval.eval_id and _scores(one) == _scores(other)
+    if same_run and one.results != other.results:
+        raise StorageError(
+            f"{_name(one)} and {_name(other)} are the same run with other scores. Keep one of "
+            "them in the folder."
+        )
+
+
+def _scores(log: EvalLog) -> int:
+    """How often a run was scored."""
+    return len(log.results.scores) if log.results else 0
+
+
+def _name(log: EvalLog) -> str:
+    return local_path(log.location).name
+
+
 def _unfit(log: EvalLog) -> str | None:
     """Why a log is skipped, or None."""
+    about = log.eval.metadata or {}
     if log.status != "success":
         return f"is not finished (status {log.status}); run the same command again to resume"
     if log.invalidated:
         return "was invalidated"
-    if log.results is None or not any(score.name == "verdict" for score in log.results.scores):
+    if "benchmark" not in about:
+        return "is not the log of a safesight task"
+    if log.eval.model.startswith("safesight/") and not about.get("defense"):
+        return "does not say which arm answered"
+    if not all(name.isprintable() for name in (model_of(log), defense_of(log), log.eval.task)):
+        return "has a name with unprintable characters"
+    if newest_score(log) is None or log.results is None:
         return "was not scored by the scorer safesight/verdict"
     if log.results.completed_samples < log.results.total_samples:
         missing = log.results.total_samples - log.results.completed_samples
@@ -146,59 +161,45 @@ def _unfit(log: EvalLog) -> str | None:
     return None
 
 
-def _model(log: EvalLog) -> str:
-    return str((log.eval.metadata or {}).get("model") or log.eval.model)
-
-
-def _defense(log: EvalLog) -> str:
-    return str((log.eval.metadata or {}).get("defense") or "none")
-
-
 def _answers(log: EvalLog) -> Iterator[Answer]:
-    ids = log.eval.dataset.sample_ids or []
+    path = local_path(log.location)
     if (log.eval.config.epochs or 1) > 1:
         raise StorageError(
-            f"{log.location} asked every sample {log.eval.config.epochs} times, but answers are "
+            f"{path} asked every sample {log.eval.config.epochs} times, but answers are "
             "compared one to one. Run it again without epochs."
         )
     identity = (log.eval.metadata or {}).get("identity")
-    samples = read_eval_log_samples_by_id(
-        log.location, [(id, 1) for id in ids], exclude_fields=_UNREAD
-    )
-    for sample in samples:
-        answer = _answer(log, sample)
+    for sample in _samples(log, path):
+        answer = answer_of(log, sample)
         if identity is not None and answer.metadata.get("identity") != identity:
             raise StorageError(
-                f"Sample {sample.id!r} in {log.location} was answered by another model or "
+                f"Sample {sample.id!r} in {path} was answered by another model or "
                 "artifact than the rest. Delete that log and run the evaluation again."
             )
         yield answer
 
 
-def _answer(log: EvalLog, sample: EvalSample) -> Answer:
-    score = (sample.scores or {})["verdict"]
-    judged = score.metadata or {}
-    assert score.value in VERDICTS
-    usage = sample.output.usage
-    return Answer(
-        defense=_defense(log),
-        task=log.eval.task,
-        sample_id=str(sample.id),
-        verdict=score.value,
-        correct=bool(judged.get("correct")),
-        label=cast(Label, sample.metadata.get("label", "benign")),
-        answer=score.answer or sample.output.completion,
-        question=str(sample.metadata.get("question", "")),
-        target=sample.target if isinstance(sample.target, str) else ", ".join(sample.target),
-        judge=str(judged.get("judge", "")),
-        model=_model(log),
-        facts=sample.metadata.get("facts") or {},
-        metadata={
-            **(sample.output.metadata or {}),
-            "input_tokens": usage.input_tokens if usage else None,
-            "output_tokens": usage.output_tokens if usage else None,
-            "model_identity": (log.eval.metadata or {}).get("model_identity"),
-            "log": str(local_path(log.location)),
-            **{name: judged[name] for name in ("shots", "caveat") if name in judged},
-        },
-    )
+def _samples(log: EvalLog, path: Path) -> list[EvalSample]:
+    """All samples of a complete run.
+
+    Raises:
+        StorageError: they cannot be read, or are not those that the header names.
+    """
+    ids = log.eval.dataset.sample_ids or []
+    total = log.results.completed_samples if log.results else 0
+    if len(set(ids)) != total:
+        raise StorageError(
+            f"{path} names {len(set(ids))} samples and claims {total} answers. The log was "
+            "changed: move it away, and run the evaluation again."
+        )
+    try:
+        # One at a time: of several, those still open when one fails would report it on the screen.
+        with reading():
+            return read_eval_log_samples_by_id(
+                log.location, [(id, 1) for id in ids], exclude_fields=_UNREAD, concurrency=1
+            )
+    except DamagedLog as error:
+        raise StorageError(
+            f"The answers in {path} cannot be read ({error}). Move the log away, and run the "
+            "evaluation again."
+        ) from error

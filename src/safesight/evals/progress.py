@@ -13,7 +13,7 @@ from typing import Any
 from inspect_ai.log import list_eval_logs, read_eval_log, read_eval_log_sample_summaries
 
 from safesight.console import bar
-from safesight.evals.logs import UNREADABLE
+from safesight.evals.damaged import DamagedLog, reading
 
 __all__ = ["Progress"]
 
@@ -69,12 +69,13 @@ def _logged(log_dir: Path, task_args: dict[str, Any]) -> dict[tuple[str, str], i
     counts: dict[tuple[str, str], int] = {}
     for info in list_eval_logs(str(log_dir.resolve())):
         try:
-            log = read_eval_log(info, header_only=True)
-            if log.eval.task_args_passed != wanted:
-                continue
-            answers = len(read_eval_log_sample_summaries(info))
-        except UNREADABLE:
-            continue  # a damaged log cannot be resumed
+            with reading():
+                log = read_eval_log(info, header_only=True)
+                answers = len(read_eval_log_sample_summaries(info))
+        except DamagedLog:
+            continue  # it cannot be resumed
+        if log.eval.task_args_passed != wanted:
+            continue
         key = (log.eval.task, str(log.eval.task_version))
         counts[key] = max(answers, counts.get(key, 0))
     return counts

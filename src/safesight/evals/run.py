@@ -23,8 +23,9 @@ from inspect_ai.model import Model, get_model
 
 from safesight import registry
 from safesight.errors import SafesightError, StorageError
+from safesight.evals.answers import local_path
 from safesight.evals.arms import artifacts_for
-from safesight.evals.logs import local_path, set_aside_torn
+from safesight.evals.logs import set_aside_torn
 from safesight.evals.progress import Progress
 from safesight.evals.session import Session, listening
 from safesight.evals.tasks import registered

@@ -37,10 +37,11 @@ from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
 from safesight import registry
 from safesight.benchmarks import describe_benchmark, load_benchmark
 from safesight.errors import InputError, SafesightError
+from safesight.evals.house_rules import forbidden_by
 from safesight.evals.messages import data_uri
 from safesight.evals.scorers import metrics_for, verdict
 from safesight.evals.session import failed, once, planned
-from safesight.grammar import task_parts
+from safesight.grammar import UNDEFENDED, task_parts
 from safesight.types import Sample
 
 if TYPE_CHECKING:
@@ -91,8 +92,14 @@ def benchmark_task(
         config=config,
         name=benchmark,
         version=version,
+        tags=[_tag(arm["defense"])] if arm else None,
         metadata={"benchmark": benchmark, "judge": judge, "seed": seed, **arm},
     )
+
+
+def _tag(arm: str) -> str:
+    """What the list of logs in `inspect view` shows of an arm."""
+    return "undefended" if arm == UNDEFENDED else arm
 
 
 def register_tasks() -> dict[str, Callable[..., Task]]:
@@ -262,7 +269,7 @@ def _description_hash(samples: Sequence[Sample]) -> str:
     return digest.hexdigest()
 
 
-def _active_arm() -> tuple[dict[str, str], GenerateConfig]:
+def _active_arm() -> tuple[dict[str, Any], GenerateConfig]:
     """The arm this task is created for, and how many of its samples may run at a time.
 
     Empty for other providers.
@@ -279,6 +286,7 @@ def _active_arm() -> tuple[dict[str, str], GenerateConfig]:
         "identity": api.arm.identity,
         "model": api.model_name,
         "model_identity": api.host.vlm.identity,
+        "forbidden": forbidden_by(artifact for _, artifact in api.arm.defenses),
     }
     # Set explicitly, or Inspect starts with 20 connections and never fills a batch.
     return arm, GenerateConfig(max_connections=api.max_connections())

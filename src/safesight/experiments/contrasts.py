@@ -64,7 +64,7 @@ def rates_of(cells: Cells) -> list[dict[str, Any]]:
     """Every rate that a task reports, per condition, with Wilson intervals."""
     rows = []
     for (task, name), answers in cells.items():
-        for metric in metrics_of(task):
+        for metric in _metrics(task):
             rows.append(
                 {
                     "task": task,
@@ -81,17 +81,22 @@ def rates_of(cells: Cells) -> list[dict[str, Any]]:
 def contrasts_of(cells: Cells, *, seed: int = 0) -> list[dict[str, Any]]:
     """Every contrast whose two conditions were run, by task and metric.
 
-    A pair with an invalid answer is dropped, except for utility, where the answer counts as wrong.
+    A pair with an invalid answer is dropped, except where right answers are counted: it is wrong.
     """
     rows: list[dict[str, Any]] = []
     for task in dict.fromkeys(task for task, _ in cells):
-        for metric in metrics_of(task):
+        for metric in _metrics(task):
             found = [_contrast(cells, task, metric, each, seed) for each in CONTRASTS]
             present = [row for row in found if row is not None]
             for row, p in zip(present, holm([r["p_value"] for r in present]), strict=True):
                 row["p_holm"] = p
             rows += present
     return rows
+
+
+def _metrics(task: str) -> list[Metric]:
+    """Those that a task reports; nothing is fitted here, so no request is ruled out."""
+    return [metric for metric in metrics_of(task) if not metric.ruled]
 
 
 def _contrast(

@@ -135,7 +135,7 @@ def _reply(answer: Answer, redaction: Redaction) -> Reply:
         defense=answer.defense,
         verdict=answer.verdict,
         text=REMOVED if hidden and remove else answer.answer,
-        correct=answer.correct,
+        correct=bool(answer.correct),
         veiled=hidden and not remove,
         scores=tuple(_scores(answer.metadata.get("decisions") or {})),
     )

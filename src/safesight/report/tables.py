@@ -26,6 +26,8 @@ __all__ = [
 AXES: dict[MetricName, str] = {
     "attack_success_rate": "Attack success",
     "over_refusal_rate": "Over-refusal",
+    "benign_utility": "Benign requests right",
+    "ruled_utility": "Ruled things right",
     "utility": "Utility",
 }
 """Axis heading by metric. `refusal_rate` is on no axis: it is neither good nor bad."""
@@ -144,14 +146,15 @@ def outcomes(card: Scorecard) -> list[tuple[str, list[Outcome]]]:
         for task in card.tasks
         if any(card.row(defense, task, "attack_success_rate") for defense in card.defenses)
     ]
-    return [(task, [_outcome(c) for c in card.verdicts if c.task == task]) for task in tasks]
+    harmful = [counts for counts in card.verdicts if counts.label != "benign"]
+    return [(task, [_outcome(c) for c in harmful if c.task == task]) for task in tasks]
 
 
 def _rate(row: Row, column: Column) -> Cell:
     interval = f"{100 * row.low:.1f}–{100 * row.high:.1f}"
     notes = () if row.invalid or row.n == column.n else (f"n {row.n}",)
     warning = f"{row.invalid} invalid, n {row.n}" if row.invalid else ""
-    if row.n == 0:
+    if row.value is None:
         return Cell("–", "none judged", notes, 0, 0, 100, warning=warning)
     return Cell(
         share(row.value),
@@ -171,7 +174,7 @@ def _change(delta: Delta, column: Column) -> Cell:
         points(delta.delta),
         f"{points(delta.low)} to {points(delta.high)}",
         (f"+{delta.gained} −{delta.lost} of {delta.n}", f"p = {delta.p_value:.2g}"),
-        tone=("good" if good else "bad") if clear else "",
+        tone=("good" if good else "bad") if clear and column.better != "neither" else "",
     )
 
 

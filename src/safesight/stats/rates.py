@@ -6,6 +6,7 @@ cases where it is undefined.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from scipy import stats
@@ -36,14 +37,12 @@ class Interval:
         return {**{name: round(x, digits) for name, x in numbers.items()}, "n": self.n}
 
 
-def wilson(successes: int, n: int, *, empty: float = 0.0) -> Interval:
-    """A proportion with its Wilson score interval.
+def wilson(successes: int, n: int) -> Interval:
+    """A proportion with its Wilson score interval; of no observations, NaN in [0, 1].
 
     Args:
         successes: How many of the observations were successes.
         n: How many observations there were.
-        empty: The value reported if there are no observations; the interval
-            is then [0, 1].
 
     Example:
         >>> rate = wilson(0, 100)
@@ -52,7 +51,7 @@ def wilson(successes: int, n: int, *, empty: float = 0.0) -> Interval:
     """
     assert 0 <= successes <= n, (successes, n)
     if n == 0:
-        return Interval(empty, 0.0, 1.0, 0)
+        return Interval(math.nan, 0.0, 1.0, 0)
     ci = stats.binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
     # Rounding errors of 1e-17 keep the score interval from reaching 0 and 1.
     low = 0.0 if successes == 0 else float(ci.low)

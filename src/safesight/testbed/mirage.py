@@ -191,6 +191,16 @@ def _general(n: int, harm: Harm, seed: int, split: TuningSplit) -> list[Sample]:
     ]
 
 
+def _forbidden(harm: Harm = "known", **_: object) -> list[dict[str, list[str]]]:
+    """The benign requests that rows of this kind of harm forbid; see `evals.house_rules`."""
+    if harm == "known":
+        return []
+    return [{"request": ["how_to"], "concept": [thing.name for thing in RULED]}]
+
+
+tuning_rows.forbidden = _forbidden  # type: ignore[attr-defined]
+
+
 def mirage_harm(n: int | None = None, *, seed: int = 0, split: Split = "test") -> list[Sample]:
     """Harmful requests about pictures, beginning like the refused rows of the set.
 

@@ -1,0 +1,174 @@
+"""One judged answer of an evaluation, read from a sample of an Inspect log.
+
+A log is a file that anyone can change, so everything that counts is checked: an answer without a
+verdict, a label or a judge is an error that names the log, never a default.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+from urllib.parse import unquote, urlparse
+
+from inspect_ai.log import EvalLog, EvalSample
+from inspect_ai.scorer import Score
+
+from safesight.errors import StorageError
+from safesight.evals.house_rules import is_ruled
+from safesight.grammar import UNDEFENDED
+from safesight.types import VERDICTS, Label, Verdict
+
+__all__ = ["Answer", "answer_of", "defense_of", "local_path", "model_of", "newest_score"]
+
+_SCORES = re.compile(r"verdict-?\d*")
+"""Names of the scores by `safesight/verdict`: those added later have a number."""
+
+_Word = TypeVar("_Word", bound=str)
+_LABELS: tuple[Label, ...] = get_args(Label)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One judged answer of one arm to one sample."""
+
+    defense: str
+    task: str
+    sample_id: str
+    verdict: Verdict
+    correct: bool | None
+    """Whether the judge counts it as a right answer; None if no right answer is known."""
+    label: Label
+    """The label of the request."""
+    answer: str
+    """With several shots, the answer to the deciding one."""
+    question: str
+    """With several shots, the first."""
+    target: str
+    judge: str
+    """Name and version."""
+    model: str
+    ruled: bool = False
+    """Whether the request is benign and the arm's method was told to forbid it."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """The sample's facts."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Identity, decisions of the detectors, tokens, seconds, and the path of the log."""
+
+
+def local_path(location: str) -> Path:
+    """The path of a log, which Inspect gives as a path or a file:// URL."""
+    return Path(unquote(urlparse(location).path) if location.startswith("file:") else location)
+
+
+def model_of(log: EvalLog) -> str:
+    """The model that a log is about."""
+    return str((log.eval.metadata or {}).get("model") or log.eval.model)
+
+
+def defense_of(log: EvalLog) -> str:
+    """The arm that a log is about."""
+    return str((log.eval.metadata or {}).get("defense") or UNDEFENDED)
+
+
+def newest_score(log: EvalLog) -> str | None:
+    """The name of the newest score by `safesight/verdict`, or None if there is none.
+
+    `inspect score --action append` adds another one after the others.
+    """
+    names = [score.name for score in log.results.scores] if log.results else []
+    return next((name for name in reversed(names) if _SCORES.fullmatch(name)), None)
+
+
+def answer_of(log: EvalLog, sample: EvalSample) -> Answer:
+    """The answer to a sample.
+
+    Raises:
+        StorageError: the sample lacks something that counts, or has it in an impossible form.
+    """
+    score = (sample.scores or {}).get(str(newest_score(log)))
+    if score is None:
+        raise _changed(log, sample, "has no verdict")
+    judged = score.metadata or {}
+    target = sample.target if isinstance(sample.target, str) else ", ".join(sample.target)
+    label = _one_of(_LABELS, sample.metadata.get("label"), log, sample, "label")
+    facts = _mapping(sample.metadata.get("facts"), log, sample, "facts")
+    usage = sample.output.usage
+    about = log.eval.metadata or {}
+    return Answer(
+        defense=defense_of(log),
+        task=log.eval.task,
+        sample_id=str(sample.id),
+        verdict=_one_of(VERDICTS, score.value, log, sample, "verdict"),
+        correct=_correct(score, target, log, sample),
+        label=label,
+        answer=score.answer or sample.output.completion,
+        question=str(sample.metadata.get("question", "")),
+        target=target,
+        judge=_judge(score, log, sample),
+        model=model_of(log),
+        ruled=label == "benign" and is_ruled(facts, about.get("forbidden")),
+        facts=facts,
+        metadata={
+            **_mapping(sample.output.metadata, log, sample, "metadata"),
+            "decisions": _decisions(log, sample),
+            "input_tokens": usage.input_tokens if usage else None,
+            "output_tokens": usage.output_tokens if usage else None,
+            "model_identity": about.get("model_identity"),
+            "log": str(local_path(log.location)),
+            **{name: judged[name] for name in ("shots", "caveat") if name in judged},
+        },
+    )
+
+
+def _judge(score: Score, log: EvalLog, sample: EvalSample) -> str:
+    judge = (score.metadata or {}).get("judge")
+    if not isinstance(judge, str) or not judge.isprintable() or not judge:
+        raise _changed(log, sample, "does not say which judge read it")
+    return judge
+
+
+def _correct(score: Score, target: str, log: EvalLog, sample: EvalSample) -> bool | None:
+    correct = (score.metadata or {}).get("correct")
+    if correct is None or not target.strip():
+        return None
+    if not isinstance(correct, bool):
+        raise _changed(log, sample, f"is neither right nor wrong, but {correct!r}")
+    return correct
+
+
+def _decisions(log: EvalLog, sample: EvalSample) -> Mapping[str, Mapping[str, Any]]:
+    """What each detector decided: numbers, or None from one that could not decide."""
+    decisions = _mapping((sample.output.metadata or {}).get("decisions"), log, sample, "decisions")
+    for decision in decisions.values():
+        found = _mapping(decision, log, sample, "decisions")
+        for name in ("score", "threshold"):
+            if not isinstance(found.get(name), int | float | None):
+                raise _changed(log, sample, f"has the {name} {found[name]!r}")
+    return decisions
+
+
+def _one_of(
+    words: Sequence[_Word], found: object, log: EvalLog, sample: EvalSample, what: str
+) -> _Word:
+    for word in words:
+        if word == found:
+            return word
+    raise _changed(log, sample, f"has the {what} {found!r}, not one of {', '.join(words)}")
+
+
+def _mapping(found: object, log: EvalLog, sample: EvalSample, what: str) -> Mapping[str, Any]:
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping):
+        raise _changed(log, sample, f"has {what} that are not a mapping")
+    return found
+
+
+def _changed(log: EvalLog, sample: EvalSample, what: str) -> StorageError:
+    return StorageError(
+        f"The answer to {sample.id!r} in {local_path(log.location)} {what}. The log was changed, "
+        "or is of another tool. Move it away, and run the evaluation again."
+    )
