@@ -112,6 +112,8 @@ def _sorted_logs(folder: Path) -> tuple[list[EvalLog], list[str]]:
         raise StorageError(f"There is no folder {folder}. Run: safesight eval --log-dir {folder}")
     newest: dict[tuple[str, str, str], EvalLog] = {}
     left_out: list[str] = []
+    unfinished: dict[str, str] = {}  # the id of the task, by the sentence about its log
+    resumed: set[str] = set()
     infos = list_eval_logs(str(folder.resolve()), descending=False)
     for info in infos:
         name = Path(info.name).name
@@ -120,20 +122,24 @@ def _sorted_logs(folder: Path) -> tuple[list[EvalLog], list[str]]:
         except UNREADABLE as error:
             left_out.append(f"{name} cannot be read ({error}).")
             continue
-        reason = _unfit(log)
+        reason = unfit(log)
         if reason is not None:
             left_out.append(f"{name} {reason}.")
+            if log.status != "success":
+                unfinished[left_out[-1]] = log.eval.task_id
             continue
+        resumed.add(log.eval.task_id)  # a resumed run keeps the id
         cell = (_model(log), _defense(log), log.eval.task)
         if cell in newest:
             older = Path(newest.pop(cell).location).name
             left_out.append(f"{older} is superseded by {name}.")
         newest[cell] = log
-    return list(newest.values()), left_out
+    remaining = [each for each in left_out if unfinished.get(each) not in resumed]
+    return list(newest.values()), remaining
 
 
-def _unfit(log: EvalLog) -> str | None:
-    """Why a log is skipped, or None."""
+def unfit(log: EvalLog) -> str | None:
+    """Why a log does not count, to follow its name in a sentence; None if it counts."""
     if log.status != "success":
         return f"is not finished (status {log.status}); run the same command again to resume"
     if log.invalidated:
