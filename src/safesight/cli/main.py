@@ -120,6 +120,8 @@ def main() -> None:
         if isinstance(end.code, int) and end.code > 128:
             leave(end.code)
         raise
+    except KeyboardInterrupt:  # once more, on the way out
+        leave(exit_code())
 
 
 if __name__ == "__main__":

@@ -6,20 +6,27 @@ left, what is half done is thrown away, and the exit code is 128 and the number 
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
+import threading
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 __all__ = ["exit_code", "leave", "stop_like_ctrl_c"]
 
 _LIKE_CTRL_C = ("SIGTERM", "SIGHUP")  # by name: not every system has both
+_MOMENT = 0.02
+"""Seconds after which a lost KeyboardInterrupt is raised again."""
 _received: list[int] = []
 
 
 def stop_like_ctrl_c() -> None:
-    """Let the other signals that end a program raise KeyboardInterrupt too.
+    """Let the other signals that end a program raise KeyboardInterrupt too, and let none be lost.
 
     A signal that is ignored stays ignored, as SIGHUP is under `nohup`.
     """
@@ -27,6 +34,7 @@ def stop_like_ctrl_c() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _stop)
+    sys.unraisablehook = _raise_again
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -36,6 +44,17 @@ def _stop(number: int, frame: FrameType | None) -> None:
     if not callable(handler):  # Ctrl-C is ignored, as in the background of a script
         raise KeyboardInterrupt
     handler(signal.SIGINT, frame)
+
+
+def _raise_again(lost: UnraisableHookArgs) -> None:
+    """Python drops what is raised while an object is cleared away, and the program goes on."""
+    if not issubclass(lost.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
+        return
+    number = _received[0] if _received else signal.SIGINT
+    again = threading.Timer(_MOMENT, _thread.interrupt_main, [number])
+    again.daemon = True
+    again.start()
 
 
 def exit_code() -> int:

@@ -7,6 +7,7 @@ the answers back.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import tempfile
@@ -147,7 +148,7 @@ def _run(
             ctl_server=False,
         )
     except OSError as error:
-        raise _storage_error(folder, error.strerror) from error
+        raise _unwritten(folder, error.strerror) from error
     except KeyboardInterrupt:
         raise _stopped(folder) from None
     return logs
@@ -164,8 +165,10 @@ def _idle_after(arms: list[Model]) -> Iterator[None]:
 
 
 def _finished(logs: list[EvalLog]) -> int:
-    """The number of cells that count. Inspect returns fewer logs when it is stopped early, and
-    calls that a success."""
+    """The number of cells that count.
+
+    Stopped between two tasks, Inspect returns the logs that it has and calls that a success.
+    """
     return sum(unfit(log) is None for log in logs)
 
 
@@ -178,9 +181,9 @@ def _error(session: Session, logs: list[EvalLog], folder: Path) -> BaseException
         unusable = [log for log in logs if log.status == "success" and unfit(log) is not None]
         return _unusable(unusable[0]) if unusable else _stopped(folder)
     message = failures[0].message
-    reason = next((text for text in map(os.strerror, UNWRITABLE) if text in message), None)
-    if reason is not None or not folder.is_dir():
-        return _storage_error(folder, reason)
+    for code in (*UNWRITABLE, errno.ENOENT):
+        if os.strerror(code) in message:
+            return _unwritten(folder, os.strerror(code))
     return RuntimeError(f"The evaluation did not finish: {message}\n{failures[0].traceback}")
 
 
@@ -211,15 +214,6 @@ def _writable(folder: Path) -> Path:
     except OSError as error:
         raise _unwritten(folder, error.strerror) from error
     return folder
-
-
-def _storage_error(folder: Path, reason: str | None) -> StorageError:
-    """Why a run that had begun could not write its logs."""
-    if folder.is_dir():
-        return _unwritten(folder, reason)
-    return StorageError(
-        f"The folder {folder} was removed during the evaluation. Run the same command again."
-    )
 
 
 def _unwritten(folder: Path, reason: str | None) -> StorageError:
