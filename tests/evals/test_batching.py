@@ -196,15 +196,17 @@ def test_canceling_drops_what_waits_and_returns_when_the_batch_has_ended(gate: G
 def test_a_process_ends_cleanly_while_a_batch_runs() -> None:
     """A thread that computes when the interpreter ends would abort the whole process."""
     code = """
-import torch
+import time, torch
 from safesight.evals.batching import Batcher
 big = torch.rand(400, 400)
 def run(key, payloads):
-    for _ in range(300):
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
         big @ big
     return payloads
 batcher = Batcher(run)
 batcher.submit("a", 1, 1), batcher.submit("b", 2, 1)
+time.sleep(0.5)
 raise SystemExit(3)
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=300)
