@@ -34,7 +34,7 @@ export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test test-slow demo results docs testbed artifacts clean
+.PHONY: help install check test test-slow torture demo results docs testbed artifacts clean
 
 help:  ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ test: check  ## Run every check that must pass before a change lands.
 
 test-slow: check  ## The same, including the slow tests.
 	$(BIN)/pytest --runslow $(PYTEST_ARGS)
+
+torture: $(STAMP)  ## Try to break it at random, for hours: kills, interrupts, odd input.
+	$(BIN)/python -m benchmarks.torture --json runs/benchmarks/torture.json
 
 demo: $(STAMP)  ## Compare defenses with the undefended bundled model.
 	$(BIN)/safesight demo --output $(DEMO)

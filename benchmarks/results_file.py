@@ -15,12 +15,11 @@ import argparse
 import gzip
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from safesight import records
-from safesight.files import write_text
+from safesight.files import write_bytes, write_text
 
 __all__ = ["RUNS", "add_output", "code_hash", "finished", "opened", "saved"]
 
@@ -93,10 +92,7 @@ def saved(path: Path, results: dict[str, Any]) -> None:
     if not _packed(path):
         write_text(path, text)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.part")
-    unfinished.write_bytes(gzip.compress(text.encode(), mtime=0))  # the same bytes every time
-    os.replace(unfinished, path)
+    write_bytes(path, gzip.compress(text.encode(), mtime=0))  # the same bytes every time
 
 
 def _entries(results: dict[str, Any]) -> int:

@@ -43,3 +43,23 @@ def test_a_link_is_followed_and_a_pipe_is_written_to(tmp_path: Path) -> None:
 def test_a_folder_in_the_place_of_a_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="could not be written"):
         write_text(tmp_path, "text")
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o027, 0o022, 0o002])
+def test_a_new_file_has_the_permissions_that_the_umask_leaves(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        path = write_text(tmp_path / "new" / "card.json", "text")
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~mask
+    assert path.parent.stat().st_mode & 0o777 == 0o777 & ~mask
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path: Path, mode: int) -> None:
+    (tmp_path / "card.json").write_text("old")
+    (tmp_path / "card.json").chmod(mode)
+    path = write_text(tmp_path / "card.json", "new")
+    assert path.read_text() == "new"
+    assert path.stat().st_mode & 0o777 == mode

@@ -14,6 +14,7 @@ Commands on committed results (`docs/results/NAME.json`, a scorecard unless stat
     pivot NAME LIST KEYS TASK/METRIC=HEADING ...  rows by KEYS (one,two), rates or changes across
     axes NAME DEFENSE                  three cells: attack success | over-refusal | answer time
     cell NAME ARM KEY                  one rate or change of a benchmark's summary
+    counts NAME                        trials, right results, refusals and faults, as torture counts
     output FILE                        a text file of docs/results, as a code block
 
 A line below a table of results says how long its benchmark took, and if it was measured on earlier
@@ -42,6 +43,7 @@ from scripts.docs.results import Results
 from scripts.docs.tables import (
     render_beside,
     render_cell,
+    render_counts,
     render_overhead,
     render_pivot,
     render_rate,
@@ -248,6 +250,11 @@ def cell(results: Results, page: str, name: str, arm: str, key: str) -> str:
     return NOT_MEASURED if found is None else render_cell(found)
 
 
+def counts(results: Results, page: str, name: str) -> str:
+    rows = results.value(name, "rows", page)
+    return NOT_MEASURED if rows is None else render_counts(rows)
+
+
 def _range(low: float, high: float) -> str:
     return f"{100 * low:.1f} to {100 * high:.1f}"
 
@@ -358,6 +365,7 @@ COMMANDS: dict[str, Callable[..., str]] = {
     "pivot": pivot,
     "axes": axes,
     "cell": cell,
+    "counts": counts,
     "output": output,
     "config": config,
     "defenses": defenses,

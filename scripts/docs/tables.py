@@ -159,6 +159,19 @@ def render_summary(rows: Sequence[dict[str, Any]], headings: Mapping[str, str]) 
     return "\n".join(lines)
 
 
+def render_counts(rows: Sequence[dict[str, Any]]) -> str:
+    """One row per kind of trial, with the command that repeats it."""
+    heads = ["kind", "tried", "right", "refused", "faults", "the same trials again"]
+    lines = [_line(heads), _line(["---", *["--:"] * 4, "---"])]
+    for row in rows:
+        numbers = [row["tried"], row["right"], row["refused"], len(row["faults"])]
+        command = (
+            f"`python -m benchmarks.torture {row['kind']} --n {row['n']} --seed {row['seed']}`"
+        )
+        lines.append(_line([row["kind"], *map(str, numbers), command]))
+    return "\n".join(lines)
+
+
 def render_pivot(
     cells: Sequence[dict[str, Any]], keys: Sequence[str], headings: Mapping[str, str]
 ) -> str:

@@ -5,15 +5,28 @@ A reader never sees half a file, and a run that is killed leaves the old file in
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Any
 
 from safesight.errors import StorageError, reason_of
 
-__all__ = ["check_place", "parsed", "write_text"]
+__all__ = ["UNWRITABLE", "check_place", "parsed", "write_bytes", "write_text"]
+
+
+UNWRITABLE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+)
+"""Codes of an `OSError` for a place that has no room or is closed: the user's to mend."""
 
 
 def parsed(text: str | bytes) -> Any:
@@ -65,13 +78,22 @@ def write_text(path: Path, text: str) -> Path:
     Raises:
         StorageError: it cannot be written.
     """
-    target = path.resolve()
+    return write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Like `write_text`, for bytes.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
     try:
+        target = path.resolve()
         if target.exists() and not target.is_file():
-            target.write_text(text, encoding="utf-8")
+            target.write_bytes(content)
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
-            _replace(target, text)
+            _replace(target, content)
     except OSError as error:
         raise StorageError(
             f"{path} could not be written ({reason_of(error)}). "
@@ -80,13 +102,18 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
-def _replace(target: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+def _replace(target: Path, content: bytes) -> None:
+    """Write beside the target, then take its place.
+
+    A new file gets the permissions that the umask leaves, a replaced one keeps its own.
+    """
+    beside = target.with_name(f".{target.name[:100]}-{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(name, 0o644)  # a temporary file is for its owner only
-        os.replace(name, target)
+        with beside.open("xb") as file:
+            file.write(content)
+        if target.exists():
+            beside.chmod(target.stat().st_mode & 0o777)
+        os.replace(beside, target)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         raise

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 import subprocess
 import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from safesight import registry
+from safesight.cli import stopping
 from safesight.cli.main import app
 from safesight.compare import Scorecard
 from safesight.errors import StorageError
@@ -36,6 +42,8 @@ VERBS = (
     "list",
     "check",
 )
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(*words: str) -> Any:
@@ -174,6 +182,70 @@ def test_what_a_person_can_fix_has_no_traceback(
 
     monkeypatch.setattr(evaluation, "run", stop)
     fails(run("eval"), message)
+
+
+@pytest.fixture
+def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The handlers of all signals are as before afterwards."""
+    monkeypatch.setattr(stopping, "_received", [])
+    monkeypatch.setattr("sys.unraisablehook", sys.unraisablehook)
+    before = {each: signal.getsignal(each) for each in STOPPING}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
+@pytest.mark.parametrize("ignoring", [False, True])
+@pytest.mark.parametrize(("number", "code"), [*zip(STOPPING, (130, 143, 129), strict=True)])
+def test_a_signal_stops_a_command_with_its_own_code(
+    number: signal.Signals,
+    code: int,
+    ignoring: bool,
+    handlers: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where Ctrl-C is ignored, as in the background of a script."""
+
+    def stop(wanted: Evaluation) -> Scorecard:
+        signal.raise_signal(number)
+        raise ArithmeticError
+
+    monkeypatch.setattr(evaluation, "run", stop)
+    if ignoring:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stopping.stop_like_ctrl_c()
+    result = run("eval")
+    if ignoring and number is signal.SIGINT:
+        assert isinstance(result.exception, ArithmeticError)  # it went on
+    else:
+        assert result.exit_code == code
+        assert result.stderr.endswith("\nsafesight: Stopped.\n")
+
+
+def test_a_signal_is_not_lost_where_python_drops_exceptions(
+    handlers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the callback of a weak reference, where a program would go on as if nothing was."""
+
+    def stop(wanted: Evaluation) -> Scorecard:
+        watched = threading.Event()
+        watch = weakref.finalize(watched, signal.raise_signal, signal.SIGTERM)
+        del watched
+        assert not watch.alive
+        time.sleep(5)
+        raise ArithmeticError
+
+    monkeypatch.setattr(evaluation, "run", stop)
+    stopping.stop_like_ctrl_c()
+    result = run("eval")
+    assert result.exit_code == 143
+    assert "Traceback" not in result.stderr
+
+
+def test_a_closed_terminal_stops_nothing_under_nohup(handlers: None) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stopping.stop_like_ctrl_c()
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,19 @@
 """A run in a process of its own, to be killed: `python -m tests.evals.killed_run LOGS ASKED`.
 
-Every question is written to the file ASKED once it has been answered by the fake model.
+Every question is written to the file ASKED once it has been answered by the fake model. With
+`--cli` it is the command `safesight eval`.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from safesight.cli.main import main
 from safesight.evals import hosts, run_eval
 from tests.evals.conftest import know_the_fakes
 from tests.evals.fake import FakeVLM
@@ -32,10 +36,7 @@ class NotedVLM(FakeVLM):
 
 def run(logs: Path, asked: Path) -> None:
     """The whole run, or what is left of it."""
-    with pytest.MonkeyPatch.context() as patch:
-        host = hosts.Host(NotedVLM(asked))  # type: ignore[arg-type]
-        patch.setattr(hosts, "_load", lambda *_: host)
-        know_the_fakes(patch)
+    with _fake(asked) as host:
         run_eval(
             "fake",
             ["none"],
@@ -48,5 +49,23 @@ def run(logs: Path, asked: Path) -> None:
         host.batcher.close()
 
 
+def command(logs: Path, asked: Path) -> None:
+    """The same from the command line; overhead would follow."""
+    words = f"eval --model fake --defense none --tasks pictures --limit {SAMPLES}"
+    sys.argv = ["safesight", *words.split(), "--batch-size", str(BATCH), "--log-dir", str(logs)]
+    with _fake(asked):
+        main()
+
+
+@contextmanager
+def _fake(asked: Path) -> Iterator[hosts.Host]:
+    with pytest.MonkeyPatch.context() as patch:
+        host = hosts.Host(NotedVLM(asked))  # type: ignore[arg-type]
+        patch.setattr(hosts, "_load", lambda *_: host)
+        know_the_fakes(patch)
+        yield host
+
+
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), Path(sys.argv[2]))
+    start = command if "--cli" in sys.argv else run
+    start(Path(sys.argv[1]), Path(sys.argv[2]))

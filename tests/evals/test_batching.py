@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import Future, wait
@@ -171,3 +173,41 @@ def test_everyone_gets_his_own_result(requests: list[tuple[str, int]], max_batch
     assert [future.result(10) for future in futures] == requests
     assert max(sizes, default=1) <= max_batch
     batcher.close()
+
+
+def test_canceling_drops_what_waits_and_returns_when_the_batch_has_ended(gate: Gate) -> None:
+    idle = threading.Event()
+    batcher, first = held(gate, idle=idle.set, max_batch=1)
+    idle.clear()
+    waiting = [batcher.submit("a", i, 1) for i in range(3)]
+    opener = threading.Timer(0.2, gate.open.set)
+    opener.start()
+    batcher.cancel()
+    assert first.done()
+    assert idle.is_set()
+    assert [future.cancelled() for future in waiting] == [True] * 3
+    assert len(gate.batches) == 1
+    again = batcher.submit("a", 7, 1)  # it is still open
+    assert again.result(10) == ("a", 7)
+    batcher.close()
+    batcher.cancel()
+
+
+def test_a_process_ends_cleanly_while_a_batch_runs() -> None:
+    """A thread that computes when the interpreter ends would abort the whole process."""
+    code = """
+import time, torch
+from safesight.evals.batching import Batcher
+big = torch.rand(400, 400)
+def run(key, payloads):
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        big @ big
+    return payloads
+batcher = Batcher(run)
+batcher.submit("a", 1, 1), batcher.submit("b", 2, 1)
+time.sleep(0.5)
+raise SystemExit(3)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=300)
+    assert (ended.returncode, ended.stderr) == (3, b"")

@@ -13,7 +13,7 @@ import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log_sample_summaries
 
 from safesight.errors import StorageError
-from safesight.evals import read_answers
+from safesight.evals import read_answers, skipped
 from tests.evals.killed_run import SAMPLES, run
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +68,7 @@ def test_a_killed_run_goes_on_where_it_was(killed, tmp_path) -> None:
     assert sorted(again) == sorted({a.question for a in answers} - finished)
     for answer in answers:
         assert answer.question in answer.answer
+    assert skipped(tmp_path / "logs") == []  # the killed attempt is complete now
 
     run(tmp_path / "logs", tmp_path / "asked")
     assert len(asked(tmp_path)) == len(before) + len(again)  # nothing was left to ask

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log
 
 from safesight.errors import InputError, StorageError, UnknownNameError
-from safesight.evals import read_answers, run, run_eval, skipped
+from safesight.evals import hosts, read_answers, run, run_eval, skipped
 from safesight.evals.progress import Progress
+from safesight.files import UNWRITABLE
 from tests.evals import fake
 from tests.evals.fake import stamp_artifact
 
@@ -231,15 +233,43 @@ def test_no_space_is_said_in_words(fakes, tmp_path, monkeypatch) -> None:
     assert list((tmp_path / "logs").iterdir()) == []
 
 
-def test_space_that_ends_in_mid_run_is_said_in_words(fakes, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("code", UNWRITABLE)
+def test_a_place_that_closes_in_mid_run_is_said_in_words(
+    fakes, tmp_path, monkeypatch, code: int
+) -> None:
     from inspect_ai.log._recorders import eval as recorder
 
-    def full(temp_file: object, dest: str, fsync: bool) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def closed(temp_file: object, dest: str, fsync: bool) -> None:
+        raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(recorder, "_copy_temp_to_local", full)
-    with pytest.raises(StorageError, match="No space left"):
+    monkeypatch.setattr(recorder, "_copy_temp_to_local", closed)
+    with pytest.raises(StorageError, match=rf"cannot be written .*{os.strerror(code)}"):
         run_eval("fake", ["none"], ["words"], log_dir=tmp_path, progress=False)
+    assert hosts.host("fake").batcher._resting
+
+
+def test_a_folder_that_is_removed_in_mid_run_is_said_in_words(fakes, tmp_path, monkeypatch) -> None:
+    from inspect_ai.log._recorders import eval as recorder
+
+    def removed(temp_file: object, dest: str, fsync: bool) -> None:
+        shutil.rmtree(tmp_path / "logs", ignore_errors=True)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), dest)
+
+    monkeypatch.setattr(recorder, "_copy_temp_to_local", removed)
+    with pytest.raises(StorageError, match=r"cannot be written .*No such file"):
+        run_eval("fake", ["none"], ["words"], log_dir=tmp_path / "logs", progress=False)
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o022])
+def test_logs_have_the_permissions_that_the_umask_leaves(fakes, tmp_path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        run_eval("fake", ["none"], ["words"], log_dir=tmp_path, limit=2, progress=False)
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) >= 2
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~mask}
 
 
 def test_nothing_is_printed_on_standard_output(fakes, tmp_path, capfd) -> None:

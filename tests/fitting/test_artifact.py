@@ -252,8 +252,15 @@ def test_a_failed_save_leaves_the_old_artifact(
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
+@pytest.mark.parametrize(
+    ("stop", "seen"), [(OSError("full"), StorageError), (KeyboardInterrupt(), KeyboardInterrupt)]
+)
 def test_a_rename_that_fails_half_way_is_undone(
-    artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    artifact: Artifact,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: BaseException,
+    seen: type[BaseException],
 ) -> None:
     import os
 
@@ -261,11 +268,11 @@ def test_a_rename_that_fails_half_way_is_undone(
 
     def replace(source: Any, target: Any) -> None:
         if Path(source).name == "new":
-            raise OSError("interrupted")
+            raise stop
         real(source, target)
 
     monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises(StorageError):
+    with pytest.raises(seen):
         Artifact("none", {}).save(folder)
     assert same(Artifact.load(folder), artifact)
 

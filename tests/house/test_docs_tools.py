@@ -357,3 +357,13 @@ def test_the_curve_of_the_mirage_rises_where_the_rates_do() -> None:
     assert (dose.LEFT, dose.TOP + 0.8 * dose.TALL) in dots
     assert any(x == dose.LEFT + dose.PANEL and abs(y - dose.TOP - 20) < 0.1 for x, y in dots)
     assert "20% at 0, 90% at 1" in drawn
+
+
+def test_counts_of_trials_have_the_command_that_repeats_them(tmp_path: Path) -> None:
+    row = {"kind": "kills", "n": 3, "seed": 7, "tried": 3, "right": 2, "refused": 0}
+    found = {"rows": [{**row, "faults": ["eval: exit code 1"]}]}
+    (tmp_path / "torture.json").write_text(json.dumps(found))
+    page = "<!-- fill: counts torture --><!-- /fill -->"
+    filled = fills.fill(page, Results(tmp_path), "page.md")
+    command = "python -m benchmarks.torture kills --n 3 --seed 7"
+    assert f"| kills | 3 | 2 | 0 | 1 | `{command}` |" in filled

@@ -1,12 +1,12 @@
 """The `safesight` program: its commands, and how it reports errors.
 
-An error that the user can fix prints one message on standard error and exits with code 2. Any
-other exception is a bug in safesight and keeps its traceback. Each command has its own file.
+An error that the user can fix prints one message on standard error and exits with code 2. Ctrl-C
+exits with 130, and other signals as `stopping` says. Any other exception is a bug in safesight and
+keeps its traceback. Each command has its own file.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from typing import Annotated, Any
@@ -31,13 +31,13 @@ from safesight.cli import (
 )
 from safesight.cli.arguments import Command
 from safesight.cli.show import examples
+from safesight.cli.stopping import exit_code, leave, stop_like_ctrl_c
 from safesight.errors import SafesightError
+from safesight.files import UNWRITABLE
 
 __all__ = ["app", "main"]
 
 USER_ERROR = 2
-
-_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class _Group(TyperGroup):
@@ -48,19 +48,22 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
         except SafesightError as error:
             raise _stop(str(error)) from error
+        except KeyboardInterrupt as stop:
+            typer.echo(err=True)  # the line may hold a progress bar, or ^C
+            raise _stop(f"Stopped. {stop}".rstrip(), exit_code()) from None
         except OSError as error:
-            if error.errno not in _STORAGE:
+            if error.errno not in UNWRITABLE:
                 raise
             place = f"{error.filename}: " if error.filename else ""
             message = f"{place}{os.strerror(error.errno)}. Free some space, or choose a place"
             raise _stop(f"{message} that you can write to.") from error
 
 
-def _stop(message: str) -> typer.Exit:
+def _stop(message: str, code: int = USER_ERROR) -> typer.Exit:
     """Print a message, in which a word without end is cut: it is what was typed, or a file's."""
     short = re.sub(r"(\S{100})\S{200,}", r"\1...", message)
     typer.echo(f"safesight: {short}", err=True)
-    return typer.Exit(USER_ERROR)
+    return typer.Exit(code)
 
 
 app = typer.Typer(
@@ -114,7 +117,15 @@ for _name, _command, _examples in (
 
 def main() -> None:
     """Run the program with the arguments of the command line."""
-    app(prog_name="safesight")
+    stop_like_ctrl_c()
+    try:
+        app(prog_name="safesight")
+    except SystemExit as end:
+        if isinstance(end.code, int) and end.code > 128:
+            leave(end.code)
+        raise
+    except KeyboardInterrupt:  # once more, on the way out
+        leave(exit_code())
 
 
 if __name__ == "__main__":

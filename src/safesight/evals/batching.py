@@ -8,6 +8,7 @@ of a batch is padding and no request waits forever.
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -61,6 +62,8 @@ class Batcher(Generic[Payload, Result]):
         self._waiting: list[_Request[Payload, Result]] = []
         self._changed = threading.Condition()
         self._closed = False
+        self._resting = True
+        self._key: Hashable = None
         self._thread: threading.Thread | None = None
 
     def submit(self, key: Hashable, payload: Payload, size: int) -> Future[Result]:
@@ -72,6 +75,8 @@ class Batcher(Generic[Payload, Result]):
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="safesight", daemon=True)
                 self._thread.start()
+                # A thread that still computes when the interpreter ends would abort the process.
+                atexit.register(self._leave)
             self._waiting.append(request)
             self._changed.notify_all()
         return request.future
@@ -84,23 +89,54 @@ class Batcher(Generic[Payload, Result]):
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
+            atexit.unregister(self._leave)
+
+    def cancel(self) -> None:
+        """Cancel all waiting requests, and return once the running batch has ended."""
+        with self._changed:
+            dropped, self._waiting = self._waiting, []
+            self._changed.notify_all()
+        for request in dropped:
+            request.future.cancel()
+        with self._changed:
+            self._changed.wait_for(lambda: self._resting)
+
+    def _leave(self) -> None:
+        self.cancel()
+        self.close()
 
     def _serve(self) -> None:
-        key: Hashable = None
-        while True:
-            if not self._waiting:
-                self._idle()
+        try:
+            while self._serve_batch():
+                pass
+        finally:
             with self._changed:
-                while not self._waiting and not self._closed:
-                    self._changed.wait()
-                if not self._waiting:
-                    return
-                key = self._next_key(key)
-                self._wait_until_quiet(key)
-                batch = self._take(key)
-            if batch:
-                self._answer(key, batch)
-            del batch  # or its pictures would stay in memory until the next batch
+                self._resting = True
+                self._changed.notify_all()
+
+    def _serve_batch(self) -> bool:
+        """Answer one batch, or nothing if the requests were canceled; False at the end."""
+        if not self._waiting:
+            self._idle()
+            self._rest()
+        with self._changed:
+            if not self._waiting:
+                return not self._closed
+            self._key = self._next_key(self._key)
+            self._wait_until_quiet(self._key)
+            batch = self._take(self._key)
+        if batch:
+            self._answer(self._key, batch)
+        return True
+
+    def _rest(self) -> None:
+        """Wait for a request, or for the end."""
+        with self._changed:
+            self._resting = True
+            self._changed.notify_all()
+            while not self._waiting and not self._closed:
+                self._changed.wait()
+            self._resting = False
 
     def _next_key(self, last: Hashable) -> Hashable:
         """The last key while it can fill a batch, to avoid a switch; else the oldest request's."""

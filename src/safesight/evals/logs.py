@@ -29,7 +29,7 @@ from safesight.evals.answers import (
 )
 from safesight.evals.damaged import DamagedLog, reading
 
-__all__ = ["read_answers", "set_aside_torn", "skipped"]
+__all__ = ["read_answers", "set_aside_torn", "skipped", "unfit"]
 
 # Fields an answer does not need: they hold the pictures and the transcript.
 _UNREAD = {"attachments", "events", "events_data", "messages", "store", "timelines"}
@@ -94,8 +94,13 @@ def _sorted_logs(folder: Path) -> tuple[list[EvalLog], list[str]]:
 
 
 def _fit_logs(folder: Path) -> tuple[list[EvalLog], list[str]]:
+    """Headers of the logs that count, oldest first, and why the others do not.
+
+    A run that was stopped and then resumed keeps its id, so the log it left is no news.
+    """
     fit: list[EvalLog] = []
     left_out: list[str] = []
+    stopped: dict[str, str] = {}  # the id of the task, by the sentence about its log
     for info in sorted(list_eval_logs(str(folder.resolve())), key=lambda info: info.name):
         name = Path(info.name).name
         try:
@@ -104,12 +109,16 @@ def _fit_logs(folder: Path) -> tuple[list[EvalLog], list[str]]:
         except DamagedLog as error:
             left_out.append(f"{name} cannot be read ({error}).")
             continue
-        reason = _unfit(log)
+        reason = unfit(log)
         if reason is None:
             fit.append(log)
-        else:
-            left_out.append(f"{name} {reason}.")
-    return sorted(fit, key=_age), left_out
+            continue
+        left_out.append(f"{name} {reason}.")
+        if log.status != "success":
+            stopped[left_out[-1]] = log.eval.task_id
+    resumed = {log.eval.task_id for log in fit}
+    remaining = [each for each in left_out if stopped.get(each) not in resumed]
+    return sorted(fit, key=_age), remaining
 
 
 def _age(log: EvalLog) -> tuple[str, str, str, str, int]:
@@ -140,8 +149,8 @@ def _name(log: EvalLog) -> str:
     return local_path(log.location).name
 
 
-def _unfit(log: EvalLog) -> str | None:
-    """Why a log is skipped, or None."""
+def unfit(log: EvalLog) -> str | None:
+    """Why a log does not count, to follow its name in a sentence; None if it counts."""
     about = log.eval.metadata or {}
     if log.status != "success":
         return f"is not finished (status {log.status}); run the same command again to resume"

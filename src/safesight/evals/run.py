@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import rich.console
 from inspect_ai import eval_set
@@ -25,10 +25,14 @@ from safesight import registry
 from safesight.errors import SafesightError, StorageError
 from safesight.evals.answers import local_path
 from safesight.evals.arms import artifacts_for
-from safesight.evals.logs import set_aside_torn
+from safesight.evals.logs import set_aside_torn, unfit
 from safesight.evals.progress import Progress
 from safesight.evals.session import Session, listening
 from safesight.evals.tasks import registered
+from safesight.files import UNWRITABLE
+
+if TYPE_CHECKING:
+    from safesight.evals.provider import SafesightAPI
 
 __all__ = ["run_eval"]
 
@@ -73,6 +77,8 @@ def run_eval(
     Raises:
         SafesightError: an unknown name, a model or artifact that cannot be used, a folder
             that cannot be written, a bad sample. Finished answers stay in the folder.
+        KeyboardInterrupt: the run was stopped, at the latest once the running batch has ended.
+            Finished answers stay in the folder.
     """
     folder = _writable(Path(log_dir))
     registry.load("judge", judge)
@@ -85,9 +91,9 @@ def run_eval(
     set_aside_torn(folder)
     with Progress(folder, task_args, visible=progress) as shown, _quiet(), _frozen_heap():
         session = Session(on_task=shown.add_task, on_answer=shown.advance)
-        with listening(session):
-            finished, logs = _run(folder, names, arms, task_args)
-        if not finished:
+        with listening(session), _idle_after(arms):
+            logs = _run(folder, names, arms, task_args)
+        if session.errors or _finished(logs) < len(arms) * len(names):
             raise _error(session, logs, folder)
         shown.finish()
     order = [(arm.model_args["defense"], task) for arm in arms for task in tasks]
@@ -119,9 +125,10 @@ def _arm(
 
 def _run(
     folder: Path, tasks: list[str], arms: list[Model], task_args: dict[str, Any]
-) -> tuple[bool, list[EvalLog]]:
+) -> list[EvalLog]:
+    """The log of every task that was begun, finished or not."""
     try:
-        return eval_set(
+        _, logs = eval_set(
             tasks,
             log_dir=str(folder),
             model=arms,
@@ -142,21 +149,55 @@ def _run(
             ctl_server=False,
         )
     except OSError as error:
-        raise _storage_error(folder, error) from error
+        raise _unwritten(folder, error.strerror) from error
+    except KeyboardInterrupt:
+        raise _stopped(folder) from None
+    return logs
 
 
-def _error(session: Session, logs: list[EvalLog], folder: Path) -> Exception:
+@contextmanager
+def _idle_after(arms: list[Model]) -> Iterator[None]:
+    """Afterwards no batch runs and no defense is attached, however the block ends."""
+    try:
+        yield
+    finally:
+        for arm in arms:
+            cast("SafesightAPI", arm.api).host.batcher.cancel()
+
+
+def _finished(logs: list[EvalLog]) -> int:
+    """The number of cells that count.
+
+    Stopped between two tasks, Inspect returns the logs that it has and calls that a success.
+    """
+    return sum(unfit(log) is None for log in logs)
+
+
+def _error(session: Session, logs: list[EvalLog], folder: Path) -> BaseException:
     """Why not all tasks finished: the user error if there was one, else the one Inspect logged."""
     if session.errors:
         return session.errors[0]
     failures = [log.error for log in logs if log.error is not None]
-    message = failures[0].message if failures else "a task was cancelled"
-    if os.strerror(errno.ENOSPC) in message:
-        return StorageError(
-            f"No space left in {folder}. Free some, then run the same command again to resume."
-        )
-    detail = f"\n{failures[0].traceback}" if failures else ""
-    return RuntimeError(f"The evaluation did not finish: {message}{detail}")
+    if not failures:
+        unusable = [log for log in logs if log.status == "success" and unfit(log) is not None]
+        return _unusable(unusable[0]) if unusable else _stopped(folder)
+    message = failures[0].message
+    for code in (*UNWRITABLE, errno.ENOENT):
+        if os.strerror(code) in message:
+            return _unwritten(folder, os.strerror(code))
+    return RuntimeError(f"The evaluation did not finish: {message}\n{failures[0].traceback}")
+
+
+def _unusable(log: EvalLog) -> StorageError:
+    return StorageError(
+        f"{local_path(log.location)} {unfit(log)}. Remove it, then run the same command again."
+    )
+
+
+def _stopped(folder: Path) -> KeyboardInterrupt:
+    return KeyboardInterrupt(
+        f"Finished answers are in {folder}. Run the same command again to resume."
+    )
 
 
 def _writable(folder: Path) -> Path:
@@ -172,15 +213,14 @@ def _writable(folder: Path) -> Path:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise _storage_error(folder, error) from error
+        raise _unwritten(folder, error.strerror) from error
     return folder
 
 
-def _storage_error(folder: Path, error: OSError) -> SafesightError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError(f"No space left in {folder}. Free some, or choose another --log-dir.")
+def _unwritten(folder: Path, reason: str | None) -> StorageError:
     return StorageError(
-        f"Logs cannot be written to {folder} ({error.strerror or error}). Choose another --log-dir."
+        f"Logs cannot be written to {folder} ({reason}). Choose another --log-dir, or make room "
+        "there; the same command then resumes from what was written."
     )
 
 

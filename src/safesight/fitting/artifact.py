@@ -217,14 +217,13 @@ def dtype_of(vlm: VLM) -> str:
 
 
 def _swap(new: Path, target: Path, old: Path) -> None:
-    """Replace `target` with `new`, or leave `target` as it was."""
-    existed = target.exists()
-    if existed:
-        os.replace(target, old)
+    """Replace `target` with `new`, or leave `target` as it was, even if Ctrl-C comes between."""
     try:
+        if target.exists():
+            os.replace(target, old)
         os.replace(new, target)
-    except OSError:
-        if existed:
+    except BaseException:
+        if old.exists() and not target.exists():
             os.replace(old, target)
         raise
 

@@ -182,6 +182,12 @@ def _place(fitting: Fitting) -> Iterator[Path]:
             f"The run folder {run.folder} cannot be written ({error}). Free some space, or "
             "choose another folder."
         ) from error
+    except KeyboardInterrupt:
+        if not any(run.folder.glob("checkpoint-*")):
+            raise
+        raise KeyboardInterrupt(
+            f"Checkpoints are in {run.folder}. Repeat the command with --resume to go on."
+        ) from None
 
 
 def _check_place(run: TuningRun, found: Mapping[str, Any], about: Mapping[str, Any]) -> None:
