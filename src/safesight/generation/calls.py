@@ -61,8 +61,7 @@ def bind(generate: Any, args: tuple[Any, ...], kwargs: Inputs) -> Inputs:
 
 
 def completed(vlm: VLM, inputs: Inputs) -> Inputs:
-    """The call with what it leaves to be inferred: an attention mask, and a tokenizer to find stop
-    strings with.
+    """The call with what it leaves out: an attention mask, and a tokenizer to find stop strings.
 
     Raises:
         InputError: as for `with_mask`.
