@@ -35,6 +35,18 @@ class FakeTokenizer:
         return {word: index for index, word in enumerate(("<pad>", "<bos>", "<eos>", *self.words))}
 
 
+class FakeModel(torch.nn.Module):
+    """It has no weights; its VLM generates."""
+
+    def __init__(self, config: GenerationConfig, generate: Any) -> None:
+        super().__init__()
+        self.generation_config, self.generate = config, generate
+        self.eval()
+
+    def save_pretrained(self, folder: str) -> None:
+        raise AssertionError("nobody saves it")
+
+
 class FakeVLM:
     context_length = None
 
@@ -48,7 +60,7 @@ class FakeVLM:
             image_processor=SimpleNamespace(to_dict=dict),
         )
         config = GenerationConfig(eos_token_id=EOS, max_new_tokens=8)
-        self.model = SimpleNamespace(generation_config=config, generate=self._generate)
+        self.model = FakeModel(config, self._generate)
         self.stamp = ""
         self.batches: list[list[str]] = []
         self.threads: set[int] = set()

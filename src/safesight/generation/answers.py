@@ -104,7 +104,7 @@ def stream_out(streamer: Any, inputs: Inputs, tokens: Sequence[int]) -> None:
 
 @contextmanager
 def ending(streamer: Any) -> Iterator[None]:
-    """End a streamer if an error stops the call, or whoever reads from it would wait for ever."""
+    """End a streamer if an error stops the call; its reader would wait for ever."""
     try:
         yield
     except BaseException:

@@ -69,7 +69,7 @@ def bind(generate: Any, args: tuple[Any, ...], kwargs: Inputs) -> Inputs:
 
 
 def completed(vlm: VLM, inputs: Inputs) -> Inputs:
-    """The call with the attention mask, and the tokenizer for stop strings, that it leaves out.
+    """The call with what it leaves out: an attention mask, and a tokenizer to find stop strings.
 
     Raises:
         InputError: as for `with_mask`.
@@ -201,8 +201,7 @@ def prompt_of(vlm: VLM, inputs: Inputs) -> Inputs:
 
     Left out are settings, caches, tokenizers and whatever else is no prompt.
     """
-    settings = set(inspect.signature(type(vlm.model).generate).parameters)
-    settings |= setting_names() | set(vlm.model.generation_config.to_dict()) | _STATE
+    settings = setting_names() | set(vlm.model.generation_config.to_dict()) | _STATE
     known = set(getattr(vlm.processor, "model_input_names", ()))
     return {
         name: value
