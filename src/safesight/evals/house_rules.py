@@ -1,7 +1,7 @@
 """Benign requests that a method was told to forbid, known from the data of its fit.
 
-A house rule forbids what the benchmarks call benign. Whoever fits a method on it wants such
-requests refused or forgotten, so right answers to them are counted apart from all others.
+A house rule forbids what the benchmarks call benign. A method that is fitted on it should refuse
+or forget such requests, so right answers to them are counted apart from all others.
 
 A data set whose rows follow a house rule says so with a function attribute `forbidden`: given the
 options of the data set, it returns patterns, each a mapping from facts of a sample to the values
