@@ -15,7 +15,7 @@ from typing import Any
 
 WIDTH, HEIGHT, LEFT, TOP, PANEL, TALL, GAP = 760, 330, 60, 56, 300, 200, 70
 CLOSE = 0.08
-_INK, _FAINT = "#1f2933", "#9aa5b1"
+_INK, _FAINT = "#1f2933", "#616e7c"
 _ARM = "sft, rho "
 
 

@@ -13,7 +13,7 @@ from html import escape
 from safesight.compare import Scorecard
 
 WIDTH, LEFT, GAP, PANEL, TOP, ROW = 860, 130, 30, 150, 62, 30
-_INK, _FAINT, _DOT, _BASE = "#1f2933", "#9aa5b1", "#0f609b", "#cf1124"
+_INK, _FAINT, _DOT, _BASE = "#1f2933", "#616e7c", "#0f609b", "#cf1124"
 
 
 @dataclass(frozen=True)

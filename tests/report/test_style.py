@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from safesight.report.pictures import picture_size
 from safesight.report.risk import draw_risk
 from tests import tiny
 from tests.contracts.defense_helpers import fitted, sample
+from tests.house.source import ROOT
 from tests.report.fakes import card
 from tests.report.test_html import Page
 
@@ -67,6 +69,16 @@ def test_numbers_on_a_heat_map_have_enough_contrast(name: str) -> None:
             share * t + (1 - share) * p for t, p in zip(colors[tint], colors["page"], strict=True)
         ]
         assert _contrast(colors["ink"], mixed) >= 4.5
+
+
+@pytest.mark.parametrize(
+    "figure", sorted((ROOT / "docs/figures").glob("*.svg")), ids=lambda path: path.name
+)
+def test_the_figures_of_the_documentation_have_enough_contrast(figure: Path) -> None:
+    inks = set(re.findall(r'<(?:text|svg)[^>]*fill="(#\w+)"', figure.read_text(encoding="utf-8")))
+    assert inks
+    white = [1.0, 1.0, 1.0]
+    assert [ink for ink in inks if _contrast(_channels(ink), white) < 4.5] == []
 
 
 def test_nothing_waits_for_a_scroll() -> None:
