@@ -12,6 +12,7 @@ from transformers import AutoModelForImageTextToText
 
 from safesight import VLM
 from safesight.errors import ModelError, SafesightError
+from safesight.models.loading import public_name
 from tests.cli.test_main import fails, run
 
 
@@ -110,6 +111,7 @@ def test_names_that_are_no_model_are_refused_without_the_hub(
     with pytest.raises(ModelError, match=says) as caught:
         VLM.load(name)
     assert len(str(caught.value)) < 300
+    assert public_name(name) == name
 
 
 def test_a_map_is_read_from_json() -> None:
