@@ -21,8 +21,9 @@ from safesight.activations import (
 )
 from safesight.errors import InputError
 from safesight.models import VLM
-from tests import tiny
+from tests import tiny, zoo
 
+FAMILIES = (*tiny.FAMILIES, *zoo.FAMILIES)
 TOLERANCE = 2e-4
 
 NOTHING = tiny.ask("hi")
@@ -32,7 +33,7 @@ MIXED = [NOTHING, ONE, TWO]
 BATCHES = {"text only": [NOTHING], "one image": [ONE], "two images": [TWO], "mixed": MIXED}
 
 
-@pytest.fixture(params=tiny.FAMILIES)
+@pytest.fixture(params=FAMILIES)
 def vlm(request) -> VLM:
     return tiny.vlm(request.param)
 

@@ -78,8 +78,10 @@ _ALIGNER: dict[str, Any] = {"vision": "model.vision_model", "projector": "model.
 _TILES = "A picture becomes several tiles; how many depends on its size."
 _NOUS: dict[str, Any] = {"tools": "nous"}
 _NOUS_PIXELS: dict[str, Any] = {"tools": "nous", "tool_boxes": "pixels"}
+_NEEDS_TORCHVISION = "Its image processor needs torchvision (`safesight[vision]`)."
 _NATIVE = "How many image tokens there are follows from the picture's size."
 _DEEPSTACK = "Adds visual features between the first decoder blocks (DeepStack)."
+_LINEAR = "Mixes full and linear attention."
 
 FAMILIES: dict[str, Family] = {
     family.name: family
@@ -98,14 +100,32 @@ FAMILIES: dict[str, Family] = {
             note="The prompt attends to itself in both directions.",
         ),
         Family("mistral3", note=_NATIVE),
-        Family("cohere2_vision"),
+        Family(
+            "gemma4",
+            projector="model.embed_vision",
+            logit_cap="final_logit_softcapping",
+            note="The last blocks of E2B and E4B share keys and values; in a generation they run on "
+            "the last prompt token alone.",
+        ),
+        Family("cohere2_vision", note=_NEEDS_TORCHVISION),
         Family("aria"),
-        Family("molmo2"),
+        Family("molmo2", note=_NEEDS_TORCHVISION),
+        Family(
+            "llama4",
+            decoder="language_model.model",
+            head="language_model.lm_head",
+            vision="vision_model",
+            projector="multi_modal_projector",
+            image_token="image_token_index",
+            note=_NEEDS_TORCHVISION,
+        ),
+        Family("kimi_k25", projector="model.mm_projector", note=_NEEDS_TORCHVISION),
+        Family("minicpmv4_6", projector="model.merger", note=_LINEAR),
         Family(
             "lfm2_vl",
             norm="embedding_norm",
             attention_out="self_attn.out_proj",
-            note="Mixes attention and convolution blocks.",
+            note=f"Mixes attention and convolution blocks. {_NEEDS_TORCHVISION}",
         ),
         Family("idefics2", **_IDEFICS),
         Family("idefics3", **_IDEFICS),
@@ -115,11 +135,15 @@ FAMILIES: dict[str, Family] = {
         Family("qwen2_5_vl", **_IN_VISUAL, **_NOUS_PIXELS, note=_NATIVE),
         Family("qwen3_vl", **_IN_VISUAL, **_NOUS, note=_DEEPSTACK),
         Family("qwen3_vl_moe", **_IN_VISUAL, **_NOUS, note=_DEEPSTACK),
+        Family("qwen3_5", **_IN_VISUAL, **_NOUS, note=_LINEAR),
+        Family("qwen3_5_moe", **_IN_VISUAL, **_NOUS, note=_LINEAR),
         Family("glm4v", **_IN_VISUAL),
+        Family("glm4v_moe", **_IN_VISUAL, note="GLM-4.5V."),
+        Family("glm46v", **_IN_VISUAL, note="GLM-4.6V."),
     )
 }
-"""llava, llava_next, qwen2_5_vl, qwen3_vl, idefics3, internvl, gemma3 and mistral3 pass the whole
-conformance suite; for the others only the locations of their parts are tested."""
+"""docs/reference/models.md says which of them run the whole conformance suite; for the others only
+the locations of their parts are tested."""
 
 
 def family_of(model: Any) -> Family:
