@@ -39,6 +39,8 @@ class _Forward:
     """What the first block saw of the current forward pass."""
 
     is_prefill: bool = True
+    length: int = 0
+    """How many tokens the pass is over."""
 
 
 @contextmanager
@@ -74,11 +76,13 @@ def edit(
         check_layer(layers, site.layer)
     forward = _Forward()
     with ExitStack() as stack:
-        if prefill_only and edits:
-            watch = layers[0].register_forward_pre_hook(_watch(forward), with_kwargs=True)
+        if edits and (prefill_only or prompt_length is not None):
+            watch = layers[0].register_forward_pre_hook(
+                _watch(forward, prefill_only), with_kwargs=True
+            )
             stack.callback(watch.remove)
         for site, function in edits.items():
-            bounded = _bounded(function, prompt_length)
+            bounded = _bounded(function, prompt_length, forward)
             block = layers[site.layer]
             if site.place == "resid_pre":
                 before = _before(bounded, forward)
@@ -122,9 +126,15 @@ def ablate(direction: Tensor, strength: float = 1.0, tokens: TokenSelector = Non
     return function
 
 
-def _bounded(function: EditFn, prompt_length: int | None) -> EditFn:
+def _bounded(function: EditFn, prompt_length: int | None, forward: _Forward) -> EditFn:
     def checked(hidden: Tensor) -> Tensor | None:
-        part = hidden if prompt_length is None else hidden[:, :prompt_length]
+        part = hidden
+        if prompt_length is not None:
+            # A block may run on the last tokens of the pass alone; see `kept_of`.
+            left_out = max(forward.length - hidden.shape[1], 0)
+            part = hidden[:, : max(prompt_length - left_out, 0)]
+        if not part.shape[1]:
+            return None
         new = function(part)
         if new is None:
             return None
@@ -135,9 +145,12 @@ def _bounded(function: EditFn, prompt_length: int | None) -> EditFn:
     return checked
 
 
-def _watch(forward: _Forward) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+def _watch(
+    forward: _Forward, prefill_only: bool
+) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        forward.is_prefill = past_length(kwargs) == 0
+        forward.is_prefill = not prefill_only or past_length(kwargs) == 0
+        forward.length = read_input(args, kwargs).shape[1]
 
     return hook
 

@@ -5,8 +5,10 @@ and what it adds between blocks); `replay` calls them again with a state of your
 cache of the recorded generation is neither kept nor touched, so generation can continue from
 it. To read states, use `capture`.
 
-Not supported: a prefill that continues an existing cache, and models whose later blocks read
-keys of earlier blocks from the cache (Gemma 3n). `safesight check` tests whether replay
+Some models let their last blocks reuse the keys of earlier blocks, and in `generate` run those
+blocks on the last prompt token alone (Gemma 4); replay does the same.
+
+Not supported: a prefill that continues an existing cache. `safesight check` tests whether replay
 reproduces a given model.
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +27,7 @@ from safesight.activations.sites import (
     CACHES,
     Blocks,
     check_layer,
+    kept_of,
     past_length,
     read_input,
     read_output,
@@ -32,6 +36,9 @@ from safesight.activations.sites import (
 from safesight.errors import InputError
 
 __all__ = ["BlockCall", "record_calls", "replay"]
+
+SHARED = "shared_kv_states"
+"""The argument in which transformers hands keys from block to block."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,8 @@ class BlockCall:
     kwargs: Mapping[str, Any]
     added: Tensor | None
     """What the model added to the previous block's output on entry, B x L x d, float32."""
+    length: int
+    """The number of tokens it ran on; fewer than the block before it if the model left some out."""
 
 
 @contextmanager
@@ -100,6 +109,7 @@ def replay(layers: Blocks, calls: Mapping[int, BlockCall], hidden: Tensor, start
         InputError: the recorded forward pass never reached these blocks.
     """
     check_layer(layers, start)
+    shared = _Shared()
     for index in range(start, len(layers)):
         if index not in calls:
             raise InputError(
@@ -107,11 +117,32 @@ def replay(layers: Blocks, calls: Mapping[int, BlockCall], hidden: Tensor, start
                 f"Run a forward pass inside record_calls(layers, start={start}) first."
             )
         call = calls[index]
+        hidden = kept_of(hidden, call.length)
         if call.added is not None:
             hidden = (hidden.float() + call.added).to(hidden.dtype)
-        args, kwargs = write_input(call.args, dict(call.kwargs), hidden)
+        args, kwargs = write_input(call.args, shared.own(call.kwargs), hidden)
         hidden = read_output(layers[index](*args, **kwargs))
     return hidden
+
+
+class _Shared:
+    """The keys that the blocks of one replay hand on to later ones, apart from the recorded ones.
+
+    A block writes its keys into a mapping that all blocks get. Each replay works on a copy, so it
+    neither changes what generation goes on from nor sees another replay.
+    """
+
+    def __init__(self) -> None:
+        self._copies: dict[int, Any] = {}
+
+    def own(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of one block, with this replay's copy of such a mapping."""
+        given = kwargs.get(SHARED)
+        if given is None:
+            return dict(kwargs)
+        if id(given) not in self._copies:
+            self._copies[id(given)] = copy(given)
+        return {**kwargs, SHARED: self._copies[id(given)]}
 
 
 def _refuse_continued(
@@ -136,13 +167,16 @@ def _before(
         hidden = read_input(args, kwargs).detach()
         previous = outputs.pop(index - 1, None)
         added = None
-        if previous is not None and not torch.equal(previous, hidden):
-            # In float32, so that adding it to the same state gives identical bits in bfloat16.
-            added = hidden.float() - previous.float()
+        if previous is not None:
+            previous = kept_of(previous, hidden.shape[1])
+            if not torch.equal(previous, hidden):
+                # In float32: adding it to the same state gives identical bits in bfloat16.
+                added = hidden.float() - previous.float()
         calls[index] = BlockCall(
             args=(None, *args[1:]) if args else (),
             kwargs=_without_cache(kwargs, hidden.shape[1]),
             added=added,
+            length=hidden.shape[1],
         )
 
     return hook

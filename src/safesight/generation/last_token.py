@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from safesight.activations import EditFn, capture, edit, resid_post
+from safesight.activations import EditFn, capture, edit, last_of, resid_post
 from safesight.console import track
 from safesight.errors import ModelError
 from safesight.generation.calls import prompt_of, undefended
@@ -134,7 +134,8 @@ def at_last(vlm: VLM, inputs: Inputs, changes: Mapping[int, Change]) -> Iterator
 def _edit(change: Change, chosen: Tensor) -> EditFn:
     def function(hidden: Tensor) -> Tensor:
         copies = len(hidden) // len(chosen)
-        where = chosen.to(hidden.device).repeat_interleave(copies, dim=0)
+        last = last_of(chosen.to(hidden.device), hidden.shape[1])
+        where = torch.arange(len(hidden), device=hidden.device), last.repeat_interleave(copies)
         new = hidden.clone()
         new[where] = change(hidden[where].float()).to(hidden.dtype)
         return new
