@@ -104,13 +104,18 @@ def all_refused(artifact: Artifact) -> Artifact:
 
 
 def still(name: str, family: str) -> tuple[Defense, Artifact]:
+    """The defense with its own zero, fitted on an architecture."""
+    return stilled(build(name), fitted(name, family))
+
+
+def stilled(defense: Defense, artifact: Artifact) -> tuple[Defense, Artifact]:
     """The defense with its own zero: no push, a threshold above any score, a change of zero."""
-    artifact = fitted(name, family)
+    name = defense.name
     if name in DETECTORS:
-        return build(name), replace(artifact, fitted={**artifact.fitted, "threshold": 1e30})
+        return defense, replace(artifact, fitted={**artifact.fitted, "threshold": 1e30})
     if name in TUNED:
         zeros = {key: torch.zeros_like(value) for key, value in artifact.tensors.items()}
-        return build(name), replace(artifact, tensors=zeros)
+        return defense, replace(artifact, tensors=zeros)
     contract = CLASSES[name].contract
     return load_defense(name, **{**contract.settings, **(contract.zero or {})}), artifact
 

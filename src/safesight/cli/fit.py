@@ -91,6 +91,7 @@ def fit(
     check_names("benchmark", chosen)
     with waiting(f"Loading {model}"):
         from safesight.defenses import load_defense
+        from safesight.defenses.check import require
         from safesight.fitting.artifact import free_place
         from safesight.models import VLM
         from safesight.models.loading import public_name
@@ -105,6 +106,7 @@ def fit(
         if "device_map" not in loading:
             loading.setdefault("device", _device())
         vlm = VLM.load(model, **loading)
+        require(vlm, fitter.kind)
     artifact = fitter.fit(vlm, samples, seed=seed, **more)
     if os.environ.get("RANK", "0") != "0":  # only the first process writes and prints
         return

@@ -167,19 +167,17 @@ def _edit(vlm: VLM) -> str:
     layer = vlm.num_layers // 2
     slope = torch.linspace(-1, 1, vlm.hidden_size)
 
-    def first(change: Callable[[Tensor], Tensor] | None) -> Tensor:
-        """The logits of the first step."""
-        changes = {} if change is None else {layer: change}
-        with at_last(vlm, inputs, changes):
-            output = undefended(vlm)(**inputs, **_settings(vlm), **wanted)
-        logits: Tensor = output.logits[0]
-        return logits
+    def logits(change: Callable[[Tensor], Tensor] | None) -> Tensor:
+        with at_last(vlm, inputs, {} if change is None else {layer: change}):
+            output = undefended(vlm)(**inputs, **{**_settings(vlm), "max_new_tokens": 1}, **wanted)
+        first: Tensor = output.logits[0]
+        return first
 
-    plain = first(None)
-    verify(torch.equal(first(lambda states: states), plain), "an edit of nothing changed a logit.")
-    pushed = first(lambda states: states + states.norm(dim=-1, keepdim=True) * slope.to(states))
+    still = logits(lambda states: states)
+    pushed = logits(lambda states: states + states.norm(dim=-1, keepdim=True) * slope.to(states))
+    plain = logits(None)
+    verify(torch.equal(still, plain), "an edit of nothing changed a logit.")
     verify(not torch.equal(pushed, plain), "an edit of the prompt did not reach the answer.")
-    verify(torch.equal(first(None), plain), "the logits differ after an edit was removed.")
     return "an edit of the prompt reaches the answer and leaves no trace"
 
 

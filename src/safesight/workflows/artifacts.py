@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from safesight import registry
 from safesight.benchmarks import load_benchmark
 from safesight.defenses import AnyDefense, Artifact, FitData, load_defense
+from safesight.defenses.check import require
 from safesight.errors import ArtifactError, InputError
 from safesight.fitting.bundled import bundled
 from safesight.grammar import arm_parts
@@ -190,6 +191,7 @@ def fit_missing(
         place = folder / defense.name
         if not _fits(place, vlm):
             say(f"Fitting {defense.name}, which has no artifact for this model yet: {place}")
+            require(vlm, defense.kind)
             data = data_for(defense, plan, vlm.name)
             defense.fit(vlm, data, seed=plan.seed).save(place)
         places[defense.name] = place
