@@ -27,6 +27,8 @@ _MAKERS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "aria": llava.aria,
     "deepseek_vl": llava.deepseek_vl,
     "minicpmv4_6": llava.minicpmv4_6,
+    "janus": llava.janus,
+    "qwen3_omni_moe_thinker": qwen.qwen3_omni_moe_thinker,
     "llama4": tiled.llama4,
     "molmo2": tiled.molmo2,
     "cohere2_vision": tiled.cohere2_vision,

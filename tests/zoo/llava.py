@@ -11,6 +11,7 @@ from transformers.models.deepseek_vl.image_processing_pil_deepseek_vl import (
     DeepseekVLImageProcessorPil,
 )
 from transformers.models.idefics2.image_processing_pil_idefics2 import Idefics2ImageProcessorPil
+from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
     LlavaOnevisionImageProcessorPil,
 )
@@ -195,4 +196,40 @@ def minicpmv4_6() -> tuple[Any, Any]:
         words,
         chat_template=template("<|image_pad|>"),
     )
+    return config, processor
+
+
+def janus() -> tuple[Any, Any]:
+    words = tokenizer(
+        image_token="<image_placeholder>", boi_token="<begin_of_image>", eoi_token="<end_of_image>"
+    )
+    config = hf.JanusConfig(
+        text_config={"model_type": "llama", **text_config(words)},
+        vision_config={
+            **vision_config(),
+            "projection_dim": WIDTH,
+            "depth": 2,
+            "num_image_tokens": (SIDE // PATCH) ** 2,
+            "mlp_ratio": 2.0,
+            "use_qk_norm": False,
+        },
+        vq_config={
+            "embed_dim": 8,
+            "num_embeddings": 16,
+            "base_channels": 32,
+            "channel_multiplier": [1, 1],
+            "num_res_blocks": 1,
+            "latent_channels": 8,
+            "projection_dim": WIDTH,
+            "image_token_embed_dim": WIDTH,
+            "num_patches": 4,
+        },
+        image_token_id=token(words, "<image_placeholder>"),
+    )
+    processor = hf.JanusProcessor(
+        JanusImageProcessorPil(size=_SQUARE, min_size=8),
+        words,
+        chat_template=template("<image_placeholder>"),
+    )
+    processor.num_image_tokens = (SIDE // PATCH) ** 2
     return config, processor

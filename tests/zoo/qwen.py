@@ -134,3 +134,45 @@ def glm4v_moe() -> tuple[Any, Any]:
     return _glm(hf.Glm4vMoeConfig, hf.Glm4vProcessor, Glm4vImageProcessorPil, text)
 
 
+
+
+def qwen3_omni_moe_thinker() -> tuple[Any, Any]:
+    words = tokenizer(
+        image_token="<|image_pad|>",
+        audio_token="<|audio_pad|>",
+        video_token="<|video_pad|>",
+        vision_bos_token="<|vision_start|>",
+        vision_eos_token="<|vision_end|>",
+        audio_bos_token="<|audio_start|>",
+        audio_eos_token="<|audio_end|>",
+    )
+    rope = {**_ROPE, "mrope_interleaved": True}
+    config = hf.Qwen3OmniMoeThinkerConfig(
+        text_config=text_config(words, rope_parameters=rope, **_EXPERTS),
+        vision_config=_vision(num_position_embeddings=64, deepstack_visual_indexes=[0, 1]),
+        audio_config={
+            "d_model": WIDTH,
+            "encoder_layers": 1,
+            "encoder_attention_heads": HEADS,
+            "encoder_ffn_dim": WIDTH,
+            "downsample_hidden_size": 8,
+            "output_dim": WIDTH,
+        },
+        image_token_id=token(words, "<|image_pad|>"),
+        audio_token_id=token(words, "<|audio_pad|>"),
+        video_token_id=token(words, "<|video_pad|>"),
+        audio_start_token_id=token(words, "<|audio_start|>"),
+        vision_start_token_id=token(words, "<|vision_start|>"),
+        vision_end_token_id=token(words, "<|vision_end|>"),
+    )
+    images = Qwen2VLImageProcessorPil(
+        patch_size=PATCH, merge_size=2, temporal_patch_size=2, size=_SIZE
+    )
+    processor = hf.Qwen3OmniMoeProcessor(
+        images,
+        NoVideo(),
+        hf.WhisperFeatureExtractor(),
+        words,
+        chat_template=template("<|vision_start|><|image_pad|><|vision_end|>"),
+    )
+    return config, processor

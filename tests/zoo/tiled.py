@@ -38,6 +38,8 @@ class _Tiles(PilBackend):
     """Each picture as one square tile; subclasses pack the tiles as their model wants them."""
 
     merge_size, patch_size = 2, PATCH
+    do_rescale, do_normalize, rescale_factor = True, True, 1 / 255
+    image_mean = image_std = (0.5, 0.5, 0.5)
 
     def __call__(self, images: Any, **kwargs: Any) -> BatchFeature:
         tiles = [

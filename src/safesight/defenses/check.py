@@ -7,7 +7,7 @@ every fit goes through once per model: it stops where answers would be undefende
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -72,7 +72,11 @@ def require(vlm: VLM, kind: str) -> None:
 
 
 _seen: WeakKeyDictionary[nn.Module, dict[str, Check]] = WeakKeyDictionary()
-_NEEDED = {"detector": ("detector",), "activation": ("edit",)}
+_NEEDED = {
+    "detector": ("logits processors", "detector"),
+    "pipeline": ("logits processors",),
+    "activation": ("edit",),
+}
 """What a kind of defense does beyond generating."""
 
 
@@ -98,7 +102,15 @@ def _plain(vlm: VLM, inputs: dict[str, Any]) -> Tensor:
 
 
 def _generate(vlm: VLM) -> str:
-    """Prompts come back in front of answers, and a logits processor is obeyed."""
+    inputs = _batch(vlm)
+    length = inputs["input_ids"].shape[1]
+    kept = torch.equal(_plain(vlm, inputs)[:, :length], inputs["input_ids"])
+    verify(kept, "generate does not return the prompt in front of the answer.")
+    return "answers follow their prompts"
+
+
+def _processors(vlm: VLM) -> str:
+    """Some models' own `generate` drops the logits processors that it is given."""
     inputs = _batch(vlm)
     length = inputs["input_ids"].shape[1]
     token = int(vlm.tokenizer("a", add_special_tokens=False)["input_ids"][0])
@@ -109,13 +121,11 @@ def _generate(vlm: VLM) -> str:
         return forced
 
     sequences = undefended(vlm)(**inputs, **_settings(vlm), logits_processor=[force])
-    kept = torch.equal(sequences[:, :length], inputs["input_ids"])
-    verify(kept, "generate does not return the prompt in front of the answer.")
+    obeyed = sequences.shape[1] > length and bool((sequences[:, length:] == token).all())
     verify(
-        bool((sequences[:, length:] == token).all()),
-        "its generate ignores logits processors, through which detectors stop an answer.",
+        obeyed, "its generate ignores logits processors, through which defenses act on an answer."
     )
-    return "answers follow their prompts, logits processors are obeyed"
+    return "a logits processor is obeyed"
 
 
 @dataclass
@@ -201,8 +211,9 @@ def _training_step(vlm: VLM) -> str:
     return f"gradients reach {len(choice.lora)} linear layers of the last block"
 
 
-_GENERATION: Mapping[str, Callable[[VLM], str]] = {
+_GENERATION: dict[str, Callable[[VLM], str]] = {
     "generate": _generate,
+    "logits processors": _processors,
     "detector": _detector,
     "edit": _edit,
 }

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from safesight.errors import ModelError
 
-__all__ = ["FAMILIES", "Family", "family_of"]
+__all__ = ["FAMILIES", "UNSUPPORTED", "Family", "family_of"]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ FAMILIES: dict[str, Family] = {
         Family(
             "paligemma",
             logit_cap="final_logit_softcapping",
-            note="The prompt attends to itself in both directions.",
+            note="The prompt attends to itself in both directions. Its processor takes no row without "
+            "a picture.",
         ),
         Family("mistral3", note=_NATIVE),
         Family(
@@ -131,10 +132,21 @@ FAMILIES: dict[str, Family] = {
         Family("idefics3", **_IDEFICS),
         Family("smolvlm", **_IDEFICS),
         Family("deepseek_vl", **_ALIGNER),
+        Family(
+            "janus",
+            **_ALIGNER,
+            note="Its `generate` drops logits processors, so detectors and CoCA are refused.",
+        ),
         Family("qwen2_vl", **_IN_VISUAL, **_NOUS_PIXELS, note=_NATIVE),
         Family("qwen2_5_vl", **_IN_VISUAL, **_NOUS_PIXELS, note=_NATIVE),
         Family("qwen3_vl", **_IN_VISUAL, **_NOUS, note=_DEEPSTACK),
         Family("qwen3_vl_moe", **_IN_VISUAL, **_NOUS, note=_DEEPSTACK),
+        Family(
+            "qwen3_omni_moe_thinker",
+            **_IN_VISUAL,
+            **_NOUS,
+            note=f"The part of Qwen3-Omni that reads and writes. {_DEEPSTACK}",
+        ),
         Family("qwen3_5", **_IN_VISUAL, **_NOUS, note=_LINEAR),
         Family("qwen3_5_moe", **_IN_VISUAL, **_NOUS, note=_LINEAR),
         Family("glm4v", **_IN_VISUAL),
@@ -146,14 +158,27 @@ FAMILIES: dict[str, Family] = {
 the locations of their parts are tested."""
 
 
+UNSUPPORTED: dict[str, str] = {
+    "gemma3n": "keeps several states for every token (AltUp), where defenses read and change one",
+    "mllama": "hands pictures to its decoder by cross-attention, so its prompts have no visual "
+    "tokens, and a row without a picture skips blocks",
+}
+"""Architectures that were tried and cannot be used, and why."""
+
+
 def family_of(model: Any) -> Family:
     """The table entry of a model, or one built from the accessors that transformers models share.
 
     Raises:
-        ModelError: a part is found neither in the table nor by the accessors; the message
-            names it.
+        ModelError: the architecture is known not to work, or a part is found neither in the table
+            nor by the accessors; the message says what.
     """
     model_type = model.config.model_type
+    if model_type in UNSUPPORTED:
+        raise ModelError(
+            f"{type(model).__name__} (model type {model_type!r}) cannot be used: it "
+            f"{UNSUPPORTED[model_type]}. Choose a model from docs/reference/models.md."
+        )
     if model_type in FAMILIES:
         return FAMILIES[model_type]
     decoder = model.get_decoder()

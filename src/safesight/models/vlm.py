@@ -307,10 +307,10 @@ class VLM:
 
     def _refuse_placeholders(self, rows: list[list[dict[str, Any]]]) -> None:
         """Refuse text with an image placeholder, which would be taken for a picture."""
-        placeholders = {
-            self.tokenizer.convert_ids_to_tokens(self.image_token_id),
-            getattr(self.processor, "image_token", None),
-        } - {None}
+        named = getattr(self.processor, "image_token", None)
+        own = self.tokenizer.convert_ids_to_tokens(self.image_token_id)
+        # As text: InstructBLIP's processor holds an AddedToken.
+        placeholders = {str(token) for token in (own, named) if token is not None}
         for part in (part for row in rows for message in row for part in message["content"]):
             found = [each for each in placeholders if each in part.get("text", "")]
             if found:
