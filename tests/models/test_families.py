@@ -11,7 +11,7 @@ from torch import nn
 from safesight.errors import ModelError
 from safesight.models import FAMILIES, VLM
 from safesight.models.families import family_of
-from tests import tiny
+from tests import tiny, zoo
 
 
 def test_the_table_loads_without_torch():
@@ -20,10 +20,10 @@ def test_the_table_loads_without_torch():
 
 
 def test_the_tested_families_are_in_the_table():
-    assert set(tiny.FAMILIES) <= set(FAMILIES)
+    assert {*tiny.FAMILIES, *zoo.FAMILIES} <= set(FAMILIES)
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", [*tiny.FAMILIES, *zoo.FAMILIES])
 def test_without_the_table_the_same_parts_are_found(family, monkeypatch):
     model, _ = tiny.build(family)
     known = family_of(model)
