@@ -15,8 +15,8 @@ import os
 import time
 
 import transformers
-
 from benchmarks.results_file import add_output, opened, saved
+
 from tests.contracts.matrix import DEFENSES, FAMILIES, cell
 
 

@@ -47,6 +47,6 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _letters(number: int) -> str:
-    """a to z, then aa, ab, ..."""
+    """A to z, then aa, ab, ..."""
     first, second = divmod(number, len(ascii_lowercase))
     return (ascii_lowercase[first - 1] if first else "") + ascii_lowercase[second]

@@ -7,8 +7,8 @@ from types import MethodType
 import pytest
 
 from safesight import protect
-from safesight.defenses import load_defense
 from safesight.defenses import check as checks
+from safesight.defenses import load_defense
 from safesight.defenses.check import check, require
 from safesight.errors import ModelError
 from safesight.models import VLM

@@ -12,7 +12,6 @@ import transformers as hf
 from accelerate import cpu_offload
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from safesight.errors import MissingExtraError, ModelError

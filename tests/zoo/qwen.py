@@ -70,9 +70,7 @@ def qwen2_vl() -> tuple[Any, Any]:
 def _qwen3(config: Any, text: dict[str, Any], vision: dict[str, Any]) -> tuple[Any, Any]:
     rope = {**_ROPE, "mrope_interleaved": True, "partial_rotary_factor": 1.0}
     text = {"rope_parameters": rope, **text}
-    return _qwen(
-        config, hf.Qwen3VLProcessor, text, _vision(num_position_embeddings=64, **vision)
-    )
+    return _qwen(config, hf.Qwen3VLProcessor, text, _vision(num_position_embeddings=64, **vision))
 
 
 def qwen3_vl_moe() -> tuple[Any, Any]:
@@ -132,8 +130,6 @@ def glm4v_moe() -> tuple[Any, Any]:
         "first_k_dense_replace": 1,
     }
     return _glm(hf.Glm4vMoeConfig, hf.Glm4vProcessor, Glm4vImageProcessorPil, text)
-
-
 
 
 def qwen3_omni_moe_thinker() -> tuple[Any, Any]:

@@ -234,9 +234,7 @@ def kimi_k25() -> tuple[Any, Any]:
         vision_end_token_id=token(words, "<|media_end|>"),
     )
     picture = "<|media_begin|>image<|media_content|><|media_pad|><|media_end|>"
-    processor = hf.Kimi_K25Processor(
-        KimiTiles(), words, NoVideo(), chat_template=template(picture)
-    )
+    processor = hf.Kimi_K25Processor(KimiTiles(), words, NoVideo(), chat_template=template(picture))
     return config, processor
 
 

@@ -216,9 +216,7 @@ def _hooks(case: Case) -> str:
     reached = not torch.equal(changed[:, -1], case.logits[:, -1])
     verify(torch.equal(zero, case.logits), "an edit of strength 0 changed the logits")
     verify(reached, "an edit did not reach the logits")
-    verify(
-        torch.equal(case.forward(), case.logits), "the logits differ after an edit was removed"
-    )
+    verify(torch.equal(case.forward(), case.logits), "the logits differ after an edit was removed")
     return "edits act, strength 0 and removal are bit-identical"
 
 

@@ -97,16 +97,16 @@ FAMILIES: dict[str, Family] = {
         Family(
             "paligemma",
             logit_cap="final_logit_softcapping",
-            note="The prompt attends to itself in both directions. Its processor takes no row without "
-            "a picture.",
+            note="The prompt attends to itself in both directions. Its processor takes no row "
+            "without a picture.",
         ),
         Family("mistral3", note=_NATIVE),
         Family(
             "gemma4",
             projector="model.embed_vision",
             logit_cap="final_logit_softcapping",
-            note="The last blocks of E2B and E4B share keys and values; in a generation they run on "
-            "the last prompt token alone.",
+            note="The last blocks of E2B and E4B share keys and values; in a generation they run "
+            "on the last prompt token alone.",
         ),
         Family("cohere2_vision", note=_NEEDS_TORCHVISION),
         Family("aria"),

@@ -209,9 +209,9 @@ def _check_weight_files(folder: Path) -> None:
 
 
 def _seeing(config: Any) -> Any:
-    """The config of the part that sees and writes: of an omni model, which also speaks, its thinker.
+    """The config of the part that sees and writes.
 
-    transformers loads the thinker from the weights of the whole.
+    An omni model also speaks; transformers loads its thinker alone from the weights of the whole.
     """
     thinker = getattr(config, "thinker_config", None)
     if type(thinker) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
@@ -241,8 +241,8 @@ def _check_task(name: str, config: Any, trust_remote_code: bool) -> None:
         return
     if type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING and _has_vision(config):
         raise ModelError(
-            f"{name!r} (model type {config.model_type!r}) takes pictures, but transformers does not "
-            "list it under image-text-to-text, so what it expects is not known here. Choose "
+            f"{name!r} (model type {config.model_type!r}) takes pictures, but transformers does "
+            "not list it under image-text-to-text, so what it expects is not known here. Choose "
             "another vision-language model."
         )
     raise ModelError(
