@@ -52,6 +52,8 @@ class BlockCall:
     """What the model added to the previous block's output on entry, B x L x d, float32."""
     length: int
     """The number of tokens it ran on; fewer than the block before it if the model left some out."""
+    prompt: int
+    """The number of tokens of the whole pass."""
 
 
 @contextmanager
@@ -77,12 +79,15 @@ def record_calls(layers: Blocks, start: int = 0) -> Iterator[dict[int, BlockCall
     check_layer(layers, start)
     calls: dict[int, BlockCall] = {}
     outputs: dict[int, Tensor] = {}
+    prompt: list[int] = []
     with ExitStack() as stack:
-        first = layers[0].register_forward_pre_hook(_refuse_continued(calls), with_kwargs=True)
+        first = layers[0].register_forward_pre_hook(
+            _refuse_continued(calls, prompt), with_kwargs=True
+        )
         stack.callback(first.remove)
         for index in range(start, len(layers)):
             before = layers[index].register_forward_pre_hook(
-                _before(calls, outputs, index), with_kwargs=True
+                _before(calls, outputs, prompt, index), with_kwargs=True
             )
             stack.callback(before.remove)
         for index in range(max(start - 1, 0), len(layers) - 1):
@@ -120,7 +125,7 @@ def replay(layers: Blocks, calls: Mapping[int, BlockCall], hidden: Tensor, start
         hidden = kept_of(hidden, call.length)
         if call.added is not None:
             hidden = (hidden.float() + call.added).to(hidden.dtype)
-        args, kwargs = write_input(call.args, shared.own(call.kwargs), hidden)
+        args, kwargs = write_input(call.args, shared.own(call), hidden)
         hidden = read_output(layers[index](*args, **kwargs))
     return hidden
 
@@ -135,18 +140,20 @@ class _Shared:
     def __init__(self) -> None:
         self._copies: dict[int, Any] = {}
 
-    def own(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    def own(self, call: BlockCall) -> dict[str, Any]:
         """The arguments of one block, with this replay's copy of such a mapping."""
-        given = kwargs.get(SHARED)
+        given = call.kwargs.get(SHARED)
         if given is None:
-            return dict(kwargs)
+            return dict(call.kwargs)
         if id(given) not in self._copies:
-            self._copies[id(given)] = copy(given)
-        return {**kwargs, SHARED: self._copies[id(given)]}
+            mine = self._copies[id(given)] = copy(given)
+            for name, keys in given.items():  # a static cache is longer than the prompt
+                mine[name] = tuple(each[:, :, : call.prompt] for each in keys)
+        return {**call.kwargs, SHARED: self._copies[id(given)]}
 
 
 def _refuse_continued(
-    calls: dict[int, BlockCall],
+    calls: dict[int, BlockCall], prompt: list[int]
 ) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not calls and past_length(kwargs) > 0:
@@ -154,12 +161,14 @@ def _refuse_continued(
                 "This generation continues an existing cache, whose tokens a detector cannot see. "
                 "Pass the whole conversation and no past_key_values."
             )
+        if not prompt:
+            prompt.append(read_input(args, kwargs).shape[1])
 
     return hook
 
 
 def _before(
-    calls: dict[int, BlockCall], outputs: dict[int, Tensor], index: int
+    calls: dict[int, BlockCall], outputs: dict[int, Tensor], prompt: list[int], index: int
 ) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if index in calls:
@@ -174,9 +183,10 @@ def _before(
                 added = hidden.float() - previous.float()
         calls[index] = BlockCall(
             args=(None, *args[1:]) if args else (),
-            kwargs=_without_cache(kwargs, hidden.shape[1]),
+            kwargs=_without_cache(kwargs, prompt[0]),
             added=added,
             length=hidden.shape[1],
+            prompt=prompt[0],
         )
 
     return hook
