@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -63,7 +64,7 @@ def require(vlm: VLM, kind: str) -> None:
     for name in ("generate", *_NEEDED.get(kind, ())):
         if name not in known:
             with torch.no_grad():
-                known[name] = checked(name, lambda name=name: _GENERATION[name](vlm))  # type: ignore[misc]
+                known[name] = checked(name, partial(_GENERATION[name], vlm))
         if not known[name].ok:
             raise ModelError(
                 f"The self-check of {vlm.name!r} failed ({name}): {known[name].detail} "
@@ -196,8 +197,9 @@ def _training_step(vlm: VLM) -> str:
     if is_quantized(vlm.model) or is_offloaded(vlm.model) or any(adapters(vlm.model)):
         return "not run: quantized, offloaded and adapted weights are not trained"
     inputs = _batch(vlm)
+    settings = {"rank": 1, "layers": (vlm.num_layers - 1,)}
     try:
-        choice = choose(vlm, TuningConfig(rank=1, layers=(vlm.num_layers - 1,)))
+        choice = choose(vlm, TuningConfig.model_validate(settings))
         before = vlm.model(**inputs).logits
         with torch.enable_grad(), installed(vlm, choice, training=True) as adapted:
             vlm.model(**inputs).logits.float().square().mean().backward()

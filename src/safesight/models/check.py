@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -127,12 +128,12 @@ def check(vlm: VLM, more: Mapping[str, Callable[[VLM], str]] | None = None) -> C
     """
     with torch.no_grad():
         prepared: list[Case] = []
-        first = checked("forward", lambda: _prepared(prepared, vlm))
+        first = checked("forward", partial(_prepared, prepared, vlm))
         checks = [first]
         for name, part in _CHECKS.items() if prepared else ():
-            checks.append(checked(name, lambda part=part: part(prepared[0])))
+            checks.append(checked(name, partial(part, prepared[0])))
         for name, function in (more or {}).items():
-            checks.append(checked(name, lambda function=function: function(vlm)))
+            checks.append(checked(name, partial(function, vlm)))
     return CheckReport(vlm.name, vlm.family.name, tuple(checks))
 
 

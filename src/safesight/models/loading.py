@@ -214,7 +214,7 @@ def _seeing(config: Any) -> Any:
     An omni model also speaks; transformers loads its thinker alone from the weights of the whole.
     """
     thinker = getattr(config, "thinker_config", None)
-    if type(thinker) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+    if thinker is None or type(thinker) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         return config
     thinker._commit_hash = getattr(config, "_commit_hash", None)
     return thinker
