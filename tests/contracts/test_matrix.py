@@ -37,9 +37,7 @@ def published() -> dict[tuple[str, str], dict[str, str]]:
 
 def test_every_cell_works_or_is_refused_with_a_sentence() -> None:
     cells = published()
-    assert set(cells) >= {
-        (defense, family) for defense in OURS for family in FAMILIES
-    }
+    assert set(cells) >= {(defense, family) for defense in OURS for family in FAMILIES}
     for where, row in cells.items():
         assert row["result"] in ("works", "refused"), (where, row)
         assert (row["result"] == "works") == (row["sentence"] == ""), where

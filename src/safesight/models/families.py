@@ -43,6 +43,8 @@ class Family:
     that offers tools itself takes precedence."""
     tool_boxes: Literal["thousandths", "pixels"] = "thousandths"
     """The unit of boxes: thousandths of the picture's sides, or pixels."""
+    packed: bool = False
+    """Whether `pixel_values` is one entry for all pictures of a batch, so two cannot be joined."""
     note: str = ""
 
     def part(self, model: Any, name: str) -> Any:
@@ -121,7 +123,7 @@ FAMILIES: dict[str, Family] = {
             note=_NEEDS_TORCHVISION,
         ),
         Family("kimi_k25", projector="model.mm_projector", note=_NEEDS_TORCHVISION),
-        Family("minicpmv4_6", projector="model.merger", note=_LINEAR),
+        Family("minicpmv4_6", projector="model.merger", packed=True, note=_LINEAR),
         Family(
             "lfm2_vl",
             norm="embedding_norm",
