@@ -134,7 +134,7 @@ class _Shared:
     """The keys that the blocks of one replay hand on to later ones, apart from the recorded ones.
 
     A block writes its keys into a mapping that all blocks get. Each replay works on a copy, so it
-    neither changes what generation goes on from nor sees another replay.
+    neither changes what generation continues from nor sees another replay.
     """
 
     def __init__(self) -> None:

@@ -191,7 +191,7 @@ def family_of(model: Any) -> Family:
         "decoder": _path_of(model, decoder) if hasattr(decoder, "layers") else None,
         "embed": _path_of(decoder, model.get_input_embeddings()),
         "head": _path_of(model, model.get_output_embeddings()),
-        "norm": _first_of(decoder, "norm", "final_layer_norm", "ln_f"),
+        "norm": _first_of(decoder, "norm", "final_layer_norm", "ln_f", "embedding_norm"),
         "image_token": _first_of(model.config, "image_token_id", "image_token_index"),
     }
     missing = [name for name, path in found.items() if path is None]
