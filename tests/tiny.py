@@ -100,7 +100,7 @@ def vision_config(**more: Any) -> dict[str, Any]:
     }
 
 
-def _token(words: Any, name: str) -> int:
+def token(words: Any, name: str) -> int:
     return int(words.convert_tokens_to_ids(name))
 
 
@@ -109,7 +109,7 @@ def _llava() -> tuple[Any, Any]:
     config = hf.LlavaConfig(
         text_config={"model_type": "llama", **text_config(words)},
         vision_config={"model_type": "clip_vision_model", **vision_config()},
-        image_token_index=_token(words, "<image>"),
+        image_token_index=token(words, "<image>"),
         tie_word_embeddings=False,
     )
     processor = hf.LlavaProcessor(
@@ -131,7 +131,7 @@ def _llava_next() -> tuple[Any, Any]:
     config = hf.LlavaNextConfig(
         text_config={"model_type": "llama", **text_config(words)},
         vision_config={"model_type": "clip_vision_model", **vision_config()},
-        image_token_index=_token(words, "<image>"),
+        image_token_index=token(words, "<image>"),
         image_grid_pinpoints=grid,
     )
     processor = hf.LlavaNextProcessor(
@@ -155,10 +155,10 @@ _QWEN_TOKENS = ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_
 def _qwen_parts() -> tuple[Any, dict[str, int], Any]:
     words = tokenizer(*_QWEN_TOKENS)
     ids = {
-        "image_token_id": _token(words, "<|image_pad|>"),
-        "video_token_id": _token(words, "<|video_pad|>"),
-        "vision_start_token_id": _token(words, "<|vision_start|>"),
-        "vision_end_token_id": _token(words, "<|vision_end|>"),
+        "image_token_id": token(words, "<|image_pad|>"),
+        "video_token_id": token(words, "<|video_pad|>"),
+        "vision_start_token_id": token(words, "<|vision_start|>"),
+        "vision_end_token_id": token(words, "<|vision_end|>"),
     }
     images = Qwen2VLImageProcessorPil(
         patch_size=PATCH,
@@ -221,7 +221,7 @@ def _idefics3() -> tuple[Any, Any]:
     config = hf.Idefics3Config(
         text_config={"model_type": "llama", **text_config(words)},
         vision_config=vision_config(),
-        image_token_id=_token(words, "<image>"),
+        image_token_id=token(words, "<image>"),
         scale_factor=2,
     )
     images = Idefics3ImageProcessorPil(
@@ -243,7 +243,7 @@ def _internvl() -> tuple[Any, Any]:
     config = hf.InternVLConfig(
         text_config={"model_type": "qwen2", **text_config(words)},
         vision_config=vision_config(image_size=[SIDE, SIDE], patch_size=[PATCH, PATCH]),
-        image_token_id=_token(words, "<IMG_CONTEXT>"),
+        image_token_id=token(words, "<IMG_CONTEXT>"),
         image_seq_length=4,
     )
     images = GotOcr2ImageProcessorPil(
@@ -276,9 +276,9 @@ def _gemma3() -> tuple[Any, Any]:
         ),
         vision_config={"model_type": "siglip_vision_model", **vision_config()},
         mm_tokens_per_image=4,
-        boi_token_index=_token(words, "<start_of_image>"),
-        eoi_token_index=_token(words, "<end_of_image>"),
-        image_token_index=_token(words, "<image_soft_token>"),
+        boi_token_index=token(words, "<start_of_image>"),
+        eoi_token_index=token(words, "<end_of_image>"),
+        image_token_index=token(words, "<image_soft_token>"),
     )
     processor = hf.Gemma3Processor(
         Gemma3ImageProcessorPil(size={"height": SIDE, "width": SIDE}),
@@ -294,7 +294,7 @@ def _mistral3() -> tuple[Any, Any]:
     config = hf.Mistral3Config(
         text_config={"model_type": "mistral", **text_config(words, sliding_window=None)},
         vision_config={"model_type": "pixtral", **vision_config(image_size=2 * SIDE)},
-        image_token_index=_token(words, "[IMG]"),
+        image_token_index=token(words, "[IMG]"),
         spatial_merge_size=2,
     )
     processor = pixtral.PixtralProcessor(
@@ -322,10 +322,18 @@ _MAKERS: dict[str, Callable[[], tuple[Any, Any]]] = {
 FAMILIES = tuple(_MAKERS)
 
 
+def _maker(family: str) -> Callable[[], tuple[Any, Any]]:
+    if family in _MAKERS:
+        return _MAKERS[family]
+    from tests import zoo  # which needs this file
+
+    return zoo.MAKERS[family]
+
+
 def fresh(family: str, seed: int = 0) -> tuple[Any, Any]:
     """A new model (float32, eval mode) and its processor; the same weights for the same seed."""
     with without_torchvision():
-        config, processor = _MAKERS[family]()
+        config, processor = _maker(family)()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = hf.AutoModelForImageTextToText.from_config(config)

@@ -22,7 +22,8 @@ weights of the bundled model.
 A defense that a table names in its first column is linked to its card.
 
 And on the source: `config NAME` (a defense's settings), `defenses` (all of them), `families`
-(architectures, and which pass the whole suite), `tree` (one caption per file), `code PATH` (a
+(architectures, and which pass the whole suite), `matrix NAME` (which defense works on which, as
+`benchmarks/matrix.py` writes it), `tree` (one caption per file), `code PATH` (a
 Python file in full), and `count defenses|compared|architectures`.
 """
 
@@ -39,6 +40,7 @@ from safesight import registry
 from safesight.compare import Scorecard
 from safesight.models.families import FAMILIES
 from scripts.docs import source
+from scripts.docs.matrix import render_matrix
 from scripts.docs.results import Results
 from scripts.docs.tables import (
     render_beside,
@@ -297,7 +299,7 @@ def defenses(results: Results, page: str) -> str:
 
 
 def families(results: Results, page: str) -> str:
-    """Every architecture of the table; those in `tests/tiny.py` run the whole suite."""
+    """Every architecture of the table; tiny models of some run the whole suite."""
     suite = _suite()
     lines = ["| architecture | conformance suite | note |", "| --- | --- | --- |"]
     for name, family in FAMILIES.items():
@@ -306,7 +308,14 @@ def families(results: Results, page: str) -> str:
 
 
 def _suite() -> list[str]:
-    return source.keys_of(ROOT / "tests/tiny.py", "_MAKERS")
+    files = (ROOT / "tests/tiny.py", ROOT / "tests/zoo/__init__.py")
+    return [name for file in files for name in source.keys_of(file, "_MAKERS")]
+
+
+def matrix(results: Results, page: str, name: str) -> str:
+    """Which defense works on which architecture."""
+    rows = results.value(name, "rows", page)
+    return NOT_MEASURED if rows is None else render_matrix(list(FAMILIES), rows)
 
 
 def count(results: Results, page: str, what: str) -> str:
@@ -370,6 +379,7 @@ COMMANDS: dict[str, Callable[..., str]] = {
     "config": config,
     "defenses": defenses,
     "families": families,
+    "matrix": matrix,
     "count": count,
     "tree": tree,
     "code": code,

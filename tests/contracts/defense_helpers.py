@@ -104,14 +104,19 @@ def all_refused(artifact: Artifact) -> Artifact:
 
 
 def still(name: str, family: str) -> tuple[Defense, Artifact]:
+    """The defense with its own zero, fitted on an architecture."""
+    return stilled(build(name), fitted(name, family))
+
+
+def stilled(defense: Defense, artifact: Artifact) -> tuple[Defense, Artifact]:
     """The defense with its own zero: no push, a threshold above any score, a change of zero."""
-    artifact = fitted(name, family)
+    name = defense.name
     if name in DETECTORS:
-        return build(name), replace(artifact, fitted={**artifact.fitted, "threshold": 1e30})
+        return defense, replace(artifact, fitted={**artifact.fitted, "threshold": 1e30})
     if name in TUNED:
         # So small that their product is zero; zeros themselves are refused as damage.
         small = {key: torch.full_like(value, 1e-30) for key, value in artifact.tensors.items()}
-        return build(name), replace(artifact, tensors=small)
+        return defense, replace(artifact, tensors=small)
     contract = CLASSES[name].contract
     return load_defense(name, **{**contract.settings, **(contract.zero or {})}), artifact
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from transformers.utils import is_torchvision_available
 
 from safesight.activations import (
     add,
@@ -19,10 +20,12 @@ from safesight.activations import (
     resid_post,
     resid_pre,
 )
-from safesight.errors import InputError
+from safesight.errors import InputError, MissingExtraError
+from safesight.generation.last_token import at_last
 from safesight.models import VLM
-from tests import tiny
+from tests import tiny, zoo
 
+FAMILIES = (*tiny.FAMILIES, *zoo.FAMILIES)
 TOLERANCE = 2e-4
 
 NOTHING = tiny.ask("hi")
@@ -32,7 +35,7 @@ MIXED = [NOTHING, ONE, TWO]
 BATCHES = {"text only": [NOTHING], "one image": [ONE], "two images": [TWO], "mixed": MIXED}
 
 
-@pytest.fixture(params=tiny.FAMILIES)
+@pytest.fixture(params=FAMILIES)
 def vlm(request) -> VLM:
     return tiny.vlm(request.param)
 
@@ -90,7 +93,8 @@ def test_captured_states_are_the_hidden_states_of_transformers(vlm):
 def test_an_edit_of_strength_zero_is_bit_identical_and_others_act(vlm, place):
     inputs = vlm.encode(MIXED)
     plain = forward(vlm, inputs).logits
-    vector = torch.full((vlm.hidden_size,), 1.0)
+    # Not the same number everywhere: Cohere's norm would take it out again.
+    vector = torch.linspace(-1, 1, vlm.hidden_size)
     with edit(vlm.layers, {place(1): add(vector, strength=0.0)}):
         assert torch.equal(forward(vlm, inputs).logits, plain)
     with edit(vlm.layers, {place(1): add(vector, tokens="last")}):
@@ -147,12 +151,25 @@ def test_cached_generation_equals_uncached(vlm):
 def test_an_edit_of_the_prompt_is_the_same_cached_and_uncached(vlm):
     inputs = vlm.encode(MIXED)
     length = inputs["input_ids"].shape[1]
-    vector = 0.5 * torch.randn(vlm.hidden_size, generator=torch.Generator().manual_seed(0))
+    vector = 2.0 * torch.randn(vlm.hidden_size, generator=torch.Generator().manual_seed(0))
     push = {resid_post(1): add(vector, tokens=vlm.image_mask(inputs) | (inputs["input_ids"] > 5))}
     plain = vlm.generate(inputs, max_new_tokens=6)
     with edit(vlm.layers, push, prefill_only=True, prompt_length=length):
         cached = vlm.generate(inputs, max_new_tokens=6)
         uncached = vlm.generate(inputs, max_new_tokens=6, use_cache=False)
+    assert torch.equal(cached, uncached)
+    assert not torch.equal(cached, plain)
+
+
+@pytest.mark.parametrize("layer", [1, tiny.LAYERS - 1])
+def test_an_edit_of_the_last_prompt_token_is_the_same_cached_and_uncached(vlm, layer):
+    """In every block, also where a model runs its last blocks on that token alone."""
+    inputs = vlm.encode(MIXED)
+    vector = 2.0 * torch.randn(vlm.hidden_size, generator=torch.Generator().manual_seed(0))
+    plain = vlm.generate(inputs, max_new_tokens=4)
+    with at_last(vlm, inputs, {layer: lambda states: states + vector}):
+        cached = vlm.generate(inputs, max_new_tokens=4)
+        uncached = vlm.generate(inputs, max_new_tokens=4, use_cache=False)
     assert torch.equal(cached, uncached)
     assert not torch.equal(cached, plain)
 
@@ -166,7 +183,8 @@ def test_replay_inside_generate_reproduces_the_last_block(vlm, start):
         recorded = vlm.generate(inputs, max_new_tokens=4)
     assert torch.equal(recorded, plain)
     adds = [index for index, call in calls.items() if call.added is not None]
-    assert adds == ([i for i in (1, 2) if i >= start] if vlm.family.name == "qwen3_vl" else [])
+    deepstack = "DeepStack" in vlm.family.note
+    assert adds == ([i for i in (1, 2) if i >= start] if deepstack else [])
     with torch.no_grad():
         again = replay(vlm.layers, calls, states[sites[0]], start)
         other = replay(vlm.layers, calls, 2 * states[sites[0]], start)
@@ -191,12 +209,19 @@ def test_replay_does_not_touch_the_cache_that_generation_goes_on_from(vlm):
     inputs = vlm.encode(MIXED)
     with capture(vlm.layers, [resid_post(0)]) as states, record_calls(vlm.layers, 1) as calls:
         cache = forward(vlm, inputs, use_cache=True).past_key_values
-    before = [(layer.keys.clone(), layer.values.clone()) for layer in cache.layers]
+    before = [tensor.clone() for tensor in tensors_of(cache)]
+    assert before
     with torch.no_grad():
         replay(vlm.layers, calls, 3 * states[resid_post(0)], 1)
-    for layer, (keys, values) in zip(cache.layers, before, strict=True):
-        assert torch.equal(layer.keys, keys)
-        assert torch.equal(layer.values, values)
+    for now, then in zip(tensors_of(cache), before, strict=True):
+        assert torch.equal(now, then)
+
+
+def tensors_of(cache) -> list[torch.Tensor]:
+    """Keys, values, and the states that linear attention and convolutions keep."""
+    values = [value for layer in cache.layers for value in vars(layer).values()]
+    values += [each for value in values if isinstance(value, dict) for each in value.values()]
+    return [value for value in values if isinstance(value, torch.Tensor)]
 
 
 @pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES)
@@ -221,6 +246,10 @@ def test_a_placeholder_in_the_text_is_refused(vlm):
 
 def test_save_and_load(vlm, tmp_path):
     folder = tiny.save(vlm.family.name, tmp_path / "model")
+    if vlm.family.name in zoo.NEED_TORCHVISION and not is_torchvision_available():
+        with pytest.raises(MissingExtraError, match=r"torchvision.*safesight\[vision\]"):
+            VLM.load(str(folder))
+        return
     loaded = VLM.load(str(folder))
     assert type(loaded.model) is type(vlm.model)
     assert loaded.dtype == torch.float32

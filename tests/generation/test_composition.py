@@ -341,6 +341,8 @@ def test_nothing_watches_while_the_answer_is_written(vlm: VLM) -> None:
 
 def test_protect_takes_several_or_none_at_all() -> None:
     model, processor = tiny.fresh("llava")
+    # In its first forward transformers installs hooks of its own.
+    VLM.wrap(model, processor).answer([tiny.ask("hi", tiny.picture())], max_new_tokens=1)
     before = fingerprint(model)
     protect(model, processor, [FakeDetector(0), "safety_prompt", FakeEdit()])
     assert protection(model).names == ["fake_detector", "safety_prompt", "fake_edit"]

@@ -65,6 +65,7 @@ WIDE_SIGNATURES = {
 # may hold one each.
 BROAD_EXCEPTS = {
     "safesight.generation.detectors": "fail closed: a detector that cannot run refuses",
+    "safesight.models.check": "a self-check reports whatever goes wrong",
     "safesight.registry": "a package of others may fail in any way; the error names the package",
     "safesight.evals.damaged": "a damaged log may fail anywhere in the libraries that read it",
     "safesight.evals.batching": "a thread's border: the error goes to whoever waits for it",

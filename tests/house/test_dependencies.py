@@ -29,6 +29,7 @@ NOT_IMPORTED = {
     "accelerate": "the Trainer and device maps of transformers need it",
     "onnxruntime": "what rapidocr runs on",
     "optimum": "quanto, which transformers quantizes with",
+    "torchvision": "the image processors of some models need it",
 }
 
 # What the extras bring and a light install does without.
@@ -67,7 +68,8 @@ def test_every_declaration_is_imported_or_has_a_reason() -> None:
 
 
 def test_everything_is_in_the_extra_all() -> None:
-    others = [name for name in EXTRAS if name not in ("all", "dev")]
+    # torchvision fits one version of torch alone, so nobody gets it without asking.
+    others = [name for name in EXTRAS if name not in ("all", "dev", "vision")]
     assert EXTRAS["all"] == [f"safesight[{','.join(others)}]"]
 
 

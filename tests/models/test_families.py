@@ -11,7 +11,7 @@ from torch import nn
 from safesight.errors import ModelError
 from safesight.models import FAMILIES, VLM
 from safesight.models.families import family_of
-from tests import tiny
+from tests import tiny, zoo
 
 
 def test_the_table_loads_without_torch():
@@ -20,10 +20,10 @@ def test_the_table_loads_without_torch():
 
 
 def test_the_tested_families_are_in_the_table():
-    assert set(tiny.FAMILIES) <= set(FAMILIES)
+    assert {*tiny.FAMILIES, *zoo.FAMILIES} <= set(FAMILIES)
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", [*tiny.FAMILIES, *zoo.FAMILIES])
 def test_without_the_table_the_same_parts_are_found(family, monkeypatch):
     model, _ = tiny.build(family)
     known = family_of(model)
@@ -72,13 +72,17 @@ def test_a_part_that_has_moved_is_named():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_place_in_the_table_exists(family):
-    """On models of full size without memory, as their default configs make them."""
+    """On tiny models, or on those of full size without memory that default configs make."""
     from transformers import AutoModelForImageTextToText
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    config = CONFIG_MAPPING[family]()
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
+    if family in (*tiny.FAMILIES, *zoo.FAMILIES):
+        model, _ = tiny.build(family)
+        config = model.config
+    else:
+        config = CONFIG_MAPPING[family]()
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(config)
     entry = FAMILIES[family]
     assert entry.part(model, "embed") is model.get_input_embeddings()
     assert entry.part(model, "head") is model.get_output_embeddings()

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,10 +12,12 @@ import transformers as hf
 from accelerate import cpu_offload
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from safesight.errors import ModelError
-from safesight.models import VLM
-from tests import tiny
+from safesight.errors import MissingExtraError, ModelError
+from safesight.models import VLM, loading
+from safesight.models.families import UNSUPPORTED, family_of
+from tests import tiny, zoo
 
 
 @pytest.fixture(scope="session")
@@ -270,3 +275,62 @@ def test_a_shared_weight_counts_once_wherever_it_is(tmp_path):
     assert model.lm_head.weight is model.get_input_embeddings().weight
     plain = VLM.wrap(model, processor).identity
     assert VLM.wrap(cpu_offload(model, execution_device="cpu"), processor).identity == plain
+
+
+@pytest.mark.parametrize("kind", zoo.NEED_TORCHVISION)
+def test_a_model_that_needs_torchvision_says_so(kind, folder, monkeypatch):
+    monkeypatch.setattr(loading, "is_torchvision_available", lambda: False)
+    CONFIG_MAPPING[kind]().save_pretrained(folder)
+    with pytest.raises(MissingExtraError, match=r"needs torchvision.*safesight\[vision\]"):
+        VLM.load(str(folder))
+
+
+@pytest.mark.parametrize("package", ["timm", "librosa"])
+def test_a_package_that_transformers_misses_is_named(package, folder, monkeypatch):
+    """However long the message is, and wherever in it the package comes."""
+
+    def fail(*_, **__):
+        raise ImportError(
+            f"\n{'X' * 300}Model requires the {package} library but it was not found in your "
+            "environment. You can install it with pip."
+        )
+
+    monkeypatch.setattr(loading.AutoProcessor, "from_pretrained", fail)
+    assert f"needs the package {package}, which is not installed" in refusal(folder)
+
+
+def test_an_omni_model_is_loaded_without_the_part_that_speaks(tmp_path):
+    """Its config names no picture task; its thinker's does, and transformers loads that part."""
+    model, processor = tiny.build("qwen3_omni_moe_thinker")
+    processor.save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    config = hf.Qwen3OmniMoeConfig(thinker_config=model.config.to_dict())
+    config.save_pretrained(tmp_path)
+    loaded = VLM.load(str(tmp_path))
+    assert loaded.family.name == "qwen3_omni_moe_thinker"
+    row = [tiny.ask("hi", tiny.picture())]
+    assert loaded.answer(row, max_new_tokens=3) == VLM.wrap(model, processor).answer(
+        row, max_new_tokens=3
+    )
+
+
+def test_a_model_that_sees_but_is_not_listed_is_not_said_to_take_no_pictures(folder):
+    hf.Phi4MultimodalConfig().save_pretrained(folder)
+    message = refusal(folder)
+    assert "takes pictures, but transformers does not list it" in message
+    hf.Qwen2AudioConfig().save_pretrained(folder)
+    assert "takes no pictures" in refusal(folder)
+
+
+@pytest.mark.parametrize("kind", UNSUPPORTED)
+def test_architectures_that_cannot_be_used_are_refused_with_the_reason(kind):
+    model = SimpleNamespace(config=SimpleNamespace(model_type=kind))
+    with pytest.raises(ModelError, match=f"{kind}.*cannot be used: it"):
+        family_of(model)
+
+
+@pytest.mark.parametrize("first", ["transformers", "safesight.models.no_torchvision"])
+def test_processors_load_whoever_imports_transformers_first(first):
+    """One of its modules puts a second copy of transformers in its place."""
+    code = f"import {first}\nfrom tests import tiny\ntiny.fresh('qwen3_vl')"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -11,6 +11,18 @@ from safesight.errors import InputError
 from safesight.models.picture_tensors import join_pictures, last_picture, split_pictures
 from tests import tiny
 
+KNOWN = (
+    *tiny.FAMILIES,
+    "gemma4",
+    "glm4v",
+    "kimi_k25",
+    "llama4",
+    "smolvlm",
+    "cohere2_vision",
+    "idefics2",
+)
+"""Every layout, and every way in which patches are ordered in it."""
+UNKNOWN = ("llava_onevision", "molmo2", "lfm2_vl", "minicpmv4_6", "aria")
 WHOLE = ("llava", "qwen2_5_vl", "qwen3_vl", "gemma3", "mistral3")
 """Families that show a picture as it is, not in tiles."""
 
@@ -24,7 +36,7 @@ def batch() -> list[object]:
     ]
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", KNOWN)
 def test_split_and_joined_is_the_same(family: str) -> None:
     inputs = tiny.vlm(family).encode(batch())
     rows = split_pictures(tiny.vlm(family), inputs)
@@ -33,7 +45,7 @@ def test_split_and_joined_is_the_same(family: str) -> None:
         assert torch.equal(tensor, inputs[name]), name
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", KNOWN)
 def test_rows_are_as_if_encoded_alone(family: str) -> None:
     vlm = tiny.vlm(family)
     rows = split_pictures(vlm, vlm.encode(batch()))
@@ -43,7 +55,7 @@ def test_rows_are_as_if_encoded_alone(family: str) -> None:
         assert torch.equal(tensor, joined), name
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", KNOWN)
 def test_a_picture_joined_to_a_row_is_as_if_encoded_there(family: str) -> None:
     vlm = tiny.vlm(family)
     pair = tiny.picture(1, 70, 40), tiny.picture(2)
@@ -70,7 +82,7 @@ def test_what_the_model_was_shown_is_shown_again(family: str) -> None:
     assert torch.allclose(one, two, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", KNOWN)
 def test_the_picture_looks_like_itself(family: str) -> None:
     """Halves of two colours, whole or in tiles, are still where they were."""
     halves = np.zeros((64, 64, 3), np.uint8)
@@ -82,6 +94,14 @@ def test_the_picture_looks_like_itself(family: str) -> None:
     width = seen.shape[1]
     assert abs(seen[:, : width // 4].mean(axis=(0, 1)) - (200, 30, 60)).max() < 8
     assert abs(seen[:, -(width // 4) :].mean(axis=(0, 1)) - (20, 180, 90)).max() < 8
+
+
+@pytest.mark.parametrize("family", UNKNOWN)
+def test_families_with_another_layout_are_refused(family: str) -> None:
+    vlm = tiny.vlm(family)
+    for rows in (batch(), batch()[2:]):
+        with pytest.raises(InputError, match="not known"):
+            split_pictures(vlm, vlm.encode(rows))
 
 
 def test_unknown_layouts_are_refused() -> None:

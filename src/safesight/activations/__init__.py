@@ -17,7 +17,15 @@ from safesight.activations.probes import (
 )
 from safesight.activations.reading import capture
 from safesight.activations.replaying import BlockCall, record_calls, replay
-from safesight.activations.sites import Blocks, Place, Site, TokenSelector, resid_post, resid_pre
+from safesight.activations.sites import (
+    Blocks,
+    Place,
+    Site,
+    TokenSelector,
+    last_of,
+    resid_post,
+    resid_pre,
+)
 
 __all__ = [
     "BlockCall",
@@ -37,6 +45,7 @@ __all__ = [
     "difference_of_means",
     "edit",
     "hooked",
+    "last_of",
     "leading_angle",
     "project",
     "record_calls",

@@ -40,6 +40,8 @@ class _Forward:
     """What the first block saw of the current forward pass."""
 
     is_prefill: bool = True
+    length: int = 0
+    """How many tokens the pass is over."""
 
 
 @contextmanager
@@ -75,10 +77,10 @@ def edit(
         check_layer(layers, site.layer)
     forward = _Forward()
     with hooked() as hooks:
-        if prefill_only and edits:
-            hooks.before(layers[0], _watch(forward))
+        if edits and (prefill_only or prompt_length is not None):
+            hooks.before(layers[0], _watch(forward, prefill_only))
         for site, function in edits.items():
-            bounded = _bounded(function, prompt_length)
+            bounded = _bounded(function, prompt_length, forward)
             block = layers[site.layer]
             if site.place == "resid_pre":
                 hooks.before(block, _before(bounded, forward))
@@ -120,9 +122,15 @@ def ablate(direction: Tensor, strength: float = 1.0, tokens: TokenSelector = Non
     return function
 
 
-def _bounded(function: EditFn, prompt_length: int | None) -> EditFn:
+def _bounded(function: EditFn, prompt_length: int | None, forward: _Forward) -> EditFn:
     def checked(hidden: Tensor) -> Tensor | None:
-        part = hidden if prompt_length is None else hidden[:, :prompt_length]
+        part = hidden
+        if prompt_length is not None:
+            # A block may run on the last tokens of the pass alone; see `kept_of`.
+            left_out = max(forward.length - hidden.shape[1], 0)
+            part = hidden[:, : max(prompt_length - left_out, 0)]
+        if not part.shape[1]:
+            return None
         new = function(part)
         if new is None:
             return None
@@ -133,9 +141,10 @@ def _bounded(function: EditFn, prompt_length: int | None) -> EditFn:
     return checked
 
 
-def _watch(forward: _Forward) -> Before:
+def _watch(forward: _Forward, prefill_only: bool) -> Before:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        forward.is_prefill = past_length(kwargs) == 0
+        forward.is_prefill = not prefill_only or past_length(kwargs) == 0
+        forward.length = read_input(args, kwargs).shape[1]
 
     return hook
 

@@ -5,8 +5,10 @@ and what it adds between blocks); `replay` calls them again with a state of your
 cache of the recorded generation is neither kept nor touched, so generation can continue from
 it. To read states, use `capture`.
 
-Not supported: a prefill that continues an existing cache, and models whose later blocks read
-keys of earlier blocks from the cache (Gemma 3n). `safesight check` tests whether replay
+Some models let their last blocks reuse the keys of earlier blocks, and in `generate` run those
+blocks on the last prompt token alone (Gemma 4); replay does the same.
+
+Not supported: a prefill that continues an existing cache. `safesight check` tests whether replay
 reproduces a given model.
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +28,7 @@ from safesight.activations.sites import (
     CACHES,
     Blocks,
     check_layer,
+    kept_of,
     past_length,
     read_input,
     read_output,
@@ -33,6 +37,9 @@ from safesight.activations.sites import (
 from safesight.errors import InputError
 
 __all__ = ["BlockCall", "record_calls", "replay"]
+
+SHARED = "shared_kv_states"
+"""The argument in which transformers hands keys from block to block."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,10 @@ class BlockCall:
     kwargs: Mapping[str, Any]
     added: Tensor | None
     """What the model added to the previous block's output on entry, B x L x d, float32."""
+    length: int
+    """The number of tokens it ran on; fewer than the block before it if the model left some out."""
+    prompt: int
+    """The number of tokens of the whole pass."""
 
 
 @contextmanager
@@ -69,10 +80,11 @@ def record_calls(layers: Blocks, start: int = 0) -> Iterator[dict[int, BlockCall
     check_layer(layers, start)
     calls: dict[int, BlockCall] = {}
     outputs: dict[int, Tensor] = {}
+    prompt: list[int] = []
     with hooked() as hooks:
-        hooks.before(layers[0], _refuse_continued(calls))
+        hooks.before(layers[0], _refuse_continued(calls, prompt))
         for index in range(start, len(layers)):
-            hooks.before(layers[index], _before(calls, outputs, index))
+            hooks.before(layers[index], _before(calls, outputs, prompt, index))
         for index in range(max(start - 1, 0), len(layers) - 1):
             hooks.after(layers[index], _after(calls, outputs, index))
         yield calls
@@ -96,6 +108,7 @@ def replay(layers: Blocks, calls: Mapping[int, BlockCall], hidden: Tensor, start
         InputError: the recorded forward pass never reached these blocks.
     """
     check_layer(layers, start)
+    shared = _Shared()
     for index in range(start, len(layers)):
         if index not in calls:
             raise InputError(
@@ -103,38 +116,69 @@ def replay(layers: Blocks, calls: Mapping[int, BlockCall], hidden: Tensor, start
                 f"Run a forward pass inside record_calls(layers, start={start}) first."
             )
         call = calls[index]
+        hidden = kept_of(hidden, call.length)
         if call.added is not None:
             hidden = (hidden.float() + call.added).to(hidden.dtype)
-        args, kwargs = write_input(call.args, dict(call.kwargs), hidden)
+        args, kwargs = write_input(call.args, shared.own(call), hidden)
         hidden = read_output(layers[index](*args, **kwargs))
     return hidden
 
 
-def _refuse_continued(calls: dict[int, BlockCall]) -> Before:
+class _Shared:
+    """The keys that the blocks of one replay hand on to later ones, apart from the recorded ones.
+
+    A block writes its keys into a mapping that all blocks get. Each replay works on a copy, so it
+    neither changes what generation continues from nor sees another replay.
+    """
+
+    def __init__(self) -> None:
+        self._copies: dict[int, Any] = {}
+
+    def own(self, call: BlockCall) -> dict[str, Any]:
+        """The arguments of one block, with this replay's copy of such a mapping."""
+        given = call.kwargs.get(SHARED)
+        if given is None:
+            return dict(call.kwargs)
+        if id(given) not in self._copies:
+            mine = self._copies[id(given)] = copy(given)
+            for name, keys in given.items():  # a static cache is longer than the prompt
+                mine[name] = tuple(each[:, :, : call.prompt] for each in keys)
+        return {**call.kwargs, SHARED: self._copies[id(given)]}
+
+
+def _refuse_continued(calls: dict[int, BlockCall], prompt: list[int]) -> Before:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not calls and past_length(kwargs) > 0:
             raise InputError(
                 "This generation continues an existing cache, whose tokens a detector cannot see. "
                 "Pass the whole conversation and no past_key_values."
             )
+        if not prompt:
+            prompt.append(read_input(args, kwargs).shape[1])
 
     return hook
 
 
-def _before(calls: dict[int, BlockCall], outputs: dict[int, Tensor], index: int) -> Before:
+def _before(
+    calls: dict[int, BlockCall], outputs: dict[int, Tensor], prompt: list[int], index: int
+) -> Before:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if index in calls:
             return
         hidden = read_input(args, kwargs).detach()
         previous = outputs.pop(index - 1, None)
         added = None
-        if previous is not None and not torch.equal(previous, hidden):
-            # In float32, so that adding it to the same state gives identical bits in bfloat16.
-            added = hidden.float() - previous.float()
+        if previous is not None:
+            previous = kept_of(previous, hidden.shape[1])
+            if not torch.equal(previous, hidden):
+                # In float32: adding it to the same state gives identical bits in bfloat16.
+                added = hidden.float() - previous.float()
         calls[index] = BlockCall(
             args=(None, *args[1:]) if args else (),
-            kwargs=_without_cache(kwargs, hidden.shape[1]),
+            kwargs=_without_cache(kwargs, prompt[0]),
             added=added,
+            length=hidden.shape[1],
+            prompt=prompt[0],
         )
 
     return hook

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from safesight.errors import ModelError
 
-__all__ = ["Blocks", "Place", "Site", "TokenSelector", "resid_post", "resid_pre"]
+__all__ = ["Blocks", "Place", "Site", "TokenSelector", "last_of", "resid_post", "resid_pre"]
 
 Place = Literal["resid_pre", "resid_post"]
 
@@ -113,14 +113,22 @@ def past_length(kwargs: Mapping[str, Any]) -> int:
     return 0
 
 
+def kept_of(states: Tensor, length: int) -> Tensor:
+    """The last `length` tokens of B x L x ...: those a block runs on if the model drops the rest.
+
+    In a generation only the last prompt token is needed after the blocks that write keys, so
+    Gemma 4 runs its last blocks on that token alone.
+    """
+    return states if states.shape[1] == length else states[:, -length:]
+
+
 def select(hidden: Tensor, tokens: TokenSelector) -> Tensor:
     """The chosen tokens as a copy: B x L x d (all), B x d (last) or n x d (mask, row by row)."""
     if tokens is None:
         return hidden.detach().clone()
     if isinstance(tokens, str):
         return hidden[:, -1].detach().clone()
-    assert tokens.shape == hidden.shape[:2], (tokens.shape, hidden.shape)
-    return hidden[tokens.to(hidden.device)].detach()
+    return hidden[_mask(hidden, tokens)].detach()
 
 
 def replace(hidden: Tensor, new: Tensor, tokens: TokenSelector) -> Tensor:
@@ -130,5 +138,32 @@ def replace(hidden: Tensor, new: Tensor, tokens: TokenSelector) -> Tensor:
         return new
     if isinstance(tokens, str):
         return torch.cat([hidden[:, :-1], new[:, -1:]], dim=1)
-    assert tokens.shape == hidden.shape[:2], (tokens.shape, hidden.shape)
-    return torch.where(tokens.to(hidden.device)[..., None], new, hidden)
+    return torch.where(_mask(hidden, tokens)[..., None], new, hidden)
+
+
+def _mask(hidden: Tensor, tokens: Tensor) -> Tensor:
+    """The mask for the tokens that the block ran on.
+
+    Raises:
+        ModelError: the block did not run on some of the chosen tokens.
+    """
+    mask = kept_of(tokens, hidden.shape[1])
+    assert mask.shape == hidden.shape[:2], (tokens.shape, hidden.shape)
+    if mask is not tokens and int(mask.sum()) != int(tokens.sum()):
+        raise ModelError(
+            "In a generation this model runs its last blocks on the last prompt token alone, and "
+            "these tokens come before it. Choose an earlier layer, and pad on the left."
+        )
+    return mask.to(hidden.device)
+
+
+def last_of(mask: Tensor, length: int) -> Tensor:
+    """The index of each row's last real token (B) among the `length` tokens a block ran on.
+
+    Raises:
+        ModelError: as for a mask: the block did not run on that token.
+    """
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    last = (mask.bool() * positions).amax(dim=1)
+    _mask(last.new_zeros(len(mask), length), positions == last[:, None])
+    return last - (mask.shape[1] - length)

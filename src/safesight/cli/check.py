@@ -21,13 +21,13 @@ def check(
     model: Annotated[str, typer.Argument(help="testbed, a folder, or a model ID on the hub.")],
     json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:
-    """Check that a model's parts, pictures, hooks and padding work as defenses expect.
+    """Check a model's parts, and run a detector, an edit and a training step on it.
 
     Exits with code 1 if a check fails.
     """
     with waiting(f"Loading {model}"):
+        from safesight.defenses.check import check as self_check
         from safesight.models import VLM
-        from safesight.models.check import check as self_check
 
         vlm = VLM.load(model, **loading)
     with waiting("Checking"):

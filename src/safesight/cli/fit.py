@@ -113,6 +113,7 @@ def fit(
         pool, share = _limited(limit, (pool, share), data)
     with waiting(f"Loading {model}"):
         from safesight.defenses import load_defense
+        from safesight.defenses.check import require
         from safesight.fitting.artifact import free_place
         from safesight.models import VLM
         from safesight.models.loading import public_name
@@ -130,6 +131,7 @@ def fit(
         if "device_map" not in loading:
             loading.setdefault("device", _device())
         vlm = VLM.load(model, **loading)
+        require(vlm, fitter.kind)
     if not samples.tuning and vlm.name not in registry.names("model"):
         stderr().print(
             f"Fitting {defense} on the pictograms that come with the package, which say little "

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, ca
 
 from pydantic import ValidationError
 
+from safesight.defenses.check import require
 from safesight.defenses.contract import Contract
 from safesight.errors import ArtifactError, InputError, PluginError
 from safesight.fitting.artifact import Artifact
@@ -163,13 +164,19 @@ class Defense(ABC, Generic[ConfigT, FittedT]):
             artifact: From `fit`; None uses the bundled one, if this defense needs one.
 
         Raises:
-            ModelError: the model already has this defense.
+            ModelError: the model already has this defense, or fails the self-check.
             ArtifactError: the artifact is missing, or is for another model or defense.
         """
         handle = protection(vlm.model) or Protection(vlm)
         if not self.config.enabled:
             return handle.add(self.name, self.kind, None)
-        return handle.add(self.name, self.kind, lambda: self.build(handle.vlm, artifact))
+
+        def built() -> Parts:
+            parts = self.build(handle.vlm, artifact)
+            require(handle.vlm, self.kind)
+            return parts
+
+        return handle.add(self.name, self.kind, built)
 
     def settings(self, artifact: Artifact | None) -> ConfigT:
         """The artifact's settings, overridden by those given to this instance.

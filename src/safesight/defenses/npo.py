@@ -192,12 +192,14 @@ def _forget(config: NPOConfig, passes: Passes, batch: Batch) -> dict[str, Tensor
     with passes.outputs_of_last_block() as states:
         rise = _shift(config, passes, rows, config.target)
     loss = forget_loss(rise, config.beta)
-    named = labels_of(rows, config.target) != IGNORE
+    last = states[-1]
+    # Gemma 4 runs its last blocks on the tokens alone whose logits are asked for.
+    named = (labels_of(rows, config.target) != IGNORE)[:, -last.shape[1] :]
     return {
         "loss": config.forget_weight * loss,
         "forget_loss": loss,
         "forget_shift": rise.mean(),
-        "forget_norm": states[-1].float().norm(dim=-1)[named].mean(),
+        "forget_norm": last.float().norm(dim=-1)[named].mean(),
     }
 
 

@@ -141,8 +141,13 @@ def candidate_layers(num_layers: int, config: SASAConfig) -> list[tuple[int, int
 def _read(prefill: Prefill, config: SASAConfig, layers: tuple[int, int]) -> Tensor:
     """The probe's input z of every row, B x features."""
     s, f = layers
-    states = prefill.states
-    hidden = projected(states[resid_post(s)], states[resid_post(f)], config.direction, config.eps)
+    safe, fused = prefill.states[resid_post(s)], prefill.states[resid_post(f)]
+    if safe.shape != fused.shape:
+        raise ModelError(
+            f"SASA needs the states of all tokens after block {f}, but in a generation this model "
+            "runs that block on the last prompt token alone. Choose layers=(s, f) before it."
+        )
+    hidden = projected(safe, fused, config.direction, config.eps)
     return read_feature(prefill, prefill.replay(hidden, start=s + 1), config.feature)
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from safesight.activations import EditFn, capture, edit, hooked, resid_post
+from safesight.activations import EditFn, capture, edit, hooked, last_of, resid_post
 from safesight.console import track
 from safesight.errors import ModelError
 from safesight.generation.calls import prompt_of, short_answer, undefended
@@ -145,7 +145,8 @@ def _edit(change: Change, chosen: Tensor, done: Callable[[], None]) -> EditFn:
     def function(hidden: Tensor) -> Tensor:
         done()
         copies = len(hidden) // len(chosen)
-        where = chosen.to(hidden.device).repeat_interleave(copies, dim=0)
+        last = last_of(chosen.to(hidden.device), hidden.shape[1])
+        where = torch.arange(len(hidden), device=hidden.device), last.repeat_interleave(copies)
         new = hidden.clone()
         new[where] = change(hidden[where].float()).to(hidden.dtype)
         return new

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from safesight.activations import BlockCall, Site, capture, record_calls, replay
+from safesight.activations import BlockCall, Site, capture, last_of, record_calls, replay
 
 if TYPE_CHECKING:
     from safesight.models import VLM
@@ -41,8 +41,7 @@ class Prefill:
         mask = self.mask.to(hidden.device)
         if mask.shape[0] != hidden.shape[0]:  # several answers per prompt
             mask = mask.repeat_interleave(hidden.shape[0] // mask.shape[0], dim=0)
-        positions = torch.arange(mask.shape[1], device=mask.device)
-        last = (mask.bool() * positions).amax(dim=1)
+        last = last_of(mask, hidden.shape[1])
         return hidden[torch.arange(len(last), device=last.device), last]
 
     def replay(self, hidden: Tensor, start: int) -> Tensor:

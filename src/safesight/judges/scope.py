@@ -27,7 +27,7 @@ def judge_for(model: str, chosen: str | None) -> str:
         ('exact', 'keywords')
     """
     if chosen is not None:
-        registry.describe("judge", chosen)
+        registry.check("judge", chosen)
         return chosen
     if model == BUNDLED:
         return "exact"

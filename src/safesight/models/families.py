@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from safesight.errors import ModelError
 
-__all__ = ["FAMILIES", "Family", "family_of"]
+__all__ = ["FAMILIES", "UNSUPPORTED", "Family", "family_of"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class Family:
     that offers tools itself takes precedence."""
     tool_boxes: Literal["thousandths", "pixels"] = "thousandths"
     """The unit of boxes: thousandths of the picture's sides, or pixels."""
+    packed: bool = False
+    """Whether `pixel_values` is one entry for all pictures of a batch, so two cannot be joined."""
     note: str = ""
 
     def part(self, model: Any, name: str) -> Any:
@@ -78,8 +80,10 @@ _ALIGNER: dict[str, Any] = {"vision": "model.vision_model", "projector": "model.
 _TILES = "A picture becomes several tiles; how many depends on its size."
 _NOUS: dict[str, Any] = {"tools": "nous"}
 _NOUS_PIXELS: dict[str, Any] = {"tools": "nous", "tool_boxes": "pixels"}
+_NEEDS_TORCHVISION = "Its image processor needs torchvision (`safesight[vision]`)."
 _NATIVE = "How many image tokens there are follows from the picture's size."
 _DEEPSTACK = "Adds visual features between the first decoder blocks (DeepStack)."
+_LINEAR = "Mixes full and linear attention."
 
 FAMILIES: dict[str, Family] = {
     family.name: family
@@ -95,41 +99,88 @@ FAMILIES: dict[str, Family] = {
         Family(
             "paligemma",
             logit_cap="final_logit_softcapping",
-            note="The prompt attends to itself in both directions.",
+            note="The prompt attends to itself in both directions. Its processor takes no row "
+            "without a picture.",
         ),
         Family("mistral3", note=_NATIVE),
-        Family("cohere2_vision"),
+        Family(
+            "gemma4",
+            projector="model.embed_vision",
+            logit_cap="final_logit_softcapping",
+            note="The last blocks of E2B and E4B share keys and values; in a generation they run "
+            "on the last prompt token alone.",
+        ),
+        Family("cohere2_vision", note=_NEEDS_TORCHVISION),
         Family("aria"),
-        Family("molmo2"),
+        Family("molmo2", note=_NEEDS_TORCHVISION),
+        Family(
+            "llama4",
+            decoder="language_model.model",
+            head="language_model.lm_head",
+            vision="vision_model",
+            projector="multi_modal_projector",
+            image_token="image_token_index",
+            note=_NEEDS_TORCHVISION,
+        ),
+        Family("kimi_k25", projector="model.mm_projector", note=_NEEDS_TORCHVISION),
+        Family("minicpmv4_6", projector="model.merger", packed=True, note=_LINEAR),
         Family(
             "lfm2_vl",
             norm="embedding_norm",
             attention_out="self_attn.out_proj",
-            note="Mixes attention and convolution blocks.",
+            note=f"Mixes attention and convolution blocks. {_NEEDS_TORCHVISION}",
         ),
         Family("idefics2", **_IDEFICS),
         Family("idefics3", **_IDEFICS),
         Family("smolvlm", **_IDEFICS),
         Family("deepseek_vl", **_ALIGNER),
+        Family(
+            "janus",
+            **_ALIGNER,
+            note="Its `generate` drops logits processors, so detectors and CoCA are refused.",
+        ),
         Family("qwen2_vl", **_IN_VISUAL, **_NOUS_PIXELS, note=_NATIVE),
         Family("qwen2_5_vl", **_IN_VISUAL, **_NOUS_PIXELS, note=_NATIVE),
         Family("qwen3_vl", **_IN_VISUAL, **_NOUS, note=_DEEPSTACK),
         Family("qwen3_vl_moe", **_IN_VISUAL, **_NOUS, note=_DEEPSTACK),
+        Family(
+            "qwen3_omni_moe_thinker",
+            **_IN_VISUAL,
+            **_NOUS,
+            note=f"The part of Qwen3-Omni that reads and writes. {_DEEPSTACK}",
+        ),
+        Family("qwen3_5", **_IN_VISUAL, **_NOUS, note=_LINEAR),
+        Family("qwen3_5_moe", **_IN_VISUAL, **_NOUS, note=_LINEAR),
         Family("glm4v", **_IN_VISUAL),
+        Family("glm4v_moe", **_IN_VISUAL, note="GLM-4.5V."),
+        Family("glm46v", **_IN_VISUAL, note="GLM-4.6V."),
     )
 }
-"""llava, llava_next, qwen2_5_vl, qwen3_vl, idefics3, internvl, gemma3 and mistral3 pass the whole
-conformance suite; for the others only the locations of their parts are tested."""
+"""docs/reference/models.md says which of them run the whole conformance suite; for the others only
+the locations of their parts are tested."""
+
+
+UNSUPPORTED: dict[str, str] = {
+    "gemma3n": "keeps several states for every token (AltUp), where defenses read and change one",
+    "mllama": "hands pictures to its decoder by cross-attention, so its prompts have no visual "
+    "tokens, and a row without a picture skips blocks",
+}
+"""Architectures that were tried and cannot be used, and why."""
 
 
 def family_of(model: Any) -> Family:
     """The table entry of a model, or one built from the accessors that transformers models share.
 
     Raises:
-        ModelError: a part is found neither in the table nor by the accessors; the message
-            names it.
+        ModelError: the architecture is known not to work, or a part is found neither in the table
+            nor by the accessors; the message says what.
     """
     model_type = model.config.model_type
+    if model_type in UNSUPPORTED:
+        raise ModelError(
+            f"{type(model).__name__} (model type {model_type!r}) cannot be used: it "
+            f"{UNSUPPORTED[model_type]}. Choose a model from docs/reference/models.md."
+        )
     if model_type in FAMILIES:
         return FAMILIES[model_type]
     decoder = model.get_decoder()
@@ -140,7 +191,7 @@ def family_of(model: Any) -> Family:
         "decoder": _path_of(model, decoder) if hasattr(decoder, "layers") else None,
         "embed": _path_of(decoder, model.get_input_embeddings()),
         "head": _path_of(model, model.get_output_embeddings()),
-        "norm": _first_of(decoder, "norm", "final_layer_norm", "ln_f"),
+        "norm": _first_of(decoder, "norm", "final_layer_norm", "ln_f", "embedding_norm"),
         "image_token": _first_of(model.config, "image_token_id", "image_token_index"),
     }
     missing = [name for name, path in found.items() if path is None]

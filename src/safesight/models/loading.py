@@ -19,14 +19,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING,
     AutoConfig,
     AutoModelForImageTextToText,
     AutoProcessor,
 )
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
+from transformers.utils import is_torchvision_available
 from transformers.utils import logging as hf_logging
 
 from safesight import registry
-from safesight.errors import ModelError, PluginError
+from safesight.errors import MissingExtraError, ModelError, PluginError, SafesightError
 from safesight.extras import need
 from safesight.models.no_torchvision import without_torchvision
 from safesight.models.placement import (
@@ -43,6 +46,8 @@ __all__ = ["LoadOptions", "Loaded", "load_pretrained", "public_name"]
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 _FAILURES = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
 """The exceptions transformers raises for a checkpoint it cannot use."""
+_MISSING_PACKAGE = re.compile(r"(?:requires the |Package `)(\w+)(?: library|` is required)")
+"""How transformers says that a package is not installed."""
 
 
 _HUB_OPTIONS = {"cache_dir", "force_download", "local_files_only", "proxies", "subfolder"}
@@ -98,7 +103,9 @@ def load_pretrained(name: str, options: LoadOptions) -> Loaded:
     }
     with _quiet(bars=local is None):
         config = _guarded(name, "config", AutoConfig.from_pretrained, place, **fetch)
+        config = _seeing(config)
         _check_task(name, config, options.trust_remote_code)
+        _check_torchvision(name, config)
         with without_torchvision():
             processor = _guarded(name, "processor", AutoProcessor.from_pretrained, place, **fetch)
         placing = _placing(options, config, target)
@@ -232,16 +239,51 @@ def _check_weight_files(folder: Path) -> None:
             ) from None
 
 
+def _seeing(config: Any) -> Any:
+    """The config of the part that sees and writes.
+
+    An omni model also speaks; transformers loads its thinker alone from the weights of the whole.
+    """
+    thinker = getattr(config, "thinker_config", None)
+    if thinker is None or type(thinker) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        return config
+    thinker._commit_hash = getattr(config, "_commit_hash", None)
+    return thinker
+
+
+def _check_torchvision(name: str, config: Any) -> None:
+    """Name the missing package where transformers would only say that it knows no processor.
+
+    Raises:
+        MissingExtraError: the model's image processor exists for torchvision alone.
+    """
+    kinds = IMAGE_PROCESSOR_MAPPING_NAMES.get(config.model_type) or {}
+    if "torchvision" in kinds and "pil" not in kinds and not is_torchvision_available():
+        what = f"The image processor of {name!r} (model type {config.model_type!r})"
+        raise MissingExtraError(what, "torchvision", "vision")
+
+
 def _check_task(name: str, config: Any, trust_remote_code: bool) -> None:
     """Refuse models that take no pictures, before any weights are read."""
     by_remote_code = trust_remote_code and "AutoModelForImageTextToText" in (
         getattr(config, "auto_map", None) or {}
     )
-    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and not by_remote_code:
+    if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or by_remote_code:
+        return
+    if type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING and _has_vision(config):
         raise ModelError(
-            f"{name!r} (model type {config.model_type!r}) takes no pictures. "
-            "Choose a vision-language model, one that transformers lists under image-text-to-text."
+            f"{name!r} (model type {config.model_type!r}) takes pictures, but transformers does "
+            "not list it under image-text-to-text, so what it expects is not known here. Choose "
+            "another vision-language model."
         )
+    raise ModelError(
+        f"{name!r} (model type {config.model_type!r}) takes no pictures. "
+        "Choose a vision-language model, one that transformers lists under image-text-to-text."
+    )
+
+
+def _has_vision(config: Any) -> bool:
+    return any("vision" in part for part in getattr(config, "sub_configs", {}))
 
 
 def _check_complete(name: str, info: dict[str, Any]) -> None:
@@ -259,6 +301,9 @@ def _guarded(name: str, what: str, call: Any, *args: Any, **kwargs: Any) -> Any:
         return call(*args, **kwargs)
     except _FAILURES as error:
         reason = _first_line(error)
+        missing = _MISSING_PACKAGE.search(str(error))
+        if missing is not None:
+            raise _without(name, what, missing[1].lower()) from error
         if "trust_remote_code" in str(error):
             raise ModelError(
                 f"{name!r} needs code that comes with its weights. Read that code, and load the "
@@ -277,6 +322,15 @@ def _guarded(name: str, what: str, call: Any, *args: Any, **kwargs: Any) -> Any:
             f"The {what} of {name!r} cannot be used ({reason}). "
             "Check that the folder is complete and that transformers supports this model."
         ) from error
+
+
+def _without(name: str, what: str, package: str) -> SafesightError:
+    needs = f"The {what} of {name!r}"
+    if package == "torchvision":
+        return MissingExtraError(needs, package, "vision")
+    return ModelError(
+        f"{needs} needs the package {package}, which is not installed. Install it with pip."
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,8 +17,8 @@ from types import ModuleType
 from typing import Any, NoReturn
 from unittest.mock import patch
 
-import transformers
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor
+from transformers.processing_utils import transformers_module
 from transformers.utils import is_torchvision_available
 from transformers.video_processing_utils import VideoProcessorMixin
 
@@ -31,6 +31,8 @@ class NoVideo(VideoProcessorMixin):  # type: ignore[misc]
     """Stand-in for a video processor; refuses videos."""
 
     model_input_names = ("pixel_values_videos",)
+    # Settings that processors read although there is no video (MiniCPM-V, SmolVLM).
+    slice_mode, downsample_mode, num_frames, fps = False, "16x", None, None
 
     def __init__(self) -> None:
         """Take no arguments."""
@@ -59,11 +61,14 @@ def without_torchvision() -> Iterator[None]:
         yield
         return
     pixtral = import_module("transformers.models.pixtral")
+    smolvlm = import_module("transformers.models.smolvlm.processing_smolvlm")
     load = classmethod(lambda cls, *args, **kwargs: NoVideo())
     with (
         patch.object(AutoVideoProcessor, "from_pretrained", load),
-        patch.object(transformers, "VideoProcessorMixin", VideoProcessorMixin, create=True),
+        patch.object(transformers_module, "VideoProcessorMixin", VideoProcessorMixin, create=True),
         patch.object(pixtral, "PixtralProcessor", _pixtral_processor()),
+        # Which writes the length of a video in words with it.
+        patch.object(smolvlm, "num2words", smolvlm.num2words or str),
     ):
         yield
 

@@ -4,7 +4,8 @@
 
 flat    `pixel_values` n x 3 x H x W, one entry per picture or tile (LLaVA, Gemma 3, InternVL)
 sized   one padded entry per picture, with its size in `image_sizes` (LLaVA-NeXT, Mistral 3)
-grid    one row of patches for all pictures, split by `image_grid_thw` (Qwen-VL)
+grid    one row of patches for all pictures, split by `image_grid_thw` (Qwen-VL, GLM-V, Kimi)
+placed  n x patches x values, padded, with a place for each patch (Gemma 4)
 rows    B x tiles x 3 x H x W, padded to the largest number of tiles (Idefics 3, SmolVLM)
 
 `split_pictures` assigns them to the rows of the batch, `join_pictures` combines them again, and
@@ -34,9 +35,10 @@ __all__ = ["PictureTensors", "join_pictures", "last_picture", "split_pictures"]
 PictureTensors = dict[str, Tensor]
 """One row's part of every tensor in `TENSORS`; empty if it has no picture."""
 
-Layout = Literal["flat", "sized", "grid", "rows"]
+Layout = Literal["flat", "sized", "grid", "placed", "rows"]
 
-TENSORS = ("pixel_values", "pixel_attention_mask", "image_sizes", "image_grid_thw")
+_PLACES = "image_position_ids"
+TENSORS = ("pixel_values", "pixel_attention_mask", "image_sizes", "image_grid_thw", _PLACES)
 
 
 def split_pictures(vlm: VLM, inputs: Mapping[str, Any]) -> list[PictureTensors]:
@@ -69,7 +71,7 @@ def split_pictures(vlm: VLM, inputs: Mapping[str, Any]) -> list[PictureTensors]:
     pictures = _pictures_of_rows(_tokens_of_pictures(vlm, tensors), tokens)
     if pictures is None:
         raise _unknown(vlm)
-    if layout == "sized":
+    if layout in ("sized", "placed"):
         return _dealt(tensors, pictures)
     grids = torch.split(tensors["image_grid_thw"], pictures)
     patches = [int(grid.prod(dim=1).sum()) for grid in grids]
@@ -128,6 +130,8 @@ def last_picture(vlm: VLM, pictures: PictureTensors) -> Image.Image:
     layout = _layout(pictures)
     if layout == "grid":
         picture = _unpatched(vlm, pixels, pictures["image_grid_thw"][-1])
+    elif layout == "placed":
+        picture = _put_down(vlm, pixels[-1], pictures[_PLACES][-1])
     elif layout == "sized" and pixels.dim() == 4:  # padded on the right and below
         height, width = pictures["image_sizes"][-1].tolist()
         picture = pixels[-1, :, :height, :width]
@@ -148,6 +152,8 @@ def _layout(tensors: Mapping[str, Tensor]) -> Layout:
         return "grid"
     if "image_sizes" in tensors:
         return "sized"
+    if _PLACES in tensors:
+        return "placed"
     return "rows" if tensors["pixel_values"].dim() == 5 else "flat"
 
 
@@ -177,6 +183,10 @@ def _tokens_of_pictures(vlm: VLM, tensors: Mapping[str, Tensor]) -> list[int]:
     if "image_grid_thw" in tensors:
         merged = int(processor.image_processor.merge_size) ** 2
         return [int(n) // merged for n in tensors["image_grid_thw"].prod(dim=1).tolist()]
+    if _PLACES in tensors:
+        pooled = int(processor.image_processor.pooling_kernel_size) ** 2
+        real = (tensors[_PLACES] >= 0).all(dim=-1).sum(dim=1)
+        return [int(n) // pooled for n in real.tolist()]
     sizes = tensors["image_sizes"].tolist()
     merge = getattr(processor, "spatial_merge_size", None)
     if merge is not None:  # Pixtral: sizes after resizing, without line breaks
@@ -212,10 +222,24 @@ def _unpatched(vlm: VLM, pixels: Tensor, grid: Tensor) -> Tensor:
     settings = vlm.processor.image_processor
     _, rows, columns = grid.tolist()
     merge, patch = int(settings.merge_size), int(settings.patch_size)
+    if pixels.dim() == 4:  # Kimi's: row by row, each patch in three dimensions
+        patches = pixels[-rows * columns :].reshape(rows, columns, 3, patch, patch)
+        return patches.permute(2, 0, 3, 1, 4).reshape(3, rows * patch, columns * patch)
     frame = pixels[-rows * columns :].reshape(
         rows // merge, columns // merge, merge, merge, 3, -1, patch, patch
     )[:, :, :, :, :, 0]
     return frame.permute(4, 0, 2, 5, 1, 3, 6).reshape(3, rows * patch, columns * patch)
+
+
+def _put_down(vlm: VLM, patches: Tensor, places: Tensor) -> Tensor:
+    """3 x H x W from one picture's patches and the column and row of each; -1 is padding."""
+    patch = int(vlm.processor.image_processor.patch_size)
+    real = (places >= 0).all(dim=-1)
+    columns, rows = places[real].unbind(dim=-1)
+    height, width = int(rows.max()) + 1, int(columns.max()) + 1
+    picture = patches.new_zeros(height, width, patch, patch, 3)
+    picture[rows, columns] = patches[real].reshape(-1, patch, patch, 3)
+    return picture.permute(4, 0, 2, 1, 3).reshape(3, height * patch, width * patch)
 
 
 def _to_pil(settings: Any, picture: Tensor) -> Image.Image:
@@ -231,13 +255,14 @@ def _to_pil(settings: Any, picture: Tensor) -> Image.Image:
 
 
 def _refuse_unknown(vlm: VLM, inputs: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    words = ("pixel", "image", "aspect", "spatial", "crop", "tile", "patch")
+    words = ("pixel", "image", "aspect", "spatial", "crop", "tile", "patch", "target")
     for name, value in inputs.items():
         picture = any(word in name for word in words) and name not in TENSORS
         if picture and isinstance(value, Tensor):
             raise _unknown(vlm)
     pixels = tensors.get("pixel_values")
-    if pixels is None or ("image_grid_thw" not in tensors and pixels.dim() < 4):
+    patches = "image_grid_thw" in tensors or _PLACES in tensors
+    if pixels is None or (not patches and pixels.dim() < 4):
         raise _unknown(vlm)
 
 

@@ -244,8 +244,9 @@ class VLM:
                 processor_kwargs={
                     "padding": True,
                     "padding_side": "left",
-                    "return_tensors": "pt",
                 },
+                # Not in processor_kwargs: SmolVLM's processor overrides it with its own default.
+                return_tensors="pt",
             )
         except (ValueError, IndexError, TemplateError) as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from safesight import registry
 from safesight.benchmarks import load_benchmark
 from safesight.defenses import AnyDefense, Artifact, FitData, load_defense
+from safesight.defenses.check import require
 from safesight.errors import ArtifactError, InputError
 from safesight.fitting.bundled import bundled
 from safesight.grammar import arm_parts
@@ -224,6 +225,7 @@ def fit_missing(
                 f"Fitting {defense.name} on the bundled pictograms, since it has no artifact for "
                 f"this model yet: {place}"
             )
+            require(vlm, defense.kind)
             data = data_for(defense, plan, vlm.name)
             defense.fit(vlm, data, seed=plan.seed).save(place)
         places[defense.name] = place

@@ -133,6 +133,7 @@ def evaluate(wanted: Evaluation) -> None:
     _check(wanted)
     need("inspect_ai", "eval", "An evaluation")
     with waiting(f"Loading {wanted.model}"):
+        from safesight.defenses.check import require
         from safesight.evals import run_eval
         from safesight.evals.arms import artifacts_for, build_arm
         from safesight.evals.hosts import host
@@ -140,6 +141,7 @@ def evaluate(wanted: Evaluation) -> None:
 
         given = artifacts_of(wanted.artifacts, wanted.arms)
         vlm = host(wanted.model, **wanted.model_args).vlm
+        require(vlm, "input")
     artifacts = fit_missing(
         vlm,
         wanted.arms,

@@ -134,6 +134,11 @@ def _on_first_half(
 
 def _stacked(vlm: VLM, first: Inputs, second: Inputs) -> Inputs:
     """Join two batches with the same pictures into one, with the settings of the first."""
+    if vlm.family.packed and first.get("pixel_values") is not None:
+        raise InputError(
+            f"CoCA asks with two prompts at once, but the pictures of {vlm.name!r} cannot be put "
+            "into one batch twice. Use another defense."
+        )
     rows = [*prompt_rows(vlm, first), *prompt_rows(vlm, second)]
     stacked = padded(vlm, first, rows)
     for name in prompt_of(vlm, first).keys() - rows[0].keys():

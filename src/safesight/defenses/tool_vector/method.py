@@ -43,7 +43,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import Tensor
 
-from safesight.activations import EditFn, edit, resid_post, unit
+from safesight.activations import EditFn, edit, last_of, resid_post, unit
 from safesight.defenses.base import Defense, Parts, Stored
 from safesight.defenses.contract import Contract
 from safesight.defenses.tool_vector.calibration import fit_tool_vector
@@ -224,8 +224,7 @@ def _at_last(change: Change, mask: Tensor | None, done: Callable[[], None]) -> E
         rows = torch.arange(len(hidden), device=hidden.device)
         last = torch.full_like(rows, hidden.shape[1] - 1)
         if mask is not None:
-            positions = torch.arange(mask.shape[1], device=mask.device)
-            last = (mask.bool() * positions).amax(dim=1).to(hidden.device)
+            last = last_of(mask.to(hidden.device), hidden.shape[1])
             last = last.repeat_interleave(len(hidden) // len(last))  # several answers to a prompt
         new = hidden.clone()
         new[rows, last] = change(hidden[rows, last].float()).to(hidden.dtype)
