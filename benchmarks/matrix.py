@@ -31,7 +31,7 @@ def main() -> None:
         "architectures": list(FAMILIES),
         "defenses": list(DEFENSES),
     }
-    results = opened(options.out, head)
+    results = opened(options, head)
     done = {(row["architecture"], row["defense"]) for row in results["rows"]}
     for family in options.only:
         for defense in DEFENSES:

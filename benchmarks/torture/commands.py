@@ -142,7 +142,7 @@ def _broken(verb: str, rng: random.Random) -> list[str]:
 
 
 def _wrong_shape(verb: str, line: list[str], rng: random.Random) -> list[str]:
-    """Of the wrong command, or with a word too many or too few."""
+    """The wrong command, or a word too many or too few."""
     options = [words[0] for words, _ in _options(verb)]
     mistakes: list[Callable[[], list[str]]] = [
         lambda: [_typo(verb, rng), *line[1:]],

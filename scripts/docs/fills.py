@@ -12,7 +12,8 @@ Commands on committed results (`docs/results/NAME.json`, a scorecard unless stat
     seeds NAME [KEY=HEADING ...]       rows of several seeds, as `benchmarks/sasa.py` writes them
     summary NAME [arms=A;B] KEY=HEADING ...  one row per arm, one column per key of a summary
     pivot NAME LIST KEYS TASK/METRIC=HEADING ...  rows by KEYS (one,two), rates or changes across
-    axes NAME DEFENSE                  three cells: attack success | over-refusal | answer time
+    axes NAME DEFENSE                  four cells: attack success | over-refusal | benign requests
+                                       answered right | answer time
     cell NAME ARM KEY                  one rate or change of a benchmark's summary
     counts NAME                        trials, right results, refusals and faults, as torture counts
     output FILE                        a text file of docs/results, as a code block
@@ -234,11 +235,11 @@ def pivot(results: Results, page: str, name: str, path: str, keys: str, *columns
 def axes(results: Results, page: str, name: str, defense: str) -> str:
     """Cells of a row whose page writes the rest of the table itself."""
     card = results.scorecard(name, page)
-    attacks = card and card.row(defense, "all", "attack_success_rate")
-    refusals = card and card.row(defense, "all", "over_refusal_rate")
-    if not card or not attacks or not refusals:
+    metrics = ("attack_success_rate", "over_refusal_rate", "benign_utility")
+    rows = [card and card.row(defense, "all", metric) for metric in metrics]
+    if not card or not all(rows):
         return _absent(results, page, f"the axes of {defense}", name, card)
-    rates = (render_rate(row.value, _range(row.low, row.high)) for row in (attacks, refusals))
+    rates = (render_rate(row.value, _range(row.low, row.high)) for row in rows if row)
     cost = next((cost for cost in card.overhead if cost.defense == defense), None)
     low_high = cost and f"({cost.answer_low:.2f} to {cost.answer_high:.2f})"
     return " | ".join([*rates, f"{cost.answer_ratio:.2f} {low_high}" if cost else "1"])

@@ -37,8 +37,10 @@ def test_same_tokens_other_directions(name: str, shifts: dict[str, torch.Tensor]
 
 def test_one_word_moves_a_token_as_far_along_any_direction() -> None:
     vlm, artifact = tiny.vlm("llava"), fitted("rai", "llava")
-    artifact = type(artifact)(
-        "rai", artifact.config, artifact.fitted, {"prototypes": artifact.tensors["prototypes"][:1]}
+    artifact = replace(
+        artifact,
+        fitted={**artifact.fitted, "words": artifact.fitted["words"][:1]},
+        tensors={"prototypes": artifact.tensors["prototypes"][:1]},
     )
     found = {k: f(STATES, ROWS) for k, f in controls(vlm, artifact, tau=0.0).items()}
     lengths = {name: shift.norm(dim=1) for name, shift in found.items()}

@@ -261,7 +261,7 @@ def test_layers_refuses_what_it_cannot_read(model: str, tmp_path: Path) -> None:
     folder = tmp_path / "prompt"
     prompt = load_defense("safety_prompt")
     prompt.fit(VLM.load(model), FitData((), ())).save(folder)
-    fails(run("layers", model, "--vector", str(folder), *page), "one vector per layer")
+    fails(run("layers", model, "--vector", str(folder), *page), "does not hold one vector")
     assert not (tmp_path / "l.html").exists()
 
 

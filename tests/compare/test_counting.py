@@ -53,7 +53,8 @@ def test_a_model_that_only_breaks_down_has_no_rate_and_no_right_answer() -> None
     assert row is not None
     assert (row.value, row.low, row.high, row.n, row.invalid) == (None, 0.0, 1.0, 0, 4)
     assert "none judged" in show.rate(row)
-    assert tables._rate(row).interval == "none judged"
+    (column,) = [c for c in tables.columns(card) if c.metric == "over_refusal_rate"]
+    assert tables._rate(row, column).interval == "none judged"
     assert json.loads(card.model_dump_json())["rows"][0]["value"] is None
     right = card.row("none", "over_refusal", "benign_utility")
     assert right is not None

@@ -165,7 +165,7 @@ def test_an_edit_of_the_prompt_is_the_same_cached_and_uncached(vlm):
 def test_an_edit_of_the_last_prompt_token_is_the_same_cached_and_uncached(vlm, layer):
     """In every block, also where a model runs its last blocks on that token alone."""
     inputs = vlm.encode(MIXED)
-    vector = 2.0 * torch.randn(vlm.hidden_size, generator=torch.Generator().manual_seed(0))
+    vector = 20.0 * torch.randn(vlm.hidden_size, generator=torch.Generator().manual_seed(0))
     plain = vlm.generate(inputs, max_new_tokens=4)
     with at_last(vlm, inputs, {layer: lambda states: states + vector}):
         cached = vlm.generate(inputs, max_new_tokens=4)

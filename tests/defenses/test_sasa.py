@@ -225,10 +225,12 @@ def test_settings_of_the_fit_are_those_of_use() -> None:
         SASA().apply(vlm, unknown).__enter__()
 
 
-def test_a_fit_made_while_off_is_on_when_applied() -> None:
+def test_a_fit_made_while_off_is_switched_on_by_name_or_refused() -> None:
     vlm = tiny.vlm("llava")
     artifact = SASA(enabled=False).fit(vlm, fit_data(), progress=False)
-    with SASA(threshold=1e-9).apply(vlm, artifact):
+    with pytest.raises(ArtifactError, match="switched off"), SASA().apply(vlm, artifact):
+        pass
+    with SASA(enabled=True, threshold=1e-9).apply(vlm, artifact):
         assert vlm.answer(prompts()) == [SASA().config.refusal] * 4
 
 

@@ -16,6 +16,7 @@ from tests.house.source import Source
 
 # Top to bottom; a room may import what stands below it, never its own level.
 LEVELS = (
+    {"__main__"},
     {"cli"},
     {"workflows"},
     {"report", "experiments"},

@@ -37,7 +37,7 @@ def own() -> VLM:
 def test_a_wrong_image_token_is_noticed(own):
     wrong = own.tokenizer.convert_tokens_to_ids("a")
     own.image_mask = lambda inputs: inputs["input_ids"] == wrong
-    assert "image span" in failures(own)
+    assert "tokens for pictures" in failures(own)["forward"]
 
 
 def test_blocks_in_the_wrong_order_are_noticed(own):

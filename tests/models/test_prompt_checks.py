@@ -65,14 +65,14 @@ def test_a_long_training_row_is_named_before_anything_is_trained(short: VLM) -> 
         TuningSample("good", "a?", "b.", "harmful", "forget"),
         TuningSample("long", "x" * 50_000, "b.", "benign", "retain"),
     ]
-    with pytest.raises(InputError, match=rf"'long' has 5\d\d\d\d tokens.* at most {LIMIT}"):
+    with pytest.raises(InputError, match=rf"'long' has 5\d,\d\d\d tokens.* at most {LIMIT:,}"):
         load_defense("npo", max_steps=1).fit(short, FitData([], [], tuning=rows), progress=False)
 
 
 def test_a_row_that_is_long_with_its_template_is_named_too(short: VLM) -> None:
     from safesight.training.batches import Collator
 
-    with pytest.raises(InputError, match=r"'long' has \d+ tokens.* at most 1000"):
+    with pytest.raises(InputError, match=r"'long' has \d,\d+ tokens.* at most 1,000"):
         Collator(short).rows([TuningSample("long", "x" * 600, "y" * 600, "benign", "retain")])
 
 

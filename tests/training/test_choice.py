@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers as hf
 from peft.tuners.lora.model import LoraModel
 
 from safesight.defenses import load_defense
@@ -19,51 +18,10 @@ from tests import tiny
 from tests.contracts.defense_helpers import fingerprint
 from tests.training.helpers import data, fit, row
 
-_EXPERTS = {"num_experts_per_tok": 1, "moe_intermediate_size": tiny.WIDTH}
 
-
-def _llama4(words: Any) -> Any:
-    text = tiny.text_config(words, num_local_experts=4, intermediate_size_mlp=tiny.WIDTH)
-    return hf.Llama4Config(
-        text_config={**text, "num_experts_per_tok": 1}, vision_config=tiny.vision_config()
-    )
-
-
-def _glm4v_moe(words: Any) -> Any:
-    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
-    text = tiny.text_config(words, n_routed_experts=4, first_k_dense_replace=1)
-    return hf.Glm4vMoeConfig(
-        text_config={**text, **_EXPERTS, "rope_parameters": {**rope, "partial_rotary_factor": 0.5}},
-        vision_config={"depth": 1, "hidden_size": tiny.WIDTH, "num_heads": tiny.HEADS},
-        image_token_id=words.convert_tokens_to_ids("<image>"),
-    )
-
-
-def _qwen3_vl_moe(words: Any) -> Any:
-    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
-    text = tiny.text_config(words, num_experts=4)
-    return hf.Qwen3VLMoeConfig(
-        text_config={**text, **_EXPERTS, "rope_parameters": {**rope, "mrope_interleaved": True}},
-        vision_config={"depth": 1, "hidden_size": tiny.WIDTH, "num_heads": tiny.HEADS},
-        image_token_id=words.convert_tokens_to_ids("<image>"),
-    )
-
-
-MIXTURES = {"llama4": _llama4, "glm4v_moe": _glm4v_moe, "qwen3_vl_moe": _qwen3_vl_moe}
-
-
-def mixture(name: str) -> VLM:
-    """A mixture of experts that is shown no pictures, so another family's processor will do."""
-    _, processor = tiny.build("llava")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = hf.AutoModelForImageTextToText.from_config(MIXTURES[name](processor.tokenizer))
-    return VLM.wrap(model.eval(), processor, name=name)
-
-
-@pytest.mark.parametrize("name", MIXTURES)
+@pytest.mark.parametrize("name", ["llama4", "glm4v_moe", "qwen3_vl_moe"])
 def test_adapters_on_a_mixture_of_experts(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    vlm = mixture(name)
+    vlm = VLM.wrap(*tiny.fresh(name), name=name)
     before = fingerprint(vlm.model)
     texts = [row("break it"), row("break two"), row("bake it", "retain"), row("bake b", "retain")]
     with caplog.at_level(logging.WARNING, "safesight"):

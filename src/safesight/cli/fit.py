@@ -30,7 +30,7 @@ from safesight.files import check_place
 from safesight.grammar import check_task
 
 if TYPE_CHECKING:
-    from safesight.defenses import AnyDefense, Artifact
+    from safesight.defenses import AnyDefense, Artifact, FitData
 
 __all__ = ["EXAMPLES", "fit"]
 
@@ -79,6 +79,14 @@ _RunDir = Annotated[
     typer.Option(help="Folder for checkpoints and log of a training run. Default: OUTPUT.run."),
 ]
 
+_Pool = Annotated[int, typer.Option(min=1, help="Samples per task in the pool.")]
+_Share = Annotated[float, typer.Option(min=0, max=1, help="Fraction of the pool to use.")]
+
+_PICTOGRAMS = (
+    "Fitting {} on the pictograms that come with the package, which say little about other "
+    "pictures."
+)
+
 
 @loads_model
 def fit(
@@ -88,10 +96,8 @@ def fit(
     model: Model = "testbed",
     tasks: _Tasks = _TASKS,
     limit: _Limit = None,
-    pool: Annotated[int, typer.Option(min=1, help="Samples per task in the pool.")] = _POOL,
-    share: Annotated[
-        float, typer.Option(min=0, max=1, help="Fraction of the pool to use.")
-    ] = _SHARE,
+    pool: _Pool = _POOL,
+    share: _Share = _SHARE,
     calibration: _Calibration = 400,
     data: _Data = None,
     data_options: DataOptions = None,
@@ -133,10 +139,7 @@ def fit(
         vlm = VLM.load(model, **loading)
         require(vlm, fitter.kind)
     if not samples.tuning and vlm.name not in registry.names("model"):
-        stderr().print(
-            f"Fitting {defense} on the pictograms that come with the package, which say little "
-            "about other pictures."
-        )
+        stderr().print(_PICTOGRAMS.format(defense))
     artifact = fitter.fit(vlm, samples, seed=seed, **more)
     if os.environ.get("RANK", "0") != "0":  # only the first process writes and prints
         return
@@ -144,10 +147,15 @@ def fit(
     if json:
         print_json({"defense": artifact.defense, "hash": artifact.hash, **artifact.card})
     else:
-        used = len(samples.tuning) or len(samples.harmful) + len(samples.benign)
-        count = f"{used} {'rows' if samples.tuning else 'samples'}"
-        stderr().print(f"{defense} fitted on {vlm.name} with {count}: {artifact.hash[:12]}")
+        used = f"{defense} fitted on {vlm.name} with {_count(samples)}"
+        stderr().print(f"{used}: {artifact.hash[:12]}")
         typer.echo(output)
+
+
+def _count(samples: FitData) -> str:
+    if samples.tuning:
+        return f"{len(samples.tuning)} rows"
+    return f"{len(samples.harmful) + len(samples.benign)} samples"
 
 
 def _refuse_unfitted(fitter: AnyDefense) -> None:

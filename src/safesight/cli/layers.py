@@ -42,6 +42,12 @@ EXAMPLES = examples(
 )
 
 
+_Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="HTML file to write. Default: layers.html, if new."),
+]
+
+
 @loads_model
 def layers(
     loading: Loading,
@@ -63,10 +69,7 @@ def layers(
             help="Artifact with one vector per layer, to compare with the text direction.",
         ),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="HTML file to write. Default: layers.html, if new."),
-    ] = None,
+    output: _Output = None,
     json: JsonFile = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Maximum batch size.")] = 16,
     seed: Seed = 0,

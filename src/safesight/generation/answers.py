@@ -5,8 +5,7 @@ Only tensors and token lists. `detectors` decides which rows are refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from safesight.models import VLM
 
 __all__ = [
-    "ending",
     "put_back_prompt",
     "refusal_tokens",
     "replace_answers",
@@ -100,17 +98,6 @@ def stream_out(streamer: Any, inputs: Inputs, tokens: Sequence[int]) -> None:
     for token in tokens:
         streamer.put(torch.tensor([token]))
     streamer.end()
-
-
-@contextmanager
-def ending(streamer: Any) -> Iterator[None]:
-    """End a streamer if an error stops the call; its reader would wait for ever."""
-    try:
-        yield
-    except BaseException:
-        if streamer is not None:
-            streamer.end()
-        raise
 
 
 def _with_sequences(output: Any, sequences: Tensor) -> Any:

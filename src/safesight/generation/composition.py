@@ -24,12 +24,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from safesight.errors import ModelError
-from safesight.generation.answers import ending, put_back_prompt
+from safesight.generation.answers import put_back_prompt
 from safesight.generation.calls import bind, completed, refuse_long
 from safesight.generation.changes import weights_state
 from safesight.generation.detectors import Outcome, generate_after, generate_guarded
 from safesight.generation.parts import Kind, Parts
 from safesight.generation.with_blocks import Undo, WithBlocks, no_copy, undo_all
+from safesight.models.decoding import ending
 from safesight.models.wrappers import unwrapped
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class Protection:
 
     @last.setter
     def last(self, outcome: Outcome | None) -> None:
+        """Set by each call."""
         self._own.last = self._latest = outcome
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:

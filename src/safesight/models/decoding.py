@@ -8,13 +8,14 @@ taken to change it, so that a mode of a later transformers is noticed, too.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 from transformers import GenerationConfig, GenerationMixin
 
-__all__ = ["GREEDY", "changes_loop", "is_mode", "one_answer", "setting_names"]
+__all__ = ["GREEDY", "changes_loop", "ending", "is_mode", "one_answer", "setting_names"]
 
 _PLAIN = frozenset(
     """
@@ -90,3 +91,14 @@ def one_answer(model: Any) -> dict[str, Any]:
 GREEDY: Mapping[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
 """Arguments for greedy decoding. The last three are unset, or transformers warns that greedy
 decoding ignores them."""
+
+
+@contextmanager
+def ending(streamer: Any) -> Iterator[None]:
+    """End a streamer if an error stops the call; its reader would wait for ever."""
+    try:
+        yield
+    except BaseException:
+        if streamer is not None:
+            streamer.end()
+        raise

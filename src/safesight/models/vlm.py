@@ -20,7 +20,7 @@ from transformers import BatchFeature
 
 from safesight.errors import InputError, ModelError
 from safesight.models.control_tokens import ControlTokens, control_tokens
-from safesight.models.decoding import GREEDY, one_answer
+from safesight.models.decoding import GREEDY, ending, one_answer
 from safesight.models.families import Family, family_of
 from safesight.models.identity import hash_config, hash_weights
 from safesight.models.loading import LoadOptions, load_pretrained, public_name
@@ -241,10 +241,7 @@ class VLM:
                 tokenize=True,
                 return_dict=True,
                 **({} if tools is None else {"tools": list(tools)}),
-                processor_kwargs={
-                    "padding": True,
-                    "padding_side": "left",
-                },
+                processor_kwargs={"padding": True, "padding_side": "left"},
                 # Not in processor_kwargs: SmolVLM's processor overrides it with its own default.
                 return_tensors="pt",
             )
@@ -285,10 +282,11 @@ class VLM:
         if self.model.generation_config.stop_strings is not None:
             kwargs.setdefault("tokenizer", self.tokenizer)
         kwargs.setdefault("pad_token_id", self.tokenizer.pad_token_id)
-        ids, known = inputs["input_ids"], getattr(self.embed_tokens, "num_embeddings", None)
-        check_vocabulary(self.name, ids, self.image_mask(inputs), known)
-        answer = kwargs.get("max_new_tokens") or 0
-        check_length(self.name, self.context_length, ids.shape[1], answer)
+        with ending(kwargs.get("streamer")):
+            ids, known = inputs["input_ids"], getattr(self.embed_tokens, "num_embeddings", None)
+            check_vocabulary(self.name, ids, self.image_mask(inputs), known)
+            answer = kwargs.get("max_new_tokens") or 0
+            check_length(self.name, self.context_length, ids.shape[1], answer)
         return cast(Tensor, self.model.generate(**inputs, **kwargs))
 
     def answer(
