@@ -51,7 +51,7 @@ def run(logs: Path, asked: Path) -> None:
 
 def command(logs: Path, asked: Path) -> None:
     """The same from the command line; overhead would follow."""
-    words = f"eval --model fake --defense none --tasks pictures --limit {SAMPLES}"
+    words = f"eval --model fake --judge exact --defense none --tasks pictures --limit {SAMPLES}"
     sys.argv = ["safesight", *words.split(), "--batch-size", str(BATCH), "--log-dir", str(logs)]
     with _fake(asked):
         main()

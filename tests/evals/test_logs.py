@@ -192,7 +192,7 @@ def _ids(change):
         (_verdict(value=1.0), "has the verdict 1.0"),
         (_verdict(metadata=None), "which judge"),
         (_verdict(metadata={"judge": "\x1b]0;x\x07", "correct": True}), "which judge"),
-        (_verdict(metadata={"judge": "exact 1", "correct": "x"}), "neither right nor wrong"),
+        (_verdict(metadata={"judge": "exact 2", "correct": "x"}), "neither right nor wrong"),
         (_sample(metadata={}), "has the label None"),
         (_about(label="odd"), "has the label 'odd'"),
         (_about(facts="x"), "has facts that are not a mapping"),
@@ -239,8 +239,8 @@ def test_the_newest_score_of_a_run_counts(log) -> None:
     before = {answer.judge for answer in read_answers(log.parent)}
     again = score(read_eval_log(str(log)), verdict(judge="keywords"), action="append")
     write_eval_log(again, str(log))
-    assert before == {"exact 1"}
-    assert {answer.judge for answer in read_answers(log.parent)} == {"keywords 1-sasa"}
+    assert before == {"exact 2"}
+    assert {answer.judge for answer in read_answers(log.parent)} == {"keywords 2-sasa"}
     third = score(again, verdict(judge="exact"), action="append")
     write_eval_log(third, str(log))
     assert {answer.judge for answer in read_answers(log.parent)} == before
@@ -249,9 +249,9 @@ def test_the_newest_score_of_a_run_counts(log) -> None:
 def test_a_copy_with_one_more_score_is_the_newer_one(log) -> None:
     again = score(read_eval_log(str(log)), verdict(judge="keywords"), action="append")
     write_eval_log(again, str(log.with_name("a.eval")))
-    assert {answer.judge for answer in read_answers(log.parent)} == {"keywords 1-sasa"}
+    assert {answer.judge for answer in read_answers(log.parent)} == {"keywords 2-sasa"}
     os.utime(log)
-    assert {answer.judge for answer in read_answers(log.parent)} == {"keywords 1-sasa"}
+    assert {answer.judge for answer in read_answers(log.parent)} == {"keywords 2-sasa"}
 
 
 def test_of_two_copies_with_other_scores_none_is_chosen_by_chance(log) -> None:

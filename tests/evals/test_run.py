@@ -107,16 +107,18 @@ def test_a_changed_arm_never_meets_a_stale_answer(fakes, tmp_path, change: str) 
         )
         return [a.answer for a in read_answers(tmp_path / "logs")]
 
-    stamp_artifact(place, "one", identity=None)
+    stamp_artifact(place, "one")
     assert run_once()[0].startswith("[one]")
     assert asked(fakes) == 3
     if change == "artifact":
-        stamp_artifact(place, "two", identity=None)
+        stamp_artifact(place, "two")
         assert all(answer.startswith("[two]") for answer in run_once())
     elif change == "dtype":
+        stamp_artifact(place, "one", identity="fake bfloat16")
         run_once(dtype="bfloat16")
     elif change == "weights":
         fakes["fake"].identity = "other weights in the same place"
+        stamp_artifact(place, "one", identity=fakes["fake"].identity)
         run_once()
     else:
         run_once(loud=True)

@@ -132,11 +132,9 @@ def fit(
         replaced = _there(output, defense)
         more = _run(fitter, output, run_dir, resume)
         options = values_of(data_options or [], "--data-option")
-        plan = FitPlan(chosen, pool, share, calibration, seed)
-        samples = data_for(fitter, plan, public_name(model), data, options)
-        if "device_map" not in loading:
-            loading.setdefault("device", _device())
-        vlm = VLM.load(model, **loading)
+        amount = FitPlan(chosen, pool, share, calibration, seed)
+        samples = data_for(fitter, amount, public_name(model), data, options)
+        vlm = VLM.load(model, **_placed(loading))
         require(vlm, fitter.kind)
     if not samples.tuning and vlm.name not in registry.names("model"):
         stderr().print(_PICTOGRAMS.format(defense))
@@ -150,6 +148,11 @@ def fit(
         used = f"{defense} fitted on {vlm.name} with {_count(samples)}"
         stderr().print(f"{used}: {artifact.hash[:12]}")
         typer.echo(output)
+
+
+def _placed(loading: Loading) -> Loading:
+    """With a device of its own for each process of a launcher."""
+    return loading if "device_map" in loading else {"device": _device(), **loading}
 
 
 def _count(samples: FitData) -> str:

@@ -202,7 +202,9 @@ def prompt_of(vlm: VLM, inputs: Inputs) -> Inputs:
     Left out are settings, caches, tokenizers and whatever else is no prompt.
     """
     settings = setting_names() | set(vlm.model.generation_config.to_dict()) | _STATE
-    known = set(getattr(vlm.processor, "model_input_names", ()))
+    # Of its parts: Qwen-Omni's processor raises when it is asked for its own names.
+    parts = (vlm.tokenizer, getattr(vlm.processor, "image_processor", None))
+    known = {name for part in parts for name in getattr(part, "model_input_names", ())}
     return {
         name: value
         for name, value in inputs.items()
