@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from safesight.errors import MissingExtraError, ModelError
-from safesight.models import VLM, loading
+from safesight.models import VLM, loading, quantized
 from safesight.models.families import UNSUPPORTED, family_of
 from tests import tiny, zoo
 
@@ -334,3 +336,18 @@ def test_processors_load_whoever_imports_transformers_first(first):
     """One of its modules puts a second copy of transformers in its place."""
     code = f"import {first}\nfrom tests import tiny\ntiny.fresh('qwen3_vl')"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+
+
+def test_a_build_of_kernels_that_was_killed_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "library/extensions/cpp/build"
+    folder.mkdir(parents=True)
+    found = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(quantized, "find_spec", lambda name: found)
+    assert quantized.quantization_config("int4")
+    (folder / "lock").touch()
+    assert quantized.quantization_config("int4"), "somebody is building"
+    os.utime(folder / "lock", (0, 0))
+    with pytest.raises(ModelError, match="remove .*lock"):
+        quantized.quantization_config("int4")

@@ -6,7 +6,10 @@ Recognises torchao, quanto and bitsandbytes by their tensors' interface, without
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +23,9 @@ __all__ = ["QUANTIZATIONS", "is_quantized", "quantization_config", "stored_tenso
 QUANTIZATIONS = ("int8", "int4")
 """The names that can be requested."""
 
+_LONGEST_BUILD = 600.0
+"""Seconds after which nobody builds any more; on one slow core it takes about a minute."""
+
 
 def quantization_config(wanted: Any) -> Any:
     """A `transformers` quantization config, built from a name or passed through.
@@ -29,6 +35,7 @@ def quantization_config(wanted: Any) -> Any:
     Raises:
         ModelError: the name is unknown.
         MissingExtraError: quanto is not installed.
+        ModelError: a build of its kernels was interrupted.
     """
     if not isinstance(wanted, str):
         return wanted
@@ -38,9 +45,23 @@ def quantization_config(wanted: Any) -> Any:
             "quantization config of transformers from Python."
         )
     need("optimum", "quantized", f"Loading weights in {wanted}")
+    _refuse_stale_lock()
     from transformers import QuantoConfig
 
     return QuantoConfig(weights=wanted)
+
+
+def _refuse_stale_lock() -> None:
+    """Refuse what would wait for ever: a process that is killed while it builds leaves its lock."""
+    spec = find_spec("optimum.quanto")
+    if spec is None or spec.origin is None:
+        return
+    lock = Path(spec.origin).parent / "library" / "extensions" / "cpp" / "build" / "lock"
+    if lock.exists() and time.time() - lock.stat().st_mtime > _LONGEST_BUILD:
+        raise ModelError(
+            f"Building the kernels of quanto was interrupted, and its lock is still there. If no "
+            f"other process is building them, remove {lock}"
+        )
 
 
 def is_quantized(model: nn.Module) -> bool:
