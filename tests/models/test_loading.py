@@ -349,5 +349,5 @@ def test_a_build_of_kernels_that_was_killed_is_not_waited_for(
     (folder / "lock").touch()
     assert quantized.quantization_config("int4"), "somebody is building"
     os.utime(folder / "lock", (0, 0))
-    with pytest.raises(ModelError, match="remove .*lock"):
+    with pytest.raises(ModelError, match=r"remove .*lock"):
         quantized.quantization_config("int4")
