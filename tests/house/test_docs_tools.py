@@ -34,8 +34,8 @@ def _row(defense: str, task: str, metric: str, value: float) -> Row:
 
 
 def _card() -> Scorecard:
-    values = {"none": (0.71, 0.01, 0.93), "sasa": (0.004, 0.02, 0.92)}
-    metrics = ("attack_success_rate", "over_refusal_rate", "utility")
+    values = {"none": (0.71, 0.01, 0.93, 0.9), "sasa": (0.004, 0.02, 0.92, 0.88)}
+    metrics = ("attack_success_rate", "over_refusal_rate", "utility", "benign_utility")
     pooled = [
         _row(defense, "all", metric, value)
         for defense, numbers in values.items()
@@ -101,8 +101,11 @@ def results(tmp_path: Path) -> Results:
         ("ratio demo sasa peak_memory", "1.02 (1.01 to 1.03, n = 4)"),
         ("value demo overhead.0.device", "cpu"),
         ("value demo pooled.0.value .0%", "71%"),
-        ("axes demo sasa", "0.4% (0.0 to 2.4) | 2.0% (0.0 to 4.0) | 1.08 (1.06 to 1.11)"),
-        ("axes demo none", "71.0% (69.0 to 73.0) | 1.0% (0.0 to 3.0) | 1"),
+        (
+            "axes demo sasa",
+            "0.4% (0.0 to 2.4) | 2.0% (0.0 to 4.0) | 88.0% (86.0 to 90.0) | 1.08 (1.06 to 1.11)",
+        ),
+        ("axes demo none", "71.0% (69.0 to 73.0) | 1.0% (0.0 to 3.0) | 90.0% (88.0 to 92.0) | 1"),
         ("count compared", "1"),
         ("cell mirage rmu harm", "54.2% (51.0 to 57.5)"),
         ("output demo.txt", "\n```text\ntwo\nlines\n```\n"),
