@@ -169,3 +169,11 @@ def test_two_processes_give_what_one_gives(method: str, model: str, tmp_path: Pa
     one, both = (Artifact.load(tmp_path / name).tensors for name in ("one", "two"))
     assert one.keys() == both.keys()
     assert all(torch.allclose(one[name], both[name], atol=1e-5) for name in one)
+
+
+@pytest.mark.parametrize("words", [("--tasks", "vqa"), ("--calibration", "9")])
+def test_samples_that_a_training_method_does_not_use_are_refused(
+    model: str, rows: Path, tmp_path: Path, words: tuple[str, str]
+) -> None:
+    given = ["--model", model, "--data", str(rows), "-o", str(tmp_path / "npo")]
+    fails(run("fit", "npo", *given, *words), "uses no samples of tasks")

@@ -44,7 +44,7 @@ EXAMPLES = examples(
     "safesight fit sft --data mirage --data-option rho=0.8 -o artifacts/mirage",
 )
 
-_POOL, _SHARE = 4000, 0.05
+_POOL, _SHARE, _HELD_OUT = 4000, 0.05, 400
 _TASKS = "text_harm,image_harm,over_refusal,sensitive_benign,vqa"
 _Data = Annotated[
     str | None,
@@ -98,7 +98,7 @@ def fit(
     limit: _Limit = None,
     pool: _Pool = _POOL,
     share: _Share = _SHARE,
-    calibration: _Calibration = 400,
+    calibration: _Calibration = _HELD_OUT,
     data: _Data = None,
     data_options: DataOptions = None,
     resume: _Resume = False,
@@ -126,7 +126,7 @@ def fit(
         from safesight.workflows.artifacts import FitPlan, data_for
 
         fitter = load_defense(defense, **values_of(settings or [], "--set"))
-        _refuse_unfitted(fitter)
+        _refuse_unused(fitter, tasks, calibration)
         free_place(output)  # before the work starts, so that none is lost
         check_place(output, folder=True)
         replaced = _there(output, defense)
@@ -161,11 +161,11 @@ def _count(samples: FitData) -> str:
     return f"{len(samples.harmful) + len(samples.benign)} samples"
 
 
-def _refuse_unfitted(fitter: AnyDefense) -> None:
-    """Refuse a defense that would only store its settings.
+def _refuse_unused(fitter: AnyDefense, tasks: str, calibration: int) -> None:
+    """Refuse a defense that would only store its settings, and samples that it does not use.
 
     Raises:
-        InputError: it has nothing to fit.
+        InputError: it has nothing to fit, or trains on rows.
     """
     from safesight.defenses import Defense
 
@@ -173,6 +173,11 @@ def _refuse_unfitted(fitter: AnyDefense) -> None:
         raise InputError(
             f"{fitter.name} has nothing to fit, so it needs no artifact. Use it as it is: "
             f"safesight eval --defense {fitter.name}."
+        )
+    if fitter.needs & {"forget_set", "neutral_set"} and (tasks, calibration) != (_TASKS, _HELD_OUT):
+        raise InputError(
+            f"{fitter.name} trains on rows and uses no samples of tasks. Leave out --tasks and "
+            "--calibration; --data names the rows."
         )
 
 

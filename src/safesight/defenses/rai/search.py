@@ -18,6 +18,7 @@ from safesight import registry
 from safesight.console import track
 from safesight.defenses.rai.calibration import Tap
 from safesight.defenses.rai.injection import generate_shifted
+from safesight.defenses.shared.judging import judge_for_fit
 from safesight.errors import InputError
 from safesight.types import Sample, Verdict
 
@@ -57,6 +58,7 @@ def search(
     harmful = _with_pictures(data.harmful, "harmful", config.search, seed)
     held_out = data.calibration_benign or data.benign
     benign = _with_pictures(held_out, "benign", config.search, seed)
+    judge_for_fit(config.judge, vlm, [*harmful, *benign])  # says what it cannot tell
     ask = partial(judged, vlm, config=config)
     before = ask(benign)
     allowed = _lost(before, before) + config.max_benign_loss * len(benign)

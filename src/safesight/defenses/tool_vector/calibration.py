@@ -11,20 +11,21 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from safesight import registry
 from safesight.activations import add, edit, resid_post
 from safesight.activations.sites import check_layer
+from safesight.defenses.shared.judging import judge_for_fit
 from safesight.defenses.tool_vector.states import refusal_vectors, shift_report, states_under
 from safesight.errors import InputError
 from safesight.fitting.artifact import Artifact
 from safesight.generation.calls import short_answer, undefended
-from safesight.types import Sample
+from safesight.types import Judge, Sample
 
 if TYPE_CHECKING:
     from safesight.defenses.tool_vector.config import ToolVectorConfig
@@ -142,12 +143,14 @@ def _trials(
 ) -> list[_Trial]:
     harmful = [sample for sample in held_out if sample.label == "harmful"]
     benign = [sample for sample in held_out if sample.label == "benign"]
-    before = _refused(vlm, benign, None, config)
+    judge = judge_for_fit("exact", vlm, held_out)
+    refused = partial(_refused, vlm, judge, config)
+    before = refused(benign, None)
     found = []
     for layer in candidate_layers(vlm.num_layers):
         at = (layer, vectors[layer])
-        after = _refused(vlm, benign, at, config)
-        found.append(_Trial(layer, _refused(vlm, harmful, at, config), after, after - before))
+        after = refused(benign, at)
+        found.append(_Trial(layer, refused(harmful, at), after, after - before))
     return found
 
 
@@ -166,12 +169,12 @@ def _best(trials: Sequence[_Trial], max_rise: float, num_layers: int) -> int:
 
 def _refused(
     vlm: VLM,
+    judge: Judge,
+    config: ToolVectorConfig,
     samples: Sequence[Sample],
     at: tuple[int, Tensor] | None,
-    config: ToolVectorConfig,
 ) -> float:
     """The share of samples that the undefended model refuses, with or without a vector added."""
-    judge = registry.load("judge", "exact")()
     edits = {} if at is None else {resid_post(at[0]): add(at[1], config.strength, tokens="last")}
     count = 0
     for start in range(0, len(samples), config.batch_size):
