@@ -13,7 +13,9 @@ from collections.abc import Callable
 from pkgutil import resolve_name
 from typing import Any, Literal, get_args
 
-__all__ = ["Kind", "fault_of"]
+from safesight.types import VERDICTS, Label, Sample
+
+__all__ = ["Kind", "fault_of", "samples_fault", "verdict_fault"]
 
 Kind = Literal[
     "defense", "attack", "benchmark", "dataset", "judge", "model", "stress_test", "word_list"
@@ -61,6 +63,43 @@ def _made_of(what: str) -> Callable[[str, Any], str]:
     return check
 
 
+def _judge(_: str, found: Any) -> str:
+    fault = _made_of("judge an answer")(_, found)
+    if not fault and isinstance(found, type):
+        missing = [name for name in ("__call__", "correct", "caveat") if not hasattr(found, name)]
+        fault = f"has no method {missing[0]!r}" if missing else ""
+    return fault
+
+
+def samples_fault(found: Any) -> str:
+    """What is wrong with the samples of a benchmark or an attack, as the end of a sentence.
+
+    Example:
+        >>> samples_fault(["a question"])
+        "gives 'a question', not a safesight.types.Sample"
+    """
+    if not isinstance(found, list | tuple):
+        return f"gives {_short(found)}, not a list of samples"
+    for sample in found:
+        if not isinstance(sample, Sample):
+            return f"gives {_short(sample)}, not a safesight.types.Sample"
+        if sample.label not in get_args(Label):
+            return f"gives a sample with the label {_short(sample.label)}, not harmful or benign"
+    return ""
+
+
+def verdict_fault(found: Any) -> str:
+    """What is wrong with a judge's verdict, as the end of a sentence.
+
+    Example:
+        >>> verdict_fault("safe"), verdict_fault("refused")
+        ("gives the verdict 'safe', not one of refused, harmful, harmless, invalid", '')
+    """
+    if isinstance(found, str) and found in VERDICTS:
+        return ""
+    return f"gives the verdict {_short(found)}, not one of {', '.join(VERDICTS)}"
+
+
 def _called_with(*given: Any, **named: Any) -> Callable[[str, Any], str]:
     """A function that takes such arguments; only their number and names count."""
 
@@ -100,7 +139,7 @@ _CHECKS: dict[Kind, Callable[[str, Any], str]] = {
     "attack": _made_of("attack a sample"),
     "benchmark": _called_with(None, seed=0),
     "dataset": _called_with(None, seed=0),
-    "judge": _made_of("judge an answer"),
+    "judge": _judge,
     "model": _model,
     "stress_test": _called_with(None, None),
     "word_list": _words,

@@ -32,7 +32,8 @@ LEVELS = (
     {"grammar"},
     {"registry"},
     {"stats"},
-    {"types", "console", "files", "grid", "guests", "records", "extras"},
+    {"guests"},
+    {"types", "console", "files", "grid", "records", "extras"},
     {"errors"},
 )
 _LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

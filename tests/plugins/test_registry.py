@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import invalidate_caches
@@ -12,10 +13,12 @@ from typing import Any, get_args
 import pytest
 
 from safesight import VLM, protect, registry
+from safesight.benchmarks import load_benchmark
 from safesight.cli.list_ import _KINDS
 from safesight.compare import control_of
 from safesight.defenses import load_defense, protection
 from safesight.errors import PluginError
+from safesight.guests import verdict_fault
 from safesight.workflows.evaluation import demo_defenses
 from tests import tiny
 from tests.cli.test_main import fails, run
@@ -229,3 +232,43 @@ def test_a_built_in_name_that_is_broken_is_a_bug(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(registry, "_table", broken.__getitem__)
     with pytest.raises(ModuleNotFoundError):
         registry.load("judge", "gone")
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ("5", "gives 5, not a list of samples"),
+        ("['a question']", "gives 'a question', not a safesight.types.Sample"),
+        ("[Sample('1', 'how?', 'evil', '')]", "gives a sample with the label 'evil'"),
+    ],
+)
+def test_what_a_benchmark_or_an_attack_returns_is_looked_at(
+    given: str, fault: str, install: Install
+) -> None:
+    lines = ["from safesight.types import Sample", "def bench(n=None, *, seed=0):"]
+    lines += [
+        f"    return {given}",
+        "class Bad:",
+        f"    def __call__(self, sample): return {given}",
+    ]
+    install(
+        {"guest_samples.py": "\n".join(lines)},
+        group("benchmarks", odd="guest_samples:bench") + group("attacks", bad="guest_samples:Bad"),
+    )
+    with pytest.raises(PluginError, match=re.escape(f"The benchmark 'odd' {fault}")):
+        load_benchmark("odd")(1)
+    with pytest.raises(PluginError, match=r"The attack 'bad' gives"):
+        load_benchmark("vqa+bad")(1)
+
+
+@pytest.mark.parametrize("verdict", ["safe", None, 1])
+def test_a_verdict_of_another_kind_is_no_verdict(verdict: Any) -> None:
+    assert "not one of refused, harmful" in verdict_fault(verdict)
+    assert verdict_fault("harmless") == ""
+
+
+def test_a_judge_without_its_methods_is_named(install: Install) -> None:
+    code = "class Half:\n    name, version = 'half', '1'\n    def __call__(self, a, s): return 'refused'"
+    install({"guest_half.py": code}, group("judges", half="guest_half:Half"))
+    with pytest.raises(PluginError, match="has no method 'correct'"):
+        registry.load("judge", "half")

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 from safesight import registry
-from safesight.errors import InputError
+from safesight.errors import InputError, PluginError
 from safesight.grammar import check_task, task_parts
+from safesight.guests import Kind, samples_fault
 from safesight.types import Sample
 
 __all__ = ["Attacked", "describe_benchmark", "load_benchmark"]
@@ -46,10 +48,10 @@ class Attacked:
             UnknownNameError: no such benchmark or attack.
             InputError: an attack needs more than its name, or a sample cannot be attacked.
         """
-        samples: list[Sample] = registry.load("benchmark", self.benchmark)(n, **which)
+        samples = load_benchmark(self.benchmark)(n, **which)
         for name in self.attacks:
             attack = _built(name)
-            samples = [attack(sample) for sample in samples]
+            samples = _checked("attack", name, [attack(sample) for sample in samples])
         return samples
 
 
@@ -72,6 +74,7 @@ def load_benchmark(task: str) -> Callable[..., list[Sample]]:
 
     Raises:
         UnknownNameError: no such benchmark; the message suggests the nearest one.
+        PluginError: what the benchmark returns are no samples (raised when it is called).
 
     Example:
         >>> load_benchmark("vqa+prefill")(1)[0].prefill
@@ -81,7 +84,19 @@ def load_benchmark(task: str) -> Callable[..., list[Sample]]:
     if attacks:
         return Attacked(benchmark, attacks)
     plain: Callable[..., list[Sample]] = registry.load("benchmark", benchmark)
-    return plain
+
+    @wraps(plain)
+    def samples(*args: Any, **which: Any) -> list[Sample]:
+        return _checked("benchmark", benchmark, plain(*args, **which))
+
+    return samples
+
+
+def _checked(kind: Kind, name: str, found: Any) -> list[Sample]:
+    """The samples, or an error that names where they come from."""
+    if fault := samples_fault(found):
+        raise PluginError(f"The {kind} {name!r} {fault}. Repair the package that it comes with.")
+    return list(found)
 
 
 def describe_benchmark(task: str) -> str:

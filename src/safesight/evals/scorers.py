@@ -24,7 +24,9 @@ from inspect_ai.scorer import (
 from inspect_ai.solver import TaskState
 
 from safesight import registry
+from safesight.errors import PluginError
 from safesight.evals.session import answered
+from safesight.guests import verdict_fault
 from safesight.judges.shots import deciding
 from safesight.stats import METRICS, Judgement, MetricName, share_of
 from safesight.types import Judge, Sample, Verdict
@@ -123,6 +125,11 @@ def verdict(judge: str = "exact") -> Scorer:
         if sample.shots:
             answers = [choice.message.text for choice in state.output.choices]
         verdicts: list[Verdict] = [instrument(answer, sample) for answer in answers]
+        for found in verdicts:
+            if fault := verdict_fault(found):
+                raise PluginError(
+                    f"The judge {judge!r} {fault}. Repair the package that it comes with."
+                )
         shot = deciding(verdicts, sample.label)
         correct = _right(instrument, answers, sample)
         answered()
