@@ -268,7 +268,7 @@ def test_a_verdict_of_another_kind_is_no_verdict(verdict: Any) -> None:
 
 
 def test_a_judge_without_its_methods_is_named(install: Install) -> None:
-    code = "class Half:\n    name, version = 'half', '1'\n    def __call__(self, a, s): return 'refused'"
+    code = "class Half:\n    name = version = 'half'\n    def __call__(self, a, s): return 'x'"
     install({"guest_half.py": code}, group("judges", half="guest_half:Half"))
     with pytest.raises(PluginError, match="has no method 'correct'"):
         registry.load("judge", "half")
