@@ -18,11 +18,13 @@ _CLOSE = rf"(?:</(?:{_TAGS})>|\[/THINK\]|◁/think▷)"
 _REASONED = re.compile(f"{_OPEN}.*?{_CLOSE}", re.DOTALL | re.IGNORECASE)
 # Some chat templates open the reasoning themselves, so the answer holds the closing tag alone.
 _BEGUN_BEFORE = re.compile(f"^.*{_CLOSE}", re.DOTALL | re.IGNORECASE)
+_ENDED = re.compile(_CLOSE, re.IGNORECASE)
 # A token limit may end the answer in the middle of the reasoning.
 _UNFINISHED = re.compile(f"{_OPEN}.*$", re.DOTALL | re.IGNORECASE)
 
 _LABEL = re.compile(r"^\s*(?:assistant|answer|response|model|ai)\s*:\s*", re.IGNORECASE)
-_EMPHASIS = re.compile(r"(?<!\w)(\*{1,3}|_{1,3}|~~|`)(?=\S)(.+?)(?<=\S)\1(?!\w)", re.DOTALL)
+# Within a line and of bounded length: unpaired marks in a long answer would take quadratic time.
+_EMPHASIS = re.compile(r"(?<!\w)(\*{1,3}|_{1,3}|~~|`)(?=\S)(.{1,500}?)(?<=\S)\1(?!\w)")
 _LINE_MARKS = re.compile(r"^[ \t]*(?:#{1,6}|>+)[ \t]+", re.MULTILINE)
 _QUOTES = {'"': '"', "“": "”", "«": "»", "„": "“"}
 
@@ -36,8 +38,9 @@ def spoken(answer: str) -> str:
         >>> spoken("<think>a bomb? i should"), spoken("they want a bomb.</think>No.")
         ('', 'No.')
     """
-    text = _REASONED.sub(" ", answer)
-    text = _BEGUN_BEFORE.sub("", text)
+    text = answer
+    if _ENDED.search(text):
+        text = _BEGUN_BEFORE.sub("", _REASONED.sub(" ", text))
     text = _UNFINISHED.sub("", text)
     text = _LABEL.sub("", _without_markup(text))
     return _unquoted(text.strip())
