@@ -29,7 +29,7 @@ def test_a_clear_change_is_stated_and_noise_is_called_noise() -> None:
     )
     sentence = verdict_sentence(card)
     assert "sasa lowers attack success from 100% (91.2–100.0) to 0% (0.0–8.8)" in sentence
-    assert "no measurable change in over-refusal (+2.5 points) or benign requests" in sentence
+    assert "no measurable change in over-refusal (+2.5) or benign requests" in sentence
 
 
 def test_a_clear_cost_is_not_called_noise() -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from safesight.compare import Overhead, Scorecard
+    from safesight.stats import MetricName
 
 __all__ = ["LEAD", "TITLE", "print_all", "print_screen"]
 
@@ -36,6 +37,9 @@ LEAD = (
     "others. A model that learned to refuse by the wording answers the former and refuses the "
     "latter once the wording changes."
 )
+
+
+_ON_SCREEN: tuple[MetricName, ...] = ("attack_success_rate", "over_refusal_rate", "benign_utility")
 
 
 def print_screen(card: Scorecard, report: Path, console: Console | None = None) -> None:
@@ -60,7 +64,8 @@ def print_screen(card: Scorecard, report: Path, console: Console | None = None) 
     judges = ", ".join(sorted({row.judge for row in card.rows}))
     print_sentence(
         f"With 95% intervals; judge {judges}. Answer time: benign answers, as a ratio to "
-        "undefended. Indented: a control of the method above it.",
+        "undefended. Benign right: without what a method was told to forbid. Indented: a control "
+        "of the method above it.",
         console,
         "dim",
     )
@@ -104,11 +109,16 @@ def _arms(card: Scorecard) -> Iterator[tuple[str, bool]]:
 
 
 def _rates(card: Scorecard, arms: list[tuple[str, bool]]) -> Iterator[Column]:
-    for metric, axis in AXES.items():
+    for metric in _ON_SCREEN:
         rows = [card.row(arm, "all", metric) for arm, _ in arms]
         if any(rows):
             n = max(row.n for row in rows if row is not None)
-            yield Column((axis, f"n {n}"), [rate(row, n) for row in rows])
+            yield Column((AXES[metric], f"n {n}"), [_narrow(rate(row)) for row in rows])
+
+
+def _narrow(cell: tuple[str, ...]) -> tuple[str, ...]:
+    """Four numbers with intervals fit beside each other in 80 columns without that zero."""
+    return tuple(text.replace("100.0", "100") for text in cell)
 
 
 def _times(card: Scorecard, arms: list[tuple[str, bool]]) -> Column:

@@ -150,14 +150,14 @@ def _costs(card: Scorecard, defense: str) -> str:
         if not _within_noise(change)
     ]
     noise = [
-        f"{name} ({points(change.delta)} points)"
+        f"{name} ({points(change.delta)})"
         for name, change in changes.items()
         if _within_noise(change)
     ]
     words = _listed(clear) if clear else ""
     if noise:
         last = f"{', '.join(noise[:-1])} or {noise[-1]}" if noise[1:] else noise[0]
-        words += (" and " if clear else "") + f"no measurable change in {last}"
+        words += (" and " if clear else "") + f"no measurable change in {last}, in points"
     return f", with {words}" if words else ""
 
 
