@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -74,3 +75,16 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "missing"
+
+
+def pytest_configure() -> None:
+    """Heed signals again that the shell has ignored, as it does for a job in the background.
+
+    Tests send them, to this process and to programs that inherit what is ignored.
+    """
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
