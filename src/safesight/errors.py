@@ -70,8 +70,8 @@ class MissingExtraError(SafesightError):
     """A part of safesight that is not installed.
 
     Example:
-        >>> print(MissingExtraError("A report", "jinja2", "report"))
-        A report needs jinja2, which is not installed: pip install "safesight[report]"
+        >>> print(MissingExtraError("A report", "inspect_ai", "eval"))
+        A report needs inspect_ai, which is not installed: pip install "safesight[eval]"
     """
 
     def __init__(self, what: str, module: str, extra: str) -> None:

@@ -20,6 +20,7 @@ from safesight.defenses.rai.calibration import Tap
 from safesight.defenses.rai.injection import generate_shifted
 from safesight.defenses.shared.judging import judge_for_fit
 from safesight.errors import InputError
+from safesight.models.decoding import GREEDY
 from safesight.types import Sample, Verdict
 
 if TYPE_CHECKING:
@@ -103,13 +104,12 @@ def answers(
         max_new_tokens: Maximum length of answers.
     """
     own = partial(type(vlm.model).generate, vlm.model)
-    greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     texts: list[str] = []
     for start in range(0, len(samples), batch_size):
         encoded = vlm.encode([each.messages() for each in samples[start : start + batch_size]])
         inputs = {
             **encoded,
-            **greedy,
+            **GREEDY,
             "max_new_tokens": max_new_tokens,
             "pad_token_id": vlm.tokenizer.pad_token_id,
         }
