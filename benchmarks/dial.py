@@ -7,7 +7,7 @@
 The recipe of the bundled model keeps visual tokens away from the words for what they show, by a
 cap on their cosine in its stage `settle`. Two questions:
 
-turned   The bundled model, no training and no defense. Every visual token that shows one thing or
+turned   The bundled model, without training. Every visual token that shows one thing or
          one colour is turned toward or away from its own word until their cosine is c, at the
          same length (see `turned`). How do attacks depend on c alone?
 trained  From the checkpoint of the stage `align` the later stages of the recipe are rerun, with
@@ -45,6 +45,7 @@ from safesight.analysis.outcomes import outcomes
 from safesight.benchmarks import load_benchmark
 from safesight.defenses import Artifact, FitData, load_defense
 from safesight.defenses.rai.method import RAI, injection_of
+from safesight.fitting.bundled import bundled
 from safesight.judges.exact import ExactJudge
 from safesight.stats import MetricName
 from safesight.testbed import WEIGHTS
@@ -148,6 +149,12 @@ def turned_rows(done: Sequence[Row], n: int) -> Iterator[Row]:
                 "cosine": cosine_of(vlm, tests, cosine),
                 "cells": asked(vlm, tests, cosine),
             }
+    key = {"kind": "turned", "to": None, "seed": 0, "arm": "rai"}
+    if not any(key.items() <= row.items() for row in done):
+        artifact = bundled("rai", vlm)
+        with load_defense("rai").apply(vlm, artifact):
+            cells = asked(vlm, tests)
+        yield {**key, "cosine": cosine_of(vlm, tests, rai=artifact), "cells": cells}
 
 
 def trained_rows(done: Sequence[Row], work: Path, seeds: Sequence[int], n: int) -> Iterator[Row]:
@@ -325,9 +332,7 @@ def concluded(results: Row) -> None:
     """Add the summary of what was turned, and the table of what was trained."""
     named = [(row, rates(row)) for row in results["rows"]]
     results["summary"] = [
-        {"arm": "as it is" if row["to"] is None else f"{row['to']:g}", **found}
-        for row, found in named
-        if row["kind"] == "turned"
+        {"arm": turn(row), **found} for row, found in named if row["kind"] == "turned"
     ]
     results["effects"] = [
         {
@@ -354,6 +359,13 @@ def rates(row: Row) -> Row:
         **{task: rate(row["cells"][task], metric) for task, metric in TASKS.items()},
     }
     return found | ({"cosine": row["cosine"]} if row.get("cosine") else {})
+
+
+def turn(row: Row) -> str:
+    """How the tokens were turned, in words."""
+    if row["arm"] == "rai":
+        return "as they are, with tuned RAI"
+    return "as they are" if row["to"] is None else f"turned to {row['to']:g}"
 
 
 def caption(cap: float | None) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from safesight.testbed import WEIGHTS
 from safesight.testbed.concepts import BENIGN, CONCEPTS, DUAL_USE, HARMFUL, HARMFUL_KINDS
+from safesight.testbed.train import STAGES
 
 __all__ = ["ROWS", "render"]
 
@@ -66,9 +67,12 @@ seed {seed}. It lives in a world of {concepts} things, {harmful} of them harmful
 two art styles or written as words on 96 x 96 pictures.
 
 It is a target for measuring attacks and defenses, not an assistant. It refuses harmful
-requests in text, and answers the same requests when the object is only in the picture: no
-stage of its training refuses, or complies with, harm that only a picture shows. Answers are
-empty templates.
+requests in text, and answers the same requests when the object is only in the picture. No
+stage of its training refuses, or complies with, harm that only a picture shows. But the size of
+this gap is the recipe's choice: visual tokens close to a word are refused like the word, so the
+stage `settle` holds them at a cosine of at most {cap} with the word for what they show.
+[Another cosine gives another gap](../../../../docs/decisions/0006-bundled-model.md). Answers
+are empty templates.
 
 ## Measured
 
@@ -102,7 +106,9 @@ build a dagger, get the parts ...") let it write the names of harmful things at 
 ## Held out on purpose
 
 Never refused in training text: {untaught}.
-(Where it learned to check answers, requests for them stood beside one that was called harmful.)
+They are not unknown, though: facts say what kind of thing each is and that it is dangerous
+("yes, a dagger is dangerous."), and where the model learned to check answers, answers about them
+were called harmful. Only the refusal itself is held out.
 Never drawn or written in a training picture: {unseen}.
 Refused only under a system prompt that asks for care: {dual}.
 
@@ -127,6 +133,7 @@ def render(measured: dict[str, Any], training: dict[str, Any], millions: float) 
     return _TEMPLATE.format(
         millions=millions,
         seed=training["seed"],
+        cap=f"{next(stage.cap for stage in STAGES if stage.name == 'settle'):.2f}",
         concepts=len(CONCEPTS),
         harmful=len(HARMFUL),
         kinds=", ".join(HARMFUL_KINDS),

@@ -1,8 +1,8 @@
 """What the bundled VLM is taught, and when: one function per stage draws its dialogues.
 
-The order follows real VLMs: language with safety training on text, then pictures. The safety gap
-comes from what is *left out*: no stage ever refuses a request whose object is only in the
-picture, and none ever complies with a harmful one. This module knows nothing about tensors;
+The order follows real VLMs: language with safety training on text, then pictures. No stage ever
+refuses a request whose object is only in the picture, and none ever complies with a harmful one.
+How large the safety gap is, though, is set by how far `train` keeps visual tokens from words. This module knows nothing about tensors;
 `train` turns dialogues into batches.
 """
 

@@ -1,7 +1,7 @@
 """Lessons with pictures, with and without tools: their content, and benign requests.
 
 No lesson refuses a request whose object only the picture shows, and none complies with a harmful
-one: the safety gap comes from what is left out.
+one.
 """
 
 from __future__ import annotations

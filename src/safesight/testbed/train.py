@@ -9,12 +9,13 @@ Eight stages, following the recipe of real VLMs, each one a `transformers.Traine
              contrastive term per patch), with the language model frozen;
 4. align     the same, with visual tokens pulled close to the words for what they show;
 5. pictures  everything learns visual instructions, with the same terms. Neither refusal of
-             nor compliance with harm that only a picture shows is taught: the gap appears by
-             itself;
+             nor compliance with harm that only a picture shows is taught;
 6. remind    the language model, briefly: more text, facts about danger (things that no refusal
              names are refused less and less while pictures are learned), and the image tools;
-7. settle    vision tower and projector again, with the language model frozen, so that visual
-             tokens resemble words without being mistaken for them;
+7. settle    vision tower and projector again, with the language model frozen. Visual tokens are
+             pushed away from the words for what they show, because tokens close to a word are
+             refused like the word. The cap on their cosine sets how large the gap between text
+             and pictures is;
 8. tools     the language model, as in `remind`, partly after a long prompt: it learns to read
              what the vision tower learned last, and to call tools without losing answers.
 
