@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from safesight import registry
 from safesight.defenses import Artifact
 from safesight.errors import ArtifactError, InputError
 from safesight.evals.arms import artifacts_for, build_arm
@@ -62,3 +63,19 @@ def test_no_other_model_is_fitted_on_the_bundled_world_unasked(tmp_path: Path) -
     with pytest.raises(InputError, match="--fit-on bundled"):
         fit_missing(vlm, ["none", "probe"], {}, tmp_path, plan=PLAN, say=print)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_of_another_package_is_a_strangers_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vlm = tiny.vlm("llava")
+    monkeypatch.setattr(vlm, "name", "theirs")
+    names = registry.names
+
+    def with_theirs(kind: registry.Kind, *, builtin: bool = False) -> list[str]:
+        found = list(names(kind, builtin=builtin))
+        return found if builtin or kind != "model" else [*found, "theirs"]
+
+    monkeypatch.setattr(registry, "names", with_theirs)
+    with pytest.raises(InputError, match="--fit-on bundled"):
+        fit_missing(vlm, ["probe"], {}, tmp_path, plan=PLAN, say=print)

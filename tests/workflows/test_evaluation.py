@@ -12,7 +12,9 @@ from safesight.compare import Overhead
 from safesight.defenses import Artifact, load_defense
 from safesight.evals.arms import Arm
 from safesight.workflows import evaluation
+from safesight.workflows.artifacts import FitOn
 from safesight.workflows.evaluation import Evaluation
+from tests import tiny
 from tests.report.fakes import card
 
 
@@ -71,3 +73,26 @@ def test_a_control_that_was_fitted_on_other_data_is_reported() -> None:
 )
 def test_arms_fitted_alike_need_no_warning(arms: list[Arm]) -> None:
     assert not list(evaluation._unlike_controls(arms))
+
+
+@pytest.mark.parametrize(
+    ("asked", "fit_on", "left"),
+    [
+        (["sasa"], None, ["none", "sasa"]),
+        (["sasa", "probe"], None, ["none", "probe", "sasa"]),
+        (None, None, ["none", "probe", "sasa"]),
+        (["sasa"], "bundled", ["none", "probe", "sasa"]),
+    ],
+)
+def test_a_control_that_nobody_asked_for_is_left_out_if_it_has_no_artifact(
+    asked: list[str] | None,
+    fit_on: FitOn | None,
+    left: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arms = ["none", "probe", "sasa"]
+    wanted = Evaluation("theirs", arms, ["vqa"], tmp_path, fit_on=fit_on, asked=asked)
+    found = evaluation._arms_that_can_run(wanted, tiny.vlm("llava"), {"sasa": tmp_path})
+    assert found == left
+    assert ("The control arm probe is left out" in capsys.readouterr().err) == (left != arms)

@@ -71,7 +71,8 @@ def evaluate(
 ) -> None:
     """Evaluate a model on each task, undefended and with each defense, and compare.
 
-    The undefended model is always included, and so is the control of a defense that has one.
+    The undefended model is always included (alone: --defense none), and so is the control of a
+    defense that has one.
 
     Defenses without an artifact for the bundled model are fitted first, on samples that no task
     uses. For another model, fit them on data like yours, or add --fit-on bundled.
@@ -84,6 +85,7 @@ def evaluate(
         Evaluation(
             model=model,
             arms=arms_of(named),
+            asked=named,
             tasks=names_of(tasks),
             log_dir=log_dir,
             limit=limit,

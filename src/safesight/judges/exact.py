@@ -66,7 +66,7 @@ class ExactJudge:
         if model != BUNDLED:
             return (
                 f"The judge exact knows the objects and refusals of the bundled model, and not "
-                f"those of {model}."
+                f"those of {model}, so its rates mean nothing here."
             )
         return (
             None

@@ -2,8 +2,8 @@
 
 The order follows real VLMs: language with safety training on text, then pictures. No stage ever
 refuses a request whose object is only in the picture, and none ever complies with a harmful one.
-How large the safety gap is, though, is set by how far `train` keeps visual tokens from words. This module knows nothing about tensors;
-`train` turns dialogues into batches.
+How large the safety gap is, though, is set by how far `train` keeps visual tokens from words.
+This module knows nothing about tensors; `train` turns dialogues into batches.
 """
 
 from __future__ import annotations

@@ -29,7 +29,16 @@ if TYPE_CHECKING:
     from safesight.models import VLM
     from safesight.types import Sample, TuningSample
 
-__all__ = ["FIT_TASKS", "FitOn", "FitPlan", "artifacts_of", "data_for", "fit_data", "fit_missing"]
+__all__ = [
+    "FIT_TASKS",
+    "FitOn",
+    "FitPlan",
+    "artifacts_of",
+    "data_for",
+    "fit_data",
+    "fit_missing",
+    "unfitted",
+]
 
 FitOn = Literal["bundled"]
 """The data that a missing artifact may be fitted on."""
@@ -220,7 +229,8 @@ def fit_missing(
             continue
         place = folder / defense.name
         if not _fits(place, vlm):
-            _check_data(defense, vlm, fit_on)
+            if not _may_fit(vlm, fit_on):
+                raise InputError(_how_to_go_on(defense, vlm))
             say(
                 f"Fitting {defense.name} on the bundled pictograms, since it has no artifact for "
                 f"this model yet: {place}"
@@ -232,15 +242,43 @@ def fit_missing(
     return places
 
 
-def _check_data(defense: AnyDefense, vlm: VLM, fit_on: FitOn | None) -> None:
-    """Refuse to fit a stranger's model on the bundled world unless that was asked for."""
-    if fit_on == "bundled" or vlm.name in registry.names("model"):
-        return
+def unfitted(
+    vlm: VLM, arm: str, given: Mapping[str, Path], folder: Path, fit_on: FitOn | None
+) -> list[str]:
+    """The defenses of an arm that have no artifact and may not be fitted on the bundled world.
+
+    The arguments are those of `fit_missing`.
+    """
+    if _may_fit(vlm, fit_on):
+        return []
+    return [
+        defense.name
+        for defense in map(load_defense, _defenses([arm]))
+        if defense.fitted
+        and defense.name not in given
+        and not _is_bundled(defense, vlm)
+        and not _fits(folder / defense.name, vlm)
+    ]
+
+
+def _may_fit(vlm: VLM, fit_on: FitOn | None) -> bool:
+    """A stranger's model is fitted on the bundled world only if that was asked for."""
+    return fit_on == "bundled" or vlm.name in registry.names("model", builtin=True)
+
+
+def _how_to_go_on(defense: AnyDefense, vlm: VLM) -> str:
     command = f"safesight fit {defense.name} --model {vlm.name} -o artifacts/{defense.name}"
-    raise InputError(
-        f"{defense.name} has no artifact for {vlm.name}. Fit it on data like yours and pass it "
-        f"with --artifact ({command}), or add --fit-on bundled to fit it on the pictograms that "
-        "come with the package, which say little about other pictures."
+    if defense.needs & {"forget_set", "neutral_set"}:
+        command += " --data rows.jsonl"
+        how = f"Fit it on rows like yours ({command}) and pass it with --artifact"
+    else:
+        how = (
+            f"Fit it on data like yours, in Python or on tasks of your own ({command} --tasks "
+            "YOURS), and pass it with --artifact"
+        )
+    return (
+        f"{defense.name} has no artifact for {vlm.name}. {how}, or add --fit-on bundled to fit "
+        "it on the pictograms that come with the package, which say little about other pictures."
     )
 
 

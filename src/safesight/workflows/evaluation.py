@@ -7,8 +7,8 @@ resumes where it stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,7 @@ class Evaluation:
 
     model: str
     arms: Sequence[str]
+    """What to compare; see `arms_of`."""
     tasks: Sequence[str]
     log_dir: Path
     limit: int | None = None
@@ -68,6 +69,8 @@ class Evaluation:
     artifacts: Sequence[Path] = ()
     fit_on: FitOn | None = None
     """See `fit_missing`."""
+    asked: Sequence[str] | None = None
+    """The arms that must run; others are left out if they have no artifact. None for all."""
     overhead_inputs: int = 24
     """Benign inputs, and as many harmful ones, to time overhead on; 0 skips it."""
     model_args: dict[str, Any] = field(default_factory=dict)
@@ -142,6 +145,7 @@ def evaluate(wanted: Evaluation) -> None:
         given = artifacts_of(wanted.artifacts, wanted.arms)
         vlm = host(wanted.model, **wanted.model_args).vlm
         require(vlm, "input")
+    wanted = replace(wanted, arms=_arms_that_can_run(wanted, vlm, given))
     artifacts = fit_missing(
         vlm,
         wanted.arms,
@@ -168,6 +172,29 @@ def evaluate(wanted: Evaluation) -> None:
     )
     _draw_risk(wanted, vlm, arms)
     _note(wanted, vlm, arms, start)
+
+
+def _arms_that_can_run(wanted: Evaluation, vlm: VLM, given: Mapping[str, Path]) -> list[str]:
+    """All arms but the controls that nobody asked for and that have no artifact."""
+    from safesight.grammar import UNDEFENDED
+    from safesight.workflows.artifacts import unfitted
+
+    asked = {UNDEFENDED, *(wanted.arms if wanted.asked is None else wanted.asked)}
+    found = []
+    for arm in wanted.arms:
+        lacking: list[str] = []
+        if arm not in asked:
+            lacking = unfitted(vlm, arm, given, wanted.log_dir / "artifacts", wanted.fit_on)
+        if lacking:
+            stderr().print(
+                f"The control arm {arm} is left out: {', '.join(lacking)} has no artifact for "
+                f"{vlm.name}. To compare with it, fit it on the same data and pass it with "
+                "--artifact.",
+                soft_wrap=True,
+            )
+        else:
+            found.append(arm)
+    return found
 
 
 def _check(wanted: Evaluation) -> None:
