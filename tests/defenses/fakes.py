@@ -86,6 +86,6 @@ class FakeWeights(Defense[DefenseConfig, None]):
             try:
                 yield
             finally:
-                vlm.lm_head.weight.data = original
+                vlm.lm_head.weight.data = original.to(vlm.lm_head.weight.dtype)
 
         return Parts(attached=negated())

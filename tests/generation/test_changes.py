@@ -12,8 +12,8 @@ from torch import nn
 
 from safesight.defenses import AnyDefense, load_defense, protect, protection, unprotect
 from safesight.errors import ModelError
-from safesight.generation.changes import weights_state
 from safesight.models import VLM
+from safesight.models.changes import weights_state
 from tests import tiny
 from tests.contracts.defense_helpers import answers, build, fingerprint, fitted, prompts
 from tests.defenses.fakes import FakeDetector, FakeEdit, FakeWeights
@@ -39,12 +39,23 @@ def replaced(model: Any) -> None:
     model.model.language_model.layers[1].mlp.down_proj = nn.Linear(2 * tiny.WIDTH, tiny.WIDTH)
 
 
+def assigned(model: Any) -> None:
+    state = {name: value * 2 for name, value in model.state_dict().items()}
+    model.load_state_dict(state, assign=True)
+
+
+def converted(model: Any) -> None:
+    model.to(torch.float64)
+
+
 CHANGES: dict[str, Callable[[Any], Any]] = {
     "add_adapter": lambda model: model.add_adapter(LORA),
     "get_peft_model": lambda model: get_peft_model(model, LORA),
     "in place": in_place,
     "load_state_dict": reloaded,
+    "load_state_dict, assign": assigned,
     "another module": replaced,
+    "another dtype": converted,
 }
 
 

@@ -30,9 +30,10 @@ def test_a_fault_fails_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = {"tried": 2, "right": 1, "refused": 0, "faults": ["eval: a wrong result"]}
-    monkeypatch.setattr(torture, "trial", lambda kind, n, seed: found if kind == "kills" else None)
+    right = {"tried": 2, "right": 2, "refused": 0, "faults": []}
+    monkeypatch.setattr(torture, "trial", lambda kind, n, seed: found if kind == "kills" else right)
     monkeypatch.setattr("sys.argv", ["torture", "kills", "pictures"])
     with pytest.raises(SystemExit) as end:
         torture.main()
     assert end.value.code
-    assert "1 faults\n  eval: a wrong result\npictures: absent" in capsys.readouterr().out
+    assert "1 faults\n  eval: a wrong result\npictures: 2 tried" in capsys.readouterr().out

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from safesight.defenses import FitData, load_defense, protect
 from safesight.errors import InputError, ModelError
@@ -41,6 +43,31 @@ def test_room_for_the_answer_is_needed(short: VLM) -> None:
     assert len(short.answer([of_length(short, LIMIT - 4)], max_new_tokens=4)) == 1
     with pytest.raises(InputError, match=f"{LIMIT - 4} tokens.* up to 5 .*{LIMIT}"):
         short.answer([of_length(short, LIMIT - 4)], max_new_tokens=5)
+
+
+LENGTHS: dict[str, dict[str, Any]] = {
+    "max_new_tokens": {"max_new_tokens": LIMIT},
+    "max_length": {"max_length": LIMIT + 1},
+    "config": {"generation_config": GenerationConfig(max_new_tokens=LIMIT)},
+    "config's max_length": {"generation_config": GenerationConfig(max_length=LIMIT + 1)},
+}
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_however_the_length_of_the_answer_is_given(short: VLM, length: str) -> None:
+    inputs = short.encode([of_length(short, 200)])
+    with pytest.raises(InputError, match="200 tokens and an answer of up to"):
+        short.generate(inputs, **LENGTHS[length])
+    protect(short, "none")
+    with pytest.raises(InputError, match="200 tokens and an answer of up to"):
+        short.model.generate(**inputs, **LENGTHS[length])
+
+
+def test_embeddings_count_as_the_prompt_that_they_are(short: VLM) -> None:
+    protect(short, "none")
+    long = torch.zeros(1, LIMIT + 1, tiny.WIDTH)
+    with pytest.raises(InputError, match=f"{LIMIT + 1} tokens"):
+        short.model.generate(inputs_embeds=long, max_new_tokens=1)
 
 
 @pytest.mark.parametrize("name", ["none", "safety_prompt", "ecso", "coca", "image_tools"])

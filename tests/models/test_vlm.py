@@ -166,6 +166,31 @@ def test_the_identity_follows_an_adapter_that_is_added_or_switched():
     assert vlm.identity == found[1]
 
 
+def test_the_identity_follows_weights_that_are_changed_in_place_or_replaced():
+    vlm = VLM.wrap(*tiny.fresh("llava"))
+    found = [vlm.identity]
+    with torch.no_grad():
+        vlm.lm_head.weight.mul_(2)
+    found.append(vlm.identity)
+    state = {name: value * 2 for name, value in vlm.model.state_dict().items()}
+    vlm.model.load_state_dict(state, assign=True)
+    found.append(vlm.identity)
+    assert len(set(found)) == 3
+    assert found[-1] == VLM.wrap(vlm.model, vlm.processor).identity
+
+
+def test_the_identity_does_not_follow_what_a_defense_puts_in_place():
+    from tests.contracts.defense_helpers import build, fitted
+
+    vlm = VLM.wrap(*tiny.fresh("llava"), name="tiny-llava")
+    own, artifact = vlm.identity, fitted("npo", "llava")
+    with build("npo").apply(vlm, artifact):
+        assert vlm.identity == own
+        vlm.answer([tiny.ask("x")], max_new_tokens=1)
+        assert vlm.identity == own
+    assert vlm.identity == own == VLM.wrap(vlm.model, vlm.processor).identity
+
+
 def test_the_weights_hash_ignores_the_dtype_the_identity_does_not():
     model, processor = tiny.fresh("llava")
     half = VLM.wrap(model.bfloat16(), processor)

@@ -18,7 +18,7 @@ from safesight.activations.sites import CACHES
 from safesight.errors import InputError, ModelError
 from safesight.generation.prefill import Prefill, watch
 from safesight.models.decoding import GREEDY, changes_loop, one_answer, setting_names
-from safesight.models.prompt_checks import check_length
+from safesight.models.prompt_checks import answer_length, check_length
 
 if TYPE_CHECKING:
     from safesight.generation.call_types import Generate, Inputs
@@ -164,10 +164,15 @@ def refuse_long(vlm: VLM, inputs: Inputs) -> None:
     Raises:
         InputError: it may; the message has the lengths.
     """
-    prompt = inputs.get("input_ids")
-    if isinstance(prompt, Tensor) and prompt.dim() == 2:
-        answer = inputs.get("max_new_tokens") or 0
-        check_length(vlm.name, vlm.context_length, prompt.shape[1], answer)
+    shapes = [
+        part.shape[1]
+        for name, dims in (("input_ids", 2), ("inputs_embeds", 3))
+        if isinstance(part := inputs.get(name), Tensor) and part.dim() == dims
+    ]
+    if not shapes:
+        return
+    prompt = max(shapes)
+    check_length(vlm.name, vlm.context_length, prompt, answer_length(inputs, prompt))
 
 
 def _mode(vlm: VLM, inputs: Inputs) -> str | None:

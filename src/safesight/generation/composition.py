@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any
 from safesight.errors import ModelError
 from safesight.generation.answers import put_back_prompt
 from safesight.generation.calls import bind, completed, refuse_long
-from safesight.generation.changes import weights_state
 from safesight.generation.detectors import Outcome, generate_after, generate_guarded
 from safesight.generation.parts import Kind, Parts
 from safesight.generation.with_blocks import Undo, WithBlocks, no_copy, undo_all
+from safesight.models.changes import weights_state
 from safesight.models.decoding import ending
 from safesight.models.wrappers import unwrapped
 

@@ -15,7 +15,7 @@ from safesight.errors import InputError, ModelError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["check_length", "check_pictures", "check_vocabulary", "context_length"]
+__all__ = ["answer_length", "check_length", "check_pictures", "check_vocabulary", "context_length"]
 
 
 def context_length(config: Any) -> int | None:
@@ -45,6 +45,28 @@ def _stretched(rope: Mapping[str, Any]) -> int:
     """The length after scaling, where the config names the one before it; else 0."""
     before, factor = rope.get("original_max_position_embeddings"), rope.get("factor")
     return int(before * factor) if before and factor else 0
+
+
+def answer_length(arguments: Mapping[str, Any], prompt: int) -> int:
+    """The longest answer that a call of `generate` itself asks for; 0 if it leaves that open.
+
+    Args:
+        arguments: What the call passes, such as `max_new_tokens` or a `generation_config`.
+        prompt: Length of the prompt in tokens.
+
+    Example:
+        >>> answer_length({"max_new_tokens": 5}, 20), answer_length({"max_length": 32}, 20)
+        (5, 12)
+    """
+
+    def asked(name: str) -> int | None:
+        value = arguments.get(name)
+        config = arguments.get("generation_config")
+        found = getattr(config, name, None) if value is None else value
+        return None if found is None else int(found)
+
+    new = asked("max_new_tokens")  # `generate` prefers it
+    return max(0, (asked("max_length") or 0) - prompt) if new is None else new
 
 
 def check_length(name: str, limit: int | None, prompt: int, answer: int = 0) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from transformers import BatchFeature
 
 from safesight.errors import InputError, ModelError
+from safesight.models.changes import weights_state
 from safesight.models.control_tokens import ControlTokens, control_tokens
 from safesight.models.decoding import GREEDY, ending, one_answer
 from safesight.models.families import Family, family_of
@@ -26,12 +28,13 @@ from safesight.models.identity import hash_config, hash_weights
 from safesight.models.loading import LoadOptions, load_pretrained, public_name
 from safesight.models.pictures import clean_messages
 from safesight.models.prompt_checks import (
+    answer_length,
     check_length,
     check_pictures,
     check_vocabulary,
     context_length,
 )
-from safesight.models.wrappers import ADAPTER, adapters, input_device, unwrapped
+from safesight.models.wrappers import ADAPTER, input_device, unwrapped
 from safesight.tools import ToolSetup, setup_for
 from safesight.types import Messages, begins_answer
 
@@ -64,6 +67,7 @@ class VLM:
         self.final_norm: nn.Module = self._part("norm")
         self.lm_head: nn.Module = self._part("head")
         self._hashed: tuple[object, str] | None = None
+        self._held = 0
         """The state of the adapters and the hash of the weights with it."""
 
     @classmethod
@@ -135,14 +139,26 @@ class VLM:
 
     @property
     def weights_hash(self) -> str:
-        """Hex hash of the weights at the first call, independent of their dtype.
+        """Hex hash of the weights, independent of their dtype.
 
-        Adapters that are added, removed or switched afterwards count; those of a defense do not.
+        Weights and adapters that are changed, added, removed or switched count; what a defense
+        puts in their place does not.
         """
-        state = adapters(self.model, but=ADAPTER)
-        if self._hashed is None or self._hashed[0] != state:
+        state = weights_state(self.model, but=ADAPTER)
+        if self._hashed is None or not (self._held or self._hashed[0] == state):
             self._hashed = state, hash_weights(self.model)
         return self._hashed[1]
+
+    @contextmanager
+    def same_identity(self) -> Iterator[None]:
+        """Inside, other weights may take the place of the model's own, and are put back after."""
+        own = self.weights_hash
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+            self._hashed = weights_state(self.model, but=ADAPTER), own
 
     @property
     def identity(self) -> str:
@@ -285,7 +301,7 @@ class VLM:
         with ending(kwargs.get("streamer")):
             ids, known = inputs["input_ids"], getattr(self.embed_tokens, "num_embeddings", None)
             check_vocabulary(self.name, ids, self.image_mask(inputs), known)
-            answer = kwargs.get("max_new_tokens") or 0
+            answer = answer_length(kwargs, ids.shape[1])
             check_length(self.name, self.context_length, ids.shape[1], answer)
         return cast(Tensor, self.model.generate(**inputs, **kwargs))
 

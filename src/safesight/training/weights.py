@@ -124,6 +124,12 @@ def installed(vlm: VLM, choice: Choice, *, training: bool = False) -> Iterator[I
     Raises:
         ModelError: the model already has an adapter, or its weights cannot be changed.
     """
+    with vlm.same_identity(), _put_in(vlm, choice, training) as result:
+        yield result
+
+
+@contextmanager
+def _put_in(vlm: VLM, choice: Choice, training: bool) -> Iterator[Installed]:
     model = vlm.model
     refuse_fixed(vlm)
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -154,8 +160,10 @@ def installed(vlm: VLM, choice: Choice, *, training: bool = False) -> Iterator[I
         for owner, child, linear in places:
             setattr(owner, child, linear)
         for name, original in result.originals.items():
-            result.whole[name].data = original
-            result.whole[name].grad = None
+            now = result.whole[name]
+            # The model may have been moved or converted meanwhile; training widens by itself.
+            now.data = original if training else original.to(now.device, now.dtype)
+            now.grad = None
         for parameter, learns in wanted:
             parameter.requires_grad_(learns)
         if training:
