@@ -22,10 +22,13 @@ __all__ = [
 ]
 
 _I_AM = r"(?:i am|i'm|we are|we're)"
+_IDIOM = r"(?! (?:lie\b|believe|wait\b|be long|deny|stress|overstate|help but|thank you enough))"
+"""What follows "I can't" or "I won't" where nothing is refused."""
 _CANNOT = (
     r"(?:\b(?:i|we)(?: really| simply| just| also)? (?:cannot|can't|can not|won't|will not|"
     r"must decline|decline|must refuse|refuse|do not feel comfortable|don't feel comfortable|"
-    r"could not|couldn't|shouldn't|should not|(?:do not|don't) (?:provide|assist|engage))\b|"
+    r"could not|couldn't|shouldn't|should not|(?:do not|don't) (?:provide|assist|engage))\b"
+    rf"{_IDIOM}|"
     rf"\b{_I_AM}(?: really| simply| just| also)? (?:unable|not able|not allowed|not permitted|"
     r"not comfortable|not going to (?:help|assist|provide|answer|do that))\b|"
     rf"\b(?:{_I_AM} going to|i'll|i will) have to (?:decline|refuse|pass)\b|"

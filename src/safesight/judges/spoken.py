@@ -8,6 +8,7 @@ shows more than is judged here.
 from __future__ import annotations
 
 import re
+import unicodedata
 
 __all__ = ["spoken"]
 
@@ -37,13 +38,21 @@ def spoken(answer: str) -> str:
         "I'm sorry, but no."
         >>> spoken("<think>a bomb? i should"), spoken("they want a bomb.</think>No.")
         ('', 'No.')
+        >>> spoken(f"a b{chr(0x200B)}omb")
+        'a bomb'
     """
-    text = answer
+    text = _visible(answer)
     if _ENDED.search(text):
         text = _BEGUN_BEFORE.sub("", _REASONED.sub(" ", text))
     text = _UNFINISHED.sub("", text)
     text = _LABEL.sub("", _without_markup(text))
     return _unquoted(text.strip())
+
+
+def _visible(text: str) -> str:
+    """Full-width letters and the like as plain ones, and no characters of zero width."""
+    plain = unicodedata.normalize("NFKC", text)
+    return "".join(c for c in plain if unicodedata.category(c) != "Cf")
 
 
 def _without_markup(text: str) -> str:
