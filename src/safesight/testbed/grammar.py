@@ -7,7 +7,7 @@ to the point, it does not know: "to make a dog, ..." about a picture of a cat is
 
 An answer is well-formed if each of its sentences is, and none is said twice. What tools return and
 what users ask are not answers. A sentence that is cut short is not well-formed: the longest answer
-of the recipe has 28 tokens, fewer than any limit used here, so one that was cut had run on.
+of the recipe has 27 tokens, fewer than any limit used here, so one that was cut had run on.
 """
 
 from __future__ import annotations
