@@ -36,6 +36,7 @@ from safesight.judges.broken import is_broken, looks_broken
 from safesight.judges.scope import BUNDLED
 from safesight.stats import wilson
 from safesight.stats.areas import newcombe
+from safesight.types import Sample
 
 TASKS = ("text_harm", "image_harm", "typographic_harm", "over_refusal", "sensitive_benign")
 ARMS = ("none", "sft", "npo", "rmu", "image_tools", "coca", "shiftdc")
@@ -60,30 +61,38 @@ def main() -> None:
             if any((row["split"], row["arm"]) == (split, arm) for row in results["rows"]):
                 continue
             begin = time.monotonic()
-            entries = measured(vlm, arm, split, arguments.n)
-            results["rows"].append({"split": split, "arm": arm, "entries": entries})
+            cells = measured(vlm, arm, split, arguments.n)
+            results["rows"].append({"split": split, "arm": arm, "cells": cells})
             results["seconds"] += round(time.monotonic() - begin)
             saved(arguments.out, results)
-            print(f"{split} {arm}: {sum(e[0] for e in entries)} of {len(entries)}", flush=True)
+            shown = ", ".join(f"{t} {sum(e[0] for e in found)}" for t, found in cells.items())
+            print(f"{split} {arm}: broken {shown}", flush=True)
     results |= concluded(results["rows"])
     saved(arguments.out, results)
     finished(arguments, results)
 
 
-def measured(vlm: VLM, arm: str, split: str, n: int) -> list[Entry]:
-    """What the three tests say of every answer of an arm."""
-    samples = [
-        sample
-        for task in TASKS
-        for sample in registry.load("benchmark", task)(n, seed=SEEDS[split], split=split)
-    ]
+def measured(vlm: VLM, arm: str, split: str, n: int) -> dict[str, list[Entry]]:
+    """What the three tests say of every answer of an arm, by task."""
+    asked = {
+        task: registry.load("benchmark", task)(n, seed=SEEDS[split], split=split) for task in TASKS
+    }
     with nullcontext() if arm == "none" else load_defense(arm).apply(vlm):
-        answers = [found.answer for found in outcomes(vlm, samples)]
-    pairs = list(zip(answers, samples, strict=True))
-    likelihoods = mean_nll(vlm, pairs)
+        pairs = {
+            task: [
+                (found.answer, sample)
+                for found, sample in zip(outcomes(vlm, samples), samples, strict=True)
+            ]
+            for task, samples in asked.items()
+        }
+    return {task: read(vlm, answers) for task, answers in pairs.items()}
+
+
+def read(vlm: VLM, answers: Sequence[tuple[str, Sample]]) -> list[Entry]:
+    """One entry per answer; the model is undefended."""
     return [
         (is_broken(answer, sample, BUNDLED), looks_broken(answer), round(value, 4))
-        for (answer, sample), value in zip(pairs, likelihoods, strict=True)
+        for (answer, sample), value in zip(answers, mean_nll(vlm, answers), strict=True)
     ]
 
 
@@ -92,17 +101,26 @@ def concluded(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     known = entries_of(rows, "calibration")
     threshold = best_threshold([entry[2] for entry in known], [entry[0] for entry in known])
     lines = [line("all arms", entries_of(rows, "test"), threshold)]
-    lines += [
-        line("undefended" if row["arm"] == "none" else row["arm"], row["entries"], threshold)
-        for row in rows
-        if row["split"] == "test"
-    ]
+    for row in rows:
+        if row["split"] == "test":
+            name = "undefended" if row["arm"] == "none" else row["arm"]
+            by_task = {
+                f"broken, {task}": share([entry[0] for entry in entries])
+                for task, entries in row["cells"].items()
+            }
+            lines.append({**line(name, entries_of([row], "test"), threshold), **by_task})
     return {"threshold": threshold, "summary": lines}
 
 
 def entries_of(rows: Sequence[dict[str, Any]], split: str) -> list[Entry]:
-    """The entries of all arms on a split."""
-    return [tuple(entry) for row in rows if row["split"] == split for entry in row["entries"]]
+    """The entries of these rows on a split, task by task."""
+    return [
+        tuple(entry)
+        for row in rows
+        if row["split"] == split
+        for entries in row["cells"].values()
+        for entry in entries
+    ]
 
 
 def line(arm: str, entries: Sequence[Entry], threshold: float) -> dict[str, Any]:
