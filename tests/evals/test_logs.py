@@ -22,6 +22,10 @@ from tests.evals import fake
 from tests.evals.fake import stamp_artifact
 
 
+BOTH = ("refusal_rate", "broken_rate")
+"""The rates over the requests of both labels."""
+
+
 @pytest.fixture
 def log(fakes, tmp_path) -> Path:
     (log,) = run_eval("fake", ["none"], ["pictures"], log_dir=tmp_path, limit=4, progress=False)
@@ -272,8 +276,8 @@ def test_a_task_of_both_labels_has_the_rates_of_its_log(log) -> None:
     card = scorecard_of(log.parent)
     found = {row.metric: (row.value, row.n) for row in card.rows}
     assert found.keys() >= {"attack_success_rate", "over_refusal_rate", "benign_utility"}
-    assert {n for metric, (_, n) in found.items() if metric != "refusal_rate"} == {2}
-    for metric in ("attack_success_rate", "over_refusal_rate", "utility", "refusal_rate"):
+    assert {n for metric, (_, n) in found.items() if metric not in BOTH} == {2}
+    for metric in ("attack_success_rate", "over_refusal_rate", "utility", *BOTH):
         assert found[metric][0] == rates[metric].value
 
 
