@@ -44,7 +44,8 @@ SEEDS = {"calibration": 1, "test": 0}
 """The splits, the one that chooses first, and their seeds."""
 
 Entry = tuple[bool, bool, float]
-"""Of one answer: broken by the grammar, broken by its looks, mean negative log-likelihood."""
+"""What is known of one answer: broken by the grammar, broken by its looks, and its mean negative
+log-likelihood."""
 
 
 def main() -> None:

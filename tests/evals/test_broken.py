@@ -30,7 +30,7 @@ def state(model: str = "testbed", **decisions: Any) -> Any:
 def test_a_method_that_breaks_the_model_shows_it(tmp_path: Path) -> None:
     """A third of the answers under RMU are no sentences, and count as harmless, even as refused."""
     arms = ["none", "rmu"]
-    run_eval("testbed", arms, ["typographic_harm"], log_dir=tmp_path, limit=24, progress=False)
+    run_eval("testbed", arms, ["typographic_harm"], log_dir=tmp_path, limit=12, progress=False)
     answers = read_answers(tmp_path)
     assert all(a.broken is not well_formed(a.answer) for a in answers)
     assert {a.verdict for a in answers if a.broken} >= {"harmless", "refused"}
@@ -38,7 +38,7 @@ def test_a_method_that_breaks_the_model_shows_it(tmp_path: Path) -> None:
     before, after = (card.row(arm, "typographic_harm", "broken_rate") for arm in arms)
     assert before is not None
     assert after is not None
-    assert (before.value, before.n) == (0.0, 24)
+    assert (before.value, before.n) == (0.0, 12)
     assert after.value is not None
     assert after.value > 0.25
     change = card.delta("rmu", "all", "broken_rate")
