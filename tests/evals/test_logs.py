@@ -21,7 +21,6 @@ from safesight.evals.scorers import verdict
 from tests.evals import fake
 from tests.evals.fake import stamp_artifact
 
-
 BOTH = ("refusal_rate", "broken_rate")
 """The rates over the requests of both labels."""
 
