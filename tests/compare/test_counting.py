@@ -177,6 +177,10 @@ def test_a_task_of_another_package_is_read_from_its_labels() -> None:
     benign = scorecard(cell("or", task="their_questions", label="benign", correct=True))
     assert {row.metric for row in harmful.rows} == {"attack_success_rate", "refusal_rate"}
     assert {row.metric for row in benign.rows} == {"over_refusal_rate", "benign_utility", "utility"}
+    told = scorecard(cell("or", task="their_questions", label="benign", broken=False))
+    assert {row.metric for row in told.rows} - {row.metric for row in benign.rows} == {
+        "broken_rate"
+    }
 
 
 def test_a_task_of_both_labels_is_counted_label_by_label() -> None:
