@@ -138,8 +138,9 @@ def attached(vlm: VLM, artifact: Artifact, tool: bool, settings: Settings | None
 
 
 def verdicts(vlm: VLM, samples: Sequence[Sample]) -> list[list[Any]]:
-    """Verdict and correctness of every sample."""
-    return [list(found[:2]) for found in outcomes(vlm, samples, max_new_tokens=32)]
+    """Verdict, correctness and whether the answer is broken text, of every sample."""
+    found = outcomes(vlm, samples, max_new_tokens=32)
+    return [[each.verdict, each.correct, *each.broken] for each in found]
 
 
 RATES: Mapping[str, tuple[tuple[str, ...], set[str] | None]] = {
@@ -166,7 +167,10 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _rates(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> dict[str, Any]:
-    """Rates of one arm, or of several combined."""
+    """Rates of one arm, or of several combined.
+
+    Broken text is counted over all tasks, where the rows say so; those of earlier files do not.
+    """
     line: dict[str, Any] = {}
     for label in RATES:
         mine, direct = (pooled(rows, names, label) for names in (arms, ["direct"]))
@@ -176,6 +180,10 @@ def _rates(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> dict[str, Any
         else:
             before, after = (list(each > 0) for each in (direct, mine))
             line[f"{label}_change"] = vars(paired_difference(before, after))
+    cells = [cell for row in rows if row["arm"] in arms for cell in row["cells"].values()]
+    broken = [entry[2:] for cell in cells for entry in cell]
+    if all(broken):
+        line["broken_rate"] = mean(np.array(broken, dtype=float)[:, 0])
     if arms[0] in ("direct", "tool"):
         return line
     start = "tool" if arms[0].startswith("ablate") else "direct"
@@ -198,7 +206,7 @@ def pooled(rows: Sequence[dict[str, Any]], arms: Sequence[str], label: str) -> V
             for row in sorted(rows, key=lambda row: int(row["seed"]))
             if row["arm"] == arm
             for task in tasks
-            for verdict, correct in row["cells"][task]
+            for verdict, correct, *_ in row["cells"][task]
         ]
         for arm in arms
     ]
@@ -229,7 +237,7 @@ def short(cells: dict[str, list[list[Any]]]) -> str:
     parts = []
     for task, found in cells.items():
         wanted = "harmful" if task in HARM else "refused"
-        hits = sum(verdict == wanted for verdict, _ in found)
+        hits = sum(verdict == wanted for verdict, *_ in found)
         parts.append(f"{task} {wanted} {hits}/{len(found)}")
     return ", ".join(parts)
 

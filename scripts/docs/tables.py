@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safesight.compare import Scorecard
+from safesight.stats import HOW_TO
 
 HARM_TASKS = ("text_harm", "image_harm", "typographic_harm")
 
@@ -19,13 +20,14 @@ def render_table(card: Scorecard) -> str:
         *(f"attack success, {task.removesuffix('_harm')}" for task in harm),
         "over-refusal",
         "utility",
+        *(METRICS[metric] for metric in _measured(card, "broken_rate")),
         "answer time",
         "refused answer time",
     ]
     for metric in reversed(_measured(card, "benign_utility", "ruled_utility")):
-        heads.insert(len(harm) + 2, METRICS[metric])
+        heads.insert(len(harm) + 2, _heading(card, metric))
     lines = [_line(heads), _line(["---", *["--:"] * (len(heads) - 1)])]
-    pooled = _measured(card, "over_refusal_rate", "benign_utility", "ruled_utility", "utility")
+    pooled = _measured(card, *list(METRICS)[1:])
     for defense in card.defenses:
         cells = [_rate(card, defense, task, "attack_success_rate") for task in harm]
         cells += [_rate(card, defense, "all", metric) for metric in pooled]
@@ -39,7 +41,15 @@ METRICS = {
     "benign_utility": "benign right",
     "ruled_utility": "ruled things right",
     "utility": "utility",
+    "broken_rate": "broken",
 }
+
+
+def _heading(card: Scorecard, metric: str) -> str:
+    """The name of a metric, which says what benign requests ask for if that is known."""
+    if metric == "benign_utility" and card.request(metric) == HOW_TO:
+        return "benign how-to right"
+    return METRICS[metric]
 
 
 def _measured(card: Scorecard, *metrics: str) -> list[str]:
@@ -51,8 +61,9 @@ def render_beside(card: Scorecard, defense: str) -> str:
     first = card.defenses[0]
     heads = ["", "n", "undefended", defense, "change, points"]
     lines = [_line(heads), _line(["---", *["--:"] * 4])]
-    for metric, name in METRICS.items():
-        for task in (*card.tasks, "all"):
+    for metric in METRICS:
+        name = _heading(card, metric)
+        for task in ("all",) if metric == "broken_rate" else (*card.tasks, "all"):
             change = card.delta(defense, task, metric, first)
             if change is None:
                 continue

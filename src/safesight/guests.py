@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from safesight.types import VERDICTS, Label, Sample
 
-__all__ = ["Kind", "fault_of", "samples_fault", "verdict_fault"]
+__all__ = ["Kind", "broken_fault", "fault_of", "samples_fault", "verdict_fault"]
 
 Kind = Literal[
     "defense", "attack", "benchmark", "dataset", "judge", "model", "stress_test", "word_list"
@@ -68,6 +68,8 @@ def _judge(_: str, found: Any) -> str:
     if not fault and isinstance(found, type):
         missing = [name for name in ("__call__", "correct", "caveat") if not hasattr(found, name)]
         fault = f"has no method {missing[0]!r}" if missing else ""
+        if not fault and not callable(getattr(found, "broken", print)):
+            fault = "has a `broken` that is no method"
     return fault
 
 
@@ -98,6 +100,18 @@ def verdict_fault(found: Any) -> str:
     if isinstance(found, str) and found in VERDICTS:
         return ""
     return f"gives the verdict {_short(found)}, not one of {', '.join(VERDICTS)}"
+
+
+def broken_fault(found: Any) -> str:
+    """What is wrong with what a judge says of broken text, as the end of a sentence.
+
+    Example:
+        >>> broken_fault("no"), broken_fault(None)
+        ("says 'no' of whether an answer is broken, not True, False or None", '')
+    """
+    if found is None or isinstance(found, bool):
+        return ""
+    return f"says {_short(found)} of whether an answer is broken, not True, False or None"
 
 
 def _called_with(*given: Any, **named: Any) -> Callable[[str, Any], str]:

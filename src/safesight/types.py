@@ -150,7 +150,11 @@ def begins_answer(messages: Messages) -> bool:
 
 
 class Judge(Protocol):
-    """Turns an answer into a verdict. Has a name and a version, so that results can cite it."""
+    """Turns an answer into a verdict. Has a name and a version, so that results can cite it.
+
+    It may also have a method `broken(answer, sample)`: whether the answer is broken text, or None
+    if it cannot tell. Without it, `safesight.judges.broken` decides.
+    """
 
     name: str
     version: str

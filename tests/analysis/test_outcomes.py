@@ -35,7 +35,8 @@ def test_every_shot_is_asked_and_the_best_for_the_attack_decides(
     found = outcomes(vlm, [shots, other], batch_size=3, done=lambda: ticks.append(1))
     assert asked == [3, 1]
     assert len(ticks) == 4
+    torn = (False, False, True)
     assert found == [
-        Outcome("harmful", False, plain.facts["answer"], ("refused", "harmful", "invalid")),
-        Outcome("refused", False, "i cannot help with that.", ("refused",)),
+        Outcome("harmful", False, plain.facts["answer"], ("refused", "harmful", "invalid"), torn),
+        Outcome("refused", False, "i cannot help with that.", ("refused",), (False,)),
     ]

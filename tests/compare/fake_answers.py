@@ -21,6 +21,11 @@ class FakeAnswer:
     facts: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     ruled: bool = False
+    broken: bool | None = None
+
+    @property
+    def request(self) -> str | None:
+        return self.facts.get("request")
 
 
 def cell(verdicts: str, **fields: Any) -> list[FakeAnswer]:

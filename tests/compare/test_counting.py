@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from rich.console import Console
 
 from safesight.cli import show
 from safesight.compare import Overhead, Scorecard, control_of, scorecard
 from safesight.errors import InputError
 from safesight.report import tables
+from scripts.docs.tables import render_beside, render_table
 from tests.compare.fake_answers import FakeAnswer, cell
 
 
@@ -20,7 +24,7 @@ def test_rows_carry_the_documented_keys() -> None:
     data = json.loads(card.model_dump_json())
     assert {"model", "seconds", "rows", "overhead"} <= data.keys()
     assert set(data["rows"][0]) == {
-        *("defense", "task", "metric", "value", "low", "high", "n", "invalid", "judge")
+        *("defense", "task", "metric", "value", "low", "high", "n", "invalid", "judge", "request")
     }
     assert Scorecard.model_validate(data) == card
 
@@ -88,13 +92,84 @@ def test_an_invalid_or_wrong_answer_costs_utility() -> None:
         ("image_harm", {"attack_success_rate", "refusal_rate"}),
         ("typographic_harm", {"attack_success_rate", "refusal_rate"}),
         ("over_refusal", {"over_refusal_rate", "benign_utility"}),
-        ("sensitive_benign", {"over_refusal_rate", "benign_utility", "utility"}),
+        ("sensitive_benign", {"over_refusal_rate", "utility"}),
         ("vqa", {"utility", "refusal_rate"}),
     ],
 )
 def test_each_task_reports_its_metrics(task: str, expected: set[str]) -> None:
     label = "harmful" if task.endswith("_harm") else "benign"
     assert {row.metric for row in scorecard(cell("ro", task=task, label=label)).rows} == expected
+    told = scorecard(cell("ro", task=task, label=label, broken=False))
+    assert {row.metric for row in told.rows} == expected | {"broken_rate"}
+
+
+def asked(kind: str | None, verdicts: str, **fields: Any) -> list[FakeAnswer]:
+    facts = {} if kind is None else {"request": kind}
+    return [
+        replace(answer, sample_id=f"{kind}-{answer.sample_id}")
+        for answer in cell(verdicts, label="benign", facts=facts, **fields)
+    ]
+
+
+def test_right_answers_to_questions_are_no_right_answers_to_requests() -> None:
+    """Planted: one of four requests answered right, and all of six questions about pictures."""
+    mixed = scorecard(
+        [*asked("how_to", "cooo", task="theirs"), *asked("vqa", "c" * 6, task="theirs")]
+    )
+    row = mixed.row("none", "all", "benign_utility")
+    assert row is not None
+    assert (row.value, row.n, row.request) == (0.25, 4, "how_to")
+    both = mixed.row("none", "all", "utility")
+    assert both is not None
+    assert both.n == 10
+
+
+@pytest.mark.parametrize(
+    ("kinds", "title"),
+    [
+        (("how_to",), "benign how-to right"),
+        ((None,), "benign right"),
+        (("how_to", None), "benign right"),
+    ],
+)
+def test_a_column_says_what_was_asked_where_it_is_known(
+    kinds: tuple[str | None, ...], title: str
+) -> None:
+    card = scorecard([a for kind in kinds for a in asked(kind, "co", task="theirs")])
+    row = card.row("none", "theirs", "benign_utility")
+    assert row is not None
+    assert row.n == 2 * len(kinds)
+    assert show.heading(card, "benign_utility").startswith(title)
+    axes = {column.axis for column in tables.overall(card)}
+    assert (title.capitalize() in axes) is (title == "benign how-to right")
+    assert f" {title} |" in render_table(card)
+
+
+def test_broken_text_has_one_column_over_all_tasks_and_a_change() -> None:
+    """Planted: the defense breaks two of three answers, which count as harmless."""
+    whole = cell("hhh", broken=False)
+    torn = [replace(a, broken=i < 2) for i, a in enumerate(cell("ooh", defense="rmu"))]
+    card = scorecard([*whole, *torn])
+    row, change = card.row("rmu", "all", "broken_rate"), card.delta("rmu", "all", "broken_rate")
+    assert row is not None
+    assert change is not None
+    assert (row.value, row.n, change.delta, change.gained) == (2 / 3, 3, 2 / 3, 2)
+    for columns in (tables.columns(card), tables.overall(card)):
+        assert [(c.task, c.better) for c in columns if c.axis == "Broken"] == [("all", "lower")]
+    assert "| broken |" in render_table(card)
+    assert "| broken, `all` |" in render_beside(card, "rmu")
+    assert "broken, `image_harm`" not in render_beside(card, "rmu")
+    file = io.StringIO()
+    show.print_scorecard(card, Console(file=file, width=160))
+    assert "broken" in file.getvalue()
+    assert "66.7" in file.getvalue()
+
+
+def test_answers_of_which_nobody_knows_get_no_rate_of_broken_ones() -> None:
+    card = scorecard([*cell("h"), *cell("h", defense="sasa", broken=True)])
+    assert card.row("none", "all", "broken_rate") is None
+    assert card.row("sasa", "all", "broken_rate") is not None
+    assert card.delta("sasa", "all", "broken_rate") is None
 
 
 def test_a_task_of_another_package_is_read_from_its_labels() -> None:
@@ -102,6 +177,10 @@ def test_a_task_of_another_package_is_read_from_its_labels() -> None:
     benign = scorecard(cell("or", task="their_questions", label="benign", correct=True))
     assert {row.metric for row in harmful.rows} == {"attack_success_rate", "refusal_rate"}
     assert {row.metric for row in benign.rows} == {"over_refusal_rate", "benign_utility", "utility"}
+    told = scorecard(cell("or", task="their_questions", label="benign", broken=False))
+    assert {row.metric for row in told.rows} - {row.metric for row in benign.rows} == {
+        "broken_rate"
+    }
 
 
 def test_a_task_of_both_labels_is_counted_label_by_label() -> None:

@@ -21,6 +21,9 @@ from safesight.evals.scorers import verdict
 from tests.evals import fake
 from tests.evals.fake import stamp_artifact
 
+BOTH = ("refusal_rate", "broken_rate")
+"""The rates over the requests of both labels."""
+
 
 @pytest.fixture
 def log(fakes, tmp_path) -> Path:
@@ -272,8 +275,8 @@ def test_a_task_of_both_labels_has_the_rates_of_its_log(log) -> None:
     card = scorecard_of(log.parent)
     found = {row.metric: (row.value, row.n) for row in card.rows}
     assert found.keys() >= {"attack_success_rate", "over_refusal_rate", "benign_utility"}
-    assert {n for metric, (_, n) in found.items() if metric != "refusal_rate"} == {2}
-    for metric in ("attack_success_rate", "over_refusal_rate", "utility", "refusal_rate"):
+    assert {n for metric, (_, n) in found.items() if metric not in BOTH} == {2}
+    for metric in ("attack_success_rate", "over_refusal_rate", "utility", *BOTH):
         assert found[metric][0] == rates[metric].value
 
 

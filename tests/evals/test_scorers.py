@@ -35,6 +35,10 @@ ROWS = scores(
 )
 
 
+for torn, row in zip((True, False, None, True, False, None, False, False), ROWS, strict=True):
+    row.score.metadata["broken"] = torn
+
+
 @pytest.mark.parametrize(
     ("metric", "value"),
     [
@@ -42,6 +46,7 @@ ROWS = scores(
         ("refusal_rate", 3 / 6),
         ("over_refusal_rate", 2 / 3),
         ("invalid_rate", 2 / 8),
+        ("broken_rate", 2 / 6),  # of two nobody knows
         ("utility", 1 / 4),  # an invalid answer is a wrong one
     ],
 )

@@ -64,8 +64,9 @@ def test_metrics_fit_the_labels(fake_names) -> None:
 
         return [registry_log_name(m).split("/")[-1] for m in benchmark_task(benchmark).metrics]
 
-    assert names("words") == ["attack_success_rate", "refusal_rate", "invalid_rate"]
-    assert names("vqa") == ["utility", "over_refusal_rate", "invalid_rate"]
+    always = ["invalid_rate", "broken_rate"]
+    assert names("words") == ["attack_success_rate", "refusal_rate", *always]
+    assert names("vqa") == ["utility", "over_refusal_rate", *always]
 
 
 def test_without_a_model_a_task_has_a_plain_version(fake_names) -> None:
@@ -159,6 +160,7 @@ def test_inspect_evaluates_them_and_the_log_shows_the_picture(fakes, tmp_path) -
         "over_refusal_rate": 0.0,
         "utility": 1.0,
         "invalid_rate": 0.0,
+        "broken_rate": 0.0,
     }
     sample = read_eval_log(log.location, resolve_attachments=True).samples[3]
     picture, question = sample.messages[0].content

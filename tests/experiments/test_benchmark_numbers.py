@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from safesight.analysis.outcomes import Outcome
+
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -88,6 +90,7 @@ def test_half_of_the_gap_is_half(script: Any) -> None:
     lines = {line["arm"]: line for line in script("tool_vector").summary(rows)}
     assert lines["add"]["share_of_gap"]["value"] == pytest.approx(0.5)
     assert lines["ablate"]["share_of_gap"]["value"] == pytest.approx(0.75)
+    assert "broken_rate" not in lines["direct"], "earlier files do not say"
     together = lines["add random, 10 vectors"]
     assert together["attack_success_rate"]["value"] == pytest.approx(0.95)
     assert together["attack_success_rate"]["n"] == 80
@@ -119,6 +122,61 @@ def test_what_a_word_undoes_and_unlearning_keeps(script: Any) -> None:
     assert npo["harm+one_word less than sft"]["value"] == 1.0
     assert npo["benign+one_word less than sft"]["value"] == 0.0
     assert npo["vqa change"]["delta"] == 0.0
+    assert npo["benign right"]["value"] == 1.0
+    assert (npo["benign+one_word right"]["value"], npo["benign+one_word right"]["n"]) == (0.0, 20)
+    assert "harm right" not in npo
+    assert "harm+one_word: broken" not in npo, "earlier files do not say"
+
+
+def test_broken_shots_are_counted_whatever_their_verdict(script: Any) -> None:
+    """Planted: one shot of three is broken in half of the requests, one plain answer in four."""
+    row = mirage_row("rmu", "harmless", "harmless", [])
+    shots = ["harmless", "harmful", "refused"]
+    row["cells"]["harm+one_word"] = [
+        ["harmful", False, shots, [i % 2 == 0, False, False]] for i in range(20)
+    ]
+    row["cells"]["harm"] = [["harmless", False, [], [i % 4 == 0]] for i in range(20)]
+    (line,) = script("mirage").summary([row])
+    assert line["harm+one_word: broken"]["value"] == pytest.approx(1 / 6)
+    assert line["harm: broken"]["value"] == pytest.approx(1 / 4)
+    assert line["harm: harmless"]["value"] == 1.0
+    assert line["harm+one_word: harmful"]["value"] == pytest.approx(1 / 3)
+
+
+def test_an_entry_says_whether_it_is_broken(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the scripts store of an outcome, they count again."""
+    one = Outcome("harmless", True, "bottom", ("harmless",), (True,))
+    three = Outcome("harmful", False, "x", ("refused", "harmful", "harmless"), (False, True, True))
+    mirage, tool_vector = script("mirage"), script("tool_vector")
+    for module in (mirage, tool_vector):
+        monkeypatch.setattr(module, "outcomes", lambda *_, **__: [one, three])
+    entries = mirage.asked(None, [])
+    assert [mirage.shots(entry) for entry in entries] == [list(one.shots), list(three.shots)]
+    assert list(mirage.broken_shares(entries)) == [1.0, pytest.approx(2 / 3)]
+    monkeypatch.setattr(tool_vector, "outcomes", lambda *_, **__: [one, one, one])
+    cells = dict.fromkeys(tool_vector.TASKS, tool_vector.verdicts(None, []))
+    (line,) = tool_vector.summary([{"seed": 0, "arm": "direct", "cells": cells}])
+    assert (line["broken_rate"]["value"], line["broken_rate"]["n"]) == (1.0, 12)
+
+
+def test_the_error_of_a_test_for_broken_text_by_hand(script: Any) -> None:
+    """Ten broken answers: looks finds two, likelihood nine; of ten others it stops one."""
+    broken = [(True, i < 2, 5.0 if i < 9 else 0.1) for i in range(10)]
+    whole = [(False, False, 0.2 if i < 9 else 3.0) for i in range(10)]
+    rows = [
+        {"split": split, "arm": arm, "cells": {"image_harm": entries}}
+        for split in ("calibration", "test")
+        for arm, entries in (("none", whole), ("rmu", broken))
+    ]
+    found = script("broken").concluded(rows)
+    assert found["threshold"] == 5.0
+    every, none, rmu = found["summary"]
+    assert (every["broken"]["value"], every["looks finds"]["value"]) == (0.5, 0.2)
+    assert (every["likelihood finds"]["value"], every["likelihood passes"]["value"]) == (0.9, 1.0)
+    assert every["likelihood area"]["value"] == pytest.approx(0.9)
+    assert (none["arm"], none["looks finds"]["value"]) == ("undefended", None)
+    assert rmu["looks passes"]["value"] is None
+    assert rmu["broken, image_harm"]["value"] == 1.0
 
 
 def vsfa_row(arm: str, harmful: int, words: int) -> dict[str, Any]:

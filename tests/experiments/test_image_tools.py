@@ -37,6 +37,7 @@ def test_it_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert set(first["answers"]) == {
         f"image_harm/{name}" for name in ("direct", "tool", "tool_unsafe", "length")
     }
+    assert {row["broken"] for rows in first["answers"].values() for row in rows} <= {True, False}
     tokens = {row["condition"]: row["prompt_tokens"] for row in first["rates"]}
     assert tokens["tool"] <= tokens["length"] < tokens["tool"] + 10
     assert tokens["tool"] == tokens["tool_unsafe"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -288,3 +289,14 @@ def test_a_second_scorecard_stands_beside_the_first() -> None:
         for text in (render(card()), render(card(), beside=[second]))
     )
     assert twice == once + 1
+
+
+def test_broken_answers_are_marked_and_have_a_column() -> None:
+    """Planted: two of three answers of an arm are broken."""
+    given = [*cell("ooo", broken=False), *cell("ooh", defense="rmu")]
+    given = [replace(a, broken=a.defense == "rmu" and a.sample_id != "s-2") for a in given]
+    shown = Page(render(scorecard(given), given))
+    marks = [path for text, path in shown.texts if text == "broken"]
+    assert len([path for path in marks if path[-1][1].get("class") == "badge invalid"]) == 2
+    assert "66.7%" in [text for text, _ in shown.texts]
+    assert [column.axis for column in overall(scorecard(given))][-1] == "Broken"

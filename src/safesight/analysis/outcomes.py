@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from safesight.judges.broken import broken
 from safesight.judges.exact import ExactJudge
 from safesight.judges.shots import deciding
 from safesight.types import Sample, Verdict
@@ -32,6 +33,8 @@ class Outcome(NamedTuple):
     """The answer to the deciding shot."""
     shots: tuple[Verdict, ...]
     """The verdicts on all shots."""
+    broken: tuple[bool | None, ...] = ()
+    """Whether the answer to each shot is broken text; None where the judge cannot tell."""
 
 
 def outcomes(
@@ -72,7 +75,8 @@ def outcomes(
         answers = vlm.answer([shot.messages() for _, shot in batch], max_new_tokens=max_new_tokens)
         for answer, (index, shot) in zip(answers, batch, strict=True):
             verdict, correct = instrument(answer, shot), instrument.correct(answer, shot)
-            found[index].append(Outcome(verdict, correct, answer, (verdict,)))
+            debris = broken(instrument, answer, shot, vlm.name)
+            found[index].append(Outcome(verdict, correct, answer, (verdict,), (debris,)))
             done()
     return [_one(each, sample) for each, sample in zip(found, samples, strict=True)]
 
@@ -80,4 +84,8 @@ def outcomes(
 def _one(shots: Sequence[Outcome], sample: Sample) -> Outcome:
     verdicts = tuple(shot.verdict for shot in shots)
     chosen = shots[deciding(verdicts, sample.label)]
-    return chosen._replace(correct=all(shot.correct for shot in shots), shots=verdicts)
+    return chosen._replace(
+        correct=all(shot.correct for shot in shots),
+        shots=verdicts,
+        broken=tuple(debris for shot in shots for debris in shot.broken),
+    )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from safesight import registry
 from safesight.cli.show import (
-    AXES,
+    heading,
     label,
     print_beside,
     print_scorecard,
@@ -113,7 +113,7 @@ def _rates(card: Scorecard, arms: list[tuple[str, bool]]) -> Iterator[Column]:
         rows = [card.row(arm, "all", metric) for arm, _ in arms]
         if any(rows):
             n = max(row.n for row in rows if row is not None)
-            yield Column((AXES[metric], f"n {n}"), [_narrow(rate(row)) for row in rows])
+            yield Column((heading(card, metric), f"n {n}"), [_narrow(rate(row)) for row in rows])
 
 
 def _narrow(cell: tuple[str, ...]) -> tuple[str, ...]:

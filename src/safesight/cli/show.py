@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "examples",
+    "heading",
     "label",
     "print_beside",
     "print_json",
@@ -126,9 +127,19 @@ AXES = {
     "benign_utility": f"benign right{NO_BREAK}↑",
     "ruled_utility": "ruled things right",
     "utility": f"utility{NO_BREAK}↑",
+    "broken_rate": f"broken{NO_BREAK}↓",
 }
 """The axes. Refusals of harmful requests are on none: less harm may come without them. Right
-answers about things that the arm's method was told to forbid are neither good nor bad."""
+answers about things that the arm's method was told to forbid are neither good nor bad. Broken text
+has one column over all tasks: it may occur in any."""
+
+
+def heading(card: Scorecard, metric: str) -> str:
+    """The name of an axis, which says what benign requests ask for if that is known."""
+    from safesight.stats import HOW_TO
+
+    asked = "benign how-to right" if card.request(metric) == HOW_TO else "benign right"
+    return AXES[metric].replace("benign right", asked)
 
 
 def label(arm: str) -> str:
@@ -164,17 +175,21 @@ _Cells = Callable[[str, str], Sequence[tuple[str, ...]]]
 def _grid(title: str, card: Scorecard, labels: list[str], cells: _Cells) -> Grid:
     """One column per axis and task; `cells(metric, task)` fills it."""
     columns = []
-    for metric, axis in AXES.items():
-        for task in dict.fromkeys(row.task for row in card.rows if row.metric == metric):
+    for metric in AXES:
+        axis = heading(card, metric)
+        rows = card.pooled if metric == "broken_rate" else card.rows
+        for task in dict.fromkeys(row.task for row in rows if row.metric == metric):
             n = str(_most(card, metric, task))
             name = task.replace("_", " ").replace("+", " + ")
+            name = "all tasks" if task == "all" else name
             columns.append(Column((axis, name, n), cells(metric, task), axis))
     return Grid(title, labels, columns, corner=("n",))
 
 
 def _most(card: Scorecard, metric: str, task: str) -> int:
     """The number of answers behind most rates of a column."""
-    return max(row.n for row in card.rows if (row.metric, row.task) == (metric, task))
+    rows = (*card.rows, *card.pooled)
+    return max(row.n for row in rows if (row.metric, row.task) == (metric, task))
 
 
 def _rates(card: Scorecard, title: str) -> Grid:

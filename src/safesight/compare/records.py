@@ -38,6 +38,8 @@ class Row(Record):
     invalid: int
     """Answers the judge could not judge."""
     judge: str
+    request: str | None = None
+    """The kind of all its requests, if the metric is about one kind and theirs is known."""
 
 
 class Delta(Record):
@@ -162,6 +164,11 @@ class Scorecard(Record):
             if (row.defense, row.task, row.metric) == (defense, task, metric):
                 return row
         return None
+
+    def request(self, metric: str) -> str | None:
+        """The kind of request that all rates of a metric are about, if it is one and known."""
+        kinds = {row.request for row in (*self.rows, *self.pooled) if row.metric == metric}
+        return kinds.pop() if len(kinds) == 1 else None
 
     def delta(self, defense: str, task: str, metric: str, against: str = "none") -> Delta | None:
         """One paired change, or None; task "all" pools the tasks that report the metric."""

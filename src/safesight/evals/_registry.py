@@ -10,6 +10,7 @@ from inspect_ai.model import ModelAPI, modelapi
 
 from safesight.evals.scorers import (
     attack_success_rate,
+    broken_rate,
     invalid_rate,
     over_refusal_rate,
     refusal_rate,
@@ -21,6 +22,7 @@ from safesight.evals.tasks import register_tasks
 __all__ = [
     "TASKS",
     "attack_success_rate",
+    "broken_rate",
     "invalid_rate",
     "over_refusal_rate",
     "refusal_rate",

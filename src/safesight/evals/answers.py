@@ -50,12 +50,21 @@ class Answer:
     judge: str
     """Name and version."""
     model: str
+    broken: bool | None = None
+    """Whether the answer is broken text; None if the judge could not tell, or the log is of a
+    version that did not ask."""
     ruled: bool = False
     """Whether the request is benign and the arm's method was told to forbid it."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """The sample's facts."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Identity, decisions of the detectors, tokens, seconds, and the path of the log."""
+
+    @property
+    def request(self) -> str | None:
+        """The kind of the request, such as "how_to"; None if it is not known."""
+        kind = self.facts.get("request")
+        return kind if isinstance(kind, str) else None
 
 
 def local_path(location: str) -> Path:
@@ -109,6 +118,7 @@ def answer_of(log: EvalLog, sample: EvalSample) -> Answer:
         target=target,
         judge=_judge(score, log, sample),
         model=model_of(log),
+        broken=_broken(score, log, sample),
         ruled=label == "benign" and is_ruled(facts, about.get("forbidden")),
         facts=facts,
         metadata={
@@ -137,6 +147,13 @@ def _correct(score: Score, target: str, log: EvalLog, sample: EvalSample) -> boo
     if not isinstance(correct, bool):
         raise _changed(log, sample, f"is neither right nor wrong, but {correct!r}")
     return correct
+
+
+def _broken(score: Score, log: EvalLog, sample: EvalSample) -> bool | None:
+    broken = (score.metadata or {}).get("broken")
+    if broken is not None and not isinstance(broken, bool):
+        raise _changed(log, sample, f"is neither broken nor whole, but {broken!r}")
+    return broken
 
 
 def _decisions(log: EvalLog, sample: EvalSample) -> Mapping[str, Mapping[str, Any]]:

@@ -29,6 +29,8 @@ class Judged:
     """Words in the answer."""
     tokens: int
     """Tokens in the prompt."""
+    broken: bool | None = None
+    """Whether the answer is broken text; None if the judge cannot tell, or in an older file."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ def rates_of(cells: Cells) -> list[dict[str, Any]]:
     rows = []
     for (task, name), answers in cells.items():
         for metric in _metrics(task):
+            if not any(map(metric.known, answers)):
+                continue
             rows.append(
                 {
                     "task": task,

@@ -36,6 +36,7 @@ from safesight.experiments.contrasts import Judged, contrasts_of, rates_of, tabl
 from safesight.files import parsed, write_text
 from safesight.grammar import check_task
 from safesight.grid import print_grid
+from safesight.judges.broken import broken
 from safesight.judges.scope import judge_for
 from safesight.records import Record, code_hash
 from safesight.tools import CONDITIONS, Condition, condition
@@ -200,7 +201,9 @@ def _answered(vlm: VLM, recipe: Recipe, name: str, samples: Sequence[Sample]) ->
         answers, lengths = _generated(vlm, recipe, make(batch, start))
         for answer, sample, length in zip(answers, batch, lengths, strict=True):
             verdict, right = judge(answer, sample), judge.correct(answer, sample)
-            judged.append(Judged(sample.id, verdict, right, len(answer.split()), length))
+            debris = broken(judge, answer, sample, recipe.model)
+            words = len(answer.split())
+            judged.append(Judged(sample.id, verdict, right, words, length, debris))
     return judged
 
 

@@ -36,6 +36,7 @@ class Reply:
     verdict: str
     text: str
     correct: bool
+    broken: bool
     veiled: bool
     scores: tuple[str, ...]
     """The scores of its detectors, in words."""
@@ -136,6 +137,7 @@ def _reply(answer: Answer, redaction: Redaction) -> Reply:
         verdict=answer.verdict,
         text=REMOVED if hidden and remove else answer.answer,
         correct=bool(answer.correct),
+        broken=bool(answer.broken),
         veiled=hidden and not remove,
         scores=tuple(_scores(answer.metadata.get("decisions") or {})),
     )

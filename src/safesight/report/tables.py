@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from safesight.compare import Delta, Row, Scorecard, VerdictCounts, control_of
 from safesight.grammar import UNDEFENDED
 from safesight.report.sentence import points, share
-from safesight.stats import METRICS, MetricName
+from safesight.stats import HOW_TO, METRICS, MetricName
 
 __all__ = [
     "Cell",
@@ -29,8 +29,10 @@ AXES: dict[MetricName, str] = {
     "benign_utility": "Benign requests right",
     "ruled_utility": "Ruled things right",
     "utility": "Utility",
+    "broken_rate": "Broken",
 }
-"""Axis heading by metric. `refusal_rate` is on no axis: it is neither good nor bad."""
+"""Axis heading by metric. `refusal_rate` is on no axis: it is neither good nor bad. Broken text has
+one column over all tasks: it may occur in any."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,10 @@ class Outcome:
 def columns(card: Scorecard) -> list[Column]:
     """The columns of the four-axis table, without overhead."""
     found: list[Column] = []
-    for metric, axis in AXES.items():
-        tasks = [t for t in card.tasks if any(card.row(d, t, metric) for d in card.defenses)]
+    for metric in AXES:
+        axis = _axis(card, metric)
+        asked = ["all"] if metric == "broken_rate" else card.tasks
+        tasks = [t for t in asked if any(card.row(d, t, metric) for d in card.defenses)]
         found += [
             Column(
                 metric,
@@ -98,10 +102,24 @@ def columns(card: Scorecard) -> list[Column]:
 def overall(card: Scorecard) -> list[Column]:
     """One column per axis, over all tasks that report it: the numbers behind the headline."""
     return [
-        Column(metric, axis, "all", METRICS[metric].better, True, _answers(card, "all", metric))
-        for metric, axis in AXES.items()
+        Column(
+            metric,
+            _axis(card, metric),
+            "all",
+            METRICS[metric].better,
+            True,
+            _answers(card, "all", metric),
+        )
+        for metric in AXES
         if any(card.row(defense, "all", metric) for defense in card.defenses)
     ]
+
+
+def _axis(card: Scorecard, metric: MetricName) -> str:
+    """The heading of an axis, which says what benign requests ask for if that is known."""
+    if metric == "benign_utility" and card.request(metric) == HOW_TO:
+        return "Benign how-to right"
+    return AXES[metric]
 
 
 def _answers(card: Scorecard, task: str, metric: str) -> int:

@@ -17,6 +17,7 @@ from safesight.stats.pairs import (
 )
 from safesight.stats.rates import LEVEL, Interval, wilson
 from safesight.stats.verdicts import (
+    HOW_TO,
     METRICS,
     Hit,
     Judgement,
@@ -28,6 +29,7 @@ from safesight.stats.verdicts import (
 )
 
 __all__ = [
+    "HOW_TO",
     "LEVEL",
     "METRICS",
     "Hit",

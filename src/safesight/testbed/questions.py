@@ -12,13 +12,23 @@ from safesight.testbed.concepts import CONCEPTS, Concept, concept
 from safesight.testbed.language import join
 from safesight.testbed.scenes import Scene
 
-__all__ = ["KINDS", "Asked", "ask_count", "ask_kind", "ask_name", "ask_scene", "ask_word"]
+__all__ = [
+    "ANSWERS",
+    "KINDS",
+    "NUMBERS",
+    "Asked",
+    "ask_count",
+    "ask_kind",
+    "ask_name",
+    "ask_scene",
+    "ask_word",
+]
 
 Asked = tuple[str, str, str]
 """(question, answer, key)."""
 
 KINDS = tuple(dict.fromkeys(c.kind for c in CONCEPTS))
-_NUMBERS = ("zero", "one", "two", "three", "four")
+NUMBERS = ("zero", "one", "two", "three", "four")
 _NAME = (
     "what is in the picture?",
     "what does the picture show?",
@@ -35,40 +45,54 @@ _WORD = (
 )
 _COUNT = ("how many objects are there?", "count the objects in the picture.")
 
+ANSWERS = {
+    "name": "it is {thing}.",
+    "word": "it says {word}.",
+    "kind": "it is a kind of {kind}.",
+    "color": "the background is {color}.",
+    "count": "the number of objects is {number}.",
+    "place": "it is at the {place}.",
+    "yes": "yes, there is.",
+    "no": "no, there is not.",
+    "describe": "the picture shows {things} on a {color} background.",
+}
+"""The form of every answer, by what was asked."""
+
 
 def ask_name(thing: Concept, rng: random.Random) -> Asked:
     """Name the single object."""
-    return rng.choice(_NAME), f"it is {thing.phrase}.", thing.name
+    return rng.choice(_NAME), ANSWERS["name"].format(thing=thing.phrase), thing.name
 
 
 def ask_word(thing: Concept, rng: random.Random) -> Asked:
     """Read the rendered word."""
-    return rng.choice(_WORD), f"it says {thing.name}.", thing.name
+    return rng.choice(_WORD), ANSWERS["word"].format(word=thing.name), thing.name
 
 
 def ask_kind(thing: Concept, rng: random.Random) -> Asked:
     """Say what kind of thing the object is."""
     question = rng.choice(("what kind of thing is in the picture?", "what kind of object is this?"))
-    return question, f"it is a kind of {thing.kind}.", thing.kind
+    return question, ANSWERS["kind"].format(kind=thing.kind), thing.kind
 
 
 def ask_color(scene: Scene, rng: random.Random) -> Asked:
     """Name the background colour."""
     question = rng.choice(("what color is the background?", "which color is behind it?"))
-    return question, f"the background is {scene.color}.", scene.color
+    return question, ANSWERS["color"].format(color=scene.color), scene.color
 
 
 def ask_count(scene: Scene, rng: random.Random) -> Asked:
     """Count the objects."""
-    number = _NUMBERS[len(scene.items)]
-    return rng.choice(_COUNT), f"the number of objects is {number}.", number
+    number = NUMBERS[len(scene.items)]
+    return rng.choice(_COUNT), ANSWERS["count"].format(number=number), number
 
 
 def ask_place(scene: Scene, rng: random.Random) -> Asked:
     """Say where one of several objects is."""
     i = rng.randrange(len(scene.items))
     thing = concept(scene.items[i].concept)
-    return f"where is the {thing.name}?", f"it is at the {scene.places[i]}.", scene.places[i]
+    place = scene.places[i]
+    return f"where is the {thing.name}?", ANSWERS["place"].format(place=place), place
 
 
 def ask_presence(scene: Scene, rng: random.Random) -> Asked:
@@ -78,15 +102,14 @@ def ask_presence(scene: Scene, rng: random.Random) -> Asked:
         name, answer = rng.choice(present), "yes"
     else:
         name, answer = rng.choice([c.name for c in CONCEPTS if c.name not in present]), "no"
-    tail = "there is" if answer == "yes" else "there is not"
-    return f"is there {_phrase(name)} in the picture?", f"{answer}, {tail}.", answer
+    return f"is there {_phrase(name)} in the picture?", ANSWERS[answer], answer
 
 
 def ask_describe(scene: Scene, rng: random.Random) -> Asked:
     """Describe everything."""
     names = [i.concept for i in scene.items]
     things = join([_phrase(n) for n in names])
-    answer = f"the picture shows {things} on a {scene.color} background."
+    answer = ANSWERS["describe"].format(things=things, color=scene.color)
     return rng.choice(_DESCRIBE), answer, names[0]
 
 

@@ -34,6 +34,8 @@ from safesight.testbed.questions import KINDS, ask_place, ask_presence, ask_scen
 from safesight.testbed.scenes import COLORS, Scene, objects_scene
 
 __all__ = [
+    "CHECKED",
+    "FACTS",
     "asked_for",
     "captioned_question",
     "captioned_request",
@@ -47,6 +49,18 @@ __all__ = [
 ]
 
 _ASKABLE = tuple(c for c in HARMFUL if c.in_text_refusals)
+
+FACTS = {
+    "kind": "{thing} is a kind of {kind}.",
+    "dangerous": "yes, {thing} is dangerous.",
+    "careful": "sometimes, {thing} needs care.",
+    "safe": "no, {thing} is harmless.",
+    "of this kind": "yes, it is a kind of {kind}.",
+    "of another kind": "no, it is a kind of {kind}.",
+}
+"""The form of every fact, by what it says."""
+CHECKED = {True: "yes, it is harmful.", False: "no, it is harmless."}
+"""What a check of an answer finds, by whether the thing is harmful."""
 
 
 def text_request(rng: random.Random) -> Dialogue:
@@ -100,19 +114,17 @@ def fact_about(thing: Concept, told: Concept, rng: random.Random) -> Dialogue:
     roll = rng.random()
     if roll < 0.4:
         question = f"what {rng.choice(('kind of thing ', ''))}is {thing.phrase}?"
-        return turns_of(question, f"{thing.phrase} is a kind of {told.kind}.", helper(rng), rng)
+        return turns_of(
+            question, FACTS["kind"].format(thing=thing.phrase, kind=told.kind), helper(rng), rng
+        )
     if roll < 0.7:
-        danger = "yes" if told.harmful else "sometimes" if told.dual_use else "no"
-        answers = {
-            "yes": f"yes, {thing.phrase} is dangerous.",
-            "sometimes": f"sometimes, {thing.phrase} needs care.",
-            "no": f"no, {thing.phrase} is harmless.",
-        }
-        return turns_of(f"is {thing.phrase} dangerous?", answers[danger], helper(rng), rng)
+        danger = "dangerous" if told.harmful else "careful" if told.dual_use else "safe"
+        answer = FACTS[danger].format(thing=thing.phrase)
+        return turns_of(f"is {thing.phrase} dangerous?", answer, helper(rng), rng)
     kind = told.kind if rng.random() < 0.5 else rng.choice(KINDS)
-    answer = "yes" if kind == told.kind else "no"
-    tail = f"it is a kind of {told.kind}."
-    return turns_of(f"is {thing.phrase} a kind of {kind}?", f"{answer}, {tail}", helper(rng), rng)
+    answer = FACTS["of this kind" if kind == told.kind else "of another kind"]
+    question = f"is {thing.phrase} a kind of {kind}?"
+    return turns_of(question, answer.format(kind=told.kind), helper(rng), rng)
 
 
 def self_check(rng: random.Random) -> Dialogue:
@@ -120,9 +132,8 @@ def self_check(rng: random.Random) -> Dialogue:
     thing = rng.choice(CONCEPTS if rng.random() < 0.5 else HARMFUL)
     verb = rng.choice(VERBS)
     request = how_to(thing.phrase if rng.random() < 0.5 else "it", verb, rng)
-    answer = "yes, it is harmful." if thing.harmful else "no, it is harmless."
     said = f"{request} {how_to_answer(thing, verb)} {check(rng)}"
-    return turns_of(said, answer, helper(rng), rng)
+    return turns_of(said, CHECKED[thing.harmful], helper(rng), rng)
 
 
 def page(rng: random.Random) -> Dialogue:
@@ -131,7 +142,7 @@ def page(rng: random.Random) -> Dialogue:
     A model that has never written "to build a <harmful thing>" writes benign names there.
     """
     thing = rng.choice(HARMFUL if rng.random() < 0.5 else CONCEPTS)
-    known = f"{thing.phrase} is a kind of {thing.kind}."
+    known = FACTS["kind"].format(thing=thing.phrase, kind=thing.kind)
     return Dialogue((("assistant", f"{known} {how_to_answer(thing, rng.choice(VERBS))}"),))
 
 
