@@ -21,6 +21,7 @@ class FakeAnswer:
     facts: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     ruled: bool = False
+    attack: str | None = "picture"
 
 
 def cell(verdicts: str, **fields: Any) -> list[FakeAnswer]:
