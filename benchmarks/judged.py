@@ -10,6 +10,7 @@ name, size, seed and split. Intervals are resampled over these things and over f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cache
 from typing import Any
@@ -26,6 +27,7 @@ from safesight.stats import (
     MetricName,
     both_judged,
     clusters_of,
+    design_effect,
     mean_interval,
     paired_difference,
 )
@@ -80,8 +82,18 @@ class About:
 def rate(
     entries: Iterable[Sequence[Any]], metric: MetricName, clusters: Clusters | None = None
 ) -> dict[str, Any]:
-    """The rate with its 95% interval, and how many could not be judged."""
-    return vars(METRICS[metric].rate(_answers(entries), clusters))
+    """The rate with its 95% interval, and how many could not be judged.
+
+    Of groups also the design effect, if some answers count and some do not.
+    """
+    answers = _answers(entries)
+    found: dict[str, Any] = vars(METRICS[metric].rate(answers, clusters))
+    hits = METRICS[metric].hits(answers)
+    if clusters is None or len(set(hits) - {None}) < 2:
+        return found
+    by = clusters.kept([hit is not None for hit in hits])
+    effect = design_effect([float(hit) for hit in hits if hit is not None], by)
+    return found if math.isnan(effect) else found | {"design_effect": round(effect, 1)}
 
 
 def _answers(entries: Iterable[Sequence[Any]]) -> list[Judgement]:
@@ -102,8 +114,18 @@ def changed(
     return vars(by(*pairs, clusters)) if pairs[0] else None
 
 
-def mean(values: Values, name: str = "value", clusters: Clusters | None = None) -> dict[str, Any]:
-    """The mean, under a name, with its 95% bootstrap interval; of a rate, a rate's."""
-    found = mean_interval(values, clusters, is_rate=name == "value")
+def mean(
+    values: Values,
+    name: str = "value",
+    clusters: Clusters | None = None,
+    *,
+    is_rate: bool | None = None,
+) -> dict[str, Any]:
+    """The mean, under a name, with its 95% bootstrap interval; of a rate, a rate's.
+
+    A `value` is a rate unless `is_rate` says otherwise, as for words; a `delta` is none.
+    """
+    rated = name == "value" if is_rate is None else is_rate
+    found = mean_interval(values, clusters, is_rate=rated)
     numbers = {name: found.value, "low": found.low, "high": found.high, "n": found.n}
     return numbers if found.groups is None else numbers | {"groups": found.groups}

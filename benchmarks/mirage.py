@@ -283,14 +283,14 @@ def summary(
             line[task] = {**rate(entries, metric_of(task), by), "split": split(entries)}
             if task in SPLIT:
                 line |= {
-                    f"{task}: {name}": mean(shares(entries, name), clusters=by)
-                    for name in VERDICTS
+                    f"{task}: {name}": mean(shares(entries, name), clusters=by) for name in VERDICTS
                 }
         for side in (HARM, BENIGN):
             plain, attacked = (pooled(mine, task) for task in (side, f"{side}+one_word"))
             line[f"{side} rise"] = changed(plain, attacked, clusters=counted(seeds, side))
-        plain = [row for row in rows if row["arm"] == "none"]
-        line |= against(plain, mine, "change", {"vqa": counted(seeds, "vqa")})
+        if arm != "none":
+            plain = [row for row in rows if row["arm"] == "none"]
+            line |= against(plain, mine, "change", {"vqa": counted(seeds, "vqa")})
         if not arm.startswith("sft, rho"):
             sft = [row for row in rows if row["arm"] == f"sft, rho {RHO:g}"]
             tasks = (f"{HARM}+one_word", f"{BENIGN}+one_word")
