@@ -91,7 +91,7 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
         card: What was measured.
         console: Where to print; standard output if not given.
     """
-    from safesight.report import verdict_sentence
+    from safesight.report import interval_note, verdict_sentence
 
     console = console or stdout()
     console.print()
@@ -104,7 +104,7 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
         print_grid(console, _overheads(card.overhead))
     judges = ", ".join(sorted({row.judge for row in card.rows}))
     about = (
-        f"With 95% intervals; judge {judges}; {card.seconds:.0f} s. "
+        f"With {interval_note(card)}; judge {judges}; {card.seconds:.0f} s. "
         "Invalid answers are excluded from attack success and refusal rates, and are wrong "
         "answers elsewhere."
     )
@@ -155,6 +155,8 @@ def _ratio(value: float | None, low: float | None, high: float | None, n: int) -
     """A dash if nothing was timed: the defense refused none of its prompts, or all."""
     if value is None or not n:
         return ("–",)
+    if low is None or high is None:
+        return (f"{value:.2f}", f"n {n}")
     return (f"{value:.2f}", f"{low:.2f}–{high:.2f} n {n}")
 
 

@@ -17,7 +17,7 @@ from safesight.report.closed import assemble
 from safesight.report.conversations import Redaction, conversations, veiled_picture
 from safesight.report.layer_file import check_same_model
 from safesight.report.layer_page import LayerView
-from safesight.report.sentence import RULE, headline_defenses, verdict_sentence
+from safesight.report.sentence import RULE, headline_defenses, interval_note, verdict_sentence
 from safesight.report.tables import columns, delta_rows, outcomes, overall, rate_rows
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def render(
         card=card,
         sentence=verdict_sentence(card),
         rule=RULE,
+        intervals=interval_note(card),
         best=headline_defenses(card),
         undefended=UNDEFENDED,
         costs={cost.defense: cost for cost in card.overhead},
