@@ -211,6 +211,11 @@ def _change(delta: Delta | None) -> tuple[str, ...]:
     return (f"{100 * delta.delta:+.1f}", f"{low:+.{digits}f},{high:+.{digits}f}")
 
 
+def _timed(arm: str) -> str:
+    """The name of an arm that was timed; of the undefended model, its second arm was."""
+    return f"{label(arm)} again" if arm == UNDEFENDED else label(arm)
+
+
 def _overheads(costs: Sequence[Overhead]) -> Grid:
     columns = {
         "prefill": [
@@ -228,6 +233,6 @@ def _overheads(costs: Sequence[Overhead]) -> Grid:
     }
     return Grid(
         "Overhead, ratio to undefended",
-        [label(cost.defense) for cost in costs],
+        [_timed(cost.defense) for cost in costs],
         [Column((head,), cells) for head, cells in columns.items()],
     )
