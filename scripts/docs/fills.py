@@ -173,9 +173,10 @@ def delta(
 def ratio(results: Results, page: str, name: str, defense: str, column: str) -> str:
     """`column` is prefill, answer, refused_answer or peak_memory."""
     card = results.timed(name, page)
-    row = card and next((row for row in card.overhead if row.defense == defense), None)
-    value = row and getattr(row, f"{column}_ratio")
-    if not row or value is None:
+    costs = [] if card is None else card.overhead
+    row = next((row for row in costs if row.defense == defense), None)
+    value = None if row is None else getattr(row, f"{column}_ratio")
+    if row is None or value is None:
         return _absent(results, page, f"{defense} {column} ratio", name, card)
     low, high = getattr(row, f"{column}_low"), getattr(row, f"{column}_high")
     counts = {"prefill": row.prefill_n, "answer": row.n, "refused_answer": row.refused_n}

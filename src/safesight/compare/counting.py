@@ -265,7 +265,7 @@ def _row(
 
 
 def _clusters(answers: Iterable[Answer]) -> Clusters | None:
-    """What answers are about. One that names nothing is about its own request, attacked or not."""
+    """What answers are about. One that does not say is about its own request."""
     return clusters_of(
         group_of(a.facts, (task_parts(a.task)[0], a.facts.get("plain", a.sample_id)))
         for a in answers
@@ -305,8 +305,9 @@ def _deltas(
         before, after = ([bool(metric.hit(a)) for a in arm] for arm in zip(*judged, strict=True))
         clusters = _clusters(answer for _, answer in judged)
         change = paired_difference(before, after, clusters, seed=seed)
-        about = {"defense": defense, "against": against, "task": task, "metric": metric.name}
-        deltas.append(Delta(**about, **asdict(change)))
+        deltas.append(
+            Delta(defense=defense, against=against, task=task, metric=metric.name, **asdict(change))
+        )
     return deltas
 
 

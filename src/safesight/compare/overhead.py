@@ -2,7 +2,7 @@
 
 Absolute times depend more on the machine than on the defense, and two runs on a busy machine
 differ by more than most defenses cost. So all arms answer each input back to back, in an order
-that is drawn anew for each input, and the reported number is the median of the ratios within
+that is drawn for each input, and the reported number is the median of the ratios within
 inputs. In a fixed order, even one that rotates, every arm would always follow the same arm. A
 second undefended arm takes part: its ratio to the first shows how much of a cost is noise. On a
 CPU, time is that of the process, to which other programs add nothing; on a GPU it is wall time

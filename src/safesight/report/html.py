@@ -82,9 +82,7 @@ def render(
         style="report.css",
         scripts=["report.js"],
         card=card,
-        sentence=verdict_sentence(card),
-        rule=RULE,
-        intervals=interval_note(card),
+        **_wording(card),
         best=headline_defenses(card),
         undefended=UNDEFENDED,
         costs={cost.defense: cost for cost in card.overhead},
@@ -131,6 +129,15 @@ def write_report(
         layers=layers,
     )
     return write_text(Path(path), text)
+
+
+def _wording(card: Scorecard) -> dict[str, str]:
+    """What the page says in sentences."""
+    return {
+        "sentence": verdict_sentence(card),
+        "rule": RULE,
+        "intervals": interval_note(card),
+    }
 
 
 def _totals(card: Scorecard) -> dict[str, Any]:

@@ -123,8 +123,8 @@ def _drawn_times(n: int, seed: int, what: str) -> Floats:
     """How often each of n units is drawn in each resample: RESAMPLES x n, read-only."""
     rng = np.random.default_rng([seed, len(what)])
     drawn = rng.integers(0, n, (RESAMPLES, n)) + n * np.arange(RESAMPLES)[:, None]
-    times = np.bincount(drawn.ravel(), minlength=RESAMPLES * n).reshape(RESAMPLES, n)
-    times = times.astype(np.float64)
+    counts = np.bincount(drawn.ravel(), minlength=RESAMPLES * n)
+    times: Floats = counts.reshape(RESAMPLES, n).astype(np.float64)
     times.flags.writeable = False
     return times
 

@@ -38,15 +38,21 @@ def mean_interval(
     n = len(values)
     binary = is_rate and set(values.tolist()) <= {0.0, 1.0}
     alone = wilson(int(values.sum()), n) if binary else None
-    if n == 0 or clusters is None:
-        if alone is not None:
-            return alone
-        low, high = percentiles(values[resamples(n, seed)].mean(axis=1))
-        return Interval(float(values.mean()), float(low), float(high), n)
-    mean, groups = float(values.mean()), clusters.count
-    counts = clusters.sums(np.ones(n))
-    low, high = mean, mean
-    if not same(clusters.sums(values).sum(axis=1) / counts.sum(axis=1)):
+    if n and clusters is not None:
+        return _grouped(values, clusters, alone, seed, is_rate)
+    if alone is not None:
+        return alone
+    low, high = percentiles(values[resamples(n, seed)].mean(axis=1))
+    return Interval(float(values.mean()), float(low), float(high), n)
+
+
+def _grouped(
+    values: Floats, clusters: Clusters, alone: Interval | None, seed: int, is_rate: bool
+) -> Interval:
+    """The mean over groups; `alone` is the interval of as many independent values."""
+    n, groups = len(values), clusters.count
+    low = high = mean = float(values.mean())
+    if not same(clusters.sums(values).sum(axis=1) / clusters.sums(np.ones(n)).sum(axis=1)):
         sizes = clusters.drawn(np.ones(n), seed)
         low, high = bounds(clusters.drawn(values, seed)[sizes > 0] / sizes[sizes > 0], groups)
     elif is_rate:
