@@ -177,7 +177,7 @@ def ratio(results: Results, page: str, name: str, defense: str, column: str) -> 
     row = next((row for row in costs if row.defense == defense), None)
     value = None if row is None else getattr(row, f"{column}_ratio")
     if row is None or value is None:
-        return _absent(results, page, f"{defense} {column} ratio", name, card)
+        return _absent(results, page, f"{defense} {column} ratio", COSTS, card)
     low, high = getattr(row, f"{column}_low"), getattr(row, f"{column}_high")
     counts = {"prefill": row.prefill_n, "answer": row.n, "refused_answer": row.refused_n}
     return render_ratio(value, low, high, counts.get(column, row.peak_memory_n))
