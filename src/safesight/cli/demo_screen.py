@@ -64,9 +64,8 @@ def print_screen(card: Scorecard, report: Path, console: Console | None = None) 
     judges = ", ".join(sorted({row.judge for row in card.rows}))
     print_sentence(
         f"With {interval_note(card)}; judge {judges}. {_attacks(card)}Answer time: benign answers, "
-        "as a ratio to undefended; a ratio of undefended is that of a second undefended arm. "
-        "Benign right: without what a method was told to forbid. Indented: a control of the "
-        "method above it.",
+        "as a ratio to undefended, which was timed twice. Benign right: without what a method was "
+        "told to forbid. Indented: a control of the method above it.",
         console,
         "dim",
     )
@@ -103,8 +102,8 @@ def _attacks(card: Scorecard) -> str:
     if card.attacks is None:
         return ""
     if not card.attacks:
-        return "Attack success: all harmful requests, since none is attacked. "
-    return "Attack success: attacked requests, without plain harmful ones. "
+        return "Attack success: all harmful requests. "
+    return "Attack success: attacked requests only. "
 
 
 def _arms(card: Scorecard) -> Iterator[tuple[str, bool]]:
