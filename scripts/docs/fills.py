@@ -18,8 +18,8 @@ Commands on committed results (`docs/results/NAME.json`, a scorecard unless stat
     counts NAME                        trials, right results, refusals and faults, as torture counts
     output FILE                        a text file of docs/results, as a code block
 
-A line below a table of results says how long its benchmark took, and if it was measured on earlier
-weights of the bundled model.
+A line below a table of results says what its intervals are over, how long its benchmark took, and
+if it was measured on earlier weights of the bundled model.
 A defense that a table names in its first column is linked to its card.
 
 Times come from `cost.json`, whatever scorecard a command names; `overhead` shows the named one's.
@@ -112,8 +112,8 @@ def _link(name: str, target: str, page: str) -> str:
 
 
 def _measured(results: Results, name: str) -> str:
-    """The line below a table of results: the time it took, and earlier weights if it had them."""
-    said = []
+    """The line below a table: what its intervals are over, its time, and earlier weights."""
+    said = [results.intervals(name)]
     if seconds := results.seconds(name):
         said.append(f"The benchmark took {duration(seconds)}.")
     measured, today = results.identity(name), bundled_identity()
@@ -122,7 +122,8 @@ def _measured(results: Results, name: str) -> str:
             f"Measured on earlier weights of the bundled model (`{measured[:8]}`; "
             f"today's are `{today[:8]}`)."
         )
-    return "\n\n" + " ".join(said) if said else ""
+    line = " ".join(filter(None, said))
+    return f"\n\n{line}" if line else ""
 
 
 def duration(seconds: float) -> str:

@@ -79,6 +79,26 @@ class Results:
             return 0.0
         return float(found.get("seconds") or 0)
 
+    def intervals(self, name: str) -> str:
+        """What the intervals of a result are over, as a sentence; empty if it does not say."""
+        found = self.json(name, name) if has(self.folder, name) else None
+        lists = found.values() if isinstance(found, dict) else ()
+        entries = [
+            entry
+            for each in lists
+            if isinstance(each, list)
+            for entry in each
+            if isinstance(entry, dict)
+        ]
+        inside = [each for entry in entries for each in entry.values() if isinstance(each, dict)]
+        counts = sorted({n for each in (*entries, *inside) if (n := each.get("groups"))})
+        if not counts:
+            return ""
+        span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        seeds = len({entry["seed"] for entry in entries if "seed" in entry})
+        fits = f" and {seeds} fit seeds" if seeds > 1 else ""
+        return f"95% intervals over {span} things{fits}."
+
     def value(self, name: str, path: str, page: str) -> Any:
         """A value in a JSON file, by a dotted path such as `stages.0.seconds`."""
         value = self.json(name, page)

@@ -342,6 +342,21 @@ def test_a_time_over_few_prompts_has_no_interval_and_the_noise_is_named() -> Non
     assert line.startswith("| none, again | 1.50 (1.40 to 1.60, n = 24) | 1.08 (n = 5) |")
 
 
+def test_a_table_says_what_its_intervals_are_over(tmp_path: Path) -> None:
+    def line(groups: int) -> dict[str, Any]:
+        rate = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 90, "groups": groups}
+        return {"arm": "none", "seeds": [0, 1, 2], "rate": rate}
+
+    rows = [
+        {"seed": seed, "arm": "none", "cells": {"x": [["refused", False]]}} for seed in range(3)
+    ]
+    found = {"model": "m", "rows": rows, "summary": [line(24), line(147)]}
+    (tmp_path / "bench.json").write_text(json.dumps(found))
+    page = "<!-- fill: summary bench rate=rate -->x<!-- /fill -->"
+    text = fills.fill(page, Results(tmp_path), "page.md")
+    assert "95% intervals over 24 to 147 things and 3 fit seeds." in text
+
+
 def test_a_pooled_attack_success_says_what_it_is_over() -> None:
     card = _card()
     change = card.deltas[0].model_copy(update={"metric": "attack_success_rate"})
