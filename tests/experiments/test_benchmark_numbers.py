@@ -211,6 +211,13 @@ def test_entries_are_counted_by_thing_and_seed(script: Any) -> None:
     assert words["groups"] == len(names)
 
 
+def test_a_gate_is_scored_over_things(script: Any) -> None:
+    sasa, samples = script("sasa"), load_benchmark("image_harm")(60)
+    asked = sasa.Asked(samples, ["harmful", "refused"] * 30, [False] * 60)
+    (rate,) = sasa.score({"image_harm": asked}, {})["cells"].values()
+    assert rate["groups"] == len({sample.facts["concept"] for sample in samples})
+
+
 def test_only_samples_that_were_asked_are_counted(script: Any) -> None:
     vector = script("tool_vector")
     whole = script("judged").About(30).clusters([0], ["over_refusal"])
