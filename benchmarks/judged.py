@@ -31,6 +31,7 @@ from safesight.stats import (
     mean_interval,
     paired_difference,
 )
+from safesight.stats.means import Kind
 from safesight.types import Sample, group_of
 
 __all__ = ["About", "Values", "changed", "groups_of", "hits", "mean", "rate"]
@@ -119,13 +120,13 @@ def mean(
     name: str = "value",
     clusters: Clusters | None = None,
     *,
-    is_rate: bool | None = None,
+    kind: Kind | None = None,
 ) -> dict[str, Any]:
     """The mean, under a name, with its 95% bootstrap interval; of a rate, a rate's.
 
-    A `value` is a rate unless `is_rate` says otherwise, as for words; a `delta` is none.
+    A `value` is a rate and a `delta` the change of one, unless `kind` says otherwise, as for words.
     """
-    rated = name == "value" if is_rate is None else is_rate
-    found = mean_interval(values, clusters, is_rate=rated)
+    kind = kind or ("rate" if name == "value" else "change")
+    found = mean_interval(values, clusters, kind=kind)
     numbers = {name: found.value, "low": found.low, "high": found.high, "n": found.n}
     return numbers if found.groups is None else numbers | {"groups": found.groups}

@@ -325,10 +325,10 @@ def answers(
     found = {}
     for name, tasks in (("attacks", ATTACKS), ("benign", BENIGN)):
         words, by = numbers(mine, tasks, WORDS), things(tasks)
-        found[f"{name}/words"] = mean(words, clusters=by, is_rate=False) | UNIT
+        found[f"{name}/words"] = mean(words, clusters=by, kind="amount") | UNIT
         if plain:
             less = words - numbers(plain, tasks, WORDS)
-            found[f"{name}/words_change"] = mean(less, "delta", by) | UNIT
+            found[f"{name}/words_change"] = mean(less, "delta", by, kind="amount") | UNIT
     points = numbers(mine, ATTACKS, POINTS)
     return {**found, "attacks/constructive_score": mean(points, clusters=things(ATTACKS))}
 

@@ -89,6 +89,14 @@ def test_where_all_groups_agree_only_they_are_counted(value: float) -> None:
     assert stopped.low == pytest.approx(1 - wilson(0, 10).high)
 
 
+def test_a_change_that_is_equal_everywhere_is_not_certain_and_words_have_no_bound() -> None:
+    clusters = Clusters([f"thing {i % 10}" for i in range(300)])
+    change = mean_interval(np.zeros(300), clusters, kind="change")
+    assert (change.low, change.high) == (-wilson(0, 10).high, wilson(0, 10).high)
+    words = mean_interval(np.full(300, 7.0), clusters, kind="amount")
+    assert (words.low, words.high) == (7.0, 7.0)
+
+
 def test_one_thing_is_one_observation() -> None:
     rate = mean_interval(np.array([0.0, 1.0] * 50), Clusters(["axe"] * 100))
     assert rate.high - rate.low > 0.8
