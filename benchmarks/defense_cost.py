@@ -7,7 +7,7 @@ All arms answer every prompt right after one another, one at a time and in rando
 `safesight.compare.overhead`; a second undefended arm shows the noise. Two models, the second on
 request:
 
-    bundled    with the bundled artifacts, on pictures of the benchmarks: every defense of the demo
+    bundled    with the bundled artifacts, on pictures of the benchmarks: every arm of the demo
     large      a LLaVA with random weights that always writes 48 tokens; of what is fitted on it,
                only the time matters
 
@@ -38,7 +38,7 @@ from safesight.evals.arms import Arm, build_arm
 from safesight.files import write_text
 from safesight.judges import ExactJudge
 from safesight.types import Sample
-from safesight.workflows.evaluation import demo_defenses
+from safesight.workflows.evaluation import arms_of, demo_defenses
 
 HARM = ("image_harm", "typographic_harm")
 BENIGN = ("over_refusal", "vqa")
@@ -57,8 +57,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RUNS, help="folder for the results")
     arguments = parser.parse_args()
     vlm = VLM.load("testbed")
-    names = ["none", *(defense.name for defense in demo_defenses())]
-    arms = [build_arm(vlm, name) for name in names]
+    arms = [build_arm(vlm, name) for name in arms_of([each.name for each in demo_defenses()])]
     written("testbed", vlm, arms, arguments.n, arguments.out / "cost.json")
     if not arguments.large:
         return
