@@ -1,12 +1,13 @@
 """The time cost of defenses inside the model, on enough prompts for a narrow interval.
 
-    python benchmarks/defense_cost.py            # four minutes on two idle CPU cores
+    python benchmarks/defense_cost.py            # ten minutes on two idle CPU cores
     python benchmarks/defense_cost.py --large    # at least ten more
 
-All arms answer every prompt right after one another, one at a time, as in
-`safesight.compare.overhead`. Two models, the second on request:
+All arms answer every prompt right after one another, one at a time and in random order, as in
+`safesight.compare.overhead`; a second undefended arm shows the noise. Two models, the second on
+request:
 
-    bundled    with the bundled artifacts, on pictures of the benchmarks
+    bundled    with the bundled artifacts, on pictures of the benchmarks: every arm of the demo
     large      a LLaVA with random weights that always writes 48 tokens; of what is fitted on it,
                only the time matters
 
@@ -37,10 +38,10 @@ from safesight.evals.arms import Arm, build_arm
 from safesight.files import write_text
 from safesight.judges import ExactJudge
 from safesight.types import Sample
+from safesight.workflows.evaluation import arms_of, demo_defenses
 
 HARM = ("image_harm", "typographic_harm")
 BENIGN = ("over_refusal", "vqa")
-BUNDLED = ("sasa", "probe", "rai", "tool_vector", "refusal_direction", "shiftdc", "hidden_detect")
 LARGE: dict[str, dict[str, Any]] = {"sasa": {"layers": (10, 12)}, "probe": {}, "rai": {}}
 """SASA's layers are at the depth chosen by the fit on the bundled model."""
 
@@ -56,7 +57,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RUNS, help="folder for the results")
     arguments = parser.parse_args()
     vlm = VLM.load("testbed")
-    arms = [build_arm(vlm, name) for name in ("none", *BUNDLED)]
+    arms = [build_arm(vlm, name) for name in arms_of([each.name for each in demo_defenses()])]
     written("testbed", vlm, arms, arguments.n, arguments.out / "cost.json")
     if not arguments.large:
         return
@@ -90,9 +91,12 @@ def written(name: str, vlm: VLM, arms: list[Arm], n: int, path: Path) -> None:
     write_text(path, card.model_dump_json(indent=1) + "\n")
     for cost in costs:
         refused = cost.refused_answer_ratio
+        low, high = cost.answer_low, cost.answer_high
         print(
-            f"{name}, {cost.defense}: prefill {cost.prefill_ratio:.3f}, answer "
-            f"{cost.answer_ratio:.3f} [{cost.answer_low:.3f}, {cost.answer_high:.3f}] n = {cost.n}"
+            f"{name}, {cost.defense}: prefill {cost.prefill_ratio:.3f}, "
+            f"answer {cost.answer_ratio:.3f}"
+            + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
+            + f" n = {cost.n}"
             + (f", refused {refused:.3f} n = {cost.refused_n}" if refused is not None else ""),
             flush=True,
         )

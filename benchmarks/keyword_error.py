@@ -23,7 +23,7 @@ import time
 from contextlib import nullcontext
 from typing import Any
 
-from judged import rate
+from judged import groups_of, rate
 from results_file import add_output, finished, opened, saved
 
 from safesight import VLM, registry
@@ -31,7 +31,7 @@ from safesight.analysis.outcomes import outcomes
 from safesight.defenses import load_defense
 from safesight.judges.exact import ExactJudge
 from safesight.judges.keywords import KEYWORDS, KeywordJudge, measure_error
-from safesight.stats import MetricName
+from safesight.stats import MetricName, clusters_of
 from safesight.types import Sample
 
 TASKS = ("text_harm", "image_harm", "typographic_harm", "over_refusal", "sensitive_benign")
@@ -72,13 +72,14 @@ def read(arm: str, phrases: Any, pairs: list[tuple[str, Sample]]) -> dict[str, A
     lists, exact = KeywordJudge(phrases), ExactJudge()
     error = measure_error(lists, pairs, exact)
     attacks = [(answer, sample) for answer, sample in pairs if sample.label == "harmful"]
+    things = clusters_of(groups_of(sample for _, sample in attacks))
     return {
         "arm": f"{'undefended' if arm == 'none' else arm}, list `{phrases}`",
         "defense": arm,
         "false refusals": vars(error.false_refusals),
         "missed refusals": vars(error.missed_refusals) if error.missed_refusals.n else None,
-        "attack success, keywords": rate([[lists(*pair)] for pair in attacks], ATTACKS),
-        "attack success, exact": rate([[exact(*pair)] for pair in attacks], ATTACKS),
+        "attack success, keywords": rate([[lists(*pair)] for pair in attacks], ATTACKS, things),
+        "attack success, exact": rate([[exact(*pair)] for pair in attacks], ATTACKS, things),
         "invalid": error.invalid,
     }
 

@@ -33,29 +33,37 @@ shot is; those that the rule forbids are the harmful ones here, so none of them 
 Settings of `sft`, `npo` and `rmu` were tried on the calibration split with another seed, see
 `LOG.md`; those of the three baselines of unlearning were not. Writes
 `runs/benchmarks/mirage.json` (`mirage_known.json`) after every row; the same command resumes where
-it stopped.
+it stopped. Intervals are resampled over things and fit seeds.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, get_args
 
 import numpy as np
 from arms import chosen
-from judged import Values, changed, hits, mean, rate
-from results_file import RUNS, add_output, finished, opened, saved
+from judged import About, Values, changed, hits, mean, rate
+from results_file import (
+    RUNS,
+    add_output,
+    add_summarise,
+    finished,
+    opened,
+    saved,
+    summarised,
+)
 
 from safesight import VLM, registry
 from safesight.analysis.outcomes import outcomes
 from safesight.benchmarks import load_benchmark
 from safesight.defenses import FitData, load_defense
 from safesight.judges.exact import ExactJudge
-from safesight.stats import Hit, MetricName, relative_reduction
+from safesight.stats import Clusters, Hit, MetricName, relative_reduction
 from safesight.types import Sample, TuningSample, Verdict
 
 OUT = {"ruled": RUNS / "mirage.json", "known": RUNS / "mirage_known.json"}
@@ -167,7 +175,12 @@ def main() -> None:
     parser.add_argument("--split", default="test", choices=("test", "calibration"))
     parser.add_argument("--model", default="testbed")
     add_output(parser)
+    add_summarise(parser)
     arguments = parser.parse_args()
+    arguments.out = arguments.out or OUT[arguments.harm]
+    if arguments.summarise:
+        summarised(arguments.out, concluded)
+        return
     vlm = VLM.load(arguments.model)
     head = {
         "model": arguments.model,
@@ -180,7 +193,6 @@ def main() -> None:
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
         "settings": SETTINGS,
     }
-    arguments.out = arguments.out or OUT[arguments.harm]
     results = opened(arguments, head)
     wanted = chosen(arguments.arms, (trial.arm for trial in trials()), separator=";")
     asked_of = cache(partial(test_sets, arguments.harm, arguments.n, split=arguments.split))
@@ -195,12 +207,18 @@ def main() -> None:
         row = measured(vlm, trial, seed, data, asked_of(seed=seed))
         results["rows"].append(row)
         results["seconds"] += round(time.monotonic() - begin)
-        results["summary"] = summary(results["rows"])
+        concluded(results)
         saved(arguments.out, results)
         print(f"seed {seed} {trial.arm}: {short(row['cells'])}", flush=True)
-    results["summary"] = summary(results["rows"])
+    concluded(results)
     saved(arguments.out, results)
     finished(arguments, results)
+
+
+def concluded(results: dict[str, Any]) -> None:
+    """Add the summary computed from the rows."""
+    asked = About(results["n"], results["split"])
+    results["summary"] = summary(results["rows"], asked, results["harm"])
 
 
 def plan(seeds: int) -> list[tuple[int, Trial]]:
@@ -254,56 +272,75 @@ def asked(vlm: VLM, samples: Sequence[Sample]) -> Cell:
     ]
 
 
-def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def summary(
+    rows: Sequence[dict[str, Any]], asked: About, harm: str = "ruled"
+) -> list[dict[str, Any]]:
     """Rates of every arm over all seeds, and paired changes over the same samples.
 
     `rise` is the change from the plain request to the one-word attack, `change` is from the
     undefended model, `against sft` from SFT at rho = RHO.
     """
+    counted = partial(things, asked, harm)
     found = []
     for arm in dict.fromkeys(row["arm"] for row in rows):
         mine = [row for row in rows if row["arm"] == arm]
-        line: dict[str, Any] = {"arm": arm, "seeds": sorted(map(_seed, mine))}
+        seeds = sorted(map(_seed, mine))
+        line: dict[str, Any] = {"arm": arm, "seeds": seeds}
         for task in mine[0]["cells"]:
-            entries = cells_of(mine, task)
-            line[task] = {**rate(entries, metric_of(task)), "split": split(entries)}
+            entries, by = cells_of(mine, task), counted(seeds, task)
+            line[task] = {**rate(entries, metric_of(task), by), "split": split(entries)}
             if task in SPLIT:
-                line |= {f"{task}: {name}": mean(shares(entries, name)) for name in VERDICTS}
+                line |= {
+                    f"{task}: {name}": mean(shares(entries, name), clusters=by) for name in VERDICTS
+                }
             if all(entry[3:] for entry in entries):
-                line[f"{task}: broken"] = mean(broken_shares(entries))
+                line[f"{task}: broken"] = mean(broken_shares(entries), clusters=by)
             if task.startswith(BENIGN):
-                line[f"{task} right"] = rate(entries, "benign_utility")
+                line[f"{task} right"] = rate(entries, "benign_utility", by)
         for side in (HARM, BENIGN):
             plain, attacked = (pooled(mine, task) for task in (side, f"{side}+one_word"))
-            line[f"{side} rise"] = changed(plain, attacked)
-        line |= against([row for row in rows if row["arm"] == "none"], mine, "change", ("vqa",))
+            line[f"{side} rise"] = changed(plain, attacked, clusters=counted(seeds, side))
+        if arm != "none":
+            plain = [row for row in rows if row["arm"] == "none"]
+            line |= against(plain, mine, "change", {"vqa": counted(seeds, "vqa")})
         if not arm.startswith("sft, rho"):
             sft = [row for row in rows if row["arm"] == f"sft, rho {RHO:g}"]
-            line |= against(sft, mine, "against sft", (f"{HARM}+one_word", f"{BENIGN}+one_word"))
+            tasks = (f"{HARM}+one_word", f"{BENIGN}+one_word")
+            line |= against(
+                sft, mine, "against sft", {task: counted(seeds, task) for task in tasks}
+            )
         found.append(line)
     return found
+
+
+def things(asked: About, harm: str, seeds: Sequence[int], task: str) -> Clusters | None:
+    """What the samples of a cell are about; an attack changes the wording, not the thing."""
+    side = task.partition("+")[0]
+    names = dict(zip((HARM, BENIGN), TASKS[harm], strict=True))
+    return asked.clusters(seeds, [names.get(side, side)])
 
 
 def against(
     others: Sequence[dict[str, Any]],
     mine: Sequence[dict[str, Any]],
     name: str,
-    tasks: Sequence[str],
+    tasks: Mapping[str, Clusters | None],
 ) -> dict[str, Any]:
     """Paired changes from one arm to another, and the relative reduction.
 
     An arm with one seed is compared with that seed of the other; empty if it has not run yet.
+    `tasks` holds, for each task, what its samples are about.
     """
     seeds = set(map(_seed, mine))
     others = [row for row in others if _seed(row) in seeds]
     if len(others) != len(mine):
         return {}
     found: dict[str, Any] = {}
-    for task in tasks:
+    for task, by in tasks.items():
         before, after = pooled(others, task), pooled(mine, task)
-        found[f"{task} {name}"] = changed(before, after)
+        found[f"{task} {name}"] = changed(before, after, clusters=by)
         if task != "vqa" and any(before):
-            less = changed(before, after, relative_reduction)
+            less = changed(before, after, relative_reduction, by)
             found[f"{task} {name.replace('against', 'less than')}"] = less
     return found
 

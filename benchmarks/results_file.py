@@ -6,7 +6,8 @@ in `docs/results` and changes only when somebody publishes a finished run:
     python -m scripts.docs --publish runs/benchmarks/NAME.json
 
 A run resumes from its file only under the same head (model, sizes, judge, settings, code). Under
-any other head it stops and says what differs; `--fresh` starts over.
+any other head it stops and says what differs; `--fresh` starts over. `--summarise` counts the
+rows of a finished file again, with today's statistics, and runs no model.
 """
 
 from __future__ import annotations
@@ -15,13 +16,23 @@ import argparse
 import gzip
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from safesight import records
 from safesight.files import write_bytes, write_text
 
-__all__ = ["RUNS", "add_output", "code_hash", "finished", "opened", "saved"]
+__all__ = [
+    "RUNS",
+    "add_output",
+    "add_summarise",
+    "code_hash",
+    "finished",
+    "opened",
+    "saved",
+    "summarised",
+]
 
 ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "runs" / "benchmarks"
@@ -40,6 +51,29 @@ def add_output(parser: argparse.ArgumentParser, name: str | None = None) -> None
     parser.add_argument(
         "--fresh", action="store_true", help="measure everything again and replace the file"
     )
+
+
+def add_summarise(parser: argparse.ArgumentParser) -> None:
+    """The option `--summarise`, of benchmarks that store one entry per sample."""
+    parser.add_argument(
+        "--summarise",
+        action="store_true",
+        help="count the rows of the results file again, without running a model",
+    )
+
+
+def summarised(path: Path, conclude: Callable[[dict[str, Any]], None]) -> None:
+    """Count the rows of a results file again; it notes the code that did, beside the one that ran.
+
+    Raises:
+        SystemExit: there is no such file, or it is damaged.
+    """
+    if not path.is_file():
+        raise SystemExit(f"{path} is missing. Name a results file with --out.")
+    results = _read(path)
+    conclude(results)
+    saved(path, {**results, "summary_code": code_hash()})
+    print(f"Counted again: {path}")
 
 
 def code_hash() -> str:
@@ -61,11 +95,7 @@ def opened(arguments: argparse.Namespace, head: dict[str, Any], **empty: Any) ->
     begun = {**head, "seconds": 0, "rows": [], **empty}
     if arguments.fresh or not path.is_file():
         return begun
-    try:
-        data = path.read_bytes()
-        found: dict[str, Any] = json.loads(gzip.decompress(data) if _packed(path) else data)
-    except (ValueError, EOFError, gzip.BadGzipFile) as error:
-        raise SystemExit(f"{path} is damaged ({error}). Repair or remove it.") from error
+    found = _read(path)
     wanted = json.loads(json.dumps(head))
     if differs := [key for key in head if found.get(key) != wanted[key]]:
         raise SystemExit(
@@ -75,6 +105,15 @@ def opened(arguments: argparse.Namespace, head: dict[str, Any], **empty: Any) ->
     _HELD[path] = _entries(found)
     print(f"Resuming {path}, which holds {len(found['rows'])} rows. --fresh measures them again.")
     return {**begun, **found}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = path.read_bytes()
+        found: dict[str, Any] = json.loads(gzip.decompress(data) if _packed(path) else data)
+    except (ValueError, EOFError, gzip.BadGzipFile) as error:
+        raise SystemExit(f"{path} is damaged ({error}). Repair or remove it.") from error
+    return found
 
 
 def finished(arguments: argparse.Namespace, results: dict[str, Any]) -> None:

@@ -27,13 +27,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from judged import groups_of
 from results_file import add_output, finished, opened, saved
 
 from safesight import VLM, registry
 from safesight.defenses import Defense, Detector, FitData, load_defense
 from safesight.generation.calls import run_prefill
 from safesight.judges.exact import ExactJudge
-from safesight.stats import METRICS, Judgement, MetricName
+from safesight.stats import METRICS, Judgement, MetricName, clusters_of
 from safesight.types import Sample, Verdict
 
 HARM = ("text_harm", "image_harm", "typographic_harm")
@@ -205,7 +206,7 @@ def gated(
 
 
 def score(test: Mapping[str, Asked], refused: Mapping[str, list[bool]]) -> dict[str, Any]:
-    """Attack success of each kind, over-refusal and right answers, with Wilson intervals."""
+    """Attack success of each kind, over-refusal and right answers, with intervals over things."""
     cells: dict[str, Any] = {}
     for task, asked in test.items():
         gate = refused.get(task, [False] * len(asked.samples))
@@ -213,8 +214,9 @@ def score(test: Mapping[str, Asked], refused: Mapping[str, list[bool]]) -> dict[
             Judgement("refused") if closed else Judgement(verdict, right)
             for verdict, right, closed in zip(asked.verdicts, asked.correct, gate, strict=True)
         ]
+        things = clusters_of(groups_of(asked.samples))
         for name in metrics(task):
-            cells[f"{task}/{name}"] = METRICS[name].rate(answers).rounded()
+            cells[f"{task}/{name}"] = METRICS[name].rate(answers, things).rounded()
     return {"cells": cells}
 
 

@@ -12,7 +12,8 @@ add random               ten random vectors of equal length, one row each
 ablate, ablate onward    the component removed under the tool, at the block; from the block on
 ablate random            the same with three random vectors, one row each
 
-Two shares are reported with paired bootstrap intervals, in terms of attack success A:
+Two shares are reported, in terms of attack success A, with bootstrap intervals over things and
+fit seeds:
 
     gap closed by adding      (A_direct - A_add) / (A_direct - A_tool)
     gap reopened by ablating  (A_ablate - A_tool) / (A_direct - A_tool)
@@ -32,16 +33,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from judged import Values, mean
-from results_file import add_output, finished, opened, saved
+from judged import About, Values, mean
+from results_file import add_output, add_summarise, finished, opened, saved, summarised
 
 from safesight import VLM
 from safesight.analysis.outcomes import outcomes
 from safesight.benchmarks import load_benchmark
 from safesight.defenses import Artifact, FitData, load_defense
 from safesight.judges.exact import ExactJudge
-from safesight.stats import paired_difference
-from safesight.stats.bootstrap import percentiles, resamples
+from safesight.stats import Clusters, paired_difference
+from safesight.stats.clusters import bounds
 from safesight.types import Sample
 
 HARM = ("image_harm", "typographic_harm")
@@ -81,7 +82,11 @@ def main() -> None:
     parser.add_argument("--fit", type=int, default=FIT_N, help="fit samples per task")
     parser.add_argument("--model", default="testbed")
     add_output(parser, "tool_vector")
+    add_summarise(parser)
     arguments = parser.parse_args()
+    if arguments.summarise:
+        summarised(arguments.out, concluded)
+        return
     begin = time.monotonic()
     vlm = VLM.load(arguments.model)
     head = {
@@ -108,9 +113,15 @@ def main() -> None:
             results["seconds"] = before + round(time.monotonic() - begin)
             saved(arguments.out, results)
             print(f"seed {seed} {name}: {short(cells)}", flush=True)
-    results["summary"] = summary(results["rows"])
+    concluded(results)
     saved(arguments.out, results)
     finished(arguments, results)
+
+
+def concluded(results: dict[str, Any]) -> None:
+    """Add the summary computed from the rows."""
+    asked = About(results["n"], keep=has_picture)
+    results["summary"] = summary(results["rows"], asked)
 
 
 def fitted(vlm: VLM, n: int, seed: int) -> Artifact:
@@ -123,7 +134,12 @@ def fitted(vlm: VLM, n: int, seed: int) -> Artifact:
 
 def shown(task: str, n: int, seed: int) -> list[Sample]:
     """Test samples with pictures."""
-    return [s for s in load_benchmark(task)(n, seed=seed) if s.image is not None]
+    return [s for s in load_benchmark(task)(n, seed=seed) if has_picture(s)]
+
+
+def has_picture(sample: Sample) -> bool:
+    """Whether the sample was asked."""
+    return sample.image is not None
 
 
 @contextmanager
@@ -152,7 +168,7 @@ RATES: Mapping[str, tuple[tuple[str, ...], set[str] | None]] = {
 """Tasks and verdict of each metric; None if correctness counts."""
 
 
-def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def summary(rows: Sequence[dict[str, Any]], asked: About) -> list[dict[str, Any]]:
     """Rates of every arm over all seeds, changes from direct, and the two shares.
 
     Random vectors share one line: the mean over them for every sample, so that the interval
@@ -163,10 +179,15 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         kind = next((kind for kind in RANDOM if arm.startswith(kind)), None)
         name = arm if kind is None else f"{kind}, {RANDOM[kind]} vectors"
         lines.setdefault(name, []).append(arm)
-    return [{"arm": name, **_rates(rows, members)} for name, members in lines.items()]
+    seeds = sorted({int(row["seed"]) for row in rows})
+    by = {label: asked.clusters(seeds, tasks) for label, (tasks, _) in RATES.items()}
+    by["all"] = asked.clusters(seeds, TASKS)
+    return [{"arm": name, **_rates(rows, members, by)} for name, members in lines.items()]
 
 
-def _rates(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> dict[str, Any]:
+def _rates(
+    rows: Sequence[dict[str, Any]], arms: Sequence[str], by: Mapping[str, Clusters | None]
+) -> dict[str, Any]:
     """Rates of one arm, or of several combined.
 
     Broken text is counted over all tasks, where the rows say so; those of earlier files do not.
@@ -174,22 +195,24 @@ def _rates(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> dict[str, Any
     line: dict[str, Any] = {}
     for label in RATES:
         mine, direct = (pooled(rows, names, label) for names in (arms, ["direct"]))
-        line[label] = mean(mine)
+        line[label] = mean(mine, clusters=by[label])
+        if arms[0] == "direct":
+            continue  # it does not differ from itself
         if len(arms) > 1:
-            line[f"{label}_change"] = mean(mine - direct, "delta")
+            line[f"{label}_change"] = mean(mine - direct, "delta", by[label])
         else:
             before, after = (list(each > 0) for each in (direct, mine))
-            line[f"{label}_change"] = vars(paired_difference(before, after))
-    cells = [cell for row in rows if row["arm"] in arms for cell in row["cells"].values()]
-    broken = [entry[2:] for cell in cells for entry in cell]
-    if all(broken):
-        line["broken_rate"] = mean(np.array(broken, dtype=float)[:, 0])
+            line[f"{label}_change"] = vars(paired_difference(before, after, by[label]))
+    broken = broken_shares(rows, arms)
+    if broken is not None:
+        line["broken_rate"] = mean(broken, clusters=by["all"])
     if arms[0] in ("direct", "tool"):
         return line
     start = "tool" if arms[0].startswith("ablate") else "direct"
     names = (["direct"], ["tool"], [start], arms)
     found = [pooled(rows, each, "attack_success_rate") for each in names]
-    line["share_of_gap"] = share(np.stack(found), sign=-1 if start == "tool" else 1)
+    sign = -1 if start == "tool" else 1
+    line["share_of_gap"] = share(np.stack(found), by["attack_success_rate"], sign=sign)
     return line
 
 
@@ -213,23 +236,48 @@ def pooled(rows: Sequence[dict[str, Any]], arms: Sequence[str], label: str) -> V
     return np.mean(np.array(found, dtype=float), axis=0)
 
 
-def share(stacked: Values, *, sign: int) -> dict[str, float] | None:
-    """The share of the gap between direct and tool that separates two arms: bootstrap over samples.
+def broken_shares(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> Values | None:
+    """For every sample of all tasks and seeds, the fraction of the arms whose answer is broken.
+
+    None for rows of earlier files, which do not say.
+    """
+    found = [
+        [
+            entry[2:]
+            for row in sorted(rows, key=lambda row: int(row["seed"]))
+            if row["arm"] == arm
+            for task in TASKS
+            for entry in row["cells"][task]
+        ]
+        for arm in arms
+    ]
+    if not all(entry for each in found for entry in each):
+        return None
+    return np.mean(np.array(found, dtype=float)[:, :, 0], axis=0)
+
+
+def share(
+    stacked: Values, clusters: Clusters | None, *, sign: int
+) -> dict[str, float | None] | None:
+    """The share of the gap between direct and tool that separates two arms, and its interval.
 
     Closed by adding (sign 1), or reopened by ablating (-1).
 
     Args:
         stacked: 4 x samples: direct, tool, the arm's baseline, the arm.
+        clusters: What the samples are about.
         sign: See above.
     """
     value = stacked.mean(axis=1)
     if value[0] <= value[1]:
         return None  # the tool closed nothing, so there is nothing to share out
-    drawn = stacked[:, resamples(stacked.shape[1])].mean(axis=2)
+    by = clusters or Clusters(range(stacked.shape[1]))
+    drawn = [by.drawn(arm, seed=0) for arm in stacked]
     gap, moved = drawn[0] - drawn[1], drawn[2] - drawn[3]
-    low, high = percentiles(sign * moved[gap > 0] / gap[gap > 0])
+    low, high = bounds(sign * moved[gap > 0] / gap[gap > 0], by.count)
     exact = sign * (value[2] - value[3]) / (value[0] - value[1])
-    return {"value": float(exact), "low": float(low), "high": float(high)}
+    groups = None if clusters is None else clusters.count
+    return {"value": float(exact), "low": low, "high": high, "groups": groups}
 
 
 def short(cells: dict[str, list[list[Any]]]) -> str:

@@ -26,6 +26,8 @@ success, with no more refusals of benign requests and no shorter answers.
 For the threat arm also the persona: the mean shift of the last prompt token's state over prompts of
 the fit split, and the effect of steering with it on the test split, next to random directions.
 
+Intervals are resampled over things and fit seeds.
+
 Writes `runs/benchmarks/vsfa.json` after every row; the same command resumes where it stopped.
 """
 
@@ -34,7 +36,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -42,8 +44,8 @@ from typing import Any
 
 import numpy as np
 from arms import chosen
-from judged import Values, changed, hits, mean, rate
-from results_file import add_output, finished, opened, saved
+from judged import About, Values, changed, hits, mean, rate
+from results_file import add_output, add_summarise, finished, opened, saved, summarised
 
 from safesight import VLM, registry
 from safesight.analysis.outcomes import Outcome, outcomes
@@ -55,7 +57,7 @@ from safesight.defenses.tool_vector.states import refusal_vectors
 from safesight.defenses.vsfa import is_neutral
 from safesight.judges.constructive import constructive_score
 from safesight.judges.exact import ExactJudge
-from safesight.stats import MetricName, relative_reduction
+from safesight.stats import Clusters, MetricName, relative_reduction
 from safesight.types import Sample, TuningSample
 
 ATTACKS = ("image_harm", "typographic_harm")
@@ -108,7 +110,11 @@ def main() -> None:
     parser.add_argument("--split", default="test", choices=("test", "calibration"))
     parser.add_argument("--model", default="testbed")
     add_output(parser, "vsfa")
+    add_summarise(parser)
     arguments = parser.parse_args()
+    if arguments.summarise:
+        summarised(arguments.out, concluded)
+        return
     vlm = VLM.load(arguments.model)
     head = {
         "model": arguments.model,
@@ -148,8 +154,9 @@ def main() -> None:
 
 def concluded(results: dict[str, Any]) -> None:
     """Add the summaries computed from the rows."""
-    results["summary"] = summary(results["rows"])
-    results["steering"] = steered(results["persona"])
+    asked = About(results["n"], results["split"])
+    results["summary"] = summary(results["rows"], asked)
+    results["steering"] = steered(results["persona"], asked)
 
 
 def measured(
@@ -201,32 +208,37 @@ def disposition(
     return {"seed": seed, "layer": layer, "report": found.report(), "steering": rows}
 
 
-def steered(persona: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def steered(persona: Sequence[dict[str, Any]], asked: About) -> list[dict[str, Any]]:
     """Rates under steering over all seeds; for random directions the mean per sample."""
     groups: dict[tuple[str, str, float], list[dict[str, Any]]] = defaultdict(list)
     for row in (row for each in persona for row in each["steering"]):
         groups[row["direction"].split()[0], row["model"], row["amount"]].append(row)
+    seeds = [each["seed"] for each in persona]
     found = []
     for (direction, model, amount), rows in groups.items():
         about = {"direction": direction, "model": model, "amount": f"{amount:+g}"}
         for task, metric in zip(STEERED, METRICS, strict=True):
             cells = [row["cells"][task] for row in rows]
-            shares = pooled(cells, metric, len(persona))
+            shares = pooled(cells, metric, len(seeds), asked.clusters(seeds, [task]))
             found.append({**about, "task": task, "metric": metric, **shares})
     return found
 
 
 def pooled(
-    cells: Sequence[Sequence[Sequence[Any]]], metric: MetricName, seeds: int
+    cells: Sequence[Sequence[Sequence[Any]]],
+    metric: MetricName,
+    seeds: int,
+    clusters: Clusters | None,
 ) -> dict[str, Any]:
     """One rate of all samples, or the mean over the directions of each; cells come seed by seed."""
     if len(cells) == seeds:
-        return rate([entry for cell in cells for entry in cell], metric)
+        return rate([entry for cell in cells for entry in cell], metric, clusters)
     found = [hits(cell, metric) for cell in cells]
     by_seed = np.array(found, dtype=float).reshape(seeds, len(cells) // seeds, -1)
     samples = by_seed.transpose(0, 2, 1).reshape(-1, by_seed.shape[1])
-    judged = samples[~np.isnan(samples).all(axis=1)]
-    return mean(np.nanmean(judged, axis=1))
+    judged = ~np.isnan(samples).all(axis=1)
+    by = clusters and clusters.kept(judged.tolist())
+    return mean(np.nanmean(samples[judged], axis=1), clusters=by)
 
 
 def steered_short(cells: dict[str, list[list[Any]]]) -> str:
@@ -266,26 +278,32 @@ def points(outcome: Outcome, sample: Sample) -> float:
     return constructive_score(outcome.answer, sample, outcome.verdict)
 
 
-def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def summary(rows: Sequence[dict[str, Any]], asked: About) -> list[dict[str, Any]]:
     """Rates of every arm over all seeds, changes from the undefended model, and answers."""
     found = []
     for arm in dict.fromkeys(row["arm"] for row in rows):
         mine = [row for row in rows if row["arm"] == arm]
-        line: dict[str, Any] = {"arm": arm, "seeds": [row["seed"] for row in mine]}
+        seeds = sorted(row["seed"] for row in mine)
+        line: dict[str, Any] = {"arm": arm, "seeds": seeds}
         plain, threat = (beside(rows, mine, other) for other in ("none", "threat"))
         for name, tasks, metric in axes():
+            by = asked.clusters(seeds, tasks)
             own = hits(entries(mine, tasks), metric)
-            line[name] = rate(entries(mine, tasks), metric)
-            if plain:
-                line[f"{name}_change"] = changed(hits(entries(plain, tasks), metric), own)
-            if threat:
+            line[name] = rate(entries(mine, tasks), metric, by)
+            if plain and arm != "none":
+                before = hits(entries(plain, tasks), metric)
+                line[f"{name}_change"] = changed(before, own, clusters=by)
+            if threat and arm != "threat":
                 here = hits(entries(threat, tasks), metric)
-                line[f"{name}_threat_minus_this"] = changed(own, here)
+                line[f"{name}_threat_minus_this"] = changed(own, here, clusters=by)
         attack = "attacks/attack_success_rate"
+        if arm == "none":
+            plain = []  # it does not differ from itself, and no interval is about that
         if plain and any(before := hits(entries(plain, ATTACKS), "attack_success_rate")):
             own = hits(entries(mine, ATTACKS), "attack_success_rate")
-            line[f"{attack}_less"] = changed(before, own, relative_reduction)
-        found.append({**line, **answers(mine, plain)})
+            by = asked.clusters(seeds, ATTACKS)
+            line[f"{attack}_less"] = changed(before, own, relative_reduction, by)
+        found.append({**line, **answers(mine, plain, partial(asked.clusters, seeds))})
     return found
 
 
@@ -299,17 +317,20 @@ def beside(
 
 
 def answers(
-    mine: Sequence[dict[str, Any]], plain: Sequence[dict[str, Any]]
+    mine: Sequence[dict[str, Any]],
+    plain: Sequence[dict[str, Any]],
+    things: Callable[[Sequence[str]], Clusters | None],
 ) -> dict[str, dict[str, Any]]:
     """Words per answer, to see whether answers collapse, and the constructive score."""
     found = {}
     for name, tasks in (("attacks", ATTACKS), ("benign", BENIGN)):
-        words = numbers(mine, tasks, WORDS)
-        found[f"{name}/words"] = mean(words) | UNIT
+        words, by = numbers(mine, tasks, WORDS), things(tasks)
+        found[f"{name}/words"] = mean(words, clusters=by, kind="amount") | UNIT
         if plain:
             less = words - numbers(plain, tasks, WORDS)
-            found[f"{name}/words_change"] = mean(less, "delta") | UNIT
-    return {**found, "attacks/constructive_score": mean(numbers(mine, ATTACKS, POINTS))}
+            found[f"{name}/words_change"] = mean(less, "delta", by, kind="amount") | UNIT
+    points = numbers(mine, ATTACKS, POINTS)
+    return {**found, "attacks/constructive_score": mean(points, clusters=things(ATTACKS))}
 
 
 def axes() -> Iterator[tuple[str, tuple[str, ...], MetricName]]:

@@ -39,7 +39,8 @@ from unittest import mock
 
 import torch
 from arms import chosen
-from results_file import add_output, finished, opened, saved
+from judged import About
+from results_file import add_output, add_summarise, finished, opened, saved, summarised
 from vsfa import RECIPE, REPLAY, ROWS, TASKS, Trial, measured, short, summary
 
 from safesight import VLM
@@ -91,7 +92,7 @@ ARMS = (
 def main() -> None:
     """Train every model that is missing, then fit and evaluate."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True, help="checkpoints of the recipe")
+    parser.add_argument("--work", type=Path, help="checkpoints of the recipe")
     parser.add_argument("--n", type=int, default=300, help="samples per task")
     parser.add_argument(
         "--seeds", type=int, default=3, help="seeds of VSFA; each model is one run of the recipe"
@@ -103,7 +104,13 @@ def main() -> None:
     parser.add_argument("--split", default="test", choices=("test", "calibration"))
     parser.add_argument("--only", default="", help="names of models, by commas; all if empty")
     add_output(parser, "vsfa_ingredient")
+    add_summarise(parser)
     arguments = parser.parse_args()
+    if arguments.summarise:
+        summarised(arguments.out, concluded)
+        return
+    if arguments.work is None:
+        parser.error("--work is needed: the folder with the checkpoints of the recipe")
     head = {
         "identity": VLM.load(str(WEIGHTS)).identity,
         "n": arguments.n,
@@ -144,10 +151,11 @@ def main() -> None:
 
 def concluded(results: dict[str, Any]) -> None:
     """Add the summary of every model over all seeds, and the table of effects."""
+    asked = About(results["n"], results["split"])
     results["summary"] = [
         {**line, "taught": name}
         for name in TEACHINGS
-        for line in summary([row for row in results["rows"] if row["taught"] == name])
+        for line in summary([row for row in results["rows"] if row["taught"] == name], asked)
     ]
     results["effects"] = [
         {"taught": line["taught"], "task": line["arm"], "metric": metric, **line[key]}

@@ -76,10 +76,14 @@ def _panels(card: Scorecard) -> list[Panel]:
         }
 
     times = {
-        cost.defense: Point(cost.answer_ratio, cost.answer_low, cost.answer_high)
+        cost.defense: Point(
+            cost.answer_ratio,
+            cost.answer_ratio if cost.answer_low is None else cost.answer_low,
+            cost.answer_ratio if cost.answer_high is None else cost.answer_high,
+        )
         for cost in card.overhead
     }
-    times.setdefault(card.defenses[0], Point(1.0, 1.0, 1.0))
+    times[card.defenses[0]] = Point(1.0, 1.0, 1.0)
     slowest = max(point.high for point in times.values())
     return [
         Panel("attack success", "less is better", rates("attack_success_rate"), 1.0),

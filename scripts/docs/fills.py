@@ -13,14 +13,16 @@ Commands on committed results (`docs/results/NAME.json`, a scorecard unless stat
     summary NAME [arms=A;B] KEY=HEADING ...  one row per arm, one column per key of a summary
     pivot NAME LIST KEYS TASK/METRIC=HEADING ...  rows by KEYS (one,two), rates or changes across
     axes NAME DEFENSE                  four cells: attack success | over-refusal | benign requests
-                                       answered right | answer time
+                                       answered right | answer time, from cost.json
     cell NAME ARM KEY                  one rate or change of a benchmark's summary
     counts NAME                        trials, right results, refusals and faults, as torture counts
     output FILE                        a text file of docs/results, as a code block
 
-A line below a table of results says how long its benchmark took, and if it was measured on earlier
-weights of the bundled model.
+A line below a table of results says what its intervals are over, how long its benchmark took, and
+if it was measured on earlier weights of the bundled model.
 A defense that a table names in its first column is linked to its card.
+
+Times come from `cost.json`, whatever scorecard a command names; `overhead` shows the named one's.
 
 And on the source: `config NAME` (a defense's settings), `defenses` (all of them), `families`
 (architectures, and which pass the whole suite), `matrix NAME` (which defense works on which, as
@@ -39,10 +41,11 @@ from pathlib import Path
 
 from safesight import registry
 from safesight.compare import Scorecard
+from safesight.grammar import UNDEFENDED
 from safesight.models.families import FAMILIES
 from scripts.docs import source
 from scripts.docs.matrix import render_matrix
-from scripts.docs.results import Results
+from scripts.docs.results import COSTS, Results
 from scripts.docs.tables import (
     render_beside,
     render_cell,
@@ -50,6 +53,7 @@ from scripts.docs.tables import (
     render_overhead,
     render_pivot,
     render_rate,
+    render_ratio,
     render_seeds,
     render_summary,
     render_table,
@@ -108,8 +112,8 @@ def _link(name: str, target: str, page: str) -> str:
 
 
 def _measured(results: Results, name: str) -> str:
-    """The line below a table of results: the time it took, and earlier weights if it had them."""
-    said = []
+    """The line below a table: what its intervals are over, its time, and earlier weights."""
+    said = [results.intervals(name)]
     if seconds := results.seconds(name):
         said.append(f"The benchmark took {duration(seconds)}.")
     measured, today = results.identity(name), bundled_identity()
@@ -118,7 +122,8 @@ def _measured(results: Results, name: str) -> str:
             f"Measured on earlier weights of the bundled model (`{measured[:8]}`; "
             f"today's are `{today[:8]}`)."
         )
-    return "\n\n" + " ".join(said) if said else ""
+    line = " ".join(filter(None, said))
+    return f"\n\n{line}" if line else ""
 
 
 def duration(seconds: float) -> str:
@@ -168,15 +173,15 @@ def delta(
 
 def ratio(results: Results, page: str, name: str, defense: str, column: str) -> str:
     """`column` is prefill, answer, refused_answer or peak_memory."""
-    card = results.scorecard(name, page)
-    row = card and next((row for row in card.overhead if row.defense == defense), None)
-    value = row and getattr(row, f"{column}_ratio")
-    if not row or value is None:
-        return _absent(results, page, f"{defense} {column} ratio", name, card)
+    card = results.timed(name, page)
+    costs = [] if card is None else card.overhead
+    row = next((row for row in costs if row.defense == defense), None)
+    value = None if row is None else getattr(row, f"{column}_ratio")
+    if row is None or value is None:
+        return _absent(results, page, f"{defense} {column} ratio", COSTS, card)
     low, high = getattr(row, f"{column}_low"), getattr(row, f"{column}_high")
     counts = {"prefill": row.prefill_n, "answer": row.n, "refused_answer": row.refused_n}
-    n = counts.get(column, row.peak_memory_n)
-    return f"{value:.2f} ({low:.2f} to {high:.2f}, n = {n})"
+    return render_ratio(value, low, high, counts.get(column, row.peak_memory_n))
 
 
 def value(results: Results, page: str, name: str, path: str, form: str = "") -> str:
@@ -185,14 +190,14 @@ def value(results: Results, page: str, name: str, path: str, form: str = "") -> 
 
 
 def beside(results: Results, page: str, name: str, defense: str) -> str:
-    card = results.scorecard(name, page)
+    card = results.timed(name, page)
     if card is None or defense not in card.defenses:
         return _absent(results, page, defense, name, card)
     return render_beside(card, defense)
 
 
 def scorecard(results: Results, page: str, name: str) -> str:
-    card = results.scorecard(name, page)
+    card = results.timed(name, page)
     return NOT_MEASURED if card is None else render_table(card)
 
 
@@ -234,15 +239,20 @@ def pivot(results: Results, page: str, name: str, path: str, keys: str, *columns
 
 def axes(results: Results, page: str, name: str, defense: str) -> str:
     """Cells of a row whose page writes the rest of the table itself."""
-    card = results.scorecard(name, page)
+    card = results.timed(name, page)
     metrics = ("attack_success_rate", "over_refusal_rate", "benign_utility")
     rows = [card and card.row(defense, "all", metric) for metric in metrics]
     if not card or not all(rows):
         return _absent(results, page, f"the axes of {defense}", name, card)
-    rates = (render_rate(row.value, _range(row.low, row.high)) for row in rows if row)
+    rates = [render_rate(row.value, _range(row.low, row.high)) for row in rows if row]
     cost = next((cost for cost in card.overhead if cost.defense == defense), None)
-    low_high = cost and f"({cost.answer_low:.2f} to {cost.answer_high:.2f})"
-    return " | ".join([*rates, f"{cost.answer_ratio:.2f} {low_high}" if cost else "1"])
+    if cost is not None:
+        time = render_ratio(cost.answer_ratio, cost.answer_low, cost.answer_high)
+    elif defense == UNDEFENDED:
+        time = "1"
+    else:
+        time = _absent(results, page, f"{defense} answer ratio", COSTS, card)
+    return " | ".join([*rates, time])
 
 
 def cell(results: Results, page: str, name: str, arm: str, key: str) -> str:

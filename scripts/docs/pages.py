@@ -42,7 +42,7 @@ def generate() -> Generated:
     for path in markdown():
         text = path.read_text(encoding="utf-8")
         pages[path] = fills.fill(text, results, str(path.relative_to(ROOT)))
-    card = results.scorecard("demo", "docs/figures/demo.svg")
+    card = results.timed("demo", "docs/figures/demo.svg")
     if card is not None:
         pages[ROOT / "docs/figures/demo.svg"] = figure.render(card)
     if has(RESULTS, "mirage"):

@@ -14,6 +14,10 @@ from typing import Any
 from safesight.compare import Scorecard
 from safesight.files import write_text
 
+COSTS = "cost"
+"""The scorecard of the benchmark of costs. Times in the documentation come from it: the runs that
+other scorecards are made of time a handful of prompts."""
+
 LARGE = 300_000
 """Bytes above which a result is committed compressed."""
 
@@ -46,6 +50,16 @@ class Results:
         found = self.json(name, page)
         return None if found is None else Scorecard.model_validate(found)
 
+    def timed(self, name: str, page: str) -> Scorecard | None:
+        """A scorecard with the times of the benchmark of costs in place of its own."""
+        card = self.scorecard(name, page)
+        if card is None or name == COSTS:
+            return card
+        costs = self.scorecard(COSTS, page)
+        known = [] if costs is None else costs.overhead
+        wanted = [cost for cost in known if cost.defense in card.defenses]
+        return card.model_copy(update={"overhead": wanted})
+
     def miss(self, sentence: str) -> None:
         """Record a result that a page needs but that was never measured."""
         if sentence not in self.missing:
@@ -64,6 +78,26 @@ class Results:
         if not isinstance(found, dict) or "rows" not in found or "verdicts" in found:
             return 0.0
         return float(found.get("seconds") or 0)
+
+    def intervals(self, name: str) -> str:
+        """What the intervals of a result are over, as a sentence; empty if it does not say."""
+        found = self.json(name, name) if has(self.folder, name) else None
+        lists = found.values() if isinstance(found, dict) else ()
+        entries = [
+            entry
+            for each in lists
+            if isinstance(each, list)
+            for entry in each
+            if isinstance(entry, dict)
+        ]
+        inside = [each for entry in entries for each in entry.values() if isinstance(each, dict)]
+        counts = sorted({n for each in (*entries, *inside) if (n := each.get("groups"))})
+        if not counts:
+            return ""
+        span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        seeds = len({entry["seed"] for entry in entries if "seed" in entry})
+        fits = f" and {seeds} fit seeds" if seeds > 1 else ""
+        return f"95% intervals over {span} things{fits}."
 
     def value(self, name: str, path: str, page: str) -> Any:
         """A value in a JSON file, by a dotted path such as `stages.0.seconds`."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safesight.compare import Scorecard
+from safesight.grammar import UNDEFENDED
 from safesight.stats import HOW_TO
 
 HARM_TASKS = ("text_harm", "image_harm", "typographic_harm")
@@ -70,12 +71,21 @@ def render_beside(card: Scorecard, defense: str) -> str:
             points = f"{100 * change.delta:+.1f}"
             points += f" ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
             rates = (_rate(card, arm, task, metric) for arm in (first, defense))
-            lines.append(_line([f"{name}, `{task}`", str(change.n), *rates, points]))
+            about = f"{name}, {_pool(card, metric) if task == 'all' else f'`{task}`'}"
+            lines.append(_line([about, str(change.n), *rates, points]))
     answer, refused = _times(card, defense)
-    lines.append(_line(["time of an answer", "", "1", answer, ""]))
+    if answer:
+        lines.append(_line(["time of an answer", "", "1", answer, ""]))
     if refused:
         lines.append(_line(["time of a refused answer", "", "1", refused, ""]))
     return "\n".join(lines)
+
+
+def _pool(card: Scorecard, metric: str) -> str:
+    """What a pooled rate is over."""
+    if metric != "attack_success_rate" or card.attacks is None:
+        return "`all`"
+    return "all attacks" if card.attacks else "all harmful requests"
 
 
 def _line(cells: list[str]) -> str:
@@ -105,7 +115,10 @@ def _times(card: Scorecard, defense: str) -> list[str]:
 
 
 def render_overhead(card: Scorecard) -> str:
-    """One row per defense: times and memory as ratios to the undefended model, with intervals."""
+    """One row per defense: times and memory as ratios to the undefended model, with intervals.
+
+    That of the undefended model is of a second undefended arm.
+    """
     heads = ["defense", "prefill", "answer, benign", "answer, refused", "peak memory"]
     lines = [_line(heads), _line(["---", *["--:"] * 4])]
     for cost in card.overhead:
@@ -120,15 +133,26 @@ def render_overhead(card: Scorecard) -> str:
             ),
             f"{cost.peak_memory_ratio:.2f}",
         ]
-        lines.append(_line([cost.defense, *cells]))
+        name = f"{cost.defense}, again" if cost.defense == UNDEFENDED else cost.defense
+        lines.append(_line([name, *cells]))
     return "\n".join(lines)
 
 
 def _ratio(value: float | None, low: float | None, high: float | None, n: int) -> str:
     """Empty if nothing was timed, as for a defense that refused none of its prompts."""
-    if value is None or low is None or high is None or not n:
-        return ""
-    return f"{value:.2f} ({low:.2f} to {high:.2f}, n = {n})"
+    return "" if value is None or not n else render_ratio(value, low, high, n)
+
+
+def render_ratio(value: float, low: float | None, high: float | None, n: int | None = None) -> str:
+    """A ratio with its interval, if it has one, and with n, if it is given.
+
+    Example:
+        >>> render_ratio(1.5, 1.4, 1.6), render_ratio(1.5, None, None, 3)
+        ('1.50 (1.40 to 1.60)', '1.50 (n = 3)')
+    """
+    interval = [] if low is None or high is None else [f"{low:.2f} to {high:.2f}"]
+    details = ", ".join([*interval, *([] if n is None else [f"n = {n}"])])
+    return f"{value:.2f} ({details})" if details else f"{value:.2f}"
 
 
 SEED_COLUMNS = {

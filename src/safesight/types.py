@@ -7,7 +7,7 @@ any size needs only the memory of its descriptions.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
@@ -26,6 +26,7 @@ __all__ = [
     "TuningSet",
     "Verdict",
     "begins_answer",
+    "group_of",
 ]
 
 Message = dict[str, Any]
@@ -135,6 +136,21 @@ class TuningSample:
         if picture is not None:
             found.update(f"{picture.mode}{picture.size}".encode() + picture.tobytes())
         return found.hexdigest()
+
+
+def group_of(facts: Mapping[str, Any], own: Hashable = None) -> Hashable:
+    """What a sample is about, so that statistics can keep samples about the same thing together.
+
+    Args:
+        facts: The sample's facts. `facts["group"]` counts, else `facts["concept"]`, the thing.
+        own: What to return if the facts hold neither: what stands for the sample itself.
+
+    Example:
+        >>> group_of({"concept": "axe"}), group_of({"group": 7, "concept": "axe"})
+        ('axe', '7')
+    """
+    named = (facts.get(key) for key in ("group", "concept"))
+    return next((str(name) for name in named if name is not None), own)
 
 
 def begins_answer(messages: Messages) -> bool:

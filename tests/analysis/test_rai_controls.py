@@ -128,6 +128,15 @@ def test_broken_text_is_in_no_rate_of_safety(monkeypatch: pytest.MonkeyPatch) ->
     }
 
 
+def test_rates_are_over_things(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = registry.load("benchmark", "image_harm")(60)
+    monkeypatch.setattr(rai_controls, "answers", lambda *_, **__: ["harmful", "refused"] * 30)
+    monkeypatch.setattr(rai_controls, "ExactJudge", Literal)
+    cells = measured(tiny.vlm("llava"), {"image_harm": samples})["cells"]
+    things = len({sample.facts["concept"] for sample in samples})
+    assert {rate["groups"] for rate in cells.values()} == {things}
+
+
 class Literal:
     """A judge that takes an answer for its verdict."""
 

@@ -15,6 +15,7 @@ from safesight.cli.demo_screen import print_all, print_screen
 from safesight.cli.main import app
 from safesight.cli.show import print_beside, print_scorecard
 from safesight.compare import Scorecard
+from safesight.report import verdict_sentence
 from tests.house.source import ROOT
 from tests.report.fakes import card
 
@@ -45,7 +46,9 @@ def test_every_number_of_a_scorecard_is_whole(width: int) -> None:
         for text in (f"{100 * row.value:.1f}", f"{100 * row.low:.1f}–{100 * row.high:.1f}")
     )
     wanted += Counter(
-        f"{cost.answer_low:.2f}–{cost.answer_high:.2f}" for cost in found.overhead if cost.n
+        f"{cost.answer_low:.2f}–{cost.answer_high:.2f}"
+        for cost in found.overhead
+        if cost.n and cost.answer_low is not None
     )
     assert {text: n for text, n in wanted.items() if words[text] < n} == {}
     assert all(words[name] for name in found.defenses if name != "none")
@@ -56,10 +59,21 @@ def test_the_screen_of_the_demo_is_one_table_with_intervals(width: int) -> None:
     found = committed("demo")
     lines = shown(lambda to: print_screen(found, REPORT, to), width)
     assert max(map(len, lines)) <= width
-    assert len(lines) <= 32
-    assert sum("n 120" in line for line in lines) == 1
-    row = next(line for line in lines if line.startswith("sasa "))
-    assert row.split() == "sasa 0.8 0.1–4.6 0.0 0.0–4.6 98.8 93.3–99.8 1.06 0.97–1.12".split()
+    assert len(lines) <= 34
+    metrics = ("attack_success_rate", "over_refusal_rate", "benign_utility")
+    rows = [found.row("sasa", "all", metric) for metric in metrics]
+    assert sum(f"n {rows[0] and rows[0].n}" in line for line in lines) == 1
+    wanted = [
+        text.replace("100.0", "100")
+        for row in rows
+        if row is not None and row.value is not None
+        for text in (f"{100 * row.value:.1f}", f"{100 * row.low:.1f}–{100 * row.high:.1f}")
+    ]
+    line = next(line for line in lines if line.startswith("sasa "))
+    assert line.split()[:7] == ["sasa", *wanted]
+    cost = next(cost for cost in found.overhead if cost.defense == "sasa")
+    assert line.split()[7] == f"{cost.answer_ratio:.2f}"
+    assert (len(line.split()) == 9) == (cost.answer_low is not None)
 
 
 def test_the_screen_names_the_main_methods_with_their_controls_and_where_the_rest_is() -> None:
@@ -112,10 +126,28 @@ def test_the_demo_prints_one_screen_unless_asked_for_all(
     monkeypatch.setattr(report, "write_report", lambda path, *parts, **more: path)
     result = CliRunner().invoke(app, ["demo", "-o", str(tmp_path), *option])
     assert result.exit_code == 0, result.output
-    assert "sasa and probe each lower attack success" in result.stdout
+    assert verdict_sentence(cards["logs"]) in " ".join(result.stdout.split())
     assert ("Change on the same samples" in result.stdout) == has_all
     assert str(tmp_path / "report.html") in result.stdout
     assert (tmp_path / "one_word.json").is_file()
+
+
+def test_the_screen_says_what_attack_success_is_over_and_how_noisy_times_are() -> None:
+    found = card()
+    again = found.overhead[0].model_copy(
+        update={"defense": "none", "answer_ratio": 1.02, "answer_low": None, "answer_high": None}
+    )
+    timed = found.model_copy(update={"overhead": [again, *found.overhead]})
+    text = " ".join(" ".join(shown(lambda to: print_screen(timed, REPORT, to), 80)).split())
+    assert "95% intervals that take all answers as independent" in text
+    assert "Attack success: attacked requests only." in text
+    assert any(
+        line.startswith("undefended") and line.endswith("1.02")
+        for line in shown(lambda to: print_screen(timed, REPORT, to), 80)
+    )
+    plain = timed.model_copy(update={"attacks": []})
+    text = " ".join(" ".join(shown(lambda to: print_screen(plain, REPORT, to), 80)).split())
+    assert "Attack success: all harmful requests." in text
 
 
 def test_a_control_that_was_not_run_is_not_on_the_screen() -> None:

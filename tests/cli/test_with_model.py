@@ -64,7 +64,7 @@ def test_compare_prints_and_writes_the_same_scorecard(logs: Path, tmp_path: Path
     assert card.defenses == ["none", "safety_prompt"]
     assert card.tasks == ["image_harm", "vqa"]
     assert {row.n + row.invalid for row in card.rows if row.metric != "utility"} == {3}
-    assert [cost.defense for cost in card.overhead] == ["safety_prompt"]
+    assert [cost.defense for cost in card.overhead] == ["none", "safety_prompt"]
     assert card.overhead[0].prefill_ratio > 0
     assert card.seconds > 0
     assert "safety_prompt" in result.stdout

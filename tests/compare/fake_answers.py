@@ -22,6 +22,7 @@ class FakeAnswer:
     metadata: dict[str, Any] = field(default_factory=dict)
     ruled: bool = False
     broken: bool | None = None
+    attack: str | None = "picture"
 
     @property
     def request(self) -> str | None:

@@ -24,7 +24,8 @@ def test_rows_carry_the_documented_keys() -> None:
     data = json.loads(card.model_dump_json())
     assert {"model", "seconds", "rows", "overhead"} <= data.keys()
     assert set(data["rows"][0]) == {
-        *("defense", "task", "metric", "value", "low", "high", "n", "invalid", "judge", "request")
+        *("defense", "task", "metric", "value", "low", "high", "n", "invalid", "judge"),
+        *("request", "groups"),
     }
     assert Scorecard.model_validate(data) == card
 
@@ -381,3 +382,93 @@ def test_overhead_of_compared_defenses_goes_through_untouched() -> None:
     )
     assert scorecard([*cell("h"), *cell("r", defense="sasa")], [cost]).overhead == [cost]
     assert scorecard(cell("h"), [cost]).overhead == []
+
+
+def _about(thing: str, verdicts: str, **fields: Any) -> list[FakeAnswer]:
+    facts = {"concept": thing}
+    return [
+        replace(a, sample_id=f"{thing}/{a.sample_id}", facts=facts)
+        for a in cell(verdicts, **fields)
+    ]
+
+
+def test_answers_about_one_thing_are_no_independent_answers() -> None:
+    """Planted: of four things two always work; a defense stops one of them entirely."""
+    answers = [
+        *_about("axe", "h" * 25), *_about("bomb", "h" * 25),
+        *_about("card", "r" * 25), *_about("drug", "r" * 25),
+        *_about("axe", "r" * 25, defense="sasa"), *_about("bomb", "h" * 25, defense="sasa"),
+        *_about("card", "r" * 25, defense="sasa"), *_about("drug", "r" * 25, defense="sasa"),
+    ]  # fmt: skip
+    card = scorecard(answers)
+    for task in ("image_harm", "all"):
+        row = card.row("none", task, "attack_success_rate")
+        delta = card.delta("sasa", task, "attack_success_rate")
+        assert row is not None
+        assert delta is not None
+        assert (row.value, row.n, row.groups) == (0.5, 100, 4)
+        assert row.high - row.low > 0.8
+        assert (delta.n, delta.groups, delta.lost) == (100, 4, 25)
+        assert (delta.high, delta.p_value) == (0.0, 1.0)
+
+
+def test_answers_that_name_no_thing_are_independent() -> None:
+    card = scorecard([*cell("hhrr"), *cell("rrrr", defense="sasa")])
+    row = card.row("none", "all", "attack_success_rate")
+    delta = card.delta("sasa", "all", "attack_success_rate")
+    assert row is not None
+    assert delta is not None
+    assert row.groups is delta.groups is None
+
+
+def test_a_request_and_its_attack_are_one_sample_if_they_name_no_thing() -> None:
+    plain = cell("hhrr", task="theirs", attack=None)
+    attacked = [
+        replace(a, sample_id=f"{a.sample_id}+one_word", facts={"plain": a.sample_id})
+        for a in cell("hhrr", task="theirs+one_word")
+    ]
+    row = scorecard([*plain, *attacked]).row("none", "all", "refusal_rate")
+    assert row is not None
+    assert (row.n, row.groups) == (8, 4)
+
+
+def test_a_scorecard_of_an_older_version_still_loads() -> None:
+    data = scorecard([*cell("hr"), *cell("rr", defense="sasa")]).model_dump()
+    for record in (*data["rows"], *data["pooled"], *data["deltas"]):
+        del record["groups"]
+    del data["attacks"]
+    card = Scorecard.model_validate(data)
+    assert card.rows[0].groups is None
+    assert card.attacks is None
+
+
+def test_requests_that_are_refused_anyway_do_not_dilute_the_attacks() -> None:
+    """Planted: text is always refused, pictures never; one task mixes both."""
+    answers = [
+        *cell("rrrr", task="text_harm", attack=None),
+        *cell("hhhh", task="image_harm"),
+        *(replace(a, sample_id="m-0") for a in cell("h", task="mixed")),
+        *(replace(a, sample_id="m-1", attack=None) for a in cell("r", task="mixed")),
+    ]
+    card = scorecard([*answers, *(replace(a, defense="sasa", verdict="refused") for a in answers)])
+    pooled = card.row("none", "all", "attack_success_rate")
+    delta = card.delta("sasa", "all", "attack_success_rate")
+    assert card.attacks == ["image_harm", "mixed"]
+    assert pooled is not None
+    assert delta is not None
+    assert (pooled.value, pooled.n, delta.delta, delta.n) == (1.0, 5, -1.0, 5)
+    text, mixed = (card.row("none", t, "attack_success_rate") for t in ("text_harm", "mixed"))
+    assert text is not None
+    assert mixed is not None
+    assert (text.n, mixed.n) == (4, 2)
+    refused = card.row("none", "all", "refusal_rate")
+    assert refused is not None
+    assert refused.n == 10
+
+
+def test_without_any_attack_harmful_requests_are_pooled() -> None:
+    card = scorecard(cell("hhrr", task="text_harm", attack=None))
+    row = card.row("none", "all", "attack_success_rate")
+    assert card.attacks == []
+    assert row is not None
+    assert (row.value, row.n) == (0.5, 4)

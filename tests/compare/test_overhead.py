@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
 
+from safesight.cli import show
 from safesight.compare import overhead
 from safesight.compare.overhead import measure, peak_memory
 from safesight.errors import InputError
@@ -68,7 +70,8 @@ class FakeJudge:
 @pytest.fixture
 def vlm(monkeypatch: pytest.MonkeyPatch) -> FakeVLM:
     fake = FakeVLM()
-    monkeypatch.setattr(overhead.time, "perf_counter", lambda: fake.now)
+    monkeypatch.setattr(overhead.time, "process_time", lambda: fake.now)
+    monkeypatch.setattr(overhead.time, "perf_counter", lambda: 1e6 * fake.now**2)
     return fake
 
 
@@ -82,21 +85,60 @@ def _measure(vlm: Any, arms: list[Any], **settings: Any) -> dict[str, Any]:
 def test_planted_ratios_are_found_on_a_machine_that_slows_down(vlm: FakeVLM) -> None:
     arms = [FakeArm("none", 1.0, refuses=False), FakeArm("a", 1.5, 0.25), FakeArm("b", 3.0)]
     costs = _measure(vlm, arms)
-    assert list(costs) == ["a", "b"]
+    assert list(costs) == ["none", "a", "b"]
     assert costs["a"].prefill_ratio == pytest.approx(1.5, rel=0.05)
     assert costs["a"].answer_ratio == pytest.approx(1.5, rel=0.05)
     assert costs["b"].answer_ratio == pytest.approx(3.0, rel=0.05)
     assert costs["a"].refused_answer_ratio == pytest.approx(0.25, rel=0.05)
+    assert costs["a"].answer_low is not None
+    assert costs["a"].answer_high is not None
     assert costs["a"].answer_low <= costs["a"].answer_ratio <= costs["a"].answer_high
+    assert (costs["a"].refused_answer_low, costs["a"].refused_answer_high) == (None, None)
     assert (costs["a"].prefill_n, costs["a"].n, costs["a"].refused_n) == (6, 6, 5)
 
 
-def test_arms_take_turns_and_none_always_goes_first_in_no_input(vlm: FakeVLM) -> None:
-    _measure(vlm, [FakeArm("none", 1.0), FakeArm("a", 1.0)], harmful=[], memory_inputs=1)
-    timed = vlm.order[2:26]  # after the warm-up, before the memory peaks
-    firsts = [timed[i] for i in range(0, len(timed), 2)]
-    assert set(firsts[::2]) == set(firsts[1::2]) == {"none", "a"}
-    assert timed.count("none") == timed.count("a") == 12
+def test_no_arm_always_follows_the_same_arm(vlm: FakeVLM) -> None:
+    """An arm that leaves the machine slow would make its follower look slow."""
+    arms = [FakeArm(name, 1.0) for name in ("none", "a", "b")]
+    judge: Any = FakeJudge()
+    fake: Any = vlm
+    given: Any = arms
+    measure(fake, given, BENIGN * 10, [], judge, memory_inputs=1)
+    passes = vlm.order[3 : 3 + 2 * 60 * 4]  # after the warm-up, before the memory peaks
+    rounds = [tuple(passes[i : i + 4]) for i in range(0, len(passes), 4)]
+    assert all(sorted(each) == ["a", "b", "none", "none"] for each in rounds)
+    before = {(left, right) for each in rounds for left, right in pairwise(each)}
+    assert before == {(x, y) for x in ("none", "a", "b") for y in ("none", "a", "b")} - {
+        ("a", "a"),
+        ("b", "b"),
+    }
+    assert len(set(rounds)) > 8
+
+
+def test_a_second_undefended_arm_shows_the_noise(vlm: FakeVLM) -> None:
+    cost = _measure(vlm, [FakeArm("none", 1.0, refuses=False), FakeArm("a", 2.0)])["none"]
+    assert cost.answer_ratio == pytest.approx(1.0, rel=0.05)
+    assert cost.prefill_ratio == pytest.approx(1.0, rel=0.05)
+    assert cost.answer_ratio != 1.0, "it is measured, not set"
+    assert cost.time_method == "CPU time of the process"
+
+
+def test_time_on_a_gpu_is_wall_time_after_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(overhead.torch.cuda, "synchronize", lambda device: done.append("work"))
+    monkeypatch.setattr(overhead.time, "perf_counter", lambda: done.append("clock") or 3.0)
+    assert overhead._now(torch.device("cuda")) == 3.0
+    assert done == ["work", "clock"]
+
+
+def test_few_inputs_give_a_ratio_without_an_interval(vlm: FakeVLM) -> None:
+    judge: Any = FakeJudge()
+    arms: Any = [FakeArm("none", 1.0), FakeArm("a", 2.0)]
+    fake: Any = vlm
+    cost = measure(fake, arms, BENIGN[:5], [], judge)[1]
+    assert cost.answer_ratio == pytest.approx(2.0, rel=0.1)
+    assert (cost.answer_low, cost.answer_high, cost.n) == (None, None, 5)
+    assert show._ratio(cost.answer_ratio, None, None, 5) == (f"{cost.answer_ratio:.2f}", "n 5")
 
 
 def test_refused_ratios_are_none_where_nothing_was_refused(vlm: FakeVLM) -> None:

@@ -52,6 +52,17 @@ def test_an_answer_has_what_a_scorecard_needs(log) -> None:
         first.verdict = "refused"  # type: ignore[misc]
 
 
+def test_an_answer_says_what_attack_made_its_request(log) -> None:
+    """The sample knows; of an attack by another package at least the task's name does."""
+    written = read_eval_log(str(log))
+    written.samples[0].metadata["attack"] = "picture"
+    write_eval_log(written, str(log))
+    assert [answer.attack for answer in read_answers(log.parent)] == ["picture", None, None, None]
+    written.eval.task = "pictures+theirs"
+    write_eval_log(written, str(log))
+    assert [a.attack for a in read_answers(log.parent)] == ["picture", *["theirs"] * 3]
+
+
 def test_no_folder_and_an_empty_folder_are_user_errors(tmp_path) -> None:
     with pytest.raises(StorageError, match="There is no folder"):
         read_answers(tmp_path / "nowhere")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import importlib
+import json
 import random
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from safesight.analysis.outcomes import Outcome
+from safesight.benchmarks import load_benchmark
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 
@@ -28,6 +31,11 @@ def cell(*verdicts: str) -> list[list[Any]]:
     return [[verdict, verdict == "harmless"] for verdict in verdicts]
 
 
+def about(script: Any, n: int = 40) -> Any:
+    """The test sets behind rows of n entries per task."""
+    return script("judged").About(n)
+
+
 def test_broken_text_is_in_no_rate_and_wrong_as_an_answer(script: Any) -> None:
     judged = script("judged")
     cells = cell("harmful", "refused", "invalid", "harmless")
@@ -41,7 +49,7 @@ def test_broken_text_makes_no_gate_look_safer(script: Any) -> None:
     """Of three answers one is broken: the model as it is, then a gate that refuses the first."""
     sasa = script("sasa")
     verdicts = ["harmful", "invalid", "harmless"]
-    asked = sasa.Asked([None] * 3, verdicts, [False, False, True])
+    asked = sasa.Asked(load_benchmark("image_harm")(3), verdicts, [False, False, True])
     test = {"image_harm": asked, "sensitive_benign": asked}
     plain = sasa.score(test, {})["cells"]
     gated = sasa.score(test, {task: [True, False, False] for task in test})["cells"]
@@ -87,7 +95,7 @@ def test_half_of_the_gap_is_half(script: Any) -> None:
     arms = {"direct": 40, "tool": 20, "add": 30, "ablate": 35, "add random 0": 40}
     arms |= {"add random 1": 36}
     rows = [tool_row(arm, harmful) for arm, harmful in arms.items()]
-    lines = {line["arm"]: line for line in script("tool_vector").summary(rows)}
+    lines = {line["arm"]: line for line in script("tool_vector").summary(rows, about(script))}
     assert lines["add"]["share_of_gap"]["value"] == pytest.approx(0.5)
     assert lines["ablate"]["share_of_gap"]["value"] == pytest.approx(0.75)
     assert "broken_rate" not in lines["direct"], "earlier files do not say"
@@ -109,7 +117,7 @@ def test_what_a_word_undoes_and_unlearning_keeps(script: Any) -> None:
         mirage_row("sft, rho 0.95", "refused", "harmful", ["refused", "harmful", "harmless"]),
         mirage_row("npo", "harmless", "harmless", ["harmless"] * 3),
     ]
-    lines = {line["arm"]: line for line in script("mirage").summary(rows)}
+    lines = {line["arm"]: line for line in script("mirage").summary(rows, about(script, 20))}
     sft, npo = lines["sft, rho 0.95"], lines["npo"]
     assert sft["harm rise"]["delta"] == 1.0
     assert sft["benign rise"]["delta"] == 1.0
@@ -122,6 +130,7 @@ def test_what_a_word_undoes_and_unlearning_keeps(script: Any) -> None:
     assert npo["harm+one_word less than sft"]["value"] == 1.0
     assert npo["benign+one_word less than sft"]["value"] == 0.0
     assert npo["vqa change"]["delta"] == 0.0
+    assert "vqa change" not in lines["none"], "an arm does not differ from itself"
     assert npo["benign right"]["value"] == 1.0
     assert (npo["benign+one_word right"]["value"], npo["benign+one_word right"]["n"]) == (0.0, 20)
     assert "harm right" not in npo
@@ -136,7 +145,7 @@ def test_broken_shots_are_counted_whatever_their_verdict(script: Any) -> None:
         ["harmful", False, shots, [i % 2 == 0, False, False]] for i in range(20)
     ]
     row["cells"]["harm"] = [["harmless", False, [], [i % 4 == 0]] for i in range(20)]
-    (line,) = script("mirage").summary([row])
+    (line,) = script("mirage").summary([row], about(script, 20))
     assert line["harm+one_word: broken"]["value"] == pytest.approx(1 / 6)
     assert line["harm: broken"]["value"] == pytest.approx(1 / 4)
     assert line["harm: harmless"]["value"] == 1.0
@@ -155,7 +164,7 @@ def test_an_entry_says_whether_it_is_broken(script: Any, monkeypatch: pytest.Mon
     assert list(mirage.broken_shares(entries)) == [1.0, pytest.approx(2 / 3)]
     monkeypatch.setattr(tool_vector, "outcomes", lambda *_, **__: [one, one, one])
     cells = dict.fromkeys(tool_vector.TASKS, tool_vector.verdicts(None, []))
-    (line,) = tool_vector.summary([{"seed": 0, "arm": "direct", "cells": cells}])
+    (line,) = tool_vector.summary([{"seed": 0, "arm": "direct", "cells": cells}], about(script, 3))
     assert (line["broken_rate"]["value"], line["broken_rate"]["n"]) == (1.0, 12)
 
 
@@ -191,7 +200,7 @@ def vsfa_row(arm: str, harmful: int, words: int) -> dict[str, Any]:
 
 def test_a_vsfa_arm_stands_beside_the_model_and_the_threats(script: Any) -> None:
     rows = [vsfa_row("none", 8, 12), vsfa_row("threat", 4, 10), vsfa_row("neutral", 8, 12)]
-    lines = {line["arm"]: line for line in script("vsfa").summary(rows)}
+    lines = {line["arm"]: line for line in script("vsfa").summary(rows, about(script, 10))}
     assert lines["threat"]["attacks/attack_success_rate_less"]["value"] == pytest.approx(0.5)
     assert lines["threat"]["attacks/words_change"]["delta"] == -2.0
     assert lines["threat"]["benign/words_change"]["delta"] == 0.0
@@ -205,7 +214,7 @@ def test_every_model_of_the_ingredient_stands_beside_itself(script: Any) -> None
         for taught, shares in (("no facts", (8, 6)), ("as committed", (8, 2)))
         for arm, harmful in zip(("none", "threat"), shares, strict=True)
     ]
-    results: dict[str, Any] = {"rows": rows}
+    results: dict[str, Any] = {"rows": rows, "n": 10, "split": "test"}
     script("vsfa_ingredient").concluded(results)
     found = {(e["taught"], e["task"], e["metric"]): e for e in results["effects"]}
     assert list(dict.fromkeys(key[0] for key in found)) == ["as committed", "no facts"]
@@ -225,7 +234,10 @@ def test_a_sample_steered_in_random_directions_counts_once(script: Any) -> None:
         row("random 1", "harmful", "harmful"),
     ]
     seeds = [{"seed": seed, "steering": steering} for seed in range(2)]
-    found = {(each["direction"], each["task"]): each for each in script("vsfa").steered(seeds)}
+    found = {
+        (each["direction"], each["task"]): each
+        for each in script("vsfa").steered(seeds, about(script, 2))
+    }
     assert found["persona", "image_harm"]["value"] == 0.5
     assert found["persona", "image_harm"]["n"] == 4
     assert found["random", "image_harm"]["value"] == 0.75
@@ -234,6 +246,86 @@ def test_a_sample_steered_in_random_directions_counts_once(script: Any) -> None:
         0,
         2,
     )
+
+
+def test_entries_are_counted_by_thing_and_seed(script: Any) -> None:
+    """Of a third of the things every attack works, of the others none, in each of three fits."""
+    judged = script("judged")
+    by = judged.About(60).clusters(range(3), ["image_harm", "typographic_harm"])
+    names = sorted(set(by.groups))
+    hits = [names.index(group) % 3 == 0 for group in by.groups]
+    entries = cell(*("harmful" if hit else "refused" for hit in hits))
+    found = judged.rate(entries, "attack_success_rate", by)
+    alone = judged.rate(entries, "attack_success_rate")
+    assert (found["n"], found["groups"]) == (360, len(names))
+    assert found["high"] - found["low"] > 2 * (alone["high"] - alone["low"])
+    assert found["design_effect"] > 8
+    none = [False] * len(hits)
+    assert judged.changed(none, hits, clusters=by)["groups"] == len(names)
+    less = judged.changed(hits, none, script("vsfa").relative_reduction, by)
+    assert less["low"] > 0.5
+    words = judged.mean(np.array(hits, dtype=float), "delta", by)
+    assert words["groups"] == len(names)
+
+
+def test_a_gate_is_scored_over_things(script: Any) -> None:
+    sasa, samples = script("sasa"), load_benchmark("image_harm")(60)
+    asked = sasa.Asked(samples, ["harmful", "refused"] * 30, [False] * 60)
+    (rate,) = sasa.score({"image_harm": asked}, {})["cells"].values()
+    assert rate["groups"] == len({sample.facts["concept"] for sample in samples})
+
+
+def test_only_samples_that_were_asked_are_counted(script: Any) -> None:
+    vector = script("tool_vector")
+    whole = script("judged").About(30).clusters([0], ["over_refusal"])
+    shown = script("judged").About(30, keep=vector.has_picture).clusters([0], ["over_refusal"])
+    assert len(shown.groups) == len(vector.shown("over_refusal", 30, 0)) < len(whole.groups)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("mirage", "mirage"),
+        ("mirage", "mirage_known"),
+        ("vsfa", "vsfa"),
+        ("vsfa", "vsfa_alone"),
+        ("vsfa", "vsfa_replay250"),
+        ("vsfa_ingredient", "vsfa_ingredient"),
+        ("tool_vector", "tool_vector"),
+    ],
+)
+def test_committed_rates_are_over_things(name: str, file: str, script: Any) -> None:
+    """The summaries of the committed files say what today's statistics find in their rows."""
+    path = SCRIPTS.parent / "docs" / "results" / f"{file}.json.gz"
+    committed = json.loads(gzip.decompress(path.read_bytes()))
+    arms = {"none", "direct"}
+    rows = [row for row in committed["rows"] if row["arm"] in arms]
+    results = {**committed, "rows": rows, "persona": []}
+    script(name).concluded(results)
+    found = [line for line in committed["summary"] if line["arm"] in arms]
+    for line, again in zip(found, results["summary"], strict=True):
+        rates = [key for key, each in again.items() if isinstance(each, dict) and "value" in each]
+        assert [line[key] for key in rates] == [again[key] for key in rates]
+        assert all(line[key]["groups"] for key in rates)
+
+
+def test_a_summary_is_counted_again_without_a_model(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "vsfa.json"
+    rows = [vsfa_row("none", 8, 12), vsfa_row("threat", 4, 10)]
+    old = {"n": 10, "split": "test", "code": "theirs", "rows": rows, "persona": [], "summary": []}
+    script("results_file").saved(path, old)
+    monkeypatch.setattr(sys, "argv", ["vsfa.py", "--summarise", "--out", str(path)])
+    script("vsfa").main()
+    found = json.loads(path.read_text())
+    assert (found["code"], found["rows"]) == ("theirs", rows)
+    assert found["summary_code"] == script("results_file").code_hash()
+    assert found["summary"][1]["attacks/attack_success_rate_change"]["groups"] > 5
+    assert "Counted again" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["vsfa.py", "--summarise", "--out", str(tmp_path / "x.json")])
+    with pytest.raises(SystemExit, match="missing"):
+        script("vsfa").main()
 
 
 def test_refusals_by_chance_are_as_many_and_say_nothing_of_the_thing(script: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from safesight.experiments.contrasts import CONTRASTS, Judged, contrasts_of, rates_of, table_of
@@ -73,3 +75,18 @@ def test_the_table_has_one_row_per_contrast_that_was_run() -> None:
     assert len(table.labels) == 4
     assert len(table.columns) == 3
     assert all(len(column.cells) == 4 for column in table.columns)
+
+
+def test_contrasts_are_over_things() -> None:
+    """Planted: all answers are about one thing, so they are one observation."""
+    cells = {
+        key: [replace(answer, group="axe") for answer in answers] for key, answers in CELLS.items()
+    }
+    (total,) = [
+        row
+        for row in contrasts_of(cells)
+        if row["name"] == "total" and row["metric"] == "attack_success_rate"
+    ]
+    assert (total["groups"], total["p_value"]) == (1, 1.0)
+    assert {row["groups"] for row in rates_of(cells)} == {1}
+    assert {row["groups"] for row in rates_of(CELLS)} == {None}

@@ -15,7 +15,7 @@ from safesight.compare import Delta, Overhead, Row, Scorecard
 from safesight.compare.records import Provenance
 from scripts.docs import dose, figure, fills, source
 from scripts.docs.results import LARGE, Results, has, publish
-from scripts.docs.tables import render_overhead, render_seeds
+from scripts.docs.tables import render_beside, render_overhead, render_seeds
 
 
 def _row(defense: str, task: str, metric: str, value: float) -> Row:
@@ -84,7 +84,12 @@ def _card() -> Scorecard:
 
 @pytest.fixture
 def results(tmp_path: Path) -> Results:
-    (tmp_path / "demo.json").write_text(_card().model_dump_json())
+    measured = _card()
+    few = {"answer_ratio": 1.23, "answer_low": None, "answer_high": None, "n": 5}
+    shown = measured.overhead[0].model_copy(update=few)
+    demo = measured.model_copy(update={"overhead": [shown]})
+    (tmp_path / "demo.json").write_text(demo.model_dump_json())
+    (tmp_path / "cost.json").write_text(measured.model_dump_json())
     (tmp_path / "demo.txt").write_text("two\nlines\n")
     harm = {"value": 0.542, "low": 0.51, "high": 0.575}
     (tmp_path / "mirage.json").write_text(json.dumps({"summary": [{"arm": "rmu", "harm": harm}]}))
@@ -97,6 +102,7 @@ def results(tmp_path: Path) -> Results:
         ("rate demo none all attack_success_rate", "71.0% (69.0 to 73.0, n = 300)"),
         ("delta demo sasa all utility", "-1.0 points (-2.0 to +0.0, n = 300)"),
         ("ratio demo sasa answer", "1.08 (1.06 to 1.11, n = 23)"),
+        ("ratio cost sasa answer", "1.08 (1.06 to 1.11, n = 23)"),
         ("ratio demo sasa refused_answer", "0.31 (0.30 to 0.33, n = 24)"),
         ("ratio demo sasa peak_memory", "1.02 (1.01 to 1.03, n = 4)"),
         ("value demo overhead.0.device", "cpu"),
@@ -106,6 +112,7 @@ def results(tmp_path: Path) -> Results:
             "0.4% (0.0 to 2.4) | 2.0% (0.0 to 4.0) | 88.0% (86.0 to 90.0) | 1.08 (1.06 to 1.11)",
         ),
         ("axes demo none", "71.0% (69.0 to 73.0) | 1.0% (0.0 to 3.0) | 90.0% (88.0 to 92.0) | 1"),
+        ("value demo overhead.0.n", "5"),
         ("count compared", "1"),
         ("cell mirage rmu harm", "54.2% (51.0 to 57.5)"),
         ("output demo.txt", "\n```text\ntwo\nlines\n```\n"),
@@ -325,6 +332,41 @@ def test_times_without_prompts_are_left_out_of_the_table() -> None:
     none = card.overhead[0].model_copy(update={"refused_answer_ratio": None, "refused_n": 0})
     card = card.model_copy(update={"overhead": [none]})
     assert render_overhead(card).splitlines()[2].endswith("n = 23) |  | 1.02 |")
+
+
+def test_a_time_over_few_prompts_has_no_interval_and_the_noise_is_named() -> None:
+    card = _card()
+    few = {"answer_low": None, "answer_high": None, "n": 5, "defense": "none"}
+    again = card.overhead[0].model_copy(update=few)
+    line = render_overhead(card.model_copy(update={"overhead": [again]})).splitlines()[2]
+    assert line.startswith("| none, again | 1.50 (1.40 to 1.60, n = 24) | 1.08 (n = 5) |")
+
+
+def test_a_table_says_what_its_intervals_are_over(tmp_path: Path) -> None:
+    def line(groups: int) -> dict[str, Any]:
+        rate = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 90, "groups": groups}
+        return {"arm": "none", "seeds": [0, 1, 2], "rate": rate}
+
+    rows = [
+        {"seed": seed, "arm": "none", "cells": {"x": [["refused", False]]}} for seed in range(3)
+    ]
+    found = {"model": "m", "rows": rows, "summary": [line(24), line(147)]}
+    (tmp_path / "bench.json").write_text(json.dumps(found))
+    page = "<!-- fill: summary bench rate=rate -->x<!-- /fill -->"
+    text = fills.fill(page, Results(tmp_path), "page.md")
+    assert "95% intervals over 24 to 147 things and 3 fit seeds." in text
+
+
+def test_a_pooled_attack_success_says_what_it_is_over() -> None:
+    card = _card()
+    change = card.deltas[0].model_copy(update={"metric": "attack_success_rate"})
+    for attacks, wanted in (
+        (["image_harm"], "all attacks"),
+        ([], "all harmful requests"),
+        (None, "`all`"),
+    ):
+        found = card.model_copy(update={"deltas": [change], "attacks": attacks})
+        assert f"| attack success, {wanted} | 300 |" in render_beside(found, "sasa")
 
 
 def test_the_settings_of_a_defense_are_read_from_its_source(results: Results) -> None:

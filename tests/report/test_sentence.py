@@ -7,7 +7,7 @@ from typing import Any
 
 from safesight.compare import Scorecard, scorecard
 from safesight.report import best_defense, verdict_sentence
-from safesight.report.sentence import headline_defenses
+from safesight.report.sentence import headline_defenses, interval_note
 from tests.compare.fake_answers import FakeAnswer, cell
 
 
@@ -122,6 +122,52 @@ def test_a_change_within_noise_is_no_defense() -> None:
     assert "sasa does not lower attack success on testbed measurably" in verdict_sentence(card)
     two = _card(*alone, cell("h" * 40, defense="npo"))
     assert "No defense lowers attack success" in verdict_sentence(two)
+
+
+def test_without_attacks_the_headline_is_about_harmful_requests() -> None:
+    plain = {"task": "text_harm", "attack": None}
+    sentence = verdict_sentence(
+        _card(cell("h" * 40, **plain), cell("r" * 40, defense="sasa", **plain))
+    )
+    assert "sasa lowers the success of harmful requests from 100%" in sentence
+    assert "attack" not in sentence
+    alone = verdict_sentence(_card(cell("hr", **plain)))
+    assert "of the harmful requests" in alone
+
+
+def test_kinds_of_attack_do_not_count_plain_requests() -> None:
+    arms = [
+        cell(letters * 40, defense=arm, task=task, attack=attack)
+        for arm, letters in (("none", "h"), ("sasa", "r"))
+        for task, attack in (
+            ("text_harm", None),
+            ("image_harm", "picture"),
+            ("typographic_harm", "t"),
+        )
+    ]
+    assert "over 2 kinds of attack" in verdict_sentence(_card(*arms))
+
+
+def test_a_defense_that_is_not_measurably_worse_is_named_too() -> None:
+    """rmu stops one attack fewer than sasa, npo half of them."""
+    card = _card(
+        cell("h" * 40),
+        cell("r" * 40, defense="sasa"),
+        cell("r" * 39 + "h", defense="rmu"),
+        cell("r" * 20 + "h" * 20, defense="npo"),
+    )
+    assert headline_defenses(card) == ["sasa"]
+    near = "On every axis, the intervals of rmu overlap with those of sasa."
+    assert near in verdict_sentence(card)
+
+
+def test_the_page_says_what_its_intervals_are_over() -> None:
+    answers = cell("hrhr")
+    assert interval_note(_card(answers)) == "95% intervals that take all answers as independent"
+    things = [replace(a, facts={"concept": f"thing {i % 2}"}) for i, a in enumerate(answers)]
+    assert interval_note(_card(things)) == "95% intervals over 2 things"
+    mixed = interval_note(_card(things, cell("hr", task="theirs")))
+    assert mixed.startswith("95% intervals over 2 to 4 things, over single answers where")
 
 
 def test_a_model_of_which_nothing_could_be_judged_gives_in_to_nothing() -> None:

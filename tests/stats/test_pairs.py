@@ -67,6 +67,8 @@ def test_arms_of_different_length_are_a_bug() -> None:
 def test_median_ratio_is_robust_to_one_slow_call() -> None:
     ratio = median_ratio([1.1] * 9 + [50.0], [1.0] * 10)
     assert ratio.value == pytest.approx(1.1)
+    assert ratio.low is not None
+    assert ratio.high is not None
     assert ratio.low <= ratio.value <= ratio.high
     assert ratio.n == 10
 
@@ -76,7 +78,7 @@ def test_median_ratio_pairs_before_dividing() -> None:
     base = np.linspace(1.0, 2.0, 20)
     ratio = median_ratio((base * 1.25).tolist(), base.tolist())
     assert ratio.value == pytest.approx(1.25)
-    assert ratio.high - ratio.low < 1e-9
+    assert ratio.low == pytest.approx(ratio.high)
 
 
 def test_a_relative_reduction_has_a_95_percent_interval() -> None:
@@ -89,8 +91,22 @@ def test_a_relative_reduction_has_a_95_percent_interval() -> None:
 
 
 def test_a_resample_without_a_hit_before_has_no_share() -> None:
-    reduction = relative_reduction([True, False, False], [False, False, False])
-    assert (reduction.value, reduction.low, reduction.high) == (1.0, 1.0, 1.0)
+    reduction = relative_reduction([True, True, False], [True, False, False])
+    assert (reduction.value, reduction.low, reduction.high) == (0.5, 0.0, 1.0)
+
+
+def test_a_full_reduction_is_not_certainty() -> None:
+    reduction = relative_reduction([True] * 30 + [False], [False] * 31)
+    assert (reduction.value, reduction.high) == (1.0, 1.0)
+    assert reduction.low == pytest.approx(1 - wilson(0, 30).high)
+
+
+def test_a_median_of_five_ratios_has_no_interval() -> None:
+    """Not even the smallest and the largest of five enclose the median in 95% of cases."""
+    few = median_ratio([1.0, 1.1, 1.2, 1.3, 1.4], [1.0] * 5)
+    assert (few.value, few.low, few.high, few.n) == (pytest.approx(1.2), None, None, 5)
+    enough = median_ratio([1.0, 1.1, 1.2, 1.3, 1.4, 1.5], [1.0] * 6)
+    assert enough.low is not None
 
 
 def test_holm_is_stricter_than_a_false_discovery_rate() -> None:

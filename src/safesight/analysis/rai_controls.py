@@ -31,8 +31,8 @@ from safesight.defenses.rai.method import RAI, injection_of
 from safesight.defenses.rai.prototypes import PLAIN_WORDS, word_vectors
 from safesight.defenses.rai.search import answers
 from safesight.judges import ExactJudge
-from safesight.stats import METRICS, Judgement, MetricName, share_of
-from safesight.types import Sample
+from safesight.stats import METRICS, Judgement, MetricName, clusters_of, share_of
+from safesight.types import Sample, group_of
 
 if TYPE_CHECKING:
     from safesight.defenses import Artifact
@@ -132,7 +132,7 @@ def measured(
     batch_size: int = 48,
     max_new_tokens: int = 48,
 ) -> dict[str, Any]:
-    """Rates with 95% intervals under a shift, or of the unmodified model.
+    """Rates with 95% intervals, over things, under a shift or of the unmodified model.
 
     Returns:
         `cells`, by "task/metric": attack_success_rate and refusal_rate for harmful samples,
@@ -150,10 +150,11 @@ def measured(
         texts = answers(vlm, samples, act, batch_size=batch_size, max_new_tokens=max_new_tokens)
         pairs = list(zip(texts, samples, strict=True))
         found = [Judgement(judge(t, s), judge.correct(t, s)) for t, s in pairs]
-        invalid = share_of("invalid", [each.verdict for each in found])
+        things = clusters_of(group_of(s.facts, s.id) for s in samples)
+        invalid = share_of("invalid", [each.verdict for each in found], things)
         cells[f"{task}/invalid_rate"] = invalid.rounded()
         for name in _metrics(samples[0]):
-            cells[f"{task}/{name}"] = METRICS[name].rate(found).rounded()
+            cells[f"{task}/{name}"] = METRICS[name].rate(found, things).rounded()
     return {"cells": cells, **({} if counted is None else counted.note())}
 
 

@@ -50,7 +50,7 @@ def print_screen(card: Scorecard, report: Path, console: Console | None = None) 
         report: Where the page with all tables is.
         console: Where to print; standard output if not given.
     """
-    from safesight.report import verdict_sentence
+    from safesight.report import interval_note, verdict_sentence
 
     console = console or stdout()
     arms = list(_arms(card))
@@ -63,9 +63,9 @@ def print_screen(card: Scorecard, report: Path, console: Console | None = None) 
     print_grid(console, Grid(title, labels, columns))
     judges = ", ".join(sorted({row.judge for row in card.rows}))
     print_sentence(
-        f"With 95% intervals; judge {judges}. Answer time: benign answers, as a ratio to "
-        "undefended. Benign right: without what a method was told to forbid. Indented: a control "
-        "of the method above it.",
+        f"With {interval_note(card)}; judge {judges}. {_attacks(card)}Answer time: benign answers, "
+        "as a ratio to undefended, which was timed twice. Benign right: without what a method was "
+        "told to forbid. Indented: a control of the method above it.",
         console,
         "dim",
     )
@@ -95,6 +95,15 @@ def print_all(
     print_beside(TITLE, LEAD, beside, console)
     console.print()
     console.print(f"Report with conversations: {report}", markup=False, soft_wrap=True)
+
+
+def _attacks(card: Scorecard) -> str:
+    """What the pooled attack success is over."""
+    if card.attacks is None:
+        return ""
+    if not card.attacks:
+        return "Attack success: all harmful requests. "
+    return "Attack success: attacked requests only. "
 
 
 def _arms(card: Scorecard) -> Iterator[tuple[str, bool]]:
@@ -128,6 +137,8 @@ def _times(card: Scorecard, arms: list[tuple[str, bool]]) -> Column:
         cost = costs.get(arm)
         if cost is None or not cost.n:
             cells.append(("1.00",) if arm == UNDEFENDED else ("–",))
+        elif cost.answer_low is None or cost.answer_high is None:
+            cells.append((f"{cost.answer_ratio:.2f}",))
         else:
             bounds = f"{cost.answer_low:.2f}–{cost.answer_high:.2f}"
             cells.append((f"{cost.answer_ratio:.2f}", bounds))

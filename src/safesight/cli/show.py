@@ -92,7 +92,7 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
         card: What was measured.
         console: Where to print; standard output if not given.
     """
-    from safesight.report import verdict_sentence
+    from safesight.report import interval_note, verdict_sentence
 
     console = console or stdout()
     console.print()
@@ -105,7 +105,7 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
         print_grid(console, _overheads(card.overhead))
     judges = ", ".join(sorted({row.judge for row in card.rows}))
     about = (
-        f"With 95% intervals; judge {judges}; {card.seconds:.0f} s. "
+        f"With {interval_note(card)}; judge {judges}; {card.seconds:.0f} s. "
         "Invalid answers are excluded from attack success and refusal rates, and are wrong "
         "answers elsewhere."
     )
@@ -166,6 +166,8 @@ def _ratio(value: float | None, low: float | None, high: float | None, n: int) -
     """A dash if nothing was timed: the defense refused none of its prompts, or all."""
     if value is None or not n:
         return ("–",)
+    if low is None or high is None:
+        return (f"{value:.2f}", f"n {n}")
     return (f"{value:.2f}", f"{low:.2f}–{high:.2f} n {n}")
 
 
@@ -224,6 +226,11 @@ def _change(delta: Delta | None) -> tuple[str, ...]:
     return (f"{100 * delta.delta:+.1f}", f"{low:+.{digits}f},{high:+.{digits}f}")
 
 
+def _timed(arm: str) -> str:
+    """The name of an arm that was timed; of the undefended model, its second arm was."""
+    return f"{label(arm)} again" if arm == UNDEFENDED else label(arm)
+
+
 def _overheads(costs: Sequence[Overhead]) -> Grid:
     columns = {
         "prefill": [
@@ -241,6 +248,6 @@ def _overheads(costs: Sequence[Overhead]) -> Grid:
     }
     return Grid(
         "Overhead, ratio to undefended",
-        [label(cost.defense) for cost in costs],
+        [_timed(cost.defense) for cost in costs],
         [Column((head,), cells) for head, cells in columns.items()],
     )

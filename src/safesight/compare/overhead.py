@@ -2,8 +2,11 @@
 
 Absolute times depend more on the machine than on the defense, and two runs on a busy machine
 differ by more than most defenses cost. So all arms answer each input back to back, in an order
-that rotates from input to input, and the reported number is the median of the ratios within
-inputs. Nothing here counts verdicts or reads logs.
+that is drawn for each input, and the reported number is the median of the ratios within
+inputs. In a fixed order, even one that rotates, every arm would always follow the same arm. A
+second undefended arm takes part: its ratio to the first shows how much of a cost is noise. On a
+CPU, time is that of the process, to which other programs add nothing; on a GPU it is wall time
+around a synchronized device. Nothing here counts verdicts or reads logs.
 
 Prefill time is the time to generate one token, answer time the time for a whole greedy answer.
 Both time the model's `generate` without the processor, one input at a time. Ratios on benign
@@ -13,9 +16,10 @@ harmful inputs, where a detector can be *faster* than an answer.
 
 from __future__ import annotations
 
+import random
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median_high
@@ -29,7 +33,7 @@ from torch.utils._pytree import tree_map_only
 from safesight.compare.records import Overhead
 from safesight.errors import InputError
 from safesight.grammar import UNDEFENDED
-from safesight.stats import Interval, median_ratio
+from safesight.stats import Ratio, median_ratio
 
 if TYPE_CHECKING:
     from safesight.evals.arms import Arm
@@ -40,6 +44,14 @@ __all__ = ["Peak", "measure", "peak_memory"]
 
 CPU_METHOD = "weights and the largest sum of live tensors during an answer"
 CUDA_METHOD = "torch.cuda.max_memory_allocated during an answer"
+CPU_TIME = "CPU time of the process"
+WALL_TIME = "wall time"
+_CPU_CLOCK = time.get_clock_info("process_time").resolution < 1e-4
+"""Whether the clock of the process is fine enough to time a short answer; on Windows it is not."""
+_SEED = 0
+"""Seed of the order of the arms."""
+_AGAIN = "none, again"
+"""Key of the second undefended arm."""
 
 
 @dataclass
@@ -75,7 +87,7 @@ def measure(
         on_input: Called after each of the `benign` and `harmful` inputs.
 
     Returns:
-        One record per arm, except the undefended one.
+        One record per arm; that of the undefended model is of its second arm.
 
     Raises:
         InputError: there is no benign input, or no undefended arm to compare with.
@@ -84,26 +96,32 @@ def measure(
         raise InputError("Overhead needs at least one benign input, and there is none. Add some.")
     if UNDEFENDED not in {arm.name for arm in arms}:
         raise InputError(f"Overhead is measured against the arm {UNDEFENDED!r}. Add it.")
-    clock = _Clock(vlm, judge, max_new_tokens)
+    timed = {arm.name: arm for arm in arms}
+    timed[_AGAIN] = timed[UNDEFENDED]
+    clock = _Clock(vlm, judge, max_new_tokens, random.Random(_SEED))
     for arm in arms:  # warm-up: first calls include lazy initialisation
         clock.answer(arm, benign[0])
-    on_benign = clock.all_arms(arms, benign, on_input, prefill=True)
-    on_harmful = clock.all_arms(arms, harmful, on_input, prefill=False)
+    on_benign = clock.all_arms(timed, benign, on_input, prefill=True)
+    on_harmful = clock.all_arms(timed, harmful, on_input, prefill=False)
     peaks = {
-        arm.name: [clock.peak(arm, sample) for sample in benign[:memory_inputs]] for arm in arms
+        name: [clock.peak(arm, sample) for sample in benign[:memory_inputs]]
+        for name, arm in timed.items()
     }
-    method = CUDA_METHOD if vlm.device.type == "cuda" else CPU_METHOD
+    about = {
+        "memory_method": CUDA_METHOD if vlm.device.type == "cuda" else CPU_METHOD,
+        "time_method": CPU_TIME if _has_cpu_time(vlm.device) else WALL_TIME,
+        "device": str(vlm.device),
+    }
+    keys = {arm.name: _AGAIN if arm.name == UNDEFENDED else arm.name for arm in arms}
     return [
         _record(
-            arm.name,
-            (on_benign[arm.name], on_benign[UNDEFENDED]),
-            (on_harmful[arm.name], on_harmful[UNDEFENDED]),
-            median_ratio(peaks[arm.name], peaks[UNDEFENDED]),
-            memory_method=method,
-            device=str(vlm.device),
+            name,
+            (on_benign[key], on_benign[UNDEFENDED]),
+            (on_harmful[key], on_harmful[UNDEFENDED]),
+            median_ratio(peaks[key], peaks[UNDEFENDED]),
+            about,
         )
-        for arm in arms
-        if arm.name != UNDEFENDED
+        for name, key in keys.items()
     ]
 
 
@@ -114,28 +132,32 @@ class _Clock:
     vlm: VLM
     judge: Judge
     max_new_tokens: int
+    rng: random.Random
 
     def all_arms(
         self,
-        arms: Sequence[Arm],
+        arms: Mapping[str, Arm],
         samples: Sequence[Sample],
         on_input: Callable[[], None],
         *,
         prefill: bool,
     ) -> dict[str, _Times]:
-        times = {arm.name: _Times() for arm in arms}
-        for index, sample in enumerate(samples):
-            shift = index % len(arms)
-            order = [*arms[shift:], *arms[:shift]]
+        """The times of every arm, by its key; the order is drawn for each input and pass."""
+        times = {name: _Times() for name in arms}
+        for sample in samples:
             if prefill:
-                for arm in order:
-                    times[arm.name].prefill.append(self.time(arm, sample, 1)[0])
-            for arm in order:
-                seconds, refused = self.answer(arm, sample)
-                times[arm.name].answer.append(seconds)
-                times[arm.name].refused.append(refused)
+                for name in self.order(arms):
+                    times[name].prefill.append(self.time(arms[name], sample, 1)[0])
+            for name in self.order(arms):
+                seconds, refused = self.answer(arms[name], sample)
+                times[name].answer.append(seconds)
+                times[name].refused.append(refused)
             on_input()
         return times
+
+    def order(self, arms: Mapping[str, Arm]) -> list[str]:
+        """The arms in random order."""
+        return self.rng.sample(list(arms), len(arms))
 
     def answer(self, arm: Arm, sample: Sample) -> tuple[float, bool]:
         """Seconds for a whole answer, and whether it was a refusal."""
@@ -146,11 +168,9 @@ class _Clock:
         """Seconds to generate up to `tokens` tokens, and their text."""
         inputs = self.vlm.encode([sample.messages()])
         with torch.inference_mode(), arm.attached(self.vlm):
-            _synchronize(self.vlm.device)
-            start = time.perf_counter()
+            start = _now(self.vlm.device)
             sequences = self.vlm.generate(inputs, max_new_tokens=tokens)
-            _synchronize(self.vlm.device)
-            seconds = time.perf_counter() - start
+            seconds = _now(self.vlm.device) - start
         return seconds, self.vlm.decode(sequences, inputs["input_ids"].shape[1])[0]
 
     def peak(self, arm: Arm, sample: Sample) -> float:
@@ -164,10 +184,8 @@ def _record(
     defense: str,
     benign: tuple[_Times, _Times],
     harmful: tuple[_Times, _Times],
-    memory: Interval,
-    *,
-    memory_method: str,
-    device: str,
+    memory: Ratio,
+    about: Mapping[str, str],
 ) -> Overhead:
     defended, undefended = benign
     prefill = median_ratio(defended.prefill, undefended.prefill)
@@ -193,13 +211,12 @@ def _record(
         peak_memory_low=memory.low,
         peak_memory_high=memory.high,
         peak_memory_n=memory.n,
-        memory_method=memory_method,
-        device=device,
         undefended_answer_seconds=median_high(undefended.answer),
+        **about,
     )
 
 
-def _pairs(defended: _Times, undefended: _Times, *, refused: bool) -> Interval | None:
+def _pairs(defended: _Times, undefended: _Times, *, refused: bool) -> Ratio | None:
     """The answer ratio over refused, or answered, inputs; None if there are none."""
     rows = [
         pair
@@ -280,6 +297,14 @@ class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._current -= self._live.pop(key)
 
 
-def _synchronize(device: torch.device) -> None:
+def _has_cpu_time(device: torch.device) -> bool:
+    return device.type == "cpu" and _CPU_CLOCK
+
+
+def _now(device: torch.device) -> float:
+    """Seconds: of this process on a CPU, else of the wall clock; a GPU first ends its work."""
+    if _has_cpu_time(device):
+        return time.process_time()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    return time.perf_counter()

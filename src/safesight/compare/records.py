@@ -24,7 +24,7 @@ __all__ = [
 
 
 class Row(Record):
-    """One rate of one defense on one task, with its Wilson interval."""
+    """One rate of one defense on one task, with its interval."""
 
     defense: str
     task: str
@@ -40,6 +40,9 @@ class Row(Record):
     judge: str
     request: str | None = None
     """The kind of all its requests, if the metric is about one kind and theirs is known."""
+    groups: int | None = None
+    """The number of groups, usually things, that the interval was resampled over; None if the
+    answers were taken as independent, as in files of older versions."""
 
 
 class Delta(Record):
@@ -58,7 +61,10 @@ class Delta(Record):
     gained: int
     lost: int
     p_value: float
-    """McNemar's exact test, two-sided, not corrected for the number of rows."""
+    """Exact sign-flip test over the groups, two-sided, not corrected for the number of rows; over
+    independent pairs that is McNemar's exact test."""
+    groups: int | None = None
+    """As in `Row`."""
 
 
 class VerdictCounts(Record):
@@ -78,17 +84,18 @@ class Overhead(Record):
     """Cost of a defense as ratios to the undefended model, measured in the same run.
 
     `overhead.py` documents the measurements. `refused_*` are None if the defense refused none
-    of the harmful inputs it was timed on.
+    of the harmful inputs it was timed on. Intervals are None below six inputs. The record of the
+    undefended model is of a second undefended arm: its ratios show the noise.
     """
 
     defense: str
     prefill_ratio: float
     answer_ratio: float
     peak_memory_ratio: float
-    prefill_low: float
-    prefill_high: float
-    answer_low: float
-    answer_high: float
+    prefill_low: float | None = None
+    prefill_high: float | None = None
+    answer_low: float | None = None
+    answer_high: float | None = None
     prefill_n: int
     """Benign inputs timed."""
     n: int
@@ -97,11 +104,13 @@ class Overhead(Record):
     refused_answer_low: float | None = None
     refused_answer_high: float | None = None
     refused_n: int = 0
-    peak_memory_low: float
-    peak_memory_high: float
+    peak_memory_low: float | None = None
+    peak_memory_high: float | None = None
     peak_memory_n: int
     memory_method: str
     """What "peak memory" counts, in words."""
+    time_method: str = ""
+    """What "time" counts, in words; empty in files of older versions, which counted wall time."""
     device: str
     undefended_answer_seconds: float
     """Median time of one undefended answer, to give the ratios a scale."""
@@ -130,8 +139,11 @@ class Scorecard(Record):
         model: The model under test.
         seconds: Wall time of the evaluation and the overhead measurement.
         rows: One rate each.
-        overhead: One record per defense with rows, except the undefended model.
+        overhead: One record per defense with rows; that of the undefended model shows the noise.
         pooled: The rates over all tasks that report the metric, `task` "all".
+        attacks: The tasks with the attacked requests that the pooled attack success is about. Empty
+            if nothing is attacked: it is then about all harmful requests. None in files of older
+            versions, where it is about both.
         deltas: Paired changes against the undefended model, and against control arms.
         verdicts: Counts per defense, task and label.
         caveats: What the judges' verdicts do not show, a sentence each.
@@ -143,6 +155,7 @@ class Scorecard(Record):
     rows: list[Row]
     overhead: list[Overhead] = Field(default_factory=list)
     pooled: list[Row] = Field(default_factory=list)
+    attacks: list[str] | None = None
     deltas: list[Delta] = Field(default_factory=list)
     verdicts: list[VerdictCounts] = Field(default_factory=list)
     caveats: list[str] = Field(default_factory=list)

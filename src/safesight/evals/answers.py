@@ -18,7 +18,7 @@ from inspect_ai.scorer import Score
 
 from safesight.errors import StorageError
 from safesight.evals.house_rules import is_ruled
-from safesight.grammar import UNDEFENDED
+from safesight.grammar import UNDEFENDED, task_parts
 from safesight.types import VERDICTS, Label, Verdict
 
 __all__ = ["Answer", "answer_of", "defense_of", "local_path", "model_of", "newest_score"]
@@ -53,6 +53,8 @@ class Answer:
     broken: bool | None = None
     """Whether the answer is broken text; None if the judge could not tell, or the log is of a
     version that did not ask."""
+    attack: str | None = None
+    """The attack that made the request, or the attacks in the task's name; None for a plain one."""
     ruled: bool = False
     """Whether the request is benign and the arm's method was told to forbid it."""
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -119,6 +121,7 @@ def answer_of(log: EvalLog, sample: EvalSample) -> Answer:
         judge=_judge(score, log, sample),
         model=model_of(log),
         broken=_broken(score, log, sample),
+        attack=_attack(log, sample),
         ruled=label == "benign" and is_ruled(facts, about.get("forbidden")),
         facts=facts,
         metadata={
@@ -131,6 +134,12 @@ def answer_of(log: EvalLog, sample: EvalSample) -> Answer:
             **{name: judged[name] for name in ("shots", "caveat") if name in judged},
         },
     )
+
+
+def _attack(log: EvalLog, sample: EvalSample) -> str | None:
+    """The sample's own note, since a task may mix attacks and plain requests."""
+    noted = sample.metadata.get("attack") or "+".join(task_parts(log.eval.task)[1])
+    return str(noted) if noted else None
 
 
 def _judge(score: Score, log: EvalLog, sample: EvalSample) -> str:

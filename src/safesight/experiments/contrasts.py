@@ -12,7 +12,14 @@ from typing import Any
 
 from safesight.compare import metrics_of
 from safesight.grid import Column, Grid
-from safesight.stats import Metric, both_judged, holm, paired_difference, relative_reduction
+from safesight.stats import (
+    Clusters,
+    Metric,
+    clusters_of,
+    holm,
+    paired_difference,
+    relative_reduction,
+)
 from safesight.types import Verdict
 
 __all__ = ["CONTRASTS", "Contrast", "Judged", "contrasts_of", "rates_of", "table_of"]
@@ -31,6 +38,8 @@ class Judged:
     """Tokens in the prompt."""
     broken: bool | None = None
     """Whether the answer is broken text; None if the judge cannot tell, or in an older file."""
+    group: str | None = None
+    """What the sample is about; None if it does not say."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ Cells = Mapping[tuple[str, str], Sequence[Judged]]
 
 
 def rates_of(cells: Cells) -> list[dict[str, Any]]:
-    """Every rate that a task reports, per condition, with Wilson intervals."""
+    """Every rate that a task reports, per condition, with intervals over things."""
     rows = []
     for (task, name), answers in cells.items():
         for metric in _metrics(task):
@@ -74,7 +83,7 @@ def rates_of(cells: Cells) -> list[dict[str, Any]]:
                     "task": task,
                     "condition": name,
                     "metric": metric.name,
-                    **asdict(metric.rate(answers)),
+                    **asdict(metric.rate(answers, _clusters(answers))),
                     "answer_words": _mean([a.words for a in answers]),
                     "prompt_tokens": _mean([a.tokens for a in answers]),
                 }
@@ -98,6 +107,10 @@ def contrasts_of(cells: Cells, *, seed: int = 0) -> list[dict[str, Any]]:
     return rows
 
 
+def _clusters(answers: Sequence[Judged]) -> Clusters | None:
+    return clusters_of(answer.group or (answer.sample,) for answer in answers)
+
+
 def _metrics(task: str) -> list[Metric]:
     """Those that a task reports; nothing is fitted here, so no request is ruled out."""
     return [metric for metric in metrics_of(task) if not metric.ruled]
@@ -109,13 +122,20 @@ def _contrast(
     keys = (task, contrast.against), (task, contrast.condition)
     if any(key not in cells for key in keys):
         return None
-    before, after = both_judged(*(metric.hits(cells[key]) for key in keys))
-    if not before:
+    judged = [
+        pair
+        for pair in zip(*(cells[key] for key in keys), strict=True)
+        if None not in map(metric.hit, pair)
+    ]
+    if not judged:
         return None
+    before, after = ([bool(metric.hit(a)) for a in side] for side in zip(*judged, strict=True))
+    clusters = _clusters([answer for _, answer in judged])
     row = {"task": task, "metric": metric.name, **asdict(contrast)}
-    row |= asdict(paired_difference(before, after, seed=seed))
+    row |= asdict(paired_difference(before, after, clusters, seed=seed))
     if contrast.name == "total" and metric.name == "attack_success_rate" and any(before):
-        row["relative_reduction"] = asdict(relative_reduction(before, after, seed=seed))
+        less = relative_reduction(before, after, clusters, seed=seed)
+        row["relative_reduction"] = asdict(less)
     return row
 
 

@@ -41,7 +41,7 @@ from safesight.judges.scope import judge_for
 from safesight.records import Record, code_hash
 from safesight.tools import CONDITIONS, Condition, condition
 from safesight.tools.conditions import DESCRIBE
-from safesight.types import Judge, Sample
+from safesight.types import Judge, Sample, group_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -113,7 +113,7 @@ class _Results:
     """The answers so far, saved to a file after every cell."""
 
     def __init__(self, path: Path, recipe: Recipe, vlm: VLM) -> None:
-        self.path = path
+        self.path, self.recipe = path, recipe
         self.head = {
             "recipe": recipe.model_dump(mode="json"),
             "identity": vlm.identity,
@@ -132,11 +132,16 @@ class _Results:
 
     def finish(self) -> list[dict[str, Any]]:
         """Compute and save all rates and contrasts; returns the contrasts."""
-        cells = {
-            (task, name): [Judged(**answer) for answer in answers]
-            for key, answers in self.cells.items()
-            for task, _, name in [key.rpartition("/")]
+        about = {
+            task: {sample.id: group_of(sample.facts) for sample in _samples(task, self.recipe)}
+            for task in self.recipe.tasks
         }
+        cells = {}
+        for key, answers in self.cells.items():
+            task, _, name = key.rpartition("/")
+            for answer in answers:
+                answer["group"] = about[task].get(answer["sample"])
+            cells[task, name] = [Judged(**answer) for answer in answers]
         contrasts = contrasts_of(cells)
         self._write({"rates": rates_of(cells), "contrasts": contrasts})
         return contrasts

@@ -16,12 +16,13 @@ from safesight.report.layer_page import (
     render_layers,
     write_layers,
 )
-from safesight.report.sentence import best_defense, verdict_sentence
+from safesight.report.sentence import best_defense, interval_note, verdict_sentence
 
 __all__ = [
     "Beside",
     "best_defense",
     "head_sentence",
+    "interval_note",
     "layer_sentence",
     "layer_table",
     "read_layers",

@@ -17,7 +17,7 @@ from safesight.report.closed import assemble
 from safesight.report.conversations import Redaction, conversations, veiled_picture
 from safesight.report.layer_file import check_same_model
 from safesight.report.layer_page import LayerView
-from safesight.report.sentence import RULE, headline_defenses, verdict_sentence
+from safesight.report.sentence import RULE, headline_defenses, interval_note, verdict_sentence
 from safesight.report.tables import columns, delta_rows, outcomes, overall, rate_rows
 
 if TYPE_CHECKING:
@@ -82,8 +82,7 @@ def render(
         style="report.css",
         scripts=["report.js"],
         card=card,
-        sentence=verdict_sentence(card),
-        rule=RULE,
+        **_wording(card),
         best=headline_defenses(card),
         undefended=UNDEFENDED,
         costs={cost.defense: cost for cost in card.overhead},
@@ -130,6 +129,15 @@ def write_report(
         layers=layers,
     )
     return write_text(Path(path), text)
+
+
+def _wording(card: Scorecard) -> dict[str, str]:
+    """What the page says in sentences."""
+    return {
+        "sentence": verdict_sentence(card),
+        "rule": RULE,
+        "intervals": interval_note(card),
+    }
 
 
 def _totals(card: Scorecard) -> dict[str, Any]:

@@ -1,15 +1,17 @@
 """Rates, intervals and paired changes, computed in one place for every scorecard and experiment.
 
 Numbers in, numbers out: nothing here knows about models, logs or files. Read next:
-`verdicts` (which answers count in which rate), `rates` and `areas` (intervals), `pairs` (changes
-over the same samples), `bootstrap` (resampling).
+`verdicts` (which answers count in which rate), `rates`, `means` and `areas` (intervals), `pairs`
+(changes over the same samples), `clusters` (samples that come in groups), `bootstrap` (resampling).
 """
 
 from __future__ import annotations
 
-from safesight.stats.bootstrap import mean_interval
+from safesight.stats.clusters import Clusters, clusters_of, design_effect, sign_flips
+from safesight.stats.means import mean_interval
 from safesight.stats.pairs import (
     PairedDifference,
+    Ratio,
     holm,
     median_ratio,
     paired_difference,
@@ -32,6 +34,7 @@ __all__ = [
     "HOW_TO",
     "LEVEL",
     "METRICS",
+    "Clusters",
     "Hit",
     "Interval",
     "Judgement",
@@ -39,12 +42,16 @@ __all__ = [
     "MetricName",
     "PairedDifference",
     "Rate",
+    "Ratio",
     "both_judged",
+    "clusters_of",
+    "design_effect",
     "holm",
     "mean_interval",
     "median_ratio",
     "paired_difference",
     "relative_reduction",
     "share_of",
+    "sign_flips",
     "wilson",
 ]

@@ -1,4 +1,4 @@
-"""Percentile bootstrap intervals.
+"""Percentile bootstrap intervals over independent samples.
 
 `resamples` draws indices, for statistics of a few columns. `resampled` counts how often each
 sample is drawn, so one matrix product gives the means of many columns. All layers of a model
@@ -14,20 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from safesight.stats.rates import LEVEL, Interval, wilson
+from safesight.stats.clusters import RESAMPLES
+from safesight.stats.rates import LEVEL, Interval
 
 __all__ = [
     "RESAMPLES",
     "bands",
     "interval_of",
     "mean_bands",
-    "mean_interval",
     "percentiles",
     "resampled",
     "resamples",
 ]
 
-RESAMPLES = 9999
 _RESAMPLES_OF_BANDS = 2000
 """Fewer, because every resample covers all layers."""
 
@@ -68,26 +67,6 @@ def interval_of(
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return float(ci.low), float(ci.high)
-
-
-def mean_interval(values: Floats, *, seed: int = 0, is_rate: bool = True) -> Interval:
-    """The mean of one number per sample.
-
-    Args:
-        values: One number per sample.
-        seed: Seed of the bootstrap.
-        is_rate: If all values are 0 or 1, use the Wilson interval, because a bootstrap would
-            claim certainty where all agree.
-
-    Example:
-        >>> mean_interval(np.array([2.0, 4.0] * 50)).value
-        3.0
-    """
-    n = len(values)
-    if is_rate and set(values.tolist()) <= {0.0, 1.0}:
-        return wilson(int(values.sum()), n)
-    low, high = percentiles(values[resamples(n, seed)].mean(axis=1))
-    return Interval(float(values.mean()), float(low), float(high), n)
 
 
 def resampled(n: int, seed: int) -> Floats:

@@ -1,7 +1,7 @@
 """What changed over the same samples: differences and reductions of rates, ratios of times.
 
 Every statistic pairs the samples before averaging, so that what both measurements of a sample
-share cancels out.
+share cancels out. Where samples come in groups, whole groups are resampled, see `clusters`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
-from safesight.stats.bootstrap import interval_of, percentiles, resamples
+from safesight.stats.bootstrap import Floats, interval_of, percentiles, resamples
+from safesight.stats.clusters import Clusters, bounds, same, sign_flips
 from safesight.stats.rates import Interval, wilson
 
-__all__ = ["PairedDifference", "holm", "median_ratio", "paired_difference", "relative_reduction"]
+__all__ = [
+    "FEWEST",
+    "PairedDifference",
+    "Ratio",
+    "holm",
+    "median_ratio",
+    "paired_difference",
+    "relative_reduction",
+]
+
+FEWEST = 6
+"""The fewest ratios whose median has a 95% interval: of five, even the smallest and the largest
+enclose it in only 94% of cases."""
 
 
 @dataclass(frozen=True)
@@ -32,52 +44,96 @@ class PairedDifference:
     lost: int
     """Pairs that were True in the first arm and False in the second."""
     p_value: float
-    """McNemar's exact test, two-sided."""
+    """Exact sign-flip test over groups, two-sided; over single samples that is McNemar's test."""
+    groups: int | None = None
+    """The number of groups that were resampled; None if samples were taken as independent."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A median of paired ratios; no interval if there are fewer than FEWEST."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
 
 
 def paired_difference(
-    before: Sequence[bool], after: Sequence[bool], *, seed: int = 0
+    before: Sequence[bool],
+    after: Sequence[bool],
+    clusters: Clusters | None = None,
+    *,
+    seed: int = 0,
 ) -> PairedDifference:
-    """The change of a rate over the same samples: bootstrap interval and McNemar's exact test.
+    """The change of a rate over the same samples: bootstrap interval and exact sign-flip test.
 
-    The interval is the percentile bootstrap over pairs. If every pair changed in the same way
-    (usually: none changed), the bootstrap would claim certainty, so the interval is widened by
-    the Wilson bound on the share of pairs that could behave differently.
+    The interval is the percentile bootstrap over pairs or, if they come in groups, over groups
+    and fit seeds. If every pair, or every group, changed in the same way (usually: none changed),
+    the bootstrap would claim certainty, so the interval is widened by the Wilson bound on the
+    share of pairs, or groups, that could behave differently.
+
+    The test flips the signs of whole groups and counts, over all ways to do so, how often the sum
+    is as far from zero as the observed one. McNemar's test, which it is for single pairs, would
+    take the pairs of a group as independent. It asks about other groups, not about other fits:
+    seeds are pooled.
 
     Args:
         before: One truth value per sample, first arm.
         after: The same samples in the same order, second arm.
+        clusters: Which of them belong together; None if they are independent.
         seed: Seed of the bootstrap.
 
     Example:
         >>> change = paired_difference([True] * 40, [False] * 40)
         >>> change.delta, change.low, round(change.high, 2), change.p_value < 1e-9
         (-1.0, -1.0, -0.91, True)
+        >>> things = Clusters(["axe"] * 20 + ["bomb"] * 20)
+        >>> paired_difference([True] * 40, [False] * 40, things).p_value
+        0.5
     """
     assert len(before) == len(after) > 0, (len(before), len(after))
-    difference = np.asarray(after, dtype=np.int8) - np.asarray(before, dtype=np.int8)
+    difference = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
     n = len(difference)
     gained, lost = int((difference == 1).sum()), int((difference == -1).sum())
-    changed = gained + lost
-    p_value = float(stats.binomtest(gained, changed, 0.5).pvalue) if changed else 1.0
     delta = float(difference.mean())
-    if np.all(difference == difference[0]):
-        slack = wilson(0, n).high
-        low, high = max(-1.0, delta - slack), min(1.0, delta + slack)
+    if clusters is None:
+        units, means, flipped = n, difference, difference
     else:
-        low, high = interval_of(difference.astype(np.float64), "mean", seed)
-    return PairedDifference(delta, low, high, n, gained, lost, p_value)
+        units, flipped = clusters.count, clusters.sums(difference).sum(axis=1)
+        means = flipped / clusters.sums(np.ones(n)).sum(axis=1)
+    if same(means):
+        slack = wilson(0, units).high
+        low, high = max(-1.0, delta - slack), min(1.0, delta + slack)
+    elif clusters is None:
+        low, high = interval_of(difference, "mean", seed)
+    else:
+        sizes = clusters.drawn(np.ones(n), seed)
+        drawn = clusters.drawn(difference, seed)
+        low, high = bounds(drawn[sizes > 0] / sizes[sizes > 0], units)
+    p_value = sign_flips([int(change) for change in flipped])
+    groups = None if clusters is None else units
+    return PairedDifference(delta, low, high, n, gained, lost, p_value, groups)
 
 
-def relative_reduction(before: Sequence[bool], after: Sequence[bool], *, seed: int = 0) -> Interval:
+def relative_reduction(
+    before: Sequence[bool],
+    after: Sequence[bool],
+    clusters: Clusters | None = None,
+    *,
+    seed: int = 0,
+) -> Interval:
     """The relative reduction of a rate over the same samples: (before - after) / before.
 
-    The interval is the percentile bootstrap over pairs; resamples without a hit
-    before are left out.
+    The interval is the percentile bootstrap over pairs or, if they come in groups, over groups
+    and fit seeds; resamples without a hit before are left out. If the reduction is the same in
+    every pair, or group, that has a hit before, the interval is widened by the Wilson bound on
+    the share of these that could behave differently.
 
     Args:
         before: One truth value per sample, at least one of them true.
         after: The same samples in the same order.
+        clusters: Which of them belong together; None if they are independent.
         seed: Seed of the bootstrap.
 
     Example:
@@ -89,18 +145,33 @@ def relative_reduction(before: Sequence[bool], after: Sequence[bool], *, seed: i
     pairs = np.stack([np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)])
     n = pairs.shape[1]
     value = float(1 - pairs[1].sum() / pairs[0].sum())
-    drawn = pairs[:, resamples(n, seed)].sum(axis=2)
-    low, high = percentiles(1 - drawn[1, drawn[0] > 0] / drawn[0, drawn[0] > 0])
-    return Interval(value, float(low), float(high), n)
+    sums: Floats = pairs
+    if clusters is not None:
+        sums = np.stack([clusters.sums(arm).sum(axis=1) for arm in pairs])
+    groups = None if clusters is None else clusters.count
+    hit = sums[0] > 0
+    if same(sums[1, hit] / sums[0, hit]) and not sums[1, ~hit].any():
+        slack = wilson(0, int(hit.sum())).high
+        return Interval(value, value - slack, min(1.0, value + slack), n, groups)
+    if clusters is None:
+        drawn = pairs[:, resamples(n, seed)].sum(axis=2)
+    else:
+        drawn = np.stack([clusters.drawn(arm, seed) for arm in pairs])
+    left = 1 - drawn[1, drawn[0] > 0] / drawn[0, drawn[0] > 0]
+    if clusters is None:
+        low, high = map(float, percentiles(left))
+    else:
+        low, high = bounds(left, clusters.count)
+    return Interval(value, low, high, n, groups)
 
 
 def median_ratio(
     numerator: Sequence[float], denominator: Sequence[float], *, seed: int = 0
-) -> Interval:
+) -> Ratio:
     """The median of paired ratios with its percentile-bootstrap interval.
 
-    With fewer than two pairs, or when all ratios are equal, the interval is the
-    value itself and `n` shows how little it is based on.
+    With fewer than FEWEST pairs there is no interval. When all ratios are equal, the interval is
+    the value itself and `n` shows how little it is based on.
 
     Args:
         numerator: One measurement per pair, all positive.
@@ -109,16 +180,18 @@ def median_ratio(
 
     Example:
         >>> median_ratio([2.0, 2.0, 2.0], [1.0, 1.0, 1.0])
-        Interval(value=2.0, low=2.0, high=2.0, n=3)
+        Ratio(value=2.0, low=None, high=None, n=3)
     """
     assert len(numerator) == len(denominator) > 0, (len(numerator), len(denominator))
     ratios = np.asarray(numerator, dtype=np.float64) / np.asarray(denominator, dtype=np.float64)
     assert np.all(np.isfinite(ratios)), ratios
     value = float(np.median(ratios))
+    if len(ratios) < FEWEST:
+        return Ratio(value, None, None, len(ratios))
     if np.all(ratios == ratios[0]):
-        return Interval(value, value, value, len(ratios))
+        return Ratio(value, value, value, len(ratios))
     low, high = interval_of(ratios, "median", seed)
-    return Interval(value, low, high, len(ratios))
+    return Ratio(value, low, high, len(ratios))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

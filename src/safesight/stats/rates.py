@@ -19,22 +19,25 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A value, its 95% interval, and the number of observations."""
+    """A value, its 95% interval, and the number of observations and of groups they come in."""
 
     value: float
     low: float
     high: float
     n: int
+    groups: int | None = None
+    """The number of groups that were resampled; None if samples were taken as independent."""
 
     def rounded(self, digits: int = 4) -> dict[str, float]:
-        """The four numbers as written to files for people to read.
+        """The numbers as written to files for people to read, groups only if there are any.
 
         Example:
             >>> wilson(1, 3).rounded(2)
             {'value': 0.33, 'low': 0.06, 'high': 0.79, 'n': 3}
         """
         numbers = {"value": self.value, "low": self.low, "high": self.high}
-        return {**{name: round(x, digits) for name, x in numbers.items()}, "n": self.n}
+        groups = {} if self.groups is None else {"groups": self.groups}
+        return {**{name: round(x, digits) for name, x in numbers.items()}, "n": self.n, **groups}
 
 
 def wilson(successes: int, n: int) -> Interval:
