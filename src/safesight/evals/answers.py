@@ -118,7 +118,8 @@ def answer_of(log: EvalLog, sample: EvalSample) -> Answer:
             "output_tokens": usage.output_tokens if usage else None,
             "model_identity": about.get("model_identity"),
             "log": str(local_path(log.location)),
-            **{name: judged[name] for name in ("shots", "caveat") if name in judged},
+            **_caveat(judged, log, sample),
+            **({"shots": judged["shots"]} if "shots" in judged else {}),
         },
     )
 
@@ -137,6 +138,13 @@ def _correct(score: Score, target: str, log: EvalLog, sample: EvalSample) -> boo
     if not isinstance(correct, bool):
         raise _changed(log, sample, f"is neither right nor wrong, but {correct!r}")
     return correct
+
+
+def _caveat(judged: Mapping[str, Any], log: EvalLog, sample: EvalSample) -> dict[str, str]:
+    caveat = judged.get("caveat")
+    if not isinstance(caveat, str | None):
+        raise _changed(log, sample, f"has the caveat {caveat!r}, which is no sentence")
+    return {"caveat": caveat} if caveat else {}
 
 
 def _decisions(log: EvalLog, sample: EvalSample) -> Mapping[str, Mapping[str, Any]]:

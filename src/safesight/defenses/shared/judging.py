@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from safesight import registry
+from safesight.guests import checked_judge
 from safesight.types import Judge, Sample
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def judge_for_fit(name: str, vlm: VLM, samples: Sequence[Sample]) -> Judge:
     Raises:
         UnknownNameError: there is no such judge.
     """
-    judge: Judge = registry.load("judge", name)()
+    judge = checked_judge(name, registry.load("judge", name))
     found = (judge.caveat(vlm.name, sample) for sample in samples)
     for caveat in dict.fromkeys(caveat for caveat in found if caveat):
         _log.warning("Settings are chosen by a judge. %s", caveat)
