@@ -20,7 +20,7 @@ from transformers import BatchFeature
 
 from safesight.errors import InputError, ModelError
 from safesight.models.control_tokens import ControlTokens, control_tokens
-from safesight.models.decoding import GREEDY, ending, one_answer
+from safesight.models.decoding import GREEDY, ending, explicit, one_answer
 from safesight.models.families import Family, family_of
 from safesight.models.identity import hash_config, hash_weights
 from safesight.models.loading import LoadOptions, load_pretrained, public_name
@@ -287,7 +287,7 @@ class VLM:
             check_vocabulary(self.name, ids, self.image_mask(inputs), known)
             answer = kwargs.get("max_new_tokens") or 0
             check_length(self.name, self.context_length, ids.shape[1], answer)
-        return cast(Tensor, self.model.generate(**inputs, **kwargs))
+        return cast(Tensor, self.model.generate(**inputs, **explicit(kwargs)))
 
     def answer(
         self, batch: Sequence[Messages], *, max_new_tokens: int = 48, **kwargs: Any
