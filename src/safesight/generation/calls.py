@@ -70,8 +70,9 @@ def bind(generate: Any, args: tuple[Any, ...], kwargs: Inputs) -> Inputs:
 
 
 def completed(vlm: VLM, inputs: Inputs) -> Inputs:
-    """The call with what it leaves out: an attention mask, a tokenizer to find stop strings, and
-    a number for a setting of None.
+    """The call with what it leaves out.
+
+    That is an attention mask, a tokenizer to find stop strings, and a number for a setting of None.
 
     Raises:
         InputError: as for `with_mask`.
