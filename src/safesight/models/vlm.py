@@ -31,6 +31,7 @@ from safesight.models.prompt_checks import (
     check_vocabulary,
     context_length,
 )
+from safesight.models.template_checks import check_template
 from safesight.models.wrappers import ADAPTER, adapters, input_device, unwrapped
 from safesight.tools import ToolSetup, setup_for
 from safesight.types import Messages, begins_answer
@@ -240,7 +241,7 @@ class VLM:
                 continue_final_message=continue_answer,
                 tokenize=True,
                 return_dict=True,
-                **({} if tools is None else {"tools": list(tools)}),
+                **({} if tools is None else {"tools": self.control_tokens.cleaned(tools)}),
                 processor_kwargs={"padding": True, "padding_side": "left"},
                 # Not in processor_kwargs: SmolVLM's processor overrides it with its own default.
                 return_tensors="pt",
@@ -348,6 +349,7 @@ class VLM:
     def _cleaned(self, messages: Messages, tags: Sequence[str]) -> list[dict[str, Any]]:
         conversation = clean_messages(messages)
         self.control_tokens.clean(conversation, tags)
+        check_template(self.processor, conversation, self.control_tokens.special)
         return conversation
 
     @property
