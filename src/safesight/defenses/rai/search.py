@@ -19,6 +19,7 @@ from safesight.console import track
 from safesight.defenses.rai.calibration import Tap
 from safesight.defenses.rai.injection import generate_shifted
 from safesight.defenses.shared.judging import judge_for_fit
+from safesight.defenses.shared.refusals_seen import warn_unseen
 from safesight.errors import InputError
 from safesight.guests import checked_judge
 from safesight.models.decoding import GREEDY
@@ -80,6 +81,8 @@ def search(
             tried[-1]["harmful_refused"] = refused
             if refused > most:
                 chosen, most = (tap, ratio, strength), refused
+    if not most:
+        warn_unseen(len(harmful), "the chosen setting")
     return chosen, tried
 
 
