@@ -1,21 +1,34 @@
-"""What has to hold of a thing that another package adds to a registry.
+"""What has to hold of a thing that another package adds to a registry, and of what it returns.
 
 `fault_of` looks at the thing itself, before anything is done with it: an object of the wrong kind
-would otherwise fail in the middle of a run, with an error that does not name its package.
+would otherwise fail in the middle of a run, with an error that does not name its package. The
+others look at what it returns, since Python takes many a wrong value for another: the text "no" is
+true, and a text is a sequence of letters.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pkgutil import resolve_name
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
-from safesight.types import VERDICTS, Label, Sample
+from safesight.errors import InputError, PluginError
+from safesight.types import VERDICTS, Judge, Label, Sample, TuningSample, TuningSet, Verdict
 
-__all__ = ["Kind", "broken_fault", "fault_of", "samples_fault", "verdict_fault"]
+__all__ = [
+    "Kind",
+    "checked_judge",
+    "fault_of",
+    "patterns_fault",
+    "refuse_unlike",
+    "rows_fault",
+    "samples_fault",
+    "verdict_fault",
+]
 
 Kind = Literal[
     "defense", "attack", "benchmark", "dataset", "judge", "model", "stress_test", "word_list"
@@ -64,13 +77,16 @@ def _made_of(what: str) -> Callable[[str, Any], str]:
 
 
 def _judge(_: str, found: Any) -> str:
-    fault = _made_of("judge an answer")(_, found)
-    if not fault and isinstance(found, type):
-        missing = [name for name in ("__call__", "correct", "caveat") if not hasattr(found, name)]
-        fault = f"has no method {missing[0]!r}" if missing else ""
-        if not fault and not callable(getattr(found, "broken", print)):
-            fault = "has a `broken` that is no method"
-    return fault
+    fault = _made_of("judge an answer")(_, found) or _called_with()(_, found)
+    return fault or (_without_method(found) if isinstance(found, type) else "")
+
+
+def _without_method(judge: Any) -> str:
+    names = ("__call__", "correct", "caveat")
+    missing = [name for name in names if not callable(getattr(judge, name, None))]
+    if missing:
+        return f"has no method {missing[0]!r}"
+    return "" if callable(getattr(judge, "broken", print)) else "has a `broken` that is no method"
 
 
 def samples_fault(found: Any) -> str:
@@ -79,15 +95,120 @@ def samples_fault(found: Any) -> str:
     Example:
         >>> samples_fault(["a question"])
         "gives 'a question', not a safesight.types.Sample"
+        >>> samples_fault([Sample(1, "a cake?", "benign", "cake")])
+        'gives a sample whose id is 1, not a text'
+    """
+    return _items_fault(found, Sample, "samples")
+
+
+def rows_fault(found: Any) -> str:
+    """What is wrong with the rows of a data set to train on, as the end of a sentence.
+
+    Example:
+        >>> rows_fault([TuningSample("1", "a cake?", "bake it.", "benign", "test")])
+        "gives a row whose set is 'test', not forget or retain"
+    """
+    return _items_fault(found, TuningSample, "rows")
+
+
+def _items_fault(found: Any, kind: type, what: str) -> str:
+    if not isinstance(found, list | tuple):
+        return f"gives {_short(found)}, not a list of {what}"
+    return next((f"gives {fault}" for item in found if (fault := _unlike(kind, item))), "")
+
+
+def refuse_unlike(kind: type[Sample | TuningSample], found: Any, what: str) -> None:
+    """Refuse samples or rows of a caller's own that are none, or have a field of another type.
+
+    Args:
+        kind: What each should be.
+        found: A sequence of them.
+        what: What the error message calls them.
+
+    Raises:
+        InputError: the first that is wrong, and its field.
+
+    Example:
+        >>> refuse_unlike(Sample, [Sample("1", "a cake?", "benign", "cake")], "samples")
+    """
+    if not isinstance(found, Sequence) or isinstance(found, str | bytes):
+        raise InputError(f"The {what} are of the type {type(found).__name__}. Pass a list.")
+    for item in found:
+        if fault := _unlike(kind, item):
+            raise InputError(f"The {what} include {fault}. Repair it.")
+
+
+def patterns_fault(found: Any) -> str:
+    """What is wrong with the requests that a data set says it forbids, as the end of a sentence.
+
+    Example:
+        >>> patterns_fault([{"concept": "tree"}])
+        "forbids {'concept': 'tree'}, not a mapping from facts to lists of values"
     """
     if not isinstance(found, list | tuple):
-        return f"gives {_short(found)}, not a list of samples"
-    for sample in found:
-        if not isinstance(sample, Sample):
-            return f"gives {_short(sample)}, not a safesight.types.Sample"
-        if sample.label not in get_args(Label):
-            return f"gives a sample with the label {_short(sample.label)}, not harmful or benign"
+        return f"forbids {_short(found)}, not a list of mappings"
+    for pattern in found:
+        lists = pattern.values() if isinstance(pattern, Mapping) else [None]
+        if not lists or not all(isinstance(values, list) for values in lists):
+            return f"forbids {_short(pattern)}, not a mapping from facts to lists of values"
     return ""
+
+
+def _unlike(kind: type, found: Any) -> str:
+    if not isinstance(found, kind):
+        return f"{_short(found)}, not a safesight.types.{kind.__name__}"
+    what = "sample" if kind is Sample else "row"
+    for field in kind.__dataclass_fields__:  # type: ignore[attr-defined]
+        holds, wanted = _FIELDS[field]
+        if not holds(value := getattr(found, field)):
+            return f"a {what} whose {field} is {_short(value)}, not {wanted}"
+    return ""
+
+
+def _is_text(found: Any) -> bool:
+    return isinstance(found, str)
+
+
+def _is_text_or_none(found: Any) -> bool:
+    return found is None or isinstance(found, str)
+
+
+def _are_texts(found: Any) -> bool:
+    return isinstance(found, list | tuple) and all(map(_is_text, found))
+
+
+def _are_facts(found: Any) -> bool:
+    if not isinstance(found, Mapping) or not all(map(_is_text, found)):
+        return False
+    try:
+        json.dumps(found, default=dict)
+    except (TypeError, ValueError):
+        return False
+    return _are_texts(found.get("refusals") or ())
+
+
+def _one_of(*allowed: str) -> tuple[Callable[[Any], bool], str]:
+    return lambda found: isinstance(found, str) and found in allowed, " or ".join(allowed)
+
+
+_TEXT = _is_text, "a text"
+_TEXT_OR_NONE = _is_text_or_none, "a text or None"
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "id": (lambda found: isinstance(found, str) and bool(found.strip()), "a text"),
+    "question": _TEXT,
+    "answer": _TEXT,
+    "target": _TEXT,
+    "refusal": _TEXT_OR_NONE,
+    "system": _TEXT_OR_NONE,
+    "attack": _TEXT_OR_NONE,
+    "prefill": _TEXT_OR_NONE,
+    "label": _one_of(*get_args(Label)),
+    "set": _one_of(*get_args(TuningSet)),
+    "image": (lambda found: found is None or callable(found), "a function that draws the picture"),
+    "facts": (_are_facts, 'a mapping from names to JSON values, its "refusals" a list of texts'),
+    "shots": (_are_texts, "a tuple of texts"),
+}
+"""What every field of a sample or a row has to be."""
 
 
 def verdict_fault(found: Any) -> str:
@@ -102,16 +223,66 @@ def verdict_fault(found: Any) -> str:
     return f"gives the verdict {_short(found)}, not one of {', '.join(VERDICTS)}"
 
 
-def broken_fault(found: Any) -> str:
-    """What is wrong with what a judge says of broken text, as the end of a sentence.
+def checked_judge(name: str, made_by: Callable[[], Any]) -> Judge:
+    """An instance of a registered judge; whatever it returns is looked at.
 
-    Example:
-        >>> broken_fault("no"), broken_fault(None)
-        ("says 'no' of whether an answer is broken, not True, False or None", '')
+    Args:
+        name: Its registered name.
+        made_by: What `registry.load` returns for it.
+
+    Raises:
+        PluginError: it is no judge. Its methods raise one for a verdict, a caveat or an opinion
+            whether an answer is right that is none.
     """
-    if found is None or isinstance(found, bool):
-        return ""
-    return f"says {_short(found)} of whether an answer is broken, not True, False or None"
+    judge = made_by()
+    fault = _without_method(judge)
+    for field in ("name", "version"):
+        if not isinstance(getattr(judge, field, None), str):
+            fault = fault or f"has no {field!r} that is a text"
+    if fault:
+        raise _wrong_judge(name, fault)
+    return _CheckedJudge(name, judge)
+
+
+class _CheckedJudge:
+    """A judge that passes on what another one returns, if that is of the right kind."""
+
+    def __init__(self, registered: str, judge: Judge) -> None:
+        self.name, self.version = judge.name, judge.version
+        self._registered, self._judge = registered, judge
+        if hasattr(judge, "broken"):
+            self.broken = self._broken
+
+    def __call__(self, answer: str, sample: Sample) -> Verdict:
+        found = self._judge(answer, sample)
+        if fault := verdict_fault(found):
+            raise _wrong_judge(self._registered, fault)
+        return found
+
+    def correct(self, answer: str, sample: Sample) -> bool:
+        found: object = self._judge.correct(answer, sample)
+        if not isinstance(found, bool):
+            fault = f"says {_short(found)} of whether an answer is right, not True or False"
+            raise _wrong_judge(self._registered, fault)
+        return found
+
+    def caveat(self, model: str, sample: Sample) -> str | None:
+        found: object = self._judge.caveat(model, sample)
+        if not _is_text_or_none(found):
+            fault = f"gives the caveat {_short(found)}, not a sentence or None"
+            raise _wrong_judge(self._registered, fault)
+        return cast("str | None", found)
+
+    def _broken(self, answer: str, sample: Sample) -> bool | None:
+        found: object = self._judge.broken(answer, sample)  # type: ignore[attr-defined]
+        if not (found is None or isinstance(found, bool)):
+            fault = f"says {_short(found)} of whether an answer is broken, not True, False or None"
+            raise _wrong_judge(self._registered, fault)
+        return found
+
+
+def _wrong_judge(name: str, fault: str) -> PluginError:
+    return PluginError(f"The judge {name!r} {fault}. Repair the package that it comes with.")
 
 
 def _called_with(*given: Any, **named: Any) -> Callable[[str, Any], str]:

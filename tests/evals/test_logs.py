@@ -207,6 +207,7 @@ def _ids(change):
         (_verdict(metadata=None), "which judge"),
         (_verdict(metadata={"judge": "\x1b]0;x\x07", "correct": True}), "which judge"),
         (_verdict(metadata={"judge": "exact 2", "correct": "x"}), "neither right nor wrong"),
+        (_verdict(metadata={"judge": "exact 2", "caveat": True}), "has the caveat True"),
         (_sample(metadata={}), "has the label None"),
         (_about(label="odd"), "has the label 'odd'"),
         (_about(facts="x"), "has facts that are not a mapping"),

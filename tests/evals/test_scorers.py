@@ -122,5 +122,5 @@ def test_old_answers_can_be_judged_anew_without_a_model(fakes, tmp_path) -> None
     again = score(log, verdict(judge="keywords"), action="overwrite")
     assert len(fakes["fake"].batches) == asked
     judged = again.samples[0].scores["verdict"]
-    assert judged.metadata["judge"] == "keywords 2-sasa"
+    assert judged.metadata["judge"] == "keywords 3-sasa"
     assert log.samples[0].scores["verdict"].metadata["judge"].startswith("exact ")

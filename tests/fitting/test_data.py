@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
+from safesight.analysis.outcomes import outcomes
 from safesight.defenses import FitData
 from safesight.errors import InputError
 from safesight.types import Sample
@@ -27,6 +31,38 @@ def pool(n: int) -> list[Sample]:
         )
         for i in range(n)
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"id": 3}, "whose id is 3, not a text"),
+        ({"target": ["cake"]}, "whose target is ['cake']"),
+        ({"label": "unsafe"}, "whose label is 'unsafe', not harmful or benign"),
+        ({"shots": "how"}, "whose shots is 'how'"),
+        ({"facts": {"refusals": "no"}}, "whose facts is {'refusals': 'no'}"),
+    ],
+)
+def test_own_samples_are_looked_at(change: Mapping[str, Any], fault: str) -> None:
+    odd: Any = [replace(pool(1)[0], **change)]
+    for meeting in (
+        lambda: FitData(odd, ()),
+        lambda: FitData((), odd),
+        lambda: FitData((), (), odd),
+        lambda: FitData.from_pool(odd),
+        lambda: outcomes(tiny.vlm("llava"), odd),
+    ):
+        with pytest.raises(InputError, match=re.escape(f"include a sample {fault}")):
+            meeting()
+
+
+def test_own_rows_are_looked_at() -> None:
+    with pytest.raises(InputError, match="tuning rows include a row whose answer is None"):
+        FitData((), (), tuning=[replace(row("a"), answer=cast("Any", None))])
+    with pytest.raises(InputError, match="harmful samples are of the type generator"):
+        FitData(cast("Any", (each for each in pool(2))), ())
+    with pytest.raises(InputError, match="benign samples include 'how'"):
+        FitData((), cast("Any", ["how"]))
 
 
 @pytest.mark.parametrize(("n", "share"), [(1000, 0.05), (999, 0.05), (300, 0.29), (60, 1.0)])

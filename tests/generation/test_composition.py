@@ -119,6 +119,39 @@ def test_beams_without_a_detector(vlm: VLM) -> None:
     assert torch.equal(sequences[:, :length], inputs["input_ids"])
 
 
+@pytest.mark.parametrize("setting", ["num_beams", "num_return_sequences", "length_penalty"])
+def test_a_setting_of_none_is_the_plain_one(setting: str) -> None:
+    """Which transformers compares with a number."""
+    vlm = VLM.wrap(*tiny.fresh("llava"))
+    inputs = vlm.encode(prompts())
+    plain = vlm.model.generate(**inputs, max_new_tokens=3)
+    given = {**inputs, "max_new_tokens": 3, "num_beams": 1, setting: None}
+    with FakeDetector().apply(vlm):
+        vlm.model.generation_config.num_beams = 2
+        assert torch.equal(vlm.model.generate(**given), plain)
+    assert torch.equal(vlm.generate(inputs, max_new_tokens=3, **{setting: None}), plain)
+
+
+@pytest.mark.parametrize("name", ["safety_prompt", "adashield", "look_carefully", "image_tools"])
+def test_a_cache_that_is_too_short_for_what_a_defense_adds(vlm: VLM, name: str) -> None:
+    inputs = vlm.encode(prompts())
+    length = inputs["input_ids"].shape[1]
+
+    def cache(room: int) -> hf.StaticCache:
+        return hf.StaticCache(config=vlm.model.config.get_text_config(), max_cache_len=room)
+
+    with load_defense(name).apply(vlm):
+        plain = vlm.model.generate(**inputs, max_new_tokens=3)
+        roomy = vlm.model.generate(**inputs, max_new_tokens=3, past_key_values=cache(1000))
+        assert torch.equal(roomy, plain)
+        with pytest.raises(InputError, match=f"holds {length + 2} tokens, but the prompt"):
+            vlm.model.generate(**inputs, max_new_tokens=3, past_key_values=cache(length + 2))
+    with FakeDetector().apply(vlm):  # adds nothing
+        vlm.model.generate(**inputs, max_new_tokens=3, past_key_values=cache(length + 2))
+        with pytest.raises(InputError, match="Pass a larger one"):
+            vlm.model.generate(**inputs, max_new_tokens=3, past_key_values=cache(length + 1))
+
+
 def test_a_cache_that_holds_tokens(vlm: VLM) -> None:
     inputs = vlm.encode([tiny.ask("hello")])
     cache = hf.DynamicCache(config=vlm.model.config.get_text_config())

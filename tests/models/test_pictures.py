@@ -22,13 +22,13 @@ def png_bytes(picture) -> bytes:
     return buffer.getvalue()
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    check = struct.pack(">I", zlib.crc32(kind + data))
+    return struct.pack(">I", len(data)) + kind + data + check
+
+
 def header_only(width: int, height: int) -> bytes:
     """A PNG that claims a size and holds no pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + check
-
     size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
@@ -93,6 +93,46 @@ DEEP = {
 def test_grey_of_more_than_eight_bits_is_scaled(make):
     found = np.asarray(open_picture(make()))
     assert np.abs(found.astype(int) - GREY[..., None]).max() <= 1
+
+
+def png_of(bits: int, colour: int, row: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of 8 x 8 pixels whose rows are all `row`, written by hand: Pillow writes 8 bits."""
+    header = struct.pack(">IIBBBBB", 8, 8, bits, colour, 0, 0, 0)
+    pixels = zlib.compress(8 * (b"\0" + row))
+    parts = ((b"IHDR", header), *chunks, (b"IDAT", pixels), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("bits", "high"),  # bits above those of a pixel do not count
+    [(1, 0), (2, 0), (4, 0), (8, 0), (2, 256), (4, 256), (8, 256)],
+)
+def test_a_transparent_grey_of_few_bits_is_white(bits, high):
+    levels = 1 << bits
+    level = levels // 3
+    row = bytes([sum(level << shift for shift in range(0, 8, bits))]) * bits
+    shown = level * 255 // (levels - 1)
+    for clear in {0, level, levels - 1}:
+        picture = png_of(bits, 0, row, (b"tRNS", struct.pack(">H", high + clear)))
+        expected = 255 if clear == level else shown
+        assert open_picture(picture).getpixel((3, 3)) == (expected,) * 3, clear
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_transparent_entry_of_a_palette_is_white(bits):
+    colours = (b"PLTE", bytes([200, 100, 50, 1, 2, 3]))
+    for entry, alpha, expected in ((0, 0, 255), (0, 255, 200), (1, 0, 1), (0, 128, 227)):
+        row = bytes([sum(entry << shift for shift in range(0, 8, bits))]) * bits
+        picture = png_of(bits, 3, row, colours, (b"tRNS", bytes([alpha])))
+        assert abs(open_picture(picture).getpixel((3, 3))[0] - expected) <= 1
+
+
+@pytest.mark.parametrize("high", [0, 256])
+def test_a_transparent_colour_is_matched_in_every_channel(high):
+    clear = (b"tRNS", struct.pack(">HHH", high + 200, 100, 50))
+    for blue, expected in ((50, (255,) * 3), (51, (200, 100, 51))):
+        picture = png_of(8, 2, bytes([200, 100, blue]) * 8, clear)
+        assert open_picture(picture).getpixel((3, 3)) == expected
 
 
 def test_a_transparent_grey_of_16_bits_is_white():

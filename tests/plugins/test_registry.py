@@ -16,9 +16,15 @@ from safesight import VLM, protect, registry
 from safesight.benchmarks import load_benchmark
 from safesight.cli.list_ import _KINDS
 from safesight.compare import control_of
-from safesight.defenses import load_defense, protection
+from safesight.defenses import Artifact, load_defense, protection
 from safesight.errors import PluginError
-from safesight.guests import verdict_fault
+from safesight.evals.arms import build_arm
+from safesight.evals.house_rules import forbidden_by
+from safesight.evals.run import run_eval
+from safesight.guests import checked_judge, verdict_fault
+from safesight.training.rows import load_dataset
+from safesight.types import Sample
+from safesight.workflows.artifacts import FitPlan, data_for
 from safesight.workflows.evaluation import demo_defenses
 from tests import tiny
 from tests.cli.test_main import fails, run
@@ -47,6 +53,14 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 def group(kind: str, **targets: str) -> str:
     lines = [f'{name} = "{target}"' for name, target in targets.items()]
     return "\n".join([f'[project.entry-points."safesight.{kind}"]', *lines, ""])
+
+
+def changed(field: str) -> str:
+    return f"[Sample('1', 'how?', 'harmful', 'bomb', {field})]"
+
+
+def row(fields: str) -> str:
+    return f"[TuningSample({fields})]"
 
 
 def test_the_groups_are_plurals() -> None:
@@ -239,7 +253,21 @@ def test_a_built_in_name_that_is_broken_is_a_bug(monkeypatch: pytest.MonkeyPatch
     [
         ("5", "gives 5, not a list of samples"),
         ("['a question']", "gives 'a question', not a safesight.types.Sample"),
-        ("[Sample('1', 'how?', 'evil', '')]", "gives a sample with the label 'evil'"),
+        ("[Sample('1', 'how?', 'evil', '')]", "gives a sample whose label is 'evil'"),
+        ("[Sample(1, 'how?', 'harmful', 'bomb')]", "gives a sample whose id is 1, not a text"),
+        ("[Sample(' ', 'how?', 'harmful', 'bomb')]", "gives a sample whose id is ' '"),
+        ("[Sample('1', None, 'harmful', 'bomb')]", "gives a sample whose question is None"),
+        ("[Sample('1', 'how?', 'harmful', ['bomb'])]", "gives a sample whose target is ['bomb']"),
+        ("[Sample('1', 'how?', 'harmful', None)]", "gives a sample whose target is None"),
+        (changed("image='a.png'"), "gives a sample whose image is 'a.png'"),
+        (changed("system=1"), "gives a sample whose system is 1, not a text or None"),
+        (changed("attack=1"), "gives a sample whose attack is 1"),
+        (changed("prefill=['Sure,']"), "gives a sample whose prefill is ['Sure,']"),
+        (changed("shots='how?'"), "gives a sample whose shots is 'how?', not a tuple of texts"),
+        (changed("shots=(1,)"), "gives a sample whose shots is (1,)"),
+        (changed("facts=None"), "gives a sample whose facts is None, not a mapping"),
+        (changed("facts={'refusals': 'i will not'}"), "gives a sample whose facts is {'refusals':"),
+        (changed("facts={'seen': {1, 2}}"), "gives a sample whose facts is {'seen': {1, 2}}"),
     ],
 )
 def test_what_a_benchmark_or_an_attack_returns_is_looked_at(
@@ -265,6 +293,91 @@ def test_what_a_benchmark_or_an_attack_returns_is_looked_at(
 def test_a_verdict_of_another_kind_is_no_verdict(verdict: Any) -> None:
     assert "not one of refused, harmful" in verdict_fault(verdict)
     assert verdict_fault("harmless") == ""
+
+
+JUDGE = """
+class Odd:
+    name, version = "odd", "1"
+    def __call__(self, answer, sample): return "harmless"
+    def correct(self, answer, sample): return True
+    def caveat(self, model, sample): return None
+    {change}
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ("def __call__(self, answer, sample): return 'safe'", "gives the verdict 'safe'"),
+        ("def correct(self, answer, sample): return 'no'", "says 'no' of whether an answer"),
+        ("def correct(self, answer, sample): return None", "says None of whether an answer"),
+        ("def caveat(self, model, sample): return True", "gives the caveat True, not a sentence"),
+        ("version = 2", "has no 'version' that is a text"),
+        ("def __init__(self, path): ...", "cannot be called as safesight does"),
+        ("correct = False", "has no method 'correct'"),
+    ],
+)
+def test_what_a_judge_returns_is_looked_at(change: str, fault: str, install: Install) -> None:
+    install({"guest_judge.py": JUDGE.format(change=change)}, group("judges", odd="guest_judge:Odd"))
+    sample = Sample("1", "what is this?", "benign", "cup")
+
+    def ask_everything() -> None:
+        judge = checked_judge("odd", registry.load("judge", "odd"))
+        judge("a cup.", sample)
+        judge.correct("a cup.", sample)
+        judge.caveat("testbed", sample)
+
+    with pytest.raises(PluginError, match=f"The judge 'odd'.* {re.escape(fault)}"):
+        ask_everything()
+
+
+def test_a_judge_that_returns_other_things_ends_an_evaluation(
+    install: Install, tmp_path: Path
+) -> None:
+    change = "def correct(self, answer, sample): return 'no'"
+    install({"guest_judge.py": JUDGE.format(change=change)}, group("judges", odd="guest_judge:Odd"))
+    with pytest.raises(PluginError, match="The judge 'odd' says 'no'"):
+        run_eval("testbed", ["none"], ["vqa"], log_dir=tmp_path / "log", limit=2, judge="odd")
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ("None", "gives None, not a list of rows"),
+        ("['how?']", "gives 'how?', not a safesight.types.TuningSample"),
+        (row("1, 'how?', 'so.', 'harmful', 'forget'"), "gives a row whose id is 1"),
+        (row("'1', 'how?', None, 'harmful', 'forget'"), "gives a row whose answer is None"),
+        (row("'1', 'how?', 'so.', 'harmful', 'test'"), "gives a row whose set is 'test'"),
+        (row("'1', 'how?', 'so.', 'evil', 'forget'"), "gives a row whose label is 'evil'"),
+        (row("'1', 'how?', 'so.', 'harmful', 'forget', 'a.png'"), "gives a row whose image is"),
+        (row("'1', 'how?', 'so.', 'harmful', 'forget', None, 5"), "gives a row whose refusal is 5"),
+    ],
+)
+def test_what_a_data_set_returns_is_looked_at(given: str, fault: str, install: Install) -> None:
+    code = "from safesight.types import TuningSample\ndef rows(n=None, *, seed=0, split='fit'):"
+    install(
+        {"guest_rows.py": f"{code}\n    return {given}"}, group("datasets", odd="guest_rows:rows")
+    )
+    with pytest.raises(PluginError, match=re.escape(f"The data set 'odd' {fault}")):
+        load_dataset("odd")(1)
+    with pytest.raises(PluginError, match="The data set 'odd' gives"):
+        data_for(load_defense("npo"), FitPlan(), "testbed", "odd")
+
+
+@pytest.mark.parametrize("given", ["None", "['tree']", "[{'concept': 'tree'}]", "[{}]"])
+def test_what_a_data_set_forbids_is_looked_at(given: str, install: Install) -> None:
+    code = f"def rows(n=None, *, seed=0): ...\nrows.forbidden = lambda: {given}"
+    install({"guest_rules.py": code}, group("datasets", odd="guest_rules:rows"))
+    fit = Artifact("npo", {}, card={"data": {"tuning_source": {"dataset": "odd"}}})
+    with pytest.raises(PluginError, match="The data set 'odd' forbids"):
+        forbidden_by([fit])
+
+
+def test_what_a_stress_test_returns_is_looked_at(install: Install) -> None:
+    code = "def nothing(vlm, artifact): ..."
+    install({"guest_stress.py": code}, group("stress_tests", nothing="guest_stress:nothing"))
+    with pytest.raises(PluginError, match="The stress test 'nothing' gives the type NoneType"):
+        build_arm(VLM.load("testbed"), "npo~nothing")
 
 
 def test_a_judge_without_its_methods_is_named(install: Install) -> None:

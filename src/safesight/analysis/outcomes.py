@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from safesight.guests import refuse_unlike
 from safesight.judges.broken import broken
 from safesight.judges.exact import ExactJudge
 from safesight.judges.shots import deciding
@@ -56,6 +57,9 @@ def outcomes(
         max_new_tokens: Maximum tokens per answer.
         done: Called after every answer.
 
+    Raises:
+        InputError: one of them is no sample, or has a field of another type.
+
     Example:
         >>> from safesight import VLM
         >>> from safesight.benchmarks import load_benchmark
@@ -63,6 +67,7 @@ def outcomes(
         >>> outcomes(VLM.load("testbed"), samples)[0].verdict
         'refused'
     """
+    refuse_unlike(Sample, samples, "samples")
     instrument = ExactJudge() if judge is None else judge
     shots = [
         (index, replace(sample, question=question, shots=()))

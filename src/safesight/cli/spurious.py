@@ -130,12 +130,9 @@ def _options(
 def _rows(
     dataset: str, n: int | None, seed: int, split: str, options: dict[str, Any]
 ) -> list[TuningSample]:
-    from safesight import registry
+    from safesight.training.rows import load_dataset
 
-    found: list[TuningSample] = registry.load("dataset", dataset)(
-        n, seed=seed, split=split, **options
-    )
-    return found
+    return load_dataset(dataset)(n, seed=seed, split=split, **options)
 
 
 def _report(
@@ -180,8 +177,9 @@ def _asker(
 ) -> Callable[[Sequence[Sample]], list[Verdict]]:
     from safesight import registry
     from safesight.analysis.outcomes import outcomes
+    from safesight.guests import checked_judge
 
-    instrument = registry.load("judge", judge)()
+    instrument = checked_judge(judge, registry.load("judge", judge))
 
     def ask(samples: Sequence[Sample]) -> list[Verdict]:
         found = outcomes(vlm, samples, judge=instrument, batch_size=batch_size, done=advance)

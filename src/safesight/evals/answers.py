@@ -131,7 +131,8 @@ def answer_of(log: EvalLog, sample: EvalSample) -> Answer:
             "output_tokens": usage.output_tokens if usage else None,
             "model_identity": about.get("model_identity"),
             "log": str(local_path(log.location)),
-            **{name: judged[name] for name in ("shots", "caveat") if name in judged},
+            **_caveat(judged, log, sample),
+            **({"shots": judged["shots"]} if "shots" in judged else {}),
         },
     )
 
@@ -163,6 +164,13 @@ def _broken(score: Score, log: EvalLog, sample: EvalSample) -> bool | None:
     if broken is not None and not isinstance(broken, bool):
         raise _changed(log, sample, f"is neither broken nor whole, but {broken!r}")
     return broken
+
+
+def _caveat(judged: Mapping[str, Any], log: EvalLog, sample: EvalSample) -> dict[str, str]:
+    caveat = judged.get("caveat")
+    if not isinstance(caveat, str | None):
+        raise _changed(log, sample, f"has the caveat {caveat!r}, which is no sentence")
+    return {"caveat": caveat} if caveat else {}
 
 
 def _decisions(log: EvalLog, sample: EvalSample) -> Mapping[str, Mapping[str, Any]]:

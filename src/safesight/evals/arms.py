@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from safesight import __version__, registry
 from safesight.defenses import AnyDefense, Artifact, load_defense
-from safesight.errors import InputError
+from safesight.errors import InputError, PluginError
 from safesight.fitting.bundled import bundled
 from safesight.grammar import arm_parts
 
@@ -126,7 +126,12 @@ def _artifact_of(
     defense.settings(artifact)  # refuse another defense's artifact now, not during the run
     if stress is None:
         return artifact
-    worked: Artifact = registry.load("stress_test", stress)(vlm, artifact)
+    worked = registry.load("stress_test", stress)(vlm, artifact)
+    if not isinstance(worked, Artifact):
+        raise PluginError(
+            f"The stress test {stress!r} gives the type {type(worked).__name__}, not an artifact. "
+            "Repair the package that it comes with."
+        )
     return worked
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from safesight import registry
+from safesight.errors import PluginError
+from safesight.guests import patterns_fault
 
 if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact
@@ -25,7 +27,11 @@ Pattern = Mapping[str, list[str]]
 
 
 def forbidden_by(artifacts: Iterable[Artifact | None]) -> list[Pattern]:
-    """The requests that the data of these fits forbids; empty without a house rule."""
+    """The requests that the data of these fits forbids; empty without a house rule.
+
+    Raises:
+        PluginError: a data set of another package gives something else.
+    """
     return [
         pattern for artifact in artifacts if artifact is not None for pattern in _patterns(artifact)
     ]
@@ -39,7 +45,12 @@ def _patterns(artifact: Artifact) -> list[Pattern]:
     if name not in registry.names("dataset"):
         return []
     forbidden = getattr(registry.load("dataset", name), "forbidden", None)
-    return [] if forbidden is None else list(forbidden(**options))
+    if forbidden is None:
+        return []
+    found = forbidden(**options)
+    if fault := patterns_fault(found):
+        raise PluginError(f"The data set {name!r} {fault}. Repair the package that it comes with.")
+    return list(found)
 
 
 def is_ruled(facts: Mapping[str, Any], patterns: object) -> bool:

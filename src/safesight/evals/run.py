@@ -30,6 +30,7 @@ from safesight.evals.progress import Progress
 from safesight.evals.session import Session, listening
 from safesight.evals.tasks import registered
 from safesight.files import UNWRITABLE
+from safesight.guests import checked_judge
 
 if TYPE_CHECKING:
     from safesight.evals.provider import SafesightAPI
@@ -81,7 +82,7 @@ def run_eval(
             Finished answers stay in the folder.
     """
     folder = _writable(Path(log_dir))
-    registry.load("judge", judge)
+    checked_judge(judge, registry.load("judge", judge))
     names = [registered(task) for task in tasks]
     arms = [
         _arm(model, defense, artifacts or {}, batch_size, dict(model_args or {}))

@@ -24,9 +24,9 @@ from inspect_ai.scorer import (
 from inspect_ai.solver import TaskState
 
 from safesight import registry
-from safesight.errors import PluginError
-from safesight.evals.session import answered
-from safesight.guests import broken_fault, verdict_fault
+from safesight.errors import SafesightError
+from safesight.evals.session import answered, failed
+from safesight.guests import checked_judge
 from safesight.judges.broken import broken
 from safesight.judges.shots import deciding
 from safesight.stats import METRICS, Judgement, MetricName, share_of
@@ -133,7 +133,7 @@ def verdict(judge: str = "exact") -> Scorer:
     Raises:
         UnknownNameError: no such judge.
     """
-    instrument = registry.load("judge", judge)()
+    instrument = checked_judge(judge, registry.load("judge", judge))
     name = f"{instrument.name} {instrument.version}"
 
     async def score(state: TaskState, target: Target) -> Score:
@@ -141,23 +141,23 @@ def verdict(judge: str = "exact") -> Scorer:
         answers = [state.output.completion]
         if sample.shots:
             answers = [choice.message.text for choice in state.output.choices]
-        verdicts: list[Verdict] = [instrument(answer, sample) for answer in answers]
-        for found in verdicts:
-            if fault := verdict_fault(found):
-                raise PluginError(
-                    f"The judge {judge!r} {fault}. Repair the package that it comes with."
-                )
-        shot = deciding(verdicts, sample.label)
-        correct = _right(instrument, answers, sample)
+        try:
+            verdicts: list[Verdict] = [instrument(answer, sample) for answer in answers]
+            correct = _right(instrument, answers, sample)
+            caveat = instrument.caveat(state.model.name, sample)
+            shot = deciding(verdicts, sample.label)
+            debris = _broken(instrument, answers[shot], sample, state)
+        except SafesightError as error:
+            failed(error)
+            raise
         answered()
         metadata: dict[str, Any] = {
             "correct": correct,
-            "broken": _broken(instrument, answers[shot], sample, state),
+            "broken": debris,
             "label": sample.label,
             "judge": name,
         }
-        if caveat := instrument.caveat(state.model.name, sample):
-            metadata["caveat"] = caveat
+        metadata |= {"caveat": caveat} if caveat else {}
         if sample.shots:
             metadata |= {"shots": verdicts, "shot": shot}
         return Score(value=verdicts[shot], answer=answers[shot], metadata=metadata)
@@ -178,12 +178,7 @@ def _broken(judge: Judge, answer: str, sample: Sample, state: TaskState) -> bool
     decided = decisions.values() if isinstance(decisions, Mapping) and not sample.shots else ()
     if any(isinstance(decision, Mapping) and decision.get("refuse") for decision in decided):
         return False
-    found = broken(judge, answer, sample, state.model.name)
-    if fault := broken_fault(found):
-        raise PluginError(
-            f"The judge {judge.name!r} {fault}. Repair the package that it comes with."
-        )
-    return found
+    return broken(judge, answer, sample, state.model.name)
 
 
 def sample_of(id: str | int, target: str, metadata: Mapping[str, Any]) -> Sample:

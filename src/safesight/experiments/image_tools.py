@@ -36,12 +36,13 @@ from safesight.experiments.contrasts import Judged, contrasts_of, rates_of, tabl
 from safesight.files import parsed, write_text
 from safesight.grammar import check_task
 from safesight.grid import print_grid
+from safesight.guests import checked_judge
 from safesight.judges.broken import broken
 from safesight.judges.scope import judge_for
 from safesight.records import Record, code_hash
 from safesight.tools import CONDITIONS, Condition, condition
 from safesight.tools.conditions import DESCRIBE
-from safesight.types import Judge, Sample, group_of
+from safesight.types import Sample, group_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -103,7 +104,7 @@ def run(settings: dict[str, Any], output: Path) -> None:
 
 def _caveats(recipe: Recipe) -> list[str]:
     """What the judge's verdicts do not show, a sentence each."""
-    judge: Judge = registry.load("judge", str(recipe.judge))()
+    judge = checked_judge(str(recipe.judge), registry.load("judge", str(recipe.judge)))
     samples = [sample for task in recipe.tasks for sample in _samples(task, recipe)]
     found = (judge.caveat(recipe.model, sample) for sample in samples)
     return list(dict.fromkeys(caveat for caveat in found if caveat))
@@ -197,7 +198,7 @@ def _samples(task: str, recipe: Recipe) -> list[Sample]:
 
 def _answered(vlm: VLM, recipe: Recipe, name: str, samples: Sequence[Sample]) -> list[Judged]:
     """The judged answers of one condition."""
-    judge: Judge = registry.load("judge", str(recipe.judge))()
+    judge = checked_judge(str(recipe.judge), registry.load("judge", str(recipe.judge)))
     make = partial(_made, vlm, recipe, name, vlm.tool_setup())
     starts = range(0, len(samples), recipe.batch_size)
     judged = []

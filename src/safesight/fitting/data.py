@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from safesight.errors import InputError
+from safesight.guests import refuse_unlike
 from safesight.types import Sample, TuningSample
 
 __all__ = ["FitData", "refuse_repeated", "rows_hash"]
@@ -22,7 +23,8 @@ class FitData:
     """Labelled samples for a fit, and benign ones that only set the threshold.
 
     Raises:
-        InputError: an id repeats within a set, or one sample is in two sets.
+        InputError: what a set holds is no sample, an id repeats within a set, or one sample is in
+            two sets.
 
     Example:
         >>> samples = [Sample(id=str(i), question="?", target="x",
@@ -44,14 +46,15 @@ class FitData:
     """The data set the tuning rows were drawn from, with its options; empty if there is none."""
 
     def __post_init__(self) -> None:
-        sets = {
-            name: _by_id(samples, name)
-            for name, samples in (
-                ("harmful", self.harmful),
-                ("benign", self.benign),
-                ("calibration", self.calibration_benign),
-            )
+        given = {
+            "harmful": self.harmful,
+            "benign": self.benign,
+            "calibration": self.calibration_benign,
         }
+        for name, samples in given.items():
+            refuse_unlike(Sample, samples, f"{name} samples")
+        refuse_unlike(TuningSample, self.tuning, "tuning rows")
+        sets = {name: _by_id(samples, name) for name, samples in given.items()}
         refuse_repeated(self.tuning)
         for one, other in itertools.combinations(sets, 2):
             _refuse_shared(sets[one], sets[other], f"the {one} and the {other} set")
@@ -74,10 +77,12 @@ class FitData:
             seed: The same seed draws the same samples.
 
         Raises:
-            InputError: the share is out of range, or leaves a label without samples.
+            InputError: the share is out of range or leaves a label without samples, or what the
+                pool holds is no sample.
         """
         if not 0 < share <= 1:
             raise InputError(f"A share of {share} is not possible. Use one above 0, up to 1.")
+        refuse_unlike(Sample, pool, "samples of the pool")
         groups: dict[str, list[Sample]] = defaultdict(list)
         for sample in pool:
             groups[_stratum(sample)].append(sample)

@@ -17,7 +17,7 @@ from safesight.activations import Site
 from safesight.activations.sites import CACHES
 from safesight.errors import InputError, ModelError
 from safesight.generation.prefill import Prefill, watch
-from safesight.models.decoding import GREEDY, changes_loop, one_answer, setting_names
+from safesight.models.decoding import GREEDY, changes_loop, explicit, one_answer, setting_names
 from safesight.models.prompt_checks import answer_length, check_length
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ __all__ = [
     "completed",
     "prompt_of",
     "refuse_begun",
+    "refuse_full_cache",
     "refuse_long",
     "run_prefill",
     "setting",
@@ -69,7 +70,9 @@ def bind(generate: Any, args: tuple[Any, ...], kwargs: Inputs) -> Inputs:
 
 
 def completed(vlm: VLM, inputs: Inputs) -> Inputs:
-    """The call with what it leaves out: an attention mask, and a tokenizer to find stop strings.
+    """The call with what it leaves out.
+
+    That is an attention mask, a tokenizer to find stop strings, and a number for a setting of None.
 
     Raises:
         InputError: as for `with_mask`.
@@ -82,6 +85,7 @@ def completed(vlm: VLM, inputs: Inputs) -> Inputs:
             "This model is in training mode with gradient checkpointing, where it would forget the "
             "prompt after each token. Call model.eval() first."
         )
+    inputs = explicit(inputs)
     if setting(vlm, inputs, "stop_strings") is not None:
         inputs = {"tokenizer": vlm.tokenizer, **inputs}
     return with_mask(vlm, inputs)
@@ -198,6 +202,34 @@ def refuse_begun(inputs: Inputs, why: str) -> None:
         raise InputError(
             f"{why}, but generate was given a cache that already "
             "holds part of it. Pass the whole conversation and no past_key_values."
+        )
+
+
+def refuse_full_cache(vlm: VLM, inputs: Inputs) -> None:
+    """Refuse a call whose prompt and answer may outgrow the caller's cache of a fixed size.
+
+    Defenses lengthen prompts, so a cache that fits the caller's own may not fit theirs.
+
+    Raises:
+        InputError: they may; the message has the lengths.
+    """
+    tokens = inputs.get("input_ids", inputs.get("inputs_embeds"))
+    layers = getattr(inputs.get("past_key_values"), "layers", None) or ()
+    # A sliding window drops what it has no room for; a layer that grows has no such attribute.
+    rooms = [
+        layer.max_cache_len
+        for layer in layers
+        if hasattr(layer, "max_cache_len") and not getattr(layer, "is_sliding", False)
+    ]
+    if not rooms or not isinstance(tokens, Tensor):
+        return
+    new = setting(vlm, inputs, "max_new_tokens")
+    total = tokens.shape[1] + new if new else setting(vlm, inputs, "max_length") or 0
+    needed = max(tokens.shape[1], total - 1)  # the last token is never read
+    if needed > min(rooms):
+        raise InputError(
+            f"The cache given to generate holds {min(rooms)} tokens, but the prompt with what the "
+            f"defenses add and the answer may have {needed}. Pass a larger one, or none."
         )
 
 

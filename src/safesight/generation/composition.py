@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from safesight.errors import ModelError
 from safesight.generation.answers import put_back_prompt
-from safesight.generation.calls import bind, completed, refuse_long
+from safesight.generation.calls import bind, completed, refuse_full_cache, refuse_long
 from safesight.generation.detectors import Outcome, generate_after, generate_guarded
 from safesight.generation.parts import Kind, Parts
 from safesight.generation.with_blocks import Undo, WithBlocks, no_copy, undo_all
@@ -173,7 +173,7 @@ class Protection:
         detectors = {
             e.name: e.parts.detector for e in self._entries if e.parts.detector is not None
         }
-        generate = self._undefended
+        generate: Generate = self._fitting
         for around in reversed(arounds):
             generate = _wrapped(around, generate)
         if not detectors:
@@ -181,6 +181,11 @@ class Protection:
         run = generate_after if arounds else generate_guarded
         output, self.last = run(generate, self._vlm, detectors, inputs)
         return output
+
+    def _fitting(self, **inputs: Any) -> Any:
+        """The model's own generate, with whatever the defenses have made of the prompt."""
+        refuse_full_cache(self._vlm, inputs)
+        return self._undefended(**inputs)
 
     def remove(self) -> None:
         """Remove every defense and restore the model, bit for bit; waits for a running generate.

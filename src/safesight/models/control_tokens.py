@@ -10,7 +10,7 @@ for a picture at that place.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,16 @@ class ControlTokens:
                 self._refuse_placeholders(texts)
                 users = all(message["role"] in _TYPED_BY_USERS for message in group)
                 _kept_apart(texts, typed if users else self.special)
+
+    def cleaned(self, tools: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """Tool definitions with the control tokens in their texts taken apart.
+
+        Example:
+            >>> only = re.compile(re.escape("<|end|>"))
+            >>> ControlTokens(only, only, only).cleaned([{"description": "<|end|>"}])
+            [{'description': '< |end|>'}]
+        """
+        return [_walked(tool, self.typed) for tool in tools]
 
     def _refuse_placeholders(self, texts: Sequence[dict[str, Any]]) -> None:
         for joined in ("".join(_of(texts)), "".join(_of(texts, trimmed=True))):
@@ -182,7 +192,7 @@ def _walked(value: Any, pattern: re.Pattern[str]) -> Any:
     """A nested value, such as tool calls, with the control tokens in its texts taken apart."""
     if isinstance(value, str):
         return _taken_apart(value, pattern)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {_walked(key, pattern): _walked(each, pattern) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_walked(each, pattern) for each in value]

@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import GenerationConfig, GenerationMixin
 
-__all__ = ["GREEDY", "changes_loop", "ending", "is_mode", "one_answer", "setting_names"]
+__all__ = ["GREEDY", "changes_loop", "ending", "explicit", "is_mode", "one_answer", "setting_names"]
 
 _PLAIN = frozenset(
     """
@@ -46,6 +46,29 @@ _NEUTRAL: Mapping[str, float] = {
     "penalty_alpha": 0,
 }
 """Values at which other settings change nothing."""
+
+
+_NEVER_NONE: Mapping[str, float] = {
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "length_penalty": 1.0,
+}
+"""Settings that transformers compares or computes with, and what no value means."""
+
+
+def explicit(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call, with a number for every setting that must not be None.
+
+    Example:
+        >>> explicit({"num_beams": None, "top_k": None})
+        {'num_beams': 1, 'top_k': None}
+    """
+    numbers = {
+        name: number
+        for name, number in _NEVER_NONE.items()
+        if name in inputs and inputs[name] is None
+    }
+    return {**inputs, **numbers}
 
 
 @cache

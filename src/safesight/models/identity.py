@@ -11,16 +11,18 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from safesight.errors import ModelError
+from safesight.models.changes import weights_state
 from safesight.models.quantized import is_quantized, stored_tensors
-from safesight.models.wrappers import adapters, offloaded
+from safesight.models.wrappers import ADAPTER, adapters, offloaded
 
-__all__ = ["hash_config", "hash_weights"]
+__all__ = ["WeightsHash", "hash_config", "hash_weights"]
 
 _CHUNK = 1 << 24
 _SAMPLE = 1 << 14
@@ -43,6 +45,34 @@ _SWITCH = re.compile(
 answers whatever they are, and a Trainer changes them as it likes."""
 _EVERYWHERE = {"output_hidden_states": False, "output_attentions": False, "return_dict": True}
 """The switches that `transformers` writes for every config, whatever its class."""
+
+
+class WeightsHash:
+    """The hash of a model's weights, taken again only when they have changed."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._known: tuple[object, str] | None = None
+        self._keeping = 0
+
+    @property
+    def hash(self) -> str:
+        """See `hash_weights`."""
+        state = weights_state(self._model, but=ADAPTER)
+        if self._known is None or not (self._keeping or self._known[0] == state):
+            self._known = state, hash_weights(self._model)
+        return self._known[1]
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Inside, the hash stays what it is; afterwards the weights are the same again."""
+        own = self.hash
+        self._keeping += 1
+        try:
+            yield
+        finally:
+            self._keeping -= 1
+            self._known = weights_state(self._model, but=ADAPTER), own
 
 
 def hash_config(config: Any) -> str:

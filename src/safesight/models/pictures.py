@@ -48,6 +48,8 @@ _DAMAGED = (
 )
 """What Pillow raises for damaged files."""
 _PREMULTIPLIED = {"RGBa": "RGBA", "La": "LA"}
+_PNG_BITS = {"L;2": 2, "L;4": 4, "L": 8, "RGB": 8}
+"""The bits of a channel, by Pillow's raw modes."""
 _PHOTOMETRIC, _BITS = 262, 258
 """TIFF tags."""
 
@@ -80,7 +82,9 @@ def open_picture(source: Any, name: str = "") -> Image.Image:
             picture = _opened(source, title)
             _refuse_size(title, *picture.size)
             grey = _grey_range(title, picture)
+            clear = _transparent_colour(picture)
             turned = _upright(picture)
+            turned.info.update({} if clear is None else {"transparency": clear})
             return _to_rgb(turned if grey is None else _to_eight_bits(turned, *grey))
     except FileNotFoundError:
         raise InputError(f"{title} does not exist. Check the path.") from None
@@ -159,6 +163,22 @@ def _grey_range(title: str, picture: Image.Image) -> tuple[int, int] | None:
             f"{title} has 16 bits a channel and a transparent colour. Save it with 8 bits."
         )
     return None
+
+
+def _transparent_colour(picture: Image.Image) -> int | tuple[int, ...] | None:
+    """The transparent colour of a PNG on the scale of its pixels; None if there is none to change.
+
+    Pillow scales grey of 2 and 4 bits to 8, and leaves this colour as the file has it. By the
+    format, bits above those of the pixels do not count.
+    """
+    tile = (getattr(picture, "tile", None) or [None])[0]
+    bits = _PNG_BITS.get(tile[3]) if tile is not None and picture.format == "PNG" else None
+    colour = picture.info.get("transparency")
+    if bits is None or not isinstance(colour, int | tuple):
+        return None
+    white = (1 << bits) - 1
+    scaled = [(level & white) * 255 // white for level in np.atleast_1d(colour).tolist()]
+    return tuple(scaled) if isinstance(colour, tuple) else scaled[0]
 
 
 def _upright(picture: Image.Image) -> Image.Image:

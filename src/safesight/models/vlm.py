@@ -1,16 +1,15 @@
 """VLM: one way to load, query and look inside any Hugging Face vision-language model.
 
-It holds a `transformers` model and its processor and changes neither. `families` knows where
-the parts of an architecture are; `safesight.activations` reads and changes hidden states.
-Defenses know this class and nothing about particular architectures.
+It holds a `transformers` model and its processor and changes neither. `families` knows where the
+parts of an architecture are. Defenses know this class and nothing about architectures.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, cast
 
@@ -20,11 +19,10 @@ from torch import Tensor, nn
 from transformers import BatchFeature
 
 from safesight.errors import InputError, ModelError
-from safesight.models.changes import weights_state
 from safesight.models.control_tokens import ControlTokens, control_tokens
-from safesight.models.decoding import GREEDY, ending, one_answer
+from safesight.models.decoding import GREEDY, ending, explicit, one_answer
 from safesight.models.families import Family, family_of
-from safesight.models.identity import hash_config, hash_weights
+from safesight.models.identity import WeightsHash, hash_config
 from safesight.models.loading import LoadOptions, load_pretrained, public_name
 from safesight.models.pictures import clean_messages
 from safesight.models.prompt_checks import (
@@ -34,7 +32,8 @@ from safesight.models.prompt_checks import (
     check_vocabulary,
     context_length,
 )
-from safesight.models.wrappers import ADAPTER, input_device, unwrapped
+from safesight.models.template_checks import check_template
+from safesight.models.wrappers import input_device, unwrapped
 from safesight.tools import ToolSetup, setup_for
 from safesight.types import Messages, begins_answer
 
@@ -66,8 +65,7 @@ class VLM:
         self.embed_tokens: nn.Module = self._part("embed")
         self.final_norm: nn.Module = self._part("norm")
         self.lm_head: nn.Module = self._part("head")
-        self._hashed: tuple[object, str] | None = None
-        self._held = 0
+        self._weights = WeightsHash(model)
         """The state of the adapters and the hash of the weights with it."""
 
     @classmethod
@@ -141,24 +139,13 @@ class VLM:
     def weights_hash(self) -> str:
         """Hex hash of the weights, independent of their dtype.
 
-        Weights and adapters that are changed, added, removed or switched count; what a defense
-        puts in their place does not.
+        Weights and adapters that change count; what a defense puts in their place does not.
         """
-        state = weights_state(self.model, but=ADAPTER)
-        if self._hashed is None or not (self._held or self._hashed[0] == state):
-            self._hashed = state, hash_weights(self.model)
-        return self._hashed[1]
+        return self._weights.hash
 
-    @contextmanager
-    def same_identity(self) -> Iterator[None]:
-        """Inside, other weights may take the place of the model's own, and are put back after."""
-        own = self.weights_hash
-        self._held += 1
-        try:
-            yield
-        finally:
-            self._held -= 1
-            self._hashed = weights_state(self.model, but=ADAPTER), own
+    def same_identity(self) -> AbstractContextManager[None]:
+        """Inside, other weights may stand in for the model's own, which are put back after."""
+        return self._weights.kept()
 
     @property
     def identity(self) -> str:
@@ -256,7 +243,7 @@ class VLM:
                 continue_final_message=continue_answer,
                 tokenize=True,
                 return_dict=True,
-                **({} if tools is None else {"tools": list(tools)}),
+                **({} if tools is None else {"tools": self.control_tokens.cleaned(tools)}),
                 processor_kwargs={"padding": True, "padding_side": "left"},
                 # Not in processor_kwargs: SmolVLM's processor overrides it with its own default.
                 return_tensors="pt",
@@ -284,8 +271,7 @@ class VLM:
     def generate(self, inputs: Any, **kwargs: Any) -> Tensor:
         """`model.generate` with any attached defense; full sequences, B x (L + new).
 
-        One greedy answer per row unless asked otherwise, whatever the checkpoint's generation
-        config says.
+        One greedy answer per row unless asked otherwise, whatever the checkpoint's config says.
 
         Raises:
             InputError: prompt and answer may exceed the model's context.
@@ -301,9 +287,9 @@ class VLM:
         with ending(kwargs.get("streamer")):
             ids, known = inputs["input_ids"], getattr(self.embed_tokens, "num_embeddings", None)
             check_vocabulary(self.name, ids, self.image_mask(inputs), known)
-            answer = answer_length(kwargs, ids.shape[1])
-            check_length(self.name, self.context_length, ids.shape[1], answer)
-        return cast(Tensor, self.model.generate(**inputs, **kwargs))
+            longest = answer_length(kwargs, ids.shape[1])
+            check_length(self.name, self.context_length, ids.shape[1], longest)
+        return cast(Tensor, self.model.generate(**inputs, **explicit(kwargs)))
 
     def answer(
         self, batch: Sequence[Messages], *, max_new_tokens: int = 48, **kwargs: Any
@@ -364,6 +350,7 @@ class VLM:
     def _cleaned(self, messages: Messages, tags: Sequence[str]) -> list[dict[str, Any]]:
         conversation = clean_messages(messages)
         self.control_tokens.clean(conversation, tags)
+        check_template(self.processor, conversation, self.control_tokens.special)
         return conversation
 
     @property

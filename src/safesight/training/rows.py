@@ -9,19 +9,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from safesight.errors import InputError, reason_of
+from safesight import registry
+from safesight.errors import InputError, PluginError, reason_of
 from safesight.files import parsed
 from safesight.fitting.data import refuse_repeated, rows_hash
+from safesight.guests import rows_fault
 from safesight.types import Label, TuningSample, TuningSet
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["TuningData", "read_rows", "rows_hash"]
+__all__ = ["TuningData", "load_dataset", "read_rows", "rows_hash"]
 
 _KEYS = {"id", "question", "answer", "refusal", "label", "set", "image"}
 
@@ -102,6 +104,31 @@ def _refuse_overlap(forget: Sequence[TuningSample], retain: Sequence[TuningSampl
                 f"The forget row {shown[row.digest]!r} and the retain row {row.id!r} ask the same "
                 "question about the same picture. Keep one of them."
             )
+
+
+def load_dataset(name: str) -> Callable[..., list[TuningSample]]:
+    """A registered data set; what it returns is looked at.
+
+    Raises:
+        UnknownNameError: there is no such data set.
+        PluginError: what it returns are no rows (raised when it is called).
+
+    Example:
+        >>> len(load_dataset("testbed")(2))
+        2
+    """
+    plain: Callable[..., Any] = registry.load("dataset", name)
+
+    @wraps(plain)
+    def rows(*args: Any, **which: Any) -> list[TuningSample]:
+        found = plain(*args, **which)
+        if fault := rows_fault(found):
+            raise PluginError(
+                f"The data set {name!r} {fault}. Repair the package that it comes with."
+            )
+        return list(found)
+
+    return rows
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[TuningSample]:

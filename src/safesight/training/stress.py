@@ -35,6 +35,7 @@ from safesight.fitting.stored import Stored
 from safesight.training.choice import Choice, choose
 from safesight.training.config import TuningConfig
 from safesight.training.passes import answer_term
+from safesight.training.rows import load_dataset
 from safesight.training.run import Fitting, Method, train
 from safesight.training.weights import Weights, installed, tuned
 
@@ -181,7 +182,7 @@ def _relearnt(
             f"{vlm.name!r} has neither. In Python, safesight.training.stress.relearn takes any "
             "rows."
         )
-    rows = registry.load("dataset", dataset)(9 * ROWS, seed=_SEED + seed, **source)
+    rows = load_dataset(dataset)(9 * ROWS, seed=_SEED + seed, **source)
     chosen = [row for row in rows if row.set == kind][:ROWS]
     begun = _of_weights(artifact, _own(vlm), name) if untouched else artifact
     return relearn(vlm, begun, chosen, seed=seed, name=name)

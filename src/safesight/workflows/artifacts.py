@@ -21,7 +21,7 @@ from safesight.defenses.check import require
 from safesight.errors import ArtifactError, InputError
 from safesight.fitting.bundled import bundled
 from safesight.grammar import arm_parts
-from safesight.training.rows import read_rows
+from safesight.training.rows import load_dataset, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,8 +122,7 @@ def data_for(
 
 def _drawn(name: str, n: int, seed: int, options: Mapping[str, Any]) -> list[TuningSample]:
     check_options(name, options)
-    dataset: Callable[..., list[TuningSample]] = registry.load("dataset", name)
-    return dataset(n, seed=seed, **options)
+    return load_dataset(name)(n, seed=seed, **options)
 
 
 def check_options(dataset: str, options: Mapping[str, Any]) -> None:

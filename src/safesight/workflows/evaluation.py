@@ -18,6 +18,7 @@ from safesight.console import stderr, steps, waiting
 from safesight.extras import need
 from safesight.files import check_place
 from safesight.grammar import check_arm, check_task
+from safesight.guests import checked_judge
 from safesight.judges.scope import judge_for
 
 if TYPE_CHECKING:
@@ -295,7 +296,8 @@ def _overhead(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> list[Overhead]:
     if not benign:
         stderr().print("Overhead is skipped: no task has benign requests about pictures.")
         return []
-    judge = registry.load("judge", judge_for(wanted.model, wanted.judge))()
+    name = judge_for(wanted.model, wanted.judge)
+    judge = checked_judge(name, registry.load("judge", name))
     with steps("overhead", len(benign) + len(harmful)) as advance:
         return measure(
             vlm,

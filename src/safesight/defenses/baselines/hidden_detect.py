@@ -42,6 +42,7 @@ from torch import Tensor
 from safesight.activations import Site, auroc, cosine, resid_post, threshold_at_fpr
 from safesight.defenses.base import Defense, DefenseConfig, Parts, Stored
 from safesight.defenses.shared.refusal_words import openers, published_tokens
+from safesight.defenses.shared.refusals_seen import refusals_seen
 from safesight.errors import InputError, ModelError
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.provenance import provenance
@@ -209,6 +210,8 @@ class HiddenDetect(Defense[HiddenDetectConfig, HiddenDetectFitted]):
             found = threshold_at_fpr(held_out_scores, self.config.max_fpr)
             calibration = {"max_fpr": self.config.max_fpr, **asdict(found)}
             threshold = found.value
+        own = self.config.tokens != "published"
+        seen = refusals_seen(vlm, data.harmful, "the model's own refusal words") if own else None
         return Artifact(
             self.name,
             self.config.model_dump(mode="json"),
@@ -217,6 +220,7 @@ class HiddenDetect(Defense[HiddenDetectConfig, HiddenDetectFitted]):
             {
                 **provenance(vlm, data, seed),
                 "fdv": (values[0].mean(0) - values[1].mean(0)).tolist(),
+                "refusals_seen": seen,
                 "refusal_words": [vlm.tokenizer.decode([token]) for token in tokens],
                 "training_auroc": asdict(auroc(scores, labels)),
                 "calibration": calibration,

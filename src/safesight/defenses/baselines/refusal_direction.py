@@ -42,6 +42,7 @@ from safesight.activations import difference_of_means, threshold_at_fpr, unit
 from safesight.defenses.base import Defense, DefenseConfig, Parts, Stored
 from safesight.defenses.contract import Contract
 from safesight.defenses.shared.refusal_words import in_text, openers, openers_mass
+from safesight.defenses.shared.refusals_seen import refusals_seen
 from safesight.errors import ArtifactError, InputError
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.provenance import provenance
@@ -176,6 +177,7 @@ class RefusalDirection(Defense[RefusalDirectionConfig, RefusalDirectionFitted]):
             {
                 **provenance(vlm, data, seed),
                 "effects": effects,
+                "refusals_seen": refusals_seen(vlm, data.harmful, "the refusal direction"),
                 "refusal_tokens": tokens,
                 "refusal_words": [vlm.tokenizer.decode([token]) for token in tokens],
                 "calibration": None

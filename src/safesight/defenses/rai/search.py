@@ -19,7 +19,9 @@ from safesight.console import track
 from safesight.defenses.rai.calibration import Tap
 from safesight.defenses.rai.injection import generate_shifted
 from safesight.defenses.shared.judging import judge_for_fit
+from safesight.defenses.shared.refusals_seen import warn_unseen
 from safesight.errors import InputError
+from safesight.guests import checked_judge
 from safesight.models.decoding import GREEDY
 from safesight.types import Sample, Verdict
 
@@ -79,6 +81,8 @@ def search(
             tried[-1]["harmful_refused"] = refused
             if refused > most:
                 chosen, most = (tap, ratio, strength), refused
+    if not most:
+        warn_unseen(len(harmful), "the chosen setting")
     return chosen, tried
 
 
@@ -127,7 +131,7 @@ def judged(
     vlm: VLM, samples: Sequence[Sample], act: Act | None = None, *, config: RAIConfig
 ) -> list[Judged]:
     """The verdicts of the configured judge on the model's answers."""
-    judge = registry.load("judge", config.judge)()
+    judge = checked_judge(config.judge, registry.load("judge", config.judge))
     size = {"batch_size": config.batch_size, "max_new_tokens": config.max_new_tokens}
     texts = answers(vlm, samples, act, **size)
     return [

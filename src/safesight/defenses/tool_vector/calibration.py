@@ -21,6 +21,7 @@ from torch import Tensor
 from safesight.activations import add, edit, resid_post
 from safesight.activations.sites import check_layer
 from safesight.defenses.shared.judging import judge_for_fit
+from safesight.defenses.shared.refusals_seen import warn_unseen
 from safesight.defenses.tool_vector.states import refusal_vectors, shift_report, states_under
 from safesight.errors import InputError
 from safesight.fitting.artifact import Artifact
@@ -83,6 +84,7 @@ def fit_tool_vector(
     card = {
         "shifts": shift_report(states, refusal),
         "validation": [vars(trial) for trial in trials],
+        "refusals_seen": any(trial.harmful for trial in trials) if trials else None,
         "fitted_on": len(fitted),
         "held_out": len(held_out),
         **_origin(vlm, data, seed),
@@ -143,7 +145,7 @@ def _trials(
 ) -> list[_Trial]:
     harmful = [sample for sample in held_out if sample.label == "harmful"]
     benign = [sample for sample in held_out if sample.label == "benign"]
-    judge = judge_for_fit("exact", vlm, held_out)
+    judge = judge_for_fit(config.judge, vlm, held_out)
     refused = partial(_refused, vlm, judge, config)
     before = refused(benign, None)
     found = []
@@ -151,6 +153,8 @@ def _trials(
         at = (layer, vectors[layer])
         after = refused(benign, at)
         found.append(_Trial(layer, refused(harmful, at), after, after - before))
+    if not any(trial.harmful for trial in found):
+        warn_unseen(len(harmful), f"block {_best(found, config.max_rise, vlm.num_layers)}")
     return found
 
 

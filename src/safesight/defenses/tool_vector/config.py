@@ -41,5 +41,7 @@ class ToolVectorConfig(DefenseConfig):
     """Maximum rise in benign refusals when choosing the block. Source: ours."""
     answer_tokens: int = Field(32, ge=1)
     """Maximum length of an answer when choosing the block. Source: ours."""
+    judge: str = "exact"
+    """Judge that counts refusals when choosing the block. Source: ours."""
     batch_size: int = Field(16, ge=1)
     """Prompts per forward pass during a fit. Source: ours."""
