@@ -158,7 +158,7 @@ def rate(row: Row | None, n: int | None = None) -> tuple[str, ...]:
         return ("–",)
     value = "none judged" if row.value is None else f"{100 * row.value:.1f}"
     invalid = [f"{row.invalid} invalid"] if row.invalid else []
-    fewer = [f"n {row.n}"] if n is not None and row.n != n and not invalid else []
+    fewer = [f"n {row.n}"] if n is not None and row.n != n else []
     return (value, f"{100 * row.low:.1f}–{100 * row.high:.1f}", *invalid, *fewer)
 
 
@@ -213,17 +213,20 @@ def _changes(card: Scorecard) -> Grid:
         card,
         [name if against == UNDEFENDED else f"{name} vs. {against}" for name, against in pairs],
         lambda metric, task: [
-            _change(card.delta(name, task, metric, against)) for name, against in pairs
+            _change(card.delta(name, task, metric, against), _most(card, metric, task))
+            for name, against in pairs
         ],
     )
 
 
-def _change(delta: Delta | None) -> tuple[str, ...]:
+def _change(delta: Delta | None, n: int) -> tuple[str, ...]:
+    """A change in points, its interval, and the number of pairs if it is not the heading's."""
     if delta is None:
         return ("–",)
+    pairs = [f"n {delta.n}"] if delta.n != n else []
     low, high = 100 * delta.low, 100 * delta.high
     digits = 1 if max(-low, high) < 10 else 0  # wide intervals need none, and would be too long
-    return (f"{100 * delta.delta:+.1f}", f"{low:+.{digits}f},{high:+.{digits}f}")
+    return (f"{100 * delta.delta:+.1f}", f"{low:+.{digits}f},{high:+.{digits}f}", *pairs)
 
 
 def _timed(arm: str) -> str:

@@ -79,6 +79,11 @@ class VerdictCounts(Record):
     harmless: int
     invalid: int
 
+    @property
+    def total(self) -> int:
+        """All answers."""
+        return self.refused + self.harmful + self.harmless + self.invalid
+
 
 class Overhead(Record):
     """Cost of a defense as ratios to the undefended model, measured in the same run.
