@@ -14,7 +14,7 @@ from typing import Any
 from safesight.errors import InputError
 from safesight.types import Sample, TuningSample
 
-__all__ = ["FitData", "refuse_repeated", "rows_hash"]
+__all__ = ["FitData", "refuse_repeated", "rows_hash", "thing_of"]
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,23 @@ class FitData:
         if self.tuning:
             digest.update(rows_hash(self.tuning).encode())
         return digest.hexdigest()
+
+
+def thing_of(sample: Sample) -> str:
+    """What a sample is about, so that a split can keep all samples about one thing together.
+
+    The fact `group`, else the fact `concept`; a sample with neither is a group of its own.
+
+    Example:
+        >>> thing_of(Sample("1", "what is this?", "benign", "cat", facts={"concept": "cat"}))
+        'cat'
+        >>> thing_of(Sample("1", "what is this?", "benign", "cat"))
+        'sample 1'
+    """
+    for fact in ("group", "concept"):
+        if sample.facts.get(fact) is not None:
+            return str(sample.facts[fact])
+    return f"sample {sample.id}"
 
 
 def refuse_repeated(rows: Sequence[TuningSample]) -> None:
