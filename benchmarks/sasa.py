@@ -27,6 +27,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gates
@@ -94,7 +95,7 @@ def main() -> None:
     }
     results = opened(arguments, head, sizes=[], layers=[], curve=[], gain=[], every=[])
     begin = time.monotonic()
-    world = read_world(vlm, arguments)
+    world = read_world(vlm, arguments, arguments.out.with_suffix(".features"))
     for seed in range(arguments.seeds):
         if any(row["seed"] == seed for row in results["rows"]):
             continue
@@ -111,9 +112,14 @@ def main() -> None:
     finished(arguments, results)
 
 
-def read_world(vlm: VLM, arguments: argparse.Namespace) -> World:
-    """Draw the prompts, read their features and answer the test prompts undefended."""
-    folder = arguments.out.with_suffix(".features")
+def read_world(vlm: VLM, arguments: argparse.Namespace, folder: Path) -> World:
+    """Draw the prompts, read their features and answer the test prompts undefended.
+
+    Args:
+        vlm: The model under test.
+        arguments: How many prompts: `n`, `base` and `pool`.
+        folder: Where features are kept.
+    """
     name = "pair {} {}".format
     pairs = [name(*pair) for pair in candidate_layers(vlm.num_layers, SASAConfig())]
     blocks = [f"block {layer}" for layer in candidate_blocks(vlm.num_layers, "auto")]

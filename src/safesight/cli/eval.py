@@ -15,6 +15,7 @@ from safesight.cli.options import (
     Limit,
     Loading,
     Model,
+    Only,
     Seed,
     arms_of_option,
     check_output,
@@ -30,6 +31,7 @@ EXAMPLES = examples(
     "safesight eval --defense sasa",
     "safesight eval --model ./my-model --defense sasa,adashield --tasks image_harm,vqa --limit 100",
     "safesight eval --defense sasa --artifact artifacts/sasa --log-dir runs/mine --json card.json",
+    "safesight eval --defense hidden_detect --tasks image_harm --only category=weapon",
 )
 
 _TASKS = "text_harm,image_harm,typographic_harm,over_refusal,sensitive_benign,vqa"
@@ -53,6 +55,7 @@ def evaluate(
     tasks: _Tasks = _TASKS,
     model: Model = "testbed",
     limit: Limit = None,
+    only: Only = None,
     log_dir: Annotated[
         Path, typer.Option(help="Folder for logs; repeating the command resumes there.")
     ] = Path("runs/eval"),
@@ -76,6 +79,7 @@ def evaluate(
     Defenses without an artifact for the bundled model are fitted first, on samples that no task
     uses. For another model, fit them on data like yours, or add --fit-on bundled.
     """
+    from safesight.fitting.facts import parsed_facts
     from safesight.workflows.evaluation import Evaluation, arms_of, run
 
     named = arms_of_option(defense)
@@ -87,6 +91,7 @@ def evaluate(
             tasks=names_of(tasks),
             log_dir=log_dir,
             limit=limit,
+            only=parsed_facts(only or [], "--only"),
             judge=judge,
             seed=seed,
             batch_size=batch_size,

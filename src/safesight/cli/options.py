@@ -19,11 +19,13 @@ __all__ = [
     "Artifacts",
     "BatchSize",
     "DataOptions",
+    "HoldOut",
     "JsonFile",
     "Judge",
     "Limit",
     "Loading",
     "Model",
+    "Only",
     "Seed",
     "arms_of_option",
     "check_names",
@@ -56,6 +58,24 @@ DataOptions = Annotated[
 JsonFile = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE", help="Also write JSON; - prints only that."),
+]
+HoldOut = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--hold-out",
+        metavar="FACT=VALUE",
+        help="Leave all samples with such a fact out of the fit, such as category=weapon or "
+        "concept=bomb,knife; repeatable. Evaluate on them with --only.",
+    ),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only",
+        metavar="FACT=VALUE",
+        help="Of the samples drawn, ask only those with such a fact, such as category=weapon; "
+        "repeatable.",
+    ),
 ]
 Judge = Annotated[
     str | None,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from safesight.errors import InputError
+from safesight.fitting.facts import Facts
 from safesight.types import Sample, TuningSample
 
 __all__ = ["FitData", "refuse_repeated", "rows_hash", "thing_of"]
@@ -42,6 +43,8 @@ class FitData:
     """Questions with answers, for methods that train; other methods ignore them."""
     tuning_source: Mapping[str, Any] = field(default_factory=dict)
     """The data set the tuning rows were drawn from, with its options; empty if there is none."""
+    held_out: Facts = field(default_factory=dict)
+    """Facts whose samples were left out of all of this; see `safesight.fitting.facts`."""
 
     def __post_init__(self) -> None:
         sets = {
