@@ -8,7 +8,7 @@ import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from safesight.errors import InputError
@@ -67,6 +67,7 @@ class FitData:
         *,
         share: float = 0.05,
         seed: int = 0,
+        held_out: Facts | None = None,
     ) -> FitData:
         """Draw at most a share of a labelled pool, balanced over labels, attacks and kinds.
 
@@ -75,6 +76,7 @@ class FitData:
             calibration_benign: Benign samples outside the pool.
             share: Fraction of the pool to use, above 0 and up to 1; the draw is never larger.
             seed: The same seed draws the same samples.
+            held_out: Facts whose samples are in neither, for the card; nothing is removed here.
 
         Raises:
             InputError: the share is out of range, or leaves a label without samples.
@@ -102,7 +104,8 @@ class FitData:
                 f"A share of {share:g} of {len(pool)} samples is {len(harmful)} harmful and "
                 f"{len(benign)} benign ones, but both kinds are needed. Use a larger pool or share."
             )
-        return cls(harmful, benign, calibration_benign, pool_size=len(pool))
+        found = cls(harmful, benign, calibration_benign, pool_size=len(pool))
+        return found if held_out is None else replace(found, held_out=held_out)
 
     @property
     def share(self) -> float | None:

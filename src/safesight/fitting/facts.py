@@ -14,6 +14,9 @@ from safesight.types import Sample
 
 __all__ = ["Facts", "covers", "matches", "parsed_facts", "select", "told", "without"]
 
+_SHOWN = 24
+"""Values that an error lists at most."""
+
 Facts = Mapping[str, Sequence[str]]
 """Values of facts. A sample matches if one of its facts has one of the values listed for it."""
 
@@ -113,6 +116,6 @@ def _known(samples: Sequence[Sample], facts: Facts) -> str:
     sentences = []
     for fact in facts:
         values = sorted(set().union(*(_values(sample, fact) for sample in samples)))
-        shown = ", ".join(values[:12]) + (", ..." if len(values) > 12 else "")
+        shown = ", ".join(values[:_SHOWN]) + (", ..." if len(values) > _SHOWN else "")
         sentences.append(f"Values of {fact}: {shown}." if values else f"None has a {fact}.")
     return " ".join(sentences)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
@@ -72,8 +72,9 @@ def fit_data(plan: FitPlan) -> FitData:
     if plan.held_out:
         select(pool, plan.held_out, ", ".join(plan.tasks))  # a misspelt fact would hold out nothing
         pool, held_out = without(pool, plan.held_out), without(held_out, plan.held_out)
-    data = FitData.from_pool(pool, held_out, share=plan.share, seed=plan.seed)
-    return replace(data, held_out=plan.held_out)
+    return FitData.from_pool(
+        pool, held_out, share=plan.share, seed=plan.seed, held_out=plan.held_out
+    )
 
 
 def data_for(

@@ -206,7 +206,7 @@ def _unlike_controls(arms: Sequence[Arm]) -> Iterator[str]:
 
 
 def _seen(arms: Sequence[Arm], only: Facts) -> Iterator[str]:
-    """A sentence for each fit that saw what it is tested on, or is tested on more than it missed."""
+    """A sentence for each fit that saw what it is tested on, or is tested on more than that."""
     fits = {
         defense.name: artifact.card.get("data", {}).get("held_out", {})
         for arm in arms
