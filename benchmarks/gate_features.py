@@ -23,7 +23,7 @@ from safesight.generation.calls import run_prefill
 from safesight.generation.prefill import Prefill
 from safesight.types import Sample
 
-__all__ = ["all_blocks", "all_pairs", "features_of"]
+__all__ = ["all_blocks", "all_pairs", "batch_key", "features_of"]
 
 BATCH = 48
 
@@ -54,7 +54,7 @@ def features_of(
     parts: list[dict[str, Tensor]] = []
     for start in range(0, len(samples), BATCH):
         batch = samples[start : start + BATCH]
-        path = folder / f"{_key(vlm, batch, names)}.safetensors"
+        path = folder / f"{batch_key(vlm, batch, names)}.safetensors"
         if not path.is_file():
             partial = path.with_suffix(".partial")
             save_file(_read(vlm, batch, names), partial)
@@ -64,7 +64,8 @@ def features_of(
     return {name: torch.cat([part[name] for part in parts]) for name in names}
 
 
-def _key(vlm: VLM, batch: Sequence[Sample], names: Sequence[str]) -> str:
+def batch_key(vlm: VLM, batch: Sequence[Sample], names: Sequence[str]) -> str:
+    """What identifies a batch on disk: the model, its prompts and what is read of them."""
     what = [vlm.identity, [(each.id, each.question) for each in batch], list(names)]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
 

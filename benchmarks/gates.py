@@ -6,12 +6,15 @@ place of a model.
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from gate_features import batch_key
 from torch import Tensor
 
 from safesight import VLM
@@ -19,6 +22,7 @@ from safesight.activations import LinearProbe, auroc, threshold_at_fpr
 from safesight.defenses.sasa import SASAConfig
 from safesight.defenses.shared.linear_gate import solver
 from safesight.defenses.shared.validation import choose, folds_of, validated
+from safesight.files import write_text
 from safesight.fitting.data import FitData, thing_of
 from safesight.judges.exact import ExactJudge
 from safesight.stats import METRICS, Judgement, MetricName
@@ -193,12 +197,16 @@ def _is_of(sample: Sample, kind: str) -> bool:
     )
 
 
-def ask(vlm: VLM, prompts: Prompts) -> Asked:
-    """Undefended answers, judged."""
+def ask(vlm: VLM, prompts: Prompts, folder: Path) -> Asked:
+    """Undefended answers, judged; the folder keeps them, so that a stopped run resumes."""
     judge, answers = ExactJudge(), list[str]()
     for start in range(0, len(prompts.samples), BATCH):
-        batch = [sample.messages() for sample in prompts.samples[start : start + BATCH]]
-        answers += vlm.answer(batch, max_new_tokens=32)
+        batch = prompts.samples[start : start + BATCH]
+        path = folder / f"{batch_key(vlm, batch, ['answers'])}.json"
+        if not path.is_file():
+            texts = vlm.answer([sample.messages() for sample in batch], max_new_tokens=32)
+            write_text(path, json.dumps(texts))
+        answers += json.loads(path.read_text(encoding="utf-8"))
     pairs = list(zip(answers, prompts.samples, strict=True))
     verdicts = [judge(answer, sample) for answer, sample in pairs]
     return Asked(prompts, verdicts, [judge.correct(answer, sample) for answer, sample in pairs])

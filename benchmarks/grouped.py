@@ -67,7 +67,7 @@ def main() -> None:
     """Fit and ask what is missing, and write the results after each split."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=200, help="test prompts per task, as for sasa.py")
-    parser.add_argument("--asked", type=int, default=100, help="of them, those that are answered")
+    parser.add_argument("--asked", type=int, default=80, help="of them, those that are answered")
     parser.add_argument("--base", type=int, default=540, help="as for sasa.py")
     parser.add_argument("--pool", type=int, default=1750, help="as for sasa.py")
     parser.add_argument("--arms", default=",".join(ARMS), help="comma-separated")
@@ -89,7 +89,8 @@ def main() -> None:
     for arm in arguments.arms.split(","):
         for split in splits():
             done = {(row["arm"], row["name"]) for row in results["rows"]}
-            if (arm, split.name) in done:
+            # RAI reads no requests, so there is no phrasing that its fit could miss.
+            if (arm, split.name) in done or (arm, split.kind) == ("rai", "phrasing"):
                 continue
             results["rows"] += list(asked(vlm, world, arm, split, arguments))
             results["seconds"] += round(time.monotonic() - begin)
@@ -177,7 +178,7 @@ def gated(vlm: VLM, world: World, arm: str, split: Split, seed: int) -> tuple[st
 
 def answered(vlm: VLM, arm: str, split: Split, samples: Sequence[Sample]) -> str:
     """The answers under a defense that was fitted without the split's group, as letters."""
-    plan = FitPlan((*TASKS, "text_harm", "vqa"), 1000, FITTED / 6000, 100, 0, split.facts)
+    plan = FitPlan((*TASKS, "text_harm", "vqa"), 400, 0.25, 50, 0, split.facts)
     settings = {**RAI, "words": words_without(vlm, split)} if arm == "rai" else {}
     defense = load_defense(arm, **settings)
     artifact = defense.fit(vlm, fit_data(plan), seed=0, progress=False)

@@ -142,7 +142,7 @@ def read_world(vlm: VLM, arguments: argparse.Namespace, folder: Path) -> World:
         sample for task in gates.TASKS for sample in registry.load("benchmark", task)(arguments.n)
     ]
     calibration = Prompts(held_out, features_of(vlm, held_out, wanted, folder))
-    asked = gates.ask(vlm, Prompts(test, features_of(vlm, test, wanted, folder)))
+    asked = gates.ask(vlm, Prompts(test, features_of(vlm, test, wanted, folder)), folder)
     full = features_of(vlm, [pool[row] for row in base], wanted, folder)
     some = features_of(vlm, [pool[row] for row in rest], few, folder)
     features = {}
