@@ -113,11 +113,6 @@ def _seen(prompts: Prompts, key: str, vlm: VLM | None) -> Tensor:
         return features if vlm is None else vlm.logits_of(features)
 
 
-def kept(prompts: Prompts, keys: Sequence[str]) -> list[str]:
-    """The features that all of these prompts have."""
-    return [key for key in keys if bool(prompts.features[key].isfinite().all())]
-
-
 def chosen(prompts: Prompts, keys: Sequence[str], seed: int) -> str:
     """The block or pair that a fit chooses, on as many prompts as it compares them on."""
     order = list(range(len(prompts.samples)))

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from clustered import clustered_delta, clustered_rate
 from results_file import RUNS, add_output, finished, opened, saved
-from sasa import FITTED, World, read_world
+from sasa import FITTED, SEEDS, World, read_world
 
 from safesight import VLM
 from safesight.defenses import load_defense
@@ -45,7 +45,6 @@ from safesight.types import Sample
 from safesight.workflows.artifacts import FitPlan, fit_data
 
 ARMS = ("none", "probe", "sasa", "refusal_direction", "rai", "hidden_detect", "tool_vector")
-SEEDS = 3
 FOLDS = 4
 TASKS = ("image_harm", "typographic_harm", "over_refusal", "sensitive_benign")
 """Undefended, the model refuses harmful requests in text, so there is nothing to stop."""

@@ -34,7 +34,7 @@ import gates
 import torch
 from clustered import clustered_delta, clustered_rate
 from gate_features import all_blocks, all_pairs, features_of
-from gates import Prompts, Refused, fitted, kept
+from gates import Prompts, Refused, fitted
 from results_file import add_output, finished, opened, saved
 
 from safesight import VLM, registry
@@ -46,6 +46,7 @@ from safesight.judges.exact import ExactJudge
 SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
 COMPARED = (32, 128, 512)
 """Sizes at which every block and every pair is tested."""
+SEEDS = 3
 FITTED = 1000
 """Prompts of the fits that leave a kind out; as many as `safesight fit` uses by default."""
 POOL = {"text_harm": 1000, "image_harm": 1000, "typographic_harm": 1000}
@@ -78,7 +79,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=200, help="test prompts per task")
     parser.add_argument("--base", type=int, default=540, help="prompts with every pair's feature")
     parser.add_argument("--pool", type=int, default=1750, help="prompts to fit on at most")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--model", default="testbed")
     add_output(parser, "sasa")
     arguments = parser.parse_args()
@@ -123,7 +124,6 @@ def read_world(vlm: VLM, arguments: argparse.Namespace, folder: Path) -> World:
     name = "pair {} {}".format
     pairs = [name(*pair) for pair in candidate_layers(vlm.num_layers, SASAConfig())]
     blocks = [f"block {layer}" for layer in candidate_blocks(vlm.num_layers, "auto")]
-    # No pair that is compared is missing anywhere; the rest of the pool has the preferred one only.
     few = [*all_blocks(vlm), pairs[0], pairs[0].replace("pair", "swapped")]
     every = [*all_blocks(vlm), *all_pairs(vlm)]
     wanted = [*every, few[-1]]
@@ -144,7 +144,14 @@ def read_world(vlm: VLM, arguments: argparse.Namespace, folder: Path) -> World:
     calibration = Prompts(held_out, features_of(vlm, held_out, wanted, folder))
     asked = gates.ask(vlm, Prompts(test, features_of(vlm, test, wanted, folder)), folder)
     full = features_of(vlm, [pool[row] for row in base], wanted, folder)
-    some = features_of(vlm, [pool[row] for row in rest], few, folder)
+    # SASA compares its pairs on at most 500 prompts. The rest of the pool is only fitted on, so it
+    # has the features of the blocks, of the preferred pair and of those that some seed chooses.
+    base_prompts = Prompts([pool[row] for row in base], full)
+    liked = {gates.chosen(base_prompts, pairs, seed) for seed in range(SEEDS)}
+    others = [pool[row] for row in rest]
+    some = features_of(vlm, others, few, folder)
+    if more := sorted(liked - {pairs[0]}):
+        some |= features_of(vlm, others, more, folder)
     features = {}
     for key in wanted:
         table = torch.full((len(pool), full[key].shape[1]), torch.nan)
@@ -170,14 +177,10 @@ def draw(count: int) -> list[Any]:
 
 def by_size(world: World, seed: int) -> Iterator[dict[str, Any]]:
     """Every arm at every size; whom it refuses, one digit per test prompt."""
-    pair = world.pair
     for size in [*(n for n in SIZES if n < len(world.pool.samples)), len(world.pool.samples)]:
         rows = some_rows(world, size, seed)
-        compared = rows if set(rows) <= set(world.base) else some_rows(world, len(world.base), seed)
-        if size <= len(world.base):
-            pair = gates.chosen(world.pool.at(compared), world.pairs, seed)
-        elif pair not in kept(world.pool.at(rows), [pair]):
-            pair = world.pair
+        compared = rows if size <= len(world.base) else world.base
+        pair = gates.chosen(world.pool.at(compared), world.pairs, seed)
         block = gates.chosen(world.pool.at(rows), world.blocks, seed)
         s, f = pair.split()[1:]
         arms = {
