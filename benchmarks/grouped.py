@@ -82,7 +82,7 @@ def main() -> None:
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
         "splits": {split.name: dict(split.facts) for split in splits()},
     }
-    results = opened(arguments, head, cells=[], categories=[])
+    results = opened(arguments, head, cells=[], categories=[], summary=[])
     begin = time.monotonic()
     world = read_world(vlm, arguments, RUNS / "sasa.features")
     for arm in arguments.arms.split(","):
@@ -209,13 +209,16 @@ def letter(verdict: str, right: bool) -> str:
 
 def summarize(world: World, results: dict[str, Any]) -> None:
     """The tables: every prompt unseen and seen, and the paired change."""
-    results["cells"], results["categories"] = [], []
+    results |= {"cells": [], "categories": [], "summary": []}
     arguments = argparse.Namespace(n=results["n"], asked=results["asked"])
     for arm in dict.fromkeys(row["arm"] for row in results["rows"]):
         samples = [world.test.prompts.samples[row] for row in prompts_of(world, arm, arguments)]
         for kind in ("things", "category", "phrasing"):
             rows = [row for row in results["rows"] if (row["arm"], row["kind"]) == (arm, kind)]
-            results["cells"] += list(compared(samples, rows, {"left_out": kind, "arm": arm}))
+            cells = list(compared(samples, rows, {"left_out": kind, "arm": arm}))
+            results["cells"] += cells
+            row = {f"{each['task']}/{each['metric']}": each for each in cells}
+            results["summary"].append({"arm": f"{arm} {kind}", **row})
         for name in HARMFUL_KINDS:
             rows = [row for row in results["rows"] if (row["arm"], row["name"]) == (arm, name)]
             unseen = part(samples, rows, "attack_success", seen=False)
@@ -223,6 +226,7 @@ def summarize(world: World, results: dict[str, Any]) -> None:
                 cell = clustered_rate(unseen, [thing_of(sample) for sample in samples])
                 about = {"arm": arm, "task": name, "metric": "attack_success"}
                 results["categories"].append({**about, **cell})
+                results["summary"].append({"arm": f"{arm} {name}", "unseen": cell})
 
 
 def compared(

@@ -94,7 +94,8 @@ def main() -> None:
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
         "margin": SASAConfig().margin,
     }
-    results = opened(arguments, head, sizes=[], layers=[], curve=[], gain=[], every=[])
+    tables: dict[str, list[Any]] = {"curve": [], "gain": [], "every": [], "summary": []}
+    results = opened(arguments, head, sizes=[], layers=[], **tables)
     begin = time.monotonic()
     world = read_world(vlm, arguments, arguments.out.with_suffix(".features"))
     for seed in range(arguments.seeds):
@@ -217,7 +218,8 @@ def by_layer(world: World, seed: int) -> Iterator[dict[str, Any]]:
         rows = some_rows(world, size, seed)
         for key in world.every:
             gate = fitted(world.pool.at(rows), key, world.calibration, seed)
-            yield {"seed": seed, "size": size, "key": key, **gates.told(gate.ask(world.test))}
+            found = gates.told(gate.ask(world.test))
+            yield {"seed": seed, "size": size, "key": key, "missed": found["missed"]}
 
 
 def by_kind(vlm: VLM, world: World, seed: int) -> Iterator[dict[str, Any]]:
@@ -266,7 +268,7 @@ def row_of(
 
 def summarize(world: World, results: dict[str, Any]) -> None:
     """The tables: intervals resampled over things and seeds."""
-    results["curve"], results["gain"], results["every"] = [], [], []
+    results |= {"curve": [], "gain": [], "every": [], "summary": []}
     sizes = sorted({row["size"] for row in results["sizes"]})
     arms = list(dict.fromkeys(row["arm"] for row in results["sizes"]))
     for size in sizes:
@@ -278,6 +280,8 @@ def summarize(world: World, results: dict[str, Any]) -> None:
                 results["curve"].append(labelled(size, arm, metric, cell))
                 change = clustered_delta(outcomes[arm], outcomes["probe, chosen block"], things)
                 results["gain"].append(labelled(size, arm, metric, change))
+                if (metric, arm) == ("missed", "sasa, chosen pair"):
+                    results["summary"].append({"arm": str(size), "missed": cell, "gain": change})
         for arm in arms:
             areas = [row["auroc"] for row in rows[arm]]
             results["curve"].append(labelled(size, arm, "auroc", gates.spread(areas)))
