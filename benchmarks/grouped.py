@@ -66,7 +66,7 @@ def main() -> None:
     """Fit and ask what is missing, and write the results after each split."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=200, help="test prompts per task, as for sasa.py")
-    parser.add_argument("--asked", type=int, default=80, help="of them, those that are answered")
+    parser.add_argument("--asked", type=int, default=80, help="test prompts per task to answer")
     parser.add_argument("--base", type=int, default=540, help="as for sasa.py")
     parser.add_argument("--pool", type=int, default=1750, help="as for sasa.py")
     parser.add_argument("--arms", default=",".join(ARMS), help="comma-separated")

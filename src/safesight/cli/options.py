@@ -73,7 +73,7 @@ Only = Annotated[
     typer.Option(
         "--only",
         metavar="FACT=VALUE",
-        help="Of the samples drawn, ask only those with such a fact, such as category=weapon; "
+        help="Ask only the samples with such a fact, such as category=weapon, among those drawn; "
         "repeatable.",
     ),
 ]
