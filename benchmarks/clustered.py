@@ -2,7 +2,8 @@
 
 Not a benchmark. Prompts about one thing succeed or fail together, so an interval over prompts is
 far too narrow for a statement about other things. Here whole things are drawn with replacement,
-and so are the seeds of the fit; every prompt and seed of what is drawn counts.
+and so are the seeds of the fit; every prompt and seed of what is drawn counts. Where all outcomes
+agree, resampling would claim certainty, so the interval is Wilson's for that many things.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from safesight.stats.rates import wilson
 
 __all__ = ["clustered_delta", "clustered_rate"]
 
@@ -29,8 +32,12 @@ def clustered_rate(outcomes: ArrayLike, things: Sequence[str], *, seed: int = 0)
         seed: Seed of the resampling.
     """
     sums, counts = _by_thing(outcomes, things)
-    low, high = np.percentile(_drawn(sums, counts, seed), [2.5, 97.5])
     mean = sums.sum() / counts.sum()
+    if np.ptp(sums / np.maximum(counts, 1)) == 0 and mean in (0.0, 1.0):
+        found = wilson(round(mean * sums.shape[1]), sums.shape[1])
+        low, high = found.low, found.high
+    else:
+        low, high = np.percentile(_drawn(sums, counts, seed), [2.5, 97.5])
     numbers = {"value": mean, "low": min(low, mean), "high": max(high, mean)}
     return {
         **{name: round(float(value), 4) for name, value in numbers.items()},
@@ -45,6 +52,8 @@ def clustered_delta(
     """The paired change of two sets of outcomes, with its interval; see `clustered_rate`."""
     change = np.asarray(after, float) - np.asarray(before, float)
     found = clustered_rate(change, things, seed=seed)
+    if not np.nan_to_num(change).any():
+        found["low"] = -found["high"]
     return {"delta": found.pop("value"), **found}
 
 
