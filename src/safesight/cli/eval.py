@@ -19,6 +19,7 @@ from safesight.cli.options import (
     Seed,
     arms_of_option,
     check_output,
+    facts_of,
     loads_model,
     names_of,
 )
@@ -79,7 +80,6 @@ def evaluate(
     Defenses without an artifact for the bundled model are fitted first, on samples that no task
     uses. For another model, fit them on data like yours, or add --fit-on bundled.
     """
-    from safesight.fitting.facts import parsed_facts
     from safesight.workflows.evaluation import Evaluation, arms_of, run
 
     named = arms_of_option(defense)
@@ -91,7 +91,7 @@ def evaluate(
             tasks=names_of(tasks),
             log_dir=log_dir,
             limit=limit,
-            only=parsed_facts(only or [], "--only"),
+            only=facts_of(only, "--only"),
             judge=judge,
             seed=seed,
             batch_size=batch_size,

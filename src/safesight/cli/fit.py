@@ -20,6 +20,7 @@ from safesight.cli.options import (
     Model,
     Seed,
     check_names,
+    facts_of,
     loads_model,
     names_of,
     values_of,
@@ -115,8 +116,7 @@ def fit(
     The folder is written completely or not at all.
     """
     check_names("defense", [defense])
-    chosen = names_of(tasks)
-    for task in chosen:
+    for task in (chosen := names_of(tasks)):
         check_task(task)
     if limit is not None:
         pool, share = _limited(limit, (pool, share), data)
@@ -124,7 +124,6 @@ def fit(
         from safesight.defenses import load_defense
         from safesight.defenses.check import require
         from safesight.fitting.artifact import free_place
-        from safesight.fitting.facts import parsed_facts
         from safesight.models import VLM
         from safesight.models.loading import public_name
         from safesight.workflows.artifacts import FitPlan, data_for
@@ -136,7 +135,7 @@ def fit(
         replaced = _there(output, defense)
         more = _run(fitter, output, run_dir, resume)
         options = values_of(data_options or [], "--data-option")
-        held_out = parsed_facts(hold_out or [], "--hold-out")
+        held_out = facts_of(hold_out, "--hold-out")
         amount = FitPlan(chosen, pool, share, calibration, seed, held_out)
         samples = data_for(fitter, amount, public_name(model), data, options)
         vlm = VLM.load(model, **_placed(loading))

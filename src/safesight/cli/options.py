@@ -30,6 +30,7 @@ __all__ = [
     "arms_of_option",
     "check_names",
     "check_output",
+    "facts_of",
     "loads_model",
     "names_of",
     "page_of",
@@ -113,6 +114,17 @@ def arms_of_option(text: str) -> list[str]:
     for name in names:
         check_arm(name)
     return names
+
+
+def facts_of(texts: list[str] | None, what: str) -> dict[str, list[str]]:
+    """Parse the `FACT=VALUE,VALUE` arguments of a repeatable option.
+
+    Raises:
+        InputError: an argument does not have that form.
+    """
+    from safesight.fitting.facts import parsed_facts
+
+    return parsed_facts(texts or [], what)
 
 
 def check_names(kind: registry.Kind, names: list[str]) -> None:

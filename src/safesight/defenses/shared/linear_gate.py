@@ -166,33 +166,31 @@ def fit_gate(
     labels = torch.tensor([1] * counts[0] + [0] * counts[1])
     things = [thing_of(sample) for sample in samples]
     some, rest = _split(labels, config, seed)
-    compared = [samples[row] for row in some]
     what = "comparing layers" if len(gates) > 1 else "fitting"
-    found = _features(vlm, compared, gates, config.batch_size, what, progress)
+    found = _features(vlm, [samples[i] for i in some], gates, config.batch_size, what, progress)
     folds = folds_of(labels[some], [things[row] for row in some], config.folds, seed)
-    validations = {
-        key: validated(x, labels[some], folds, solver(config, seed)) for key, x in found.items()
-    }
+    fit = solver(config, seed)
+    validations = {key: validated(x, labels[some], folds, fit) for key, x in found.items()}
     chosen = choose(validations, config.margin)
     features, only = found.pop(chosen), {chosen: gates[chosen]}
     found.clear()
     if rest:
-        others = [samples[row] for row in rest]
+        others = [samples[i] for i in rest]
         more = _features(vlm, others, only, config.batch_size, "fitting", progress)[chosen]
         features = torch.cat([features, more])[torch.tensor([*some, *rest]).argsort()]
-    probe = solver(config, seed)(features, labels)
-    threshold, unseen = None, None
-    if data.calibration_benign:
-        held_out = data.calibration_benign
-        benign = _features(vlm, held_out, only, config.batch_size, "calibrating", progress)[chosen]
-        threshold = threshold_at_fpr(probe.score(benign), config.max_fpr)
-        unseen = unseen_rate(
-            (features, labels, things),
-            (benign, [thing_of(sample) for sample in held_out]),
-            folds_of(labels, things, config.folds, seed),
-            solver(config, seed),
-            config.max_fpr,
-        )
+    probe = fit(features, labels)
+    held_out = data.calibration_benign
+    if not held_out:
+        return GateFit(chosen, probe, None, None, validations)
+    benign = _features(vlm, held_out, only, config.batch_size, "calibrating", progress)[chosen]
+    unseen = unseen_rate(
+        (features, labels, things),
+        (benign, [thing_of(sample) for sample in held_out]),
+        folds_of(labels, things, config.folds, seed),
+        fit,
+        config.max_fpr,
+    )
+    threshold = threshold_at_fpr(probe.score(benign), config.max_fpr)
     return GateFit(chosen, probe, threshold, unseen, validations)
 
 
