@@ -1,11 +1,11 @@
-"""Intervals over things: as wide as the number of things asks for, however many prompts there are."""
+"""Intervals over things: as wide as the number of things asks for, with any number of prompts."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from benchmarks.clustered import clustered_delta, clustered_rate
+
 from safesight.stats.rates import wilson
 
 
