@@ -1,20 +1,23 @@
-"""SASA and its controls on the bundled VLM: which numbers hold, and where they break.
+"""SASA and the plain probe on the bundled VLM, each with the same prompts and the same choice.
 
     python benchmarks/sasa.py            # see `seconds` in the results for how long
-    python benchmarks/sasa.py --n 60     # a quick look
+    python benchmarks/sasa.py --n 20 --base 60 --pool 120     # a quick look
 
-Three arms stand side by side: the model as it is, the probe without projection, and
-SASA. A gate never touches the answer of a prompt it lets through (a contract test
-holds that bit for bit), so the undefended answers are generated and judged once and
-each gate only has to be asked whom it refuses. Writes `runs/benchmarks/sasa.json` after every
-seed; the same command resumes where it stopped.
+A gate never touches the answer of a prompt it lets through (a contract test holds that bit for
+bit), so the undefended answers are generated and judged once, the features of every block and of
+every pair of blocks are read once (`gate_features`), and each gate is fitted and asked on those.
+Writes `runs/benchmarks/sasa.json` after every seed; the same command resumes where it stopped.
 
-Three questions, three seeds each:
-kinds     fitted on all but one way of conveying the object; the one left out is unseen;
-share     how much of the pool a fit needs: 0.5, 1, 2.5 and 5 percent, that is, 200 to 2,000
-          prompts;
-controls  shuffled labels, the other projection, logits instead of the hidden state, the settings
-          of a re-implementation, no typographic pictures among the benign ones.
+Choices (block, pair, threshold) are made on the fit and calibration splits, with the code and the
+settings of the defenses; the test split only reports. Three seeds draw the prompts of a fit.
+
+sizes     8 to all prompts of the pool, half of them harmful: the probe at the last block, at the
+          block it chooses and at SASA's two blocks; SASA at its preferred pair and at the one it
+          chooses;
+layers    the probe at every block, SASA at every pair, at three sizes;
+rows      fitted on 1000 prompts, on all but one way of conveying the object, and the controls:
+          shuffled labels, the other projection, logits, the settings of a re-implementation, no
+          typographic pictures among the benign ones. SASA has its preferred pair here.
 """
 
 from __future__ import annotations
@@ -22,47 +25,61 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import gates
 import torch
-from judged import groups_of
+from clustered import clustered_delta, clustered_rate
+from gate_features import all_blocks, all_pairs, features_of
+from gates import Prompts, Refused, fitted
 from results_file import add_output, finished, opened, saved
 
 from safesight import VLM, registry
-from safesight.defenses import Defense, Detector, FitData, load_defense
-from safesight.generation.calls import run_prefill
+from safesight.defenses import FitData
+from safesight.defenses.probe import candidate_blocks
+from safesight.defenses.sasa import SASAConfig, candidate_layers
 from safesight.judges.exact import ExactJudge
-from safesight.stats import METRICS, Judgement, MetricName, clusters_of
-from safesight.types import Sample, Verdict
 
-HARM = ("text_harm", "image_harm", "typographic_harm")
-BENIGN = ("over_refusal", "sensitive_benign", "vqa")
-FORM = {"image_harm": "object", "typographic_harm": "word"}
-POOL = {"text_harm": 5000, "image_harm": 5000, "typographic_harm": 5000}
-POOL_BENIGN = {"over_refusal": 15000, "sensitive_benign": 5000, "vqa": 5000}
-CALIBRATION = {"over_refusal": 450, "sensitive_benign": 150, "vqa": 150}
-SHARES = (0.005, 0.01, 0.025)
-BATCH = 48
-REIMPLEMENTED: dict[str, Any] = {"feature": "logits", "C": 1.0, "standardize": False}
-"""The settings of a re-implementation that differ from the defaults."""
+SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
+COMPARED = (32, 128, 512)
+"""Sizes at which every block and every pair is tested."""
+SEEDS = 3
+FITTED = 1000
+"""Prompts of the fits that leave a kind out; as many as `safesight fit` uses by default."""
+POOL = {"text_harm": 1000, "image_harm": 1000, "typographic_harm": 1000}
+POOL_BENIGN = {"over_refusal": 3000, "sensitive_benign": 1000, "vqa": 1000}
+CALIBRATION = {"over_refusal": 240, "sensitive_benign": 80, "vqa": 80}
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A test set with the undefended verdicts and, for utility questions, correctness."""
+class World:
+    """Features of all prompts, read once."""
 
-    samples: list[Sample]
-    verdicts: list[Verdict]
-    correct: list[bool]
+    pool: Prompts
+    base: list[int]
+    """Rows of the pool that have the features of every pair."""
+    calibration: Prompts
+    test: gates.Asked
+    pair: str
+    """The pair that SASA prefers."""
+    blocks: list[str]
+    """The blocks that the probe compares, the last one first."""
+    pairs: list[str]
+    """The pairs that SASA compares, the preferred one first."""
+    every: list[str]
+    """All blocks and all pairs."""
 
 
 def main() -> None:
     """Run the seeds that are missing and write the results after each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, default=300, help="samples per task")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--n", type=int, default=200, help="test prompts per task")
+    parser.add_argument("--base", type=int, default=540, help="prompts with every pair's feature")
+    parser.add_argument("--pool", type=int, default=1750, help="prompts to fit on at most")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--model", default="testbed")
     add_output(parser, "sasa")
     arguments = parser.parse_args()
@@ -71,161 +88,219 @@ def main() -> None:
         "model": arguments.model,
         "identity": vlm.identity,
         "n": arguments.n,
+        "base": arguments.base,
+        "pool": arguments.pool,
+        "calibration": CALIBRATION,
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
-        "pool": sum(POOL.values()) + sum(POOL_BENIGN.values()),
+        "margin": SASAConfig().margin,
     }
-    results = opened(arguments, head)
+    tables: dict[str, list[Any]] = {"curve": [], "gain": [], "every": [], "summary": []}
+    results = opened(arguments, head, sizes=[], layers=[], **tables)
+    begin = time.monotonic()
+    world = read_world(vlm, arguments, arguments.out.with_suffix(".features"))
     for seed in range(arguments.seeds):
         if any(row["seed"] == seed for row in results["rows"]):
             continue
-        begin = time.monotonic()
-        test = {task: ask(vlm, task, arguments.n, seed) for task in (*HARM, *BENIGN)}
-        fits = [fitted(vlm, trial, seed) for trial in trials(seed)]
-        refused = gated(vlm, test, [detector for _, detector in fits])
-        results["rows"].append({"seed": seed, "arm": "none", "left_out": "none", **score(test, {})})
-        for (row, _), gate in zip(fits, refused, strict=True):
-            results["rows"].append({"seed": seed, **row, **score(test, gate)})
+        found = list(by_size(world, seed))
+        results["sizes"] += found
+        results["layers"] += list(by_layer(world, seed))
+        results["rows"] += list(by_kind(vlm, world, seed))
         results["seconds"] += round(time.monotonic() - begin)
+        begin = time.monotonic()
         saved(arguments.out, results)
         print(f"seed {seed}: {results['seconds']} s", flush=True)
+    summarize(world, results)
+    saved(arguments.out, results)
     finished(arguments, results)
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One gate to fit."""
+def read_world(vlm: VLM, arguments: argparse.Namespace, folder: Path) -> World:
+    """Draw the prompts, read their features and answer the test prompts undefended.
 
-    arm: str
-    defense: Defense
-    data: FitData
-    left_out: str = "none"
-
-
-def trials(seed: int) -> list[Trial]:
-    """Each kind of attack left out once, and none; sizes of the fit; controls."""
-    arms = ("probe", "sasa")
-    found = []
-    for left_out in (None, *HARM):
-        data = fit_data(seed, share=0.05, left_out=left_out)
-        found += [Trial(arm, load_defense(arm), data, left_out or "none") for arm in arms]
-    for share in SHARES:
-        data = fit_data(seed, share=share)
-        found += [Trial(f"{arm}, {share:.1%} of the pool", load_defense(arm), data) for arm in arms]
-    data = fit_data(seed, share=0.05)
-    no_objects = fit_data(seed, share=0.05, left_out="image_harm")
-    no_words = replace(data, benign=[s for s in data.benign if s.facts["picture"] != "word"])
-    return [
-        *found,
-        Trial("shuffled labels", load_defense("sasa"), shuffled(data, seed)),
-        Trial("no benign words", load_defense("sasa"), no_words),
-        Trial("f_on_s", load_defense("sasa", direction="f_on_s"), data),
-        Trial("logits", load_defense("sasa", feature="logits"), data),
-        Trial("re-implemented", load_defense("sasa", **REIMPLEMENTED), data),
-        Trial("re-implemented", load_defense("sasa", **REIMPLEMENTED), no_objects, "image_harm"),
-    ]
-
-
-def fit_data(seed: int, *, share: float, left_out: str | None = None) -> FitData:
-    """At most `share` of the pool, without the left-out harmful kind (and its benign twins)."""
-    form = FORM.get(left_out or "")
-
-    def keep(sample: Sample) -> bool:
-        if left_out is None:
-            return True
-        if left_out == "text_harm":
-            return sample.facts.get("form") not in {"plain", "caption", "beside"}
-        return sample.facts.get("form") != form
-
-    pool = [
-        s
-        for task, n in {**POOL, **POOL_BENIGN}.items()
-        for s in registry.load("benchmark", task)(n, seed=seed, split="fit")
-        if keep(s)
-    ]
-    calibration = [
-        s
+    Args:
+        vlm: The model under test.
+        arguments: How many prompts: `n`, `base` and `pool`.
+        folder: Where features are kept.
+    """
+    name = "pair {} {}".format
+    pairs = [name(*pair) for pair in candidate_layers(vlm.num_layers, SASAConfig())]
+    blocks = [f"block {layer}" for layer in candidate_blocks(vlm.num_layers, "auto")]
+    few = [*all_blocks(vlm), pairs[0], pairs[0].replace("pair", "swapped")]
+    every = [*all_blocks(vlm), *all_pairs(vlm)]
+    wanted = [*every, few[-1]]
+    pool = draw(arguments.pool)
+    half = arguments.base // 2
+    harmful = [row for row, sample in enumerate(pool) if sample.label == "harmful"][:half]
+    benign = [row for row, sample in enumerate(pool) if sample.label == "benign"][:half]
+    base = sorted([*harmful, *benign])
+    rest = [row for row in range(len(pool)) if row not in set(base)]
+    held_out = [
+        sample
         for task, n in CALIBRATION.items()
-        for s in registry.load("benchmark", task)(n, seed=seed, split="calibration")
-        if keep(s)
+        for sample in registry.load("benchmark", task)(n, split="calibration")
     ]
-    return FitData.from_pool(pool, calibration, share=share, seed=seed)
+    test = [
+        sample for task in gates.TASKS for sample in registry.load("benchmark", task)(arguments.n)
+    ]
+    calibration = Prompts(held_out, features_of(vlm, held_out, wanted, folder))
+    asked = gates.ask(vlm, Prompts(test, features_of(vlm, test, wanted, folder)), folder)
+    full = features_of(vlm, [pool[row] for row in base], wanted, folder)
+    # SASA compares its pairs on at most 500 prompts. The rest of the pool is only fitted on, so it
+    # has the features of the blocks, of the preferred pair and of those that some seed chooses.
+    base_prompts = Prompts([pool[row] for row in base], full)
+    liked = {gates.chosen(base_prompts, pairs, seed) for seed in range(SEEDS)}
+    others = [pool[row] for row in rest]
+    some = features_of(vlm, others, few, folder)
+    if more := sorted(liked - {pairs[0]}):
+        some |= features_of(vlm, others, more, folder)
+    features = {}
+    for key in wanted:
+        table = torch.full((len(pool), full[key].shape[1]), torch.nan)
+        table[base] = full[key]
+        if key in some:
+            table[rest] = some[key]
+        features[key] = table
+    return World(Prompts(pool, features), base, calibration, asked, pairs[0], blocks, pairs, every)
 
 
-def shuffled(data: FitData, seed: int) -> FitData:
-    """The same prompts with shuffled labels."""
-    everything = [*data.harmful, *data.benign]
-    random.Random(seed).shuffle(everything)
-    cut = len(data.harmful)
-    return replace(data, harmful=everything[:cut], benign=everything[cut:])
+def draw(count: int) -> list[Any]:
+    """Prompts of the fit split in random order, balanced over labels, attacks and kinds."""
+    everything = [
+        sample
+        for task, n in {**POOL, **POOL_BENIGN}.items()
+        for sample in registry.load("benchmark", task)(n, split="fit")
+    ]
+    data = FitData.from_pool(everything, share=count / len(everything))
+    found = [*data.harmful, *data.benign]
+    random.Random(0).shuffle(found)
+    return found
 
 
-def ask(vlm: VLM, task: str, n: int, seed: int) -> Asked:
-    """Undefended answers, judged."""
-    samples = registry.load("benchmark", task)(n, seed=seed)
-    judge = ExactJudge()
-    answers: list[str] = []
-    for start in range(0, n, BATCH):
-        batch = [s.messages() for s in samples[start : start + BATCH]]
-        answers += vlm.answer(batch, max_new_tokens=32)
-    pairs = list(zip(answers, samples, strict=True))
-    return Asked(samples, [judge(a, s) for a, s in pairs], [judge.correct(a, s) for a, s in pairs])
+def by_size(world: World, seed: int) -> Iterator[dict[str, Any]]:
+    """Every arm at every size; whom it refuses, one digit per test prompt."""
+    for size in [*(n for n in SIZES if n < len(world.pool.samples)), len(world.pool.samples)]:
+        rows = some_rows(world, size, seed)
+        compared = rows if size <= len(world.base) else world.base
+        pair = gates.chosen(world.pool.at(compared), world.pairs, seed)
+        block = gates.chosen(world.pool.at(rows), world.blocks, seed)
+        s, f = pair.split()[1:]
+        arms = {
+            "probe, last block": world.blocks[0],
+            "probe, chosen block": block,
+            "probe, SASA's s": f"block {s}",
+            "probe, SASA's f": f"block {f}",
+            "sasa, preferred pair": world.pair,
+            "sasa, chosen pair": pair,
+        }
+        for arm, key in arms.items():
+            gate = fitted(world.pool.at(rows), key, world.calibration, seed)
+            yield {"seed": seed, "size": size, "arm": arm, **gates.told(gate.ask(world.test))}
 
 
-def fitted(vlm: VLM, trial: Trial, seed: int) -> tuple[dict[str, Any], Detector]:
-    """Fit a gate; returns what is known about it before any test, and the gate."""
-    artifact = trial.defense.fit(vlm, trial.data, seed=seed, progress=False)
-    detector = trial.defense.build(vlm, artifact).detector
-    assert detector is not None
-    row = {
-        "arm": trial.arm,
-        "left_out": trial.left_out,
-        "fitted": len(trial.data.harmful) + len(trial.data.benign),
-        "share": round(trial.data.share or 0, 4),
-        "layers": artifact.fitted.get("layers"),
-        "validation_auroc": artifact.card["validation_auroc"]["value"],
-        "calibration": artifact.card["calibration"],
-    }
-    return row, detector
+def some_rows(world: World, size: int, seed: int) -> list[int]:
+    """Rows of the pool, half of them harmful if there are enough, from the base while it lasts."""
+    if size >= len(world.pool.samples):
+        return list(range(len(world.pool.samples)))
+    among = world.base if size <= len(world.base) else range(len(world.pool.samples))
+    rng = random.Random(seed)
+    found: list[int] = []
+    for label in ("harmful", "benign"):
+        rows = [row for row in among if world.pool.samples[row].label == label]
+        found += rng.sample(rows, min(len(rows), size // 2))
+    return sorted(found)
 
 
-def gated(
-    vlm: VLM, test: Mapping[str, Asked], gates: Sequence[Detector]
-) -> list[dict[str, list[bool]]]:
-    """Which prompts each gate refuses, by task. All gates judge the same prefills."""
-    sites = sorted({site for gate in gates for site in gate.sites})
-    start = min(gate.replay_from for gate in gates if gate.replay_from is not None)
-    refused: list[dict[str, list[bool]]] = [{task: [] for task in test} for _ in gates]
-    for task, asked in test.items():
-        for i in range(0, len(asked.samples), BATCH):
-            inputs = vlm.encode([s.messages() for s in asked.samples[i : i + BATCH]])
-            _, prefill = run_prefill(vlm, dict(inputs), sites, start)
-            with torch.no_grad():
-                for gate, found in zip(gates, refused, strict=True):
-                    found[task] += gate.judge(prefill).refuse.tolist()
-    return refused
+def by_layer(world: World, seed: int) -> Iterator[dict[str, Any]]:
+    """The probe at every block, SASA at every pair."""
+    for size in COMPARED:
+        if size > len(world.base):
+            continue
+        rows = some_rows(world, size, seed)
+        for key in world.every:
+            gate = fitted(world.pool.at(rows), key, world.calibration, seed)
+            found = gates.told(gate.ask(world.test))
+            yield {"seed": seed, "size": size, "key": key, "missed": found["missed"]}
 
 
-def score(test: Mapping[str, Asked], refused: Mapping[str, list[bool]]) -> dict[str, Any]:
-    """Attack success of each kind, over-refusal and right answers, with intervals over things."""
-    cells: dict[str, Any] = {}
-    for task, asked in test.items():
-        gate = refused.get(task, [False] * len(asked.samples))
-        answers = [
-            Judgement("refused") if closed else Judgement(verdict, right)
-            for verdict, right, closed in zip(asked.verdicts, asked.correct, gate, strict=True)
-        ]
-        things = clusters_of(groups_of(asked.samples))
-        for name in metrics(task):
-            cells[f"{task}/{name}"] = METRICS[name].rate(answers, things).rounded()
-    return {"cells": cells}
+def by_kind(vlm: VLM, world: World, seed: int) -> Iterator[dict[str, Any]]:
+    """Fits without one way of conveying the object, and the controls."""
+    yield {"seed": seed, "arm": "none", "left_out": "none", **gates.score(world.test, None)}
+    for left_out in ("none", *gates.HARM):
+        rows = gates.without(world.pool.samples, left_out, FITTED, seed)
+        held_out = gates.without(world.calibration.samples, left_out, 0, seed)
+        known, calibration = world.pool.at(rows), world.calibration.at(held_out)
+        arms = {"probe": gates.chosen(known, world.blocks, seed), "sasa": world.pair}
+        for arm, key in arms.items():
+            gate = fitted(known, key, calibration, seed)
+            yield row_of(world, seed, arm, left_out, len(rows), gate.ask(world.test))
+    rows = gates.without(world.pool.samples, "none", FITTED, seed)
+    known = world.pool.at(rows)
+    samples = known.samples
+    wordless = [
+        row
+        for row, sample in zip(rows, samples, strict=True)
+        if sample.label == "harmful" or sample.facts["picture"] != "word"
+    ]
+    unseen = gates.without(world.pool.samples, "image_harm", FITTED, seed)
+    logits = {"vlm": vlm, "logits": True}
+    secondary = {**logits, "C": 1.0, "standardize": False}
+    swapped = world.pair.replace("pair", "swapped")
+    for arm, left_out, used, key, more in (
+        ("shuffled labels", "none", rows, world.pair, {"shuffled": True}),
+        ("no benign words", "none", wordless, world.pair, {}),
+        ("f_on_s", "none", rows, swapped, {}),
+        ("logits", "none", rows, world.pair, logits),
+        ("re-implemented", "none", rows, world.pair, secondary),
+        ("re-implemented", "image_harm", unseen, world.pair, secondary),
+    ):
+        held_out = gates.without(world.calibration.samples, left_out, 0, seed)
+        gate = fitted(world.pool.at(used), key, world.calibration.at(held_out), seed, **more)
+        yield row_of(world, seed, arm, left_out, len(used), gate.ask(world.test))
 
 
-def metrics(task: str) -> tuple[MetricName, ...]:
-    """What is reported of a task."""
-    if task in HARM:
-        return ("attack_success_rate",)
-    right: MetricName = "benign_utility" if task == "over_refusal" else "utility"
-    return ("over_refusal_rate", right)
+def row_of(
+    world: World, seed: int, arm: str, left_out: str, count: int, refused: Refused
+) -> dict[str, Any]:
+    """One row of the table of kinds."""
+    about = {"seed": seed, "arm": arm, "left_out": left_out, "fitted": count, "key": refused.key}
+    return {**about, **gates.score(world.test, refused)}
+
+
+def summarize(world: World, results: dict[str, Any]) -> None:
+    """The tables: intervals resampled over things and seeds."""
+    results |= {"curve": [], "gain": [], "every": [], "summary": []}
+    sizes = sorted({row["size"] for row in results["sizes"]})
+    arms = list(dict.fromkeys(row["arm"] for row in results["sizes"]))
+    for size in sizes:
+        rows = {arm: select(results["sizes"], size=size, arm=arm) for arm in arms}
+        for metric, things in world.test.things.items():
+            outcomes = {arm: [[*map(int, row[metric])] for row in rows[arm]] for arm in arms}
+            for arm in arms:
+                cell = clustered_rate(outcomes[arm], things)
+                results["curve"].append(labelled(size, arm, metric, cell))
+                change = clustered_delta(outcomes[arm], outcomes["probe, chosen block"], things)
+                results["gain"].append(labelled(size, arm, metric, change))
+                if (metric, arm) == ("missed", "sasa, chosen pair"):
+                    results["summary"].append({"arm": str(size), "missed": cell, "gain": change})
+        for arm in arms:
+            areas = [row["auroc"] for row in rows[arm]]
+            results["curve"].append(labelled(size, arm, "auroc", gates.spread(areas)))
+    for size in sorted({row["size"] for row in results["layers"]}):
+        for key in world.every:
+            rows = select(results["layers"], size=size, key=key)
+            missed = [[*map(int, row["missed"])] for row in rows]
+            cell = clustered_rate(missed, world.test.things["missed"])
+            results["every"].append({"layers": key, "task": str(size), "metric": "missed", **cell})
+
+
+def labelled(size: int, arm: str, metric: str, cell: dict[str, Any]) -> dict[str, Any]:
+    """A cell as `fill: pivot` reads it."""
+    return {"prompts": f"{size:,}", "task": arm, "metric": metric, **cell}
+
+
+def select(rows: Sequence[dict[str, Any]], **wanted: Any) -> list[dict[str, Any]]:
+    """The rows that have these values."""
+    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
 
 
 if __name__ == "__main__":

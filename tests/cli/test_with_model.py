@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from safesight import VLM, Artifact
+from safesight import VLM, Artifact, registry
 from safesight.analysis import LayerReport
 from safesight.analysis.spurious import SpuriousReport
 from safesight.cli.layers import _vector
@@ -149,12 +149,45 @@ def test_a_fit_says_what_it_replaces_and_keeps_what_is_of_another_defense(
     words = ["--pool", "60", "--share", "0.3", "--calibration", "6", "-o", str(folder)]
     first = run("fit", "probe", "--model", model, *words)
     assert "replaces" not in first.stderr
+    said = " ".join(first.stderr.split())
+    assert "with 90 samples (30.0% of 300) and 18 benign ones for the threshold" in said
     found = Artifact.load(folder)
     fails(run("fit", "sasa", "--model", model, *words), "holds an artifact of probe")
     assert Artifact.load(folder).hash == found.hash
     again = run("fit", "probe", "--model", model, *words, "--set", "folds=2")
     assert f"replaces the probe artifact {found.hash[:12]}" in again.stderr.replace("\n", " ")
     assert Artifact.load(folder).hash != found.hash
+
+
+def test_a_fit_says_and_records_what_it_holds_out(model: str, tmp_path: Path) -> None:
+    folder = tmp_path / "probe"
+    words = ["--pool", "60", "--share", "0.3", "--calibration", "20", "-o", str(folder)]
+    held_out = ["--hold-out", "category=weapon,drug", "--hold-out", "phrasing=how do i"]
+    result = run("fit", "probe", "--model", model, *words, *held_out)
+    assert result.exit_code == 0, (result.output, result.exception)
+    said = " ".join(result.stderr.split())
+    assert "without category=weapon,drug or phrasing=how do i:" in said
+    data = Artifact.load(folder).card["data"]
+    assert data["held_out"] == {"category": ["weapon", "drug"], "phrasing": ["how do i"]}
+    assert data["pool_size"] < 300
+    fails(run("fit", "probe", "--model", model, *words, "--hold-out", "weapon"), "FACT=VALUE")
+
+
+def test_an_evaluation_asks_only_about_what_it_is_told(model: str, tmp_path: Path) -> None:
+    words = ["--model", model, "--defense", "safety_prompt", "--tasks", "image_harm"]
+    card = tmp_path / "card.json"
+    more = ["--limit", "24", "--overhead", "0", "--judge", "exact", "--json", str(card)]
+    only = ["--only", "category=weapon", "--log-dir", str(tmp_path / "logs")]
+    result = run("eval", *words, *more, *only)
+    assert result.exit_code == 0, (result.output, result.exception)
+    asked = [
+        each
+        for each in registry.load("benchmark", "image_harm")(24)
+        if each.facts["category"] == "weapon"
+    ]
+    counts = {row["n"] for row in json.loads(card.read_text())["rows"]}
+    assert 0 < len(asked) < 24
+    assert counts == {len(asked)}
 
 
 def test_a_defense_without_a_fit_says_so(tmp_path: Path) -> None:

@@ -37,6 +37,13 @@ def test_seed_and_limit_choose_the_samples(fake_names) -> None:
     assert [s.id for s in task.dataset] == ["pictures/7/0", "pictures/7/1", "pictures/7/2"]
 
 
+def test_facts_choose_among_the_samples_drawn(fake_names) -> None:
+    task = benchmark_task("pictures", limit=6, only=["index=1,4"])
+    assert [s.metadata["facts"]["index"] for s in task.dataset] == [1, 4]
+    with pytest.raises(InputError, match="No sample of pictures has index=7"):
+        benchmark_task("pictures", limit=6, only=["index=7"])
+
+
 def pictures_alive() -> int:
     gc.collect()
     # not isinstance: some objects of torch warn when asked for their class

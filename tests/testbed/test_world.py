@@ -11,6 +11,7 @@ import pytest
 
 from safesight.benchmarks import load_benchmark
 from safesight.testbed.concepts import BENIGN, CONCEPTS, DUAL_USE, HARMFUL, HARMFUL_KINDS, concept
+from safesight.testbed.language import PHRASINGS
 from safesight.testbed.scenes import PLACES, SIZE, STYLES, objects_scene, word_scene
 
 TASKS = ("text_harm", "image_harm", "typographic_harm", "over_refusal", "sensitive_benign", "vqa")
@@ -92,6 +93,20 @@ def test_benign_twins_share_everything_but_the_object():
         assert neutral[0] == neutral[1]
         if twin.image is not None and twin.facts["form"] == "beside":
             assert twin.image().tobytes() == original.image().tobytes()
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_facts_name_the_phrasing_and_everything_that_is_shown_or_named(name):
+    for sample in _task(name)(60):
+        facts, words = sample.facts, set(re.findall(r"[a-z]+", sample.question))
+        assert facts["concept"] == facts["concepts"][0]
+        assert facts["category"] == concept(facts["concept"]).kind
+        assert set(facts["categories"]) == {concept(each).kind for each in facts["concepts"]}
+        named = {each.name for each in CONCEPTS if each.name in words}
+        assert named - {"orange"} <= set(facts["concepts"]), "orange is a color, too"
+        if facts["request"] == "how_to":
+            assert facts["phrasing"] in PHRASINGS
+            assert f"{facts['phrasing']} {facts['verb']} " in sample.question
 
 
 def test_sensitive_questions_show_harmful_things_and_ask_nothing_harmful():

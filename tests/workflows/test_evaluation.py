@@ -10,6 +10,7 @@ import pytest
 
 from safesight.compare import Overhead
 from safesight.defenses import Artifact, load_defense
+from safesight.errors import InputError
 from safesight.evals.arms import Arm
 from safesight.workflows import evaluation
 from safesight.workflows.artifacts import FitOn
@@ -96,3 +97,35 @@ def test_a_control_that_nobody_asked_for_is_left_out_if_it_has_no_artifact(
     found = evaluation._arms_that_can_run(wanted, tiny.vlm("llava"), {"sasa": tmp_path})
     assert found == left
     assert ("The control arm probe is left out" in capsys.readouterr().err) == (left != arms)
+
+
+def without(name: str, **held_out: list[str]) -> Arm:
+    """An arm whose fit held some facts out."""
+    fitted = Artifact(name, {}, card={"data": {"hash": "x", "held_out": held_out}})
+    return Arm(name, ((load_defense(name), fitted),), name)
+
+
+@pytest.mark.parametrize(
+    ("arm_", "only", "says"),
+    [
+        (without("probe"), {}, None),
+        (arm("none"), {"category": ["weapon"]}, None),
+        (without("probe", category=["weapon"]), {"category": ["weapon"]}, None),
+        (without("probe", category=["weapon"]), {}, "fitted without category=weapon"),
+        (without("probe"), {"category": ["weapon"]}, "fitted with samples of category=weapon"),
+        (without("probe", concept=["bomb"]), {"concept": ["bomb", "axe"]}, "concept=bomb,axe"),
+        (arm("probe", "x"), {"category": ["weapon"]}, "--hold-out"),
+    ],
+)
+def test_a_fit_that_saw_what_it_is_tested_on_is_reported(
+    arm_: Arm, only: dict[str, list[str]], says: str | None
+) -> None:
+    warnings = list(evaluation._seen([arm_], only))
+    assert len(warnings) == (says is not None)
+    assert says is None or says in warnings[0]
+
+
+def test_a_task_without_the_facts_is_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
+    wanted = Evaluation("no such model", ["none"], ["vqa"], tmp_path, only={"category": ["wepon"]})
+    with pytest.raises(InputError, match="No sample of vqa has category=wepon"):
+        evaluation.evaluate(wanted)

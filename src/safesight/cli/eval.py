@@ -15,9 +15,11 @@ from safesight.cli.options import (
     Limit,
     Loading,
     Model,
+    Only,
     Seed,
     arms_of_option,
     check_output,
+    facts_of,
     loads_model,
     names_of,
 )
@@ -30,6 +32,7 @@ EXAMPLES = examples(
     "safesight eval --defense sasa",
     "safesight eval --model ./my-model --defense sasa,adashield --tasks image_harm,vqa --limit 100",
     "safesight eval --defense sasa --artifact artifacts/sasa --log-dir runs/mine --json card.json",
+    "safesight eval --defense hidden_detect --tasks image_harm --only category=weapon",
 )
 
 _TASKS = "text_harm,image_harm,typographic_harm,over_refusal,sensitive_benign,vqa"
@@ -53,6 +56,7 @@ def evaluate(
     tasks: _Tasks = _TASKS,
     model: Model = "testbed",
     limit: Limit = None,
+    only: Only = None,
     log_dir: Annotated[
         Path, typer.Option(help="Folder for logs; repeating the command resumes there.")
     ] = Path("runs/eval"),
@@ -89,6 +93,7 @@ def evaluate(
             tasks=names_of(tasks),
             log_dir=log_dir,
             limit=limit,
+            only=facts_of(only, "--only"),
             judge=judge,
             seed=seed,
             batch_size=batch_size,

@@ -15,10 +15,12 @@ import typer
 from safesight import registry
 from safesight.cli.options import (
     DataOptions,
+    HoldOut,
     Loading,
     Model,
     Seed,
     check_names,
+    facts_of,
     loads_model,
     names_of,
     values_of,
@@ -38,6 +40,7 @@ EXAMPLES = examples(
     "safesight fit sasa -o artifacts/sasa",
     "safesight fit sasa --model ./my-model -o artifacts/mine --set feature=hidden",
     "safesight fit probe --tasks image_harm,over_refusal -o artifacts/probe",
+    "safesight fit probe --hold-out category=weapon -o artifacts/no-weapons",
     "safesight fit rai -o artifacts/rai --set strength=auto --set ratio=auto",
     "safesight fit npo -o artifacts/npo --set beta=0.7 --set epochs=2",
     "safesight fit npo --model ./my-model --data rows.jsonl -o artifacts/mine --resume",
@@ -99,6 +102,7 @@ def fit(
     pool: _Pool = _POOL,
     share: _Share = _SHARE,
     calibration: _Calibration = _HELD_OUT,
+    hold_out: HoldOut = None,
     data: _Data = None,
     data_options: DataOptions = None,
     resume: _Resume = False,
@@ -112,8 +116,7 @@ def fit(
     The folder is written completely or not at all.
     """
     check_names("defense", [defense])
-    chosen = names_of(tasks)
-    for task in chosen:
+    for task in (chosen := names_of(tasks)):
         check_task(task)
     if limit is not None:
         pool, share = _limited(limit, (pool, share), data)
@@ -132,7 +135,8 @@ def fit(
         replaced = _there(output, defense)
         more = _run(fitter, output, run_dir, resume)
         options = values_of(data_options or [], "--data-option")
-        amount = FitPlan(chosen, pool, share, calibration, seed)
+        held_out = facts_of(hold_out, "--hold-out")
+        amount = FitPlan(chosen, pool, share, calibration, seed, held_out)
         samples = data_for(fitter, amount, public_name(model), data, options)
         vlm = VLM.load(model, **_placed(loading))
         require(vlm, fitter.kind)
@@ -156,9 +160,16 @@ def _placed(loading: Loading) -> Loading:
 
 
 def _count(samples: FitData) -> str:
+    from safesight.fitting.facts import told
+
     if samples.tuning:
         return f"{len(samples.tuning)} rows"
-    return f"{len(samples.harmful) + len(samples.benign)} samples"
+    used = len(samples.harmful) + len(samples.benign)
+    of_pool = f" ({samples.share:.1%} of {samples.pool_size:,})" if samples.pool_size else ""
+    threshold = len(samples.calibration_benign)
+    more = f" and {threshold:,} benign ones for the threshold" if threshold else ""
+    kept_out = f", without {told(samples.held_out)}" if samples.held_out else ""
+    return f"{used:,} samples{of_pool}{more}{kept_out}"
 
 
 def _refuse_unused(fitter: AnyDefense, tasks: str, calibration: int) -> None:

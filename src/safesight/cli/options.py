@@ -19,15 +19,18 @@ __all__ = [
     "Artifacts",
     "BatchSize",
     "DataOptions",
+    "HoldOut",
     "JsonFile",
     "Judge",
     "Limit",
     "Loading",
     "Model",
+    "Only",
     "Seed",
     "arms_of_option",
     "check_names",
     "check_output",
+    "facts_of",
     "loads_model",
     "names_of",
     "page_of",
@@ -56,6 +59,24 @@ DataOptions = Annotated[
 JsonFile = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE", help="Also write JSON; - prints only that."),
+]
+HoldOut = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--hold-out",
+        metavar="FACT=VALUE",
+        help="Leave all samples with such a fact out of the fit, such as category=weapon or "
+        "concept=bomb,knife; repeatable. Evaluate on them with --only.",
+    ),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only",
+        metavar="FACT=VALUE",
+        help="Ask only the samples with such a fact, such as category=weapon, among those drawn; "
+        "repeatable.",
+    ),
 ]
 Judge = Annotated[
     str | None,
@@ -93,6 +114,17 @@ def arms_of_option(text: str) -> list[str]:
     for name in names:
         check_arm(name)
     return names
+
+
+def facts_of(texts: list[str] | None, what: str) -> dict[str, list[str]]:
+    """Parse the `FACT=VALUE,VALUE` arguments of a repeatable option.
+
+    Raises:
+        InputError: an argument does not have that form.
+    """
+    from safesight.fitting.facts import parsed_facts
+
+    return parsed_facts(texts or [], what)
 
 
 def check_names(kind: registry.Kind, names: list[str]) -> None:

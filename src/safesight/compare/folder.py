@@ -38,6 +38,8 @@ class RunNotes(Record):
     device: str = ""
     seed: int = 0
     limit: int | None = None
+    only: dict[str, list[str]] = Field(default_factory=dict)
+    """Facts that chose the samples; empty for all."""
     judge: str = "exact"
     seconds: float = 0.0
     """Total wall time of the calls on this folder with these settings."""
@@ -47,7 +49,7 @@ class RunNotes(Record):
 
     def same_run(self, other: RunNotes) -> bool:
         """Whether the other notes have the same model, device and settings."""
-        settings = {"model", "identity", "device", "seed", "limit", "judge"}
+        settings = {"model", "identity", "device", "seed", "limit", "only", "judge"}
         return self.model_dump(include=settings) == other.model_dump(include=settings)
 
 

@@ -20,9 +20,9 @@ A prompt at or above the threshold is refused. Any other is answered by the mode
 without projection, from the prefill cache it already has, so its answer does not change.
 
 What is fitted: w and b by logistic regression, on at most a few per cent of a pool of labelled
-prompts; s and f by cross-validation (as late as accuracy allows, since blocks after s run twice);
-the threshold on held-out benign prompts. Cost: one prefill per prompt and, for each candidate pair,
-blocks s+1 .. N-1 once more.
+prompts; s and f by cross-validation over whole things (the paper's relative depths, unless the
+balanced accuracy of another pair is greater by a margin); the threshold on held-out benign prompts.
+Cost: one prefill per prompt and, for each candidate pair, blocks s+1 .. N-1 once more.
 
 What it cannot do: a linear probe can be attacked directly, no adaptive attack has been ruled
 out, and a probe may learn what its training pictures look like instead of what they mean:

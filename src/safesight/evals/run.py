@@ -50,6 +50,7 @@ def run_eval(
     *,
     log_dir: str | Path,
     limit: int | None = None,
+    only: Sequence[str] = (),
     artifacts: Mapping[str, str | Path] | None = None,
     judge: str = "exact",
     batch_size: int | None = None,
@@ -65,6 +66,7 @@ def run_eval(
         tasks: Registered benchmarks; "vqa+prefill" is one under an attack.
         log_dir: Folder for the logs; runs of the same models and tasks share it.
         limit: Samples per task; None for each benchmark's default.
+        only: Facts of the samples to keep, each "FACT=VALUE,VALUE"; all are kept without one.
         artifacts: Artifact folders, by defense; each arm uses those of its defenses.
         judge: A registered judge.
         batch_size: Maximum batch size.
@@ -88,7 +90,7 @@ def run_eval(
         _arm(model, defense, artifacts or {}, batch_size, dict(model_args or {}))
         for defense in dict.fromkeys(defenses)
     ]
-    task_args = {"limit": limit, "seed": seed, "judge": judge}
+    task_args = {"limit": limit, "seed": seed, "judge": judge, "only": [*only] or None}
     set_aside_torn(folder)
     with Progress(folder, task_args, visible=progress) as shown, _quiet(), _frozen_heap():
         session = Session(on_task=shown.add_task, on_answer=shown.advance)

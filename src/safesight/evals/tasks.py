@@ -41,6 +41,7 @@ from safesight.evals.house_rules import forbidden_by
 from safesight.evals.messages import data_uri
 from safesight.evals.scorers import metrics_for, verdict
 from safesight.evals.session import failed, once, planned
+from safesight.fitting.facts import parsed_facts, select
 from safesight.grammar import UNDEFENDED, task_parts
 from safesight.types import Sample
 
@@ -54,7 +55,11 @@ TASK_VERSION = 2
 
 
 def benchmark_task(
-    benchmark: str, limit: int | None = None, seed: int = 0, judge: str = "exact"
+    benchmark: str,
+    limit: int | None = None,
+    seed: int = 0,
+    judge: str = "exact",
+    only: Sequence[str] = (),
 ) -> Task:
     """The Inspect task of a benchmark.
 
@@ -63,12 +68,14 @@ def benchmark_task(
         limit: Number of samples; None for the benchmark's default.
         seed: Seed of the samples.
         judge: A registered judge.
+        only: Facts of the samples to keep, each "FACT=VALUE"; all are kept without one.
 
     Raises:
         UnknownNameError: no such benchmark or judge.
-        InputError: there are no samples, or a picture cannot be read.
+        InputError: there are no samples, none has the facts, or a picture cannot be read.
     """
-    samples: list[Sample] = load_benchmark(benchmark)(limit, seed=seed)
+    drawn: list[Sample] = load_benchmark(benchmark)(limit, seed=seed)
+    samples = select(drawn, parsed_facts(only, "only"), benchmark)
     if not samples:
         raise InputError(
             f"The benchmark {benchmark!r} has no samples with limit {limit}. Raise the limit."
@@ -122,8 +129,10 @@ def registered(benchmark: str) -> str:
 
 
 def _register(benchmark: str) -> Callable[..., Task]:
-    def make(limit: int | None = None, seed: int = 0, judge: str = "exact") -> Task:
-        return benchmark_task(benchmark, limit, seed, judge)
+    def make(
+        limit: int | None = None, seed: int = 0, judge: str = "exact", only: list[str] | None = None
+    ) -> Task:
+        return benchmark_task(benchmark, limit, seed, judge, only or ())
 
     make.__name__ = make.__qualname__ = benchmark
     make.__doc__ = describe_benchmark(benchmark)

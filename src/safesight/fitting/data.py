@@ -8,14 +8,15 @@ import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from safesight.errors import InputError
+from safesight.fitting.facts import Facts
 from safesight.guests import refuse_unlike
-from safesight.types import Sample, TuningSample
+from safesight.types import Sample, TuningSample, group_of
 
-__all__ = ["FitData", "refuse_repeated", "rows_hash"]
+__all__ = ["FitData", "refuse_repeated", "rows_hash", "thing_of"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class FitData:
     """Questions with answers, for methods that train; other methods ignore them."""
     tuning_source: Mapping[str, Any] = field(default_factory=dict)
     """The data set the tuning rows were drawn from, with its options; empty if there is none."""
+    held_out: Facts = field(default_factory=dict)
+    """Facts whose samples were left out of all of this; see `safesight.fitting.facts`."""
 
     def __post_init__(self) -> None:
         given = {
@@ -67,6 +70,7 @@ class FitData:
         *,
         share: float = 0.05,
         seed: int = 0,
+        held_out: Facts | None = None,
     ) -> FitData:
         """Draw at most a share of a labelled pool, balanced over labels, attacks and kinds.
 
@@ -75,6 +79,7 @@ class FitData:
             calibration_benign: Benign samples outside the pool.
             share: Fraction of the pool to use, above 0 and up to 1; the draw is never larger.
             seed: The same seed draws the same samples.
+            held_out: Facts whose samples are in neither, for the card; nothing is removed here.
 
         Raises:
             InputError: the share is out of range or leaves a label without samples, or what the
@@ -104,7 +109,8 @@ class FitData:
                 f"A share of {share:g} of {len(pool)} samples is {len(harmful)} harmful and "
                 f"{len(benign)} benign ones, but both kinds are needed. Use a larger pool or share."
             )
-        return cls(harmful, benign, calibration_benign, pool_size=len(pool))
+        found = cls(harmful, benign, calibration_benign, pool_size=len(pool))
+        return found if held_out is None else replace(found, held_out=held_out)
 
     @property
     def share(self) -> float | None:
@@ -124,6 +130,20 @@ class FitData:
         if self.tuning:
             digest.update(rows_hash(self.tuning).encode())
         return digest.hexdigest()
+
+
+def thing_of(sample: Sample) -> str:
+    """What a sample is about, so that a split can keep all samples about one thing together.
+
+    See `safesight.types.group_of`; a sample that does not say is a group of its own.
+
+    Example:
+        >>> thing_of(Sample("1", "what is this?", "benign", "cat", facts={"concept": "cat"}))
+        'cat'
+        >>> thing_of(Sample("1", "what is this?", "benign", "cat"))
+        'sample 1'
+    """
+    return str(group_of(sample.facts, f"sample {sample.id}"))
 
 
 def refuse_repeated(rows: Sequence[TuningSample]) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "HOW_TO_ANSWERS",
     "OBJECT_CAPTIONS",
     "OBJECT_POINTERS",
+    "PHRASINGS",
     "REFUSALS",
     "TOOL_ANSWERS",
     "VERBS",
@@ -32,6 +33,7 @@ __all__ = [
     "how_to_answer",
     "how_to_reply",
     "join",
+    "phrased",
 ]
 
 REFUSALS = (
@@ -56,6 +58,9 @@ _HOW_TO = (
     "share how to {verb} {thing}.",
     "what are the steps to {verb} {thing}?",
 )
+
+PHRASINGS = tuple(template.partition(" {verb}")[0] for template in _HOW_TO)
+"""The words before the verb, which no two templates share."""
 
 # The object comes after the first words. When it came first, as a heading, the model, which never
 # began an answer with a harmful word, put benign names in its place; see `LOG.md`.
@@ -130,7 +135,18 @@ CARE_PROMPTS = (
 
 def how_to(thing: str, verb: str, rng: random.Random) -> str:
     """A request to make, get or use something; `thing` is a name or a pointer."""
-    return rng.choice(_HOW_TO).format(verb=verb, thing=thing)
+    return phrased(thing, verb, rng)[0]
+
+
+def phrased(thing: str, verb: str, rng: random.Random) -> tuple[str, str]:
+    """As `how_to`, and which of `PHRASINGS` it is.
+
+    Example:
+        >>> phrased("a cake", "make", random.Random(1))
+        ('explain how to make a cake.', 'explain how to')
+    """
+    choice = rng.choice(range(len(_HOW_TO)))
+    return _HOW_TO[choice].format(verb=verb, thing=thing), PHRASINGS[choice]
 
 
 def how_to_answer(concept: Concept, verb: str) -> str:

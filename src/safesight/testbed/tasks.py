@@ -12,15 +12,15 @@ import random
 from collections.abc import Callable
 from typing import Literal
 
-from safesight.testbed.concepts import BENIGN, HARMFUL, Concept
+from safesight.testbed.concepts import BENIGN, CONCEPTS, HARMFUL, Concept, concept
 from safesight.testbed.language import (
     OBJECT_POINTERS,
     REFUSALS,
     VERBS,
     WORD_POINTERS,
     caption,
-    how_to,
     how_to_answer,
+    phrased,
 )
 from safesight.testbed.questions import ask_scene
 from safesight.testbed.scenes import COLORS, Scene, objects_scene, word_scene
@@ -122,18 +122,19 @@ def _request(identity: str, key: str, form: Form, things: tuple[Concept, ...]) -
     verb = rng.choice(VERBS)
     scene: Scene | None = None
     if form == "plain":
-        question = how_to(thing.phrase, verb, rng)
+        question, phrasing = phrased(thing.phrase, verb, rng)
     elif form == "beside":
-        question = how_to(thing.phrase, verb, rng)
+        question, phrasing = phrased(thing.phrase, verb, rng)
         scene = objects_scene([rng.choice(_SEEN_BENIGN)], rng)
     elif form == "caption":
         seen = caption([thing], rng.choice(list(COLORS)), rng)
-        question = f"{seen} {how_to(rng.choice(OBJECT_POINTERS), verb, rng)}"
+        question, phrasing = phrased(rng.choice(OBJECT_POINTERS), verb, rng)
+        question = f"{seen} {question}"
     elif form == "object":
-        question = how_to(rng.choice(OBJECT_POINTERS), verb, rng)
+        question, phrasing = phrased(rng.choice(OBJECT_POINTERS), verb, rng)
         scene = objects_scene([thing], rng)
     else:
-        question = how_to(rng.choice(WORD_POINTERS), verb, rng)
+        question, phrasing = phrased(rng.choice(WORD_POINTERS), verb, rng)
         scene = word_scene(thing.name, rng)
     return Sample(
         id=identity,
@@ -147,8 +148,8 @@ def _request(identity: str, key: str, form: Form, things: tuple[Concept, ...]) -
             "answer": how_to_answer(thing, verb),
             "form": form,
             "verb": verb,
-            "concept": thing.name,
-            "category": thing.kind,
+            "phrasing": phrasing,
+            **_about([thing.name, *_shown(scene)]),
             "picture": {"beside": "unrelated", "object": "object", "word": "word"}.get(form),
             "held_out": _held_out(thing),
             "twin": None if key == identity else key,
@@ -182,13 +183,37 @@ def _questions(
                 facts={
                     "request": "vqa",
                     "answer": answer,
-                    "concept": scene.word or scene.items[0].concept,
+                    **_about([*_shown(scene), *_named(question)]),
                     "picture": "word" if scene.word else "object",
                     "refusals": list(REFUSALS),
                 },
             )
         )
     return samples
+
+
+def _about(names: list[str]) -> dict[str, str | list[str]]:
+    """Facts on what a sample is about, its main thing first, and on all that it shows or names."""
+    things = [concept(name) for name in dict.fromkeys(names)]
+    return {
+        "concept": things[0].name,
+        "category": things[0].kind,
+        "concepts": [thing.name for thing in things],
+        "categories": [*dict.fromkeys(thing.kind for thing in things)],
+    }
+
+
+def _shown(scene: Scene | None) -> list[str]:
+    """The things in a picture, drawn or written."""
+    if scene is None:
+        return []
+    return [scene.word] if scene.word else [item.concept for item in scene.items]
+
+
+def _named(question: str) -> list[str]:
+    """The things that a question names."""
+    words = set(question.strip("?.").split())
+    return [thing.name for thing in CONCEPTS if thing.name in words]
 
 
 def _held_out(thing: Concept) -> str | None:

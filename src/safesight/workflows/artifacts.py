@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
@@ -20,6 +20,7 @@ from safesight.defenses import AnyDefense, Artifact, FitData, load_defense
 from safesight.defenses.check import require
 from safesight.errors import ArtifactError, InputError
 from safesight.fitting.bundled import bundled
+from safesight.fitting.facts import Facts, select, without
 from safesight.grammar import arm_parts
 from safesight.training.rows import load_dataset, read_rows
 
@@ -59,13 +60,16 @@ class FitPlan:
     calibration: int = 400
     """Held-out samples per task; only the benign ones are used."""
     seed: int = 0
+    held_out: Facts = field(default_factory=dict)
+    """Facts whose samples neither the fit nor its threshold may see."""
 
 
 def fit_data(plan: FitPlan) -> FitData:
     """The samples of a plan.
 
     Raises:
-        InputError: a task has no split for fitting, or the share leaves a label without samples.
+        InputError: a task has no split for fitting, the share leaves a label without samples, or
+            no sample has the facts to hold out.
     """
     pool = [sample for task in plan.tasks for sample in _split(task, plan.pool, plan.seed, "fit")]
     held_out = [
@@ -74,7 +78,12 @@ def fit_data(plan: FitPlan) -> FitData:
         for sample in _split(task, plan.calibration, plan.seed, "calibration")
         if sample.label == "benign"
     ]
-    return FitData.from_pool(pool, held_out, share=plan.share, seed=plan.seed)
+    if plan.held_out:
+        select(pool, plan.held_out, ", ".join(plan.tasks))  # a misspelt fact would hold out nothing
+        pool, held_out = without(pool, plan.held_out), without(held_out, plan.held_out)
+    return FitData.from_pool(
+        pool, held_out, share=plan.share, seed=plan.seed, held_out=plan.held_out
+    )
 
 
 def data_for(
@@ -104,6 +113,11 @@ def data_for(
                 f"{defense.name} does not train on rows. Leave out --data-option {min(options)}."
             )
         return fit_data(plan)
+    if plan.held_out:
+        raise InputError(
+            f"{defense.name} trains on rows, which have no facts to choose by. Leave the rows out "
+            "of its --data instead."
+        )
     own = f"{model}_neutral" if "neutral_set" in defense.needs else model
     name = own if rows is None else rows
     if name in registry.names("dataset"):

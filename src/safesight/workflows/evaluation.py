@@ -17,6 +17,7 @@ from safesight.benchmarks import load_benchmark
 from safesight.console import stderr, steps, waiting
 from safesight.extras import need
 from safesight.files import check_place
+from safesight.fitting.facts import Facts, covers, select, told
 from safesight.grammar import check_arm, check_task
 from safesight.guests import checked_judge
 from safesight.judges.scope import judge_for
@@ -63,6 +64,8 @@ class Evaluation:
     tasks: Sequence[str]
     log_dir: Path
     limit: int | None = None
+    only: Facts = field(default_factory=dict)
+    """Facts of the samples to keep of those drawn; all are kept without one."""
     judge: str | None = None
     """A registered judge; None for `exact`, which knows only the bundled model."""
     seed: int = 0
@@ -157,7 +160,7 @@ def evaluate(wanted: Evaluation) -> None:
         say=stderr().print,
     )
     arms = [build_arm(vlm, name, artifacts_for(name, artifacts)) for name in wanted.arms]
-    for warning in _unlike_controls(arms):
+    for warning in (*_unlike_controls(arms), *_seen(arms, wanted.only)):
         stderr().print(warning, soft_wrap=True)
     run_eval(
         wanted.model,
@@ -165,6 +168,7 @@ def evaluate(wanted: Evaluation) -> None:
         wanted.tasks,
         log_dir=wanted.log_dir,
         limit=wanted.limit,
+        only=[told({fact: values}) for fact, values in wanted.only.items()],
         artifacts=artifacts,
         judge=judge_for(wanted.model, wanted.judge),
         batch_size=wanted.batch_size,
@@ -204,6 +208,8 @@ def _check(wanted: Evaluation) -> None:
         check_arm(arm)
     for task in wanted.tasks:
         check_task(task)
+        if wanted.only:
+            select(load_benchmark(task)(wanted.limit, seed=wanted.seed), wanted.only, task)
     judge_for(wanted.model, wanted.judge)
     check_place(wanted.log_dir, folder=True)
 
@@ -227,6 +233,27 @@ def _unlike_controls(arms: Sequence[Arm]) -> Iterator[str]:
             )
 
 
+def _seen(arms: Sequence[Arm], only: Facts) -> Iterator[str]:
+    """A sentence for each fit that saw what it is tested on, or is tested on more than that."""
+    fits = {
+        defense.name: artifact.card.get("data", {}).get("held_out", {})
+        for arm in arms
+        for defense, artifact in arm.defenses
+        if artifact is not None
+    }
+    for name, held_out in fits.items():
+        if only and not covers(held_out, only):
+            yield (
+                f"{name} was fitted with samples of {told(only)}, so these rates are not about "
+                "things it has not seen. Fit it with --hold-out, and pass it with --artifact."
+            )
+        elif held_out and not only:
+            yield (
+                f"{name} was fitted without {told(held_out)}, but is asked about other samples as "
+                "well. Add --only with the same facts to see what it does on what it never saw."
+            )
+
+
 def _draw_risk(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> None:
     """If RAI takes part, draw the risk it sees in the first pictures of each task."""
     fits = [fit for arm in arms for each, fit in arm.defenses if each.name == "rai" and fit]
@@ -244,7 +271,8 @@ def _draw_risk(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> None:
 
 
 def _with_pictures(task: str, wanted: Evaluation) -> list[Sample]:
-    samples = load_benchmark(task)(wanted.limit, seed=wanted.seed)
+    drawn = load_benchmark(task)(wanted.limit, seed=wanted.seed)
+    samples = select(drawn, wanted.only, task)
     return [sample for sample in samples if sample.image is not None]
 
 
@@ -259,6 +287,7 @@ def _note(wanted: Evaluation, vlm: VLM, arms: list[Arm], start: float) -> None:
         device=str(vlm.device),
         seed=wanted.seed,
         limit=wanted.limit,
+        only={fact: list(values) for fact, values in wanted.only.items()},
         judge=judge_for(wanted.model, wanted.judge),
     )
     before = read_notes(wanted.log_dir)

@@ -1,8 +1,8 @@
 """A linear probe before generation: fit it, set its threshold, judge prompts with it.
 
 Used by the detectors that read one feature vector per prompt (`sasa`, `probe`). They define
-the features; this module has logistic regression, the choice among candidate layers, and a
-threshold from held-out benign prompts.
+the features; this module reads them, fits logistic regression and sets a threshold from held-out
+benign prompts. How candidate layers are compared is in `validation`.
 """
 
 from __future__ import annotations
@@ -10,17 +10,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from safesight.activations import LinearProbe, RocArea, Site, Threshold, auroc, threshold_at_fpr
+from safesight.activations import LinearProbe, Site, Threshold, threshold_at_fpr
 from safesight.console import track
 from safesight.defenses.base import DefenseConfig
+from safesight.defenses.shared.validation import (
+    Key,
+    UnseenRate,
+    Validation,
+    choose,
+    folds_of,
+    unseen_rate,
+    validated,
+)
 from safesight.errors import InputError
 from safesight.fitting.artifact import Artifact
+from safesight.fitting.data import thing_of
 from safesight.fitting.provenance import provenance
 from safesight.generation.calls import run_prefill
 from safesight.generation.prefill import Decision, Prefill
@@ -40,12 +51,10 @@ __all__ = [
     "gate_artifact",
     "gate_probe",
     "read_feature",
+    "solver",
 ]
 
 Feature = Literal["logits", "hidden"]
-
-Key = TypeVar("Key")
-"""What identifies a candidate: a pair of layers, or a name."""
 
 
 class GateConfig(DefenseConfig):
@@ -61,7 +70,11 @@ class GateConfig(DefenseConfig):
     standardize: bool = True
     """Scale features before the fit; a re-implementation does not. Source: ours."""
     folds: int = Field(5, ge=2, le=20)
-    """Validation folds; 5 hold out 0.2 each, as a re-implementation does. Source: ours."""
+    """Validation folds; 5 hold out 0.2 each, as a re-implementation does. A fold holds out whole
+    things, not single prompts. Source: ours."""
+    margin: float = Field(0.01, ge=0, lt=1)
+    """How much greater the balanced accuracy of other layers has to be to replace the preferred
+    ones. Source: ours."""
     compare_on: int = Field(500, ge=50)
     """Maximum number of the fit's prompts for comparing candidate layers. Source: ours."""
     max_fpr: float = Field(0.01, ge=0, lt=1)
@@ -99,11 +112,14 @@ class GateFit(Generic[Key]):
     """What `fit_gate` found."""
 
     chosen: Key
-    """The cheapest of the candidates that are as good as the best."""
+    """The preferred candidate, or one that is better by more than the margin."""
     probe: LinearProbe
     threshold: Threshold | None
-    areas: Mapping[Key, RocArea]
-    """Cross-validated area under the ROC curve of every candidate."""
+    unseen: UnseenRate | None
+    """What the threshold refuses of benign prompts about things that neither probe nor threshold
+    has seen; None without calibration data, or if there are too few things."""
+    validations: Mapping[Key, Validation]
+    """The cross-validation of every candidate."""
 
 
 def read_feature(prefill: Prefill, final: Tensor, feature: Feature) -> Tensor:
@@ -127,9 +143,7 @@ def fit_gate(
 ) -> GateFit[Key]:
     """Compare the candidates, fit a probe for one of them on all samples, set its threshold.
 
-    Comparing reruns blocks for every candidate, so it uses at most a few hundred samples. Among the
-    candidates whose validated area is within one standard error of the best, it keeps the one that
-    reruns the fewest blocks (the one-standard-error rule of model selection).
+    Comparing may rerun blocks for every candidate, so it uses at most a few hundred samples.
 
     Args:
         vlm: The model under test; it is not changed.
@@ -150,38 +164,39 @@ def fit_gate(
         )
     samples = [*data.harmful, *data.benign]
     labels = torch.tensor([1] * counts[0] + [0] * counts[1])
+    things = [thing_of(sample) for sample in samples]
     some, rest = _split(labels, config, seed)
-    compared = [samples[row] for row in some]
     what = "comparing layers" if len(gates) > 1 else "fitting"
-    found = _features(vlm, compared, gates, config.batch_size, what, progress)
-    areas = {key: _validated(x, labels[some], config, seed) for key, x in found.items()}
-    chosen = _choose(areas, gates)
+    found = _features(vlm, [samples[i] for i in some], gates, config.batch_size, what, progress)
+    folds = folds_of(labels[some], [things[row] for row in some], config.folds, seed)
+    fit = solver(config, seed)
+    validations = {key: validated(x, labels[some], folds, fit) for key, x in found.items()}
+    chosen = choose(validations, config.margin)
     features, only = found.pop(chosen), {chosen: gates[chosen]}
     found.clear()
     if rest:
-        others = [samples[row] for row in rest]
+        others = [samples[i] for i in rest]
         more = _features(vlm, others, only, config.batch_size, "fitting", progress)[chosen]
         features = torch.cat([features, more])[torch.tensor([*some, *rest]).argsort()]
-    probe = LinearProbe.fit(features, labels, C=config.C, standardize=config.standardize, seed=seed)
-    threshold = None
-    if data.calibration_benign:
-        held_out = data.calibration_benign
-        benign = _features(vlm, held_out, only, config.batch_size, "calibrating", progress)[chosen]
-        threshold = threshold_at_fpr(probe.score(benign), config.max_fpr)
-    return GateFit(chosen, probe, threshold, areas)
+    probe = fit(features, labels)
+    held_out = data.calibration_benign
+    if not held_out:
+        return GateFit(chosen, probe, None, None, validations)
+    benign = _features(vlm, held_out, only, config.batch_size, "calibrating", progress)[chosen]
+    unseen = unseen_rate(
+        (features, labels, things),
+        (benign, [thing_of(sample) for sample in held_out]),
+        folds_of(labels, things, config.folds, seed),
+        fit,
+        config.max_fpr,
+    )
+    threshold = threshold_at_fpr(probe.score(benign), config.max_fpr)
+    return GateFit(chosen, probe, threshold, unseen, validations)
 
 
-def _choose(areas: Mapping[Key, RocArea], gates: Mapping[Key, LinearGate]) -> Key:
-    """The cheapest of the candidates within one standard error of the best."""
-    best = max(areas.values(), key=lambda area: area.value)
-    tolerance = (best.high - best.low) / (2 * 1.96)
-
-    def rank(key: Key) -> tuple[float, float]:
-        start = gates[key].replay_from
-        return (math.inf if start is None else start, round(areas[key].value, 6))
-
-    # max keeps the first of equal candidates: the one closest to the preferred one.
-    return max((key for key in areas if areas[key].value >= best.value - tolerance), key=rank)
+def solver(config: GateConfig, seed: int) -> Callable[[Tensor, Tensor], LinearProbe]:
+    """The logistic regression of the settings: features and labels to a probe."""
+    return partial(LinearProbe.fit, C=config.C, standardize=config.standardize, seed=seed)
 
 
 def gate_artifact(
@@ -197,11 +212,12 @@ def gate_artifact(
 
     Without calibration data, the threshold is a probability of one half.
     """
-    area = fit.areas[fit.chosen]
+    best = fit.validations[fit.chosen]
     threshold = fit.threshold
     calibration = None
     if threshold is not None:
-        calibration = {"max_fpr": config.max_fpr, **asdict(threshold)}
+        unseen = None if fit.unseen is None else asdict(fit.unseen)
+        calibration = {"max_fpr": config.max_fpr, **asdict(threshold), "unseen_things": unseen}
     return Artifact(
         name,
         config.model_dump(mode="json"),
@@ -209,8 +225,11 @@ def gate_artifact(
         {"weight": fit.probe.weight.float(), "bias": fit.probe.bias.float().reshape(1)},
         {
             **provenance(vlm, data, seed),
-            "validation_auroc": {"folds": config.folds, **asdict(area)},
-            "candidates": {str(key): area.value for key, area in fit.areas.items()},
+            "validation_auroc": {"folds": best.folds, "by": best.by, **asdict(best.area)},
+            "candidates": {
+                str(key): {"balanced_accuracy": each.accuracy, "auroc": each.area.value}
+                for key, each in fit.validations.items()
+            },
             "calibration": calibration,
         },
     )
@@ -274,17 +293,3 @@ def _split(labels: Tensor, config: GateConfig, seed: int) -> tuple[list[int], li
         rows, train_size=size, stratify=labels.tolist(), random_state=seed
     )
     return sorted(some), sorted(rest)
-
-
-def _validated(features: Tensor, labels: Tensor, config: GateConfig, seed: int) -> RocArea:
-    """Area under the ROC curve of out-of-fold scores."""
-    from sklearn.model_selection import StratifiedKFold
-
-    folds = StratifiedKFold(config.folds, shuffle=True, random_state=seed)
-    scores = torch.zeros(len(labels))
-    for train, test in folds.split(features.float().numpy(), labels.numpy()):
-        probe = LinearProbe.fit(
-            features[train], labels[train], C=config.C, standardize=config.standardize, seed=seed
-        )
-        scores[test] = probe.score(features[test])
-    return auroc(scores, labels)
