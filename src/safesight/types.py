@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
@@ -87,6 +87,29 @@ class Sample:
     def pictures(self) -> tuple[Callable[[], Image], ...]:
         """What renders each picture, in order."""
         return () if self.image is None else (self.image, *self.further_images)
+
+    def reworded(self, question: str) -> Sample:
+        """The same sample with another question; earlier turns and pictures stay.
+
+        Example:
+            >>> Sample(id="1", question="a?", label="benign", target="").reworded("b?").question
+            'b?'
+        """
+        if not self.turns:
+            return replace(self, question=question)
+        *before, last = self.turns
+        places = [part for part in last["content"] if part["type"] == "image"]
+        text = {"type": "text", "text": question}
+        turns = (*before, {"role": "user", "content": [*places, text]})
+        return replace(self, question=question, turns=turns)
+
+    def without_pictures(self) -> Sample:
+        """The same conversation in text alone."""
+        turns = tuple(
+            {**turn, "content": [part for part in turn["content"] if part["type"] == "text"]}
+            for turn in self.turns
+        )
+        return replace(self, image=None, further_images=(), turns=turns)
 
     def messages(self) -> list[Message]:
         """The conversation, with all pictures rendered; by default, pictures before text."""
