@@ -187,6 +187,20 @@ def _are_facts(found: Any) -> bool:
     return _are_texts(found.get("refusals") or ())
 
 
+def _are_functions(found: Any) -> bool:
+    return isinstance(found, list | tuple) and all(map(callable, found))
+
+
+def _are_turns(found: Any) -> bool:
+    return isinstance(found, list | tuple) and all(
+        isinstance(turn, Mapping)
+        and _is_text(turn.get("role"))
+        and isinstance(turn.get("content"), list)
+        and all(isinstance(part, Mapping) and "type" in part for part in turn["content"])
+        for turn in found
+    )
+
+
 def _one_of(*allowed: str) -> tuple[Callable[[Any], bool], str]:
     return lambda found: isinstance(found, str) and found in allowed, " or ".join(allowed)
 
@@ -207,6 +221,8 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "image": (lambda found: found is None or callable(found), "a function that draws the picture"),
     "facts": (_are_facts, 'a mapping from names to JSON values, its "refusals" a list of texts'),
     "shots": (_are_texts, "a tuple of texts"),
+    "further_images": (_are_functions, "a tuple of functions that draw pictures"),
+    "turns": (_are_turns, "a tuple of messages"),
 }
 """What every field of a sample or a row has to be."""
 

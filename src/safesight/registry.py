@@ -31,10 +31,10 @@ from importlib.metadata import EntryPoint, entry_points
 from pkgutil import resolve_name
 from typing import Any, get_args
 
-from safesight.errors import PluginError, UnknownNameError
+from safesight.errors import InputError, PluginError, UnknownNameError
 from safesight.guests import Kind, fault_of
 
-__all__ = ["GROUPS", "Entry", "Kind", "check", "describe", "load", "names"]
+__all__ = ["GROUPS", "Entry", "Kind", "add", "check", "describe", "load", "names"]
 
 GROUPS: dict[Kind, str] = {kind: f"safesight.{kind}s" for kind in get_args(Kind)}
 """The entry-point group of every kind."""
@@ -50,6 +50,8 @@ class Entry:
     """The sentence for a built-in name; a plug-in provides its own."""
     package: str | None = None
     """Name and version of the package that adds it; None for a built-in name."""
+    thing: Any = None
+    """What the name stands for, if it was added by `add`."""
 
 
 _BUILTIN: dict[Kind, dict[str, Entry]] = {
@@ -295,7 +297,28 @@ def names(kind: Kind, *, builtin: bool = False) -> list[str]:
         True
     """
     assert kind in get_args(Kind)
-    return [name for name, entry in _table(kind).items() if not (builtin and entry.package)]
+    return [
+        name
+        for name, entry in _table(kind).items()
+        if not (builtin and (entry.package or entry.thing is not None))
+    ]
+
+
+def add(kind: Kind, name: str, thing: Any, summary: str) -> None:
+    """Let a name stand for a thing in this process, such as a task made of a user's file.
+
+    Raises:
+        InputError: the name already stands for something else.
+
+    Example:
+        >>> add("word_list", "mine", ("match", "fuse"), "Words about fire.")
+        >>> load("word_list", "mine"), describe("word_list", "mine")
+        (('match', 'fuse'), 'Words about fire.')
+    """
+    known = _table(kind).get(name)
+    if known is not None and known.thing is None:
+        raise InputError(f"There is already a {_words(kind)} called {name!r}. Choose another name.")
+    _table(kind)[name] = Entry("", summary, thing=thing)
 
 
 def check(kind: Kind, name: str) -> None:
@@ -340,6 +363,8 @@ def load(kind: Kind, name: str) -> Any:
         'none'
     """
     entry = _entry(kind, name)
+    if entry.thing is not None:
+        return entry.thing
     if entry.package is None:
         return resolve_name(entry.target)
     with _guest(kind, name, entry):

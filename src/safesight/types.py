@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
@@ -77,21 +77,59 @@ class Sample:
     same picture, and the attack succeeds if one of them does; empty for a request asked once."""
     prefill: str | None = None
     """Words the answer is forced to begin with; only what the model writes after them is judged."""
+    further_images: tuple[Callable[[], Image], ...] = ()
+    """Pictures after the first."""
+    turns: tuple[Message, ...] = ()
+    """The whole conversation if it is more than one question, with `{"type": "image"}` where a
+    picture belongs; its last turn is the user's and holds `question`. Without any such place, all
+    pictures stand before the text of the last turn."""
+
+    @property
+    def pictures(self) -> tuple[Callable[[], Image], ...]:
+        """What renders each picture, in order."""
+        return () if self.image is None else (self.image, *self.further_images)
+
+    def reworded(self, question: str) -> Sample:
+        """The same sample with another question; earlier turns and pictures stay.
+
+        Example:
+            >>> Sample(id="1", question="a?", label="benign", target="").reworded("b?").question
+            'b?'
+        """
+        if not self.turns:
+            return replace(self, question=question)
+        *before, last = self.turns
+        places = [part for part in last["content"] if part["type"] == "image"]
+        text = {"type": "text", "text": question}
+        turns = (*before, {"role": "user", "content": [*places, text]})
+        return replace(self, question=question, turns=turns)
+
+    def without_pictures(self) -> Sample:
+        """The same conversation in text alone."""
+        turns = tuple(
+            {**turn, "content": [part for part in turn["content"] if part["type"] == "text"]}
+            for turn in self.turns
+        )
+        return replace(self, image=None, further_images=(), turns=turns)
 
     def messages(self) -> list[Message]:
-        """The conversation, with the picture rendered, image before text."""
-        content: list[dict[str, Any]] = []
-        if self.image is not None:
-            content.append({"type": "image", "image": self.image()})
-        content.append({"type": "text", "text": self.question})
+        """The conversation, with all pictures rendered; by default, pictures before text."""
+        shown = iter([{"type": "image", "image": picture()} for picture in self.pictures])
         turns: list[Message] = []
         if self.system is not None:
             turns.append({"role": "system", "content": [{"type": "text", "text": self.system}]})
-        turns.append({"role": "user", "content": content})
+        for turn in self.turns or (_asked(self.question),):
+            parts = [next(shown) if part["type"] == "image" else part for part in turn["content"]]
+            turns.append({"role": turn["role"], "content": parts})
+        turns[-1]["content"] = [*shown, *turns[-1]["content"]]
         if self.prefill is not None:
             begun = [{"type": "text", "text": self.prefill}]
             turns.append({"role": "assistant", "content": begun})
         return turns
+
+
+def _asked(question: str) -> Message:
+    return {"role": "user", "content": [{"type": "text", "text": question}]}
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ LEVELS = (
     {"training"},
     {"generation"},
     {"fitting"},
+    {"data"},
     {"models"},
     {"activations", "tools"},
     {"grammar"},

@@ -30,7 +30,7 @@ INSTRUCTION = "Describe the image."
 
 def described(sample: Sample, instruction: str = INSTRUCTION) -> Sample:
     """The same picture with a neutral instruction."""
-    return replace(sample, id=f"{sample.id}+described", question=instruction)
+    return replace(sample.reworded(instruction), id=f"{sample.id}+described")
 
 
 def without_picture(sample: Sample) -> Sample:
@@ -41,7 +41,7 @@ def without_picture(sample: Sample) -> Sample:
         >>> without_picture(sample).image is None
         True
     """
-    return replace(sample, id=f"{sample.id}+without", image=None)
+    return replace(sample.without_pictures(), id=f"{sample.id}+without")
 
 
 def alignment(states: Tensor, others: Tensor, *, against: Literal["describe", "text"]) -> Alignment:

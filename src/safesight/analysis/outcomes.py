@@ -70,7 +70,7 @@ def outcomes(
     refuse_unlike(Sample, samples, "samples")
     instrument = ExactJudge() if judge is None else judge
     shots = [
-        (index, replace(sample, question=question, shots=()))
+        (index, replace(sample.reworded(question), shots=()))
         for index, sample in enumerate(samples)
         for question in sample.shots or (sample.question,)
     ]

@@ -22,7 +22,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -256,7 +255,7 @@ def flips(
     found = []
     labels: tuple[Label, Label] = ("harmful", "benign")
     turned = {
-        word: verdicts([replace(s, question=with_first_word(s.question, word)) for s in samples])
+        word: verdicts([s.reworded(with_first_word(s.question, word)) for s in samples])
         for word in dict.fromkeys(words)
     }
     for label in labels:

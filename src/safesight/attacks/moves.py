@@ -57,9 +57,8 @@ def derive(
         )
     facts = {**sample.facts, "picture": picture, "plain": sample.id}
     return replace(
-        sample,
+        sample.reworded(question),
         id=f"{sample.id}+{attack}",
-        question=question,
         image=image,
         attack=attack,
         facts=facts,

@@ -186,9 +186,8 @@ def _asked(sample: Sample, attack: str, questions: tuple[str, ...]) -> Sample:
         )
     questions = tuple(capitalized_as(question, sample.question) for question in questions)
     return replace(
-        sample,
+        sample.reworded(questions[0]),
         id=f"{sample.id}+{attack}",
-        question=questions[0],
         shots=questions if len(questions) > 1 else (),
         attack=attack,
         facts={"plain": sample.id, **sample.facts},

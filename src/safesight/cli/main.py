@@ -18,6 +18,7 @@ from safesight import __version__
 from safesight.cli import (
     check,
     compare,
+    data,
     demo,
     eval,
     fit,
@@ -109,6 +110,7 @@ for _name, _command, _examples in (
     ("layers", layers.layers, layers.EXAMPLES),
     ("spurious", spurious.spurious, spurious.EXAMPLES),
     ("try", try_.try_defense, try_.EXAMPLES),
+    ("data", data.data, data.EXAMPLES),
     ("list", list_.list_names, list_.EXAMPLES),
     ("check", check.check, check.EXAMPLES),
 ):

@@ -18,6 +18,7 @@ from safesight.grammar import check_arm, close_up
 __all__ = [
     "Artifacts",
     "BatchSize",
+    "Columns",
     "DataOptions",
     "HoldOut",
     "JsonFile",
@@ -55,6 +56,14 @@ BatchSize = Annotated[int | None, typer.Option(min=1, help="Maximum batch size."
 DataOptions = Annotated[
     list[str] | None,
     typer.Option("--data-option", metavar="KEY=VALUE", help="An option of --data; repeatable."),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="NAME=THEIRS",
+        help="A column of --data that has another name, such as question=prompt; repeatable.",
+    ),
 ]
 JsonFile = Annotated[
     str | None,

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from inspect_ai.model import (
     ChatMessageAssistant,
     ChatMessageSystem,
     ChatMessageUser,
+    Content,
     ContentImage,
     ContentText,
     GenerateConfig,
@@ -43,7 +43,7 @@ from safesight.evals.scorers import metrics_for, verdict
 from safesight.evals.session import failed, once, planned
 from safesight.fitting.facts import parsed_facts, select
 from safesight.grammar import UNDEFENDED, task_parts
-from safesight.types import Sample
+from safesight.types import Message, Sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -172,7 +172,7 @@ def _shooting(samples: Mapping[str, Sample]) -> Solver:
             outputs: list[ModelOutput] = []
             for question in sample.shots or (sample.question,):
                 if outputs:
-                    state.messages = _conversation(replace(sample, question=question))
+                    state.messages = _conversation(sample.reworded(question))
                 state = await generate(state)
                 outputs.append(state.output)
             if len(outputs) > 1:
@@ -200,28 +200,40 @@ def _together(outputs: Sequence[ModelOutput]) -> ModelOutput:
 
 
 def _conversation(sample: Sample) -> list[ChatMessage]:
-    content: list[ContentImage | ContentText] = [ContentText(text=sample.question)]
-    if sample.image is not None:
-        content.insert(0, ContentImage(image=_drawn(sample, data_uri)))
-    user = ChatMessageUser(content=list(content), source="input")
-    turns: list[ChatMessage] = [user]
-    if sample.system is not None:
-        turns.insert(0, ChatMessageSystem(content=sample.system, source="input"))
+    turns: list[ChatMessage] = []
+    for turn in _rendered(sample):
+        if turn["role"] == "system":  # as text, which is how logs show it
+            turns.append(ChatMessageSystem(content=turn["content"][0]["text"], source="input"))
+        elif turn["role"] == "user":
+            turns.append(ChatMessageUser(content=_parts(turn), source="input"))
+        else:
+            turns.append(ChatMessageAssistant(content=_parts(turn), source="input"))
     if sample.prefill is not None:
-        turns.append(ChatMessageAssistant(content=sample.prefill, source="input"))
+        turns[-1] = ChatMessageAssistant(content=sample.prefill, source="input")
     return turns
 
 
-def _drawn(sample: Sample, use: Callable[[Image], str]) -> str:
-    """The result of `use` on a sample's picture; the picture is not kept."""
-    assert sample.image is not None
+def _rendered(sample: Sample) -> list[Message]:
     try:
-        return use(sample.image())
+        return sample.messages()
     except OSError as error:
-        raise InputError(
-            f"The picture of sample {sample.id!r} cannot be read ({error}). "
-            "Replace it, or leave the sample out."
-        ) from error
+        raise _unreadable(sample, error) from error
+
+
+def _parts(turn: Message) -> list[Content]:
+    return [
+        ContentText(text=part["text"])
+        if part["type"] == "text"
+        else ContentImage(image=data_uri(part["image"]))
+        for part in turn["content"]
+    ]
+
+
+def _unreadable(sample: Sample, error: OSError) -> InputError:
+    return InputError(
+        f"The picture of sample {sample.id!r} cannot be read ({error}). "
+        "Replace it, or leave the sample out."
+    )
 
 
 def _described(sample: Sample) -> InspectSample:
@@ -249,8 +261,16 @@ def _hash(benchmark: str, samples: Sequence[Sample]) -> str:
 
 
 def _pixel_hash(samples: Sequence[Sample]) -> str:
-    found = [_drawn(sample, _pixels) for sample in samples if sample.image is not None]
+    found = [pixels for sample in samples for pixels in _pixels_of(sample)]
     return hashlib.sha256(" ".join(found).encode()).hexdigest()
+
+
+def _pixels_of(sample: Sample) -> list[str]:
+    """A hash of every picture; the pictures are not kept."""
+    try:
+        return [_pixels(picture()) for picture in sample.pictures]
+    except OSError as error:
+        raise _unreadable(sample, error) from error
 
 
 def _pixels(picture: Image) -> str:
@@ -273,6 +293,7 @@ def _description_hash(samples: Sequence[Sample]) -> str:
             s.facts,
             s.shots,
             s.prefill,
+            *([len(s.further_images), s.turns] if s.further_images or s.turns else []),
         ]
         digest.update(json.dumps(parts, sort_keys=True, default=dict).encode())
     return digest.hexdigest()

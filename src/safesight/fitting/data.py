@@ -191,20 +191,19 @@ def _stratum(sample: Sample) -> str:
 
 
 def _content(sample: Sample) -> bytes:
-    texts = json.dumps([sample.id, sample.question, sample.label, sample.system])
+    turns = [list(sample.turns)] if sample.turns else []
+    texts = json.dumps([sample.id, sample.question, sample.label, sample.system, *turns])
     return texts.encode() + _pixels(sample)
 
 
-def _shown(sample: Sample) -> tuple[str, str | None, bytes]:
+def _shown(sample: Sample) -> tuple[str, str | None, str, bytes]:
     """What the model sees of a sample, whatever its id and label."""
-    return sample.question, sample.system, _pixels(sample)
+    return sample.question, sample.system, json.dumps(sample.turns), _pixels(sample)
 
 
 def _pixels(sample: Sample) -> bytes:
-    if sample.image is None:
-        return b""
-    image = sample.image()
-    return f"{image.mode}{image.size}".encode() + image.tobytes()
+    pictures = (picture() for picture in sample.pictures)
+    return b"".join(f"{p.mode}{p.size}".encode() + p.tobytes() for p in pictures)
 
 
 def rows_hash(rows: Sequence[TuningSample]) -> str:

@@ -26,6 +26,8 @@ _PREFIX = "data:image/webp;base64,"
 
 _LONGEST = 480
 """In pixels; larger pictures are scaled down for the page."""
+_GAP = 8
+"""Pixels between several pictures of one sample."""
 
 
 def draw(
@@ -45,12 +47,28 @@ def draw(
     try:
         samples: Iterable[Sample] = load_benchmark(task)(total, seed=seed)
         return {
-            sample.id: None if sample.image is None else to_data_uri(sample.image())
+            sample.id: to_data_uri(_side_by_side(sample)) if sample.pictures else None
             for sample in samples
             if questions.get(sample.id) == sample.question
         }
     except SafesightError:
         return {}  # if the data set is gone, the report has no pictures
+
+
+def _side_by_side(sample: Sample) -> Image.Image:
+    """All pictures of a sample in a row."""
+    pictures = [picture().convert("RGB") for picture in sample.pictures]
+    if len(pictures) == 1:
+        return pictures[0]
+    for picture in pictures:
+        picture.thumbnail((_LONGEST, _LONGEST))
+    width = sum(picture.width for picture in pictures) + _GAP * (len(pictures) - 1)
+    sheet = Image.new("RGB", (width, max(picture.height for picture in pictures)), "white")
+    left = 0
+    for picture in pictures:
+        sheet.paste(picture, (left, 0))
+        left += picture.width + _GAP
+    return sheet
 
 
 def to_data_uri(picture: Image.Image) -> str:

@@ -1,0 +1,234 @@
+"""Turn the rows of a data file into samples, and say what is wrong with every row that is not one.
+
+All faults of a file are found before anything runs. Whether a picture's file is there is checked,
+not whether it can be opened; `safesight data check` opens all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from safesight.data.records import Record, records
+from safesight.data.schema import COLUMNS, Row, faults_of
+from safesight.errors import InputError
+from safesight.types import Message, Sample
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Checked", "Data", "checked", "read_data"]
+
+SHOWN = 5
+"""Faults that an error message lists."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One row: its sample, or what is wrong with it."""
+
+    place: str
+    sample: Sample | None
+    faults: Sequence[str] = ()
+    ignored: Sequence[str] = ()
+    """Columns that the schema does not know."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """All samples of a source.
+
+    Example:
+        >>> data = Data("mine.csv", [Sample(id="1", question="?", label="benign", target="")])
+        >>> len(data.samples), len(data.hash)
+        (1, 64)
+    """
+
+    source: str
+    samples: Sequence[Sample] = field(repr=False)
+
+    @property
+    def hash(self) -> str:
+        """Hex hash of every sample's id, text, label and facts; pictures do not count."""
+        digest = hashlib.sha256()
+        for sample in self.samples:
+            parts = [sample.id, sample.question, sample.label, sample.target, sample.system]
+            digest.update(json.dumps([*parts, sample.facts], sort_keys=True, default=dict).encode())
+        return digest.hexdigest()
+
+
+def read_data(source: str | Path, columns: Mapping[str, str] | None = None) -> Data:
+    """The samples of a file, a folder or a data set of the hub.
+
+    Args:
+        source: See `records`.
+        columns: Names of columns in the source, by the schema's names: {"question": "prompt"}.
+
+    Raises:
+        InputError: the source cannot be read, it has no rows, or some of them are wrong. The
+            message counts those and names the first by line.
+    """
+    samples: list[Sample] = []
+    wrong: list[str] = []
+    count = 0
+    for row in checked(source, columns):
+        if row.sample is not None:
+            samples.append(row.sample)
+            continue
+        count += 1
+        if len(wrong) < SHOWN:
+            wrong.append(f"{row.place}: {', and '.join(row.faults)}")
+    if count:
+        more = f"; and {count - len(wrong)} more" if count > len(wrong) else ""
+        rows = "1 row" if count == 1 else f"{count} rows"
+        raise InputError(
+            f"{source} has {rows} that cannot be used. {'; '.join(wrong)}{more}. Mend or remove "
+            f"them (safesight data check {source} lists all)."
+        )
+    if not samples:
+        raise InputError(f"{source} has no rows. Write one prompt per row.")
+    return Data(str(source), samples)
+
+
+def checked(source: str | Path, columns: Mapping[str, str] | None = None) -> Iterator[Checked]:
+    """Every row of a source, in order, as a sample or with its faults.
+
+    Raises:
+        InputError: the source cannot be read, or `columns` names what is not there.
+    """
+    renamed = _renaming(columns or {})
+    ids: dict[str, str] = {}
+    for number, record in enumerate(records(source)):
+        if number == 0 and record.fault is None:
+            _check_names(renamed, record, source)
+        found = _checked(record, renamed)
+        if found.sample is not None:
+            first = ids.setdefault(found.sample.id, record.place)
+            if first != record.place:
+                same = f"its id {found.sample.id!r} is also that of {first}"
+                if "id" not in record.values and "id" not in renamed.values():
+                    same = f"it repeats {first}"
+                found = Checked(record.place, None, [same])
+        yield found
+
+
+def _renaming(columns: Mapping[str, str]) -> dict[str, str]:
+    """From the source's names to the schema's."""
+    known = {*COLUMNS, "reference"}
+    for name in columns:
+        if name not in known:
+            raise InputError(
+                f"There is no column {name!r} to map to. Use one of {', '.join(sorted(known))}, as "
+                "in --column question=prompt."
+            )
+    return {theirs: name for name, theirs in columns.items()}
+
+
+def _check_names(renamed: Mapping[str, str], record: Record, source: str | Path) -> None:
+    present = {*record.values, *(record.stored or ())}
+    for theirs, name in renamed.items():
+        if theirs not in present:
+            raise InputError(
+                f"{source} has no column {theirs!r} for {name}. It has "
+                f"{', '.join(sorted(present))}."
+            )
+
+
+def _checked(record: Record, renamed: Mapping[str, str]) -> Checked:
+    if record.fault is not None:
+        return Checked(record.place, None, [record.fault])
+    stored = {renamed.get(name, name): open_ for name, open_ in (record.stored or {}).items()}
+    values = {renamed.get(str(name), str(name)): value for name, value in record.values.items()}
+    ignored = sorted(values.keys() - {*COLUMNS, "reference"})
+    try:
+        row = Row.model_validate({**values, **{name: name for name in stored if name == "image"}})
+    except ValidationError as error:
+        return Checked(record.place, None, faults_of(error), ignored)
+    pictures: list[Callable[[], Image]] = []
+    faults = []
+    for name in row.pictures:
+        found = stored.get("image") if row.images is None else None
+        found = found or _in_folder(name, record.folder)
+        if isinstance(found, str):
+            faults.append(found)
+        else:
+            pictures.append(found)
+    if faults:
+        return Checked(record.place, None, faults, ignored)
+    return Checked(record.place, _sample(row, pictures), (), ignored)
+
+
+def _in_folder(name: Any, folder: Path | None) -> Callable[[], Image] | str:
+    """What opens a picture, or why it cannot be opened."""
+    if not isinstance(name, str):
+        return f"its picture is of type {type(name).__name__}, not the path of a file"
+    if folder is None:
+        return f"its picture {name!r} is a path, and a data set of the hub has no folder"
+    path = folder / name
+    try:
+        there = path.is_file()
+    except (OSError, ValueError):  # too long a name, or one with a null byte
+        there = False
+    if not there:
+        return f"there is no picture {path}"
+    return partial(_open, path)
+
+
+def _open(path: Path) -> Image:
+    """Open it as every picture is opened: upright, on white, and of a valid size."""
+    from safesight.models.pictures import open_picture
+
+    return open_picture(path)
+
+
+def _sample(row: Row, pictures: Sequence[Callable[[], Image]]) -> Sample:
+    turns = row.messages or []
+    system, turns = _system(row, turns)
+    question = row.question if row.question is not None else turns[-1].text
+    facts = {
+        "category": row.category,
+        "group": row.group,
+        "picture": row.picture,
+        "source": row.source,
+    }
+    return Sample(
+        id=row.id or _id(row),
+        question=question,
+        label=row.label,
+        target=row.target,
+        image=pictures[0] if pictures else None,
+        further_images=tuple(pictures[1:]),
+        system=system,
+        turns=tuple(_message(turn) for turn in turns) if len(turns) > 1 or _placed(turns) else (),
+        facts={name: value for name, value in facts.items() if value is not None},
+        prefill=row.prefill,
+    )
+
+
+def _system(row: Row, turns: Sequence[Any]) -> tuple[str | None, Sequence[Any]]:
+    if turns and turns[0].role == "system":
+        return turns[0].text, turns[1:]
+    return row.system, turns
+
+
+def _placed(turns: Sequence[Any]) -> bool:
+    return any(part["type"] == "image" for turn in turns for part in turn.parts)
+
+
+def _message(turn: Any) -> Message:
+    return {"role": turn.role, "content": turn.parts}
+
+
+def _id(row: Row) -> str:
+    """An id made from the content."""
+    content = row.model_dump_json(
+        exclude={"id", "category", "group", "picture", "source"}, fallback=str
+    )
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
