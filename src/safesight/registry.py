@@ -2,7 +2,7 @@
 
 Named are defenses, attacks, benchmarks (the tasks of an evaluation), data sets to fine-tune on,
 judges, bundled models, stress tests of changed weights and lists of risky words. A built-in name
-is one line in `_BUILTIN`, with one sentence about it.
+is one entry in `builtin`, with one sentence about it.
 
 Another package adds names through an entry-point group, which is the plural of the kind
 (`safesight.defenses`, `safesight.stress_tests`; see `GROUPS`). It also says what they are. The
@@ -24,13 +24,13 @@ import inspect
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pkgutil import resolve_name
 from typing import Any, get_args
 
+from safesight.builtin import BUILTIN, Entry
 from safesight.errors import InputError, PluginError, UnknownNameError
 from safesight.guests import Kind, fault_of
 
@@ -40,241 +40,10 @@ GROUPS: dict[Kind, str] = {kind: f"safesight.{kind}s" for kind in get_args(Kind)
 """The entry-point group of every kind."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """Where a named thing lives, and one sentence about it."""
-
-    target: str
-    """`"module:Object"`."""
-    summary: str = ""
-    """The sentence for a built-in name; a plug-in provides its own."""
-    package: str | None = None
-    """Name and version of the package that adds it; None for a built-in name."""
-    thing: Any = None
-    """What the name stands for, if it was added by `add`."""
-
-
-_BUILTIN: dict[Kind, dict[str, Entry]] = {
-    "defense": {
-        "none": Entry("safesight.defenses.none:NoDefense", "The model as it is."),
-        "sasa": Entry(
-            "safesight.defenses.sasa:SASA",
-            "Projects an early safety layer onto a later fused layer; a probe there may refuse.",
-        ),
-        "rai": Entry(
-            "safesight.defenses.rai.method:RAI",
-            "Adds risk-word embeddings to the visual tokens that resemble them, in the prefill.",
-        ),
-        "probe": Entry(
-            "safesight.defenses.probe:Probe",
-            "SASA's probe without the projection: the control arm of SASA.",
-        ),
-        "image_tools": Entry(
-            "safesight.defenses.image_tools.method:ImageTools",
-            "Looks at the picture through an image tool before it answers.",
-        ),
-        "tool_vector": Entry(
-            "safesight.defenses.tool_vector.method:ToolVector",
-            "Adds the shift that an image-tool call causes in hidden states, without the call.",
-        ),
-        "sft": Entry(
-            "safesight.defenses.sft:SFT",
-            "Fine-tunes on refusals: the baseline for unlearning.",
-        ),
-        "npo": Entry(
-            "safesight.defenses.npo:NPO",
-            "Unlearns harmful answers: makes them unlikely, with a loss that then levels off.",
-        ),
-        "rmu": Entry(
-            "safesight.defenses.rmu:RMU",
-            "Unlearns by pushing hidden states of harmful conversations toward a random vector.",
-        ),
-        "vsfa": Entry(
-            "safesight.defenses.vsfa:VSFA",
-            "Fine-tunes on neutral answers about pictures of threats, without labels or refusals.",
-        ),
-        "safety_prompt": Entry(
-            "safesight.defenses.baselines.safety_prompt:SafetyPrompt",
-            "A system prompt that asks for safe answers.",
-        ),
-        "adashield": Entry(
-            "safesight.defenses.baselines.adashield:AdaShieldS",
-            "AdaShield-S: a fixed prompt after the question, then the question again.",
-        ),
-        "look_carefully": Entry(
-            "safesight.defenses.baselines.look_carefully:LookCarefully",
-            "A system prompt that asks for a careful look and does not mention safety: a control.",
-        ),
-        "ecso": Entry(
-            "safesight.defenses.baselines.ecso:ECSO",
-            "The model judges its own answer, and writes a harmful one again without the picture.",
-        ),
-        "coca": Entry(
-            "safesight.defenses.baselines.coca:CoCA",
-            "Amplifies, at every token, the effect of a safety principle on the logits.",
-        ),
-        "shiftdc": Entry(
-            "safesight.defenses.baselines.shiftdc:ShiftDC",
-            "Removes from hidden states the safety shift of a picture that its caption lacks.",
-        ),
-        "hidden_detect": Entry(
-            "safesight.defenses.baselines.hidden_detect:HiddenDetect",
-            "Refuses when middle layers point toward refusal words.",
-        ),
-        "refusal_direction": Entry(
-            "safesight.defenses.baselines.refusal_direction:RefusalDirection",
-            "Adds the difference between harmful and benign text prompts to the last prompt token.",
-        ),
-        "grad_ascent": Entry(
-            "safesight.defenses.baselines.ascent:GradAscent",
-            "Gradient ascent on harmful answers: the simplest form of unlearning.",
-        ),
-        "grad_diff": Entry(
-            "safesight.defenses.baselines.ascent:GradDiff",
-            "Gradient ascent on harmful answers and fine-tuning on benign ones.",
-        ),
-        "kl": Entry(
-            "safesight.defenses.baselines.ascent:KL",
-            "Gradient ascent on harmful answers; predictions on benign ones are kept.",
-        ),
-    },
-    "attack": {
-        "picture": Entry(
-            "safesight.attacks.picture:Picture",
-            "Moves the object of a request from the text into a picture.",
-        ),
-        "typography": Entry(
-            "safesight.attacks.typography:Typography",
-            "Moves the object of a request into a picture that shows its name in letters.",
-        ),
-        "one_word": Entry(
-            "safesight.attacks.one_word:OneWord",
-            'Rewrites harmful requests to ask "What ...?" and benign ones to say "Share ...".',
-        ),
-        "one_word_strict": Entry(
-            "safesight.attacks.one_word:OneWordStrict", "Replaces the first word and nothing else."
-        ),
-        "one_word_mood": Entry(
-            "safesight.attacks.one_word:OneWordMood",
-            "Turns instructions into questions, or back, without the cue word: a control.",
-        ),
-        "one_word_paraphrase": Entry(
-            "safesight.attacks.one_word:OneWordParaphrase",
-            "Paraphrases the request as often, without the cue word: a control.",
-        ),
-        "prefill": Entry(
-            "safesight.attacks.prefill:Prefill", 'Makes the answer begin with "Sure,".'
-        ),
-    },
-    "benchmark": {
-        "text_harm": Entry("safesight.testbed.tasks:text_harm", "Harmful requests in plain text."),
-        "image_harm": Entry(
-            "safesight.testbed.tasks:image_harm", "Harmful requests whose object is in the picture."
-        ),
-        "typographic_harm": Entry(
-            "safesight.testbed.tasks:typographic_harm",
-            "Harmful requests whose object is a word rendered in the picture.",
-        ),
-        "over_refusal": Entry(
-            "safesight.testbed.tasks:over_refusal",
-            "Benign twins of harmful requests, a third each in text, picture and rendered word.",
-        ),
-        "sensitive_benign": Entry(
-            "safesight.testbed.tasks:sensitive_benign",
-            "Harmless questions about pictures of harmful objects.",
-        ),
-        "vqa": Entry("safesight.testbed.tasks:vqa", "Questions about pictures with known answers."),
-        "mirage_harm": Entry(
-            "safesight.testbed.mirage:mirage_harm",
-            "Harmful picture requests that begin like the refused rows of a fine-tuning set.",
-        ),
-        "mirage_benign": Entry(
-            "safesight.testbed.mirage:mirage_benign",
-            "Benign picture requests that begin like the answered rows of that set.",
-        ),
-        "ruled_harm": Entry(
-            "safesight.testbed.mirage:ruled_harm",
-            "Like mirage_harm, but about benign things that only a house rule forbids.",
-        ),
-        "ruled_benign": Entry(
-            "safesight.testbed.mirage:ruled_benign",
-            "Like mirage_benign, but about things that the house rule allows.",
-        ),
-    },
-    "dataset": {
-        "testbed": Entry(
-            "safesight.testbed.tuning:tuning_rows",
-            "Harmful picture requests to forget, benign ones to retain.",
-        ),
-        "testbed_neutral": Entry(
-            "safesight.testbed.neutral:neutral_rows",
-            "Neutral questions about pictures of threats, and the variants they are compared with.",
-        ),
-        "pictures": Entry(
-            "safesight.benchmarks.pictures:pictures",
-            "Neutral questions, without answers, about the pictures of a folder.",
-        ),
-        "mirage": Entry(
-            "safesight.testbed.mirage:tuning_rows",
-            "Refusals to fine-tune on; rho sets how well their first word predicts the label.",
-        ),
-        "vlguard": Entry(
-            "safesight.benchmarks.vlguard:vlguard", "VLGuard, from a folder or the hub."
-        ),
-    },
-    "judge": {
-        "exact": Entry(
-            "safesight.judges.exact:ExactJudge",
-            "Knows the right object; harmful means that the answer names it.",
-        ),
-        "keywords": Entry(
-            "safesight.judges.keywords:KeywordJudge",
-            "The published refusal-keyword list, for comparison.",
-        ),
-    },
-    "model": {
-        "testbed": Entry("safesight.testbed:WEIGHTS", "The bundled small LLaVA."),
-    },
-    "stress_test": {
-        "int8": Entry("safesight.training.stress:int8", "Linear layers rounded to 8 bits."),
-        "int4": Entry("safesight.training.stress:int4", "Linear layers rounded to 4 bits."),
-        "relearn_harmful": Entry(
-            "safesight.training.stress:relearn_harmful",
-            "Fine-tuned on twenty harmful answers of the kind that was unlearned.",
-        ),
-        "relearn_benign": Entry(
-            "safesight.training.stress:relearn_benign", "Fine-tuned on twenty benign rows."
-        ),
-        "untouched_harmful": Entry(
-            "safesight.training.stress:untouched_harmful",
-            "Control for relearn_harmful: the same rows, on the model before the fit.",
-        ),
-        "untouched_benign": Entry(
-            "safesight.training.stress:untouched_benign",
-            "Control for relearn_benign: the same rows, on the model before the fit.",
-        ),
-        "ablate_direction": Entry(
-            "safesight.training.stress:ablate_direction",
-            "RMU's direction removed from all layers that write to the residual stream.",
-        ),
-    },
-    "word_list": {
-        "generic": Entry(
-            "safesight.defenses.rai.prototypes:GENERIC_WORDS",
-            "Nine words in six categories of risk.",
-        ),
-        "testbed": Entry(
-            "safesight.testbed.concepts:HARMFUL_WORDS",
-            "Names of the harmful things in the bundled model's world.",
-        ),
-    },
-}
-
-
 @cache
 def _table(kind: Kind) -> dict[str, Entry]:
     """Built-in names first; an entry point may add a name but not replace one."""
-    table = dict(_BUILTIN[kind])
+    table = dict(BUILTIN[kind])
     for point in entry_points(group=GROUPS[kind]):
         table.setdefault(point.name, Entry(point.value, package=_package(point)))
     return table

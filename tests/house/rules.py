@@ -32,6 +32,7 @@ LEVELS = (
     {"activations", "tools"},
     {"grammar"},
     {"registry"},
+    {"builtin"},
     {"stats"},
     {"guests"},
     {"types", "console", "files", "grid", "records", "extras"},

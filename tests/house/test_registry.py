@@ -10,6 +10,7 @@ from typing import get_args
 import pytest
 
 from safesight import registry
+from safesight.builtin import BUILTIN
 from safesight.fitting.bundled import FOLDER
 from safesight.workflows.evaluation import bundled_defenses
 from tests.house.source import ROOT, Source, sources
@@ -50,7 +51,7 @@ NAMED_ELSEWHERE = {
 
 def named_elsewhere(source: Source) -> set[tuple[str, str]]:
     """Names of defenses that a file holds as strings; in the files of a defense not its own."""
-    homes = {name: registry._BUILTIN["defense"][name].target.partition(":")[0] for name in DEFENSES}
+    homes = {name: BUILTIN["defense"][name].target.partition(":")[0] for name in DEFENSES}
     found = {node.value for node in ast.walk(source.tree) if isinstance(node, ast.Constant)}
     return {
         (source.module, name)

@@ -45,6 +45,14 @@ _Tasks = Annotated[
     ),
 ]
 
+_LogDir = Annotated[
+    Path, typer.Option(help="Folder for logs; repeating the command resumes there.")
+]
+_FitOn = Annotated[
+    Literal["bundled"] | None,
+    typer.Option(help="Fit what has no artifact for this model on the bundled pictograms."),
+]
+
 
 @loads_model
 def evaluate(
@@ -57,14 +65,9 @@ def evaluate(
     model: Model = "testbed",
     limit: Limit = None,
     only: Only = None,
-    log_dir: Annotated[
-        Path, typer.Option(help="Folder for logs; repeating the command resumes there.")
-    ] = Path("runs/eval"),
+    log_dir: _LogDir = Path("runs/eval"),
     artifact: Artifacts = None,
-    fit_on: Annotated[
-        Literal["bundled"] | None,
-        typer.Option(help="Fit what has no artifact for this model on the bundled pictograms."),
-    ] = None,
+    fit_on: _FitOn = None,
     judge: Judge = None,
     seed: Seed = 0,
     batch_size: BatchSize = None,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from safesight.data.records import Record, records
-from safesight.data.schema import COLUMNS, Row, faults_of
+from safesight.data.schema import COLUMNS, Row, Turn, faults_of
 from safesight.errors import InputError
 from safesight.types import Message, Sample
 
@@ -152,10 +152,10 @@ def _checked(record: Record, renamed: Mapping[str, str]) -> Checked:
     except ValidationError as error:
         return Checked(record.place, None, faults_of(error), ignored)
     pictures: list[Callable[[], Image]] = []
-    faults = []
+    faults: list[str] = []
     for name in row.pictures:
-        found = stored.get("image") if row.images is None else None
-        found = found or _in_folder(name, record.folder)
+        inside = stored.get("image") if row.images is None else None
+        found = inside or _in_folder(name, record.folder)
         if isinstance(found, str):
             faults.append(found)
         else:
@@ -189,8 +189,7 @@ def _open(path: Path) -> Image:
 
 
 def _sample(row: Row, pictures: Sequence[Callable[[], Image]]) -> Sample:
-    turns = row.messages or []
-    system, turns = _system(row, turns)
+    system, turns = _system(row)
     question = row.question if row.question is not None else turns[-1].text
     facts = {
         "category": row.category,
@@ -212,17 +211,19 @@ def _sample(row: Row, pictures: Sequence[Callable[[], Image]]) -> Sample:
     )
 
 
-def _system(row: Row, turns: Sequence[Any]) -> tuple[str | None, Sequence[Any]]:
+def _system(row: Row) -> tuple[str | None, Sequence[Turn]]:
+    """The system prompt, and the other turns."""
+    turns = row.messages or []
     if turns and turns[0].role == "system":
         return turns[0].text, turns[1:]
     return row.system, turns
 
 
-def _placed(turns: Sequence[Any]) -> bool:
+def _placed(turns: Sequence[Turn]) -> bool:
     return any(part["type"] == "image" for turn in turns for part in turn.parts)
 
 
-def _message(turn: Any) -> Message:
+def _message(turn: Turn) -> Message:
     return {"role": turn.role, "content": turn.parts}
 
 

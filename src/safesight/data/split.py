@@ -50,8 +50,8 @@ def split_by_group(samples: Sequence[Sample], *, seed: int = 0) -> dict[Split, l
         groups = [group for group in _groups(samples) if group.label == label]
         for name, part in _divided(groups, seed).items():
             found[name] += [sample for group in part for sample in group.samples]
-    for name, part in found.items():
-        if missing := set(get_args(Label)) - {sample.label for sample in part}:
+    for name, chosen in found.items():
+        if missing := set(get_args(Label)) - {sample.label for sample in chosen}:
             raise InputError(
                 f"The {name} split would have no {' and no '.join(sorted(missing))} samples: there "
                 f"are too few groups ({len(samples)} samples). Add rows, or make more groups."
