@@ -11,6 +11,9 @@ distinguishes from others, or `known`, which the model refuses in text:
     none            the undefended model
     sft             refusal fine-tuning, at every rho: the dose-response curve
     npo, rmu        unlearning at rho = RHO, in the LATE linear layers only
+    rmu, answer tokens  the forget term at all answer tokens, the retain term at all tokens
+    rmu, dossier    the authors' place: block 7 of 32 in proportion, three down projections, every
+                    token, an absolute length of 10, one epoch; the step size is ours
     npo every map   the same in all linear layers, as in the authors' code
     sft late maps   refusal fine-tuning in the LATE layers: is it the place, or the loss?
     sft balanced    SFT at rho = RHO, with first words redistributed; if whole requests were
@@ -118,18 +121,36 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "learning_rate": 1e-3,
         "epochs": 3.0,
         "batch_size": 16,
-        "layer": 6,
-        "tokens": "answer",
-        "retain_alpha": 4.0,
+        "layer": 7,
+        "tokens": "fork",
+        "retain_tokens": "answer",
+        "retain_alpha": 16.0,
         "retain_weight": 3.0,
         **LATE,
-        "layers": [4, 5, 6],
     },
     "grad_diff": {"learning_rate": 2e-4, "epochs": 1.0, "batch_size": 16},
     "kl": {"learning_rate": 2e-4, "epochs": 1.0, "batch_size": 16},
     "grad_ascent": {"learning_rate": 2e-4, "epochs": 1.0, "batch_size": 16},
 }
 """Settings of every method, on the bundled VLM."""
+ANSWER_TOKENS = SETTINGS["rmu"] | {
+    "tokens": "answer",
+    "retain_tokens": "all",
+    "retain_alpha": 4.0,
+    "layer": 6,
+    "layers": [4, 5, 6],
+}
+"""RMU with its forget term at all answer tokens, which retain rows share with forget rows."""
+DOSSIER: dict[str, Any] = {
+    "parameters": "full",
+    "learning_rate": 1e-3,
+    "epochs": 1.0,
+    "batch_size": 16,
+    "tokens": "padded",
+    "length": 10.0,
+    "length_unit": "absolute",
+}
+"""RMU at the authors' place, in their tokens and with their length and weights; see `trials`."""
 ENOUGH = 0.2
 """Refusal loss at which `sft early` stops: the random choice of wording alone leaves about 0.1."""
 
@@ -142,6 +163,8 @@ def trials() -> Iterator[Trial]:
         yield Trial(f"sft, rho {rho:g}", "sft", rho, sft)
     for method in ("npo", "rmu"):
         yield Trial(method, method, settings=SETTINGS[method])
+    yield Trial("rmu, answer tokens", "rmu", settings=ANSWER_TOKENS)
+    yield Trial("rmu, dossier", "rmu", settings=DOSSIER)
     everywhere = {key: value for key, value in SETTINGS["npo"].items() if key not in LATE}
     yield Trial("npo, every map", "npo", settings=everywhere, once=True)
     yield Trial("sft, late maps", "sft", settings={**sft, **LATE}, once=True)
