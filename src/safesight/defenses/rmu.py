@@ -25,9 +25,10 @@ independently.
 Cost: one full forward and backward pass per step for CE. L_f and L_r add passes that stop at the
 block: two forward and backward, and one forward of the base model.
 
-What it cannot do: the model does not refuse, it goes off topic; report irrelevant answers along
-with harmful ones. The edit is shallow: removing the direction from the states restores coherence,
-and a few examples restore the knowledge.
+What it cannot do: the model does not refuse, it goes off topic or writes broken text; report both
+along with harmful answers. The point drowns what a state held and erases little of it. The edit is
+shallow: removing the direction from the states restores coherence, and a few examples restore the
+knowledge.
 
 Where we differ: by default c is a multiple of the states' mean length, as an absolute length means
 nothing across widths; padding counts only if requested; the harmful answer is the assistant's turn,
