@@ -7,10 +7,11 @@ import random
 import pytest
 import torch
 
+from safesight.errors import InputError
 from safesight.training.batches import Collator
 from safesight.training.forks import Forks, shared
 from tests import tiny
-from tests.training.helpers import row
+from tests.training.helpers import data, fit, row, rows
 
 
 def test_shared_beginnings_are_those_of_a_search_through_all_pairs() -> None:
@@ -35,8 +36,8 @@ def test_from_the_fork_the_first_differing_token_is_predicted(family: str) -> No
     ]
     collator = Collator(vlm)
     forks = Forks.of(collator, forget, retain)
-    for rows, expected in ((forget, ("gun now", "aw")), (retain, ("un", "no"))):
-        batch = collator.rows(rows)
+    for given, expected in ((forget, ("gun now", "aw")), (retain, ("un", "no"))):
+        batch = collator.rows(given)
         mask = forks.mask(batch)
         assert mask.sum(dim=1).tolist() == [1, 1]
         for n, text in enumerate(expected):
@@ -44,3 +45,12 @@ def test_from_the_fork_the_first_differing_token_is_predicted(family: str) -> No
             real = behind[batch["inputs"]["attention_mask"][n, -len(behind) :].bool()]
             assert vlm.tokenizer.decode(real[:-1]) == text
             assert torch.equal(batch["answer"][n, -len(behind) :][: len(real)], real)
+
+
+@pytest.mark.parametrize("setting", ["tokens", "retain_tokens"])
+def test_rmu_at_the_fork_needs_answers_that_part(setting: str) -> None:
+    vlm = tiny.vlm("llava")
+    assert fit("rmu", vlm, max_steps=1, **{setting: "fork"}).config[setting] == "fork"
+    mute = data(*rows(), row("mute", answer=""))
+    with pytest.raises(InputError, match="forget row 'mute' has no answer"):
+        fit("rmu", vlm, max_steps=1, given=mute, **{setting: "fork"})

@@ -174,9 +174,9 @@ class RMU(Defense[RMUConfig, Weights]):
         rows = fitting.rows()
         rows.need_answers(self.name, "retain")
         wanted = {config.tokens, _retained(config)}
-        if wanted & {"answer", "fork"}:
-            rows.need_answers(self.name, "forget")
         fork = "fork" in wanted
+        if fork or config.tokens == "answer":
+            rows.need_answers(self.name, "forget")
         forks = Forks.of(Collator(vlm), rows.forget, rows.retain) if fork else None
         layer = _layer(vlm, config)
         vector = direction(config.direction, vlm.hidden_size, seed)
@@ -228,7 +228,8 @@ def _mask(passes: Passes, rows: Rows, tokens: Tokens, forks: Forks | None) -> Te
     """The tokens that count; bool, B x L."""
     if tokens == "query" or tokens == "answer":
         return labels_of(rows, tokens) != IGNORE
-    if forks is not None and tokens == "fork":
+    if tokens == "fork":
+        assert forks is not None
         return forks.mask(rows)
     real = real_tokens(rows)
     if tokens == "padded":
