@@ -3,6 +3,7 @@
     python benchmarks/mirage.py                       # see `seconds` in the results for how long
     python benchmarks/mirage.py --n 60 --seeds 1      # a quick look
     python benchmarks/mirage.py --harm known --arms "none;sft, rho 0.95;sft, rho 1"
+    python benchmarks/mirage.py --split calibration --first-seed 7 --seeds 1 --arms rmu  # a trial
 
 Every method is trained on the same rows (data set `mirage`), whose wording is correlated with the
 label at rho. The things to refuse are either `ruled`, a set that nothing in the model
@@ -179,6 +180,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--n", type=int, default=300, help="samples per task")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--first-seed", type=int, default=0, help="to try settings with seeds that none reports"
+    )
     parser.add_argument("--rows", type=int, default=ROWS, help="number of training rows")
     parser.add_argument(
         "--arms", default="", help="name prefixes separated by semicolons; all if empty"
@@ -197,6 +201,7 @@ def main() -> None:
         "rows_to_train_on": arguments.rows,
         "general_rows": GENERAL,
         "split": arguments.split,
+        "first_seed": arguments.first_seed,
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
         "settings": SETTINGS,
     }
@@ -205,7 +210,7 @@ def main() -> None:
     wanted = chosen(arguments.arms, (trial.arm for trial in trials()), separator=";")
     asked_of = cache(partial(test_sets, arguments.harm, arguments.n, split=arguments.split))
     dataset = registry.load("dataset", "mirage")
-    for seed, trial in plan(arguments.seeds):
+    for seed, trial in plan(arguments.seeds, arguments.first_seed):
         if trial.arm not in wanted:
             continue
         if any(r["seed"] == seed and r["arm"] == trial.arm for r in results["rows"]):
@@ -223,10 +228,10 @@ def main() -> None:
     finished(arguments, results)
 
 
-def plan(seeds: int) -> list[tuple[int, Trial]]:
+def plan(seeds: int, first: int = 0) -> list[tuple[int, Trial]]:
     """Every seed with its arms; those trained only once come last."""
-    arms = [(seed, trial) for seed in range(seeds) for trial in trials()]
-    wanted = [(seed, trial) for seed, trial in arms if not (trial.once and seed)]
+    arms = [(seed, trial) for seed in range(first, first + seeds) for trial in trials()]
+    wanted = [(seed, trial) for seed, trial in arms if not (trial.once and seed > first)]
     return sorted(wanted, key=lambda arm: arm[1].once)
 
 
