@@ -49,8 +49,8 @@ def test_from_the_fork_the_first_differing_token_is_predicted(family: str) -> No
 
 @pytest.mark.parametrize("setting", ["tokens", "retain_tokens"])
 def test_rmu_at_the_fork_needs_answers_that_part(setting: str) -> None:
-    vlm = tiny.vlm("llava")
-    assert fit("rmu", vlm, max_steps=1, **{setting: "fork"}).config[setting] == "fork"
+    vlm, forked = tiny.vlm("llava"), {"max_steps": 1, setting: "fork"}
+    assert fit("rmu", vlm, None, None, **forked).config[setting] == "fork"
     mute = data(*rows(), row("mute", answer=""))
     with pytest.raises(InputError, match="forget row 'mute' has no answer"):
-        fit("rmu", vlm, max_steps=1, given=mute, **{setting: "fork"})
+        fit("rmu", vlm, None, mute, **forked)

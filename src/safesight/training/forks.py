@@ -63,10 +63,9 @@ class Forks:
         cls, collator: Collator, one: Sequence[TuningSample], two: Sequence[TuningSample]
     ) -> Forks:
         """The forks between two sets of rows, whose answers the collator turns into tokens."""
-        answers = [[collator.answer_tokens(row) for row in rows] for rows in (one, two)]
-        found: dict[str, int] = {}
-        for rows, mine, others in ((one, *answers), (two, *answers[::-1])):
-            found |= zip((row.id for row in rows), shared(mine, others), strict=True)
+        first, second = ([collator.answer_tokens(row) for row in rows] for rows in (one, two))
+        lengths = [*shared(first, second), *shared(second, first)]
+        found = dict(zip((row.id for row in (*one, *two)), lengths, strict=True))
         return cls(found)
 
     def mask(self, rows: Rows) -> Tensor:
