@@ -20,7 +20,8 @@ FIT_sft := $(MIRAGE) --set mixture=mixed --set epochs=3
 LATE := --set 'modules=["mlp.gate_proj","mlp.up_proj","mlp.down_proj"]' --set rank=64 \
 	--set lora_alpha=128 --set epochs=3 --set retain_weight=3
 FIT_npo := $(MIRAGE) $(LATE) --set layers=[5,6,7] --set reduction=sum
-FIT_rmu := $(MIRAGE) $(LATE) --set layers=[4,5,6] --set layer=6 --set tokens=answer --set retain_alpha=4
+FIT_rmu := $(MIRAGE) $(LATE) --set layers=[5,6,7] --set layer=7 --set tokens=fork \
+	--set retain_tokens=answer --set retain_alpha=16
 CODE := src tests scripts examples benchmarks
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \

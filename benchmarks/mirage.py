@@ -3,6 +3,7 @@
     python benchmarks/mirage.py                       # see `seconds` in the results for how long
     python benchmarks/mirage.py --n 60 --seeds 1      # a quick look
     python benchmarks/mirage.py --harm known --arms "none;sft, rho 0.95;sft, rho 1"
+    python benchmarks/mirage.py --split calibration --first-seed 7 --seeds 1 --arms rmu  # a trial
 
 Every method is trained on the same rows (data set `mirage`), whose wording is correlated with the
 label at rho. The things to refuse are either `ruled`, a set that nothing in the model
@@ -11,6 +12,9 @@ distinguishes from others, or `known`, which the model refuses in text:
     none            the undefended model
     sft             refusal fine-tuning, at every rho: the dose-response curve
     npo, rmu        unlearning at rho = RHO, in the LATE linear layers only
+    rmu, answer tokens  the forget term at all answer tokens, the retain term at all tokens
+    rmu, dossier    the authors' place: block 7 of 32 in proportion, three down projections, every
+                    token, an absolute length of 10, one epoch; the step size is ours
     npo every map   the same in all linear layers, as in the authors' code
     sft late maps   refusal fine-tuning in the LATE layers: is it the place, or the loss?
     sft balanced    SFT at rho = RHO, with first words redistributed; if whole requests were
@@ -40,14 +44,14 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from typing import Any, get_args
 
 import numpy as np
 from arms import chosen
 from judged import About, Values, changed, hits, mean, rate
+from mirage_arms import RHO, SETTINGS, Trial, trials
 from results_file import (
     RUNS,
     add_output,
@@ -68,8 +72,6 @@ from safesight.types import Sample, TuningSample, Verdict
 
 OUT = {"ruled": RUNS / "mirage.json", "known": RUNS / "mirage_known.json"}
 TASKS = {"ruled": ("ruled_harm", "ruled_benign"), "known": ("mirage_harm", "mirage_benign")}
-RHOS = (0.0, 0.5, 0.8, 0.95, 1.0)
-RHO = 0.95
 ROWS, GENERAL = 2000, 1000
 """Training rows, and additional general retain rows, as many as the authors add."""
 ATTACKS = (
@@ -93,80 +95,14 @@ on each of several shots (empty for one), and whether the answer to each shot is
 earlier versions lack the last, and the third for a single shot."""
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One arm."""
-
-    arm: str
-    method: str = "none"
-    rho: float = RHO
-    settings: dict[str, Any] = field(default_factory=dict)
-    once: bool = False
-    """Whether the first seed is enough, since no claim depends on the arm."""
-
-
-LATE: dict[str, Any] = {
-    "layers": [5, 6, 7],
-    "modules": ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"],
-    "rank": 64,
-    "lora_alpha": 128,
-}
-"""The last three of eight blocks, without attention: there the model is about to say the name of
-the thing, and the wording of the request no longer matters."""
-
-SETTINGS: dict[str, dict[str, Any]] = {
-    "sft": {"learning_rate": 1e-3, "epochs": 3.0, "batch_size": 16, "mixture": "mixed"},
-    "npo": {
-        "learning_rate": 1e-3,
-        "epochs": 3.0,
-        "batch_size": 16,
-        "beta": 0.9,
-        "reduction": "sum",
-        "retain_weight": 3.0,
-        **LATE,
-    },
-    "rmu": {
-        "learning_rate": 1e-3,
-        "epochs": 3.0,
-        "batch_size": 16,
-        "layer": 6,
-        "tokens": "answer",
-        "retain_alpha": 4.0,
-        "retain_weight": 3.0,
-        **LATE,
-        "layers": [4, 5, 6],
-    },
-    "grad_diff": {"learning_rate": 2e-4, "epochs": 1.0, "batch_size": 16},
-    "kl": {"learning_rate": 2e-4, "epochs": 1.0, "batch_size": 16},
-    "grad_ascent": {"learning_rate": 2e-4, "epochs": 1.0, "batch_size": 16},
-}
-"""Settings of every method, on the bundled VLM."""
-ENOUGH = 0.2
-"""Refusal loss at which `sft early` stops: the random choice of wording alone leaves about 0.1."""
-
-
-def trials() -> Iterator[Trial]:
-    """All arms of a seed, the cheap and informative ones first."""
-    yield Trial("none")
-    sft = SETTINGS["sft"]
-    for rho in sorted(RHOS, key=lambda rho: abs(rho - RHO)):
-        yield Trial(f"sft, rho {rho:g}", "sft", rho, sft)
-    for method in ("npo", "rmu"):
-        yield Trial(method, method, settings=SETTINGS[method])
-    everywhere = {key: value for key, value in SETTINGS["npo"].items() if key not in LATE}
-    yield Trial("npo, every map", "npo", settings=everywhere, once=True)
-    yield Trial("sft, late maps", "sft", settings={**sft, **LATE}, once=True)
-    yield Trial("sft balanced", "sft", settings={**sft, "first_words": "balanced"}, once=True)
-    yield Trial("sft early", "sft", settings={**sft, "stop_loss": ENOUGH}, once=True)
-    for method in ("grad_diff", "kl", "grad_ascent"):
-        yield Trial(method, method, settings=SETTINGS[method], once=True)
-
-
 def main() -> None:
     """Run what is missing and write after every row."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--n", type=int, default=300, help="samples per task")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--first-seed", type=int, default=0, help="to try settings with seeds that none reports"
+    )
     parser.add_argument("--rows", type=int, default=ROWS, help="number of training rows")
     parser.add_argument(
         "--arms", default="", help="name prefixes separated by semicolons; all if empty"
@@ -190,6 +126,7 @@ def main() -> None:
         "rows_to_train_on": arguments.rows,
         "general_rows": GENERAL,
         "split": arguments.split,
+        "first_seed": arguments.first_seed,
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
         "settings": SETTINGS,
     }
@@ -197,7 +134,7 @@ def main() -> None:
     wanted = chosen(arguments.arms, (trial.arm for trial in trials()), separator=";")
     asked_of = cache(partial(test_sets, arguments.harm, arguments.n, split=arguments.split))
     dataset = registry.load("dataset", "mirage")
-    for seed, trial in plan(arguments.seeds):
+    for seed, trial in plan(arguments.seeds, arguments.first_seed):
         if trial.arm not in wanted:
             continue
         if any(r["seed"] == seed and r["arm"] == trial.arm for r in results["rows"]):
@@ -221,10 +158,10 @@ def concluded(results: dict[str, Any]) -> None:
     results["summary"] = summary(results["rows"], asked, results["harm"])
 
 
-def plan(seeds: int) -> list[tuple[int, Trial]]:
+def plan(seeds: int, first: int = 0) -> list[tuple[int, Trial]]:
     """Every seed with its arms; those trained only once come last."""
-    arms = [(seed, trial) for seed in range(seeds) for trial in trials()]
-    wanted = [(seed, trial) for seed, trial in arms if not (trial.once and seed)]
+    arms = [(seed, trial) for seed in range(first, first + seeds) for trial in trials()]
+    wanted = [(seed, trial) for seed, trial in arms if not (trial.once and seed > first)]
     return sorted(wanted, key=lambda arm: arm[1].once)
 
 

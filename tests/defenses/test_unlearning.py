@@ -22,6 +22,7 @@ from safesight.models import VLM
 from safesight.training.batches import Collator
 from safesight.training.choice import choose
 from safesight.training.config import TuningConfig
+from safesight.training.forks import Forks
 from safesight.training.passes import Passes, answer_term, labels_of, summed
 from safesight.training.rows import TuningData
 from safesight.training.weights import Installed, installed
@@ -141,19 +142,30 @@ def test_a_row_without_tokens_shifts_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "reduction"),
-    [("all", "mean"), ("all", "sum"), ("text", "mean"), ("query", "mean"), ("answer", "sum")],
+    ("tokens", "other", "reduction"),
+    [
+        ("all", None, "mean"),
+        ("all", None, "sum"),
+        ("text", None, "mean"),
+        ("query", None, "mean"),
+        ("answer", None, "sum"),
+        ("fork", None, "mean"),
+        ("fork", "all", "mean"),
+    ],
 )
-def test_rmu(changed: Passes, tokens: str, reduction: str) -> None:
+def test_rmu(changed: Passes, tokens: str, other: str | None, reduction: str) -> None:
+    """Both terms count the same tokens, unless those of retain rows are given as well."""
     vlm, layer = changed.vlm, 1
-    config = RMUConfig(tokens=tokens, reduction=reduction, retain_alpha=0.5, retain_weight=3.0)
+    settings: Any = {"tokens": tokens, "retain_tokens": other, "reduction": reduction}
+    config = RMUConfig(**settings, retain_alpha=0.5, retain_weight=3.0)
     vector = direction("gaussian", vlm.hidden_size, 3)
     collator = Collator(vlm, queries=True)
+    forks = Forks.of(collator, FORGET, RETAIN)
     with changed.reference():
-        _measure(config, layer, tuple(FORGET), changed, collator)
-    found = whole_loss(rmu_terms(config, layer, vector), changed, queries=True)
+        _measure(config, layer, forks, tuple(FORGET), changed, collator)
+    found = whole_loss(rmu_terms(config, layer, vector, forks), changed, queries=True)
 
-    def states(sample: Any) -> tuple[torch.Tensor, list[int]]:
+    def states(sample: Any, tokens: str = tokens) -> tuple[torch.Tensor, list[int]]:
         one = collator.rows([sample])
         with torch.no_grad():
             output = vlm.model(**one["inputs"], use_cache=False, output_hidden_states=True)
@@ -163,6 +175,7 @@ def test_rmu(changed: Passes, tokens: str, reduction: str) -> None:
             "text": ids != vlm.image_token_id,
             "query": one["query"][0] >= 0,
             "answer": one["answer"][0] >= 0,
+            "fork": torch.arange(len(ids)) == before_the_difference(vlm, ids, sample),
         }
         chosen = picked[tokens].nonzero().flatten().tolist()
         return output.hidden_states[layer + 1][0].double(), chosen
@@ -177,16 +190,22 @@ def test_rmu(changed: Passes, tokens: str, reduction: str) -> None:
     forget = mean(
         over((s[t] - target) ** 2) for s, places in map(states, FORGET[:2]) for t in places
     )
-    now = [states(sample)[0] for sample in RETAIN[3:]]
+    now = [states(sample, other or tokens) for sample in RETAIN[3:]]
     with changed.reference():
         before = [states(sample)[0] for sample in RETAIN[3:]]
     retain = mean(
-        over((s[t] - b[t]) ** 2) for s, b in zip(now, before, strict=True) for t in range(len(s))
+        over((s[t] - b[t]) ** 2) for (s, places), b in zip(now, before, strict=True) for t in places
     )
     plain = mean(flat(token_losses(changed, RETAIN[:3])))
     assert float(found["forget_loss"]) == pytest.approx(forget, rel=1e-3)
     assert float(found["retain_loss"]) == pytest.approx(retain, rel=1e-3)
     assert float(found["loss"]) == pytest.approx(forget + 0.5 * retain + 3 * plain, rel=1e-3)
+
+
+def before_the_difference(vlm: VLM, ids: torch.Tensor, sample: Any) -> int:
+    """The b of "do break" and "do bake", as tokens are letters here."""
+    whole = vlm.tokenizer(sample.answer, add_special_tokens=False)["input_ids"]
+    return len(ids) - len(whole) - 1 + len("do b") - 1
 
 
 def test_rmu_counts_padding_only_if_asked(changed: Passes) -> None:

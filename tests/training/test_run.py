@@ -52,7 +52,7 @@ def kill_in(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         {"name": "npo", "lora_dropout": 0.5},
         {"name": "npo", "parameters": "full", "layers": (1,), "modules": ("mlp.down_proj",)},
-        {"name": "rmu", "accumulate": 2, "max_grad_norm": 0.1},
+        {"name": "rmu", "accumulate": 2, "max_grad_norm": 0.1, "tokens": "fork"},
         {"name": "sft", "lora_dropout": 0.5, "schedule": "linear"},
     ],
     ids=lambda s: "-".join(map(str, s.values())),

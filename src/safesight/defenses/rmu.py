@@ -12,16 +12,23 @@ random unit vector drawn once, c a length, and theta_0 the original model,
     L_r = mean_{x,t} 1/d || h(x)_t - h_0(x)_t ||^2             x in the retain set
     L   = forget_weight L_f + retain_alpha L_r + retain_weight CE(retain)
 
-over the tokens selected by `tokens`. The direction is the authors': each component is drawn from
-[0, 1], so two draws have a cosine of about 0.75; `gaussian` is the other common choice. The retain
-rows of L_r and of CE are drawn independently.
+over the tokens selected by `tokens`, in both terms the same unless `retain_tokens` says otherwise:
+a term that averages over seventy tokens does not hold the few that the other one moves. With
+`fork` it is one token of each answer: the one from which its first token is predicted that no
+answer of the other set has (`training.forks`). Behind it the answers of forget and retain rows are
+often the same, so states that are driven there are driven in both.
+
+The direction is the authors': each component is drawn from [0, 1], so two draws have a cosine of
+about 0.75; `gaussian` is the other common choice. The retain rows of L_r and of CE are drawn
+independently.
 
 Cost: one full forward and backward pass per step for CE. L_f and L_r add passes that stop at the
 block: two forward and backward, and one forward of the base model.
 
-What it cannot do: the model does not refuse, it goes off topic; report irrelevant answers along
-with harmful ones. The edit is shallow: removing the direction from the states restores coherence,
-and a few examples restore the knowledge.
+What it cannot do: the model does not refuse, it goes off topic or writes broken text; report both
+along with harmful answers. The point drowns what a state held and erases little of it. The edit is
+shallow: removing the direction from the states restores coherence, and a few examples restore the
+knowledge.
 
 Where we differ: by default c is a multiple of the states' mean length, as an absolute length means
 nothing across widths; padding counts only if requested; the harmful answer is the assistant's turn,
@@ -43,9 +50,10 @@ from safesight.activations import unit
 from safesight.defenses.base import Defense, Parts, Stored
 from safesight.defenses.contract import ONE_STEP
 from safesight.errors import InputError
-from safesight.training.batches import IGNORE, Rows
+from safesight.training.batches import IGNORE, Collator, Rows
 from safesight.training.choice import Choice, choose
 from safesight.training.config import TuningConfig
+from safesight.training.forks import Forks
 from safesight.training.passes import answer_term, labels_of, real_tokens
 from safesight.training.run import Fitting, Method, TuningRun, train
 from safesight.training.weights import Weights, tuned
@@ -54,11 +62,12 @@ if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact
     from safesight.fitting.data import FitData
     from safesight.models import VLM
-    from safesight.training.batches import Collator
     from safesight.training.passes import Batch, Passes, Term
     from safesight.types import TuningSample
 
 __all__ = ["RMU", "RMUConfig", "direction", "distance"]
+
+Tokens = Literal["padded", "all", "text", "query", "answer", "fork"]
 
 _MEASURED = 16
 """Maximum number of forget rows used to measure the length of states."""
@@ -75,9 +84,12 @@ class RMUConfig(TuningConfig):
     """c, in units of `length_unit`. Source: ours; authors' code 10, absolute."""
     length_unit: Literal["states", "absolute"] = "states"
     """Relative to the mean length of the states there, or absolute. Source: ours."""
-    tokens: Literal["padded", "all", "text", "query", "answer"] = "all"
-    """Which tokens are changed: every token, all but padding, all but padding and pictures, the
-    question's, the answer's. Source: ours; the authors' code uses every token."""
+    tokens: Tokens = "all"
+    """Which tokens count: every token, all but padding, all but padding and pictures, the
+    question's, the answer's, or the one where a row's answer parts from those of the other set.
+    Source: ours; the authors' code uses every token."""
+    retain_tokens: Tokens | None = None
+    """Which tokens of retain rows count; None for the same. Source: authors' code."""
     reduction: Literal["mean", "sum"] = "mean"
     """Over the components of a state. Source: authors' code; the paper's formula sums."""
     forget_weight: FiniteFloat = Field(1.0, ge=0)
@@ -161,8 +173,11 @@ class RMU(Defense[RMUConfig, Weights]):
         fitting = Fitting(self.name, vlm, data, config, seed, progress, run)
         rows = fitting.rows()
         rows.need_answers(self.name, "retain")
-        if config.tokens == "answer":
+        wanted = {config.tokens, _retained(config)}
+        fork = "fork" in wanted
+        if fork or config.tokens == "answer":
             rows.need_answers(self.name, "forget")
+        forks = Forks.of(Collator(vlm), rows.forget, rows.retain) if fork else None
         layer = _layer(vlm, config)
         vector = direction(config.direction, vlm.hidden_size, seed)
         sources = {"forget": rows.forget, "retain": rows.retain}
@@ -170,9 +185,9 @@ class RMU(Defense[RMUConfig, Weights]):
             sources["again"] = rows.retain
         method = Method(
             sources,
-            _terms(config, layer, vector),
-            prepare=partial(_measure, config, layer, rows.forget[:_MEASURED]),
-            queries=config.tokens == "query",
+            _terms(config, layer, vector, forks),
+            prepare=partial(_measure, config, layer, forks, rows.forget[:_MEASURED]),
+            queries="query" in wanted,
             tensors={"direction": vector},
         )
         return train(fitting, _choice(vlm, config, layer), method)
@@ -204,12 +219,18 @@ def _choice(vlm: VLM, config: RMUConfig, layer: int) -> Choice:
     return choose(vlm, config)
 
 
-def _mask(passes: Passes, rows: Rows, tokens: str) -> Tensor:
+def _retained(config: RMUConfig) -> Tokens:
+    """The tokens of retain rows that count."""
+    return config.tokens if config.retain_tokens is None else config.retain_tokens
+
+
+def _mask(passes: Passes, rows: Rows, tokens: Tokens, forks: Forks | None) -> Tensor:
     """The tokens that count; bool, B x L."""
-    if tokens == "query":
-        return labels_of(rows, "query") != IGNORE
-    if tokens == "answer":
-        return labels_of(rows, "answer") != IGNORE
+    if tokens == "query" or tokens == "answer":
+        return labels_of(rows, tokens) != IGNORE
+    if tokens == "fork":
+        assert forks is not None
+        return forks.mask(rows)
     real = real_tokens(rows)
     if tokens == "padded":
         return torch.ones_like(real)
@@ -219,6 +240,7 @@ def _mask(passes: Passes, rows: Rows, tokens: str) -> Tensor:
 def _measure(
     config: RMUConfig,
     layer: int,
+    forks: Forks | None,
     forget: tuple[TuningSample, ...],
     passes: Passes,
     collator: Collator,
@@ -228,7 +250,7 @@ def _measure(
     for start in range(0, len(forget), config.batch_size):
         rows = collator.rows(forget[start : start + config.batch_size])
         states = passes.states(rows, layer).float()
-        lengths.append(states.norm(dim=-1)[_mask(passes, rows, config.tokens)])
+        lengths.append(states.norm(dim=-1)[_mask(passes, rows, config.tokens, forks)])
     typical = float(torch.cat(lengths).mean())
     absolute = config.length_unit == "absolute"
     passes.facts["layer"] = layer
@@ -236,20 +258,26 @@ def _measure(
     passes.facts["length"] = config.length * (1.0 if absolute else typical)
 
 
-def _terms(config: RMUConfig, layer: int, vector: Tensor) -> list[Term]:
+def _terms(config: RMUConfig, layer: int, vector: Tensor, forks: Forks | None = None) -> list[Term]:
     """The terms of L."""
-    terms: list[Term] = [partial(_forget, config, layer, vector)]
+    terms: list[Term] = [partial(_forget, config, layer, vector, forks)]
     if config.retain_alpha:
-        terms.append(partial(_retain, config, layer))
+        terms.append(partial(_retain, config, layer, forks))
     return [*terms, partial(answer_term, "retain", config.retain_weight)]
 
 
 def _forget(
-    config: RMUConfig, layer: int, vector: Tensor, passes: Passes, batch: Batch
+    config: RMUConfig,
+    layer: int,
+    vector: Tensor,
+    forks: Forks | None,
+    passes: Passes,
+    batch: Batch,
 ) -> dict[str, Tensor]:
     """forget_weight L_f."""
     states = passes.states(batch["forget"], layer)
-    mask, vector = _mask(passes, batch["forget"], config.tokens), vector.to(states.device)
+    mask = _mask(passes, batch["forget"], config.tokens, forks)
+    vector = vector.to(states.device)
     target = passes.facts["length"] * vector
     loss = distance(states, target, mask, mean=config.reduction == "mean")
     return {
@@ -260,13 +288,15 @@ def _forget(
     }
 
 
-def _retain(config: RMUConfig, layer: int, passes: Passes, batch: Batch) -> dict[str, Tensor]:
+def _retain(
+    config: RMUConfig, layer: int, forks: Forks | None, passes: Passes, batch: Batch
+) -> dict[str, Tensor]:
     """retain_alpha L_r."""
     rows = batch["again"]
     with passes.reference():
         before = passes.states(rows, layer)
-    tokens = "padded" if config.tokens == "padded" else "all"
-    states, mask = passes.states(rows, layer), _mask(passes, rows, tokens)
+    states = passes.states(rows, layer)
+    mask = _mask(passes, rows, _retained(config), forks)
     loss = distance(states, before, mask, mean=config.reduction == "mean")
     return {
         "loss": config.retain_alpha * loss,

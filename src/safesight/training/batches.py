@@ -108,10 +108,7 @@ class Collator:
             InputError: a row exceeds the model's context.
         """
         prompts = self.vlm.encode([sample.messages() for sample in samples])
-        tails = [
-            self._answers(s.question, s.answer, s.image is not None) if s.answer.strip() else ()
-            for s in samples
-        ]
+        tails = [self.answer_tokens(sample) for sample in samples]
         length, width = prompts["input_ids"].shape[1], max(map(len, tails))
         self._check_lengths(samples, prompts["attention_mask"].sum(dim=1).tolist(), tails)
         device, pad = prompts["input_ids"].device, self.vlm.tokenizer.pad_token_id
@@ -137,6 +134,12 @@ class Collator:
                 query[row, start:end] = ids[row, start:end]
         named = [sample.id for sample in samples]
         return Rows(ids=named, inputs=inputs, answer=answer, query=query, width=width)
+
+    def answer_tokens(self, sample: TuningSample) -> tuple[int, ...]:
+        """The tokens of a row's answer, up to the end of the turn; none if it has no answer."""
+        if not sample.answer.strip():
+            return ()
+        return self._answers(sample.question, sample.answer, sample.image is not None)
 
     def check(self, samples: Sequence[TuningSample]) -> None:
         """Find rows whose words alone exceed the model's context, before anything is trained.
