@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from safesight.errors import UnknownNameError
+from safesight.errors import InputError, UnknownNameError, reason_of
 from safesight.testbed.concepts import CONCEPTS, concept
 
 __all__ = [
@@ -131,4 +131,11 @@ def _sheet(style: str) -> Image.Image:
     path = Path(style) if style.endswith(".png") else ASSETS / f"{style}.png"
     if not path.is_file():
         raise UnknownNameError("style", style, CATALOGUE)
-    return Image.open(path).convert("RGBA")
+    size = (COLUMNS * SPRITE, -(-len(CONCEPTS) // COLUMNS) * SPRITE)
+    try:
+        sheet = Image.open(path, formats=["PNG"]).convert("RGBA")
+    except OSError as error:
+        raise InputError(f"{path} is no PNG file ({reason_of(error)}). Build it again.") from error
+    if sheet.size != size:
+        raise InputError(f"{path} is no sheet of {size[0]} x {size[1]} pixels. Build it again.")
+    return sheet

@@ -50,7 +50,7 @@ from safesight.testbed.batches import PATCH_CLASSES, Collator, Stream
 from safesight.testbed.guidance import guided
 from safesight.testbed.optimizer import MuonAndAdamW
 from safesight.testbed.stages import EYE, LANGUAGE, STAGES, Stage, restyling
-from safesight.testbed.styles import MORE
+from safesight.testbed.styles import MORE, STYLES
 
 __all__ = ["EYE", "LANGUAGE", "STAGES", "Stage", "run_stage", "train"]
 
@@ -202,6 +202,9 @@ def train(
         "seed": seed,
         "scale": scale,
         "machine": f"{os.cpu_count()} processors, torch {torch.__version__}",
+        "styles": list(
+            dict.fromkeys(style for stage in stages for style in stage.styles or STYLES)
+        ),
         "stages": [],
     }
     for stage in stages:
