@@ -47,7 +47,7 @@ BATCH = 48
 RESAMPLES = 9999
 
 Counts = dict[str, list[int]]
-"""Of each thing: hits, and how many there were."""
+"""Hits and prompts of each thing."""
 
 
 def main() -> None:
