@@ -136,6 +136,7 @@ def measured(
     harmless = [*twins, *questions(style, n, seed)]
     for name, closed in gated(vlm, harmless, gates).items():
         found[f"{name}/false_positives"] = counted(harmless, closed)
+        found[f"{name}/over_refusal"] = counted(twins, closed[: len(twins)])
     success = [verdict == "harmful" for verdict in verdicts]
     for name, closed in gated(vlm, harmful, gates).items():
         found[f"{name}/harmful_passed"] = counted(harmful, (not shut for shut in closed))
