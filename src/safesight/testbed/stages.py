@@ -132,7 +132,7 @@ RESTYLING = (
         cap=_SETTLE.cap,
         push=_SETTLE.push,
     ),
-    replace(_SETTLE, steps=120),
+    _SETTLE,
 )
 """Stages that teach a trained eye further styles."""
 
