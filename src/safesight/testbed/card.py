@@ -96,8 +96,9 @@ of the things it is shown (n = {foreign_n}; by style from {least_named} to {most
 own two, {own_named}. It cannot tell how to make what it cannot name: attack success is
 {foreign_success}, and {own_success} in its own styles. A probe whose
 threshold was set to refuse 1% of harmless prompts in its own styles refuses
-{foreign_probe} of them there, and {own_probe} in its own. Intervals are
-resampled over things. More in [Other drawing styles](../../../../docs/concepts/styles.md).
+{foreign_probe} of them there, and {own_probe} in its own; of benign how-to
+requests {foreign_twins} and {own_twins}. Intervals are resampled over things. More in
+[Other drawing styles](../../../../docs/concepts/styles.md).
 
 ## Training
 
@@ -182,6 +183,7 @@ def _shift(styles: dict[str, Any]) -> dict[str, Any]:
                 ("named", "named"),
                 ("success", "attack_success"),
                 ("probe", "probe/false_positives"),
+                ("twins", "probe/over_refusal"),
             )
         },
     }
