@@ -33,7 +33,7 @@ from safesight.stats import wilson
 from safesight.testbed import tasks
 from safesight.testbed.concepts import CONCEPTS
 from safesight.testbed.scenes import objects_scene
-from safesight.testbed.styles import CATALOGUE, STYLES, draws
+from safesight.testbed.styles import CATALOGUE, STYLES, drawn
 from safesight.types import Sample
 
 GATES = ("probe", "sasa", "hidden_detect")
@@ -72,7 +72,7 @@ def main() -> None:
     }
     results = opened(arguments, head, summary=[])
     done = {row["style"] for row in results["rows"]}
-    missing = [style for style in arguments.styles.split(",") if style not in done]
+    missing = [s for s in arguments.styles.split(",") if drawn(s) and s not in done]
     begin = time.monotonic()
     gates = fitted(vlm, trained, arguments.seed) if missing else {}
     for style in missing:
@@ -149,7 +149,7 @@ def naming(style: str, seed: int) -> list[Sample]:
     """Each thing that the style draws and the eye was taught, alone, to be named."""
     samples = []
     for thing in CONCEPTS:
-        if not thing.in_vision or not draws([style], thing.name):
+        if not thing.in_vision or thing.name not in drawn(style):
             continue
         for i in range(NAMED):
             identity = f"naming/{seed}/{thing.name}/{i}"

@@ -66,6 +66,8 @@ def test_a_scene_keeps_to_styles_that_draw_its_things():
         objects_scene([saw], random.Random(0), styles=["emojione"])
     with pytest.raises(UnknownNameError, match="Did you mean 'openmoji'"):
         objects_scene([saw], random.Random(0), styles=["openmoj"])
+    with pytest.raises(UnknownNameError, match="Did you mean 'openmoji'"):
+        restyling(["openmoj"])
 
 
 def test_a_scene_without_styles_is_what_it_always_was():

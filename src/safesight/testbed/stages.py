@@ -15,7 +15,7 @@ from safesight.testbed.curriculum import (
     text_dialogue,
 )
 from safesight.testbed.dialogues import Lesson
-from safesight.testbed.styles import STYLES
+from safesight.testbed.styles import STYLES, drawn
 
 __all__ = ["EYE", "LANGUAGE", "RESTYLING", "STAGES", "Stage", "restyling"]
 
@@ -138,5 +138,11 @@ RESTYLING = (
 
 
 def restyling(styles: Sequence[str]) -> tuple[Stage, ...]:
-    """The stages of `RESTYLING`, drawn in the styles of the weights and in these."""
+    """The stages of `RESTYLING`, drawn in the styles of the weights and in these.
+
+    Raises:
+        UnknownNameError: there is no such style.
+    """
+    for style in styles:
+        drawn(style)  # reads the sheet: better now than in the middle of the first batch
     return tuple(replace(stage, styles=(*STYLES, *styles)) for stage in RESTYLING)
