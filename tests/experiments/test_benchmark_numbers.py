@@ -427,3 +427,30 @@ def test_an_arm_that_is_not_there_is_said_and_not_skipped(script: Any) -> None:
     assert chosen("none; sft", names, separator=";") == {"none", "sft, rho 0", "sft, rho 1"}
     with pytest.raises(SystemExit, match="No arm is named 'nop'"):
         chosen("none,nop", names)
+
+
+def test_a_rate_over_things_knows_that_drawings_of_one_thing_agree(script: Any) -> None:
+    styles = script("styles")
+    apart = {str(i): [i % 2, 1] for i in range(40)}
+    alike = {str(i): [10 * (i % 2), 10] for i in range(4)}
+    wide, narrow = styles.rate([alike]), styles.rate([apart])
+    assert wide["value"] == narrow["value"] == 0.5
+    assert (wide["n"], wide["things"]) == (40, 4)
+    assert wide["high"] - wide["low"] > 2 * (narrow["high"] - narrow["low"])
+    assert styles.rate([alike, alike])["low"] == wide["low"], "styles share their things"
+    never = styles.rate([{str(i): [0, 10] for i in range(4)}])
+    assert never["low"] == 0 < 0.3 < never["high"] < 0.6
+
+
+def test_styles_are_pooled_by_whether_the_weights_knew_them(script: Any) -> None:
+    styles = script("styles")
+    rows = [
+        {"style": "noto", "seen": True, "counts": {"named": {"cat": [3, 4], "dog": [4, 4]}}},
+        {"style": "openmoji", "seen": False, "counts": {"named": {"cat": [0, 4]}}},
+        {"style": "emojione", "seen": False, "counts": {"named": {"cat": [1, 4]}}},
+    ]
+    found = {entry["arm"]: entry for entry in styles.summary(rows)}
+    assert list(found) == ["noto", "openmoji", "emojione", "trained on", "foreign"]
+    assert found["trained on"]["named"]["value"] == 7 / 8
+    assert (found["foreign"]["named"]["value"], found["foreign"]["named"]["n"]) == (1 / 8, 8)
+    assert found["foreign"]["styles"] == 2

@@ -186,7 +186,7 @@ def test_pictures_are_opened_in_one_place():
         for file in package.rglob("*.py")
         if "Image.open(" in file.read_text(encoding="utf-8")
     }
-    own = {"testbed/scenes.py", "testbed/sprites.py", "report/pictures.py"}  # the package's files
+    own = {"testbed/styles.py", "testbed/sprites.py", "report/pictures.py"}  # the package's files
     assert found == {"models/pictures.py", *own}
 
 

@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from safesight.testbed import WEIGHTS, measure
-from safesight.testbed.card import LEAST_AUROC, ROWS, render
+from safesight.testbed.card import LEAST_AUROC, RESULTS, ROWS, render
 from safesight.testbed.tasks import image_harm, text_harm
 
 
@@ -29,8 +29,13 @@ def test_the_card_is_made_from_its_result_files():
     with safe_open(WEIGHTS / "model.safetensors", "pt") as tensors:
         count = sum(tensors.get_tensor(key).numel() for key in tensors.keys())  # noqa: SIM118
     card = (WEIGHTS / "README.md").read_text()
-    assert card == render(_json("measured"), _json("training"), count / 1e6)
-    assert card != render({**_json("measured"), "norm_of_words": 9.9}, _json("training"), 1.0)
+    styles = json.loads((RESULTS / "styles.json").read_text())
+    measured, training = _json("measured"), _json("training")
+    assert card == render(measured, training, styles, count / 1e6)
+    assert card != render({**measured, "norm_of_words": 9.9}, training, styles, count / 1e6)
+    foreign = next(entry for entry in styles["summary"] if entry["arm"] == "foreign")
+    foreign["named"]["value"] = 0.987
+    assert "98.7%" in render(measured, training, styles, count / 1e6)
 
 
 BOUNDS = {key: least for _, key, least in ROWS if least is not None} | {

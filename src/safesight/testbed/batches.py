@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from safesight.testbed.architecture import messages
 from safesight.testbed.concepts import CONCEPTS
 from safesight.testbed.curriculum import tool_dialogue
-from safesight.testbed.dialogues import Dialogue
+from safesight.testbed.dialogues import Dialogue, redrawn
 from safesight.testbed.layout import GRID, layout
 from safesight.testbed.scenes import COLORS, Scene
 from safesight.testbed.tools import TOOLS
@@ -35,7 +35,7 @@ class Stream(Dataset[Dialogue]):
     """Dialogues of one stage. Every `tool_every`-th batch offers the image tools.
 
     Dialogues with tools are four times as long as the others; mixed into every batch, they would
-    quadruple the length of all rows.
+    quadruple the length of all rows. With `styles`, things are redrawn in those, and varied.
     """
 
     def __init__(
@@ -46,8 +46,9 @@ class Stream(Dataset[Dialogue]):
         batches: int,
         batch_size: int,
         tool_every: int | None = None,
+        styles: Sequence[str] = (),
     ) -> None:
-        self.make, self.key = make, key
+        self.make, self.key, self.styles = make, key, styles
         self.length, self.batch_size, self.tool_every = batches * batch_size, batch_size, tool_every
         self._window = -1
         self._batches: list[list[Dialogue]] = []
@@ -59,6 +60,12 @@ class Stream(Dataset[Dialogue]):
     """Number of batches whose dialogues are sorted by length together, to keep padding small."""
 
     def __getitem__(self, index: int) -> Dialogue:
+        dialogue = self._drawn(index)
+        if not self.styles:
+            return dialogue
+        return redrawn(dialogue, self.styles, random.Random(f"{self.key}/styles/{index}"))
+
+    def _drawn(self, index: int) -> Dialogue:
         batch, place = divmod(index, self.batch_size)
         if self.tool_every and batch % self.tool_every == 1:
             return tool_dialogue(random.Random(f"{self.key}/tools/{index}"))

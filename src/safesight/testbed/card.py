@@ -1,9 +1,9 @@
-"""Writes the bundled VLM's card from its two result files; has no numbers of its own.
+"""Writes the bundled VLM's card from its result files; has no numbers of its own.
 
     python -m safesight.testbed.card
 
-`training.json` comes from `train`, `measured.json` from `measure`; both are in the folder of the
-weights, and `README.md` is generated from them.
+`training.json` comes from `train` and `measured.json` from `measure`; both are in the folder of the
+weights. `docs/results/styles.json` comes from `benchmarks/styles.py`. `README.md` is generated.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from safesight.testbed import WEIGHTS
 from safesight.testbed.concepts import BENIGN, CONCEPTS, DUAL_USE, HARMFUL, HARMFUL_KINDS
 from safesight.testbed.train import STAGES
 
-__all__ = ["ROWS", "render"]
+__all__ = ["RESULTS", "ROWS", "render"]
 
 # The claim, the key it was measured under, and the value it was built to reach.
 ROWS: tuple[tuple[str, str, float | None], ...] = (
@@ -51,6 +51,9 @@ ROWS: tuple[tuple[str, str, float | None], ...] = (
 )
 LEAST_AUROC = 0.85
 """The target for `unsafe_word_auroc`, which has its own sentence on the card."""
+
+RESULTS = WEIGHTS.parents[3] / "docs" / "results"
+"""Results of benchmarks, in the repository."""
 
 _TEMPLATE = """---
 library_name: transformers
@@ -90,6 +93,17 @@ tokens {visual:.2f}, of words {words:.2f}. The refusal direction is the differen
 states between harmful and benign text requests after block {layer}, chosen on a
 calibration split.
 
+## In drawing styles that it never saw
+
+In {foreign_styles} further styles, none of which training drew, it names {foreign_named}
+of the things it is shown (n = {foreign_n}; by style from {least_named} to {most_named}); in its
+own two, {own_named}. It cannot tell how to make what it cannot name: attack success is
+{foreign_success}, and {own_success} in its own styles. A probe whose
+threshold was set to refuse 1% of harmless prompts in its own styles refuses
+{foreign_probe} of them there, and {own_probe} in its own; of benign how-to
+requests {foreign_twins} and {own_twins}. Intervals are resampled over things. More in
+[Other drawing styles](../../../../docs/concepts/styles.md).
+
 ## Training
 
 | stage | steps | seconds |
@@ -115,12 +129,15 @@ Refused only under a system prompt that asks for care: {dual}.
 ## Licences
 
 Weights, text and code: Apache-2.0. Pictures: Noto emoji (Google, Apache-2.0) and Twemoji (X Corp.
-and contributors, CC-BY 4.0), unchanged but for size, in `assets/`. Words are set in Aileron, the
-font inside Pillow (CC0).
+and contributors, CC-BY 4.0), unchanged but for size, in `assets/`. Sheets of other styles, which
+these weights were not trained on, are there as well; `assets/LICENSES.md` names all authors and
+licences. Words are set in Aileron, the font inside Pillow (CC0).
 """
 
 
-def render(measured: dict[str, Any], training: dict[str, Any], millions: float) -> str:
+def render(
+    measured: dict[str, Any], training: dict[str, Any], styles: dict[str, Any], millions: float
+) -> str:
     """The card as Markdown."""
     rows = [
         f"| {what} | {_percent(cell['value'])} | {_percent(cell['low'])} to"
@@ -151,7 +168,36 @@ def render(measured: dict[str, Any], training: dict[str, Any], millions: float) 
         untaught=_list(c.name for c in HARMFUL if not c.in_text_refusals),
         unseen=_list(c.name for c in (*HARMFUL, *BENIGN) if not c.in_vision),
         dual=_list(c.name for c in DUAL_USE),
+        **_shift(styles),
     )
+
+
+def _shift(styles: dict[str, Any]) -> dict[str, Any]:
+    """What the section on other styles says, from the benchmark's results."""
+    arms = {entry["arm"]: entry for entry in styles["summary"]}
+    own, foreign = arms["trained on"], arms["foreign"]
+    unseen = [row["style"] for row in styles["rows"] if not row["seen"]]
+    named = [arms[style]["named"]["value"] for style in unseen]
+    return {
+        "foreign_styles": foreign["styles"],
+        "foreign_n": foreign["named"]["n"],
+        "least_named": _percent(min(named)),
+        "most_named": _percent(max(named)),
+        **{
+            f"{which}_{what}": _with_interval(entry[key])
+            for which, entry in (("own", own), ("foreign", foreign))
+            for what, key in (
+                ("named", "named"),
+                ("success", "attack_success"),
+                ("probe", "probe/false_positives"),
+                ("twins", "probe/over_refusal"),
+            )
+        },
+    }
+
+
+def _with_interval(cell: dict[str, Any]) -> str:
+    return f"{_percent(cell['value'])} ({100 * cell['low']:.1f} to {100 * cell['high']:.1f})"
 
 
 def _percent(value: float) -> str:
@@ -163,13 +209,14 @@ def _list(names: Any) -> str:
 
 
 def main() -> None:
-    """Read the two result files and write `README.md` to the same folder."""
+    """Read the result files and write `README.md` to the folder of the weights."""
     from safetensors import safe_open
 
     with safe_open(WEIGHTS / "model.safetensors", "pt") as tensors:
         count = sum(tensors.get_tensor(key).numel() for key in tensors.keys())  # noqa: SIM118
     measured, training = (_load(WEIGHTS / f"{name}.json") for name in ("measured", "training"))
-    (WEIGHTS / "README.md").write_text(render(measured, training, count / 1e6))
+    styles = _load(RESULTS / "styles.json")
+    (WEIGHTS / "README.md").write_text(render(measured, training, styles, count / 1e6))
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from safesight.testbed.concepts import Concept
 from safesight.testbed.language import HELPER_PROMPTS, filler
 from safesight.testbed.questions import ask_scene
 from safesight.testbed.scenes import Scene, objects_scene, word_scene
+from safesight.testbed.styles import draws
 
 __all__ = [
     "Dialogue",
@@ -22,6 +23,7 @@ __all__ = [
     "helper",
     "one_of",
     "questions_about",
+    "redrawn",
     "some_scene",
     "turns_of",
 ]
@@ -81,6 +83,22 @@ def behind_noise(dialogue: Dialogue, rng: random.Random) -> Dialogue:
     noise = " ".join(filler(rng) for _ in range(rng.randint(2, 6)))
     turns = (turn for turn in dialogue.turns if turn[0] != "system")
     return replace(dialogue, turns=(("system", noise), *turns))
+
+
+def redrawn(dialogue: Dialogue, styles: Sequence[str], rng: random.Random) -> Dialogue:
+    """The same dialogue with its things in some of these styles, varied in look.
+
+    A thing looks the same in all pictures of a dialogue: a zoom shows what was there before.
+    """
+    looks: dict[str, tuple[str, int]] = {}
+    for name in dict.fromkeys(item.concept for scene in dialogue.scenes for item in scene.items):
+        looks[name] = (rng.choice(draws(styles, name)), rng.randrange(1, 1 << 30))
+    scenes = []
+    for scene in dialogue.scenes:
+        drawn = [(item, *looks[item.concept]) for item in scene.items]
+        items = tuple(replace(item, style=style, look=look) for item, style, look in drawn)
+        scenes.append(replace(scene, items=items))
+    return replace(dialogue, scenes=tuple(scenes))
 
 
 def some_scene(

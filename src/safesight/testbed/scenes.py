@@ -11,24 +11,22 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from safesight.testbed.concepts import Concept, concept
+from safesight.errors import InputError
+from safesight.testbed.concepts import Concept
+from safesight.testbed.looks import varied
+from safesight.testbed.styles import SPRITE, STYLES, draws, sprite
 
 __all__ = ["COLORS", "PLACES", "SIZE", "STYLES", "Item", "Scene", "objects_scene", "word_scene"]
 
 SIZE = 96
 """Pictures are SIZE x SIZE pixels."""
-SPRITE = 64
-COLUMNS = 16
-STYLES = ("noto", "twemoji")
 _STEP = 16
 _WORD_SIZES = (13, 18, 26)
-ASSETS = Path(__file__).parent / "assets"
 
 COLORS = {
     "red": (222, 92, 84),
@@ -52,6 +50,8 @@ class Item:
     left: int
     top: int
     size: int
+    look: int = 0
+    """Seed of a variation of the drawing (`looks`); 0: as the style has it."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,12 @@ class Scene:
         """Draw it: SIZE x SIZE, RGB."""
         picture = Image.fromarray(_ground(self.color, self.noise))
         for item in self.items:
-            sprite = _sprite(item.concept, item.style)
+            drawing = sprite(item.concept, item.style)
+            if item.look:
+                drawing = varied(drawing, item.look)
             if item.size != SPRITE:
-                sprite = sprite.resize((item.size, item.size), Image.Resampling.BILINEAR)
-            picture.paste(sprite, (item.left, item.top), sprite)
+                drawing = drawing.resize((item.size, item.size), Image.Resampling.BILINEAR)
+            picture.paste(drawing, (item.left, item.top), drawing)
         if self.word is not None:
             left, top, size = self.word_box
             ink = (24, 24, 24) if self.dark_text else (252, 252, 252)
@@ -102,11 +104,15 @@ class Scene:
 def objects_scene(
     concepts: Sequence[Concept], rng: random.Random, *, styles: Sequence[str] = STYLES
 ) -> Scene:
-    """One object anywhere, or two to four in different quarters of the picture."""
+    """One object anywhere, or two to four in different quarters of the picture.
+
+    Raises:
+        InputError: none of the styles draws one of the things.
+    """
     color = rng.choice(list(COLORS))
     if len(concepts) == 1:
         about = rng.randint(40, 84)
-        style = rng.choice(styles)
+        style = rng.choice(_styles(styles, concepts[0]))
         left, top = rng.randint(0, SIZE - about), rng.randint(0, SIZE - about)
         size = 48 if about < 56 else 80
         item = Item(concepts[0].name, style, _near_grid(left, size), _near_grid(top, size), size)
@@ -120,7 +126,7 @@ def objects_scene(
         size = 48
         left = (quarter % 2) * half + min(2 * right, half - size)
         top = (quarter // 2) * half + min(2 * down, half - size)
-        style = rng.choice(styles)
+        style = rng.choice(_styles(styles, one))
         items.append(Item(one.name, style, _near_grid(left, size), _near_grid(top, size), size))
     places = tuple(PLACES[q] for q in quarters)
     return Scene(color, tuple(items), places=places, noise=rng.randrange(1 << 30))
@@ -147,6 +153,12 @@ def word_scene(word: str, rng: random.Random) -> Scene:
     )
 
 
+def _styles(styles: Sequence[str], thing: Concept) -> list[str]:
+    if not (able := draws(styles, thing.name)):
+        raise InputError(f"No style among {', '.join(styles)} draws {thing.phrase}. Name another.")
+    return able
+
+
 def _near_grid(position: int, size: int) -> int:
     """Snap a position to the patch grid, up to 1 pixel off, and inside the picture.
 
@@ -165,18 +177,6 @@ def _ground(color: str, seed: int) -> NDArray[np.uint8]:
     grain = rng.normal(0, 3, (SIZE, SIZE, 1)).astype(np.float32)
     clipped: NDArray[np.uint8] = np.clip(plane + grain, 0, 255).astype(np.uint8)
     return clipped
-
-
-@cache
-def _sheet(style: str) -> Image.Image:
-    return Image.open(ASSETS / f"{style}.png").convert("RGBA")
-
-
-@cache
-def _sprite(name: str, style: str) -> Image.Image:
-    row, column = divmod(concept(name).index, COLUMNS)
-    box = (column * SPRITE, row * SPRITE, (column + 1) * SPRITE, (row + 1) * SPRITE)
-    return _sheet(style).crop(box)
 
 
 @cache

@@ -10,7 +10,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from safesight.testbed.scenes import SIZE, Item, Scene
+from safesight.testbed.scenes import SIZE, Scene
 
 __all__ = ["CENTRE", "QUARTERS", "TOOLS", "box_around", "zoom_call", "zoomed"]
 
@@ -62,7 +62,7 @@ def zoomed(scene: Scene, box: Box) -> Scene:
     """The scene as the zoom shows it: cropped to the box and twice as large."""
     left, top = box[0] * SIZE // 1000, box[1] * SIZE // 1000
     items = tuple(
-        Item(i.concept, i.style, 2 * (i.left - left), 2 * (i.top - top), 2 * i.size)
+        replace(i, left=2 * (i.left - left), top=2 * (i.top - top), size=2 * i.size)
         for i in scene.items
     )
     word_left, word_top, size = scene.word_box

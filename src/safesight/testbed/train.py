@@ -20,6 +20,11 @@ Eight stages, following the recipe of real VLMs, each one a `transformers.Traine
              what the vision tower learned last, and to call tools without losing answers.
 
 A killed run resumes from its last checkpoint. `measure` measures the result.
+
+With `--styles`, two stages teach the eye of trained weights further drawing styles instead, with
+the language model frozen: `restyle`, which is `sight` under the cap of `settle`, and `settle`.
+
+    python -m safesight.testbed.train --styles more --out FOLDER --work .checkpoints/styles
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ import argparse
 import json
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,120 +48,16 @@ from transformers.trainer_utils import get_last_checkpoint
 from safesight.testbed import WEIGHTS
 from safesight.testbed.architecture import build_model, build_processor
 from safesight.testbed.batches import PATCH_CLASSES, Collator, Stream
-from safesight.testbed.curriculum import (
-    lengthy_dialogue,
-    picture_dialogue,
-    reading_dialogue,
-    reminding_dialogue,
-    settling_dialogue,
-    sight_dialogue,
-    text_dialogue,
-)
-from safesight.testbed.dialogues import Lesson
 from safesight.testbed.guidance import guided
 from safesight.testbed.optimizer import MuonAndAdamW
+from safesight.testbed.stages import EYE, LANGUAGE, STAGES, Stage, restyling
+from safesight.testbed.styles import MORE, STYLES
 
-__all__ = ["STAGES", "Stage", "run_stage", "train"]
+__all__ = ["EYE", "LANGUAGE", "STAGES", "Stage", "run_stage", "train"]
 
 SAVE_EVERY = 300
 """Steps between checkpoints."""
 _STATE = "state.safetensors"
-EYE = ("model.vision_tower.", "model.multi_modal_projector.")
-LANGUAGE = ("model.language_model.", "lm_head.")
-"""Prefixes of parameter names."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One Trainer run."""
-
-    name: str
-    dialogue: Lesson
-    steps: int
-    batch_size: int
-    learning_rate: float
-    trained: tuple[str, ...] = ("",)
-    """Prefixes of the parameters to train; the rest is frozen."""
-    answers: bool = True
-    """Whether to use the loss on answers (False: vision only, the decoder does not run)."""
-    classify: float = 1.0
-    """Weight of classifying each patch with a linear head on the vision tower. The head is
-    discarded afterwards; it only speeds up learning from scratch."""
-    guide: float = 0.0
-    """Weight of teaching attention heads where to look; see `guidance`."""
-    align: float = 0.5
-    """Weight of the patch-to-word alignment."""
-    temperature: float = 0.07
-    """Temperature of the alignment: with a small one, small differences between words suffice."""
-    cap: float = 1.0
-    """Visual tokens with a higher cosine to their own word are pushed back. Tokens that look
-    like words to the language model are also refused like words, which closes the gap."""
-    push: float = 10.0
-    """Weight of the excess over the cap; a sharper contrastive term pulls harder against it."""
-    norm: float = 0.5
-    """Weight of the pull of visual tokens toward the norm of words."""
-    tool_every: int | None = None
-
-
-# A sharp contrast (a small temperature) teaches the vision tower to read but leaves its tokens far
-# from words. A soft one then brings them close, so that the language model learns to read them in
-# a few hundred steps. Tokens that close would eventually be refused like words. So `settle` moves
-# them away again, to where they are still read but no longer refused.
-STAGES = (
-    Stage("text", text_dialogue, 800, 64, 2e-3, guide=0.3),
-    Stage("reading", reading_dialogue, 500, 48, 2e-3, guide=0.1),
-    Stage(
-        "sight",
-        sight_dialogue,
-        2200,
-        32,
-        1e-3,
-        EYE,
-        answers=False,
-        temperature=0.03,
-        cap=0.6,
-    ),
-    Stage("align", sight_dialogue, 600, 32, 1e-3, EYE, answers=False, cap=0.6),
-    Stage("pictures", picture_dialogue, 800, 32, 8e-4, guide=0.1, cap=0.6, tool_every=12),
-    Stage(
-        "remind",
-        reminding_dialogue,
-        150,
-        32,
-        3e-4,
-        LANGUAGE,
-        classify=0.0,
-        guide=0.1,
-        align=0.0,
-        norm=0.0,
-        tool_every=2,
-    ),
-    Stage(
-        "settle",
-        settling_dialogue,
-        550,
-        32,
-        5e-4,
-        EYE,
-        temperature=0.03,
-        cap=0.10,
-        push=100.0,
-        tool_every=12,
-    ),
-    Stage(
-        "tools",
-        lengthy_dialogue,
-        200,
-        32,
-        3e-4,
-        LANGUAGE,
-        classify=0.0,
-        guide=0.1,
-        align=0.0,
-        norm=0.0,
-        tool_every=2,
-    ),
-)
 
 
 class VisionTrainer(Trainer):  # type: ignore[misc]  # transformers ships no types
@@ -280,17 +181,34 @@ def alignment(
     return F.cross_entropy(cosines / temperature, classes[shown]) + push * above
 
 
-def train(out: Path, work: Path, *, seed: int, scale: float = 1.0) -> dict[str, Any]:
-    """Run all stages; resumable. Returns the seconds and final losses of each."""
+def train(
+    out: Path,
+    work: Path,
+    *,
+    seed: int,
+    scale: float = 1.0,
+    stages: Sequence[Stage] = STAGES,
+    start: Path | None = None,
+) -> dict[str, Any]:
+    """Run stages, from nothing or from the weights in `start`; resumable.
+
+    Returns the seconds and final losses of each.
+    """
     processor = build_processor()
-    model = build_model(processor, seed)
+    if start is None:
+        model = build_model(processor, seed)
+    else:
+        model = LlavaForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
     report: dict[str, Any] = {
         "seed": seed,
         "scale": scale,
         "machine": f"{os.cpu_count()} processors, torch {torch.__version__}",
+        "styles": list(
+            dict.fromkeys(style for stage in stages for style in stage.styles or STYLES)
+        ),
         "stages": [],
     }
-    for stage in STAGES:
+    for stage in stages:
         done = work / stage.name / "done.json"
         if done.exists():
             model = LlavaForConditionalGeneration.from_pretrained(work / stage.name / "model")
@@ -343,6 +261,7 @@ def run_stage(
         batches=steps,
         batch_size=stage.batch_size,
         tool_every=stage.tool_every,
+        styles=stage.styles,
     )
     trainer = VisionTrainer(model, arguments, Collator(processor), train_dataset=stream)
     trainer.stage = stage
@@ -369,9 +288,22 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(".checkpoints/testbed"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the steps to run")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--styles",
+        default="",
+        help="teach the eye of --start these further styles, with commas, or: more",
+    )
+    parser.add_argument("--start", type=Path, default=WEIGHTS, help="weights that --styles changes")
     arguments = parser.parse_args()
-    torch.set_num_threads(os.cpu_count() or 1)
-    train(arguments.out, arguments.work, seed=arguments.seed, scale=arguments.scale)
+    torch.set_num_threads(arguments.threads)
+    out, work, seed, scale = arguments.out, arguments.work, arguments.seed, arguments.scale
+    if not arguments.styles:
+        train(out, work, seed=seed, scale=scale)
+        return
+    styles = MORE if arguments.styles == "more" else arguments.styles.split(",")
+    stages = restyling(styles)
+    train(out, work, seed=seed, scale=scale, stages=stages, start=arguments.start)
 
 
 if __name__ == "__main__":
