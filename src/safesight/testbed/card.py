@@ -14,7 +14,7 @@ from typing import Any
 
 from safesight.testbed import WEIGHTS
 from safesight.testbed.concepts import BENIGN, CONCEPTS, DUAL_USE, HARMFUL, HARMFUL_KINDS
-from safesight.testbed.train import STAGES
+from safesight.testbed.stages import STAGES
 
 __all__ = ["RESULTS", "ROWS", "render"]
 
