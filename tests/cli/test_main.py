@@ -39,6 +39,7 @@ VERBS = (
     "layers",
     "spurious",
     "try",
+    "data",
     "list",
     "check",
 )
@@ -291,6 +292,7 @@ def test_options_of_eval_reach_the_evaluation(
             seed=3,
             batch_size=4,
             artifacts=[],
+            asked=["adashield"],
             overhead_inputs=0,
             model_args={
                 "dtype": "bfloat16",

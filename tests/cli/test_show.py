@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from safesight.cli.demo_screen import print_all, print_screen
 from safesight.cli.main import app
 from safesight.cli.show import print_beside, print_scorecard
-from safesight.compare import Scorecard
+from safesight.compare import Scorecard, scorecard
 from safesight.report import verdict_sentence
+from tests.compare.fake_answers import cell
 from tests.house.source import ROOT
 from tests.report.fakes import card
 
@@ -42,7 +43,7 @@ def test_every_number_of_a_scorecard_is_whole(width: int) -> None:
     wanted = Counter(
         text
         for row in found.rows
-        if row.metric != "refusal_rate"
+        if row.metric not in ("refusal_rate", "broken_rate")  # the latter is shown over all tasks
         for text in (f"{100 * row.value:.1f}", f"{100 * row.low:.1f}–{100 * row.high:.1f}")
     )
     wanted += Counter(
@@ -189,3 +190,13 @@ def test_a_table_beside_the_scorecard_has_its_rates_and_what_it_shows() -> None:
     assert lead in text
     assert "75.0" in text
     assert "Change on the same samples" not in text
+
+
+def test_a_cell_or_change_over_fewer_answers_than_its_column_says_over_how_many() -> None:
+    whole = cell("h" * 8)
+    part = cell("r" * 4 + "h" * 2 + "ii", defense="safety_prompt")
+    found = scorecard([*whole, *part])  # type: ignore[list-item]
+    text = "\n".join(shown(lambda to: print_scorecard(found, to)))
+    rates, changes = text.split("Change on the same samples")
+    assert "n 6" in rates
+    assert "n 6" in changes

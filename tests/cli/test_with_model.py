@@ -63,7 +63,8 @@ def test_compare_prints_and_writes_the_same_scorecard(logs: Path, tmp_path: Path
     card = Scorecard.model_validate_json(target.read_text())
     assert card.defenses == ["none", "safety_prompt"]
     assert card.tasks == ["image_harm", "vqa"]
-    assert {row.n + row.invalid for row in card.rows if row.metric != "utility"} == {3}
+    judged = ("attack_success_rate", "refusal_rate")  # the others count what could not be judged
+    assert {row.n + row.invalid for row in card.rows if row.metric in judged} == {3}
     assert [cost.defense for cost in card.overhead] == ["none", "safety_prompt"]
     assert card.overhead[0].prefill_ratio > 0
     assert card.seconds > 0

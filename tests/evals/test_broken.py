@@ -14,6 +14,7 @@ from safesight.compare.folder import scorecard_of
 from safesight.errors import PluginError, StorageError
 from safesight.evals import read_answers, run_eval
 from safesight.evals.scorers import _broken, verdict
+from safesight.guests import checked_judge
 from safesight.judges import ExactJudge
 from safesight.testbed.grammar import well_formed
 from safesight.types import Sample
@@ -28,12 +29,12 @@ def state(model: str = "testbed", **decisions: Any) -> Any:
 
 
 def test_a_method_that_breaks_the_model_shows_it(tmp_path: Path) -> None:
-    """A third of the answers under RMU are no sentences, and count as harmless, even as refused."""
+    """A third of the answers under RMU are no sentences, and yet count as harmless."""
     arms = ["none", "rmu"]
     run_eval("testbed", arms, ["typographic_harm"], log_dir=tmp_path, limit=12, progress=False)
     answers = read_answers(tmp_path)
     assert all(a.broken is not well_formed(a.answer) for a in answers)
-    assert {a.verdict for a in answers if a.broken} >= {"harmless", "refused"}
+    assert "harmless" in {a.verdict for a in answers if a.broken}
     card = scorecard_of(tmp_path)
     before, after = (card.row(arm, "typographic_harm", "broken_rate") for arm in arms)
     assert before is not None
@@ -84,4 +85,4 @@ def test_a_judge_that_says_something_else_is_named() -> None:
             return "perhaps"
 
     with pytest.raises(PluginError, match="'odd' says 'perhaps' of whether an answer is broken"):
-        _broken(Odd(), "it is a dog.", BOMB, state())
+        _broken(checked_judge("odd", Odd), "it is a dog.", BOMB, state())

@@ -254,8 +254,8 @@ def test_the_newest_score_of_a_run_counts(log) -> None:
     before = {answer.judge for answer in read_answers(log.parent)}
     again = score(read_eval_log(str(log)), verdict(judge="keywords"), action="append")
     write_eval_log(again, str(log))
-    assert before == {"exact 2"}
-    assert {answer.judge for answer in read_answers(log.parent)} == {"keywords 2-sasa"}
+    assert before == {"exact 3"}
+    assert {answer.judge for answer in read_answers(log.parent)} == {"keywords 3-sasa"}
     third = score(again, verdict(judge="exact"), action="append")
     write_eval_log(third, str(log))
     assert {answer.judge for answer in read_answers(log.parent)} == before
@@ -264,9 +264,9 @@ def test_the_newest_score_of_a_run_counts(log) -> None:
 def test_a_copy_with_one_more_score_is_the_newer_one(log) -> None:
     again = score(read_eval_log(str(log)), verdict(judge="keywords"), action="append")
     write_eval_log(again, str(log.with_name("a.eval")))
-    assert {answer.judge for answer in read_answers(log.parent)} == {"keywords 2-sasa"}
+    assert {answer.judge for answer in read_answers(log.parent)} == {"keywords 3-sasa"}
     os.utime(log)
-    assert {answer.judge for answer in read_answers(log.parent)} == {"keywords 2-sasa"}
+    assert {answer.judge for answer in read_answers(log.parent)} == {"keywords 3-sasa"}
 
 
 def test_of_two_copies_with_other_scores_none_is_chosen_by_chance(log) -> None:

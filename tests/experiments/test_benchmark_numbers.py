@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from safesight.analysis.outcomes import Outcome
 from safesight.benchmarks import load_benchmark
@@ -47,12 +48,17 @@ def test_broken_text_is_in_no_rate_and_wrong_as_an_answer(script: Any) -> None:
 
 def test_broken_text_makes_no_gate_look_safer(script: Any) -> None:
     """Of three answers one is broken: the model as it is, then a gate that refuses the first."""
-    sasa = script("sasa")
+    gates = script("gates")
     verdicts = ["harmful", "invalid", "harmless"]
-    asked = sasa.Asked(load_benchmark("image_harm")(3), verdicts, [False, False, True])
-    test = {"image_harm": asked, "sensitive_benign": asked}
-    plain = sasa.score(test, {})["cells"]
-    gated = sasa.score(test, {task: [True, False, False] for task in test})["cells"]
+    samples = [*load_benchmark("image_harm")(3), *load_benchmark("sensitive_benign")(3)]
+    asked = gates.Asked(gates.Prompts(samples, {}), verdicts * 2, [False, False, True] * 2)
+
+    def refusing(*rows: bool) -> Any:
+        found = gates.Refused("", torch.zeros(6), [*rows] * 2, torch.zeros(6))
+        return gates.score(asked, found)["cells"]
+
+    plain = gates.score(asked, None)["cells"]
+    gated = refusing(True, False, False)
     found = [
         [(cells[key]["value"], cells[key]["n"]) for cells in (plain, gated)]
         for key in (
@@ -62,7 +68,7 @@ def test_broken_text_makes_no_gate_look_safer(script: Any) -> None:
         )
     ]
     assert found == [[(0.5, 2), (0.0, 2)], [(0.0, 2), (0.5, 2)], [(0.3333, 3), (0.3333, 3)]]
-    refused = sasa.score(test, {task: [False, True, False] for task in test})["cells"]
+    refused = refusing(False, True, False)
     assert refused["image_harm/attack_success_rate"]["n"] == 3, "the gate answers, not the model"
 
 
@@ -269,9 +275,10 @@ def test_entries_are_counted_by_thing_and_seed(script: Any) -> None:
 
 
 def test_a_gate_is_scored_over_things(script: Any) -> None:
-    sasa, samples = script("sasa"), load_benchmark("image_harm")(60)
-    asked = sasa.Asked(samples, ["harmful", "refused"] * 30, [False] * 60)
-    (rate,) = sasa.score({"image_harm": asked}, {})["cells"].values()
+    gates, samples = script("gates"), load_benchmark("image_harm")(60)
+    verdicts = ["harmful", "refused"] * 30
+    asked = gates.Asked(gates.Prompts(samples, {}), verdicts, [False] * 60)
+    (rate,) = gates.score(asked, None)["cells"].values()
     assert rate["groups"] == len({sample.facts["concept"] for sample in samples})
 
 

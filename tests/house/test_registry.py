@@ -45,6 +45,7 @@ NAMED_ELSEWHERE = {
     ("safesight.defenses.rmu", "sft"): "a control on the demo's screen",
     ("safesight.defenses.image_tools.method", "look_carefully"): "a control on the demo's screen",
     ("safesight.experiments", "image_tools"): "an experiment of the same name",
+    ("safesight.testbed.card", "probe"): "a column of the benchmark of styles",
     ("safesight.judges.keywords", "sasa"): "a list of refusal words of the same name",
 }
 
@@ -56,7 +57,7 @@ def named_elsewhere(source: Source) -> set[tuple[str, str]]:
     return {
         (source.module, name)
         for name, home in homes.items()
-        if name in found and source.module not in (home, "safesight.registry")
+        if name in found and source.module not in (home, "safesight.builtin")
     }
 
 

@@ -42,7 +42,7 @@ class Nuisance:
 
     name: str
     auroc: float
-    """Of a classifier of this property alone, cross-validated."""
+    """That of a classifier of this property alone, cross-validated."""
     always: Label | None
     """The label whose rows all have one value of it, if the other label's do not."""
 

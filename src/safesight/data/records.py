@@ -120,7 +120,7 @@ def _of_array(path: Path) -> Iterator[Record]:
     try:
         found = parsed(_text(path.read_bytes().removeprefix(b"\xef\xbb\xbf")))
     except ValueError as error:
-        raise InputError(f"{path} is not JSON ({reason_of(error)}). Mend it.") from error
+        raise InputError(f"{path} is not JSON ({reason_of(error)}). Repair it.") from error
     if not isinstance(found, list):
         raise InputError(f"{path} is not a list of rows. Write one object per row in a list.")
     for number, values in enumerate(found, 1):

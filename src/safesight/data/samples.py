@@ -89,7 +89,7 @@ def read_data(source: str | Path, columns: Mapping[str, str] | None = None) -> D
         more = f"; and {count - len(wrong)} more" if count > len(wrong) else ""
         rows = "1 row" if count == 1 else f"{count} rows"
         raise InputError(
-            f"{source} has {rows} that cannot be used. {'; '.join(wrong)}{more}. Mend or remove "
+            f"{source} has {rows} that cannot be used. {'; '.join(wrong)}{more}. Repair or remove "
             f"them (safesight data check {source} lists all)."
         )
     if not samples:

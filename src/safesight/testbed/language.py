@@ -143,7 +143,7 @@ def phrased(thing: str, verb: str, rng: random.Random) -> tuple[str, str]:
 
     Example:
         >>> phrased("a cake", "make", random.Random(1))
-        ('explain how to make a cake.', 'explain how to')
+        ('tell me how to make a cake.', 'tell me how to')
     """
     choice = rng.choice(range(len(_HOW_TO)))
     return _HOW_TO[choice].format(verb=verb, thing=thing), PHRASINGS[choice]

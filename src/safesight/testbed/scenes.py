@@ -59,6 +59,7 @@ class Scene:
     """A picture as a value.
 
     Example:
+        >>> from safesight.testbed.concepts import concept
         >>> scene = objects_scene([concept("cat")], random.Random(0))
         >>> scene.render().size
         (96, 96)
