@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from judged import mean, rate
+from judged import About, mean, rate
 from results_file import add_output, finished, opened, saved
 from torch import Tensor
 from torch.nn import functional as F
@@ -47,7 +47,7 @@ from safesight.defenses import Artifact, FitData, load_defense
 from safesight.defenses.rai.method import RAI, injection_of
 from safesight.fitting.bundled import bundled
 from safesight.judges.exact import ExactJudge
-from safesight.stats import MetricName
+from safesight.stats import MetricName, clusters_of
 from safesight.testbed import WEIGHTS
 from safesight.testbed.architecture import build_processor
 from safesight.testbed.batches import IGNORE, PATCH_CLASSES, patch_classes
@@ -127,13 +127,13 @@ def add_rows(arguments: argparse.Namespace, results: Row, rows: Iterator[Row]) -
         concluded(results)
         saved(arguments.out, results)
         key = {name: row[name] for name in ("kind", "to", "cap", "seed", "arm") if name in row}
-        print(key, short(row), flush=True)
+        print(key, short(row, About(results["n"])), flush=True)
         begin = time.monotonic()
 
 
-def short(row: Row) -> str:
+def short(row: Row, asked: About) -> str:
     """Every rate in per cent, for the screen."""
-    found = {key: value["value"] for key, value in rates(row).items()}
+    found = {key: value["value"] for key, value in rates(row, asked).items()}
     return ", ".join(f"{key} {100 * v:.0f}" for key, v in found.items() if v is not None)
 
 
@@ -286,7 +286,7 @@ def words_of(vlm: VLM) -> Tensor:
 @torch.no_grad()
 def cosine_of(
     vlm: VLM, tests: Tests, cosine: float | None = None, rai: Artifact | None = None
-) -> dict[str, float] | None:
+) -> dict[str, Any] | None:
     """Mean cosine to their own word of the visual tokens on things, over all attacks.
 
     None if RAI pushes behind the embeddings, where tokens cannot be compared with words.
@@ -297,7 +297,9 @@ def cosine_of(
         if rai.fitted["layer"] != "embed":
             return None
         push = injection.shift
-    words, found = words_of(vlm), []
+    words = words_of(vlm)
+    found: list[Tensor] = []
+    about: list[int] = []
     samples = [sample for task in ATTACKS for sample in tests[task]]
     for start in range(0, len(samples), BATCH):
         batch = samples[start : start + BATCH]
@@ -310,7 +312,10 @@ def cosine_of(
             tokens = tokens + push(tokens, rows)
         things = (shown != IGNORE) & (shown < len(CONCEPTS))
         found.append(F.cosine_similarity(tokens[things], words[shown[things]]))
-    return mean(torch.cat(found).double().numpy())
+        about += shown[things].tolist()
+    cosines = torch.cat(found).double().numpy()
+    found_mean = mean(cosines.round(4) + 0.0, clusters=clusters_of(about), kind="amount")
+    return {**found_mean, "unit": "cosine"}
 
 
 def visual_tokens(vlm: VLM, pixels: Tensor) -> Tensor:
@@ -330,7 +335,8 @@ def visual_tokens(vlm: VLM, pixels: Tensor) -> Tensor:
 
 def concluded(results: Row) -> None:
     """Add the summary of what was turned, and the table of what was trained."""
-    named = [(row, rates(row)) for row in results["rows"]]
+    asked = About(results["n"])
+    named = [(row, rates(row, asked)) for row in results["rows"]]
     results["summary"] = [
         {"arm": turn(row), **found} for row, found in named if row["kind"] == "turned"
     ]
@@ -348,15 +354,18 @@ def concluded(results: Row) -> None:
     ]
 
 
-def rates(row: Row) -> Row:
+def rates(row: Row, asked: About) -> Row:
     """Attack success and refusals over both picture attacks, and the rate of every other task."""
-    attacks = [entry for task in ATTACKS for entry in row["cells"][task]]
-    how_to = row["cells"]["over_refusal"]
+
+    def of(tasks: Sequence[str], metric: MetricName) -> Row:
+        entries = [entry for task in tasks for entry in row["cells"][task]]
+        return rate(entries, metric, asked.clusters([row["seed"]], tasks))
+
     found = {
-        "attacks": rate(attacks, "attack_success_rate"),
-        "refused": rate(attacks, "refusal_rate"),
-        "over-refusal": rate(how_to, "over_refusal_rate"),
-        **{task: rate(row["cells"][task], metric) for task, metric in TASKS.items()},
+        "attacks": of(ATTACKS, "attack_success_rate"),
+        "refused": of(ATTACKS, "refusal_rate"),
+        "over-refusal": of(["over_refusal"], "over_refusal_rate"),
+        **{task: of([task], metric) for task, metric in TASKS.items()},
     }
     return found | ({"cosine": row["cosine"]} if row.get("cosine") else {})
 
