@@ -9,6 +9,8 @@ import random
 import shutil
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from inspect_ai import eval, score
@@ -17,6 +19,7 @@ from inspect_ai.log import read_eval_log, write_eval_log
 from safesight.compare.folder import scorecard_of
 from safesight.errors import StorageError
 from safesight.evals import read_answers, run_eval, skipped
+from safesight.evals.logs import _age
 from safesight.evals.scorers import verdict
 from tests.evals import fake
 from tests.evals.fake import stamp_artifact
@@ -317,3 +320,15 @@ def test_logs_made_before_tags_are_resumed_and_read(log, fakes) -> None:
     run_eval("fake", ["none"], ["pictures"], log_dir=log.parent, limit=4, progress=False)
     assert len(fakes["fake"].batches) == asked
     assert not any(answer.ruled for answer in read_answers(log.parent))
+
+
+def test_of_two_runs_within_one_second_the_later_counts() -> None:
+    second = "2030-01-01T00:00:00+00:00"
+
+    def log(id: str, begun: int) -> Any:
+        times = SimpleNamespace(started_at=second, completed_at=second)
+        about = SimpleNamespace(created=second, eval_id=id, metadata={"begun": begun})
+        return SimpleNamespace(eval=about, stats=times, results=None)
+
+    earlier, later = log("z", 1), log("a", 2)
+    assert sorted([later, earlier], key=_age) == [earlier, later]

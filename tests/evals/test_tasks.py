@@ -14,11 +14,14 @@ from inspect_ai.log import read_eval_log
 from PIL import Image
 
 from safesight import registry
+from safesight.compare import scorecard
+from safesight.defenses import Artifact
 from safesight.errors import InputError, UnknownNameError
 from safesight.evals._registry import TASKS
 from safesight.evals.session import Session, listening
-from safesight.evals.tasks import _conversation, benchmark_task
+from safesight.evals.tasks import _conversation, benchmark_task, fit_caveat
 from safesight.types import Sample
+from tests.compare.fake_answers import cell
 from tests.evals import fake
 
 
@@ -189,3 +192,26 @@ def test_another_solver_still_sees_the_picture(fakes, tmp_path) -> None:
         display="none",
     )
     assert log.samples[0].output.completion.startswith("to do it, hello <0> how")
+
+
+@pytest.mark.parametrize(
+    ("model", "tasks", "says"),
+    [
+        ("org/model", ["image_harm", "vqa"], True),
+        ("testbed", ["image_harm", "vqa"], False),
+        ("org/model", ["image_harm", "of another package"], False),
+        ("org/model", [], False),
+    ],
+)
+def test_a_fit_on_the_bundled_world_is_a_caveat_on_a_strangers_model(
+    model: str, tasks: list[str], says: bool
+) -> None:
+    fitted = Artifact("probe", {}, card={"data": {"tasks": tasks}})
+    found = fit_caveat(model, [None, fitted])
+    assert (found is not None) == says
+    assert not says or (found and "probe was fitted on the pictograms" in found)
+    if found:
+        answers = [
+            replace(each, metadata={"fit_caveat": found, "caveat": "Judge."}) for each in cell("h")
+        ]
+        assert scorecard(answers).caveats == ["Judge.", found]  # type: ignore[arg-type]

@@ -154,8 +154,9 @@ def scorecard(
 
 
 def _caveats(answers: Sequence[Answer]) -> list[str]:
-    """What the judges said of their own verdicts, each sentence once."""
-    found = (answer.metadata.get("caveat") for answer in answers)
+    """What judges said of their verdicts, and what fits were not made for, each sentence once."""
+    names = ("caveat", "fit_caveat")
+    found = (answer.metadata.get(name) for name in names for answer in answers)
     return list(dict.fromkeys(str(caveat) for caveat in found if caveat))
 
 

@@ -131,7 +131,7 @@ def answer_of(log: EvalLog, sample: EvalSample) -> Answer:
             "output_tokens": usage.output_tokens if usage else None,
             "model_identity": about.get("model_identity"),
             "log": str(local_path(log.location)),
-            **_caveat(judged, log, sample),
+            **_caveats(judged, about, log, sample),
             **({"shots": judged["shots"]} if "shots" in judged else {}),
         },
     )
@@ -166,11 +166,15 @@ def _broken(score: Score, log: EvalLog, sample: EvalSample) -> bool | None:
     return broken
 
 
-def _caveat(judged: Mapping[str, Any], log: EvalLog, sample: EvalSample) -> dict[str, str]:
-    caveat = judged.get("caveat")
-    if not isinstance(caveat, str | None):
-        raise _changed(log, sample, f"has the caveat {caveat!r}, which is no sentence")
-    return {"caveat": caveat} if caveat else {}
+def _caveats(
+    judged: Mapping[str, Any], about: Mapping[str, Any], log: EvalLog, sample: EvalSample
+) -> dict[str, str]:
+    """What the judge says of its verdict, and what the arm's fits were not made for."""
+    found = {"caveat": judged.get("caveat"), "fit_caveat": about.get("caveat")}
+    for caveat in found.values():
+        if not isinstance(caveat, str | None):
+            raise _changed(log, sample, f"has the caveat {caveat!r}, which is no sentence")
+    return {name: caveat for name, caveat in found.items() if caveat}
 
 
 def _decisions(log: EvalLog, sample: EvalSample) -> Mapping[str, Mapping[str, Any]]:

@@ -121,13 +121,15 @@ def _fit_logs(folder: Path) -> tuple[list[EvalLog], list[str]]:
     return sorted(fit, key=_age), remaining
 
 
-def _age(log: EvalLog) -> tuple[str, str, str, str, int]:
+def _age(log: EvalLog) -> tuple[str, str, str, int, str, int]:
     """Sorts runs from the oldest to the newest by what they say themselves.
 
-    The times of the files say nothing: copying a folder changes them.
+    The times of the files say nothing: copying a folder changes them. Inspect's own times are in
+    seconds, and a small model's runs may be shorter.
     """
     times = log.eval.created, log.stats.started_at, log.stats.completed_at
-    return *times, log.eval.eval_id, _scores(log)
+    begun = (log.eval.metadata or {}).get("begun")
+    return *times, begun if isinstance(begun, int) else 0, log.eval.eval_id, _scores(log)
 
 
 def _refuse_two_versions(one: EvalLog, other: EvalLog) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,9 @@ from safesight.types import Message, Sample
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["TASK_VERSION", "benchmark_task", "register_tasks", "registered"]
+    from safesight.fitting.artifact import Artifact
+
+__all__ = ["TASK_VERSION", "benchmark_task", "fit_caveat", "register_tasks", "registered"]
 
 TASK_VERSION = 2
 """Increased when the same samples are asked or judged differently."""
@@ -100,7 +103,13 @@ def benchmark_task(
         name=benchmark,
         version=version,
         tags=[_tag(arm["defense"])] if arm else None,
-        metadata={"benchmark": benchmark, "judge": judge, "seed": seed, **arm},
+        metadata={
+            "benchmark": benchmark,
+            "judge": judge,
+            "seed": seed,
+            "begun": time.time_ns(),
+            **arm,
+        },
     )
 
 
@@ -299,6 +308,26 @@ def _description_hash(samples: Sequence[Sample]) -> str:
     return digest.hexdigest()
 
 
+def fit_caveat(model: str, artifacts: Sequence[Artifact | None]) -> str | None:
+    """A sentence if a stranger's model is defended by what was fitted on the bundled world."""
+    if model in registry.names("model", builtin=True):
+        return None
+    bundled = set(registry.names("benchmark", builtin=True))
+    names = [
+        artifact.defense
+        for artifact in artifacts
+        if artifact is not None
+        and (tasks := artifact.card.get("data", {}).get("tasks"))
+        and bundled.issuperset(tasks)
+    ]
+    if not names:
+        return None
+    return (
+        f"{' and '.join(names)} {'was' if len(names) == 1 else 'were'} fitted on the pictograms "
+        f"that come with the package, which say little about pictures that {model} will see."
+    )
+
+
 def _active_arm() -> tuple[dict[str, Any], GenerateConfig]:
     """The arm this task is created for, and how many of its samples may run at a time.
 
@@ -318,5 +347,7 @@ def _active_arm() -> tuple[dict[str, Any], GenerateConfig]:
         "model_identity": api.host.vlm.identity,
         "forbidden": forbidden_by(artifact for _, artifact in api.arm.defenses),
     }
+    if caveat := fit_caveat(api.model_name, [artifact for _, artifact in api.arm.defenses]):
+        arm["caveat"] = caveat
     # Set explicitly, or Inspect starts with 20 connections and never fills a batch.
     return arm, GenerateConfig(max_connections=api.max_connections())

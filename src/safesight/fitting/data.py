@@ -45,6 +45,8 @@ class FitData:
     """Questions with answers, for methods that train; other methods ignore them."""
     tuning_source: Mapping[str, Any] = field(default_factory=dict)
     """The data set the tuning rows were drawn from, with its options; empty if there is none."""
+    tasks: Sequence[str] = ()
+    """The tasks that the samples come from, for the card; empty for samples of one's own."""
     held_out: Facts = field(default_factory=dict)
     """Facts whose samples were left out of all of this; see `safesight.fitting.facts`."""
 

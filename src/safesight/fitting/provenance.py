@@ -42,6 +42,7 @@ def provenance(vlm: VLM, data: FitData, seed: int) -> dict[str, Any]:
             "pool_size": data.pool_size,
             "share": data.share,
             "tuning_source": dict(data.tuning_source),
+            "tasks": list(data.tasks),
             "held_out": {fact: list(values) for fact, values in data.held_out.items()},
         },
         "seed": seed,

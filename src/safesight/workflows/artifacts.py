@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
@@ -81,9 +81,10 @@ def fit_data(plan: FitPlan) -> FitData:
     if plan.held_out:
         select(pool, plan.held_out, ", ".join(plan.tasks))  # a misspelt fact would hold out nothing
         pool, held_out = without(pool, plan.held_out), without(held_out, plan.held_out)
-    return FitData.from_pool(
+    found = FitData.from_pool(
         pool, held_out, share=plan.share, seed=plan.seed, held_out=plan.held_out
     )
+    return replace(found, tasks=tuple(plan.tasks))
 
 
 def data_for(
