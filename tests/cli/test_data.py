@@ -60,3 +60,11 @@ def test_the_columns_are_listed(rows: Path) -> None:
     assert "question" in run("columns").stdout
     assert run("check").exit_code == 2
     assert run("check", str(rows.with_name("nosuch.csv"))).exit_code == 2
+
+
+@pytest.mark.parametrize("content", ["", "question,label\n"])
+def test_a_file_without_rows_is_one_sentence(tmp_path: Path, content: str) -> None:
+    (tmp_path / "rows.csv").write_text(content)
+    result = run("check", str(tmp_path / "rows.csv"))
+    assert result.exit_code == 2
+    assert result.stderr.strip().endswith("has no rows. Write one prompt per row.")

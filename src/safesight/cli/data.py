@@ -11,6 +11,7 @@ import typer
 from safesight.cli.options import Columns, pairs_of
 from safesight.cli.show import examples, print_json
 from safesight.console import stdout, track, waiting
+from safesight.errors import InputError
 
 if TYPE_CHECKING:
     from safesight.data.samples import Checked
@@ -55,6 +56,8 @@ def data(
 
     with waiting(f"Reading {file}"):
         rows = list(checked(file, pairs_of(column or [], "--column")))
+    if not rows:
+        raise InputError(f"{file} has no rows. Write one prompt per row.")
     faults = [(row.place, fault) for row in rows for fault in row.faults]
     samples = [row.sample for row in rows if row.sample is not None]
     if pictures:
@@ -64,7 +67,7 @@ def data(
         print_json(found)
     else:
         _print(found, samples)
-    if faults or not samples:
+    if faults:
         raise typer.Exit(1)
 
 
@@ -82,8 +85,6 @@ def _print_columns(columns: Mapping[str, str], json: bool) -> None:
 
 def _unreadable(rows: Sequence[Checked]) -> list[tuple[str, str]]:
     """Pictures that are there and cannot be opened."""
-    from safesight.errors import InputError
-
     found = []
     shown = [row for row in rows if row.sample is not None and row.sample.pictures]
     for row in track(shown, "pictures", visible=len(shown) > SHOWN):

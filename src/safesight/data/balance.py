@@ -81,7 +81,7 @@ def nuisances(samples: Sequence[Sample], *, seed: int = 0) -> list[Nuisance]:
         >>> found.name, found.auroc
         ('having a picture', 1.0)
     """
-    harmful = np.array([sample.label == "harmful" for sample in samples])
+    harmful = np.array([sample.label == "harmful" for sample in samples], dtype=bool)
     if min(int(harmful.sum()), int((~harmful).sum())) < FOLDS:
         return []
     found = []
