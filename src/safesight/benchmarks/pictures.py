@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import os
 import random
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from safesight.data.pictures import opener
 from safesight.errors import InputError
 from safesight.types import TuningSample
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 __all__ = ["QUESTIONS", "pictures"]
 
@@ -93,14 +93,7 @@ def _asked(file: Path, name: str, count: int, seed: int) -> list[TuningSample]:
             answer="",
             label="benign",
             set="retain",
-            image=partial(_open, file),
+            image=opener(file),
         )
         for family in rng.sample(list(QUESTIONS), count)
     ]
-
-
-def _open(file: Path) -> Image:
-    """Open it as every picture is opened: upright, on white, and of a valid size."""
-    from safesight.models.pictures import open_picture
-
-    return open_picture(file)

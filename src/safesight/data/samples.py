@@ -10,12 +10,12 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from safesight.data.pictures import opener
 from safesight.data.records import Record, records
 from safesight.data.schema import COLUMNS, Row, Turn, faults_of
 from safesight.errors import InputError
@@ -178,14 +178,7 @@ def _in_folder(name: Any, folder: Path | None) -> Callable[[], Image] | str:
         there = False
     if not there:
         return f"there is no picture {path}"
-    return partial(_open, path)
-
-
-def _open(path: Path) -> Image:
-    """Open it as every picture is opened: upright, on white, and of a valid size."""
-    from safesight.models.pictures import open_picture
-
-    return open_picture(path)
+    return opener(path)
 
 
 def _sample(row: Row, pictures: Sequence[Callable[[], Image]]) -> Sample:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial, wraps
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from safesight import registry
+from safesight.data.pictures import opener
 from safesight.errors import InputError, PluginError, reason_of
 from safesight.files import parsed
 from safesight.fitting.data import refuse_repeated, rows_hash
@@ -209,11 +210,4 @@ def _image(name: str | None, folder: Path, where: str) -> Callable[[], Image] | 
         raise InputError(
             f"{where}: there is no picture {path}. Paths are relative to the file's folder."
         )
-    return partial(_open, path)
-
-
-def _open(path: Path) -> Image:
-    """Open it as every picture is opened: upright, on white, and of a valid size."""
-    from safesight.models.pictures import open_picture
-
-    return open_picture(path)
+    return opener(path)
