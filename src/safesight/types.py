@@ -98,11 +98,8 @@ class Sample:
         """
         if not self.turns:
             return replace(self, question=question)
-        *before, last = self.turns
-        places = [part for part in last["content"] if part["type"] == "image"]
-        text = {"type": "text", "text": question}
-        turns = (*before, {"role": "user", "content": [*places, text]})
-        return replace(self, question=question, turns=turns)
+        # Pictures of the last turn lose their places, and stand before its text.
+        return replace(self, question=question, turns=(*self.turns[:-1], _asked(question)))
 
     def without_pictures(self) -> Sample:
         """The same conversation in text alone."""
