@@ -202,7 +202,26 @@ BUILTIN: dict[Kind, dict[str, Entry]] = {
         ),
         "keywords": Entry(
             "safesight.judges.keywords:KeywordJudge",
-            "The published refusal-keyword list, for comparison.",
+            "The refusal phrases of SASA, for comparison.",
+        ),
+        "keywords_safety_mirage": Entry(
+            "safesight.judges.keywords:SafetyMirageKeywords",
+            "The refusal phrases of Safety Mirage, for comparison.",
+        ),
+        "keywords_gcg": Entry(
+            "safesight.judges.keywords:GCGKeywords", "The refusal phrases of GCG, for comparison."
+        ),
+        "keywords_advbench": Entry(
+            "safesight.judges.keywords:AdvBenchKeywords",
+            "The refusal phrases of most papers on AdvBench, for comparison.",
+        ),
+        "keywords_adashield": Entry(
+            "safesight.judges.keywords:AdaShieldKeywords",
+            "The refusal phrases of AdaShield, for comparison.",
+        ),
+        "rules": Entry(
+            "safesight.judges.rules:RulesJudge",
+            "Sees whether a free English answer refuses, by rules; it does not see harm.",
         ),
     },
     "model": {
