@@ -31,6 +31,7 @@ from safesight.evals.session import Session, listening
 from safesight.evals.tasks import registered
 from safesight.files import UNWRITABLE
 from safesight.guests import checked_judge
+from safesight.judges.scope import common_judge, judge_for
 
 if TYPE_CHECKING:
     from safesight.evals.provider import SafesightAPI
@@ -52,7 +53,7 @@ def run_eval(
     limit: int | None = None,
     only: Sequence[str] = (),
     artifacts: Mapping[str, str | Path] | None = None,
-    judge: str = "exact",
+    judge: str | None = None,
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -68,7 +69,7 @@ def run_eval(
         limit: Samples per task; None for each benchmark's default.
         only: Facts of the samples to keep, each "FACT=VALUE,VALUE"; all are kept without one.
         artifacts: Artifact folders, by defense; each arm uses those of its defenses.
-        judge: A registered judge.
+        judge: A registered judge; None for the one that knows most about each task.
         batch_size: Maximum batch size.
         seed: Seed of the samples.
         progress: Show a progress bar.
@@ -84,13 +85,16 @@ def run_eval(
             Finished answers stay in the folder.
     """
     folder = _writable(Path(log_dir))
-    checked_judge(judge, registry.load("judge", judge))
+    for name in {judge_for(model, task, judge) for task in tasks}:
+        checked_judge(name, registry.load("judge", name))
     names = [registered(task) for task in tasks]
     arms = [
         _arm(model, defense, artifacts or {}, batch_size, dict(model_args or {}))
         for defense in dict.fromkeys(defenses)
     ]
-    task_args = {"limit": limit, "seed": seed, "judge": judge, "only": [*only] or None}
+    # Named where there is one, as in logs of before, so that these are resumed.
+    common = common_judge(model, tasks, judge)
+    task_args = {"limit": limit, "seed": seed, "judge": common, "only": [*only] or None}
     set_aside_torn(folder)
     with Progress(folder, task_args, visible=progress) as shown, _quiet(), _frozen_heap():
         session = Session(on_task=shown.add_task, on_answer=shown.advance)
