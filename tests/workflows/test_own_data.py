@@ -1,4 +1,4 @@
-"""Files of one's own: fitted on, asked, and never asked what was fitted on, unless somebody asks."""
+"""Files of one's own: fitted on, asked, and what was fitted on is not asked by itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from safesight.fitting.seen import Seen
 from safesight.judges.scope import common_judge, judge_for
 from safesight.types import Sample
 from safesight.workflows.artifacts import FitPlan, fit_missing
-from safesight.workflows.gathering import areas, gathered, told_before
+from safesight.workflows.gathering import Source, areas, gathered, told_before
 from safesight.workflows.own_data import (
     OwnData,
     add_again,
@@ -87,7 +87,7 @@ def test_a_fit_divides_a_file_by_group(mine: Path) -> None:
     split = fit_split(data, seed=0)
     parts = [split.fitted, split.data.calibration_benign, split.test]
     groups = [{s.facts["group"] for s in part} for part in parts]
-    assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
+    assert sum(map(len, groups)) == len(set().union(*groups))
     assert {row.split for row in split.rows} == {"fit", "calibration", "test"}
     less = fit_split(data, seed=0, share=0.5)
     assert len(less.fitted) == len(split.fitted) // 2
@@ -97,9 +97,8 @@ def test_a_fit_divides_a_file_by_group(mine: Path) -> None:
 
 
 def test_before_a_fit_the_counts_and_what_gives_labels_away_are_told(mine: Path) -> None:
-    split = gathered(
-        load_defense("probe"), FitPlan(share=1), "m", str(mine), columns={"question": "ask"}
-    )
+    source = Source(str(mine), {"question": "ask"})
+    split = gathered(load_defense("probe"), FitPlan(share=1), "m", source)
     said = list(told_before(split))
     assert re.fullmatch(r"fit: \d+ harmful \(50% with pictures\), .* groups", said[0])
     assert any(line.startswith("Warning: The source alone") for line in said)

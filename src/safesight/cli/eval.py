@@ -61,6 +61,10 @@ _Rows = Annotated[
     typer.Option(help="Rows of --data to ask: those that no fit has seen, or all."),
 ]
 
+_Defense = Annotated[
+    str, typer.Option(help="Comma-separated names; + combines, ~ adds a stress test.")
+]
+_Overhead = Annotated[int, typer.Option(min=0, help="Inputs to time overhead on; 0 skips it.")]
 _LogDir = Annotated[
     Path, typer.Option(help="Folder for logs; repeating the command resumes there.")
 ]
@@ -76,10 +80,7 @@ _FitOn = Annotated[
 @loads_model
 def evaluate(
     loading: Loading,
-    defense: Annotated[
-        str,
-        typer.Option(help="Comma-separated names; + combines, ~ adds a stress test."),
-    ] = "sasa",
+    defense: _Defense = "sasa",
     tasks: _Tasks = None,
     data: _Data = None,
     column: Columns = None,
@@ -93,9 +94,7 @@ def evaluate(
     judge: Judge = None,
     seed: Seed = 0,
     batch_size: BatchSize = None,
-    overhead: Annotated[
-        int, typer.Option(min=0, help="Inputs to time overhead on; 0 skips it.")
-    ] = 24,
+    overhead: _Overhead = 24,
     json: JsonFile = None,
 ) -> None:
     """Evaluate a model on each task, undefended and with each defense, and compare.

@@ -7,6 +7,7 @@ under a launcher such as `accelerate launch`.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,6 +36,7 @@ from safesight.grammar import check_task
 
 if TYPE_CHECKING:
     from safesight.defenses import AnyDefense, Artifact, FitData
+    from safesight.workflows.own_data import FitSplit
 
 __all__ = ["EXAMPLES", "fit"]
 
@@ -52,8 +54,11 @@ EXAMPLES = examples(
 
 _POOL, _HELD_OUT = 4000, 400
 _SHARE = 0.05
-"""Of the pool of tasks; of somebody's own prompts, all are used."""
+"""Fraction of the pool of tasks; of somebody's own prompts, all are used."""
 _TASKS = "text_harm,image_harm,over_refusal,sensitive_benign,vqa"
+_Defense = Annotated[str, typer.Argument(help="See `safesight list defenses`.")]
+_Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print the artifact card as JSON.")]
 _Data = Annotated[
     str | None,
     typer.Option(
@@ -107,8 +112,8 @@ _PICTOGRAMS = (
 @loads_model
 def fit(
     loading: Loading,
-    defense: Annotated[str, typer.Argument(help="See `safesight list defenses`.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    defense: _Defense,
+    output: _Output,
     model: Model = "testbed",
     tasks: _Tasks = _TASKS,
     limit: _Limit = None,
@@ -123,58 +128,70 @@ def fit(
     run_dir: _RunDir = None,
     settings: _Settings = None,
     seed: Seed = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print the artifact card as JSON.")] = False,
+    json: _Json = False,
 ) -> None:
     """Fit a defense to a model, whose own weights do not change.
 
     The folder is written completely or not at all.
     """
     check_names("defense", [defense])
-    for task in (chosen := names_of(tasks)):
-        check_task(task)
-    if limit is not None:
-        pool, share = _limited(limit, (pool, share), data)
+    chosen = _checked(names_of(tasks))
+    pool, share = _limited(limit, (pool, share), data)
     with waiting(f"Loading {model}"):
         from safesight.defenses import load_defense
         from safesight.defenses.check import require
-        from safesight.fitting.artifact import free_place
         from safesight.models import VLM
         from safesight.models.loading import public_name
         from safesight.workflows.artifacts import FitPlan
-        from safesight.workflows.gathering import areas, gathered, told_before
+        from safesight.workflows.gathering import Source, gathered, told_before
 
         fitter = load_defense(defense, **values_of(settings or [], "--set"))
         _refuse_unused(fitter, data, (tasks, pool, calibration))
-        free_place(output)  # before the work starts, so that none is lost
-        check_place(output, folder=True)
-        replaced = _there(output, defense)
+        replaced = _there(output, defense)  # before the work starts, so that none is lost
         more = _run(fitter, output, run_dir, resume)
-        options = values_of(data_options or [], "--data-option")
         held_out = facts_of(hold_out, "--hold-out")
         plan = FitPlan(chosen, pool, _share(share, data), calibration, seed, held_out)
-        columns = pairs_of(column or [], "--column")
-        name = public_name(model)
-        given = gathered(fitter, plan, name, data, columns=columns, options=options)
+        source = Source(
+            data, pairs_of(column or [], "--column"), values_of(data_options or [], "--data-option")
+        )
+        given = gathered(fitter, plan, public_name(model), source)
         vlm = VLM.load(model, **_placed(loading))
         require(vlm, fitter.kind)
-    for sentence in told_before(given):
-        stderr().print(sentence, soft_wrap=True)
+    _say(told_before(given))
     if not given.source and not given.data.tuning and vlm.name not in registry.names("model"):
-        stderr().print(_PICTOGRAMS.format(defense))
+        _say([_PICTOGRAMS.format(defense)])
     artifact = fitter.fit(vlm, given.data, seed=seed, **more)
     if given.source:
         artifact = artifact.with_split(given.source, given.rows, given.file)
     if os.environ.get("RANK", "0") != "0":  # only the first process writes and prints
         return
     _save(artifact, output, replaced, resumable=bool(more))
+    _print(artifact, given, json)
+    if not json:
+        typer.echo(output)
+
+
+def _print(artifact: Artifact, given: FitSplit, json: bool) -> None:
+    """The card as JSON, or a line about the fit and how well its probe tells the labels apart."""
+    from safesight.workflows.gathering import areas
+
     if json:
         print_json({"defense": artifact.defense, "hash": artifact.hash, **artifact.card})
-    else:
-        for sentence in areas(given, artifact):
-            stderr().print(sentence, soft_wrap=True)
-        used = f"{defense} fitted on {vlm.name} with {_count(given.data)}"
-        stderr().print(f"{used}: {artifact.hash[:12]}", soft_wrap=True)
-        typer.echo(output)
+        return
+    model = artifact.card["model"]["name"]
+    used = f"{artifact.defense} fitted on {model} with {_count(given.data)}"
+    _say([*areas(given, artifact), f"{used}: {artifact.hash[:12]}"])
+
+
+def _checked(tasks: list[str]) -> list[str]:
+    for task in tasks:
+        check_task(task)
+    return tasks
+
+
+def _say(sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        stderr().print(sentence, soft_wrap=True)
 
 
 def _placed(loading: Loading) -> Loading:
@@ -240,10 +257,13 @@ def _there(folder: Path, defense: str) -> str | None:
     """The artifact that is in the folder, in words; None if there is none.
 
     Raises:
-        StorageError: it belongs to another defense.
+        StorageError: it belongs to another defense, or the folder cannot be written.
     """
     from safesight.defenses import Artifact
+    from safesight.fitting.artifact import free_place
 
+    free_place(folder)
+    check_place(folder, folder=True)
     if not (folder / "config.json").exists():
         return None
     try:
@@ -257,12 +277,16 @@ def _there(folder: Path, defense: str) -> str | None:
     return f"the {defense} artifact {found.hash[:12]}"
 
 
-def _limited(limit: int, plan: tuple[int, float | None], data: str | None) -> tuple[int, float]:
-    """The pool and the share that use so many samples per task.
+def _limited(
+    limit: int | None, plan: tuple[int, float | None], data: str | None
+) -> tuple[int, float | None]:
+    """The pool and the share that use so many samples per task; as given without a limit.
 
     Raises:
         InputError: the amount is given in another way, too.
     """
+    if limit is None:
+        return plan
     if plan != (_POOL, None):
         raise InputError("--limit stands for --pool and --share. Give one or the other.")
     if data is not None and data not in registry.names("dataset"):

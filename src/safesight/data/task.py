@@ -35,7 +35,7 @@ class OwnTask:
     without: frozenset[str] = field(default=frozenset(), repr=False)
     """Ids of samples to leave out, such as those that a defense was fitted on."""
     whole: bool = False
-    """Always give all samples, whatever `n`: for whoever looks one up."""
+    """Always give all samples, whatever `n`: for looking one up."""
 
     def __call__(
         self, n: int | None = None, *, seed: int = 0, split: Split | None = None

@@ -11,7 +11,7 @@ import errno
 import gc
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -85,16 +85,14 @@ def run_eval(
             Finished answers stay in the folder.
     """
     folder = _writable(Path(log_dir))
-    for name in {judge_for(model, task, judge) for task in tasks}:
-        checked_judge(name, registry.load("judge", name))
+    _check_judges({judge_for(model, task, judge) for task in tasks})
     names = [registered(task) for task in tasks]
     arms = [
         _arm(model, defense, artifacts or {}, batch_size, dict(model_args or {}))
         for defense in dict.fromkeys(defenses)
     ]
-    # Named where there is one, as in logs of before, so that these are resumed.
-    common = common_judge(model, tasks, judge)
-    task_args = {"limit": limit, "seed": seed, "judge": common, "only": [*only] or None}
+    judge = common_judge(model, tasks, judge)  # named, as in older logs, so that these are resumed
+    task_args = {"limit": limit, "seed": seed, "judge": judge, "only": [*only] or None}
     set_aside_torn(folder)
     with Progress(folder, task_args, visible=progress) as shown, _quiet(), _frozen_heap():
         session = Session(on_task=shown.add_task, on_answer=shown.advance)
@@ -106,6 +104,11 @@ def run_eval(
     order = [(arm.model_args["defense"], task) for arm in arms for task in tasks]
     logs.sort(key=lambda log: order.index((log.eval.model_args["defense"], log.eval.task)))
     return [local_path(log.location) for log in logs]
+
+
+def _check_judges(names: Iterable[str]) -> None:
+    for name in names:
+        checked_judge(name, registry.load("judge", name))
 
 
 def _arm(

@@ -107,7 +107,7 @@ class Artifact:
         Args:
             source: The file, in words.
             rows: Its rows, each with its split.
-            file: Hash of the file's content, for whoever wants to know whether it has changed.
+            file: Hash of the file's content, to tell whether it has changed.
         """
         counts = dict(sorted(Counter(row.split for row in rows).items()))
         about = {"source": source, "file": file, "split": split_hash(rows), "rows": counts}

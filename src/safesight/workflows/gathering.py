@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from safesight import registry
@@ -16,46 +17,49 @@ from safesight.workflows.own_data import FitSplit, fit_split
 if TYPE_CHECKING:
     from safesight.defenses import AnyDefense, Artifact
 
-__all__ = ["areas", "gathered", "told_before"]
+__all__ = ["Source", "areas", "gathered", "told_before"]
 
 
-def gathered(
-    defense: AnyDefense,
-    plan: FitPlan,
-    model: str,
-    source: str | None = None,
-    *,
-    columns: Mapping[str, str] | None = None,
-    options: Mapping[str, Any] | None = None,
-) -> FitSplit:
+@dataclass(frozen=True)
+class Source:
+    """What --data names; nothing for the tasks of the plan."""
+
+    name: str | None = None
+    """A file of prompts; for a method that trains, a file of rows, or a data set."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Names of columns in a file of prompts, by the schema's names."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of a data set."""
+
+
+def gathered(defense: AnyDefense, plan: FitPlan, model: str, source: Source) -> FitSplit:
     """The samples or rows for a fit; those of a file with its name.
 
     Args:
         defense: The defense to fit.
         plan: The tasks, if there is no source; of a file, the seed, the share and what to hold out.
         model: Its name; a bundled model has rows of its own.
-        source: A file of prompts; for a method that trains, a file of rows, or a data set.
-        columns: Names of columns in a file of prompts, by the schema's names.
-        options: Options of a data set.
+        source: What to fit on.
 
     Raises:
         InputError: the source cannot be used, or not by this defense.
     """
     trains = bool(defense.needs & {"forget_set", "neutral_set"})
-    registered = source is None or source in registry.names("dataset")
-    if columns and (trains or registered):
+    name, registered = source.name, source.name in registry.names("dataset")
+    if source.columns and (trains or registered or name is None):
         raise InputError(
             "--column renames the columns of a file of prompts. Leave it out, or name a file with "
             "--data."
         )
-    if source is None or trains or registered:
-        data = data_for(defense, plan, model, source, options)
-        return FitSplit(data, ()) if registered else FitSplit(data, (), str(source), data.hash)
-    if options:
-        raise InputError(f"{source} is not a data set with options. Leave out --data-option.")
-    return fit_split(
-        read_data(source, columns), seed=plan.seed, share=plan.share, held_out=plan.held_out
-    )
+    if name is None or registered:
+        return FitSplit(data_for(defense, plan, model, name, source.options), ())
+    if trains:
+        rows = data_for(defense, plan, model, name, source.options)
+        return FitSplit(rows, (), name, rows.hash)
+    if source.options:
+        raise InputError(f"{name} is not a data set with options. Leave out --data-option.")
+    data = read_data(name, source.columns)
+    return fit_split(data, seed=plan.seed, share=plan.share, held_out=plan.held_out)
 
 
 def told_before(split: FitSplit) -> Iterator[str]:
