@@ -91,7 +91,7 @@ Judge = Annotated[
     str | None,
     typer.Option(
         help="Judge that labels the answers; see `safesight list judges`. "
-        "Default: exact for the bundled model."
+        "Default: exact for the bundled model on its own tasks, rules for anything else."
     ),
 ]
 

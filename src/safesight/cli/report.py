@@ -9,7 +9,7 @@ import typer
 
 from safesight.cli.options import page_of
 from safesight.cli.show import examples
-from safesight.console import waiting
+from safesight.console import stderr, waiting
 from safesight.extras import need
 
 __all__ = ["EXAMPLES", "report"]
@@ -47,9 +47,12 @@ def report(
         from safesight.evals import read_answers
         from safesight.report import read_layers, write_report
         from safesight.report.risk import read_risk
+        from safesight.workflows.own_data import add_again
 
         # A wrong file is reported before the logs are read, which can take minutes.
         look = None if layers is None else read_layers(layers)
+        for sentence in add_again(log_dir):
+            stderr().print(sentence, soft_wrap=True)
         answers = read_answers(log_dir)
         card = scorecard_of(log_dir, answers)
         path = write_report(

@@ -72,7 +72,7 @@ def spurious(
     check_names("dataset", [dataset])
     from safesight.judges.scope import BUNDLED, judge_for
 
-    chosen = judge_for(model or BUNDLED, judge)
+    chosen = judge_for(model or BUNDLED, dataset, judge, kind="dataset")
     if model is None and loading:
         raise InputError(f"{_spelled(loading)} says how a model is loaded. Name one with --model.")
     first = names_of(words)

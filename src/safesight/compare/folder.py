@@ -22,11 +22,19 @@ if TYPE_CHECKING:
 
     from safesight.evals import Answer
 
-__all__ = ["NOTES", "RunNotes", "read_notes", "scorecard_of"]
+__all__ = ["NOTES", "RunNotes", "Source", "read_notes", "scorecard_of"]
 
 NOTES = "safesight.json"
 
 _PACKAGES = ("safesight", "torch", "transformers", "inspect-ai", "scipy")
+
+
+class Source(Record):
+    """A file of somebody's own that a task asks."""
+
+    source: str
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Names of columns in it, by the schema's names."""
 
 
 class RunNotes(Record):
@@ -46,6 +54,8 @@ class RunNotes(Record):
     overhead: list[Overhead] = Field(default_factory=list)
     artifacts: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """The card of each fitted defense."""
+    data: dict[str, Source] = Field(default_factory=dict)
+    """Files of one's own, by task: a report reads the pictures from them."""
 
     def same_run(self, other: RunNotes) -> bool:
         """Whether the other notes have the same model, device and settings."""

@@ -11,7 +11,7 @@ import errno
 import gc
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -31,6 +31,7 @@ from safesight.evals.session import Session, listening
 from safesight.evals.tasks import registered
 from safesight.files import UNWRITABLE
 from safesight.guests import checked_judge
+from safesight.judges.scope import common_judge, judge_for
 
 if TYPE_CHECKING:
     from safesight.evals.provider import SafesightAPI
@@ -52,7 +53,7 @@ def run_eval(
     limit: int | None = None,
     only: Sequence[str] = (),
     artifacts: Mapping[str, str | Path] | None = None,
-    judge: str = "exact",
+    judge: str | None = None,
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -68,7 +69,7 @@ def run_eval(
         limit: Samples per task; None for each benchmark's default.
         only: Facts of the samples to keep, each "FACT=VALUE,VALUE"; all are kept without one.
         artifacts: Artifact folders, by defense; each arm uses those of its defenses.
-        judge: A registered judge.
+        judge: A registered judge; None for the one that knows most about each task.
         batch_size: Maximum batch size.
         seed: Seed of the samples.
         progress: Show a progress bar.
@@ -84,12 +85,13 @@ def run_eval(
             Finished answers stay in the folder.
     """
     folder = _writable(Path(log_dir))
-    checked_judge(judge, registry.load("judge", judge))
+    _check_judges({judge_for(model, task, judge) for task in tasks})
     names = [registered(task) for task in tasks]
     arms = [
         _arm(model, defense, artifacts or {}, batch_size, dict(model_args or {}))
         for defense in dict.fromkeys(defenses)
     ]
+    judge = common_judge(model, tasks, judge)  # named, as in older logs, so that these are resumed
     task_args = {"limit": limit, "seed": seed, "judge": judge, "only": [*only] or None}
     set_aside_torn(folder)
     with Progress(folder, task_args, visible=progress) as shown, _quiet(), _frozen_heap():
@@ -102,6 +104,11 @@ def run_eval(
     order = [(arm.model_args["defense"], task) for arm in arms for task in tasks]
     logs.sort(key=lambda log: order.index((log.eval.model_args["defense"], log.eval.task)))
     return [local_path(log.location) for log in logs]
+
+
+def _check_judges(names: Iterable[str]) -> None:
+    for name in names:
+        checked_judge(name, registry.load("judge", name))
 
 
 def _arm(

@@ -44,6 +44,7 @@ from safesight.evals.scorers import metrics_for, verdict
 from safesight.evals.session import failed, once, planned
 from safesight.fitting.facts import parsed_facts, select
 from safesight.grammar import UNDEFENDED, task_parts
+from safesight.judges.scope import judge_for
 from safesight.types import Message, Sample
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def benchmark_task(
     benchmark: str,
     limit: int | None = None,
     seed: int = 0,
-    judge: str = "exact",
+    judge: str | None = None,
     only: Sequence[str] = (),
 ) -> Task:
     """The Inspect task of a benchmark.
@@ -70,7 +71,7 @@ def benchmark_task(
         benchmark: A registered benchmark.
         limit: Number of samples; None for the benchmark's default.
         seed: Seed of the samples.
-        judge: A registered judge.
+        judge: A registered judge; None for the one that knows most (`judges.scope.judge_for`).
         only: Facts of the samples to keep, each "FACT=VALUE"; all are kept without one.
 
     Raises:
@@ -89,6 +90,7 @@ def benchmark_task(
             f"The benchmark {benchmark!r} uses a sample id twice. Give each sample its own id."
         )
     arm, config = _active_arm()
+    judge = judge_for(arm.get("model", ""), benchmark, judge)
     version = "-".join(
         [str(TASK_VERSION), _hash(benchmark, samples), *([arm["identity"][:16]] if arm else [])]
     )
@@ -126,20 +128,24 @@ def register_tasks() -> dict[str, Callable[..., Task]]:
 def registered(benchmark: str) -> str:
     """The name under which Inspect finds the task of a benchmark.
 
-    A benchmark under attack ("vqa+prefill") is registered on first use.
+    A benchmark under attack ("vqa+prefill") and one of this process are registered on first use.
 
     Raises:
         UnknownNameError: no such benchmark or attack.
     """
     describe_benchmark(benchmark)
-    if task_parts(benchmark)[1]:  # a task without attacks is registered already
+    name, attacks = task_parts(benchmark)
+    if attacks or registry.is_local("benchmark", name):  # others are registered already
         _register(benchmark)
     return f"safesight/{benchmark}"
 
 
 def _register(benchmark: str) -> Callable[..., Task]:
     def make(
-        limit: int | None = None, seed: int = 0, judge: str = "exact", only: list[str] | None = None
+        limit: int | None = None,
+        seed: int = 0,
+        judge: str | None = None,
+        only: list[str] | None = None,
     ) -> Task:
         return benchmark_task(benchmark, limit, seed, judge, only or ())
 
@@ -312,13 +318,17 @@ def fit_caveat(model: str, artifacts: Sequence[Artifact | None]) -> str | None:
     """A sentence if a stranger's model is defended by what was fitted on the bundled world."""
     if model in registry.names("model", builtin=True):
         return None
-    bundled = set(registry.names("benchmark", builtin=True))
+    tasks_of_world = [
+        name
+        for name in registry.names("benchmark", builtin=True)
+        if registry.in_bundled_world("benchmark", name)
+    ]
     names = [
         artifact.defense
         for artifact in artifacts
         if artifact is not None
         and (tasks := artifact.card.get("data", {}).get("tasks"))
-        and bundled.issuperset(tasks)
+        and set(tasks_of_world).issuperset(tasks)
     ]
     if not names:
         return None

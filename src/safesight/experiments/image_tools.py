@@ -38,7 +38,7 @@ from safesight.grammar import check_task
 from safesight.grid import print_grid
 from safesight.guests import checked_judge
 from safesight.judges.broken import broken
-from safesight.judges.scope import judge_for
+from safesight.judges.scope import ANY_MODEL, common_judge
 from safesight.records import Record, code_hash
 from safesight.tools import CONDITIONS, Condition, condition
 from safesight.tools.conditions import DESCRIBE
@@ -185,7 +185,8 @@ def _recipe(settings: dict[str, Any]) -> Recipe:
         raise InputError(f"There is no condition {unknown[0]!r}. Use {', '.join(CONDITIONS)}.")
     for task in (*recipe.tasks, recipe.benign_pictures, recipe.unsafe_pictures):
         check_task(task)
-    return recipe.model_copy(update={"judge": judge_for(recipe.model, recipe.judge)})
+    judge = common_judge(recipe.model, recipe.tasks, recipe.judge) or ANY_MODEL
+    return recipe.model_copy(update={"judge": judge})
 
 
 def _samples(task: str, recipe: Recipe) -> list[Sample]:
