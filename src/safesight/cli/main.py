@@ -22,6 +22,7 @@ from safesight.cli import (
     demo,
     eval,
     fit,
+    judge_card,
     layers,
     list_,
     merge,
@@ -111,6 +112,7 @@ for _name, _command, _examples in (
     ("spurious", spurious.spurious, spurious.EXAMPLES),
     ("try", try_.try_defense, try_.EXAMPLES),
     ("data", data.data, data.EXAMPLES),
+    ("judge-card", judge_card.judge_card, judge_card.EXAMPLES),
     ("list", list_.list_names, list_.EXAMPLES),
     ("check", check.check, check.EXAMPLES),
 ):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from safesight.compare.counting import control_of, metrics_of, scorecard
 from safesight.compare.records import (
+    CorrectedRate,
     Delta,
     Overhead,
     Provenance,
@@ -17,6 +18,7 @@ from safesight.compare.records import (
 )
 
 __all__ = [
+    "CorrectedRate",
     "Delta",
     "Overhead",
     "Provenance",

@@ -14,6 +14,7 @@ from safesight.stats import MetricName
 from safesight.types import Label
 
 __all__ = [
+    "CorrectedRate",
     "Delta",
     "Overhead",
     "Provenance",
@@ -63,6 +64,23 @@ class Delta(Record):
     p_value: float
     """Exact sign-flip test over the groups, two-sided, not corrected for the number of rows; over
     independent pairs that is McNemar's exact test."""
+    groups: int | None = None
+    """As in `Row`."""
+
+
+class CorrectedRate(Record):
+    """Attack success of one defense on one task, corrected for the errors of the judge."""
+
+    defense: str
+    task: str
+    raw: float
+    """As the judge sees it."""
+    value: float
+    low: float
+    high: float
+    n: int
+    clipped: bool
+    """Whether the estimate lay outside 0 to 1 and was moved to its border."""
     groups: int | None = None
     """As in `Row`."""
 
@@ -152,6 +170,8 @@ class Scorecard(Record):
         deltas: Paired changes against the undefended model, and against control arms.
         verdicts: Counts per defense, task and label.
         caveats: What the judges' verdicts do not show, a sentence each.
+        corrected: Attack success without the errors of the judge, if a card of the judge was given.
+        correction: What was corrected with which card, a sentence or two.
         provenance: Versions, seed, calibration, notes.
     """
 
@@ -164,6 +184,8 @@ class Scorecard(Record):
     deltas: list[Delta] = Field(default_factory=list)
     verdicts: list[VerdictCounts] = Field(default_factory=list)
     caveats: list[str] = Field(default_factory=list)
+    corrected: list[CorrectedRate] = Field(default_factory=list)
+    correction: str = ""
     provenance: Provenance = Field(default_factory=Provenance)
 
     @property

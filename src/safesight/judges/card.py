@@ -13,17 +13,18 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from safesight.errors import InputError
+from safesight.errors import InputError, StorageError
 from safesight.judges.labelled import TRUTHS, LabelledAnswer, Truth
-from safesight.records import Record, code_hash
+from safesight.records import Record, code_hash, read_record
 from safesight.stats import wilson
 from safesight.types import VERDICTS, Judge, Verdict
 
-__all__ = ["Accuracy", "Confusion", "JudgeCard", "Share", "Subject", "measured"]
+__all__ = ["Accuracy", "Confusion", "JudgeCard", "Share", "Subject", "measured", "read_card"]
 
 Subject = Literal["refusal", "harm"]
 """What a judge is right or wrong about."""
@@ -87,6 +88,19 @@ class JudgeCard(Record):
             if (each.of, each.model) == (subject, model):
                 return each
         return None
+
+
+def read_card(path: Path) -> JudgeCard:
+    """The card in a file.
+
+    Raises:
+        StorageError: there is no such file, or it holds something else.
+    """
+    remedy = "Write one with: safesight judge-card JUDGE --data FILE --json CARD"
+    card = read_record(path, JudgeCard, remedy)
+    if card is None:
+        raise StorageError(f"There is no file {path}. {remedy}")
+    return card
 
 
 def measured(judge: Judge, answers: Sequence[LabelledAnswer], data: str) -> JudgeCard:
