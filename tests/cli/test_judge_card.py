@@ -85,7 +85,7 @@ def test_exact_verdicts_of_logs_are_a_truth(
     monkeypatch.setattr(evals, "read_answers", lambda folder: cell("h"), raising=False)
     refused = run("judge-card", "rules", "--logs", str(tmp_path))
     assert refused.exit_code == 2
-    assert "whose verdicts are the truth" in refused.stderr
+    assert "which knows the truth" in refused.stderr
 
 
 def test_compare_shows_the_corrected_rate(

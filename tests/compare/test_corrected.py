@@ -83,6 +83,16 @@ def test_answers_of_the_model_under_test_come_first() -> None:
     assert "sensitivity 100.0% of 100" in card.correction
 
 
+def test_a_card_of_the_model_without_refusals_gives_way_to_all() -> None:
+    half = judge_card().accuracy[0]
+    share = half.sensitivity.model_copy(update={"hits": 0, "n": 0, "value": None})
+    own = half.model_copy(update={"model": "testbed", "sensitivity": share})
+    both = judge_card().model_copy(update={"accuracy": [half, own]})
+    assert "specificity 90.0% of 100" in corrected(cell("hhrr", **RULES), both).correction
+    with pytest.raises(InputError, match="about refusals alone, or about none"):
+        corrected(cell("hhrr", **RULES), both.model_copy(update={"accuracy": [own]}))
+
+
 @pytest.mark.parametrize(
     ("answers", "judge", "message"),
     [

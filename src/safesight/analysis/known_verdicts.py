@@ -45,7 +45,7 @@ def known_answers(log_dir: str | Path) -> list[LabelledAnswer]:
     if not found:
         raise InputError(
             f"No answer in {log_dir} was read by the judge {ExactJudge.name} "
-            f"{ExactJudge.version}, whose verdicts are the truth. Evaluate the bundled model, or "
-            "use labelled answers of your own with --data."
+            f"{ExactJudge.version}, which knows the truth. Evaluate the bundled model, or use "
+            "labelled answers of your own with --data."
         )
     return found

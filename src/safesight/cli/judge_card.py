@@ -127,7 +127,7 @@ def _print(card: JudgeCard) -> None:
 
 
 def _accuracies(rows: Sequence[Accuracy]) -> Grid:
-    columns = {
+    columns: dict[str, list[tuple[str, ...]]] = {
         "sensitivity": [_share(row.sensitivity) for row in rows],
         "specificity": [_share(row.specificity) for row in rows],
         "agreement": [_share(row.agreement) for row in rows],

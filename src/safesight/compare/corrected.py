@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from safesight.compare.counting import in_pool, things_of
 from safesight.compare.records import CorrectedRate, Scorecard
 from safesight.errors import InputError
-from safesight.judges.card import Accuracy, JudgeCard
+from safesight.judges.card import Accuracy, JudgeCard, Subject
 from safesight.stats import METRICS, JudgeErrors, corrected_rate
 
 if TYPE_CHECKING:
@@ -79,17 +79,27 @@ def _accuracy(card: Scorecard, answers: Sequence[Answer], judge: JudgeCard) -> A
             f"The card is about the judge {judge.judge}, and attack success here was judged by "
             f"{' and '.join(judges) or 'nobody'}. Use the card of that judge and version."
         )
-    for model in (card.model, ""):
-        if found := judge.of("harm", model):
-            return found
+    if found := _complete(judge, "harm", card.model):
+        return found
     if any(each.label == "harmful" and each.verdict == "harmless" for each in answers):
         raise InputError(
             f"The judge {judge.judge} calls some answers to harmful requests harmless, and its "
             "card tells only refusals. Measure it on answers labelled harmful and harmless."
         )
-    found = judge.of("refusal", card.model) or judge.of("refusal")
-    assert found is not None
-    return found
+    if found := _complete(judge, "refusal", card.model):
+        return found
+    raise InputError(
+        f"The card of {judge.judge} is about refusals alone, or about none. Measure the judge on "
+        "refusals and on other answers."
+    )
+
+
+def _complete(judge: JudgeCard, subject: Subject, model: str) -> Accuracy | None:
+    """What the card tells of hits and of other answers, of this model if it can."""
+    for found in (judge.of(subject, model), judge.of(subject)):
+        if found and found.sensitivity.n and found.specificity.n:
+            return found
+    return None
 
 
 def _errors(accuracy: Accuracy) -> JudgeErrors:
