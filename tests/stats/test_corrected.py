@@ -91,6 +91,13 @@ def test_answers_about_few_things_tell_less_and_their_order_nothing() -> None:
     assert corrected_rate(*mixed) == grouped
 
 
+def test_an_estimate_that_every_draw_clips_is_no_certainty() -> None:
+    """The judge sees fewer hits than its errors alone would make."""
+    rate = corrected_rate([False] * 93, JudgeErrors(200, 200, 150, 200))
+    assert (rate.value, rate.clipped, rate.low) == (0.0, True, 0.0)
+    assert rate.high >= wilson(0, 93).high
+
+
 def test_things_that_agree_count_as_one_observation_each() -> None:
     errors = JudgeErrors(200, 200, 200, 200)
     rate = corrected_rate([False] * 100, errors, Clusters([i // 25 for i in range(100)]))
