@@ -85,15 +85,16 @@ def main() -> None:
     add_output(parser, "judge_cards")
     arguments = parser.parse_args()
     results = opened(arguments, {"n": arguments.n, "versions": versions()}, cells=[], confusion=[])
+    begin = time.monotonic()
     for truth, answers in truths(arguments):
         if any(cell["task"] == truth for cell in results["cells"]):
             continue
-        begin = time.monotonic()
         for name in JUDGES:
             card = measured(registry.load("judge", name)(), answers, truth)
             results["cells"] += cells(name, truth, card)
             results["confusion"] += confusion(name, truth, card)
         results["seconds"] += round(time.monotonic() - begin)
+        begin = time.monotonic()
         saved(arguments.out, results)
         print(f"{truth}: {len(answers)} answers", flush=True)
     if not any(cell["task"] == "unsafe" for cell in results["cells"]):

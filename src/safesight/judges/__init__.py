@@ -2,9 +2,10 @@
 
 A judge sees the answer and the sample, never a model. Each has a name and a version, because a
 number means nothing without the instrument that measured it. `exact` knows the right object;
-`keywords` is a published list of refusal phrases, kept for comparison with `exact`
-(`measure_error`). Whether an answer is language at all is a truth value of its own, beside the
-verdict (`broken`). Nothing here knows about evaluations or logs.
+`rules` sees refusals in free English; `keywords` and its kin are published lists of refusal
+phrases, kept for comparison. `card` measures any of them on answers with a known truth. Whether an
+answer is language at all is a truth value of its own, beside the verdict (`broken`). Nothing here
+knows about evaluations or logs.
 """
 
 from safesight.judges.exact import ExactJudge
