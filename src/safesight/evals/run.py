@@ -21,7 +21,6 @@ from inspect_ai import eval_set
 from inspect_ai.log import EvalLog
 from inspect_ai.model import Model, get_model
 
-from safesight import registry
 from safesight.errors import SafesightError, StorageError
 from safesight.evals.answers import local_path
 from safesight.evals.arms import artifacts_for
@@ -30,7 +29,7 @@ from safesight.evals.progress import Progress
 from safesight.evals.session import Session, listening
 from safesight.evals.tasks import registered
 from safesight.files import UNWRITABLE
-from safesight.guests import checked_judge
+from safesight.grammar import load_judge
 
 if TYPE_CHECKING:
     from safesight.evals.provider import SafesightAPI
@@ -84,7 +83,7 @@ def run_eval(
             Finished answers stay in the folder.
     """
     folder = _writable(Path(log_dir))
-    checked_judge(judge, registry.load("judge", judge))
+    load_judge(judge)
     names = [registered(task) for task in tasks]
     arms = [
         _arm(model, defense, artifacts or {}, batch_size, dict(model_args or {}))

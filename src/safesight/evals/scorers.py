@@ -23,10 +23,9 @@ from inspect_ai.scorer import (
 )
 from inspect_ai.solver import TaskState
 
-from safesight import registry
 from safesight.errors import SafesightError
 from safesight.evals.session import answered, failed
-from safesight.guests import checked_judge
+from safesight.grammar import load_judge
 from safesight.judges.broken import broken
 from safesight.judges.shots import deciding
 from safesight.stats import METRICS, Judgement, MetricName, share_of
@@ -133,7 +132,7 @@ def verdict(judge: str = "exact") -> Scorer:
     Raises:
         UnknownNameError: no such judge.
     """
-    instrument = checked_judge(judge, registry.load("judge", judge))
+    instrument = load_judge(judge)
     name = f"{instrument.name} {instrument.version}"
 
     async def score(state: TaskState, target: Target) -> Score:

@@ -18,8 +18,7 @@ from safesight.console import stderr, steps, waiting
 from safesight.extras import need
 from safesight.files import check_place
 from safesight.fitting.facts import Facts, covers, select, told
-from safesight.grammar import check_arm, check_task
-from safesight.guests import checked_judge
+from safesight.grammar import check_arm, check_task, load_judge
 from safesight.judges.scope import judge_for
 
 if TYPE_CHECKING:
@@ -326,7 +325,7 @@ def _overhead(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> list[Overhead]:
         stderr().print("Overhead is skipped: no task has benign requests about pictures.")
         return []
     name = judge_for(wanted.model, wanted.judge)
-    judge = checked_judge(name, registry.load("judge", name))
+    judge = load_judge(name)
     with steps("overhead", len(benign) + len(harmful)) as advance:
         return measure(
             vlm,
