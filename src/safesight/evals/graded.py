@@ -182,8 +182,8 @@ def _model(name: str) -> Model:
             return get_model(name)
     except _Failed as error:
         raise InputError(
-            f"The model {name!r} cannot be asked to grade ({error}). Check its name, the package of "
-            "its provider and its key."
+            f"The model {name!r} cannot be asked to grade ({error}). Check its name, and the "
+            "package and the key of its provider."
         ) from error
 
 
