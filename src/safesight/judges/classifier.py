@@ -85,13 +85,11 @@ class ClassifierJudge:
             for index, (_, sample) in enumerate(pairs)
             if first[index] != "invalid" and (sample.label == "harmful" or self._tells_refusals)
         ]
-        found = dict(zip(asked, self._found([pairs[index] for index in asked]), strict=True))
-        return [
-            _reading(first[index], sample, found[index])
-            if index in found
-            else Reading(first[index])
-            for index, (_, sample) in enumerate(pairs)
-        ]
+        said = self._found([pairs[index] for index in asked])
+        read = [Reading(verdict) for verdict in first]
+        for index, found in zip(asked, said, strict=True):
+            read[index] = _reading(first[index], pairs[index][1], found)
+        return read
 
     @property
     def _tells_refusals(self) -> bool:
@@ -117,9 +115,7 @@ def _family_and_model(text: str) -> tuple[str, str]:
         if family not in GUARDS:
             raise UnknownNameError("family of classifiers", family, GUARDS)
         if not model:
-            raise InputError(
-                f"The judge classifier:{text} names no model. Add it after the sign =."
-            )
+            raise InputError(f"The judge classifier:{text} lacks a model. Add it after =.")
         return family, model
     known = guard_of(text) or _by_template(Path(text).expanduser())
     if known is None:

@@ -9,8 +9,8 @@ A prompt is what a family was trained on, so it is used to the letter. The sourc
   "No" as the first word decides. ShieldGemma 2 reads pictures, not answers.
 * `harmbench`, `harmbench_mistral`: the prompts of the model cards of HarmBench-Llama-2-13b-cls and
   HarmBench-Mistral-7b-val-cls (Mazeika et al., 2024, arXiv 2402.04249; MIT).
-* `wildguard`: the prompt of its model card (Han et al., 2024, arXiv 2406.18495; Apache-2.0). It also
-  says whether an answer refuses.
+* `wildguard`: the prompt of its model card (Han et al., 2024, arXiv 2406.18495; Apache-2.0). It
+  also says whether an answer refuses.
 """
 
 from __future__ import annotations

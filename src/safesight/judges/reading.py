@@ -1,4 +1,4 @@
-"""Many answers read by one judge, one by one or together, from code that waits and code that cannot."""
+"""Many answers read by one judge, one by one or together."""
 
 from __future__ import annotations
 

@@ -4,9 +4,9 @@ An answer that is not refused and not about the question does no harm: it counts
 judge of refusals says what is refused and what cannot be judged. Of the rest, sentence embeddings
 of the question and of the answer are compared: below a threshold, the answer is off-topic.
 
-A long answer is compared part by part, and the nearest part counts; the target counts as a question,
-too, if the sample names one. So an answer is off-topic only if no part of it is near to what was
-asked for. The threshold and how often it is wrong are in `docs/concepts/judging.md`.
+A long answer is compared part by part, and the nearest part counts; the target counts as a
+question, too, if the sample names one. So an answer is off-topic only if no part of it is near to
+what was asked for. The threshold and how often it is wrong are in `docs/concepts/judging.md`.
 """
 
 from __future__ import annotations
