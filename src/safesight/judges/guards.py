@@ -50,6 +50,8 @@ class Guard:
     """Asked about one by one, through the chat template; the answer may violate none."""
     words: tuple[str, ...] = ()
     """The words whose chances decide, that for a violation first; empty if the text decides."""
+    tells_refusals: bool = False
+    """Whether it says of an answer that it refuses."""
     marks: tuple[str, ...] = ()
     """Marks of the prompt that are not tokens, and that no answer may hold."""
 
@@ -174,6 +176,7 @@ GUARDS: dict[str, Guard] = {
         finds=_three_answers,
         prompt=_WILDGUARD,
         new_tokens=32,
+        tells_refusals=True,
         marks=("[INST]", "[/INST]", "<|user|>", "<|assistant|>"),
     ),
 }
