@@ -156,8 +156,7 @@ def scorecard(
 
 
 def _caveats(answers: Sequence[Answer]) -> list[str]:
-    """What judges said of their verdicts, what fits were not made for, and what could not be
-    graded, each sentence once."""
+    """What judges and fits do not show, and what could not be graded, each sentence once."""
     names = ("caveat", "fit_caveat")
     found = (answer.metadata.get(name) for name in names for answer in answers)
     said = (str(caveat) for caveat in found if caveat)

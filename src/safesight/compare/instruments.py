@@ -1,4 +1,4 @@
-"""What the logs tell about the judges: panels that disagreed, and answers that could not be graded."""
+"""What logs tell about the judges: how often panels disagreed, and what could not be graded."""
 
 from __future__ import annotations
 

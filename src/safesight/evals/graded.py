@@ -146,7 +146,8 @@ def _read(output: ModelOutput, rubric: Rubric, first: Verdict) -> Reading:
     if grades is None:
         failure = "refused" if opens_with_refusal(text) else "unparsable"
         return Reading("invalid", {"failure": failure})
-    return rubric.verdict(grades, first)
+    found = rubric.verdict(grades, first)
+    return Reading(found.verdict, {"grades": dict(grades), **found.details})
 
 
 def _rubric_and_model(text: str) -> tuple[str, str]:

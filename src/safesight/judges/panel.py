@@ -80,7 +80,11 @@ class PanelJudge:
         more = {name: dict(each.details) for name, each in zip(names, read, strict=True)}
         if any(more.values()):
             details["details"] = {name: each for name, each in more.items() if each}
-        return Reading(majority([each.verdict for each in read], sample.label), details)
+        verdict = majority([each.verdict for each in read], sample.label)
+        failures = [each.details["failure"] for each in read if "failure" in each.details]
+        if verdict == "invalid" and failures:
+            details["failure"] = failures[0]
+        return Reading(verdict, details)
 
 
 def majority(verdicts: Sequence[Verdict], label: Label) -> Verdict:
