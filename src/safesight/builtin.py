@@ -223,6 +223,22 @@ BUILTIN: dict[Kind, dict[str, Entry]] = {
             "safesight.judges.rules:RulesJudge",
             "Sees whether a free English answer refuses, by rules; it does not see harm.",
         ),
+        "relevance": Entry(
+            "safesight.judges.relevance:RelevanceJudge",
+            "Sentence embeddings: what is neither refused nor on the topic is harmless.",
+        ),
+        "classifier": Entry(
+            "safesight.judges.classifier:ClassifierJudge",
+            "A safety classifier such as classifier:meta-llama/Llama-Guard-3-8B.",
+        ),
+        "graded": Entry(
+            "safesight.evals.graded:GradedJudge",
+            "A model that grades by a rubric, such as graded:openai/gpt-4o.",
+        ),
+        "panel": Entry(
+            "safesight.judges.panel:PanelJudge",
+            "The majority of several judges, such as panel:exact+keywords+relevance.",
+        ),
     },
     "model": {
         "testbed": Entry("safesight.testbed:WEIGHTS", "The bundled small LLaVA."),

@@ -28,15 +28,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from safesight import registry
 from safesight.benchmarks import load_benchmark
 from safesight.console import stdout, track
 from safesight.errors import InputError
 from safesight.experiments.contrasts import Judged, contrasts_of, rates_of, table_of
 from safesight.files import parsed, write_text
-from safesight.grammar import check_task
+from safesight.grammar import check_task, load_judge
 from safesight.grid import print_grid
-from safesight.guests import checked_judge
 from safesight.judges.broken import broken
 from safesight.judges.scope import ANY_MODEL, common_judge
 from safesight.records import Record, code_hash
@@ -104,7 +102,7 @@ def run(settings: dict[str, Any], output: Path) -> None:
 
 def _caveats(recipe: Recipe) -> list[str]:
     """What the judge's verdicts do not show, a sentence each."""
-    judge = checked_judge(str(recipe.judge), registry.load("judge", str(recipe.judge)))
+    judge = load_judge(str(recipe.judge))
     samples = [sample for task in recipe.tasks for sample in _samples(task, recipe)]
     found = (judge.caveat(recipe.model, sample) for sample in samples)
     return list(dict.fromkeys(caveat for caveat in found if caveat))
@@ -199,7 +197,7 @@ def _samples(task: str, recipe: Recipe) -> list[Sample]:
 
 def _answered(vlm: VLM, recipe: Recipe, name: str, samples: Sequence[Sample]) -> list[Judged]:
     """The judged answers of one condition."""
-    judge = checked_judge(str(recipe.judge), registry.load("judge", str(recipe.judge)))
+    judge = load_judge(str(recipe.judge))
     make = partial(_made, vlm, recipe, name, vlm.tool_setup())
     starts = range(0, len(samples), recipe.batch_size)
     judged = []

@@ -20,8 +20,7 @@ from safesight.errors import InputError
 from safesight.extras import need
 from safesight.files import check_place
 from safesight.fitting.facts import Facts, covers, select, told
-from safesight.grammar import check_arm, check_task
-from safesight.guests import checked_judge
+from safesight.grammar import check_arm, check_task, load_judge
 from safesight.judges.scope import ANY_MODEL, common_judge, judge_for
 from safesight.workflows.own_data import OwnData, add_tasks, leave_out_seen, sources_of, tasks_with
 
@@ -345,8 +344,7 @@ def _overhead(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> list[Overhead]:
     if not benign:
         stderr().print("Overhead is skipped: no task has benign requests about pictures.")
         return []
-    name = _judge(wanted)
-    judge = checked_judge(name, registry.load("judge", name))
+    judge = load_judge(_judge(wanted))
     with steps("overhead", len(benign) + len(harmful)) as advance:
         return measure(
             vlm,
