@@ -26,6 +26,7 @@ from safesight.cli import (
     layers,
     list_,
     merge,
+    power,
     report,
     run,
     spurious,
@@ -113,6 +114,7 @@ for _name, _command, _examples in (
     ("spurious", spurious.spurious, spurious.EXAMPLES),
     ("try", try_.try_defense, try_.EXAMPLES),
     ("data", data.data, data.EXAMPLES),
+    ("power", power.power, power.EXAMPLES),
     ("list", list_.list_names, list_.EXAMPLES),
     ("check", check.check, check.EXAMPLES),
 ):

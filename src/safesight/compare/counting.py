@@ -19,6 +19,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from safesight import registry
+from safesight.compare.families import with_holm
 from safesight.compare.instruments import disagreements, judge_remarks
 from safesight.compare.records import Delta, Overhead, Provenance, Row, Scorecard, VerdictCounts
 from safesight.errors import InputError, PluginError, UnknownNameError
@@ -147,7 +148,7 @@ def scorecard(
         overhead=[cost for name in defenses for cost in overhead if cost.defense == name],
         pooled=pooled,
         attacks=attacks,
-        deltas=deltas,
+        deltas=with_holm(deltas),
         verdicts=verdicts,
         caveats=_caveats(answers),
         disagreements=disagreements(answers),

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from safesight.records import Record
-from safesight.stats import MetricName
+from safesight.stats import ALPHA, MetricName
 from safesight.types import Label
 
 __all__ = [
@@ -66,6 +66,14 @@ class Delta(Record):
     independent pairs that is McNemar's exact test."""
     groups: int | None = None
     """As in `Row`."""
+    p_holm: float | None = None
+    """The p-value after Holm's correction within its family, see `families.py`; None in files of
+    older versions."""
+
+    @property
+    def significant(self) -> bool:
+        """Whether it is marked in tables: p < 0.05 after the correction."""
+        return self.p_holm is not None and self.p_holm < ALPHA
 
 
 class VerdictCounts(Record):
