@@ -34,7 +34,7 @@ from safesight.builtin import BUILTIN, Entry
 from safesight.errors import InputError, PluginError, UnknownNameError
 from safesight.guests import Kind, fault_of
 
-__all__ = ["GROUPS", "Entry", "Kind", "add", "check", "describe", "load", "names"]
+__all__ = ["GROUPS", "Entry", "Kind", "add", "check", "describe", "group", "load", "names"]
 
 GROUPS: dict[Kind, str] = {kind: f"safesight.{kind}s" for kind in get_args(Kind)}
 """The entry-point group of every kind."""
@@ -117,6 +117,22 @@ def describe(kind: Kind, name: str) -> str:
     except PluginError as error:
         return f"Not usable: {error}"
     return said or f"From the package {entry.package}."
+
+
+def group(name: str) -> str:
+    """What a task is listed under; "yours" for what does not come with the package.
+
+    Raises:
+        UnknownNameError: no such name; the message suggests the nearest one.
+
+    Example:
+        >>> group("vqa"), group("figstep")
+        ('bundled world', 'attacks')
+    """
+    entry = _entry("benchmark", name)
+    if entry.package or entry.thing is not None:
+        return "yours"
+    return entry.group or "bundled world"
 
 
 def load(kind: Kind, name: str) -> Any:
