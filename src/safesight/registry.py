@@ -34,10 +34,13 @@ from safesight.builtin import BUILTIN, Entry
 from safesight.errors import InputError, PluginError, UnknownNameError
 from safesight.guests import Kind, fault_of
 
-__all__ = ["GROUPS", "Entry", "Kind", "add", "check", "describe", "group", "load", "names"]
+__all__ = ["GROUPS", "WORLD", "Entry", "Kind", "add", "check", "describe", "group", "load", "names"]
 
 GROUPS: dict[Kind, str] = {kind: f"safesight.{kind}s" for kind in get_args(Kind)}
 """The entry-point group of every kind."""
+
+WORLD = "bundled world"
+"""What the tasks for the bundled model are listed under."""
 
 
 @cache
@@ -132,7 +135,7 @@ def group(name: str) -> str:
     entry = _entry("benchmark", name)
     if entry.package or entry.thing is not None:
         return "yours"
-    return entry.group or "bundled world"
+    return entry.group or WORLD
 
 
 def load(kind: Kind, name: str) -> Any:

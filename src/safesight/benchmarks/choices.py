@@ -11,11 +11,11 @@ LETTERS = string.ascii_uppercase
 
 
 def options(choices: Sequence[str]) -> str:
-    """One line per choice, with its letter.
+    r"""One line per choice, with its letter.
 
     Example:
         >>> options(["red", "blue"])
-        'A. red\\nB. blue'
+        'A. red\nB. blue'
     """
     return "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, choices, strict=False))
 

@@ -23,7 +23,7 @@ from safesight.files import parsed
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Folder", "Missing", "cell", "stored"]
+__all__ = ["Folder", "Missing", "cell", "hash_of", "stored"]
 
 _AGAIN = "Download it again."
 
@@ -130,10 +130,16 @@ class Folder:
             for name in _names(archive)
         }
 
-    def hash(self, name: str) -> str:
-        """SHA-256 of a file, which may lie up to two folders deep."""
-        with self.file(name, f"*/{name}", f"*/*/{name}").open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+    def within(self, name: str) -> Path | None:
+        """A file by its name, which may lie up to two folders deep; None if it is not there."""
+        places = (name, f"*/{name}", f"*/*/{name}")
+        return next((path for place in places for path in self._found(place)), None)
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cell(record: Record, *names: str) -> str:

@@ -10,21 +10,26 @@ from safesight.errors import InputError
 
 __all__ = ["downloaded", "reaching"]
 
+INSTEAD = "get its files elsewhere and pass their folder"
 
-def downloaded(repository: str, revision: str, patterns: Sequence[str]) -> Path:
+
+def downloaded(
+    repository: str, revision: str, patterns: Sequence[str], *, instead: str = INSTEAD
+) -> Path:
     """The folder in the hub's cache that holds the files that match; missing ones are downloaded.
 
     Args:
         repository: A data set on the hub.
         revision: Its revision; empty for the newest.
         patterns: Which files, such as "data/test-*.parquet".
+        instead: What to do if it cannot be reached, as the end of a sentence.
 
     Raises:
         InputError: it cannot be downloaded.
     """
     from huggingface_hub import snapshot_download
 
-    with reaching(repository):
+    with reaching(repository, instead):
         folder = snapshot_download(
             repository,
             repo_type="dataset",
@@ -35,7 +40,7 @@ def downloaded(repository: str, revision: str, patterns: Sequence[str]) -> Path:
 
 
 @contextmanager
-def reaching(repository: str) -> Iterator[None]:
+def reaching(repository: str, instead: str = INSTEAD) -> Iterator[None]:
     """Say in a sentence why a data set of the hub cannot be downloaded.
 
     Raises:
@@ -53,5 +58,5 @@ def reaching(repository: str) -> Iterator[None]:
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise InputError(
             f"{repository} cannot be downloaded from the hub ({type(error).__name__}). Check the "
-            "network, or get its files elsewhere and pass their folder."
+            f"network, or {instead}."
         ) from error

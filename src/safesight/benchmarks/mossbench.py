@@ -64,12 +64,15 @@ MOSSBENCH = Benchmark(
         paper="arXiv 2406.17806",
         source="https://github.com/xirui-li/MOSSBench",
         get=(
-            "clone https://github.com/xirui-li/MOSSBench at commit 8d68b06 (its folder data), or "
-            "take information.json and images.zip from the hub's data set AIcell/MOSSBench"
+            "clone https://github.com/xirui-li/MOSSBench at commit 8d68b06, or take the tables of "
+            "the hub's data set AIcell/MOSSBench"
         ),
         folder="mossbench",
         hub="AIcell/MOSSBench",
-        files=("*.json", "images.zip", "**/*.parquet"),
+        files=("*.parquet",),
+        sha256={
+            "information.json": "a5f7701c0a068391a3ba10714dd95f3357d664c84faf47b747e425ff9806a352"
+        },
         split="test",
         counts=dict.fromkeys(STIMULI.values(), 100),
         prompt="{question}",

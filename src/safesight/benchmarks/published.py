@@ -8,15 +8,16 @@ the presence of every picture are checked.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safesight.benchmarks.folder import Folder, Missing
+from safesight.benchmarks.folder import Folder, Missing, hash_of
 from safesight.benchmarks.hub import downloaded
 from safesight.benchmarks.spec import Spec
 from safesight.errors import InputError
@@ -29,6 +30,9 @@ DATA = "SAFESIGHT_DATA"
 
 _SHOWN = 5
 """Pictures or categories that an error message names."""
+_TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt")
+_MOST_HASHES = 50
+"""Hashes that a log holds one by one."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,8 @@ class Benchmark:
                 f"{self.spec.title} is not here. To get it, {self.spec.get}; the files belong in "
                 f"the folder {self.spec.folder} of the folder that {DATA} names."
             )
-        path = downloaded(self.spec.hub, self.spec.revision, self.spec.files)
+        instead = f"put its files in the folder {self.spec.folder} of the one that {DATA} names"
+        path = downloaded(self.spec.hub, self.spec.revision, self.spec.files, instead=instead)
         return Folder(path, self.spec.title)
 
     def _local(self, path: Path) -> Folder:
@@ -109,21 +114,25 @@ class Benchmark:
             InputError: it is nowhere.
         """
         found = self.found()
-        names = self.spec.sha256 or [
-            path.relative_to(found.path).as_posix() for path in _tables(found.path)
-        ]
         return {
             "version": self.spec.version,
             "revision": self.spec.revision or _snapshot(found.path),
-            "sha256": {name: found.hash(name) for name in names},
+            "sha256": _hashes(found),
         }
 
 
-def _tables(folder: Path) -> Iterator[Path]:
-    """Files of the folder with prompts: all but pictures and archives."""
-    kinds = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
-    for depth in ("*", "*/*", "*/*/*"):
-        yield from sorted(p for p in folder.glob(depth) if p.suffix in kinds and p.is_file())
+def _hashes(found: Folder) -> dict[str, str]:
+    """The hash of each file with prompts; of many, one over all their names and hashes."""
+    hashes = {
+        path.relative_to(found.path).as_posix(): hash_of(path)
+        for depth in ("*", "*/*", "*/*/*", "*/*/*/*/*")
+        for path in sorted(found.path.glob(depth))
+        if path.suffix in _TABLES and path.is_file()
+    }
+    if len(hashes) <= _MOST_HASHES:
+        return hashes
+    lines = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(hashes.items()))
+    return {f"all {len(hashes):,} files": hashlib.sha256(lines.encode()).hexdigest()}
 
 
 def _snapshot(folder: Path) -> str | None:
@@ -137,11 +146,11 @@ def _missing(sample: Sample) -> list[str]:
 
 def _check_hashes(spec: Spec, found: Folder) -> None:
     for name, wanted in spec.sha256.items():
-        if (sha256 := found.hash(name)) != wanted:
+        path = found.within(name)  # None in another layout; what is missing is found on reading
+        if path is not None and (sha256 := hash_of(path)) != wanted:
             raise InputError(
-                f"{found.path / name} is not the published file: its SHA-256 begins with "
-                f"{sha256[:12]}, and that of {spec.title} {spec.version} with {wanted[:12]}. "
-                "Download it again."
+                f"{path} is not the published file: its SHA-256 begins with {sha256[:12]}, and "
+                f"that of {spec.title} {spec.version} with {wanted[:12]}. Download it again."
             )
 
 

@@ -184,8 +184,7 @@ def verdict(judge: str = "exact") -> Scorer:
 
 
 def _right(judge: Judge, answers: Sequence[str], sample: Sample) -> bool | None:
-    """Whether all answers are right; None if the sample does not say what a right one names, or
-    this judge cannot tell."""
+    """Whether all answers are right; None if the sample names no right one or nobody can tell."""
     if not sample.target.strip() or not can_tell(judge, sample):
         return None
     return all(judge.correct(answer, shot_of(sample, i)) for i, answer in enumerate(answers))

@@ -114,7 +114,7 @@ def benchmark_task(
             "judge": judge,
             "seed": seed,
             "begun": time.time_ns(),
-            **({"data": published.provenance()} if published else {}),
+            **({"data": once(f"data {benchmark}", published.provenance)} if published else {}),
             **arm,
         },
     )
@@ -329,7 +329,8 @@ def fit_caveat(model: str, artifacts: Sequence[Artifact | None]) -> str | None:
     """A sentence if a stranger's model is defended by what was fitted on the bundled world."""
     if model in registry.names("model", builtin=True):
         return None
-    bundled = set(registry.names("benchmark", builtin=True))
+    tasks = registry.names("benchmark", builtin=True)
+    bundled = {task for task in tasks if registry.group(task) == registry.WORLD}
     names = [
         artifact.defense
         for artifact in artifacts
