@@ -19,10 +19,10 @@ from safesight.types import GRADED, LETTER, YES_NO, Judge, Sample
 __all__ = ["can_tell", "is_right", "picked", "shot_of"]
 
 _ALONE = re.compile(r"^\W*(?P<letter>[A-Z])(?:\W*$|[.):](?=\s|$)|\)|\n)")
+# A capital letter, or a small one that ends its clause: "the answer is a fruit" states none.
 _STATED = re.compile(
-    r"\b(?:answer|option|choice)(?:\s+is|\s*:|\s+would\s+be)?\s*(?:option|choice)?\s*"
-    r"[\"'*(\[]*(?P<letter>[A-Z])\b(?!['’]|\s+[a-z])",
-    flags=re.IGNORECASE,
+    r"(?i:\b(?:answer|option|choice)(?:\s+is|\s+would\s+be|\s*:)?\s*(?:option|choice)?\s*)"
+    r"[\"'*(\[]*(?P<letter>[A-Z]\b(?!['’])|[a-z](?=\W*(?:[.,;:)*\]]|$)))"
 )
 
 
