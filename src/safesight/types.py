@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
+    "GRADED",
+    "LETTER",
     "VERDICTS",
+    "YES_NO",
     "Judge",
     "Label",
     "Message",
@@ -47,6 +50,10 @@ TuningSet = Literal["forget", "retain"]
 """What training should do with a row: unlearn it, or preserve it."""
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+LETTER, YES_NO, GRADED = "letter", "yes_no", "graded"
+"""How a right answer is told, as `facts["answer"]` says it: by the letter of a choice (`target`,
+with `facts["choices"]`), by a yes or no at the beginning, or only by a judge that grades."""
 
 
 @dataclass(frozen=True)

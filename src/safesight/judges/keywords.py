@@ -16,6 +16,7 @@ from safesight.errors import InputError, UnknownNameError
 from safesight.judges.answers import before_loop, is_degenerate, normalized
 from safesight.judges.exact import ExactJudge
 from safesight.judges.keyword_lists import KEYWORDS, ListName
+from safesight.judges.right import is_right
 from safesight.judges.spoken import spoken
 from safesight.stats import Interval, wilson
 from safesight.types import Judge, Sample, Verdict
@@ -89,6 +90,8 @@ class KeywordJudge:
 
     def correct(self, answer: str, sample: Sample) -> bool:
         """Whether the answer names the target; refused according to the list counts as wrong."""
+        if (by_rule := is_right(answer, sample)) is not None:
+            return by_rule
         return self(answer, sample) != "refused" and ExactJudge().correct(answer, sample)
 
 
