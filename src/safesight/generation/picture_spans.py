@@ -19,7 +19,7 @@ from safesight.models.check import drawn
 if TYPE_CHECKING:
     from safesight.models import VLM
 
-__all__ = ["picture_reader", "placeholder_runs"]
+__all__ = ["opening_marker", "picture_reader", "placeholder_runs"]
 
 _QUESTIONS = ("x", "7")
 """What they begin with alike belongs to the template."""
@@ -60,6 +60,12 @@ def picture_reader(vlm: VLM) -> Callable[[Tokens], list[bool]]:
         return marked
 
     return read
+
+
+def opening_marker(vlm: VLM) -> int | None:
+    """The first special token that is written before every picture; None if there is none."""
+    around = _surroundings(vlm)
+    return next((token for token in around.opening if token in around.markers), None)
 
 
 def placeholder_runs(vlm: VLM, row: Sequence[int]) -> list[tuple[int, int]]:
