@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache, partial
 from itertools import cycle
 from pathlib import Path
@@ -189,7 +189,7 @@ def _recipe(settings: dict[str, Any]) -> Recipe:
 
 def _samples(task: str, recipe: Recipe) -> list[Sample]:
     found = load_benchmark(task)(recipe.n, seed=recipe.seed)
-    shown = [sample for sample in found if sample.image is not None]
+    shown = [sample for sample in found if sample.pictures]
     if not shown:
         raise InputError(f"No sample of {task!r} has a picture. Choose another task.")
     return shown
@@ -247,13 +247,8 @@ def _made(
 
 def _described(vlm: VLM, recipe: Recipe, batch: Sequence[Sample]) -> list[str]:
     """The model's own descriptions."""
-    asked = [
-        {"role": "user", "content": [{"type": "image", "image": s.image()}, _text(DESCRIBE)]}
-        for s in batch
-        if s.image is not None
-    ]
-    texts: list[str] = vlm.answer([[turn] for turn in asked], max_new_tokens=recipe.max_new_tokens)
-    return texts
+    asked = [replace(s.reworded(DESCRIBE), system=None).messages() for s in batch]
+    return vlm.answer(asked, max_new_tokens=recipe.max_new_tokens)
 
 
 def _neutral(vlm: VLM, setup: ToolSetup, batch: Sequence[Sequence[Any]]) -> list[str]:

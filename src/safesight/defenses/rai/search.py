@@ -21,6 +21,7 @@ from safesight.defenses.shared.judging import judge_for_fit
 from safesight.defenses.shared.refusals_seen import warn_unseen
 from safesight.errors import InputError
 from safesight.grammar import load_judge
+from safesight.models.asking import asked_slices, encode_asked
 from safesight.models.decoding import GREEDY
 from safesight.types import Sample, Verdict
 
@@ -108,8 +109,8 @@ def answers(
     """
     own = partial(type(vlm.model).generate, vlm.model)
     texts: list[str] = []
-    for start in range(0, len(samples), batch_size):
-        encoded = vlm.encode([each.messages() for each in samples[start : start + batch_size]])
+    for part in asked_slices(samples, batch_size):
+        encoded = encode_asked(vlm, samples[part])
         inputs = {
             **encoded,
             **GREEDY,
