@@ -81,7 +81,7 @@ def judge_logs(
         SafesightError: there is no such folder, judge or finished run; a judge cannot be used; a
             log cannot be written. What other judges and logs have given stays in the folder.
     """
-    versions = {judge: load_judge(judge).version for judge in dict.fromkeys(judges)}
+    versions = {judge.name: judge.version for judge in map(load_judge, judges)}
     runs = finished(log_dir)
     todo = [
         (log, judge)
