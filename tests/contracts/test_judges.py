@@ -34,7 +34,11 @@ SAMPLES = [
 ]
 
 
-@pytest.fixture(params=JUDGES)
+OTHERS = set(registry.names("judge")) - set(registry.names("judge", builtin=True))
+"""Judges of other packages."""
+
+
+@pytest.fixture(params=[*JUDGES, *sorted(OTHERS)])
 def judge(request: pytest.FixtureRequest, fake_models: Writer) -> Judge:
     return load_judge(request.param)
 
