@@ -162,10 +162,8 @@ def _first_error(session: Session) -> Iterator[None]:
 def _refuse_if_all_failed(log: EvalLog, judge: str) -> None:
     """Refuse a judge that could not be asked about any answer: there is nothing to keep."""
     name = judged_by(log)[judge]
-    details = [
-        (sample.scores or {})[name].metadata or {} for sample in log.samples or () if sample.scores
-    ]
-    found = [dict(each.get("details") or {}) for each in details]
+    scores = [sample.scores[name] for sample in log.samples or () if sample.scores]
+    found = [dict((score.metadata or {}).get("details") or {}) for score in scores]
     failed = [each for each in found if each.get("failure") == "error"]
     if failed and len(failed) == len([each for each in found if each]):
         raise InputError(

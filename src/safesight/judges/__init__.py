@@ -5,8 +5,8 @@ because a number means nothing without the instrument that measured it. `exact` 
 object; `keywords` is a published list of refusal phrases, kept for comparison with `exact`
 (`measure_error`); `relevance`, `classifier` and `panel` have files of those names, and the judge
 that asks a model to grade is `safesight.evals.graded`, with its `rubrics` here. Whether an answer
-is language at all is a truth value of its own, beside the verdict (`broken`). Nothing here knows about
-evaluations or logs.
+is language at all is a truth value of its own, beside the verdict (`broken`). Nothing here knows
+about evaluations or logs.
 """
 
 from safesight.judges.exact import ExactJudge
