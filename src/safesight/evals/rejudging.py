@@ -119,7 +119,8 @@ def _scores(log: EvalLog, name: str, *, only_first: bool = False) -> list[Any]:
             )
     except DamagedLog as error:
         raise _unreadable(local_path(log.location), error) from error
-    return [sample.scores[name] for sample in samples if name in (sample.scores or {})]
+    every = [sample.scores or {} for sample in samples]
+    return [scores[name] for scores in every if name in scores]
 
 
 def _judge(path: Path, judge: str, on_answer: Callable[[], None]) -> None:
