@@ -282,7 +282,9 @@ class _CheckedJudge:
     """A judge that passes on what another one returns, if that is of the right kind."""
 
     def __init__(self, registered: str, judge: Judge) -> None:
-        self.name, self.version = judge.name, judge.version
+        whole = ":" in registered and ":" not in judge.name
+        self.name = registered if whole else judge.name
+        self.version = judge.version
         self._registered, self._judge = registered, judge
         if hasattr(judge, "broken"):
             self.broken = self._broken

@@ -72,6 +72,7 @@ BROAD_EXCEPTS = {
     "safesight.models.check": "a self-check reports whatever goes wrong",
     "safesight.registry": "a package of others may fail in any way; the error names the package",
     "safesight.evals.damaged": "a damaged log may fail anywhere in the libraries that read it",
+    "safesight.evals.graded": "a provider may fail in any way; the grading then counts as failed",
     "safesight.evals.batching": "a thread's border: the error goes to whoever waits for it",
 }
 

@@ -80,7 +80,7 @@ def scorecard_of(
     Args:
         log_dir: Where `safesight eval` or `inspect eval` wrote its logs.
         answers: What `read_answers(log_dir, judge)` returned, if it was called already.
-        judge: Whose verdicts count; None for those of each run's first judge.
+        judge: The judge that labels the answers; None for each run's first judge.
 
     Raises:
         StorageError: there is no such folder or no finished run in it, or its notes are unreadable.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -171,13 +171,7 @@ def _model(name: str) -> Model:
         InputError: it cannot be used, or "self" was asked for where no model is under test.
     """
     if name == SELF:
-        under_test = get_model()
-        if str(under_test).startswith("none/"):
-            raise InputError(
-                "graded:self grades while the model under test answers, so saved answers cannot be "
-                "graded by it. Name the model: graded:safesight/MODEL."
-            )
-        return under_test
+        return _under_test()
     try:
         with _asking():
             return get_model(name)
@@ -186,6 +180,17 @@ def _model(name: str) -> Model:
             f"The model {name!r} cannot be asked to grade ({error}). Check its name, and the "
             "package and the key of its provider."
         ) from error
+
+
+def _under_test() -> Model:
+    with suppress(ValueError):  # no model is active
+        active = get_model()
+        if not str(active).startswith("none/"):
+            return active
+    raise InputError(
+        "graded:self grades while the model under test answers, so saved answers cannot be graded "
+        "by it. Name the model: graded:safesight/MODEL."
+    )
 
 
 @cache
