@@ -91,6 +91,9 @@ class Row(BaseModel):
     source: str | None = Field(None, description="Where the row comes from, such as a data set.")
     system: str | None = Field(None, description="A system prompt.")
     prefill: str | None = Field(None, description="Words that the answer is made to begin with.")
+    answer: str | None = Field(
+        None, description="What a model answered. Only `safesight judge` reads it."
+    )
 
     @model_validator(mode="before")
     @classmethod
