@@ -226,6 +226,7 @@ def _sample(row: Row, pictures: Sequence[Callable[[], Image]]) -> Sample:
     system, turns = _system(row)
     question = row.question if row.question is not None else turns[-1].text
     facts = {
+        "goal": row.goal,
         "category": row.category,
         "group": row.group,
         "picture": row.picture,
@@ -264,6 +265,6 @@ def _message(turn: Turn) -> Message:
 def _id(row: Row) -> str:
     """An id made from the content."""
     content = row.model_dump_json(
-        exclude={"id", "category", "group", "picture", "source"}, fallback=str
+        exclude={"id", "goal", "category", "group", "picture", "source"}, fallback=str
     )
     return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -83,6 +83,11 @@ class Row(BaseModel):
     target: str = Field(
         "", description="What a right answer names: the object, or the answer to the question."
     )
+    goal: str | None = Field(
+        None,
+        description="What a harmful request is after, where its words alone do not say it: judges "
+        "that do not see the picture read this.",
+    )
     category: str | None = Field(None, description="The kind of harm, for tables and hold-outs.")
     group: str | None = Field(
         None, description="One goal asked in several ways: kept together in splits and intervals."
