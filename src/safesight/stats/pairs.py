@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from safesight.stats.bootstrap import Floats, interval_of, percentiles, resamples
+from safesight.stats.bootstrap import RESAMPLES, Floats, median_interval, percentiles, resamples
 from safesight.stats.clusters import Clusters, bounds, same, sign_flips
 from safesight.stats.rates import Interval, wilson
 
@@ -106,7 +106,7 @@ def paired_difference(
         slack = wilson(0, units).high
         low, high = max(-1.0, delta - slack), min(1.0, delta + slack)
     elif clusters is None:
-        low, high = interval_of(difference, "mean", seed)
+        low, high = _resampled(gained, lost, n, seed)
     else:
         sizes = clusters.drawn(np.ones(n), seed)
         drawn = clusters.drawn(difference, seed)
@@ -114,6 +114,14 @@ def paired_difference(
     p_value = sign_flips([int(change) for change in flipped])
     groups = None if clusters is None else units
     return PairedDifference(delta, low, high, n, gained, lost, p_value, groups)
+
+
+def _resampled(gained: int, lost: int, n: int, seed: int) -> tuple[float, float]:
+    """The percentile bootstrap over pairs: how many of each kind are in a resample of all n."""
+    chances = [gained / n, lost / n, 1 - (gained + lost) / n]
+    drawn = np.random.default_rng(seed).multinomial(n, np.clip(chances, 0, 1), RESAMPLES)
+    low, high = percentiles((drawn[:, 0] - drawn[:, 1]) / n)
+    return float(low), float(high)
 
 
 def relative_reduction(
@@ -190,7 +198,7 @@ def median_ratio(
         return Ratio(value, None, None, len(ratios))
     if np.all(ratios == ratios[0]):
         return Ratio(value, value, value, len(ratios))
-    low, high = interval_of(ratios, "median", seed)
+    low, high = median_interval(ratios, seed)
     return Ratio(value, low, high, len(ratios))
 
 
