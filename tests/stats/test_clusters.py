@@ -74,7 +74,11 @@ def test_seeds_that_differ_widen_what_groups_alone_would_not_show() -> None:
     wide = mean_interval(mixed, Clusters(groups, seeds))
     assert narrow.high - narrow.low < 0.2
     assert (wide.low, wide.high) == (0.0, pytest.approx(1.0, abs=0.05))
-    assert crossed.high - crossed.low > 0.3
+    assert (crossed.low, crossed.high) == (0.0, 1.0)
+    change = paired_difference([False] * 120, (hits > 0).tolist(), Clusters(groups, seeds))
+    assert (change.low, change.high) == (0.0, 1.0)
+    less = relative_reduction([True] * 120, (hits == 0).tolist(), Clusters(groups, seeds))
+    assert (less.low, less.high) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
