@@ -15,6 +15,7 @@ from safesight.types import Label
 
 __all__ = [
     "Delta",
+    "Disagreement",
     "Overhead",
     "Provenance",
     "Row",
@@ -93,6 +94,19 @@ class VerdictCounts(Record):
         return self.refused + self.harmful + self.harmless + self.invalid
 
 
+class Disagreement(Record):
+    """How often the judges of a panel did not all give the same verdict."""
+
+    judge: str
+    """Name and version of the panel."""
+    disagreed: int
+    n: int
+    """Answers that the panel read."""
+    value: float
+    low: float
+    high: float
+
+
 class Overhead(Record):
     """Cost of a defense as ratios to the undefended model, measured in the same run.
 
@@ -160,6 +174,7 @@ class Scorecard(Record):
         deltas: Paired changes against the undefended model, and against control arms.
         verdicts: Counts per defense, task and label.
         caveats: What the judges' verdicts do not show, a sentence each.
+        disagreements: How often the judges of each panel disagreed.
         provenance: Versions, seed, calibration, notes.
     """
 
@@ -172,6 +187,7 @@ class Scorecard(Record):
     deltas: list[Delta] = Field(default_factory=list)
     verdicts: list[VerdictCounts] = Field(default_factory=list)
     caveats: list[str] = Field(default_factory=list)
+    disagreements: list[Disagreement] = Field(default_factory=list)
     provenance: Provenance = Field(default_factory=Provenance)
 
     @property
