@@ -160,6 +160,8 @@ class TuningSample:
     """Renders the picture; called each time the picture is needed."""
     refusal: str | None = None
     """The refusal for this question, for methods that teach refusals; None lets them choose."""
+    group: str | None = None
+    """What it is about, if that is known, so that statistics can keep such rows together."""
 
     def picture(self) -> Image | None:
         """The picture, rendered."""
