@@ -168,12 +168,12 @@ def _unlike(kind: type, found: Any) -> str:
 def _talk_fault(sample: Sample) -> str:
     """What does not fit together in the pictures and turns of a sample."""
     if sample.image is None and sample.further_images:
-        return f"a sample {sample.id!r} with further_images and no image, the first picture"
+        return "a sample whose further_images come without an image, the first picture"
     if sample.turns and sample.turns[-1]["role"] != "user":
-        return f"a sample {sample.id!r} whose last turn is not the user's"
+        return "a sample whose last turn is not the user's"
     places = sum(part["type"] == "image" for turn in sample.turns for part in turn["content"])
     if places > (pictures := len(sample.pictures)):
-        return f"a sample {sample.id!r} with places for {places} pictures, and {pictures} pictures"
+        return f"a sample whose turns have places for {places} pictures, and it has {pictures}"
     return ""
 
 
