@@ -34,10 +34,26 @@ from safesight.builtin import BUILTIN, Entry
 from safesight.errors import InputError, PluginError, UnknownNameError
 from safesight.guests import Kind, fault_of
 
-__all__ = ["GROUPS", "Entry", "Kind", "add", "check", "describe", "load", "names"]
+__all__ = [
+    "GROUPS",
+    "WORLD",
+    "Entry",
+    "Kind",
+    "add",
+    "check",
+    "describe",
+    "group",
+    "in_bundled_world",
+    "is_local",
+    "load",
+    "names",
+]
 
 GROUPS: dict[Kind, str] = {kind: f"safesight.{kind}s" for kind in get_args(Kind)}
 """The entry-point group of every kind."""
+
+WORLD = "bundled world"
+"""What the tasks for the bundled model are listed under."""
 
 
 @cache
@@ -71,6 +87,28 @@ def names(kind: Kind, *, builtin: bool = False) -> list[str]:
         for name, entry in _table(kind).items()
         if not (builtin and (entry.package or entry.thing is not None))
     ]
+
+
+def in_bundled_world(kind: Kind, name: str) -> bool:
+    """Whether a name stands for something of the bundled model's world of pictograms.
+
+    Raises:
+        UnknownNameError: no such name; the message suggests the nearest one.
+
+    Example:
+        >>> in_bundled_world("benchmark", "vqa"), in_bundled_world("dataset", "vlguard")
+        (True, False)
+    """
+    return _entry(kind, name).target.startswith("safesight.testbed")
+
+
+def is_local(kind: Kind, name: str) -> bool:
+    """Whether a name was added by `add`, for this process alone.
+
+    Raises:
+        UnknownNameError: no such name; the message suggests the nearest one.
+    """
+    return _entry(kind, name).thing is not None
 
 
 def add(kind: Kind, name: str, thing: Any, summary: str) -> None:
@@ -117,6 +155,22 @@ def describe(kind: Kind, name: str) -> str:
     except PluginError as error:
         return f"Not usable: {error}"
     return said or f"From the package {entry.package}."
+
+
+def group(name: str) -> str:
+    """What a task is listed under; "yours" for what does not come with the package.
+
+    Raises:
+        UnknownNameError: no such name; the message suggests the nearest one.
+
+    Example:
+        >>> group("vqa"), group("figstep")
+        ('bundled world', 'attacks')
+    """
+    entry = _entry("benchmark", name)
+    if entry.package or entry.thing is not None:
+        return "yours"
+    return entry.group or WORLD
 
 
 def load(kind: Kind, name: str) -> Any:

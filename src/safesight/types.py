@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
+    "GRADED",
+    "LETTER",
     "VERDICTS",
+    "YES_NO",
     "Judge",
     "Label",
     "Message",
     "Messages",
+    "Reading",
     "Sample",
     "TuningSample",
     "TuningSet",
@@ -46,6 +50,10 @@ TuningSet = Literal["forget", "retain"]
 """What training should do with a row: unlearn it, or preserve it."""
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+LETTER, YES_NO, GRADED = "letter", "yes_no", "graded"
+"""How a right answer is told, as `facts["answer"]` says it: by the letter of a choice (`target`,
+with `facts["choices"]`), by a yes or no at the beginning, or only by a judge that grades."""
 
 
 @dataclass(frozen=True)
@@ -200,11 +208,30 @@ def begins_answer(messages: Messages) -> bool:
     return isinstance(last, Mapping) and last.get("role") == "assistant"
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What a judge finds in one answer: a verdict, and what led to it.
+
+    Example:
+        >>> Reading("invalid", {"failure": "timeout"}).verdict
+        'invalid'
+    """
+
+    verdict: Verdict
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Kept in the log beside the verdict; JSON values only. `members` holds the verdicts of the
+    judges of a panel, by name; `failure` says why an answer could not be graded."""
+
+
 class Judge(Protocol):
     """Turns an answer into a verdict. Has a name and a version, so that results can cite it.
 
-    It may also have a method `broken(answer, sample)`: whether the answer is broken text, or None
-    if it cannot tell. Without it, `safesight.judges.broken` decides.
+    It may also have two more methods:
+
+    * `broken(answer, sample)`: whether the answer is broken text, or None if it cannot tell.
+      Without it, `safesight.judges.broken` decides;
+    * `async readings(pairs)`: a `Reading` of each pair of answer and sample, in order, for a judge
+      that reads many answers at once, waits for another model, or has more to say than a verdict.
     """
 
     name: str

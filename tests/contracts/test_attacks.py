@@ -40,7 +40,9 @@ def built(name: str) -> Callable[[Sample], Sample]:
 
 # Those that take the object out of the text, and into a picture.
 MOVING = [name for name in registry.names("attack") if hasattr(built(name), "pointer")]
-REWORDING = [name for name in registry.names("attack") if name not in MOVING]
+# One that puts the whole request into a picture, and asks something else in words.
+RENDERING = [name for name in registry.names("attack") if hasattr(built(name), "prompt")]
+REWORDING = [name for name in registry.names("attack") if name not in MOVING + RENDERING]
 
 
 @pytest.fixture(params=registry.names("attack"))

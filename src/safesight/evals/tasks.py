@@ -36,14 +36,15 @@ from inspect_ai.model import (
 from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
 
 from safesight import registry
-from safesight.benchmarks import describe_benchmark, load_benchmark
+from safesight.benchmarks import Benchmark, describe_benchmark, load_benchmark, published_as
 from safesight.errors import InputError, SafesightError
 from safesight.evals.house_rules import forbidden_by
 from safesight.evals.messages import data_uri
-from safesight.evals.scorers import metrics_for, verdict
+from safesight.evals.scorers import grouped_utility, metrics_for, verdict
 from safesight.evals.session import failed, once, planned
 from safesight.fitting.facts import parsed_facts, select
 from safesight.grammar import UNDEFENDED, task_parts
+from safesight.judges.scope import judge_for
 from safesight.types import Message, Sample
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def benchmark_task(
     benchmark: str,
     limit: int | None = None,
     seed: int = 0,
-    judge: str = "exact",
+    judge: str | None = None,
     only: Sequence[str] = (),
 ) -> Task:
     """The Inspect task of a benchmark.
@@ -70,13 +71,15 @@ def benchmark_task(
         benchmark: A registered benchmark.
         limit: Number of samples; None for the benchmark's default.
         seed: Seed of the samples.
-        judge: A registered judge.
+        judge: A registered judge; None for the one that knows most (`judges.scope.judge_for`).
         only: Facts of the samples to keep, each "FACT=VALUE"; all are kept without one.
 
     Raises:
         UnknownNameError: no such benchmark or judge.
-        InputError: there are no samples, none has the facts, or a picture cannot be read.
+        InputError: there are no samples, none has the facts, or a picture cannot be read; a
+            published benchmark is not there or not complete.
     """
+    published = published_as(benchmark)
     drawn: list[Sample] = load_benchmark(benchmark)(limit, seed=seed)
     samples = select(drawn, parsed_facts(only, "only"), benchmark)
     if not samples:
@@ -89,6 +92,7 @@ def benchmark_task(
             f"The benchmark {benchmark!r} uses a sample id twice. Give each sample its own id."
         )
     arm, config = _active_arm()
+    judge = judge_for(arm.get("model", ""), benchmark, judge)
     version = "-".join(
         [str(TASK_VERSION), _hash(benchmark, samples), *([arm["identity"][:16]] if arm else [])]
     )
@@ -98,8 +102,11 @@ def benchmark_task(
         setup=_asking(by_id),
         solver=_shooting(by_id) if any(s.shots for s in samples) else generate(),
         scorer=verdict(judge),
-        metrics=[*metrics_for(samples)],
-        config=config,
+        metrics=[
+            *metrics_for(samples),
+            *([grouped_utility()] if published and published.spec.paired else []),
+        ],
+        config=_with_length(config, published),
         name=benchmark,
         version=version,
         tags=[_tag(arm["defense"])] if arm else None,
@@ -108,9 +115,17 @@ def benchmark_task(
             "judge": judge,
             "seed": seed,
             "begun": time.time_ns(),
+            **({"data": once(f"data {benchmark}", published.provenance)} if published else {}),
             **arm,
         },
     )
+
+
+def _with_length(config: GenerateConfig, published: Benchmark | None) -> GenerateConfig:
+    """With the length of answers that the benchmark sets; an option of the run replaces it."""
+    if published is None:
+        return config
+    return config.model_copy(update={"max_tokens": published.spec.max_new_tokens})
 
 
 def _tag(arm: str) -> str:
@@ -126,20 +141,24 @@ def register_tasks() -> dict[str, Callable[..., Task]]:
 def registered(benchmark: str) -> str:
     """The name under which Inspect finds the task of a benchmark.
 
-    A benchmark under attack ("vqa+prefill") is registered on first use.
+    A benchmark under attack ("vqa+prefill") and one of this process are registered on first use.
 
     Raises:
         UnknownNameError: no such benchmark or attack.
     """
     describe_benchmark(benchmark)
-    if task_parts(benchmark)[1]:  # a task without attacks is registered already
+    name, attacks = task_parts(benchmark)
+    if attacks or registry.is_local("benchmark", name):  # others are registered already
         _register(benchmark)
     return f"safesight/{benchmark}"
 
 
 def _register(benchmark: str) -> Callable[..., Task]:
     def make(
-        limit: int | None = None, seed: int = 0, judge: str = "exact", only: list[str] | None = None
+        limit: int | None = None,
+        seed: int = 0,
+        judge: str | None = None,
+        only: list[str] | None = None,
     ) -> Task:
         return benchmark_task(benchmark, limit, seed, judge, only or ())
 
@@ -313,7 +332,8 @@ def fit_caveat(model: str, artifacts: Sequence[Artifact | None]) -> str | None:
     """A sentence if a stranger's model is defended by what was fitted on the bundled world."""
     if model in registry.names("model", builtin=True):
         return None
-    bundled = set(registry.names("benchmark", builtin=True))
+    known = registry.names("benchmark", builtin=True)
+    bundled = {name for name in known if registry.in_bundled_world("benchmark", name)}
     names = [
         artifact.defense
         for artifact in artifacts

@@ -36,6 +36,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from safesight.activations.sites import CACHES
 from safesight.defenses.base import Defense, DefenseConfig, Parts
 from safesight.errors import InputError
 from safesight.generation.answers import put_back_prompt, sequences_of
@@ -160,7 +161,9 @@ def _first_rows(output: Any, rows: int) -> Any:
         steps = getattr(output, name, None)
         if steps is not None:
             setattr(output, name, tuple(step[:rows] for step in steps))
-    output.past_key_values = None  # it holds the rows of both prompts
+    for name in CACHES:
+        if getattr(output, name, None) is not None:
+            setattr(output, name, None)  # it holds the rows of both prompts
     return output
 
 
