@@ -60,7 +60,7 @@ def derive(
             "replace it. Attack requests in plain text."
         )
     said = [part["text"] for turn in sample.turns[:-1] for part in turn["content"]]
-    if any(map(_mentions(sample.target).search, said)):
+    if sample.target.strip() and any(map(_mentions(sample.target).search, said)):
         raise InputError(
             f"An earlier turn of sample {sample.id!r} mentions its target {sample.target!r}, so "
             f"the attack {attack!r} would not hide it. Attack requests in which only the last "
