@@ -89,8 +89,8 @@ class Sample:
     """Pictures after the first."""
     turns: tuple[Message, ...] = ()
     """The whole conversation if it is more than one question, with `{"type": "image"}` where a
-    picture belongs; its last turn is the user's and holds `question`. Without any such place, all
-    pictures stand before the text of the last turn."""
+    picture belongs; its last turn is the user's and holds `question`. Pictures without such a place
+    stand before the text of the last turn."""
 
     @property
     def pictures(self) -> tuple[Callable[[], Image], ...]:

@@ -58,10 +58,11 @@ class Data:
 
     @property
     def hash(self) -> str:
-        """Hex hash of every sample's id, text, label and facts; pictures do not count."""
+        """Hex hash of every sample's id, texts, label and facts; pictures do not count."""
         digest = hashlib.sha256()
         for sample in self.samples:
             parts = [sample.id, sample.question, sample.label, sample.target, sample.system]
+            parts += [json.dumps([sample.turns, sample.prefill])]
             digest.update(json.dumps([*parts, sample.facts], sort_keys=True, default=dict).encode())
         return digest.hexdigest()
 
