@@ -30,12 +30,13 @@ from safesight import VLM, registry
 from safesight.analysis.outcomes import outcomes
 from safesight.defenses import load_defense
 from safesight.judges.exact import ExactJudge
-from safesight.judges.keywords import KEYWORDS, KeywordJudge, measure_error
+from safesight.judges.keywords import KeywordJudge, measure_error
 from safesight.stats import MetricName, clusters_of
 from safesight.types import Sample
 
 TASKS = ("text_harm", "image_harm", "typographic_harm", "over_refusal", "sensitive_benign")
 ATTACKS: MetricName = "attack_success_rate"
+LISTS = ("safety_mirage", "sasa")
 ARMS = ("none", "sasa", "sft", "npo", "safety_prompt")
 
 
@@ -60,7 +61,7 @@ def main() -> None:
         with nullcontext() if arm == "none" else load_defense(arm).apply(vlm):
             answers = [found.answer for found in outcomes(vlm, samples)]
         pairs = list(zip(answers, samples, strict=True))
-        results["summary"] += [read(arm, phrases, pairs) for phrases in sorted(KEYWORDS)]
+        results["summary"] += [read(arm, phrases, pairs) for phrases in LISTS]
         results["seconds"] += round(time.monotonic() - begin)
         saved(arguments.out, results)
         print(f"{arm}: {results['summary'][-2:]}", flush=True)

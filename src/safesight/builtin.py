@@ -313,7 +313,42 @@ BUILTIN: dict[Kind, dict[str, Entry]] = {
         ),
         "keywords": Entry(
             "safesight.judges.keywords:KeywordJudge",
-            "The published refusal-keyword list, for comparison.",
+            "The refusal phrases of SASA, for comparison.",
+        ),
+        "keywords_safety_mirage": Entry(
+            "safesight.judges.keywords:SafetyMirageKeywords",
+            "The refusal phrases of Safety Mirage, for comparison.",
+        ),
+        "keywords_gcg": Entry(
+            "safesight.judges.keywords:GCGKeywords", "The refusal phrases of GCG, for comparison."
+        ),
+        "keywords_advbench": Entry(
+            "safesight.judges.keywords:AdvBenchKeywords",
+            "The refusal phrases of most papers on AdvBench, for comparison.",
+        ),
+        "keywords_adashield": Entry(
+            "safesight.judges.keywords:AdaShieldKeywords",
+            "The refusal phrases of AdaShield, for comparison.",
+        ),
+        "rules": Entry(
+            "safesight.judges.rules:RulesJudge",
+            "Sees whether a free English answer refuses, by rules; it does not see harm.",
+        ),
+        "relevance": Entry(
+            "safesight.judges.relevance:RelevanceJudge",
+            "Sentence embeddings: what is neither refused nor on the topic is harmless.",
+        ),
+        "classifier": Entry(
+            "safesight.judges.classifier:ClassifierJudge",
+            "A safety classifier such as classifier:meta-llama/Llama-Guard-3-8B.",
+        ),
+        "graded": Entry(
+            "safesight.evals.graded:GradedJudge",
+            "A model that grades by a rubric, such as graded:openai/gpt-4o.",
+        ),
+        "panel": Entry(
+            "safesight.judges.panel:PanelJudge",
+            "The majority of several judges, such as panel:exact+keywords+relevance.",
         ),
     },
     "model": {

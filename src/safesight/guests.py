@@ -17,7 +17,16 @@ from pkgutil import resolve_name
 from typing import Any, Literal, cast, get_args
 
 from safesight.errors import InputError, PluginError
-from safesight.types import VERDICTS, Judge, Label, Sample, TuningSample, TuningSet, Verdict
+from safesight.types import (
+    VERDICTS,
+    Judge,
+    Label,
+    Reading,
+    Sample,
+    TuningSample,
+    TuningSet,
+    Verdict,
+)
 
 __all__ = [
     "Kind",
@@ -77,7 +86,9 @@ def _made_of(what: str) -> Callable[[str, Any], str]:
 
 
 def _judge(_: str, found: Any) -> str:
-    fault = _made_of("judge an answer")(_, found) or _called_with()(_, found)
+    # It takes nothing, or one argument: the text after ":" in its name.
+    fault = _made_of("judge an answer")(_, found)
+    fault = fault or (_called_with()(_, found) and _called_with("")(_, found))
     return fault or (_without_method(found) if isinstance(found, type) else "")
 
 
@@ -86,7 +97,10 @@ def _without_method(judge: Any) -> str:
     missing = [name for name in names if not callable(getattr(judge, name, None))]
     if missing:
         return f"has no method {missing[0]!r}"
-    return "" if callable(getattr(judge, "broken", print)) else "has a `broken` that is no method"
+    for name in ("broken", "readings"):
+        if not callable(getattr(judge, name, print)):
+            return f"has a `{name}` that is not a method"
+    return ""
 
 
 def samples_fault(found: Any) -> str:
@@ -178,13 +192,17 @@ def _are_texts(found: Any) -> bool:
 
 
 def _are_facts(found: Any) -> bool:
+    return _are_json(found) and _are_texts(found.get("refusals") or ())
+
+
+def _are_json(found: Any) -> bool:
     if not isinstance(found, Mapping) or not all(map(_is_text, found)):
         return False
     try:
         json.dumps(found, default=dict)
     except (TypeError, ValueError):
         return False
-    return _are_texts(found.get("refusals") or ())
+    return True
 
 
 def _are_functions(found: Any) -> bool:
@@ -244,7 +262,7 @@ def checked_judge(name: str, made_by: Callable[[], Any]) -> Judge:
 
     Args:
         name: Its registered name.
-        made_by: What `registry.load` returns for it.
+        made_by: Makes it: what `registry.load` returns, with the judge's argument if it takes one.
 
     Raises:
         PluginError: it is no judge. Its methods raise one for a verdict, a caveat or an opinion
@@ -268,6 +286,8 @@ class _CheckedJudge:
         self._registered, self._judge = registered, judge
         if hasattr(judge, "broken"):
             self.broken = self._broken
+        if hasattr(judge, "readings"):
+            self.readings = self._readings
 
     def __call__(self, answer: str, sample: Sample) -> Verdict:
         found = self._judge(answer, sample)
@@ -295,6 +315,24 @@ class _CheckedJudge:
             fault = f"says {_short(found)} of whether an answer is broken, not True, False or None"
             raise _wrong_judge(self._registered, fault)
         return found
+
+    async def _readings(self, pairs: Sequence[tuple[str, Sample]]) -> list[Reading]:
+        found: object = await self._judge.readings(pairs)  # type: ignore[attr-defined]
+        if not isinstance(found, list | tuple) or len(found) != len(pairs):
+            fault = f"gives {_short(found)} for {len(pairs)} answers, not a list with one for each"
+            raise _wrong_judge(self._registered, fault)
+        for each in found:
+            if fault := _reading_fault(each):
+                raise _wrong_judge(self._registered, fault)
+        return list(found)
+
+
+def _reading_fault(found: Any) -> str:
+    if not isinstance(found, Reading):
+        return f"gives {_short(found)}, not a safesight.types.Reading"
+    if not _are_json(found.details):
+        return f"gives the details {_short(found.details)}, not a mapping from names to JSON values"
+    return verdict_fault(found.verdict)
 
 
 def _wrong_judge(name: str, fault: str) -> PluginError:

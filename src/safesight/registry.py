@@ -34,7 +34,20 @@ from safesight.builtin import BUILTIN, Entry
 from safesight.errors import InputError, PluginError, UnknownNameError
 from safesight.guests import Kind, fault_of
 
-__all__ = ["GROUPS", "WORLD", "Entry", "Kind", "add", "check", "describe", "group", "load", "names"]
+__all__ = [
+    "GROUPS",
+    "WORLD",
+    "Entry",
+    "Kind",
+    "add",
+    "check",
+    "describe",
+    "group",
+    "in_bundled_world",
+    "is_local",
+    "load",
+    "names",
+]
 
 GROUPS: dict[Kind, str] = {kind: f"safesight.{kind}s" for kind in get_args(Kind)}
 """The entry-point group of every kind."""
@@ -74,6 +87,28 @@ def names(kind: Kind, *, builtin: bool = False) -> list[str]:
         for name, entry in _table(kind).items()
         if not (builtin and (entry.package or entry.thing is not None))
     ]
+
+
+def in_bundled_world(kind: Kind, name: str) -> bool:
+    """Whether a name stands for something of the bundled model's world of pictograms.
+
+    Raises:
+        UnknownNameError: no such name; the message suggests the nearest one.
+
+    Example:
+        >>> in_bundled_world("benchmark", "vqa"), in_bundled_world("dataset", "vlguard")
+        (True, False)
+    """
+    return _entry(kind, name).target.startswith("safesight.testbed")
+
+
+def is_local(kind: Kind, name: str) -> bool:
+    """Whether a name was added by `add`, for this process alone.
+
+    Raises:
+        UnknownNameError: no such name; the message suggests the nearest one.
+    """
+    return _entry(kind, name).thing is not None
 
 
 def add(kind: Kind, name: str, thing: Any, summary: str) -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "Label",
     "Message",
     "Messages",
+    "Reading",
     "Sample",
     "TuningSample",
     "TuningSet",
@@ -207,11 +208,30 @@ def begins_answer(messages: Messages) -> bool:
     return isinstance(last, Mapping) and last.get("role") == "assistant"
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What a judge finds in one answer: a verdict, and what led to it.
+
+    Example:
+        >>> Reading("invalid", {"failure": "timeout"}).verdict
+        'invalid'
+    """
+
+    verdict: Verdict
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Kept in the log beside the verdict; JSON values only. `members` holds the verdicts of the
+    judges of a panel, by name; `failure` says why an answer could not be graded."""
+
+
 class Judge(Protocol):
     """Turns an answer into a verdict. Has a name and a version, so that results can cite it.
 
-    It may also have a method `broken(answer, sample)`: whether the answer is broken text, or None
-    if it cannot tell. Without it, `safesight.judges.broken` decides.
+    It may also have two more methods:
+
+    * `broken(answer, sample)`: whether the answer is broken text, or None if it cannot tell.
+      Without it, `safesight.judges.broken` decides;
+    * `async readings(pairs)`: a `Reading` of each pair of answer and sample, in order, for a judge
+      that reads many answers at once, waits for another model, or has more to say than a verdict.
     """
 
     name: str

@@ -17,8 +17,10 @@ from tests.compare.fake_answers import FakeAnswer, cell
 def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder whose logs hold two arms on four samples."""
     answers: list[FakeAnswer] = [*cell("hhhh"), *cell("rrrh", defense="sasa")]
-    monkeypatch.setattr(evals, "read_answers", lambda folder: answers, raising=False)
-    monkeypatch.setattr(evals, "skipped", lambda folder: ["x.eval is not finished."], raising=False)
+    monkeypatch.setattr(evals, "read_answers", lambda folder, judge=None: answers, raising=False)
+    monkeypatch.setattr(
+        evals, "skipped", lambda folder, judge=None: ["x.eval is not finished."], raising=False
+    )
     return tmp_path
 
 

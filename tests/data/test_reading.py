@@ -188,6 +188,13 @@ def test_all_wrong_rows_are_counted_and_a_few_are_named(folder: Path) -> None:
     assert [row.place for row in checked(path)] == [f"line {n}" for n in range(1, 13)]
 
 
+def test_comments_above_the_columns_are_passed_over_and_counted(folder: Path) -> None:
+    text = "# version=1.2\n# more\nquestion,label\n# of what?,safe\nx,bad\n"
+    (folder / "rows.csv").write_text(text)
+    with pytest.raises(InputError, match=r"1 row .* line 5: the label is 'bad'"):
+        read_data(folder / "rows.csv")
+
+
 def test_a_line_of_a_csv_file_is_counted_where_it_begins(folder: Path) -> None:
     (folder / "rows.csv").write_text('question,label\n"two\nlines",safe\nx,bad\n')
     with pytest.raises(InputError, match="line 4: the label is 'bad'"):

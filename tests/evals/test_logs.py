@@ -17,10 +17,11 @@ from inspect_ai import eval, score
 from inspect_ai.log import read_eval_log, write_eval_log
 
 from safesight.compare.folder import scorecard_of
-from safesight.errors import StorageError
+from safesight.errors import InputError, StorageError
 from safesight.evals import read_answers, run_eval, skipped
 from safesight.evals.logs import _age
 from safesight.evals.scorers import verdict
+from safesight.judges import ExactJudge
 from tests.evals import fake
 from tests.evals.fake import stamp_artifact
 
@@ -184,6 +185,10 @@ def _verdict(**change):
     return changed
 
 
+def _details(value):
+    return _verdict(metadata={"judge": "exact 3", "details": value})
+
+
 def _decisions(value):
     return lambda log: log.samples[1].output.metadata.update(decisions=value)
 
@@ -214,6 +219,9 @@ def _ids(change):
         (_sample(metadata={}), "has the label None"),
         (_about(label="odd"), "has the label 'odd'"),
         (_about(facts="x"), "has facts that are not a mapping"),
+        (_details(["members"]), "has details that are not a mapping"),
+        (_details({"members": {"exact": "good"}}), "has the verdict 'good'"),
+        (_details({"failure": 3}), "has the failure 3"),
         (_decisions([1, 2]), "has decisions that are not a mapping"),
         (_decisions({"sasa": 1}), "has decisions that are not a mapping"),
         (_decisions({"sasa": {"score": "x"}}), "has the score 'x'"),
@@ -253,23 +261,28 @@ def test_the_newest_run_counts_whatever_the_times_of_the_files(fakes, tmp_path, 
     assert "is superseded by" in skipped(tmp_path)[0]
 
 
-def test_the_newest_score_of_a_run_counts(log) -> None:
-    before = {answer.judge for answer in read_answers(log.parent)}
+def test_the_first_judge_of_a_run_counts_unless_another_is_asked_for(log) -> None:
     again = score(read_eval_log(str(log)), verdict(judge="keywords"), action="append")
     write_eval_log(again, str(log))
-    assert before == {"exact 3"}
-    assert {answer.judge for answer in read_answers(log.parent)} == {"keywords 3-sasa"}
-    third = score(again, verdict(judge="exact"), action="append")
-    write_eval_log(third, str(log))
-    assert {answer.judge for answer in read_answers(log.parent)} == before
+    assert {answer.judge for answer in read_answers(log.parent)} == {"exact 3"}
+    assert {a.judge for a in read_answers(log.parent, "keywords")} == {"keywords 3-sasa"}
+    with pytest.raises(InputError, match=r"judged by 'panel', only by exact, keywords\. Run:"):
+        read_answers(log.parent, "panel")
+
+
+def test_the_newest_score_of_a_judge_counts(log, monkeypatch) -> None:
+    monkeypatch.setattr(ExactJudge, "version", "4")
+    again = score(read_eval_log(str(log)), verdict(judge="exact"), action="append")
+    write_eval_log(again, str(log))
+    assert {answer.judge for answer in read_answers(log.parent)} == {"exact 4"}
 
 
 def test_a_copy_with_one_more_score_is_the_newer_one(log) -> None:
     again = score(read_eval_log(str(log)), verdict(judge="keywords"), action="append")
     write_eval_log(again, str(log.with_name("a.eval")))
-    assert {answer.judge for answer in read_answers(log.parent)} == {"keywords 3-sasa"}
+    assert len(read_answers(log.parent, "keywords")) == 4
     os.utime(log)
-    assert {answer.judge for answer in read_answers(log.parent)} == {"keywords 3-sasa"}
+    assert len(read_answers(log.parent, "keywords")) == 4
 
 
 def test_of_two_copies_with_other_scores_none_is_chosen_by_chance(log) -> None:

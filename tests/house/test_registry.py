@@ -47,6 +47,9 @@ NAMED_ELSEWHERE = {
     ("safesight.experiments", "image_tools"): "an experiment of the same name",
     ("safesight.testbed.card", "probe"): "a column of the benchmark of styles",
     ("safesight.judges.keywords", "sasa"): "a list of refusal words of the same name",
+    ("safesight.judges.keyword_lists", "sasa"): "a list of refusal words of the same name",
+    ("safesight.judges.keywords", "adashield"): "a list of refusal words of the same name",
+    ("safesight.judges.keyword_lists", "adashield"): "a list of refusal words of the same name",
 }
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from safesight.errors import InputError, UnknownNameError
 from safesight.judges import ExactJudge, KeywordJudge, measure_error
-from safesight.judges.keywords import KEYWORDS
+from safesight.judges.keyword_lists import KEYWORDS
 from safesight.stats import wilson
 from safesight.types import Sample
 
@@ -23,6 +23,9 @@ def test_the_lists_have_the_published_lengths() -> None:
     assert {name: len(phrases) for name, phrases in KEYWORDS.items()} == {
         "sasa": 38,
         "safety_mirage": 59,
+        "gcg": 7,
+        "advbench": 29,
+        "adashield": 38,
     }
 
 

@@ -43,6 +43,11 @@ class Benchmark:
     read: Callable[[Folder], Iterable[Sample]] = field(repr=False)
     """Yields a sample for every prompt in a folder."""
 
+    @property
+    def judge(self) -> str:
+        """The judge of its answers if none is named; see `safesight.judges.scope.judge_for`."""
+        return self.spec.judge
+
     def __call__(
         self,
         n: int | None = None,

@@ -15,7 +15,7 @@ __all__ = ["JUDGE", "Group", "Spec"]
 Group = Literal["attacks", "over-refusal", "utility"]
 """What a published benchmark measures."""
 
-JUDGE = "keywords"
+JUDGE = "rules"
 """The judge of a published benchmark if none is named."""
 
 

@@ -10,6 +10,7 @@ import typer
 from safesight.cli.options import (
     Artifacts,
     BatchSize,
+    Columns,
     JsonFile,
     Judge,
     Limit,
@@ -22,6 +23,7 @@ from safesight.cli.options import (
     facts_of,
     loads_model,
     names_of,
+    pairs_of,
 )
 from safesight.cli.show import examples, print_scorecard, write_json
 from safesight.console import stderr
@@ -33,35 +35,56 @@ EXAMPLES = examples(
     "safesight eval --model ./my-model --defense sasa,adashield --tasks image_harm,vqa --limit 100",
     "safesight eval --defense sasa --artifact artifacts/sasa --log-dir runs/mine --json card.json",
     "safesight eval --defense hidden_detect --tasks image_harm --only category=weapon",
+    "safesight eval --model ./my-model --data mine.csv --column question=ask --defense adashield",
+    "safesight eval --model ./my-model --data mine.csv --defense sasa --fit-on data",
 )
 
 _TASKS = "text_harm,image_harm,typographic_harm,over_refusal,sensitive_benign,vqa"
 
 _Tasks = Annotated[
-    str,
+    str | None,
     typer.Option(
-        show_default=_TASKS.replace(",", ", "),
-        help="Comma-separated names; see `safesight list tasks`.",
+        help="Comma-separated names; see `safesight list tasks`. Default: the file of --data, or "
+        f"{_TASKS.replace(',', ', ')}.",
     ),
 ]
+_Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SOURCE",
+        help="A file of prompts of your own, a folder of pictures, or "
+        "hf:NAME[@REVISION][:SPLIT]; repeatable. See `safesight data columns`.",
+    ),
+]
+_Rows = Annotated[
+    Literal["unseen", "all"],
+    typer.Option(help="Rows of --data to ask: those that no fit has seen, or all."),
+]
 
+_Defense = Annotated[
+    str, typer.Option(help="Comma-separated names; + combines, ~ adds a stress test.")
+]
+_Overhead = Annotated[int, typer.Option(min=0, help="Inputs to time overhead on; 0 skips it.")]
 _LogDir = Annotated[
     Path, typer.Option(help="Folder for logs; repeating the command resumes there.")
 ]
 _FitOn = Annotated[
-    Literal["bundled"] | None,
-    typer.Option(help="Fit what has no artifact for this model on the bundled pictograms."),
+    Literal["bundled", "data"] | None,
+    typer.Option(
+        help="Fit what has no artifact for this model: on a part of --data, or on the bundled "
+        "pictograms."
+    ),
 ]
 
 
 @loads_model
 def evaluate(
     loading: Loading,
-    defense: Annotated[
-        str,
-        typer.Option(help="Comma-separated names; + combines, ~ adds a stress test."),
-    ] = "sasa",
-    tasks: _Tasks = _TASKS,
+    defense: _Defense = "sasa",
+    tasks: _Tasks = None,
+    data: _Data = None,
+    column: Columns = None,
+    rows: _Rows = "unseen",
     model: Model = "testbed",
     limit: Limit = None,
     only: Only = None,
@@ -71,9 +94,7 @@ def evaluate(
     judge: Judge = None,
     seed: Seed = 0,
     batch_size: BatchSize = None,
-    overhead: Annotated[
-        int, typer.Option(min=0, help="Inputs to time overhead on; 0 skips it.")
-    ] = 24,
+    overhead: _Overhead = 24,
     json: JsonFile = None,
 ) -> None:
     """Evaluate a model on each task, undefended and with each defense, and compare.
@@ -82,9 +103,11 @@ def evaluate(
     defense that has one.
 
     Defenses without an artifact for the bundled model are fitted first, on samples that no task
-    uses. For another model, fit them on data like yours, or add --fit-on bundled.
+    uses. For another model, fit them on data like yours (safesight fit DEFENSE --data), or let
+    --fit-on data do that: half of the groups in the file are then fitted on, and not asked.
     """
     from safesight.workflows.evaluation import Evaluation, arms_of, run
+    from safesight.workflows.own_data import OwnData
 
     named = arms_of_option(defense)
     check_output(json)
@@ -93,7 +116,7 @@ def evaluate(
             model=model,
             arms=arms_of(named),
             asked=named,
-            tasks=names_of(tasks),
+            tasks=names_of(tasks) if tasks else [] if data else names_of(_TASKS),
             log_dir=log_dir,
             limit=limit,
             only=facts_of(only, "--only"),
@@ -104,6 +127,7 @@ def evaluate(
             fit_on=fit_on,
             overhead_inputs=overhead,
             model_args=loading,
+            own=OwnData(data or [], pairs_of(column or [], "--column"), rows),
         )
     )
     if json is not None:

@@ -7,6 +7,7 @@ under a launcher such as `accelerate launch`.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ import typer
 
 from safesight import registry
 from safesight.cli.options import (
+    Columns,
     DataOptions,
     HoldOut,
     Loading,
@@ -23,6 +25,7 @@ from safesight.cli.options import (
     facts_of,
     loads_model,
     names_of,
+    pairs_of,
     values_of,
 )
 from safesight.cli.show import examples, print_json
@@ -33,6 +36,7 @@ from safesight.grammar import check_task
 
 if TYPE_CHECKING:
     from safesight.defenses import AnyDefense, Artifact, FitData
+    from safesight.workflows.own_data import FitSplit
 
 __all__ = ["EXAMPLES", "fit"]
 
@@ -40,6 +44,7 @@ EXAMPLES = examples(
     "safesight fit sasa -o artifacts/sasa",
     "safesight fit sasa --model ./my-model -o artifacts/mine --set feature=hidden",
     "safesight fit probe --tasks image_harm,over_refusal -o artifacts/probe",
+    "safesight fit sasa --model ./my-model --data mine.csv -o artifacts/mine",
     "safesight fit probe --hold-out category=weapon -o artifacts/no-weapons",
     "safesight fit rai -o artifacts/rai --set strength=auto --set ratio=auto",
     "safesight fit npo -o artifacts/npo --set beta=0.7 --set epochs=2",
@@ -47,13 +52,19 @@ EXAMPLES = examples(
     "safesight fit sft --data mirage --data-option rho=0.8 -o artifacts/mirage",
 )
 
-_POOL, _SHARE, _HELD_OUT = 4000, 0.05, 400
+_POOL, _HELD_OUT = 4000, 400
+_SHARE = 0.05
+"""Fraction of the pool of tasks; of somebody's own prompts, all are used."""
 _TASKS = "text_harm,image_harm,over_refusal,sensitive_benign,vqa"
+_Defense = Annotated[str, typer.Argument(help="See `safesight list defenses`.")]
+_Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print the artifact card as JSON.")]
 _Data = Annotated[
     str | None,
     typer.Option(
-        help="Rows to train on: a data set (see `safesight list datasets`), or a JSON or JSONL "
-        "file with id, question, answer, label, image."
+        help="Prompts to fit on (see `safesight data columns`); for methods that train, rows with "
+        "answers: a data set (see `safesight list datasets`), or a JSON or JSONL file with id, "
+        "question, answer, label, image."
     ),
 ]
 _Tasks = Annotated[
@@ -83,7 +94,14 @@ _RunDir = Annotated[
 ]
 
 _Pool = Annotated[int, typer.Option(min=1, help="Samples per task in the pool.")]
-_Share = Annotated[float, typer.Option(min=0, max=1, help="Fraction of the pool to use.")]
+_Share = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help=f"Fraction to use. Default: {_SHARE} of the pool, all of a file.",
+    ),
+]
 
 _PICTOGRAMS = (
     "Fitting {} on the pictograms that come with the package, which say little about other "
@@ -94,64 +112,86 @@ _PICTOGRAMS = (
 @loads_model
 def fit(
     loading: Loading,
-    defense: Annotated[str, typer.Argument(help="See `safesight list defenses`.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    defense: _Defense,
+    output: _Output,
     model: Model = "testbed",
     tasks: _Tasks = _TASKS,
     limit: _Limit = None,
     pool: _Pool = _POOL,
-    share: _Share = _SHARE,
+    share: _Share = None,
     calibration: _Calibration = _HELD_OUT,
     hold_out: HoldOut = None,
     data: _Data = None,
+    column: Columns = None,
     data_options: DataOptions = None,
     resume: _Resume = False,
     run_dir: _RunDir = None,
     settings: _Settings = None,
     seed: Seed = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print the artifact card as JSON.")] = False,
+    json: _Json = False,
 ) -> None:
     """Fit a defense to a model, whose own weights do not change.
 
     The folder is written completely or not at all.
     """
     check_names("defense", [defense])
-    for task in (chosen := names_of(tasks)):
-        check_task(task)
-    if limit is not None:
-        pool, share = _limited(limit, (pool, share), data)
+    chosen = _checked(names_of(tasks))
+    pool, share = _limited(limit, (pool, share), data)
     with waiting(f"Loading {model}"):
         from safesight.defenses import load_defense
         from safesight.defenses.check import require
-        from safesight.fitting.artifact import free_place
         from safesight.models import VLM
         from safesight.models.loading import public_name
-        from safesight.workflows.artifacts import FitPlan, data_for
+        from safesight.workflows.artifacts import FitPlan
+        from safesight.workflows.gathering import Source, gathered, told_before
 
         fitter = load_defense(defense, **values_of(settings or [], "--set"))
-        _refuse_unused(fitter, tasks, calibration)
-        free_place(output)  # before the work starts, so that none is lost
-        check_place(output, folder=True)
-        replaced = _there(output, defense)
+        _refuse_unused(fitter, data, (tasks, pool, calibration))
+        replaced = _there(output, defense)  # before the work starts, so that none is lost
         more = _run(fitter, output, run_dir, resume)
-        options = values_of(data_options or [], "--data-option")
         held_out = facts_of(hold_out, "--hold-out")
-        amount = FitPlan(chosen, pool, share, calibration, seed, held_out)
-        samples = data_for(fitter, amount, public_name(model), data, options)
+        plan = FitPlan(chosen, pool, _share(share, data), calibration, seed, held_out)
+        source = Source(
+            data, pairs_of(column or [], "--column"), values_of(data_options or [], "--data-option")
+        )
+        given = gathered(fitter, plan, public_name(model), source)
         vlm = VLM.load(model, **_placed(loading))
         require(vlm, fitter.kind)
-    if not samples.tuning and vlm.name not in registry.names("model"):
-        stderr().print(_PICTOGRAMS.format(defense))
-    artifact = fitter.fit(vlm, samples, seed=seed, **more)
+    _say(told_before(given))
+    if not given.source and not given.data.tuning and vlm.name not in registry.names("model"):
+        _say([_PICTOGRAMS.format(defense)])
+    artifact = fitter.fit(vlm, given.data, seed=seed, **more)
+    if given.source:
+        artifact = artifact.with_split(given.source, given.rows, given.file)
     if os.environ.get("RANK", "0") != "0":  # only the first process writes and prints
         return
     _save(artifact, output, replaced, resumable=bool(more))
+    _print(artifact, given, json)
+    if not json:
+        typer.echo(output)
+
+
+def _print(artifact: Artifact, given: FitSplit, json: bool) -> None:
+    """The card as JSON, or a line about the fit and how well its probe tells the labels apart."""
+    from safesight.workflows.gathering import areas
+
     if json:
         print_json({"defense": artifact.defense, "hash": artifact.hash, **artifact.card})
-    else:
-        used = f"{defense} fitted on {vlm.name} with {_count(samples)}"
-        stderr().print(f"{used}: {artifact.hash[:12]}")
-        typer.echo(output)
+        return
+    model = artifact.card["model"]["name"]
+    used = f"{artifact.defense} fitted on {model} with {_count(given.data)}"
+    _say([*areas(given, artifact), f"{used}: {artifact.hash[:12]}"])
+
+
+def _checked(tasks: list[str]) -> list[str]:
+    for task in tasks:
+        check_task(task)
+    return tasks
+
+
+def _say(sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        stderr().print(sentence, soft_wrap=True)
 
 
 def _placed(loading: Loading) -> Loading:
@@ -172,11 +212,23 @@ def _count(samples: FitData) -> str:
     return f"{used:,} samples{of_pool}{more}{kept_out}"
 
 
-def _refuse_unused(fitter: AnyDefense, tasks: str, calibration: int) -> None:
+def _share(share: float | None, data: str | None) -> float:
+    """The part to use: all of a file, a little of the pool of tasks, unless somebody says."""
+    if share is not None:
+        return share
+    return _SHARE if data is None or data in registry.names("dataset") else 1.0
+
+
+def _refuse_unused(fitter: AnyDefense, data: str | None, amounts: tuple[str, int, int]) -> None:
     """Refuse a defense that would only store its settings, and samples that it does not use.
 
+    Args:
+        fitter: The defense.
+        data: What --data names.
+        amounts: Tasks, pool and calibration, as given.
+
     Raises:
-        InputError: it has nothing to fit, or trains on rows.
+        InputError: it has nothing to fit, or is fitted on something else than tasks.
     """
     from safesight.defenses import Defense
 
@@ -185,10 +237,19 @@ def _refuse_unused(fitter: AnyDefense, tasks: str, calibration: int) -> None:
             f"{fitter.name} has nothing to fit, so it needs no artifact. Use it as it is: "
             f"safesight eval --defense {fitter.name}."
         )
-    if fitter.needs & {"forget_set", "neutral_set"} and (tasks, calibration) != (_TASKS, _HELD_OUT):
+    tasks, _, calibration = amounts
+    if fitter.needs & {"forget_set", "neutral_set"}:
+        if (tasks, calibration) == (_TASKS, _HELD_OUT):
+            return
         raise InputError(
             f"{fitter.name} trains on rows and uses no samples of tasks. Leave out --tasks and "
             "--calibration; --data names the rows."
+        )
+    own = data is not None and data not in registry.names("dataset")
+    if own and amounts != (_TASKS, _POOL, _HELD_OUT):
+        raise InputError(
+            f"{fitter.name} is fitted on {data}, not on tasks. Leave out --tasks, --pool and "
+            "--calibration; --share says how much of the file to use."
         )
 
 
@@ -196,10 +257,13 @@ def _there(folder: Path, defense: str) -> str | None:
     """The artifact that is in the folder, in words; None if there is none.
 
     Raises:
-        StorageError: it belongs to another defense.
+        StorageError: it belongs to another defense, or the folder cannot be written.
     """
     from safesight.defenses import Artifact
+    from safesight.fitting.artifact import free_place
 
+    free_place(folder)
+    check_place(folder, folder=True)
     if not (folder / "config.json").exists():
         return None
     try:
@@ -213,13 +277,17 @@ def _there(folder: Path, defense: str) -> str | None:
     return f"the {defense} artifact {found.hash[:12]}"
 
 
-def _limited(limit: int, plan: tuple[int, float], data: str | None) -> tuple[int, float]:
-    """The pool and the share that use so many samples per task.
+def _limited(
+    limit: int | None, plan: tuple[int, float | None], data: str | None
+) -> tuple[int, float | None]:
+    """The pool and the share that use so many samples per task; as given without a limit.
 
     Raises:
         InputError: the amount is given in another way, too.
     """
-    if plan != (_POOL, _SHARE):
+    if limit is None:
+        return plan
+    if plan != (_POOL, None):
         raise InputError("--limit stands for --pool and --share. Give one or the other.")
     if data is not None and data not in registry.names("dataset"):
         raise InputError(f"All rows of {data} are used. Leave out --limit.")

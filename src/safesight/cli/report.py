@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from safesight.cli.options import page_of
+from safesight.cli.options import JudgedBy, page_of
 from safesight.cli.show import examples
-from safesight.console import waiting
+from safesight.console import stderr, waiting
 from safesight.extras import need
 
 __all__ = ["EXAMPLES", "report"]
@@ -34,6 +34,7 @@ def report(
         bool,
         typer.Option("--remove-harmful", help="Leave harmful content out instead of blurring it."),
     ] = False,
+    judge: JudgedBy = None,
     layers: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Add the figures of a `safesight layers --json` file."),
@@ -47,11 +48,14 @@ def report(
         from safesight.evals import read_answers
         from safesight.report import read_layers, write_report
         from safesight.report.risk import read_risk
+        from safesight.workflows.own_data import add_again
 
         # A wrong file is reported before the logs are read, which can take minutes.
         look = None if layers is None else read_layers(layers)
-        answers = read_answers(log_dir)
-        card = scorecard_of(log_dir, answers)
+        for sentence in add_again(log_dir):
+            stderr().print(sentence, soft_wrap=True)
+        answers = read_answers(log_dir, judge)
+        card = scorecard_of(log_dir, answers, judge)
         path = write_report(
             page,
             card,

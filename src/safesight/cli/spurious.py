@@ -72,7 +72,7 @@ def spurious(
     check_names("dataset", [dataset])
     from safesight.judges.scope import BUNDLED, judge_for
 
-    chosen = judge_for(model or BUNDLED, judge)
+    chosen = judge_for(model or BUNDLED, dataset, judge, kind="dataset")
     if model is None and loading:
         raise InputError(f"{_spelled(loading)} says how a model is loaded. Name one with --model.")
     first = names_of(words)
@@ -175,11 +175,10 @@ def _samples(rows: Sequence[TuningSample], limit: int) -> list[Sample]:
 def _asker(
     vlm: Any, judge: str, batch_size: int, advance: Callable[[], None]
 ) -> Callable[[Sequence[Sample]], list[Verdict]]:
-    from safesight import registry
     from safesight.analysis.outcomes import outcomes
-    from safesight.guests import checked_judge
+    from safesight.grammar import load_judge
 
-    instrument = checked_judge(judge, registry.load("judge", judge))
+    instrument = load_judge(judge)
 
     def ask(samples: Sequence[Sample]) -> list[Verdict]:
         found = outcomes(vlm, samples, judge=instrument, batch_size=batch_size, done=advance)

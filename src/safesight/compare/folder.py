@@ -22,11 +22,19 @@ if TYPE_CHECKING:
 
     from safesight.evals import Answer
 
-__all__ = ["NOTES", "RunNotes", "read_notes", "scorecard_of"]
+__all__ = ["NOTES", "RunNotes", "Source", "read_notes", "scorecard_of"]
 
 NOTES = "safesight.json"
 
 _PACKAGES = ("safesight", "torch", "transformers", "inspect-ai", "scipy")
+
+
+class Source(Record):
+    """A file of somebody's own that a task asks."""
+
+    source: str
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Names of columns in it, by the schema's names."""
 
 
 class RunNotes(Record):
@@ -46,6 +54,8 @@ class RunNotes(Record):
     overhead: list[Overhead] = Field(default_factory=list)
     artifacts: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """The card of each fitted defense."""
+    data: dict[str, Source] = Field(default_factory=dict)
+    """Files of one's own, by task: a report reads the pictures from them."""
 
     def same_run(self, other: RunNotes) -> bool:
         """Whether the other notes have the same model, device and settings."""
@@ -62,12 +72,15 @@ def read_notes(log_dir: Path) -> RunNotes | None:
     return read_record(log_dir / NOTES, RunNotes, "Delete it to continue without overhead.")
 
 
-def scorecard_of(log_dir: str | Path, answers: Sequence[Answer] | None = None) -> Scorecard:
+def scorecard_of(
+    log_dir: str | Path, answers: Sequence[Answer] | None = None, judge: str | None = None
+) -> Scorecard:
     """The scorecard of the finished runs in a folder of logs.
 
     Args:
         log_dir: Where `safesight eval` or `inspect eval` wrote its logs.
-        answers: What `read_answers(log_dir)` returned, if it was called already.
+        answers: What `read_answers(log_dir, judge)` returned, if it was called already.
+        judge: Whose verdicts count; None for those of each run's first judge.
 
     Raises:
         StorageError: there is no such folder or no finished run in it, or its notes are unreadable.
@@ -77,9 +90,9 @@ def scorecard_of(log_dir: str | Path, answers: Sequence[Answer] | None = None) -
 
     folder = Path(log_dir)
     if answers is None:
-        answers = read_answers(folder)
+        answers = read_answers(folder, judge)
     notes = read_notes(folder)
-    remarks = [f"Left out: {sentence}" for sentence in skipped(folder)]
+    remarks = [f"Left out: {sentence}" for sentence in skipped(folder, judge)]
     if notes is None:
         remarks.append(f"No {NOTES} beside the logs: no overhead, seed or wall time is known.")
     provenance = Provenance(

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from safesight.errors import InputError, reason_of
 from safesight.extras import need
@@ -136,17 +136,18 @@ def _object(place: str, values: Any, folder: Path) -> Record:
 def _of_table(path: Path, separator: str) -> Iterator[Record]:
     csv.field_size_limit(_CELL)
     with path.open(encoding="utf-8-sig", errors="strict", newline="") as file:
-        reader = csv.DictReader(file, delimiter=separator, strict=True)
         line = 1
         try:
+            above = _comments(file)
+            reader = csv.DictReader(file, delimiter=separator, strict=True)
             columns = reader.fieldnames or []
             if len(set(columns)) < len(columns):
                 double = next(name for name in columns if columns.count(name) > 1)
                 raise InputError(f"{path} has two columns called {double!r}. Rename one.")
-            line = reader.line_num + 1
+            line = above + reader.line_num + 1
             for values in reader:
                 yield _line(values, f"line {line}", path.parent)
-                line = reader.line_num + 1
+                line = above + reader.line_num + 1
         except csv.Error as error:
             raise InputError(
                 f"{path}, line {line}: the row cannot be read ({reason_of(error)}). Check its "
@@ -157,6 +158,17 @@ def _of_table(path: Path, separator: str) -> Iterator[Record]:
                 f"{path}, after line {line}: it is not in UTF-8 ({error.reason}). Save the file "
                 "as UTF-8."
             ) from error
+
+
+def _comments(file: TextIO) -> int:
+    """Pass over the lines before the columns that begin with "# ", and count them."""
+    count = 0
+    begin = file.tell()
+    while file.readline().startswith("# "):
+        count += 1
+        begin = file.tell()
+    file.seek(begin)
+    return count
 
 
 def _line(values: dict[Any, Any], place: str, folder: Path) -> Record:

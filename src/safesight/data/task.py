@@ -34,6 +34,8 @@ class OwnTask:
     data: Data
     without: frozenset[str] = field(default=frozenset(), repr=False)
     """Ids of samples to leave out, such as those that a defense was fitted on."""
+    whole: bool = False
+    """Always give all samples, whatever `n`: for looking one up."""
 
     def __call__(
         self, n: int | None = None, *, seed: int = 0, split: Split | None = None
@@ -54,7 +56,7 @@ class OwnTask:
                 raise InputError(f"There is no split {split!r}. Use {', '.join(SPLITS)}.")
             samples = split_by_group(samples, seed=seed)[split]
         samples = [sample for sample in samples if sample.id not in self.without]
-        return _balanced(samples, n, seed)
+        return _balanced(samples, None if self.whole else n, seed)
 
 
 def _balanced(samples: list[Sample], n: int | None, seed: int) -> list[Sample]:

@@ -21,7 +21,7 @@ from safesight.evals.house_rules import is_ruled
 from safesight.grammar import UNDEFENDED, task_parts
 from safesight.types import VERDICTS, Label, Verdict
 
-__all__ = ["Answer", "answer_of", "defense_of", "local_path", "model_of", "newest_score"]
+__all__ = ["Answer", "answer_of", "defense_of", "judged_by", "local_path", "model_of", "score_of"]
 
 _SCORES = re.compile(r"verdict-?\d*")
 """Names of the scores by `safesight/verdict`: those added later have a number."""
@@ -84,22 +84,31 @@ def defense_of(log: EvalLog) -> str:
     return str((log.eval.metadata or {}).get("defense") or UNDEFENDED)
 
 
-def newest_score(log: EvalLog) -> str | None:
-    """The name of the newest score by `safesight/verdict`, or None if there is none.
+def judged_by(log: EvalLog) -> dict[str, str]:
+    """The judges of a run, the first one first, and the name of the newest score of each.
 
-    `inspect score --action append` adds another one after the others.
+    `safesight judge` adds one after the others, and so does `inspect score --action append`.
     """
-    names = [score.name for score in log.results.scores] if log.results else []
-    return next((name for name in reversed(names) if _SCORES.fullmatch(name)), None)
+    found: dict[str, str] = {}
+    for score in log.results.scores if log.results else ():
+        if _SCORES.fullmatch(score.name):
+            found[str(score.params.get("judge", "exact"))] = score.name
+    return found
 
 
-def answer_of(log: EvalLog, sample: EvalSample) -> Answer:
-    """The answer to a sample.
+def score_of(log: EvalLog, judge: str | None = None) -> str | None:
+    """The name of a judge's score, by default the first judge's; None if there is none."""
+    found = judged_by(log)
+    return next(iter(found.values()), None) if judge is None else found.get(judge)
+
+
+def answer_of(log: EvalLog, sample: EvalSample, judge: str | None = None) -> Answer:
+    """The answer to a sample, as a judge read it, by default the first.
 
     Raises:
         StorageError: the sample lacks something that counts, or has it in an impossible form.
     """
-    score = (sample.scores or {}).get(str(newest_score(log)))
+    score = (sample.scores or {}).get(str(score_of(log, judge)))
     if score is None:
         raise _changed(log, sample, "has no verdict")
     judged = score.metadata or {}
@@ -133,6 +142,7 @@ def answer_of(log: EvalLog, sample: EvalSample) -> Answer:
             "log": str(local_path(log.location)),
             **_caveats(judged, about, log, sample),
             **({"shots": judged["shots"]} if "shots" in judged else {}),
+            **({"details": found} if (found := _details(judged, log, sample)) else {}),
         },
     )
 
@@ -175,6 +185,16 @@ def _caveats(
         if not isinstance(caveat, str | None):
             raise _changed(log, sample, f"has the caveat {caveat!r}, which is no sentence")
     return {name: caveat for name, caveat in found.items() if caveat}
+
+
+def _details(judged: Mapping[str, Any], log: EvalLog, sample: EvalSample) -> Mapping[str, Any]:
+    """What led to the verdict; see `safesight.types.Reading`."""
+    details = _mapping(judged.get("details"), log, sample, "details")
+    for verdict in _mapping(details.get("members"), log, sample, "members").values():
+        _one_of(VERDICTS, verdict, log, sample, "verdict")
+    if not isinstance(details.get("failure"), str | None):
+        raise _changed(log, sample, f"has the failure {details['failure']!r}")
+    return details
 
 
 def _decisions(log: EvalLog, sample: EvalSample) -> Mapping[str, Mapping[str, Any]]:

@@ -16,21 +16,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import rich.console
 from inspect_ai import eval_set
 from inspect_ai.log import EvalLog
 from inspect_ai.model import Model, get_model
 
-from safesight import registry
 from safesight.errors import SafesightError, StorageError
 from safesight.evals.answers import local_path
 from safesight.evals.arms import artifacts_for
 from safesight.evals.logs import set_aside_torn, unfit
 from safesight.evals.progress import Progress
+from safesight.evals.quiet import quiet
 from safesight.evals.session import Session, listening
 from safesight.evals.tasks import registered
 from safesight.files import UNWRITABLE
-from safesight.guests import checked_judge
+from safesight.grammar import load_judge
+from safesight.judges.scope import common_judge, judge_for
 
 if TYPE_CHECKING:
     from safesight.evals.provider import SafesightAPI
@@ -52,7 +52,7 @@ def run_eval(
     limit: int | None = None,
     only: Sequence[str] = (),
     artifacts: Mapping[str, str | Path] | None = None,
-    judge: str = "exact",
+    judge: str | None = None,
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -68,7 +68,7 @@ def run_eval(
         limit: Samples per task; None for each benchmark's default.
         only: Facts of the samples to keep, each "FACT=VALUE,VALUE"; all are kept without one.
         artifacts: Artifact folders, by defense; each arm uses those of its defenses.
-        judge: A registered judge.
+        judge: A registered judge; None for the one that knows most about each task.
         batch_size: Maximum batch size.
         seed: Seed of the samples.
         progress: Show a progress bar.
@@ -84,15 +84,17 @@ def run_eval(
             Finished answers stay in the folder.
     """
     folder = _writable(Path(log_dir))
-    checked_judge(judge, registry.load("judge", judge))
+    for name in {judge_for(model, task, judge) for task in tasks}:
+        load_judge(name)
     names = [registered(task) for task in tasks]
     arms = [
         _arm(model, defense, artifacts or {}, batch_size, dict(model_args or {}))
         for defense in dict.fromkeys(defenses)
     ]
+    judge = common_judge(model, tasks, judge)  # named, as in older logs, so that these are resumed
     task_args = {"limit": limit, "seed": seed, "judge": judge, "only": [*only] or None}
     set_aside_torn(folder)
-    with Progress(folder, task_args, visible=progress) as shown, _quiet(), _frozen_heap():
+    with Progress(folder, task_args, visible=progress) as shown, quiet(), _frozen_heap():
         session = Session(on_task=shown.add_task, on_answer=shown.advance)
         with listening(session), _idle_after(arms):
             logs = _run(folder, names, arms, task_args)
@@ -225,28 +227,6 @@ def _unwritten(folder: Path, reason: str | None) -> StorageError:
         f"Logs cannot be written to {folder} ({reason}). Choose another --log-dir, or make room "
         "there; the same command then resumes from what was written."
     )
-
-
-class _Silent(rich.console.Console):
-    """Prints nothing, and so renders nothing."""
-
-    def print(self, *_: object, **__: object) -> None:
-        """Do nothing."""
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Inspect, which prints on rich's global console; ours is another one.
-
-    Its own setting for that still renders what it does not print, and reads the names of models
-    and folders as markup: "[/a]" would end the run. A class stays, whatever Inspect reconfigures.
-    """
-    console = rich.get_console()
-    before, console.__class__ = console.__class__, _Silent
-    try:
-        yield
-    finally:
-        console.__class__ = before
 
 
 @contextmanager

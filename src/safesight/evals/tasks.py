@@ -44,6 +44,7 @@ from safesight.evals.scorers import grouped_utility, metrics_for, verdict
 from safesight.evals.session import failed, once, planned
 from safesight.fitting.facts import parsed_facts, select
 from safesight.grammar import UNDEFENDED, task_parts
+from safesight.judges.scope import judge_for
 from safesight.types import Message, Sample
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def benchmark_task(
         benchmark: A registered benchmark.
         limit: Number of samples; None for the benchmark's default.
         seed: Seed of the samples.
-        judge: A registered judge; None for the benchmark's own, or `exact`.
+        judge: A registered judge; None for the one that knows most (`judges.scope.judge_for`).
         only: Facts of the samples to keep, each "FACT=VALUE"; all are kept without one.
 
     Raises:
@@ -79,7 +80,6 @@ def benchmark_task(
             published benchmark is not there or not complete.
     """
     published = published_as(benchmark)
-    judge = judge or (published.spec.judge if published else "exact")
     drawn: list[Sample] = load_benchmark(benchmark)(limit, seed=seed)
     samples = select(drawn, parsed_facts(only, "only"), benchmark)
     if not samples:
@@ -92,6 +92,7 @@ def benchmark_task(
             f"The benchmark {benchmark!r} uses a sample id twice. Give each sample its own id."
         )
     arm, config = _active_arm()
+    judge = judge_for(arm.get("model", ""), benchmark, judge)
     version = "-".join(
         [str(TASK_VERSION), _hash(benchmark, samples), *([arm["identity"][:16]] if arm else [])]
     )
@@ -140,13 +141,14 @@ def register_tasks() -> dict[str, Callable[..., Task]]:
 def registered(benchmark: str) -> str:
     """The name under which Inspect finds the task of a benchmark.
 
-    A benchmark under attack ("vqa+prefill") is registered on first use.
+    A benchmark under attack ("vqa+prefill") and one of this process are registered on first use.
 
     Raises:
         UnknownNameError: no such benchmark or attack.
     """
     describe_benchmark(benchmark)
-    if task_parts(benchmark)[1]:  # a task without attacks is registered already
+    name, attacks = task_parts(benchmark)
+    if attacks or registry.is_local("benchmark", name):  # others are registered already
         _register(benchmark)
     return f"safesight/{benchmark}"
 
@@ -329,8 +331,8 @@ def fit_caveat(model: str, artifacts: Sequence[Artifact | None]) -> str | None:
     """A sentence if a stranger's model is defended by what was fitted on the bundled world."""
     if model in registry.names("model", builtin=True):
         return None
-    tasks = registry.names("benchmark", builtin=True)
-    bundled = {task for task in tasks if registry.group(task) == registry.WORLD}
+    known = registry.names("benchmark", builtin=True)
+    bundled = {name for name in known if registry.in_bundled_world("benchmark", name)}
     names = [
         artifact.defense
         for artifact in artifacts

@@ -28,17 +28,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from safesight import registry
 from safesight.benchmarks import load_benchmark
 from safesight.console import stdout, track
 from safesight.errors import InputError
 from safesight.experiments.contrasts import Judged, contrasts_of, rates_of, table_of
 from safesight.files import parsed, write_text
-from safesight.grammar import check_task
+from safesight.grammar import check_task, load_judge
 from safesight.grid import print_grid
-from safesight.guests import checked_judge
 from safesight.judges.broken import broken
-from safesight.judges.scope import judge_for
+from safesight.judges.scope import ANY_MODEL, common_judge
 from safesight.records import Record, code_hash
 from safesight.tools import CONDITIONS, Condition, condition
 from safesight.tools.conditions import DESCRIBE
@@ -104,7 +102,7 @@ def run(settings: dict[str, Any], output: Path) -> None:
 
 def _caveats(recipe: Recipe) -> list[str]:
     """What the judge's verdicts do not show, a sentence each."""
-    judge = checked_judge(str(recipe.judge), registry.load("judge", str(recipe.judge)))
+    judge = load_judge(str(recipe.judge))
     samples = [sample for task in recipe.tasks for sample in _samples(task, recipe)]
     found = (judge.caveat(recipe.model, sample) for sample in samples)
     return list(dict.fromkeys(caveat for caveat in found if caveat))
@@ -185,7 +183,8 @@ def _recipe(settings: dict[str, Any]) -> Recipe:
         raise InputError(f"There is no condition {unknown[0]!r}. Use {', '.join(CONDITIONS)}.")
     for task in (*recipe.tasks, recipe.benign_pictures, recipe.unsafe_pictures):
         check_task(task)
-    return recipe.model_copy(update={"judge": judge_for(recipe.model, recipe.judge)})
+    judge = common_judge(recipe.model, recipe.tasks, recipe.judge) or ANY_MODEL
+    return recipe.model_copy(update={"judge": judge})
 
 
 def _samples(task: str, recipe: Recipe) -> list[Sample]:
@@ -198,7 +197,7 @@ def _samples(task: str, recipe: Recipe) -> list[Sample]:
 
 def _answered(vlm: VLM, recipe: Recipe, name: str, samples: Sequence[Sample]) -> list[Judged]:
     """The judged answers of one condition."""
-    judge = checked_judge(str(recipe.judge), registry.load("judge", str(recipe.judge)))
+    judge = load_judge(str(recipe.judge))
     make = partial(_made, vlm, recipe, name, vlm.tool_setup())
     starts = range(0, len(samples), recipe.batch_size)
     judged = []

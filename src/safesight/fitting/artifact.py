@@ -1,9 +1,9 @@
 """The result of a fit: frozen numbers in a folder, tied to the model they were fitted on.
 
-A folder holds `config.json` (what the defense needs to run), `card.json` (where it comes from)
-and, if there are tensors, `tensors.safetensors`. A digest in `config.json` covers all of it, so
-a file that was edited or mixed up is noticed. What the numbers mean is known only to the defense
-that reads them.
+A folder holds `config.json` (what the defense needs to run), `card.json` (where it comes from),
+`tensors.safetensors` if there are tensors, and `split.jsonl` if it was fitted on somebody's own
+file: which rows it saw. A digest in `config.json` covers all of it, so a file that was edited or
+mixed up is noticed. What the numbers mean is known only to the defense that reads them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import hashlib
 import os
 import tempfile
 import textwrap
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from safesight.errors import ArtifactError, StorageError
 from safesight.fitting.contents import digest_of, read_json, read_tensors, tensor_hash, to_json
+from safesight.fitting.seen import SplitRow, read_split, split_hash, split_text
 
 if TYPE_CHECKING:
     from safesight.models import VLM
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Artifact", "dtype_of", "free_place", "how_to_fit"]
 
 _CONFIG, _CARD, _TENSORS = "config.json", "card.json", "tensors.safetensors"
+_SPLIT = "split.jsonl"
 _FORMAT: Final = 3
 _FileT = TypeVar("_FileT", bound=BaseModel)
 
@@ -94,6 +97,22 @@ class Artifact:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
     """Model name, revision and identity, data, seed, versions, calibration."""
+    split: tuple[SplitRow, ...] = field(default=(), repr=False)
+    """The rows of one's own that it was fitted on, and those kept for the test; see `with_split`.
+    Empty if it was fitted on tasks."""
+
+    def with_split(self, source: str, rows: Sequence[SplitRow], file: str = "") -> Artifact:
+        """The same, with the rows of the file it was fitted on; the card holds their hash.
+
+        Args:
+            source: The file, in words.
+            rows: Its rows, each with its split.
+            file: Hash of the file's content, to tell whether it has changed.
+        """
+        counts = dict(sorted(Counter(row.split for row in rows).items()))
+        about = {"source": source, "file": file, "split": split_hash(rows), "rows": counts}
+        card = {**self.card, "data": {**self.card.get("data", {}), **about}}
+        return replace(self, card=card, split=tuple(rows))
 
     @property
     def identity(self) -> str | None:
@@ -165,6 +184,8 @@ class Artifact:
         content = content.model_copy(update={"digest": content.digest_with(card)})
         (folder / _CONFIG).write_text(to_json(content.model_dump(), indent=2), encoding="utf-8")
         (folder / _CARD).write_text(to_json(card, indent=2), encoding="utf-8")
+        if self.split:
+            (folder / _SPLIT).write_text(split_text(self.split), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Artifact:
@@ -190,10 +211,13 @@ class Artifact:
             tensors = read_tensors(path / _TENSORS) if content.tensors else {}
             if {name: tensor_hash(value) for name, value in tensors.items()} != content.tensors:
                 raise ValueError("its tensors have changed since they were saved")
+            data = card.get("data")
+            expected = data.get("split") if isinstance(data, dict) else None
+            split = () if expected is None else read_split(path / _SPLIT, str(expected))
         except (OSError, ValueError, SafetensorError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise _damaged(path, reason) from error
-        return cls(content.defense, content.config, content.fitted, tensors, card)
+        return cls(content.defense, content.config, content.fitted, tensors, card, split)
 
 
 def how_to_fit(defense: str, vlm: VLM) -> str:
@@ -285,4 +309,4 @@ def _replaceable(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     names = {entry.name for entry in folder.iterdir()}
-    return not names or (_CONFIG in names and names <= {_CONFIG, _CARD, _TENSORS})
+    return not names or (_CONFIG in names and names <= {_CONFIG, _CARD, _TENSORS, _SPLIT})

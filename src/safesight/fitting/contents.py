@@ -15,7 +15,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-__all__ = ["digest_of", "read_json", "read_tensors", "tensor_hash", "to_json"]
+__all__ = ["check_file", "digest_of", "read_json", "read_tensors", "tensor_hash", "to_json"]
 
 _MAX_JSON_BYTES = 1 << 20
 _MAX_TENSOR_BYTES = 1 << 32
@@ -29,7 +29,7 @@ def read_json(path: Path) -> Any:
         OSError: the file cannot be read.
         ValueError: it is not a regular file, too large, not JSON, or too deeply nested.
     """
-    _check_file(path, _MAX_JSON_BYTES)
+    check_file(path, _MAX_JSON_BYTES)
     try:
         found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except RecursionError as error:
@@ -47,7 +47,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ValueError: it is not a regular file, or too large.
         SafetensorError: it is damaged.
     """
-    _check_file(path, _MAX_TENSOR_BYTES)
+    check_file(path, _MAX_TENSOR_BYTES)
     return load_file(path)
 
 
@@ -76,7 +76,7 @@ def tensor_hash(value: Tensor) -> str:
     return digest.hexdigest()
 
 
-def _check_file(path: Path, limit: int) -> None:
+def check_file(path: Path, limit: int) -> None:
     """Refuse what is not a file of limited size: a pipe would block, a device never ends."""
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):

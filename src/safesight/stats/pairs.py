@@ -197,12 +197,17 @@ def median_ratio(
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down correction, which bounds the chance of any false finding.
 
+    Scandinavian Journal of Statistics 6, 1979. The i-th smallest of m p-values is multiplied by
+    m - i + 1, and is not below those before it. (`statsmodels` has it too, but takes seconds to
+    import and collects garbage at each call.)
+
     Example:
         >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
         [0.03, 0.06, 0.06]
     """
-    if not p_values:
-        return []
-    from statsmodels.stats.multitest import multipletests
-
-    return [float(p) for p in multipletests(p_values, method="holm")[1]]
+    found = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(found, kind="stable")
+    steps = np.maximum.accumulate(found[order] * np.arange(len(found), 0, -1))
+    adjusted = np.empty_like(found)
+    adjusted[order] = np.minimum(steps, 1.0)
+    return [float(p) for p in adjusted]

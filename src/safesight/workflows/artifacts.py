@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from safesight import registry
 from safesight.benchmarks import load_benchmark
+from safesight.data.counts import counted
 from safesight.defenses import AnyDefense, Artifact, FitData, load_defense
 from safesight.defenses.check import require
 from safesight.errors import ArtifactError, InputError
@@ -23,10 +24,12 @@ from safesight.fitting.bundled import bundled
 from safesight.fitting.facts import Facts, select, without
 from safesight.grammar import arm_parts
 from safesight.training.rows import load_dataset, read_rows
+from safesight.workflows.own_data import fit_split, joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from safesight.data import Data
     from safesight.models import VLM
     from safesight.types import Sample, TuningSample
 
@@ -41,8 +44,8 @@ __all__ = [
     "unfitted",
 ]
 
-FitOn = Literal["bundled"]
-"""The data that a missing artifact may be fitted on."""
+FitOn = Literal["bundled", "data"]
+"""What a missing artifact may be fitted on: the bundled pictograms, or the files of the run."""
 
 FIT_TASKS = ("text_harm", "image_harm", "over_refusal", "sensitive_benign", "vqa")
 """All built-in tasks except one attack, which shows how a fit handles what it has not seen."""
@@ -213,6 +216,7 @@ def fit_missing(
     *,
     plan: FitPlan,
     fit_on: FitOn | None = None,
+    own: Mapping[str, Data] | None = None,
     say: Callable[[str], None],
 ) -> dict[str, Path]:
     """Fit each defense that has no given or bundled artifact; reuse fits already in `folder`.
@@ -223,8 +227,9 @@ def fit_missing(
         given: Defenses that already have an artifact, with its folder.
         folder: Where fits are kept, one folder per defense.
         plan: The data to fit on.
-        fit_on: "bundled" lets fits on the bundled pictograms be made for any model; None for the
-            bundled model alone.
+        fit_on: "bundled" lets fits on the bundled pictograms be made for any model, "data" fits
+            on `own`; None fits the bundled model alone, on its pictograms.
+        own: The files of the run, by task.
         say: Called with a message before each fit.
 
     Returns:
@@ -238,22 +243,42 @@ def fit_missing(
     places = dict(given)
     for path in given.values():
         Artifact.load(path).check_model(vlm)
+    data = joined(own) if fit_on == "data" and own else None
     for defense in map(load_defense, _defenses(arms)):
-        if not defense.fitted or defense.name in places or _is_bundled(defense, vlm):
+        if not defense.fitted or defense.name in places:
+            continue
+        if fit_on != "data" and _is_bundled(defense, vlm):
             continue
         place = folder / defense.name
-        if not _fits(place, vlm):
+        if not _fits(place, vlm, data, plan.seed):
             if not _may_fit(vlm, fit_on):
                 raise InputError(_how_to_go_on(defense, vlm))
-            say(
-                f"Fitting {defense.name} on the bundled pictograms, since it has no artifact for "
-                f"this model yet: {place}"
-            )
             require(vlm, defense.kind)
-            data = data_for(defense, plan, vlm.name)
-            defense.fit(vlm, data, seed=plan.seed).save(place)
+            _fitted(defense, vlm, plan, data, say).save(place)
         places[defense.name] = place
     return places
+
+
+def _fitted(
+    defense: AnyDefense,
+    vlm: VLM,
+    plan: FitPlan,
+    data: Data | None,
+    say: Callable[[str], None],
+) -> Artifact:
+    """Fitted on somebody's data, or on the bundled pictograms if there are none.
+
+    Raises:
+        InputError: the defense trains on questions with answers, which the data do not have.
+    """
+    if data is None:
+        say(f"Fitting {defense.name} on the bundled pictograms: it has no artifact for this model.")
+        return defense.fit(vlm, data_for(defense, plan, vlm.name), seed=plan.seed)
+    refuse_rows(defense)
+    split = fit_split(data, seed=plan.seed)
+    say(f"Fitting {defense.name} on {data.source}: {counted(split.fitted)}.")
+    fit = defense.fit(vlm, split.data, seed=plan.seed)
+    return fit.with_split(split.source, split.rows, split.file)
 
 
 def unfitted(
@@ -271,13 +296,13 @@ def unfitted(
         if defense.fitted
         and defense.name not in given
         and not _is_bundled(defense, vlm)
-        and not _fits(folder / defense.name, vlm)
+        and not _fits(folder / defense.name, vlm, None, 0)
     ]
 
 
 def _may_fit(vlm: VLM, fit_on: FitOn | None) -> bool:
     """A stranger's model is fitted on the bundled world only if that was asked for."""
-    return fit_on == "bundled" or vlm.name in registry.names("model", builtin=True)
+    return fit_on is not None or vlm.name in registry.names("model", builtin=True)
 
 
 def _how_to_go_on(defense: AnyDefense, vlm: VLM) -> str:
@@ -287,13 +312,26 @@ def _how_to_go_on(defense: AnyDefense, vlm: VLM) -> str:
         how = f"Fit it on rows like yours ({command}) and pass it with --artifact"
     else:
         how = (
-            f"Fit it on data like yours, in Python or on tasks of your own ({command} --tasks "
-            "YOURS), and pass it with --artifact"
+            f"Fit it on prompts like yours ({command} --data mine.csv) and pass it with "
+            "--artifact, or add --fit-on data to fit it on a part of --data"
         )
     return (
-        f"{defense.name} has no artifact for {vlm.name}. {how}, or add --fit-on bundled to fit "
-        "it on the pictograms that come with the package, which say little about other pictures."
+        f"{defense.name} has no artifact for {vlm.name}. {how}. With --fit-on bundled it is fitted "
+        "on the pictograms that come with the package, which say little about other pictures."
     )
+
+
+def refuse_rows(defense: AnyDefense) -> None:
+    """Refuse a defense that trains on questions with answers, which prompts do not have.
+
+    Raises:
+        InputError: it does.
+    """
+    if defense.needs & {"forget_set", "neutral_set"}:
+        raise InputError(
+            f"{defense.name} trains on questions with answers, not on prompts. Fit it beforehand: "
+            f"safesight fit {defense.name} --data rows.jsonl -o artifacts/{defense.name}."
+        )
 
 
 def _defenses(arms: Sequence[str]) -> list[str]:
@@ -309,12 +347,15 @@ def _is_bundled(defense: AnyDefense, vlm: VLM) -> bool:
     return True
 
 
-def _fits(place: Path, vlm: VLM) -> bool:
-    """Whether there is an artifact of this exact model."""
+def _fits(place: Path, vlm: VLM, data: Data | None, seed: int) -> bool:
+    """Whether there is an artifact of this exact model, fitted on this data."""
     if not place.is_dir():
         return False
     try:
-        Artifact.load(place).check_model(vlm)
+        artifact = Artifact.load(place)
+        artifact.check_model(vlm)
     except ArtifactError:
         return False
-    return True
+    about = artifact.card.get("data", {})
+    wanted = None if data is None else (data.hash, seed)
+    return wanted == ((about["file"], artifact.card.get("seed")) if "file" in about else None)

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 from safesight import registry
 from safesight.benchmarks import load_benchmark
 from safesight.console import stderr, steps, waiting
+from safesight.data.counts import counted
+from safesight.errors import InputError
 from safesight.extras import need
 from safesight.files import check_place
 from safesight.fitting.facts import Facts, covers, select, told
-from safesight.grammar import check_arm, check_task
-from safesight.guests import checked_judge
-from safesight.judges.scope import judge_for
+from safesight.grammar import check_arm, check_task, load_judge
+from safesight.judges.scope import ANY_MODEL, common_judge, judge_for
+from safesight.workflows.own_data import OwnData, add_tasks, leave_out_seen, sources_of, tasks_with
 
 if TYPE_CHECKING:
     from safesight.compare import Overhead, Scorecard
@@ -62,12 +64,13 @@ class Evaluation:
     arms: Sequence[str]
     """What to compare; see `arms_of`."""
     tasks: Sequence[str]
+    """Registered benchmarks, beside the files in `own`."""
     log_dir: Path
     limit: int | None = None
     only: Facts = field(default_factory=dict)
     """Facts of the samples to keep of those drawn; all are kept without one."""
     judge: str | None = None
-    """A registered judge; None for `exact`, which knows only the bundled model."""
+    """A registered judge; None for the one that knows most about each task."""
     seed: int = 0
     batch_size: int | None = None
     artifacts: Sequence[Path] = ()
@@ -78,6 +81,7 @@ class Evaluation:
     overhead_inputs: int = 24
     """Benign inputs, and as many harmful ones, to time overhead on; 0 skips it."""
     model_args: dict[str, Any] = field(default_factory=dict)
+    own: OwnData = field(default_factory=OwnData)
 
 
 def arms_of(defenses: Sequence[str]) -> list[str]:
@@ -137,7 +141,11 @@ def evaluate(wanted: Evaluation) -> None:
         SafesightError: anything the user can fix. Finished answers stay in the folder.
     """
     start = time.monotonic()
+    own = add_tasks(wanted.own)
+    wanted = replace(wanted, tasks=tasks_with(wanted.tasks, own))
     _check(wanted)
+    for task, data in own.items():
+        stderr().print(f"{task}: {counted(data.samples)}", soft_wrap=True)
     need("inspect_ai", "eval", "An evaluation")
     with waiting(f"Loading {wanted.model}"):
         from safesight.defenses.check import require
@@ -157,10 +165,13 @@ def evaluate(wanted: Evaluation) -> None:
         wanted.log_dir / "artifacts",
         plan=FitPlan(seed=wanted.seed),
         fit_on=wanted.fit_on,
+        own=own,
         say=stderr().print,
     )
     arms = [build_arm(vlm, name, artifacts_for(name, artifacts)) for name in wanted.arms]
-    for warning in (*_unlike_controls(arms), *_seen(arms, wanted.only)):
+    fits = {each.name: fit for arm in arms for each, fit in arm.defenses if fit is not None}
+    unseen = leave_out_seen(own, fits, wanted.own.rows)
+    for warning in (*_unlike_controls(arms), *_seen(arms, wanted.only), *unseen):
         stderr().print(warning, soft_wrap=True)
     run_eval(
         wanted.model,
@@ -170,7 +181,7 @@ def evaluate(wanted: Evaluation) -> None:
         limit=wanted.limit,
         only=[told({fact: values}) for fact, values in wanted.only.items()],
         artifacts=artifacts,
-        judge=judge_for(wanted.model, wanted.judge),
+        judge=wanted.judge,
         batch_size=wanted.batch_size,
         seed=wanted.seed,
         model_args=wanted.model_args,
@@ -210,7 +221,9 @@ def _check(wanted: Evaluation) -> None:
         check_task(task)
         if wanted.only:
             select(load_benchmark(task)(wanted.limit, seed=wanted.seed), wanted.only, task)
-    judge_for(wanted.model, wanted.judge)
+        judge_for(wanted.model, task, wanted.judge)
+    if wanted.fit_on == "data" and not wanted.own.sources:
+        raise InputError("--fit-on data needs files to fit on. Name them with --data.")
     check_place(wanted.log_dir, folder=True)
 
 
@@ -288,7 +301,8 @@ def _note(wanted: Evaluation, vlm: VLM, arms: list[Arm], start: float) -> None:
         seed=wanted.seed,
         limit=wanted.limit,
         only={fact: list(values) for fact, values in wanted.only.items()},
-        judge=judge_for(wanted.model, wanted.judge),
+        judge=_judge(wanted),
+        data=sources_of(wanted.own),
     )
     before = read_notes(wanted.log_dir)
     if before is not None and before.same_run(notes):
@@ -305,6 +319,11 @@ def _note(wanted: Evaluation, vlm: VLM, arms: list[Arm], start: float) -> None:
         overhead |= {cost.defense: cost for cost in measured}
     done = _updated(notes, list(overhead.values()), known, time.monotonic() - start)
     write_text(wanted.log_dir / NOTES, done.model_dump_json(indent=2))
+
+
+def _judge(wanted: Evaluation) -> str:
+    """The judge of the run: that of all tasks, or one that can read any answer."""
+    return common_judge(wanted.model, wanted.tasks, wanted.judge) or ANY_MODEL
 
 
 def _updated(
@@ -325,8 +344,7 @@ def _overhead(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> list[Overhead]:
     if not benign:
         stderr().print("Overhead is skipped: no task has benign requests about pictures.")
         return []
-    name = judge_for(wanted.model, wanted.judge)
-    judge = checked_judge(name, registry.load("judge", name))
+    judge = load_judge(_judge(wanted))
     with steps("overhead", len(benign) + len(harmful)) as advance:
         return measure(
             vlm,

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from safesight import registry
 from safesight.console import track
 from safesight.defenses.rai.calibration import Tap
 from safesight.defenses.rai.injection import generate_shifted
 from safesight.defenses.shared.judging import judge_for_fit
 from safesight.defenses.shared.refusals_seen import warn_unseen
 from safesight.errors import InputError
-from safesight.guests import checked_judge
+from safesight.grammar import load_judge
 from safesight.models.decoding import GREEDY
 from safesight.types import Sample, Verdict
 
@@ -131,7 +130,7 @@ def judged(
     vlm: VLM, samples: Sequence[Sample], act: Act | None = None, *, config: RAIConfig
 ) -> list[Judged]:
     """The verdicts of the configured judge on the model's answers."""
-    judge = checked_judge(config.judge, registry.load("judge", config.judge))
+    judge = load_judge(config.judge)
     size = {"batch_size": config.batch_size, "max_new_tokens": config.max_new_tokens}
     texts = answers(vlm, samples, act, **size)
     return [

@@ -6,8 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from safesight import registry
-from safesight.guests import checked_judge
+from safesight.grammar import load_judge
 from safesight.types import Judge, Sample
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def judge_for_fit(name: str, vlm: VLM, samples: Sequence[Sample]) -> Judge:
     Raises:
         UnknownNameError: there is no such judge.
     """
-    judge = checked_judge(name, registry.load("judge", name))
+    judge = load_judge(name)
     found = (judge.caveat(vlm.name, sample) for sample in samples)
     for caveat in dict.fromkeys(caveat for caveat in found if caveat):
         _log.warning("Settings are chosen by a judge. %s%s", caveat, _advice(name))

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from safesight import registry
 from safesight.defenses.shared.refusal_words import in_text
 from safesight.generation.calls import short_answer, undefended
-from safesight.guests import checked_judge
+from safesight.grammar import load_judge
 from safesight.types import Sample
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def refusals_seen(vlm: VLM, harmful: Sequence[Sample], what: str) -> dict[str, i
         The numbers of requests that were asked and refused, for the artifact's card.
     """
     asked = (in_text(harmful) or list(harmful))[:_ASKED]
-    judge = checked_judge(_JUDGE, registry.load("judge", _JUDGE))
+    judge = load_judge(_JUDGE)
     inputs = vlm.encode([sample.messages() for sample in asked])
     with torch.no_grad():
         sequences = undefended(vlm)(**inputs, **short_answer(vlm, _TOKENS))

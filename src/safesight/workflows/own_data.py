@@ -1,0 +1,230 @@
+"""Files of one's own in an evaluation or a fit: as tasks, as data to fit on, without what was seen.
+
+A fit on a file uses its fit and calibration splits (`safesight.data.split`) and keeps a list of
+the rows with the artifact. An evaluation leaves out what a defense of the run was fitted on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from safesight import registry
+from safesight.compare.folder import Source, read_notes
+from safesight.data import Data, OwnTask, read_data, split_by_group
+from safesight.data.task import task_name
+from safesight.errors import InputError
+from safesight.fitting.data import FitData
+from safesight.fitting.facts import Facts, select, without
+from safesight.fitting.seen import Seen, rows_of
+from safesight.grammar import task_parts
+from safesight.types import Sample
+
+if TYPE_CHECKING:
+    from safesight.defenses import Artifact
+    from safesight.fitting.seen import SplitRow
+
+__all__ = [
+    "FitSplit",
+    "OwnData",
+    "Rows",
+    "add_again",
+    "add_tasks",
+    "fit_split",
+    "joined",
+    "leave_out_seen",
+    "sources_of",
+    "tasks_with",
+]
+
+Rows = Literal["unseen", "all"]
+"""Which rows of a file to ask: those that no defense of the run was fitted on, or all."""
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """The files that a run reads.
+
+    Example:
+        >>> OwnData(["mine.csv"], {"question": "prompt"}).rows
+        'unseen'
+    """
+
+    sources: Sequence[str] = ()
+    """Files, folders or data sets of the hub; see `safesight.data.records`."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Names of columns in them, by the schema's names."""
+    rows: Rows = "unseen"
+
+
+def add_tasks(own: OwnData) -> dict[str, Data]:
+    """Read the files and register each as a task; returns what they hold, by task.
+
+    Raises:
+        InputError: a file cannot be used, or two have the same name.
+    """
+    found: dict[str, Data] = {}
+    for source in own.sources:
+        name = task_name(source)
+        if name in found:
+            raise InputError(
+                f"{found[name].source} and {source} would both be the task {name!r}. Rename one."
+            )
+        found[name] = read_data(source, own.columns)
+    for name, data in found.items():
+        registry.add("benchmark", name, OwnTask(data), f"Prompts of {data.source}.")
+    return found
+
+
+def sources_of(own: OwnData) -> dict[str, Source]:
+    """Where a report finds the files again, by task."""
+    return {
+        task_name(source): Source(source=_found_again(source), columns=dict(own.columns))
+        for source in own.sources
+    }
+
+
+def add_again(log_dir: Path) -> Iterator[str]:
+    """Register the files of an earlier run, to look up pictures; a sentence for each that is gone.
+
+    Raises:
+        StorageError: the notes of the run cannot be read.
+    """
+    notes = read_notes(log_dir)
+    for task, source in (notes.data if notes else {}).items():
+        try:
+            data = read_data(source.source, source.columns)
+            registry.add("benchmark", task, OwnTask(data, whole=True), f"Prompts of {data.source}.")
+        except InputError as error:
+            yield f"The pictures of {task} are left out. {error}"
+
+
+def _found_again(source: str) -> str:
+    """The source under a name that holds in every folder."""
+    return source if source.startswith("hf:") else str(Path(source).expanduser().resolve())
+
+
+def tasks_with(tasks: Sequence[str], own: Mapping[str, Data]) -> list[str]:
+    """The tasks of a run, and of its files those that are not among them, attacked or not.
+
+    Example:
+        >>> tasks_with(["vqa", "mine+prefill"], {"mine": Data("m.csv", ()), "x": Data("x.csv", ())})
+        ['vqa', 'mine+prefill', 'x']
+    """
+    named = {task_parts(task)[0] for task in tasks}
+    return [*tasks, *(name for name in own if name not in named)]
+
+
+def leave_out_seen(
+    own: Mapping[str, Data], artifacts: Mapping[str, Artifact], rows: Rows
+) -> Iterator[str]:
+    """Register the files again without the rows that a fit saw; a sentence for each file.
+
+    Args:
+        own: The files of the run, by task.
+        artifacts: What the defenses of the run were fitted on, by defense.
+        rows: "all" leaves nothing out, and says so.
+
+    Raises:
+        InputError: nothing of a file would be left.
+    """
+    fitted = {name: artifact.split for name, artifact in artifacts.items() if artifact.split}
+    if not fitted:
+        return
+    seen = Seen.by(fitted.values())
+    for task, data in own.items():
+        known = seen.among(data.samples)
+        if not known:
+            continue
+        names = " and ".join(
+            name for name, split in fitted.items() if Seen.by([split]).among(data.samples)
+        )
+        part = f"{len(known)} of {len(data.samples)} rows of {data.source}"
+        if rows == "all":
+            yield (
+                f"{names} saw {part} during the fit. Rates over all rows say little about requests "
+                "that it has not seen."
+            )
+            continue
+        if len(known) == len(data.samples):
+            raise InputError(
+                f"{names} was fitted on all rows of {data.source}, so no row would test it. Use "
+                "other rows, or ask these with --rows all."
+            )
+        left = OwnTask(data, frozenset(sample.id for sample in known))
+        registry.add("benchmark", task, left, f"Prompts of {data.source}, without those seen.")
+        yield f"{part} are left out: {names} saw them, or their group, during the fit."
+
+
+@dataclass(frozen=True)
+class FitSplit:
+    """A file divided for a fit: the samples, and the row list that the artifact keeps."""
+
+    data: FitData
+    test: Sequence[Sample] = field(repr=False)
+    """Kept for the test, with what was held out."""
+    source: str = ""
+    file: str = ""
+    """Hash of the file's content."""
+
+    @property
+    def fitted(self) -> list[Sample]:
+        """The samples to fit on."""
+        return [*self.data.harmful, *self.data.benign]
+
+    @property
+    def rows(self) -> list[SplitRow]:
+        """Every row with its split."""
+        return rows_of(self.data, self.test)
+
+
+def fit_split(
+    data: Data, *, seed: int, share: float = 1.0, held_out: Facts | None = None
+) -> FitSplit:
+    """Divide a file by group: to fit on, for the threshold, and for the test.
+
+    Args:
+        data: The file.
+        seed: Another seed makes another split.
+        share: Fraction of the fit split to use.
+        held_out: Facts whose samples are kept for the test, all of them.
+
+    Raises:
+        InputError: the file has too few groups, no sample has the facts, or the share leaves a
+            label without samples.
+    """
+    apart = select(data.samples, held_out, data.source) if held_out else []
+    split = split_by_group(without(data.samples, held_out or {}), seed=seed)
+    benign = [sample for sample in split["calibration"] if sample.label == "benign"]
+    if share < 1:
+        found = FitData.from_pool(split["fit"], benign, share=share, seed=seed)
+    else:
+        harmful, harmless = _by_label(split["fit"])
+        found = FitData(harmful, harmless, benign)
+    found = replace(found, tasks=(task_name(data.source),), held_out=held_out or {})
+    return FitSplit(found, [*split["test"], *apart], data.source, data.hash)
+
+
+def _by_label(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
+    harmful = [sample for sample in samples if sample.label == "harmful"]
+    return harmful, [sample for sample in samples if sample.label == "benign"]
+
+
+def joined(own: Mapping[str, Data]) -> Data:
+    """All files as one; ids are told apart by the file.
+
+    Example:
+        >>> rows = [Sample("1", "?", "benign", "")]
+        >>> [s.id for s in joined({"a": Data("a.csv", rows), "b": Data("b.csv", rows)}).samples]
+        ['a/1', 'b/1']
+    """
+    if len(own) == 1:
+        return next(iter(own.values()))
+    samples = [
+        replace(sample, id=f"{task}/{sample.id}")
+        for task, data in own.items()
+        for sample in data.samples
+    ]
+    return Data(" and ".join(data.source for data in own.values()), samples)
