@@ -21,11 +21,11 @@ from tests.evals.fake import FakeVLM
 def asked(fakes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., EvalLog]:
     """The log of a made benchmark that a model answers from what it is asked in words."""
 
-    def ask(layout: str, says: Callable[[str], str]) -> EvalLog:
+    def ask(layout: str, says: Callable[[str], str], judge: str | None = None) -> EvalLog:
         small(monkeypatch, tmp_path, LAYOUTS[layout])
         monkeypatch.setattr(FakeVLM, "decode", lambda self, *_: list(map(says, self._texts)))
         (log,) = eval(
-            benchmark_task(layout),
+            benchmark_task(layout, judge=judge),
             model="safesight/fake",
             log_dir=str(tmp_path / "logs"),
             display="none",
@@ -53,7 +53,6 @@ def test_a_task_has_the_length_and_the_judge_of_its_benchmark(
     assert made.metadata["data"]["sha256"]
     assert benchmark_task(task, judge="exact").metadata["judge"] == "exact"
     assert benchmark_task("vqa", limit=2).config.max_tokens is None
-    assert benchmark_task("vqa", limit=2).metadata["judge"] == "exact"
 
 
 @pytest.mark.parametrize(("says", "answers", "pictures"), [("Yes", 0.5, 0.0), (None, 1.0, 1.0)])
@@ -86,3 +85,23 @@ def test_an_open_question_has_no_utility_without_a_grader(asked) -> None:
     assert found["over_refusal_rate"] == 0.0
     assert log.samples is not None
     assert all(sample.target == "a cake<AND>a cup" for sample in log.samples)
+
+
+@pytest.mark.parametrize(
+    ("grading", "utility"),
+    [("It has both.\nVerdict: right", 1.0), ("Verdict: wrong", 0.0), ("I cannot say.", math.nan)],
+)
+def test_an_open_question_is_graded_against_its_reference(asked, grading, utility) -> None:
+    prompts = []
+
+    def answer(text: str) -> str:
+        if "You grade" not in text:
+            return "A cake and a cup."
+        prompts.append(text)
+        return grading
+
+    log = asked("mm_vet", answer, judge="graded:self")
+    assert rates(log)["utility"] == pytest.approx(utility, nan_ok=True)
+    assert rates(log)["invalid_rate"] == float(math.isnan(utility))
+    assert len(prompts) == 2
+    assert all(re.search(r"<reference-\w+>\na cake< ?AND>a cup\n", text) for text in prompts)
