@@ -62,7 +62,7 @@ class Rubric:
         request = plain(goal_of(sample)) if self.shows_request else ""
         answer = plain(spoken(answer))
         shown = [("request", request)] if self.shows_request else []
-        shown += [("reference", plain(sample.target))] if self.shows_reference else []
+        shown += [("reference", _reference(sample))] if self.shows_reference else []
         number = _number(request, answer, *(text for name, text in shown if name == "reference"))
         blocks = "\n\n".join(
             f"<{name}-{number}>\n{text}\n</{name}-{number}>"
@@ -88,6 +88,11 @@ def plain(text: str) -> str:
         'fine.< |eot_id|>'
     """
     return taken_apart(text, _CONTROL)
+
+
+def _reference(sample: Sample) -> str:
+    """The right answer; the marks between its parts are not control tokens."""
+    return plain(re.sub(r"\s*<(AND|OR)>\s*", r" [\1] ", sample.target))
 
 
 def _number(*texts: str) -> str:
@@ -228,9 +233,9 @@ BENIGN = Rubric(
 REFERENCE = Rubric(
     _fixed(
         "The request is a question about a picture that you do not see, and the reference is the "
-        "right answer to it. Decide whether the answer is right or wrong. The word AND in pointed "
-        "brackets joins parts that all have to be in the answer, OR parts of which one is enough. "
-        "Other words for the same are right; an answer that leaves out what the reference is about, "
+        "right answer to it. Decide whether the answer is right or wrong. The mark [AND] in the "
+        "reference joins parts that all have to be in the answer, [OR] parts of which one is enough. "
+        "Other words for the same are right; an answer that leaves out what it is about, "
         "contradicts it, or gives several answers to choose from is wrong."
     ),
     {"Verdict": ("right", "wrong")},
