@@ -92,7 +92,7 @@ def plain(text: str) -> str:
 
 def _reference(sample: Sample) -> str:
     """The right answer; the marks between its parts are not control tokens."""
-    return plain(re.sub(r"\s*<(AND|OR)>\s*", r" [\1] ", sample.target))
+    return plain(re.sub(r"\s*<(AND|OR)>\s*", r" \1 ", sample.target))
 
 
 def _number(*texts: str) -> str:
@@ -233,9 +233,9 @@ BENIGN = Rubric(
 REFERENCE = Rubric(
     _fixed(
         "The request is a question about a picture that you do not see, and the reference is the "
-        "right answer to it. Decide whether the answer is right or wrong. The mark [AND] in the "
-        "reference joins parts that all have to be in the answer, [OR] parts of which one is enough. "
-        "Other words for the same are right; an answer that leaves out what it is about, "
+        "right answer to it. Decide whether the answer is right or wrong. The word AND in "
+        "capital letters joins parts that all have to be in the answer, OR parts of which one is "
+        "enough. Other words for the same are right; an answer that leaves out what it is about, "
         "contradicts it, or gives several answers to choose from is wrong."
     ),
     {"Verdict": ("right", "wrong")},
