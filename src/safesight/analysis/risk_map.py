@@ -21,6 +21,7 @@ from safesight.activations import capture
 from safesight.defenses.rai.method import RAI, injection_of
 from safesight.errors import InputError
 from safesight.generation.calls import run_prefill
+from safesight.models.asking import encode_asked
 from safesight.types import Sample
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def risk_map(
         source = Sample("", "what is this?", "benign", "", image=source.copy)
     if source.image is None:
         raise InputError("A risk map needs a picture, but this sample has none. Use another one.")
-    inputs = vlm.encode([source.messages()])
+    inputs = encode_asked(vlm, [source])
     mask = vlm.image_mask(inputs)
     with capture(vlm.layers, [injection.site], tokens=mask) as states:
         run_prefill(vlm, dict(inputs), [], None)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache, partial
 from itertools import cycle
 from pathlib import Path
@@ -33,10 +33,10 @@ from safesight.console import stdout, track
 from safesight.errors import InputError
 from safesight.experiments.contrasts import Judged, contrasts_of, rates_of, table_of
 from safesight.files import parsed, write_text
-from safesight.grammar import check_task, load_judge
+from safesight.grammar import ANY_MODEL, check_task, load_judge
 from safesight.grid import print_grid
 from safesight.judges.broken import broken
-from safesight.judges.scope import ANY_MODEL, common_judge
+from safesight.judges.scope import common_judge
 from safesight.records import Record, code_hash
 from safesight.tools import CONDITIONS, Condition, condition
 from safesight.tools.conditions import DESCRIBE
@@ -189,7 +189,7 @@ def _recipe(settings: dict[str, Any]) -> Recipe:
 
 def _samples(task: str, recipe: Recipe) -> list[Sample]:
     found = load_benchmark(task)(recipe.n, seed=recipe.seed)
-    shown = [sample for sample in found if sample.image is not None]
+    shown = [sample for sample in found if sample.pictures]
     if not shown:
         raise InputError(f"No sample of {task!r} has a picture. Choose another task.")
     return shown
@@ -247,13 +247,8 @@ def _made(
 
 def _described(vlm: VLM, recipe: Recipe, batch: Sequence[Sample]) -> list[str]:
     """The model's own descriptions."""
-    asked = [
-        {"role": "user", "content": [{"type": "image", "image": s.image()}, _text(DESCRIBE)]}
-        for s in batch
-        if s.image is not None
-    ]
-    texts: list[str] = vlm.answer([[turn] for turn in asked], max_new_tokens=recipe.max_new_tokens)
-    return texts
+    asked = [replace(s.reworded(DESCRIBE), system=None).messages() for s in batch]
+    return vlm.answer(asked, max_new_tokens=recipe.max_new_tokens)
 
 
 def _neutral(vlm: VLM, setup: ToolSetup, batch: Sequence[Sequence[Any]]) -> list[str]:

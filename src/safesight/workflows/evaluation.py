@@ -20,8 +20,8 @@ from safesight.errors import InputError
 from safesight.extras import need
 from safesight.files import check_place
 from safesight.fitting.facts import Facts, covers, select, told
-from safesight.grammar import check_arm, check_task, load_judge
-from safesight.judges.scope import ANY_MODEL, common_judge, judge_for
+from safesight.grammar import ANY_MODEL, check_arm, check_task, load_judge
+from safesight.judges.scope import common_judge, judge_for
 from safesight.workflows.own_data import OwnData, add_tasks, leave_out_seen, sources_of, tasks_with
 
 if TYPE_CHECKING:
