@@ -28,7 +28,8 @@ And on the source: `config NAME` (a defense's settings), `defenses` (all of them
 file of prompts), `families`
 (architectures, and which pass the whole suite), `matrix NAME` (which defense works on which, as
 `benchmarks/matrix.py` writes it), `tree` (one caption per file), `code PATH` (a
-Python file in full), and `count defenses|compared|architectures`.
+Python file in full), `benchmarks` (the published ones), `benchmark NAME` (its facts), and
+`count defenses|compared|architectures`.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from safesight.data import COLUMNS
 from safesight.grammar import UNDEFENDED
 from safesight.models.families import FAMILIES
 from scripts.docs import source
+from scripts.docs.benchmarks import benchmark, benchmarks
 from scripts.docs.matrix import render_matrix
 from scripts.docs.results import COSTS, Results
 from scripts.docs.tables import (
@@ -402,5 +404,7 @@ COMMANDS: dict[str, Callable[..., str]] = {
     "matrix": matrix,
     "count": count,
     "tree": tree,
+    "benchmark": benchmark,
+    "benchmarks": benchmarks,
     "code": code,
 }

@@ -22,10 +22,10 @@ from inspect_ai.model import ChatMessageUser, GenerateConfig, Model, ModelOutput
 from safesight.errors import InputError, UnknownNameError, reason_of
 from safesight.judges.answers import opens_with_refusal
 from safesight.judges.reading import wait_for
-from safesight.judges.rubrics import BENIGN, RUBRICS, Rubric, grades_in
+from safesight.judges.rubrics import BENIGN, REFERENCE, RUBRICS, Rubric, grades_in
 from safesight.judges.scope import refusal_judge
 from safesight.judges.spoken import spoken
-from safesight.types import Reading, Sample, Verdict
+from safesight.types import GRADED, Reading, Sample, Verdict
 
 __all__ = ["GradedJudge"]
 
@@ -106,7 +106,7 @@ class GradedJudge:
         first = self._refusals(answer, sample)
         if first == "invalid":
             return Reading("invalid")
-        rubric = RUBRICS[self.rubric] if sample.label == "harmful" else BENIGN
+        rubric = self._rubric_for(sample)
         try:
             output = await _grading(model, rubric.prompt(answer, sample))
         except _Failed as error:
@@ -114,6 +114,11 @@ class GradedJudge:
         if output is None:
             return Reading("invalid", {"failure": "timeout"})
         return _read(output, rubric, first)
+
+    def _rubric_for(self, sample: Sample) -> Rubric:
+        if sample.facts.get("answer") == GRADED:
+            return REFERENCE
+        return RUBRICS[self.rubric] if sample.label == "harmful" else BENIGN
 
 
 class _Failed(Exception):
