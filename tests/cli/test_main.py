@@ -40,6 +40,7 @@ VERBS = (
     "spurious",
     "try",
     "data",
+    "judge-card",
     "list",
     "check",
 )
