@@ -17,7 +17,7 @@ from tests.house.source import Source
 # Top to bottom; a room may import what stands below it, never its own level.
 LEVELS = (
     {"__main__"},
-    {"cli"},
+    {"cli", "plugins"},
     {"workflows"},
     {"report", "experiments"},
     {"analysis"},
@@ -52,6 +52,9 @@ LIBRARY_USERS = {
     ),
     "inspect_ai": ("safesight.evals.",),
     "typer": ("safesight.cli.",),
+    "lmms_eval": ("safesight.plugins.lmms_eval",),
+    "garak": ("safesight.plugins.garak",),
+    "pyrit": ("safesight.plugins.pyrit",),
 }
 
 MAX_FILE_LINES = 400
