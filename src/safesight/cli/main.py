@@ -22,11 +22,8 @@ from safesight.cli import (
     demo,
     eval,
     fit,
-<<<<<<< HEAD
     judge,
-=======
     judge_card,
->>>>>>> w-judges
     layers,
     list_,
     merge,
@@ -118,11 +115,8 @@ for _name, _command, _examples in (
     ("spurious", spurious.spurious, spurious.EXAMPLES),
     ("try", try_.try_defense, try_.EXAMPLES),
     ("data", data.data, data.EXAMPLES),
-<<<<<<< HEAD
     ("power", power.power, power.EXAMPLES),
-=======
     ("judge-card", judge_card.judge_card, judge_card.EXAMPLES),
->>>>>>> w-judges
     ("list", list_.list_names, list_.EXAMPLES),
     ("check", check.check, check.EXAMPLES),
 ):

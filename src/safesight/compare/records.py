@@ -192,12 +192,9 @@ class Scorecard(Record):
         deltas: Paired changes against the undefended model, and against control arms.
         verdicts: Counts per defense, task and label.
         caveats: What the judges' verdicts do not show, a sentence each.
-<<<<<<< HEAD
         disagreements: How often the judges of each panel disagreed.
-=======
         corrected: Attack success without the errors of the judge, if a card of the judge was given.
         correction: What was corrected with which card, a sentence or two.
->>>>>>> w-judges
         provenance: Versions, seed, calibration, notes.
     """
 
@@ -210,12 +207,9 @@ class Scorecard(Record):
     deltas: list[Delta] = Field(default_factory=list)
     verdicts: list[VerdictCounts] = Field(default_factory=list)
     caveats: list[str] = Field(default_factory=list)
-<<<<<<< HEAD
     disagreements: list[Disagreement] = Field(default_factory=list)
-=======
     corrected: list[CorrectedRate] = Field(default_factory=list)
     correction: str = ""
->>>>>>> w-judges
     provenance: Provenance = Field(default_factory=Provenance)
 
     @property
