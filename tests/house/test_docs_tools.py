@@ -409,7 +409,6 @@ def test_the_dial_has_a_dot_for_every_training_seed_and_a_line_through_their_mea
     effects = [
         {
             "cap": cap,
-            "seed": seed,
             "task": arm,
             "metric": metric,
             "value": value,
