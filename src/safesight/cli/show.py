@@ -121,10 +121,14 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
 
 def print_beside(title: str, lead: str, card: Scorecard, console: Console | None = None) -> None:
     """Print the rates of a second scorecard, of some arms under other tasks."""
+    from safesight.report import extremes_note
+
     console = console or stdout()
     console.print()
     print_grid(console, _rates(card, f"{title}, percent"))
-    print_sentence(lead, console, "dim")
+    for note in (lead, extremes_note(_shown(card))):
+        if note is not None:
+            print_sentence(note, console, "dim")
 
 
 AXES = {
