@@ -19,9 +19,10 @@ The files are not part of the project: `--xstest` is by default the folder `xste
 SAFESIGHT_DATA, or in `../shared/data`, and the file of `--pyrit` comes with `pip download pyrit`.
 A truth whose files are missing is left out.
 
-Nothing is fitted. Attack success on the unsafe prompts of XSTest is also shown raw, corrected with
-the card that the judge has on the answers of the *other* model, and as people see it. Only numbers
-are written, to `runs/benchmarks/judge_cards.json`.
+Nothing is fitted. Attack success on every other unsafe prompt of XSTest is also shown raw, as
+people see it, and corrected: with the judge's card on the remaining prompts, answered by the same
+model, and with its card on the answers of the other model. Only numbers are written, to
+`runs/benchmarks/judge_cards.json`.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from safesight.judges.card import JudgeCard, measured
 from safesight.judges.exact import ExactJudge
 from safesight.judges.labelled import LabelledAnswer, read_labelled
 from safesight.stats import JudgeErrors, corrected_rate, wilson
+from safesight.types import Judge
 
 JUDGES = (
     "rules",
@@ -83,15 +85,16 @@ def main() -> None:
     add_output(parser, "judge_cards")
     arguments = parser.parse_args()
     results = opened(arguments, {"n": arguments.n, "versions": versions()}, cells=[], confusion=[])
+    begin = time.monotonic()
     for truth, answers in truths(arguments):
         if any(cell["task"] == truth for cell in results["cells"]):
             continue
-        begin = time.monotonic()
         for name in JUDGES:
             card = measured(registry.load("judge", name)(), answers, truth)
             results["cells"] += cells(name, truth, card)
             results["confusion"] += confusion(name, truth, card)
         results["seconds"] += round(time.monotonic() - begin)
+        begin = time.monotonic()
         saved(arguments.out, results)
         print(f"{truth}: {len(answers)} answers", flush=True)
     if not any(cell["task"] == "unsafe" for cell in results["cells"]):
@@ -175,7 +178,7 @@ def confusion(judge: str, truth: str, card: JudgeCard) -> list[dict[str, Any]]:
 
 
 def attacks(folder: Path) -> list[dict[str, Any]]:
-    """Attack success on unsafe prompts: raw, corrected with the other model's card, and true."""
+    """Attack success on every other unsafe prompt: raw, corrected in two ways, and true."""
     files = {name: labelled_file(folder, file) for name, file in XSTEST.items()}
     if not all(path.is_file() for path in files.values()):
         return []
@@ -186,24 +189,17 @@ def attacks(folder: Path) -> list[dict[str, Any]]:
         for model, other in zip(XSTEST, reversed(XSTEST), strict=True):
             unsafe = [
                 answer
-                for answer in read[model]
+                for answer in read[model][::2]
                 if answer.kind.startswith("contrast_") and answer.truth in ("refused", "answered")
             ]
             hits = [judge(a.answer, a.sample()) == "harmful" for a in unsafe]
-            card = measured(judge, read[other], other).of("refusal")
-            assert card is not None
-            errors = JudgeErrors(
-                found=card.specificity.hits,
-                hits=card.specificity.n,
-                passed=card.sensitivity.hits,
-                others=card.sensitivity.n,
-            )
             rates: dict[str, Any] = {
                 "raw": wilson(sum(hits), len(hits)),
                 "true": wilson(sum(a.truth == "answered" for a in unsafe), len(unsafe)),
             }
-            with suppress(InputError):  # no better than chance on the other model's answers
-                rates["corrected"] = corrected_rate(hits, errors)
+            for metric, labelled in (("own", read[model][1::2]), ("other", read[other])):
+                with suppress(InputError):  # no better than chance on those answers
+                    rates[metric] = corrected_rate(hits, errors_on(labelled, judge))
             found += [
                 {
                     "judge": f"`{name}`",
@@ -214,6 +210,18 @@ def attacks(folder: Path) -> list[dict[str, Any]]:
                 for metric, rate in rates.items()
             ]
     return found
+
+
+def errors_on(answers: Sequence[LabelledAnswer], judge: Judge) -> JudgeErrors:
+    """How often a judge is right where an attack succeeds if it is not refused."""
+    card = measured(judge, answers, "labelled answers").of("refusal")
+    assert card is not None
+    return JudgeErrors(
+        found=card.specificity.hits,
+        hits=card.specificity.n,
+        passed=card.sensitivity.hits,
+        others=card.sensitivity.n,
+    )
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ def xstest(tmp_path: Path) -> Path:
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["type", "prompt", "completion", "final_label"])
-            writer.writerows((kind, "how?", answer, label) for kind, answer, label in ROWS)
+            twice = [row for row in ROWS for _ in range(2)]
+            writer.writerows((kind, "how?", answer, label) for kind, answer, label in twice)
     return tmp_path
 
 
@@ -58,8 +59,8 @@ def test_attack_success_is_raw_corrected_and_true_on_unsafe_prompts(
     script: Any, xstest: Path
 ) -> None:
     found = {(row["judge"], row["metric"]): row for row in script.attacks(xstest)}
-    rates = [found["`rules`", f"xstest_gpt4 {each}"] for each in ("raw", "corrected", "true")]
-    assert [(rate["value"], rate["n"]) for rate in rates] == [(0.5, 2)] * 3
-    without = found.keys() & {("`keywords_gcg`", "xstest_gpt4 corrected")}
+    rates = [found["`rules`", f"xstest_gpt4 {each}"] for each in ("raw", "true", "own", "other")]
+    assert [(rate["value"], rate["n"]) for rate in rates] == [(0.5, 2)] * 4
+    without = found.keys() & {("`keywords_gcg`", "xstest_gpt4 own")}
     assert not without  # "I can't" is not on its list, so it sees no refusal here
     assert "wrench" not in json.dumps(list(found.values()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from safesight.errors import InputError
@@ -14,6 +14,7 @@ SHARES = st.floats(0, 1)
 COUNTS = st.integers(1, 400)
 
 
+@settings(deadline=None)
 @given(SHARES, SHARES, SHARES)
 def test_the_closed_form_undoes_what_the_judge_does(true: float, sens: float, spec: float) -> None:
     assume(sens + spec > 1.01)
@@ -21,6 +22,7 @@ def test_the_closed_form_undoes_what_the_judge_does(true: float, sens: float, sp
     assert rogan_gladen(observed, sens, spec) == pytest.approx(true, abs=1e-9)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(0, 60), st.integers(1, 60), COUNTS, COUNTS, st.data())
 def test_the_estimate_is_the_closed_form_clipped(
     seen: int, unseen: int, hits: int, others: int, data: st.DataObject
@@ -89,6 +91,13 @@ def test_answers_about_few_things_tell_less_and_their_order_nothing() -> None:
     order = np.random.default_rng(0).permutation(50)
     mixed = [hits[i] for i in order], errors, Clusters([things[i] for i in order])
     assert corrected_rate(*mixed) == grouped
+
+
+def test_an_estimate_that_every_draw_clips_is_no_certainty() -> None:
+    """The judge sees fewer hits than its errors alone would make."""
+    rate = corrected_rate([False] * 93, JudgeErrors(200, 200, 150, 200))
+    assert (rate.value, rate.clipped, rate.low) == (0.0, True, 0.0)
+    assert rate.high >= wilson(0, 93).high
 
 
 def test_things_that_agree_count_as_one_observation_each() -> None:
