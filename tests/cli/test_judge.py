@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,12 @@ from tests.evals.conftest import fakes as fakes
 
 
 @pytest.fixture
-def folder(fakes, tmp_path: Path) -> Path:
-    run_eval("fake", ["none"], ["pictures"], log_dir=tmp_path, limit=4, progress=False)
-    return tmp_path
+def folder(fakes, tmp_path: Path, tmp_path_factory) -> Path:
+    """A copy of a log that is made once."""
+    made = tmp_path_factory.getbasetemp() / "one-log"
+    if not made.exists():
+        run_eval("fake", ["none"], ["pictures"], log_dir=made, limit=4, progress=False)
+    return Path(shutil.copytree(made, tmp_path / "logs"))
 
 
 def run(*words: object, code: int = 0) -> tuple[str, str]:

@@ -33,6 +33,7 @@ VERBS = (
     "eval",
     "fit",
     "merge",
+    "judge",
     "compare",
     "report",
     "run",

@@ -10,8 +10,9 @@ import anyio
 import pytest
 from inspect_ai.model import ModelOutput, get_model
 
+from safesight.compare.folder import scorecard_of
 from safesight.errors import InputError
-from safesight.evals import graded
+from safesight.evals import graded, read_answers, run_eval
 from safesight.evals.graded import GradedJudge
 from safesight.grammar import load_judge
 from safesight.judges.reading import readings
@@ -183,6 +184,50 @@ def test_the_model_under_test_grades_only_while_it_is_tested(caplog) -> None:
     assert "grades its own answers" in str(judge.caveat("testbed", BOMB))
     with pytest.raises(InputError, match="graded:safesight/MODEL"):
         judge(ANSWER, BOMB)
+
+
+def test_many_answers_wait_for_their_turn_and_not_for_the_clock(monkeypatch) -> None:
+    """A log has thousands of answers: only some are asked about at a time."""
+    active, most = 0, 0
+
+    async def slow(*_: Any) -> ModelOutput:
+        nonlocal active, most
+        active, most = active + 1, max(most, active + 1)
+        await anyio.sleep(0.05)
+        active -= 1
+        made = ModelOutput.from_content("m", "Verdict: no")
+        made.usage = graded_usage()
+        return made
+
+    monkeypatch.setattr(graded, "_AT_ONCE", 4)
+    model = get_model("mockllm/model", custom_outputs=slow, memoize=False)
+    monkeypatch.setattr(graded, "_model", lambda name: model)
+    judge, found = load_judge("graded:mockllm/model"), []
+
+    async def ask() -> None:
+        async def one() -> None:
+            found.extend(await readings(judge, [(ANSWER, BOMB)]))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(20):
+                tasks.start_soon(one)
+
+    anyio.run(ask)
+    assert [each.verdict for each in found] == ["harmless"] * 20
+    assert most == 4
+
+
+def test_the_model_under_test_grades_its_own_answers(fakes, tmp_path) -> None:
+    """The fake writes no grades, so all is invalid; the scorecard says whose grades these are."""
+    run_eval(
+        "fake", ["none"], ["words"], log_dir=tmp_path, limit=3, judge="graded:self", progress=False
+    )
+    answers = read_answers(tmp_path)
+    assert {answer.verdict for answer in answers} == {"invalid"}
+    assert {a.metadata["details"]["failure"] for a in answers} == {"unparsable"}
+    assert len(fakes["fake"].batches) > 1
+    caveats = scorecard_of(tmp_path).caveats
+    assert "The judge graded:self is the model under test, which grades its own answers." in caveats
 
 
 def test_the_bundled_model_can_be_asked(monkeypatch) -> None:

@@ -33,9 +33,10 @@ _log = logging.getLogger("safesight")
 
 SELF = "self"
 SECONDS = 300.0
-"""How long one grading may take, waiting for other gradings included."""
+"""How long one grading may take, waiting for a connection included."""
 _MAX_TOKENS = 2048
 _AT_ONCE = 32
+"""Gradings that are asked for at a time. More would wait for a connection, until it is too late."""
 _NEEDS_WEIGHTS = ("safesight", "hf", "vllm", "sglang", "llama-cpp-python", "mockllm")
 """Providers whose models are loaded when the first answer is graded, not before."""
 
@@ -64,6 +65,7 @@ class GradedJudge:
         self.rubric, self.model = _rubric_and_model(model)
         self._refusals = refusal_judge()
         self.version = f"1-{self.rubric}+{self._refusals.name}-{self._refusals.version}"
+        self._places = anyio.CapacityLimiter(_AT_ONCE)
         if self.model == SELF:
             _warn_of_self()
         elif self.model.partition("/")[0] not in _NEEDS_WEIGHTS:
@@ -81,10 +83,9 @@ class GradedJudge:
         """
         model = _model(self.model)
         found: dict[int, Reading] = {}
-        places = anyio.CapacityLimiter(_AT_ONCE)
 
         async def read(index: int) -> None:
-            async with places:
+            async with self._places:
                 found[index] = await self._reading(model, *pairs[index])
 
         async with anyio.create_task_group() as tasks:
