@@ -35,7 +35,7 @@ LEVELS = (
     {"builtin"},
     {"stats"},
     {"guests"},
-    {"types", "console", "files", "grid", "records", "extras"},
+    {"types", "console", "files", "grid", "records", "extras", "values"},
     {"errors"},
 )
 _LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

@@ -31,31 +31,34 @@ EXAMPLES = examples(
 )
 
 
+_Judges = Annotated[
+    list[str],
+    typer.Option(
+        "--judge",
+        metavar="NAME[:ARGUMENT]",
+        help="Judge to read the answers; repeatable. See `safesight list judges`.",
+    ),
+]
+_LogDir = Annotated[Path | None, typer.Argument(help="Folder with the logs of `safesight eval`.")]
+_Data = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SOURCE",
+        help="Instead of logs: rows with question, label and answer; see `safesight data columns`.",
+    ),
+]
+_Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="JSONL file for the verdicts."),
+]
+
+
 def judge(
-    judges: Annotated[
-        list[str],
-        typer.Option(
-            "--judge",
-            metavar="NAME[:ARGUMENT]",
-            help="Judge to read the answers; repeatable. See `safesight list judges`.",
-        ),
-    ],
-    log_dir: Annotated[
-        Path | None, typer.Argument(help="Folder with the logs of `safesight eval`.")
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SOURCE",
-            help="Instead of logs: rows with question, label and answer; see "
-            "`safesight data columns`.",
-        ),
-    ] = None,
+    judges: _Judges,
+    log_dir: _LogDir = None,
+    data: _Data = None,
     column: Columns = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="JSONL file for the verdicts."),
-    ] = None,
+    output: _Output = None,
     json: JsonFile = None,
 ) -> None:
     """Judge saved answers again, without generating any and without the model.

@@ -1,4 +1,4 @@
-"""`safesight judge --data`: a file of answers, whoever generated them, read by judges."""
+"""`safesight judge --data`: a file of answers of any origin, read by judges."""
 
 from __future__ import annotations
 
