@@ -176,6 +176,18 @@ def _unlike(kind: type, found: Any) -> str:
         holds, wanted = _FIELDS[field]
         if not holds(value := getattr(found, field)):
             return f"a {what} whose {field} is {_short(value)}, not {wanted}"
+    return _talk_fault(found) if isinstance(found, Sample) else ""
+
+
+def _talk_fault(sample: Sample) -> str:
+    """What does not fit together in the pictures and turns of a sample."""
+    if sample.image is None and sample.further_images:
+        return "a sample whose further_images come without an image, the first picture"
+    if sample.turns and sample.turns[-1]["role"] != "user":
+        return "a sample whose last turn is not the user's"
+    places = sum(part["type"] == "image" for turn in sample.turns for part in turn["content"])
+    if places > (pictures := len(sample.pictures)):
+        return f"a sample whose turns have places for {places} pictures, and it has {pictures}"
     return ""
 
 
@@ -214,9 +226,15 @@ def _are_turns(found: Any) -> bool:
         isinstance(turn, Mapping)
         and _is_text(turn.get("role"))
         and isinstance(turn.get("content"), list)
-        and all(isinstance(part, Mapping) and "type" in part for part in turn["content"])
+        and all(map(_is_part, turn["content"]))
         for turn in found
     )
+
+
+def _is_part(found: Any) -> bool:
+    """Text, or the place of a picture."""
+    kind = found.get("type") if isinstance(found, Mapping) else None
+    return kind == "image" or (kind == "text" and _is_text(found.get("text")))
 
 
 def _one_of(*allowed: str) -> tuple[Callable[[Any], bool], str]:
@@ -282,7 +300,9 @@ class _CheckedJudge:
     """A judge that passes on what another one returns, if that is of the right kind."""
 
     def __init__(self, registered: str, judge: Judge) -> None:
-        self.name, self.version = judge.name, judge.version
+        whole = ":" in registered and ":" not in judge.name
+        self.name = registered if whole else judge.name
+        self.version = judge.version
         self._registered, self._judge = registered, judge
         if hasattr(judge, "broken"):
             self.broken = self._broken

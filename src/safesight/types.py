@@ -90,8 +90,8 @@ class Sample:
     """Pictures after the first."""
     turns: tuple[Message, ...] = ()
     """The whole conversation if it is more than one question, with `{"type": "image"}` where a
-    picture belongs; its last turn is the user's and holds `question`. Without any such place, all
-    pictures stand before the text of the last turn."""
+    picture belongs; its last turn is the user's and holds `question`. Pictures without such a place
+    stand before the text of the last turn."""
 
     @property
     def pictures(self) -> tuple[Callable[[], Image], ...]:
@@ -161,6 +161,8 @@ class TuningSample:
     """Renders the picture; called each time the picture is needed."""
     refusal: str | None = None
     """The refusal for this question, for methods that teach refusals; None lets them choose."""
+    group: str | None = None
+    """What it is about, if that is known, so that statistics can keep such rows together."""
 
     def picture(self) -> Image | None:
         """The picture, rendered."""

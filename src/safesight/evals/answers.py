@@ -60,7 +60,8 @@ class Answer:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """The sample's facts."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """Identity, decisions of the detectors, tokens, seconds, and the path of the log."""
+    """Identity, decisions of the detectors, tokens, seconds, the path of the log, and in `turns`
+    the role and the words of each turn before the question."""
 
     @property
     def request(self) -> str | None:
@@ -142,8 +143,29 @@ def answer_of(log: EvalLog, sample: EvalSample, judge: str | None = None) -> Ans
             "log": str(local_path(log.location)),
             **_caveats(judged, about, log, sample),
             **({"shots": judged["shots"]} if "shots" in judged else {}),
+            **({"turns": turns} if (turns := _earlier(log, sample)) else {}),
             **({"details": found} if (found := _details(judged, log, sample)) else {}),
         },
+    )
+
+
+def _earlier(log: EvalLog, sample: EvalSample) -> list[tuple[str, str]]:
+    """The turns before the question; a picture is a word in brackets."""
+    turns = sample.metadata.get("turns") or []
+    if not isinstance(turns, Sequence) or not all(map(_is_turn, turns)):
+        raise _changed(log, sample, "has turns that are no messages")
+    return [
+        (turn["role"], " ".join(part.get("text", "[picture]") for part in turn["content"]))
+        for turn in turns[:-1]
+    ]
+
+
+def _is_turn(found: object) -> bool:
+    if not isinstance(found, Mapping) or not isinstance(found.get("role"), str):
+        return False
+    parts = found.get("content")
+    return isinstance(parts, list) and all(
+        isinstance(part, Mapping) and isinstance(part.get("text", ""), str) for part in parts
     )
 
 

@@ -217,8 +217,8 @@ def _broken(judge: Judge, answer: str, sample: Sample, state: TaskState) -> bool
 
 
 def sample_of(id: str | int, target: str, metadata: Mapping[str, Any]) -> Sample:
-    """The sample as recorded in a log, without its picture."""
-    return Sample(
+    """The sample as recorded in a log, without its pictures."""
+    found = Sample(
         id=str(id),
         question=str(metadata.get("question", "")),
         label="harmful" if metadata.get("label") == "harmful" else "benign",
@@ -227,4 +227,6 @@ def sample_of(id: str | int, target: str, metadata: Mapping[str, Any]) -> Sample
         shots=tuple(metadata.get("shots") or ()),
         prefill=metadata.get("prefill"),
         facts=metadata.get("facts") or {},
+        turns=tuple(metadata.get("turns") or ()),
     )
+    return found.without_pictures()

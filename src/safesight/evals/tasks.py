@@ -278,6 +278,7 @@ def _described(sample: Sample) -> InspectSample:
             "attack": sample.attack,
             "facts": dict(sample.facts),
             **({"shots": list(sample.shots)} if sample.shots else {}),
+            **({"turns": list(sample.turns)} if sample.turns else {}),
             **({} if sample.prefill is None else {"prefill": sample.prefill}),
         },
     )

@@ -248,7 +248,8 @@ def _made(
 def _described(vlm: VLM, recipe: Recipe, batch: Sequence[Sample]) -> list[str]:
     """The model's own descriptions."""
     asked = [replace(s.reworded(DESCRIBE), system=None).messages() for s in batch]
-    return vlm.answer(asked, max_new_tokens=recipe.max_new_tokens)
+    texts: list[str] = vlm.answer(asked, max_new_tokens=recipe.max_new_tokens)
+    return texts
 
 
 def _neutral(vlm: VLM, setup: ToolSetup, batch: Sequence[Sequence[Any]]) -> list[str]:

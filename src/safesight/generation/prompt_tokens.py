@@ -289,5 +289,5 @@ def _not_by_template(where: str) -> InputError:
     return InputError(
         f"A prompt does not {where} as the model's chat template writes it, so a defense that "
         "rewrites prompts cannot be used. Build inputs with processor.apply_chat_template("
-        "..., add_generation_prompt=True)."
+        "..., add_generation_prompt=True), and begin no answer (no prefill)."
     )

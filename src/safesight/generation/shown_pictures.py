@@ -49,14 +49,7 @@ def shown_pictures(vlm: VLM, row: Sequence[int], tensors: PictureTensors) -> lis
     if not tensors:
         return []
     places = [index for index, token in enumerate(row) if token == vlm.image_token_id]
-    counts = picture_tokens(vlm, tensors)
-    grids = tensors.get("image_grid_thw")
-    if grids is not None:
-        entries = [int(patches) for patches in grids.prod(dim=1)]
-    elif counts is not None:
-        entries = [1] * len(counts)
-    else:
-        entries, counts = _by_markers(vlm, row, len(tensors["pixel_values"]))
+    entries, counts = _counted(vlm, row, tensors)
     total = {name: len(value) for name, value in tensors.items()}
     if sum(counts) != len(places) or sum(entries) != total["pixel_values"]:
         raise _inseparable(vlm)
@@ -70,6 +63,19 @@ def shown_pictures(vlm: VLM, row: Sequence[int], tensors: PictureTensors) -> lis
         }
         found.append(ShownPicture(own, places[stop - counts[index] : stop]))
     return found
+
+
+def _counted(
+    vlm: VLM, row: Sequence[int], tensors: PictureTensors
+) -> tuple[Sequence[int], Sequence[int]]:
+    """The numbers of entries in `pixel_values` and of placeholders of every picture."""
+    counts = picture_tokens(vlm, tensors)
+    if counts is None:
+        return _by_markers(vlm, row, len(tensors["pixel_values"]))
+    grids = tensors.get("image_grid_thw")
+    if grids is None:
+        return [1] * len(counts), counts
+    return [int(patches) for patches in grids.prod(dim=1)], counts
 
 
 def _by_markers(vlm: VLM, row: Sequence[int], entries: int) -> tuple[list[int], list[int]]:

@@ -40,7 +40,7 @@ _HARMFUL_SCORE = 0.5
 
 Grades = Mapping[str, str]
 
-_CONTROL = re.compile(r"<\|?[\w/ -]{1,40}\|?>|\[/?[A-Z_]{2,20}\]")
+_CONTROL = re.compile(r"<\|?[\w/][\w/ -]{0,39}\|?>|\[/?[A-Z_]{2,20}\]")
 """What may be a control token of some model."""
 
 
