@@ -103,7 +103,7 @@ def benchmark_task(
         setup=_asking(by_id),
         solver=_shooting(by_id) if any(s.shots for s in samples) else generate(),
         scorer=verdict(judge),
-        metrics=_metrics(samples, published),
+        metrics=[*_metrics(samples, published)],
         config=_with_length(config, published),
         name=benchmark,
         version=version,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safesight import registry
-from safesight.benchmarks import load_benchmark
+from safesight.benchmarks import load_benchmark, published_as
 from safesight.console import stderr, steps, waiting
 from safesight.data.counts import counted
 from safesight.errors import InputError
@@ -220,7 +220,7 @@ def _check(wanted: Evaluation) -> None:
         check_arm(arm)
     for task in wanted.tasks:
         check_task(task)
-        if wanted.only:
+        if wanted.only or published_as(task) is not None:  # which may be incomplete
             select(load_benchmark(task)(wanted.limit, seed=wanted.seed), wanted.only, task)
         judge_for(wanted.model, task, wanted.judge)
     if wanted.fit_on == "data" and not wanted.own.sources:
