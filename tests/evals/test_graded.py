@@ -92,11 +92,11 @@ def test_the_score_of_strongreject_is_the_published_one(monkeypatch) -> None:
 
 def test_a_filtered_a_late_and_a_failed_grading_are_invalid(monkeypatch) -> None:
     def failing(prompt: str) -> str:
-        raise RuntimeError("rate limit\nof the provider")
+        raise RuntimeError("[bold]rate limit[/bold]\nof it.")
 
     found = read(monkeypatch, failing)
     assert found.verdict == "invalid"
-    assert found.details == {"failure": "error", "said": "RuntimeError: rate limit"}
+    assert found.details == {"failure": "error", "said": "RuntimeError: rate limit of it"}
 
     async def late(*_: Any) -> ModelOutput:
         await anyio.sleep(60)

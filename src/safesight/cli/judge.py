@@ -117,8 +117,8 @@ def _write(found: Sequence[Judged], target: str | None) -> None:
 def _table(found: Sequence[Judged]) -> Grid:
     verdicts = list(found[0].verdicts) if found else []
     columns = [
+        Column(("defense",), [(each.defense,) for each in found]),
         Column(("task",), [(each.task,) for each in found]),
-        Column(("judge",), [(each.judge,) for each in found]),
         *(Column((name,), [(str(each.verdicts[name]),) for each in found]) for name in verdicts),
     ]
     if any(each.failures for each in found):
@@ -126,5 +126,5 @@ def _table(found: Sequence[Judged]) -> Grid:
         columns.append(Column(("not graded",), [(each,) for each in told]))
     if any(each.judge.startswith("panel:") for each in found):
         columns.append(Column(("disagreed",), [(str(each.disagreed),) for each in found]))
-    labels = [each.defense for each in found]
-    return Grid("Verdicts, answers", labels, columns, corner=("defense",))
+    labels = [each.judge for each in found]
+    return Grid("Answers by verdict", labels, columns, corner=("judge",))

@@ -19,7 +19,7 @@ from typing import Any
 import anyio
 from inspect_ai.model import ChatMessageUser, GenerateConfig, Model, ModelOutput, get_model
 
-from safesight.errors import InputError, UnknownNameError, reason_of
+from safesight.errors import InputError, UnknownNameError
 from safesight.judges.answers import opens_with_refusal
 from safesight.judges.reading import wait_for
 from safesight.judges.rubrics import BENIGN, REFERENCE, RUBRICS, Rubric, grades_in
@@ -132,7 +132,13 @@ def _asking() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise _Failed(f"{type(error).__name__}: {reason_of(error)}"[:200]) from error
+        raise _Failed(_said(error)) from error
+
+
+def _said(error: Exception) -> str:
+    """The type of an error and what it says, in one line and without the markup of a terminal."""
+    text = " ".join(re.sub(r"\[/?[a-z]+\]", "", str(error)).split())
+    return f"{type(error).__name__}: {text}"[:200].rstrip(":. ")
 
 
 async def _grading(model: Model, prompt: str) -> ModelOutput | None:
