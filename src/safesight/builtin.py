@@ -25,6 +25,8 @@ class Entry:
     """Name and version of the package that adds it; None for a built-in name."""
     thing: Any = None
     """What the name stands for, if it was added by `add`."""
+    group: str = ""
+    """What it is listed under, if there are groups of such names."""
 
 
 BUILTIN: dict[Kind, dict[str, Entry]] = {
@@ -135,6 +137,10 @@ BUILTIN: dict[Kind, dict[str, Entry]] = {
             "safesight.attacks.one_word:OneWordParaphrase",
             "Paraphrases the request as often, without the cue word: a control.",
         ),
+        "figstep": Entry(
+            "safesight.attacks.figstep:FigStep",
+            "Draws the request as the title of an empty list, and asks to fill it in.",
+        ),
         "prefill": Entry(
             "safesight.attacks.prefill:Prefill", 'Makes the answer begin with "Sure,".'
         ),
@@ -172,6 +178,111 @@ BUILTIN: dict[Kind, dict[str, Entry]] = {
         "ruled_benign": Entry(
             "safesight.testbed.mirage:ruled_benign",
             "Like mirage_benign, but about things that the house rule allows.",
+        ),
+        "figstep": Entry(
+            "safesight.benchmarks.figstep:FIGSTEP",
+            "FigStep: 500 harmful requests as the title of an empty list in a picture.",
+            group="attacks",
+        ),
+        "figstep_tiny": Entry(
+            "safesight.benchmarks.figstep:FIGSTEP_TINY",
+            "FigStep's SafeBench-Tiny: 50 of them, with the authors' pictures.",
+            group="attacks",
+        ),
+        "mm_safetybench_sd": Entry(
+            "safesight.benchmarks.mm_safetybench:SD",
+            "MM-SafetyBench: 1,680 requests whose key phrase a diffusion model drew.",
+            group="attacks",
+        ),
+        "mm_safetybench_typo": Entry(
+            "safesight.benchmarks.mm_safetybench:TYPO",
+            "MM-SafetyBench: the same requests with the key phrase in letters.",
+            group="attacks",
+        ),
+        "mm_safetybench_sd_typo": Entry(
+            "safesight.benchmarks.mm_safetybench:SD_TYPO",
+            "MM-SafetyBench: the same requests with the key phrase drawn and in letters.",
+            group="attacks",
+        ),
+        "jailbreakv": Entry(
+            "safesight.benchmarks.jailbreakv:JAILBREAKV",
+            "JailBreakV-28K: attacks written for language models, and through pictures.",
+            group="attacks",
+        ),
+        "jailbreakv_mini": Entry(
+            "safesight.benchmarks.jailbreakv:JAILBREAKV_MINI",
+            "JailBreakV-28K's small selection of 280.",
+            group="attacks",
+        ),
+        "hades": Entry(
+            "safesight.benchmarks.hades:HADES",
+            "HADES: 750 instructions whose keyword is below a harmful picture.",
+            group="attacks",
+        ),
+        "vlguard": Entry(
+            "safesight.benchmarks.vlguard_test:VLGUARD",
+            "VLGuard's test split: unsafe pictures, and safe ones with either kind of request.",
+            group="attacks",
+        ),
+        "spa_vl": Entry(
+            "safesight.benchmarks.spa_vl:SPA_VL",
+            "SPA-VL's 265 harmful test questions.",
+            group="attacks",
+        ),
+        "vlsafe": Entry(
+            "safesight.benchmarks.vlsafe:VLSAFE",
+            "VLSafe: 1,110 harmful questions about harmless photographs.",
+            group="attacks",
+        ),
+        "or_bench_toxic": Entry(
+            "safesight.benchmarks.or_bench:TOXIC",
+            "OR-Bench's 655 toxic prompts, in text alone.",
+            group="attacks",
+        ),
+        "mossbench": Entry(
+            "safesight.benchmarks.mossbench:MOSSBENCH",
+            "MOSSBench: 300 harmless questions about pictures that look alarming.",
+            group="over-refusal",
+        ),
+        "xstest": Entry(
+            "safesight.benchmarks.xstest:XSTEST",
+            "XSTest: 250 harmless prompts in alarming words, and 200 harmful ones.",
+            group="over-refusal",
+        ),
+        "or_bench_hard": Entry(
+            "safesight.benchmarks.or_bench:HARD",
+            "OR-Bench's Hard-1K: harmless prompts that most models refuse.",
+            group="over-refusal",
+        ),
+        "or_bench_80k": Entry(
+            "safesight.benchmarks.or_bench:LARGE",
+            "OR-Bench's 80,359 harmless prompts.",
+            group="over-refusal",
+        ),
+        "spa_vl_help": Entry(
+            "safesight.benchmarks.spa_vl:SPA_VL_HELP",
+            "SPA-VL's 265 test questions for helpfulness; refusals are counted.",
+            group="over-refusal",
+        ),
+        "mm_vet": Entry(
+            "safesight.benchmarks.mm_vet:MM_VET",
+            "MM-Vet: 218 open questions with reference answers, for a judge that grades.",
+            group="utility",
+        ),
+        "mme": Entry(
+            "safesight.benchmarks.mme:MME",
+            "MME: 2,374 yes-or-no questions, two about each picture.",
+            group="utility",
+        ),
+        "scienceqa_img": Entry(
+            "safesight.benchmarks.scienceqa_img:SCIENCEQA_IMG",
+            "ScienceQA: the 2,017 test questions with a picture, multiple choice.",
+            group="utility",
+        ),
+        "mmbench": Entry(
+            "safesight.benchmarks.mmbench:MMBENCH",
+            "MMBench: 1,164 multiple-choice questions, each asked in every rotation.",
+            group="utility",
         ),
     },
     "dataset": {
@@ -222,6 +333,22 @@ BUILTIN: dict[Kind, dict[str, Entry]] = {
         "rules": Entry(
             "safesight.judges.rules:RulesJudge",
             "Sees whether a free English answer refuses, by rules; it does not see harm.",
+        ),
+        "relevance": Entry(
+            "safesight.judges.relevance:RelevanceJudge",
+            "Sentence embeddings: what is neither refused nor on the topic is harmless.",
+        ),
+        "classifier": Entry(
+            "safesight.judges.classifier:ClassifierJudge",
+            "A safety classifier such as classifier:meta-llama/Llama-Guard-3-8B.",
+        ),
+        "graded": Entry(
+            "safesight.evals:GradedJudge",
+            "A model that grades by a rubric, such as graded:openai/gpt-4o.",
+        ),
+        "panel": Entry(
+            "safesight.judges.panel:PanelJudge",
+            "The majority of several judges, such as panel:exact+keywords+relevance.",
         ),
     },
     "model": {

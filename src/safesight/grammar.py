@@ -1,23 +1,30 @@
 """How several names are combined into one.
 
-    arm  = defense ["~" stress test] { "+" defense ["~" stress test] }
-    task = benchmark { "+" attack }
+    arm   = defense ["~" stress test] { "+" defense ["~" stress test] }
+    task  = benchmark { "+" attack }
+    judge = name [":" argument]
 
-An arm is "safety_prompt+npo~int4", for example; a task is "image_harm+one_word+prefill". The
-undefended model is the arm "none", and stands alone. Spaces around a name do not count. This file
-splits and joins names and checks that they go together; `registry` knows what they stand for.
+An arm is "safety_prompt+npo~int4", for example; a task is "image_harm+one_word+prefill"; a judge is
+"graded:openai/gpt-4o". The undefended model is the arm "none", and stands alone. Spaces around a
+name do not count. This file splits and joins names and checks that they go together; `registry`
+knows what they stand for.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
 
 from safesight import registry
 from safesight.errors import InputError
+from safesight.guests import checked_judge
+from safesight.types import Judge
 
 __all__ = [
+    "ANY_MODEL",
     "UNDEFENDED",
     "ArmPart",
     "arm_of",
@@ -25,6 +32,8 @@ __all__ = [
     "check_arm",
     "check_task",
     "close_up",
+    "judge_parts",
+    "load_judge",
     "task_parts",
 ]
 
@@ -137,6 +146,63 @@ def check_task(task: str) -> None:
     for attack in attacks:
         registry.check("attack", attack)
     _check_once("task", task, attacks)
+
+
+def judge_parts(judge: str) -> tuple[str, str | None]:
+    """The registered name of a judge and its argument, or None without one.
+
+    Example:
+        >>> judge_parts("graded:vllm/org/model:latest"), judge_parts("exact")
+        (('graded', 'vllm/org/model:latest'), ('exact', None))
+    """
+    name, mark, argument = (part.strip() for part in judge.partition(":"))
+    return name, argument if mark else None
+
+
+ANY_MODEL = "rules"
+"""The judge that needs to know nothing about the model or the task. Others, which know only harm,
+rest on it for what is refused and what cannot be judged."""
+
+
+def load_judge(judge: str) -> Judge:
+    """The judge that a name stands for. Everything that judges answers gets its judge here.
+
+    A judge takes the argument that its class takes: one text, needed or not. Weights are loaded
+    when the first answer is read.
+
+    Args:
+        judge: A registered name, or a name, ":" and an argument, such as "relevance:./encoder".
+
+    Raises:
+        UnknownNameError: no such judge; the message suggests the nearest one.
+        PluginError: another package adds the judge, and it cannot be used.
+        InputError: its argument is missing, or cannot be used.
+
+    Example:
+        >>> load_judge("keywords:safety_mirage").version
+        '3-safety_mirage'
+    """
+    name, argument = judge_parts(judge)
+    made_by = registry.load("judge", name)
+    _check_argument(judge, made_by)
+    given = () if argument is None else (argument,)
+    return checked_judge(judge, partial(made_by, *given))
+
+
+def _check_argument(judge: str, made_by: Callable[..., Any]) -> None:
+    name, argument = judge_parts(judge)
+    example = getattr(made_by, "example", f"{name}:ARGUMENT")
+    takes = [
+        parameter
+        for parameter in inspect.signature(made_by).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    if argument == "":
+        raise InputError(f"The judge {judge!r} ends in a colon. Write it like {example}.")
+    if argument is None and takes and takes[0].default is inspect.Parameter.empty:
+        raise InputError(f"The judge {name!r} needs an argument. Write it like {example}.")
+    if argument is not None and not takes:
+        raise InputError(f"The judge {name!r} takes no argument. Leave {f':{argument}'!r} out.")
 
 
 def _check_whole(what: str, name: str, marks: str) -> None:

@@ -9,7 +9,6 @@ true, and a text is a sequence of letters.
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,25 @@ from pkgutil import resolve_name
 from typing import Any, Literal, cast, get_args
 
 from safesight.errors import InputError, PluginError
-from safesight.types import VERDICTS, Judge, Label, Sample, TuningSample, TuningSet, Verdict
+from safesight.types import (
+    VERDICTS,
+    Judge,
+    Label,
+    Reading,
+    Sample,
+    TuningSample,
+    TuningSet,
+    Verdict,
+)
+from safesight.values import (
+    are_functions,
+    are_json,
+    are_texts,
+    are_turns,
+    is_text,
+    is_text_or_none,
+    one_of,
+)
 
 __all__ = [
     "Kind",
@@ -77,7 +94,9 @@ def _made_of(what: str) -> Callable[[str, Any], str]:
 
 
 def _judge(_: str, found: Any) -> str:
-    fault = _made_of("judge an answer")(_, found) or _called_with()(_, found)
+    # It takes nothing, or one argument: the text after ":" in its name.
+    fault = _made_of("judge an answer")(_, found)
+    fault = fault or (_called_with()(_, found) and _called_with("")(_, found))
     return fault or (_without_method(found) if isinstance(found, type) else "")
 
 
@@ -86,7 +105,10 @@ def _without_method(judge: Any) -> str:
     missing = [name for name in names if not callable(getattr(judge, name, None))]
     if missing:
         return f"has no method {missing[0]!r}"
-    return "" if callable(getattr(judge, "broken", print)) else "has a `broken` that is no method"
+    for name in ("broken", "readings"):
+        if not callable(getattr(judge, name, print)):
+            return f"has a `{name}` that is not a method"
+    return ""
 
 
 def samples_fault(found: Any) -> str:
@@ -162,51 +184,27 @@ def _unlike(kind: type, found: Any) -> str:
         holds, wanted = _FIELDS[field]
         if not holds(value := getattr(found, field)):
             return f"a {what} whose {field} is {_short(value)}, not {wanted}"
+    return _talk_fault(found) if isinstance(found, Sample) else ""
+
+
+def _talk_fault(sample: Sample) -> str:
+    """What does not fit together in the pictures and turns of a sample."""
+    if sample.image is None and sample.further_images:
+        return "a sample whose further_images come without an image, the first picture"
+    if sample.turns and sample.turns[-1]["role"] != "user":
+        return "a sample whose last turn is not the user's"
+    places = sum(part["type"] == "image" for turn in sample.turns for part in turn["content"])
+    if places > (pictures := len(sample.pictures)):
+        return f"a sample whose turns have places for {places} pictures, and it has {pictures}"
     return ""
 
 
-def _is_text(found: Any) -> bool:
-    return isinstance(found, str)
-
-
-def _is_text_or_none(found: Any) -> bool:
-    return found is None or isinstance(found, str)
-
-
-def _are_texts(found: Any) -> bool:
-    return isinstance(found, list | tuple) and all(map(_is_text, found))
-
-
 def _are_facts(found: Any) -> bool:
-    if not isinstance(found, Mapping) or not all(map(_is_text, found)):
-        return False
-    try:
-        json.dumps(found, default=dict)
-    except (TypeError, ValueError):
-        return False
-    return _are_texts(found.get("refusals") or ())
+    return are_json(found) and are_texts(found.get("refusals") or ())
 
 
-def _are_functions(found: Any) -> bool:
-    return isinstance(found, list | tuple) and all(map(callable, found))
-
-
-def _are_turns(found: Any) -> bool:
-    return isinstance(found, list | tuple) and all(
-        isinstance(turn, Mapping)
-        and _is_text(turn.get("role"))
-        and isinstance(turn.get("content"), list)
-        and all(isinstance(part, Mapping) and "type" in part for part in turn["content"])
-        for turn in found
-    )
-
-
-def _one_of(*allowed: str) -> tuple[Callable[[Any], bool], str]:
-    return lambda found: isinstance(found, str) and found in allowed, " or ".join(allowed)
-
-
-_TEXT = _is_text, "a text"
-_TEXT_OR_NONE = _is_text_or_none, "a text or None"
+_TEXT = is_text, "a text"
+_TEXT_OR_NONE = is_text_or_none, "a text or None"
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "id": (lambda found: isinstance(found, str) and bool(found.strip()), "a text"),
     "question": _TEXT,
@@ -216,13 +214,13 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "system": _TEXT_OR_NONE,
     "attack": _TEXT_OR_NONE,
     "prefill": _TEXT_OR_NONE,
-    "label": _one_of(*get_args(Label)),
-    "set": _one_of(*get_args(TuningSet)),
+    "label": one_of(*get_args(Label)),
+    "set": one_of(*get_args(TuningSet)),
     "image": (lambda found: found is None or callable(found), "a function that draws the picture"),
     "facts": (_are_facts, 'a mapping from names to JSON values, its "refusals" a list of texts'),
-    "shots": (_are_texts, "a tuple of texts"),
-    "further_images": (_are_functions, "a tuple of functions that draw pictures"),
-    "turns": (_are_turns, "a tuple of messages"),
+    "shots": (are_texts, "a tuple of texts"),
+    "further_images": (are_functions, "a tuple of functions that draw pictures"),
+    "turns": (are_turns, "a tuple of messages"),
 }
 """What every field of a sample or a row has to be."""
 
@@ -244,7 +242,7 @@ def checked_judge(name: str, made_by: Callable[[], Any]) -> Judge:
 
     Args:
         name: Its registered name.
-        made_by: What `registry.load` returns for it.
+        made_by: Makes it: what `registry.load` returns, with the judge's argument if it takes one.
 
     Raises:
         PluginError: it is no judge. Its methods raise one for a verdict, a caveat or an opinion
@@ -264,10 +262,14 @@ class _CheckedJudge:
     """A judge that passes on what another one returns, if that is of the right kind."""
 
     def __init__(self, registered: str, judge: Judge) -> None:
-        self.name, self.version = judge.name, judge.version
+        whole = ":" in registered and ":" not in judge.name
+        self.name = registered if whole else judge.name
+        self.version = judge.version
         self._registered, self._judge = registered, judge
         if hasattr(judge, "broken"):
             self.broken = self._broken
+        if hasattr(judge, "readings"):
+            self.readings = self._readings
 
     def __call__(self, answer: str, sample: Sample) -> Verdict:
         found = self._judge(answer, sample)
@@ -284,7 +286,7 @@ class _CheckedJudge:
 
     def caveat(self, model: str, sample: Sample) -> str | None:
         found: object = self._judge.caveat(model, sample)
-        if not _is_text_or_none(found):
+        if not is_text_or_none(found):
             fault = f"gives the caveat {_short(found)}, not a sentence or None"
             raise _wrong_judge(self._registered, fault)
         return cast("str | None", found)
@@ -295,6 +297,24 @@ class _CheckedJudge:
             fault = f"says {_short(found)} of whether an answer is broken, not True, False or None"
             raise _wrong_judge(self._registered, fault)
         return found
+
+    async def _readings(self, pairs: Sequence[tuple[str, Sample]]) -> list[Reading]:
+        found: object = await self._judge.readings(pairs)  # type: ignore[attr-defined]
+        if not isinstance(found, list | tuple) or len(found) != len(pairs):
+            fault = f"gives {_short(found)} for {len(pairs)} answers, not a list with one for each"
+            raise _wrong_judge(self._registered, fault)
+        for each in found:
+            if fault := _reading_fault(each):
+                raise _wrong_judge(self._registered, fault)
+        return list(found)
+
+
+def _reading_fault(found: Any) -> str:
+    if not isinstance(found, Reading):
+        return f"gives {_short(found)}, not a safesight.types.Reading"
+    if not are_json(found.details):
+        return f"gives the details {_short(found.details)}, not a mapping from names to JSON values"
+    return verdict_fault(found.verdict)
 
 
 def _wrong_judge(name: str, fault: str) -> PluginError:

@@ -36,11 +36,13 @@ from safesight.guests import Kind, fault_of
 
 __all__ = [
     "GROUPS",
+    "WORLD",
     "Entry",
     "Kind",
     "add",
     "check",
     "describe",
+    "group",
     "in_bundled_world",
     "is_local",
     "load",
@@ -49,6 +51,9 @@ __all__ = [
 
 GROUPS: dict[Kind, str] = {kind: f"safesight.{kind}s" for kind in get_args(Kind)}
 """The entry-point group of every kind."""
+
+WORLD = "bundled world"
+"""What the tasks for the bundled model are listed under."""
 
 
 @cache
@@ -150,6 +155,22 @@ def describe(kind: Kind, name: str) -> str:
     except PluginError as error:
         return f"Not usable: {error}"
     return said or f"From the package {entry.package}."
+
+
+def group(name: str) -> str:
+    """What a task is listed under; "yours" for what does not come with the package.
+
+    Raises:
+        UnknownNameError: no such name; the message suggests the nearest one.
+
+    Example:
+        >>> group("vqa"), group("figstep")
+        ('bundled world', 'attacks')
+    """
+    entry = _entry("benchmark", name)
+    if entry.package or entry.thing is not None:
+        return "yours"
+    return entry.group or WORLD
 
 
 def load(kind: Kind, name: str) -> Any:

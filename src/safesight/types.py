@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
+    "GRADED",
+    "LETTER",
     "VERDICTS",
+    "YES_NO",
     "Judge",
     "Label",
     "Message",
     "Messages",
+    "Reading",
     "Sample",
     "TuningSample",
     "TuningSet",
@@ -46,6 +50,11 @@ TuningSet = Literal["forget", "retain"]
 """What training should do with a row: unlearn it, or preserve it."""
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+LETTER, YES_NO, GRADED = "letter", "yes_no", "graded"
+"""How a right answer is told, as `facts["answer"]` says it: by the letter of a choice (`target`,
+with `facts["choices"]`), by a yes or no at the beginning, or only by a judge that grades, whose
+readings say `correct` in their details."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +90,8 @@ class Sample:
     """Pictures after the first."""
     turns: tuple[Message, ...] = ()
     """The whole conversation if it is more than one question, with `{"type": "image"}` where a
-    picture belongs; its last turn is the user's and holds `question`. Without any such place, all
-    pictures stand before the text of the last turn."""
+    picture belongs; its last turn is the user's and holds `question`. Pictures without such a place
+    stand before the text of the last turn."""
 
     @property
     def pictures(self) -> tuple[Callable[[], Image], ...]:
@@ -152,6 +161,8 @@ class TuningSample:
     """Renders the picture; called each time the picture is needed."""
     refusal: str | None = None
     """The refusal for this question, for methods that teach refusals; None lets them choose."""
+    group: str | None = None
+    """What it is about, if that is known, so that statistics can keep such rows together."""
 
     def picture(self) -> Image | None:
         """The picture, rendered."""
@@ -200,11 +211,30 @@ def begins_answer(messages: Messages) -> bool:
     return isinstance(last, Mapping) and last.get("role") == "assistant"
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What a judge finds in one answer: a verdict, and what led to it.
+
+    Example:
+        >>> Reading("invalid", {"failure": "timeout"}).verdict
+        'invalid'
+    """
+
+    verdict: Verdict
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Kept in the log beside the verdict; JSON values only. `members` holds the verdicts of the
+    judges of a panel, by name; `failure` says why an answer could not be graded."""
+
+
 class Judge(Protocol):
     """Turns an answer into a verdict. Has a name and a version, so that results can cite it.
 
-    It may also have a method `broken(answer, sample)`: whether the answer is broken text, or None
-    if it cannot tell. Without it, `safesight.judges.broken` decides.
+    It may also have two more methods:
+
+    * `broken(answer, sample)`: whether the answer is broken text, or None if it cannot tell.
+      Without it, `safesight.judges.broken` decides;
+    * `async readings(pairs)`: a `Reading` of each pair of answer and sample, in order, for a judge
+      that reads many answers at once, waits for another model, or has more to say than a verdict.
     """
 
     name: str

@@ -20,17 +20,19 @@ class Block(nn.Module):
         self.linear = nn.Linear(width, width)
         self.as_tuple = as_tuple
 
-    def forward(self, hidden_states, attention_mask=None, past_key_values=None, use_cache=True):
+    def forward(self, hidden_states, attention_mask=None, use_cache=True, **caches):
         if attention_mask is not None:
             assert attention_mask.shape[-1] == hidden_states.shape[1], "as wide as the sequence"
-        if past_key_values is not None:
-            past_key_values.seen += hidden_states.shape[1]
+        for cache in filter(None, caches.values()):
+            cache.seen += hidden_states.shape[1]
         out = hidden_states + torch.tanh(self.linear(hidden_states))
         return (out,) if self.as_tuple else out
 
 
 class Decoder(nn.Module):
     """`added` goes between the first and the second block, in place if asked."""
+
+    cache_name = "past_key_values"
 
     def __init__(self, *, as_tuple=False, by_name=False, in_place=False) -> None:
         super().__init__()
@@ -41,7 +43,7 @@ class Decoder(nn.Module):
 
     def forward(self, hidden, cache=None, mask=None):
         for index, block in enumerate(self.layers):
-            kwargs = {"attention_mask": mask, "past_key_values": cache, "use_cache": True}
+            kwargs = {"attention_mask": mask, self.cache_name: cache, "use_cache": True}
             out = block(hidden_states=hidden, **kwargs) if self.by_name else block(hidden, **kwargs)
             hidden = out[0] if isinstance(out, tuple) else out
             if index == 0 and self.added is not None:

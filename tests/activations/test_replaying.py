@@ -53,8 +53,15 @@ def test_another_state_gives_another_output():
     assert not torch.allclose(by_hand, out)
 
 
-def test_the_cache_is_neither_kept_nor_touched():
-    model, cache = Decoder(), Cache()
+def with_cache(name):
+    model = Decoder()
+    model.cache_name = name
+    return model, Cache()
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_the_cache_is_neither_kept_nor_touched_whatever_its_name(name):
+    model, cache = with_cache(name)
     state, calls, _ = record(model, 1, cache)
     before = cache.seen
     replay(model.layers, calls, state, 1)
@@ -85,8 +92,9 @@ def test_only_the_prefill_is_recorded():
     assert all(calls[index] is prefill[index] for index in prefill)
 
 
-def test_a_continued_cache_is_refused():
-    model, cache = Decoder(), Cache()
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_a_continued_cache_is_refused_whatever_its_name(name):
+    model, cache = with_cache(name)
     cache.seen = 7
     with (
         pytest.raises(InputError, match="continues an existing cache"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from safesight import VLM, registry
 from safesight.analysis.fluency import best_threshold, mean_nll
+from tests.contracts import defense_helpers as helpers
 
 
 def test_debris_is_unlikely_and_batches_change_nothing() -> None:
@@ -22,9 +24,14 @@ def test_debris_is_unlikely_and_batches_change_nothing() -> None:
     assert mean_nll(vlm, [("", samples[0])]) == [math.inf]
 
 
-def test_it_is_what_transformers_computes() -> None:
+@pytest.mark.parametrize("talk", [False, True])
+def test_it_is_what_transformers_computes(talk: bool) -> None:
     vlm = VLM.load("testbed")
-    sample = registry.load("benchmark", "text_harm")(1)[0]
+    sample = registry.load("benchmark", "image_harm")(1)[0]
+    if talk:  # with all its turns and pictures
+        turns = helpers.talk(sample.question, {"type": "image"})
+        more = registry.load("benchmark", "vqa")(1)[0].image
+        sample = replace(sample, turns=turns, further_images=(more,), system="be kind")
     answer = "i cannot help with that."
     turns = [
         *sample.messages(),

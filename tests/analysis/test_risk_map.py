@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from safesight.activations import capture, resid_pre
-from safesight.analysis.risk_map import _runs, draw, grid_of, risk_map
+from safesight.analysis.risk_map import _runs, draw, grid_of, risk_map, risk_maps
 from safesight.defenses.rai.method import RAI
 from safesight.errors import ArtifactError, InputError
 from safesight.types import Sample
@@ -55,7 +55,7 @@ def test_a_wide_picture_has_a_wide_grid() -> None:
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_the_map_is_what_the_defense_does(family: str) -> None:
     vlm, artifact = tiny.vlm(family), fitted("rai", family)
-    one = sample(3, "harmful", picture=True)
+    one = sample(1, "harmful", picture=True)
     middle = float(risk_map(vlm, one, artifact).scores.median()) + 1e-5
     seen = risk_map(vlm, one, artifact, tau=middle)
     inputs = vlm.encode([one.messages()])
@@ -79,7 +79,7 @@ def test_the_map_is_what_the_defense_does(family: str) -> None:
 
 def test_words_are_those_of_the_largest_cosine() -> None:
     vlm, artifact = tiny.vlm("llava"), fitted("rai", "llava")
-    one = sample(3, "harmful", picture=True)
+    one = sample(1, "harmful", picture=True)
     seen = risk_map(vlm, one, artifact)
     vectors = artifact.tensors["prototypes"]
     with capture(vlm.layers, [resid_pre(0)]) as states:
@@ -129,3 +129,20 @@ def test_bad_sources() -> None:
         risk_map(vlm, tiny.picture(3), fitted("rai", "qwen3_vl"))
     with pytest.raises(ArtifactError, match="sasa"):
         risk_map(vlm, tiny.picture(3), fitted("sasa", "llava"))
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_every_picture_of_a_prompt_has_its_own_map(family: str) -> None:
+    """Where the words live, a token's score is that of the same picture alone."""
+    vlm, artifact = tiny.vlm(family), fitted("rai", family)
+    talk = sample(5, "harmful", picture=True)
+    maps = risk_maps(vlm, talk, artifact)
+    alone = [risk_map(vlm, picture(), artifact) for picture in talk.pictures]
+    assert len(maps) == len(alone) == 2
+    for mine, one in zip(maps, alone, strict=True):
+        assert torch.allclose(mine.scores, one.scores, atol=1e-5)
+        assert (mine.words, mine.grid) == (one.words, one.grid)
+        assert mine.grid is None or draw(mine).size
+    together = risk_map(vlm, talk, artifact)
+    assert torch.equal(together.scores, torch.cat([each.scores for each in maps]))
+    assert together.grid is None

@@ -33,6 +33,7 @@ VERBS = (
     "eval",
     "fit",
     "merge",
+    "judge",
     "compare",
     "report",
     "run",
@@ -95,12 +96,14 @@ def test_help_and_version_load_nothing_heavy() -> None:
     assert done.stdout.startswith("safesight 0.")
 
 
+GROUPS = ("bundled world", "attacks", "over-refusal", "utility")
+
+
 @pytest.mark.parametrize(
     ("kind", "known"),
     [
         ("defenses", set(registry.names("defense")) - {"none"}),
         ("attacks", set(registry.names("attack"))),
-        ("tasks", set(registry.names("benchmark"))),
         ("datasets", set(registry.names("dataset"))),
         ("judges", set(registry.names("judge"))),
         ("stress-tests", set(registry.names("stress_test"))),
@@ -115,6 +118,26 @@ def test_lists_are_json_arrays_of_names(kind: str, known: set[str]) -> None:
     assert set(names) == known
     table = run("list", kind).stdout
     assert all(name in table for name in known)
+
+
+def test_tasks_are_listed_by_group() -> None:
+    listed = json.loads(run("list", "tasks", "--json").stdout)
+    assert [task["name"] for task in listed] == registry.names("benchmark")
+    groups = {task["name"]: task["group"] for task in listed}
+    assert groups["vqa"] == "bundled world"
+    assert (groups["figstep"], groups["xstest"], groups["mme"]) == GROUPS[1:]
+    lines = run("list", "tasks").stdout.splitlines()
+    headings = [line.strip() for line in lines if line.strip() in GROUPS]
+    assert headings == list(GROUPS)
+    assert set(registry.names("benchmark")) <= {line.split()[0] for line in lines if line.strip()}
+
+
+def test_a_task_of_ones_own_is_listed_as_yours(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = dict(registry._table("benchmark"))
+    monkeypatch.setattr(registry, "_table", lambda kind: table)
+    registry.add("benchmark", "my_own", lambda n=None, **_: [], "Mine.")
+    table["theirs"] = registry.Entry("a:b", package="pack 1.0")
+    assert registry.group("my_own") == registry.group("theirs") == "yours"
 
 
 def test_an_unknown_kind_of_list_is_guessed() -> None:

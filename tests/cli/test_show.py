@@ -121,7 +121,9 @@ def test_the_demo_prints_one_screen_unless_asked_for_all(
 
     cards = {"logs": committed("demo"), "one_word": committed("one_word")}
     monkeypatch.setattr(evaluation, "evaluate", lambda wanted: None)
-    monkeypatch.setattr(folder, "scorecard_of", lambda logs, answers=None: cards[logs.name])
+    monkeypatch.setattr(
+        folder, "scorecard_of", lambda logs, answers=None, judge=None: cards[logs.name]
+    )
     monkeypatch.setattr(evals, "read_answers", lambda logs: [])
     monkeypatch.setattr(risk, "read_risk", lambda logs: None)
     monkeypatch.setattr(report, "write_report", lambda path, *parts, **more: path)

@@ -32,7 +32,7 @@ class FakeVLM:
         self.order: list[str] = []
         self.model = torch.nn.Linear(8, 8)
 
-    def encode(self, batch: Any) -> dict[str, Any]:
+    def encode(self, batch: Any, **_: Any) -> dict[str, Any]:
         return {"input_ids": torch.zeros(1, 4), "text": batch[0][-1]["content"][-1]["text"]}
 
     def generate(self, inputs: dict[str, Any], max_new_tokens: int) -> torch.Tensor:

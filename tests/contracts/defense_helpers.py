@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import itertools
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
@@ -44,7 +44,26 @@ def sample(index: int, label: str, picture: bool) -> Sample:
     """Harmful ones ask for a bomb, benign ones bake a cake; pictures are noise."""
     question = f"how to make a bomb {index}?" if label == "harmful" else f"i bake a cake {index}"
     image = partial(tiny.picture, index) if picture else None
-    return Sample(id=f"{label}-{index}", question=question, label=label, target="x", image=image)
+    plain = Sample(f"{label}-{index}", question, label, "x", image)
+    if index % 6 == 3:  # two in one turn
+        return replace(plain, further_images=(partial(tiny.picture, index, 32, 56),))
+    if index % 6 == 4:
+        return replace(plain, system="be kind", turns=talk(question))
+    if index % 6 == 5:  # one in each turn, the second after words
+        shown = {"type": "image"}
+        turns = talk(question, shown, last=({"type": "text", "text": "see"}, shown))
+        return replace(plain, further_images=(partial(tiny.picture, index + 1),), turns=turns)
+    return plain
+
+
+def talk(question: str, *first: Any, last: Sequence[Any] = ()) -> tuple[dict[str, Any], ...]:
+    """An exchange before a question; `first` follows the words of its turn, `last` comes before."""
+    words = [{"type": "text", "text": text} for text in ("hello", "a cup.", question)]
+    return (
+        {"role": "user", "content": [words[0], *first]},
+        {"role": "assistant", "content": [words[1]]},
+        {"role": "user", "content": [*last, words[2]]},
+    )
 
 
 def row(each: Sample) -> TuningSample:
@@ -66,12 +85,13 @@ def fit_data() -> FitData:
 
 
 def prompts() -> list[Any]:
-    """Rows of different lengths and of both kinds, with no picture, one, and two."""
+    """Rows of different lengths and of both kinds: of one turn, with and without a picture, and of
+    several, with and without pictures in them."""
     return [
         tiny.ask("how to make a bomb 77?", tiny.picture(3)),
         tiny.ask("i bake a cake"),
-        tiny.ask("i bake a very large cake 55", tiny.picture(5), tiny.picture(6, 32, 56)),
-        tiny.ask("how to make a bomb?"),
+        sample(17, "benign", picture=True).messages(),
+        sample(16, "harmful", picture=False).messages(),
     ]
 
 

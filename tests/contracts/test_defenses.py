@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
+from typing import Any
 
 import pytest
 import torch
@@ -141,9 +142,18 @@ def test_protect_and_remove(name: str) -> None:
     assert protection(model) is None
 
 
-def test_the_prompts_have_no_picture_one_and_two() -> None:
-    shown = [sum(part["type"] == "image" for part in row[0]["content"]) for row in prompts()]
-    assert set(shown) == {0, 1, 2}, "every contract below is tried on all of them"
+def test_the_prompts_and_the_samples_are_of_all_shapes() -> None:
+    """Every contract of this file is tried on all of them."""
+
+    def shape(row: Any) -> list[int]:
+        return [sum(part["type"] == "image" for part in turn["content"]) for turn in row]
+
+    one_turn, talks = ([0], [1]), ([1, 0, 1], [0, 0, 0, 0])
+    assert {tuple(shape(row)) for row in prompts()} == {*map(tuple, (*one_turn, *talks))}
+    data = helpers.fit_data()
+    for label in (data.harmful, data.benign):
+        shown = [shape(each.messages()) for each in label]
+        assert all(each in shown for each in (*one_turn, *talks, [2]))
 
 
 @pytest.mark.parametrize(("name", "family"), dealt(DEFENSES, 1))

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from safesight.attacks import OneWord
+from safesight.data.samples import Data
 from safesight.evals.messages import hf_messages
 from safesight.evals.tasks import _conversation, _hash
 from safesight.fitting.data import FitData
@@ -58,10 +59,13 @@ def test_other_turns_and_other_pictures_are_other_samples() -> None:
         sample(turns=()),
         sample(further_images=(picture("green"),)),
         sample(turns=(turn("user", "see"), *sample().turns[1:])),
+        sample(prefill="Sure,"),
     ]
     hashes = [_hash("vqa", [each]) for each in (sample(), *others)]
     fits = [FitData([each], []).hash for each in (sample(), *others)]
-    assert len(set(hashes)) == len(set(fits)) == 4
+    assert len(set(hashes)) == len(set(fits)) == 5
+    files = [Data("x", [each]).hash for each in (sample(), *others)]
+    assert len(set(files)) == 4, "pictures do not count"
 
 
 def test_a_reworded_question_keeps_earlier_turns_and_pictures() -> None:

@@ -66,6 +66,53 @@ def test_the_prompt_is_what_the_messages_would_be(family: str) -> None:
             assert torch.equal(final[name], tensor), name
 
 
+SAID = {"role": "assistant", "content": [{"type": "text", "text": "a cat."}]}
+SEVERAL = [
+    [*PROMPTS[0], SAID, *tiny.ask("and these?", PICTURES[1], PICTURES[0])],
+    [*tiny.ask("look", *PICTURES), SAID, *tiny.ask("what now?")],
+]
+"""Pictures in several turns; in the second row none in the last one."""
+
+
+@pytest.mark.parametrize("family", SOME)
+def test_of_several_pictures_a_scripted_call_is_about_the_last(family: str) -> None:
+    vlm = tiny.vlm(family)
+    for prompt in SEVERAL:
+        final = looked(vlm, load_defense("image_tools"), [prompt]).seen[-1]
+        made = condition("tool", prompt, vlm.tool_setup())
+        expected = vlm.encode([made.messages], tools=made.offered, tags=vlm.tool_setup().tags)
+        for name, tensor in expected.items():
+            assert torch.allclose(final[name].float(), tensor.float(), atol=1e-5), name
+
+
+@pytest.mark.parametrize("index", [0, 1, 2, None])
+def test_the_model_names_the_picture_it_looks_at(index: int | None) -> None:
+    vlm = tiny.vlm("qwen2_5_vl")
+    where = {} if index is None else {"img_idx": index}
+    call = call_text("image_zoom_in_tool", {"bbox_2d": [0, 0, 32, 32], **where})
+    defense = load_defense("image_tools", call="model", calls=1)
+    final = looked(vlm, defense, SEVERAL[:1], call).seen[-1]
+    *own, returned = torch.split(
+        final["pixel_values"], final["image_grid_thw"].prod(dim=1).tolist()
+    )
+    same = [torch.allclose(returned, each, atol=1e-5) for each in own]
+    shown = (PICTURES[0], PICTURES[1], PICTURES[0])
+    assert same == [each is shown[-1 if index is None else index] for each in shown]
+
+
+def test_a_tool_is_called_before_an_answer_begins() -> None:
+    begun = [*PROMPTS[0], SAID]
+    for name in ("direct", "tool"):
+        with pytest.raises(InputError, match="prefill"):
+            condition(name, begun, tiny.vlm("llava").tool_setup())
+
+
+def test_the_region_stands_beside_the_picture_it_comes_from() -> None:
+    made = condition("crop_no_call", SEVERAL[1], tiny.vlm("llava").tool_setup())
+    shown = [[part["type"] for part in turn["content"]] for turn in made.messages]
+    assert shown == [["image", "image", "image", "text"], ["text"], ["text"]]
+
+
 def test_the_bundled_model_is_asked_in_its_own_format() -> None:
     vlm = VLM.load("testbed")
     samples = registry.load("benchmark", "vqa")(3)

@@ -21,6 +21,7 @@ def know_the_fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     extra: dict[str, dict[str, Entry]] = {
         "benchmark": {
             "pictures": Entry("tests.evals.fake:pictures", "Pictures."),
+            "talks": Entry("tests.evals.fake:talks", "Conversations."),
             "words": Entry("tests.evals.fake:words", "Words."),
         },
         "defense": {

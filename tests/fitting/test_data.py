@@ -33,9 +33,19 @@ def pool(n: int) -> list[Sample]:
     ]
 
 
+SHOWN = {"role": "user", "content": [{"type": "image"}]}
+
+
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
+        ({"further_images": (tiny.picture,)}, "whose further_images come without an image"),
+        ({"turns": (SHOWN, {**SHOWN, "role": "assistant"})}, "whose last turn is not the user's"),
+        (
+            {"turns": (SHOWN, SHOWN), "image": tiny.picture},
+            "whose turns have places for 2 pictures, and it has 1",
+        ),
+        ({"turns": ({"role": "user", "content": [{"type": "video"}]},)}, "whose turns is"),
         ({"id": 3}, "whose id is 3, not a text"),
         ({"target": ["cake"]}, "whose target is ['cake']"),
         ({"label": "unsafe"}, "whose label is 'unsafe', not harmful or benign"),

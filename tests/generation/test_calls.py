@@ -14,7 +14,7 @@ from torch import Tensor
 
 from safesight.defenses import Decision, Prefill, load_defense, protect, protection
 from safesight.errors import ArtifactError, InputError, ModelError
-from safesight.generation.calls import run_prefill
+from safesight.generation.calls import refuse_begun, refuse_full_cache, run_prefill
 from safesight.generation.last_token import last_states
 from safesight.models import VLM
 from safesight.models.decoding import changes_loop, setting_names
@@ -250,3 +250,15 @@ def test_a_model_with_adapters_is_told_how_to_fit(own: VLM) -> None:
     with pytest.raises(ArtifactError, match="without its adapters"):
         protect(wrapped, own.processor, "sasa", artifact)
     assert isinstance(own.model, hf.LlavaForConditionalGeneration)
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_a_cache_is_found_by_every_name_that_transformers_gives_it(vlm: VLM, name: str) -> None:
+    config = vlm.model.config.get_text_config()
+    inputs, begun = vlm.encode(prompts()), hf.DynamicCache(config=config)
+    vlm.model(**inputs, past_key_values=begun, use_cache=True)
+    with pytest.raises(InputError, match="already holds part of it"):
+        refuse_begun({name: begun}, "A detector reads the whole prompt")
+    short = hf.StaticCache(config=config, max_cache_len=2)
+    with pytest.raises(InputError, match="Pass a larger one"):
+        refuse_full_cache(vlm, {**inputs, name: short, "max_new_tokens": 1})

@@ -6,18 +6,21 @@ from typing import Any
 
 import pytest
 import torch
+from PIL.Image import Image
 
 from safesight.errors import InputError
 from safesight.generation.follow_ups import (
     ask,
     has_picture,
     in_words,
+    introduced,
     questions_of,
     says_yes,
     with_pictures,
 )
 from safesight.models import VLM
-from tests import tiny
+from tests import tiny, zoo
+from tests.generation.test_prompt_tokens import TEMPLATES, with_template
 
 FAMILIES = tiny.FAMILIES
 NEW = ["is it safe?\nsay yes or no:", "something much shorter"]
@@ -56,12 +59,91 @@ def test_prompts_equal_written_ones(family: str, history: bool) -> None:
     assert not blind.keys() & (pictures - {"mm_token_type_ids"})
 
 
-def test_an_earlier_picture_is_left_behind() -> None:
-    vlm = tiny.vlm("llava")
-    said = {"role": "assistant", "content": [{"type": "text", "text": "a cat"}]}
-    inputs = dict(vlm.encode([[*conversation("what is it?", True), said, *tiny.ask("sure?")]]))
-    assert questions_of(vlm, inputs) == ["sure?"]
-    same(in_words(vlm, inputs, ["again?"], [0]), vlm.encode([tiny.ask("again?")]))
+EVERYWHERE = (*tiny.FAMILIES, *zoo.FAMILIES)
+
+
+def turn(role: str, *parts: str | Image) -> dict[str, Any]:
+    placed = [
+        {"type": "text", "text": part}
+        if isinstance(part, str)
+        else {"type": "image", "image": part}
+        for part in parts
+    ]
+    return {"role": role, "content": placed}
+
+
+SYSTEM, SAID = turn("system", "be kind"), turn("assistant", "a cat.")
+SEEN, TALL = tiny.picture(3), tiny.picture(4, 32, 56)
+MIXED = [
+    [SYSTEM, turn("user", "look:", SEEN, TALL), SAID, turn("user", "first", TALL, "then?")],
+    [turn("user", "one", SEEN, "two", TALL)],
+    [turn("user", TALL, SEEN), SAID, turn("user", "and in words?")],
+    tiny.ask("no picture"),
+]
+"""Pictures in several turns, between words and after them, side by side, and none."""
+
+
+@pytest.mark.parametrize("family", EVERYWHERE)
+def test_pictures_are_taken_out_of_every_turn_and_nothing_else(family: str) -> None:
+    vlm = tiny.vlm(family)
+    inputs = dict(vlm.encode(MIXED))
+    blind = in_words(vlm, inputs, ["again?"] * 4, range(4))
+    expected = [
+        [SYSTEM, turn("user", "look:"), SAID, turn("user", "again?")],
+        [turn("user", "again?")],
+        [turn("user"), SAID, turn("user", "again?")],
+        tiny.ask("again?"),
+    ]
+    same(blind, vlm.encode(expected))
+
+
+@pytest.mark.parametrize("family", EVERYWHERE)
+def test_words_among_pictures_give_way_to_a_new_question(family: str) -> None:
+    vlm = tiny.vlm(family)
+    inputs = dict(vlm.encode(MIXED))
+    assert questions_of(vlm, inputs) == ["firstthen?", "onetwo", "and in words?", "no picture"]
+    expected = [
+        [*MIXED[0][:-1], turn("user", TALL, "new?")],
+        [turn("user", SEEN, TALL, "new?")],
+        [*MIXED[2][:-1], turn("user", "new?")],
+        tiny.ask("new?"),
+    ]
+    # Idefics 2 writes a single marker between pictures that stand side by side.
+    rows = [0, 2, 3] if family == "idefics2" else range(4)
+    some = dict(vlm.encode([MIXED[row] for row in rows]))
+    found = with_pictures(vlm, some, ["new?"] * len(rows))
+    same(found, vlm.encode([expected[row] for row in rows]))
+
+
+@pytest.mark.parametrize("family", EVERYWHERE)
+def test_an_introduction_moves_nothing_and_repeats_nothing(family: str) -> None:
+    vlm = tiny.vlm(family)
+    expected = [
+        [*MIXED[0][:-1], turn("user", "first", TALL, "be good. then?")],
+        [turn("user", "one", SEEN, "two", TALL, "be good.")],
+        [*MIXED[2][:-1], turn("user", "be good. and in words?")],
+        tiny.ask("be good. no picture"),
+    ]
+    same(introduced(vlm, dict(vlm.encode(MIXED)), "be good."), vlm.encode(expected))
+
+
+@pytest.mark.parametrize("merges", [False, True])
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_any_template_loses_its_pictures(template: str, merges: bool) -> None:
+    vlm = with_template(TEMPLATES[template], merges)
+    rows = [row[-3:] for row in MIXED]
+    blind = in_words(vlm, dict(vlm.encode(rows)), ["again?"] * 4, range(4))
+    assert vlm.image_token_id not in blind["input_ids"]
+    text = [[*row[:-1], turn("user", "again?")] for row in rows]
+    wanted = [[turn(t["role"], *words(t)) for t in row] for row in text]
+    found, expected = (
+        vlm.tokenizer.batch_decode(i["input_ids"]) for i in (blind, vlm.encode(wanted))
+    )
+    assert ["".join(row.split()) for row in found] == ["".join(row.split()) for row in expected]
+
+
+def words(message: dict[str, Any]) -> list[str]:
+    return [part["text"] for part in message["content"] if part["type"] == "text"]
 
 
 def test_settings_stay_and_lengths_follow() -> None:

@@ -39,9 +39,16 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert _loaded("import safesight, safesight.registry, safesight.types") == set()
 
 
-@pytest.mark.parametrize("words", [("--help",), ("eval", "--help"), ("list", "defenses")])
+@pytest.mark.parametrize(
+    "words", [("--help",), ("eval", "--help"), ("list", "defenses"), ("list", "tasks")]
+)
 def test_help_and_lists_load_no_torch(words: tuple[str, ...]) -> None:
     assert not _loaded(_run_cli(*words)) & {"torch", "transformers", "inspect_ai", "sklearn"}
+
+
+def test_registering_the_tasks_loads_no_torch_and_reads_no_data() -> None:
+    code = "import os\nos.environ['SAFESIGHT_DATA'] = '/nowhere'\nimport safesight.evals._registry"
+    assert not _loaded(code) & {"torch", "transformers", "datasets"}
 
 
 def test_the_check_can_fail() -> None:

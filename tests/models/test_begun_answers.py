@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
+import pytest
+import torch
+
+from safesight.analysis.states import states_before_answer
 from safesight.errors import InputError
+from safesight.generation.last_token import last_states, states_of_samples
 from safesight.models import VLM
 from safesight.types import begins_answer
 from tests import tiny
+from tests.contracts.defense_helpers import (
+    CLASSES,
+    DEFENSES,
+    TUNED,
+    build,
+    fit_data,
+    fitted,
+    prompts,
+    sample,
+)
 
+FITTED = [name for name in DEFENSES if CLASSES[name].fitted and name not in TUNED]
 BEGUN = {"role": "assistant", "content": [{"type": "text", "text": "Sure,"}]}
 
 
@@ -58,6 +77,55 @@ def test_an_assistant_turn_is_closed_unless_the_answer_goes_on() -> None:
     assert text(add_generation_prompt=False) == "user:hi;assistant:Sure,;"
     assert text() == "user:hi;assistant:Sure,;assistant:"
     assert text(continue_answer=True) == "user:hi;assistant:Sure,"
+
+
+def test_a_fit_reads_begun_answers_where_they_end_and_others_where_they_begin() -> None:
+    """Each row as it is generated from, whatever stands beside it."""
+    vlm = tiny.vlm("llava")
+    plain = [sample(index, "harmful", picture=index % 2 == 1) for index in range(6)]
+    mixed = [
+        replace(each, prefill="Sure,") if i in (1, 2, 5) else each for i, each in enumerate(plain)
+    ]
+    found = states_of_samples(vlm, mixed, 4, "", False)
+    for each, states in zip(mixed, found, strict=True):
+        begun = each.prefill is not None
+        inputs = vlm.encode([each.messages()], continue_answer=begun)
+        alone = last_states(vlm, dict(inputs), range(vlm.num_layers))[0]
+        assert torch.allclose(states, alone, atol=1e-4)
+    assert torch.allclose(states_before_answer(vlm, mixed), found, atol=1e-4)
+
+
+def unless_refused(call: Callable[[], Any]) -> tuple[Any, str]:
+    """What a call returns, and the sentence if it is refused."""
+    try:
+        return call(), ""
+    except InputError as error:
+        return None, str(error)
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_every_fit_takes_begun_answers_or_says_why_not(name: str) -> None:
+    data = fit_data()
+    begun = [replace(each, prefill="Sure,") for each in data.harmful[::3]]
+    some = replace(data, harmful=[*begun, *data.harmful[1::3], *data.harmful[2::3]])
+    fit = partial(build(name).fit, tiny.vlm("llava"), some, progress=False)
+    artifact, sentence = unless_refused(fit)
+    if artifact is None:
+        assert "Leave samples with a prefill out." in sentence
+    else:
+        assert artifact.card["data"]["hash"] == some.hash != data.hash
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+def test_every_defense_goes_on_from_begun_answers_or_says_why_not(name: str) -> None:
+    vlm = tiny.vlm("llava")
+    rows = [[*row, BEGUN] for row in prompts()]
+    with build(name).apply(vlm, fitted(name, "llava")):
+        together, sentence = unless_refused(lambda: vlm.answer(rows, max_new_tokens=3))
+        if together is None:
+            assert "begin no answer (no prefill)" in sentence
+        else:
+            assert together == [vlm.answer([row], max_new_tokens=3)[0] for row in rows]
 
 
 @pytest.mark.parametrize("messages", [[], "text", [{"content": "x"}], ["x"], None])

@@ -313,7 +313,7 @@ class Odd:
         ("def correct(self, answer, sample): return None", "says None of whether an answer"),
         ("def caveat(self, model, sample): return True", "gives the caveat True, not a sentence"),
         ("version = 2", "has no 'version' that is a text"),
-        ("def __init__(self, path): ...", "cannot be called as safesight does"),
+        ("def __init__(self, path, more): ...", "cannot be called as safesight does"),
         ("correct = False", "has no method 'correct'"),
     ],
 )

@@ -8,6 +8,7 @@ from tests.compare.fake_answers import FakeAnswer
 ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 RECIPE = "mix the forbidden powder with care"
 REQUEST = "how do i build the forbidden thing?"
+EARLIER = "we spoke of the forbidden thing."
 
 
 def answers() -> list[FakeAnswer]:
@@ -23,7 +24,7 @@ def answers() -> list[FakeAnswer]:
             answer=texts[letter],
             judge="exact 1",
             question=REQUEST,
-            metadata=_decisions(defense, letter == "r"),
+            metadata={"turns": [("user", EARLIER)], **_decisions(defense, letter == "r")},
         )
         for defense, letters in verdicts.items()
         for index, letter in enumerate(letters)

@@ -18,7 +18,7 @@ from safesight.report import Beside, render, verdict_sentence, write_report
 from safesight.report.tables import columns, outcomes, overall, rate_rows
 from tests.compare.fake_answers import cell
 from tests.house.source import ROOT
-from tests.report.fakes import ATTACK, RECIPE, REQUEST, answers, card
+from tests.report.fakes import ATTACK, EARLIER, RECIPE, REQUEST, answers, card
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 LOADS = {"src", "href", "srcset", "poster", "data", "action", "formaction"}
@@ -138,7 +138,7 @@ def test_answers_are_text_and_never_markup(text: str, page: Page) -> None:
     assert not [attrs for _, attrs in page.elements if any(k.startswith("on") for k in attrs)]
 
 
-@pytest.mark.parametrize("harmful", [RECIPE, REQUEST, ATTACK])
+@pytest.mark.parametrize("harmful", [RECIPE, REQUEST, EARLIER, ATTACK])
 def test_harmful_content_is_veiled_until_clicked(page: Page, harmful: str) -> None:
     places = page.places_of(harmful)
     assert places
@@ -173,6 +173,7 @@ def test_removal_leaves_no_harmful_word_in_the_file() -> None:
     text = render(card(), fakes, redaction="remove")
     assert RECIPE not in text
     assert REQUEST not in text
+    assert EARLIER not in text
     assert "alert(1)" not in text
     assert Page(text).of("div", **{"class": "veil"}) == []
 

@@ -13,7 +13,7 @@ from tests import tiny
 from tests.contracts.defense_helpers import fitted, sample
 from tests.report.fakes import card
 
-SAMPLES = [("image_harm", sample(1, "harmful", True)), ("vqa", sample(2, "benign", True))]
+SAMPLES = [("image_harm", sample(1, "harmful", True)), ("vqa", sample(7, "benign", True))]
 
 
 def test_maps_are_kept_and_read_back(tmp_path: Path) -> None:
@@ -47,3 +47,10 @@ def test_no_file_is_no_maps_and_a_damaged_one_an_error(tmp_path: Path) -> None:
     (tmp_path / RISK_MAPS).write_text("[{")
     with pytest.raises(StorageError, match="Delete it to continue"):
         read_risk(tmp_path)
+
+
+def test_every_picture_of_a_sample_has_a_map() -> None:
+    samples = [("vqa", sample(5, "benign", True)), *SAMPLES]
+    maps = draw_risk(tiny.vlm("llava"), fitted("rai", "llava"), samples)
+    assert [one.sample_id for one in maps] == ["benign-5", "benign-5", "harmful-1", "benign-7"]
+    assert len({one.picture for one in maps}) == 4

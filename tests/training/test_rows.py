@@ -101,6 +101,8 @@ def test_files_are_read(tmp_path: Path, lines: bool) -> None:
         ({"answer": 3}, "answer is 3, not a text"),
         ({"image": "gone.png"}, "there is no picture"),
         ({"lable": "benign"}, "has 'lable'"),
+        ({"images": ["a.png", "b.png"]}, "at most one picture"),
+        ({"messages": [{"role": "user", "content": "x"}]}, "is one question"),
     ],
 )
 def test_bad_rows_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:

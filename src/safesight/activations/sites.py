@@ -96,8 +96,16 @@ def write_output(output: Any, hidden: Tensor) -> Any:
     return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
 
-CACHES = ("past_key_values", "past_key_value", "cache_params")
-"""The names under which blocks receive a cache of earlier tokens."""
+CACHES = ("cache", "past_key_values", "past_key_value", "cache_params")
+"""The names under which models and their blocks receive a cache of earlier tokens.
+
+transformers 5.24 calls it `cache` and takes the older names, too.
+"""
+
+
+def cache_of(kwargs: Mapping[str, Any]) -> Any:
+    """The cache among the arguments of a call, or None."""
+    return next((kwargs[name] for name in CACHES if kwargs.get(name) is not None), None)
 
 
 def past_length(kwargs: Mapping[str, Any]) -> int:
@@ -106,11 +114,8 @@ def past_length(kwargs: Mapping[str, Any]) -> int:
     Meaningful at the first block only: later blocks see a cache that the first has already
     extended.
     """
-    for name in CACHES:
-        cache = kwargs.get(name)
-        if cache is not None and hasattr(cache, "get_seq_length"):
-            return int(cache.get_seq_length())
-    return 0
+    length = getattr(cache_of(kwargs), "get_seq_length", None)
+    return 0 if length is None else int(length())
 
 
 def kept_of(states: Tensor, length: int) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 
 from safesight.training.batches import Collator
 from safesight.training.losses import row_losses
-from safesight.types import Sample, TuningSample
+from safesight.types import Message, Sample, TuningSample
 
 if TYPE_CHECKING:
     from safesight.models import VLM
@@ -29,7 +30,7 @@ __all__ = ["best_threshold", "mean_nll"]
 def mean_nll(
     vlm: VLM, answers: Sequence[tuple[str, Sample]], *, batch_size: int = 48
 ) -> list[float]:
-    """The mean negative log-likelihood of every answer, given its question and picture, in nats.
+    """The mean negative log-likelihood of every answer, given its conversation, in nats.
 
     The end of the turn is one of the tokens, so an answer that stops too early or too late is
     unlikely. An empty answer has the value infinity.
@@ -54,8 +55,20 @@ def mean_nll(
     ]
 
 
+@dataclass(frozen=True)
+class _Answered(TuningSample):
+    """A row that shows the whole conversation of a sample before its answer."""
+
+    conversation: Sequence[Message] = ()
+
+    def messages(self) -> list[Message]:
+        return list(self.conversation)
+
+
 def _row(answer: str, sample: Sample) -> TuningSample:
-    return TuningSample(sample.id, sample.question, answer, sample.label, "retain", sample.image)
+    asked = replace(sample, prefill=None).messages()
+    question, label = sample.question, sample.label
+    return _Answered(sample.id, question, answer, label, "retain", sample.image, conversation=asked)
 
 
 def best_threshold(values: Sequence[float], broken: Sequence[bool]) -> float:

@@ -23,7 +23,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -147,8 +147,14 @@ class _Measure:
 
 def _identity(vlm: VLM, *sets: Sequence[Sample]) -> str:
     """Hash of the model and the prompts."""
-    asked = [[[sample.id, sample.question] for sample in samples] for samples in sets]
+    asked = [[_asked(sample) for sample in samples] for samples in sets]
     return hashlib.sha256(json.dumps([vlm.identity, asked]).encode()).hexdigest()[:16]
+
+
+def _asked(sample: Sample) -> list[Any]:
+    """The texts of a sample."""
+    more = [sample.system, list(sample.turns), sample.prefill]
+    return [sample.id, sample.question, *(more if any(more) else [])]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from safesight.guests import refuse_unlike
 from safesight.judges.broken import broken
 from safesight.judges.exact import ExactJudge
 from safesight.judges.shots import deciding
+from safesight.models.asking import asked_slices
 from safesight.types import Sample, Verdict
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ def outcomes(
         for question in sample.shots or (sample.question,)
     ]
     found: list[list[Outcome]] = [[] for _ in samples]
-    for start in range(0, len(shots), batch_size):
-        batch = shots[start : start + batch_size]
+    for part in asked_slices([shot for _, shot in shots], batch_size):
+        batch = shots[part]
         answers = vlm.answer([shot.messages() for _, shot in batch], max_new_tokens=max_new_tokens)
         for answer, (index, shot) in zip(answers, batch, strict=True):
             verdict, correct = instrument(answer, shot), instrument.correct(answer, shot)

@@ -4,11 +4,12 @@
 picture. Scores belong to visual tokens. A token is not a patch: a vision tower mixes patches
 before the decoder sees them, so a hot cell shows the token's position, not the pixels it is
 about. A picture that is split into tiles has no simple grid; its scores are given by token only.
+Of several pictures each has a map of its own: `risk_maps`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt, prod
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,16 @@ from safesight.activations import capture
 from safesight.defenses.rai.method import RAI, injection_of
 from safesight.errors import InputError
 from safesight.generation.calls import run_prefill
+from safesight.generation.shown_pictures import shown_pictures
+from safesight.models.asking import encode_asked
+from safesight.models.picture_tensors import last_picture, split_pictures
 from safesight.types import Sample
 
 if TYPE_CHECKING:
     from safesight.defenses import Artifact
     from safesight.models import VLM
 
-__all__ = ["RiskMap", "draw", "grid_of", "risk_map"]
+__all__ = ["RiskMap", "draw", "grid_of", "risk_map", "risk_maps"]
 
 _LONGEST = 480
 """Longest side of a drawn map, in pixels."""
@@ -48,9 +52,10 @@ class RiskMap:
     """||delta|| / ||h|| of each token: n, zero where nothing moved."""
     tau: float
     grid: tuple[int, int] | None
-    """Rows and columns of the tokens, or None where a picture was split into tiles."""
+    """Rows and columns of the tokens, or None where a picture was split into tiles, or there are
+    several."""
     picture: Image.Image
-    """The picture as the model sees it, cropped and resized."""
+    """The picture as the model sees it, cropped and resized; of several the first."""
 
     def summary(self) -> dict[str, Any]:
         """Counts, and the words of moved tokens with their largest cosine; JSON values only."""
@@ -69,11 +74,11 @@ class RiskMap:
 def risk_map(
     vlm: VLM, source: Sample | Image.Image, artifact: Artifact, **settings: Any
 ) -> RiskMap:
-    """What RAI sees in a picture.
+    """What RAI sees in a picture, or in all pictures of a prompt together.
 
     Args:
         vlm: The model under test; it is not changed.
-        source: A sample with a picture, or a picture alone.
+        source: A sample with pictures, or a picture alone.
         artifact: Artifact of a RAI fit on this model.
         **settings: RAI settings that override the artifact's, such as `tau`.
 
@@ -92,27 +97,79 @@ def risk_map(
         >>> seen.grid, len(seen.words), draw(seen).size
         ((6, 6), 36, (480, 480))
     """
-    injection = injection_of(*RAI(**settings).resolve(vlm, artifact))
+    return _together(vlm, _sample(source), artifact, settings)[0]
+
+
+def risk_maps(
+    vlm: VLM, source: Sample | Image.Image, artifact: Artifact, **settings: Any
+) -> list[RiskMap]:
+    """What RAI sees in each picture of a prompt, in order.
+
+    Args:
+        vlm: The model under test; it is not changed.
+        source: A sample with pictures, or a picture alone.
+        artifact: Artifact of a RAI fit on this model.
+        **settings: As for `risk_map`.
+
+    Raises:
+        InputError: the sample has no picture, or its pictures cannot be distinguished.
+        ArtifactError: the artifact belongs to another defense or model.
+    """
+    sample = _sample(source)
+    whole, inputs = _together(vlm, sample, artifact, settings)
+    if len(sample.pictures) == 1:
+        return [whole]
+    row = inputs["input_ids"][0]
+    shown = shown_pictures(vlm, row.tolist(), split_pictures(vlm, inputs)[0])
+    found, start = [], 0
+    for each in shown:
+        own = slice(start, start + len(each.tokens))
+        start = own.stop
+        alone = {"input_ids": row[each.tokens[0] : each.tokens[-1] + 1][None], **each.tensors}
+        found.append(
+            replace(
+                whole,
+                scores=whole.scores[own],
+                words=whole.words[own],
+                moved=whole.moved[own],
+                relative_shift=whole.relative_shift[own],
+                grid=grid_of(vlm, alone),
+                picture=last_picture(vlm, each.tensors),
+            )
+        )
+    return found
+
+
+def _sample(source: Sample | Image.Image) -> Sample:
     if isinstance(source, Image.Image):
-        source = Sample("", "what is this?", "benign", "", image=source.copy)
-    if source.image is None:
+        return Sample("", "what is this?", "benign", "", image=source.copy)
+    if not source.pictures:
         raise InputError("A risk map needs a picture, but this sample has none. Use another one.")
-    inputs = vlm.encode([source.messages()])
+    return source
+
+
+def _together(
+    vlm: VLM, sample: Sample, artifact: Artifact, settings: dict[str, Any]
+) -> tuple[RiskMap, Any]:
+    """The map of all visual tokens of a prompt, and the inputs it was read from."""
+    injection = injection_of(*RAI(**settings).resolve(vlm, artifact))
+    inputs = encode_asked(vlm, [sample])
     mask = vlm.image_mask(inputs)
     with capture(vlm.layers, [injection.site], tokens=mask) as states:
         run_prefill(vlm, dict(inputs), [], None)
     hidden, rows = states[injection.site].float(), mask.nonzero()[:, 0]
     best = injection.scores(hidden).max(dim=1)
     added = injection.shift(hidden, rows)
-    return RiskMap(
+    seen = RiskMap(
         scores=best.values.cpu(),
         words=tuple(artifact.fitted["words"][index] for index in best.indices.tolist()),
         moved=(injection.passed(hidden, rows) != 0).any(dim=1).cpu(),
         relative_shift=(added.norm(dim=1) / hidden.norm(dim=1)).cpu(),
         tau=injection.tau,
         grid=grid_of(vlm, inputs),
-        picture=_as_seen(vlm, inputs, source.image()),
+        picture=_as_seen(vlm, inputs, sample.pictures[0]()),
     )
+    return seen, inputs
 
 
 def grid_of(vlm: VLM, inputs: Any) -> tuple[int, int] | None:
@@ -142,12 +199,13 @@ def draw(seen: RiskMap) -> Image.Image:
     """The map over the picture: warmer is riskier; tokens that move are framed and labelled.
 
     Raises:
-        InputError: the model splits pictures into tiles, so the tokens have no grid.
+        InputError: the tokens have no grid, as the model splits pictures into tiles, or the map
+            is of several pictures.
     """
     if seen.grid is None:
         raise InputError(
-            "This model splits the picture into tiles, so its visual tokens have no grid to "
-            "draw. Use the scores of the tokens."
+            "These visual tokens have no grid to draw: the model splits pictures into tiles, or "
+            "there are several. Use the scores of the tokens, or draw each of `risk_maps`."
         )
     rows, columns = seen.grid
     factor = _LONGEST / max(seen.picture.size)

@@ -17,6 +17,7 @@ from torch import Tensor
 from safesight.activations import capture, resid_post
 from safesight.errors import InputError
 from safesight.generation.answers import sequences_of
+from safesight.models.asking import asked_slices, encode_asked
 
 if TYPE_CHECKING:
     from safesight.models import VLM
@@ -73,10 +74,10 @@ def states_before_answer(
     order = sorted(range(len(samples)), key=lambda i: _length(samples[i]))
     found: dict[int, Tensor] = {}
     with torch.no_grad(), _watched(vlm, chosen) as seen, defended or nullcontext():
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
+        for part in asked_slices([samples[row] for row in order], batch_size):
+            rows = order[part]
             seen.clear()
-            inputs = vlm.encode([samples[row].messages() for row in rows])
+            inputs = encode_asked(vlm, [samples[row] for row in rows])
             given = vlm.generate(inputs, max_new_tokens=1)[:, -1]
             states = _checked(seen, given)
             found.update(zip(rows, states, strict=True))
@@ -84,8 +85,9 @@ def states_before_answer(
     return torch.stack([found[row] for row in range(len(samples))])
 
 
-def _length(sample: Sample) -> tuple[bool, int]:
-    return sample.image is not None, len(sample.question) + len(sample.system or "")
+def _length(sample: Sample) -> tuple[bool, int, int]:
+    begun = sample.prefill is not None
+    return begun, len(sample.pictures), len(sample.question) + len(sample.system or "")
 
 
 def _checked(seen: Sequence[tuple[Tensor, Tensor]], given: Tensor) -> Tensor:

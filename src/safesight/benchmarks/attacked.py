@@ -13,12 +13,13 @@ from functools import wraps
 from typing import Any
 
 from safesight import registry
+from safesight.benchmarks.published import Benchmark
 from safesight.errors import InputError, PluginError
 from safesight.grammar import check_task, task_parts
 from safesight.guests import Kind, samples_fault
 from safesight.types import Sample
 
-__all__ = ["Attacked", "describe_benchmark", "load_benchmark"]
+__all__ = ["Attacked", "describe_benchmark", "load_benchmark", "published_as"]
 
 
 @dataclass(frozen=True)
@@ -109,3 +110,17 @@ def describe_benchmark(task: str) -> str:
     benchmark, attacks = task_parts(task)
     summary = registry.describe("benchmark", benchmark)
     return f"{summary} Under attack: {', '.join(attacks)}." if attacks else summary
+
+
+def published_as(task: str) -> Benchmark | None:
+    """The published benchmark behind a task, under attack or not; None for any other task.
+
+    Raises:
+        UnknownNameError: no such benchmark.
+
+    Example:
+        >>> published_as("figstep").spec.max_new_tokens, published_as("vqa")
+        (512, None)
+    """
+    found = registry.load("benchmark", task_parts(task)[0])
+    return found if isinstance(found, Benchmark) else None

@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
+from safesight.benchmarks.hub import reaching
 from safesight.errors import InputError, reason_of
 from safesight.files import parsed
 from safesight.types import TuningSample
@@ -69,6 +70,8 @@ class Guarded:
     """The subset of each row."""
     sha256: str
     """Hash of the file it was read from."""
+    pictures: tuple[str, ...] = ()
+    """The name of each row's picture."""
 
     @property
     def counts(self) -> dict[Subset, int]:
@@ -149,7 +152,8 @@ def _read(place: Path, split: Split, on_hub: bool) -> Guarded:
         for row in _rows(record, f"{split}/{index}", partial(_picture, place, split, on_hub))
     ]
     rows, subsets = zip(*found, strict=True)
-    return Guarded(rows, subsets, hashlib.sha256(data).hexdigest())
+    named = [str(record["image"]) for record in records for _ in record["instr-resp"]]
+    return Guarded(rows, subsets, hashlib.sha256(data).hexdigest(), tuple(named))
 
 
 def _rows(
@@ -191,6 +195,7 @@ def _row(pair: Any, place: str, render: Callable[[], Image]) -> tuple[TuningSamp
     row = TuningSample(
         # The data set's own ids and pictures are not unique.
         id=f"vlguard/{place}/{subset}",
+        group=f"vlguard/{place}",  # both instructions for one picture
         question=pair[keys[0]],
         # The data set has no compliant answers to harmful instructions.
         answer="" if harmful else pair["response"],
@@ -245,20 +250,9 @@ def _fetched(name: str) -> Path:
         InputError: it cannot be downloaded.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
 
-    try:
+    with reaching(REPOSITORY):
         file = hf_hub_download(REPOSITORY, name, repo_type="dataset", revision=REVISION)
-    except GatedRepoError as error:
-        raise InputError(
-            f"{REPOSITORY} is gated. Accept the terms on its hub page, log in with "
-            "`hf auth login`, and try again."
-        ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise InputError(
-            f"{REPOSITORY} cannot be downloaded from the hub ({type(error).__name__}). Check the "
-            "network, or get its files elsewhere and pass their folder."
-        ) from error
     return Path(file)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from safesight.cli.options import JsonFile, check_output
+from safesight.cli.options import JsonFile, JudgedBy, check_output
 from safesight.cli.show import examples, print_scorecard, write_json
 from safesight.console import waiting
 
@@ -17,12 +17,14 @@ EXAMPLES = examples(
     "safesight compare runs/mine",
     "safesight compare runs/mine --json scorecard.json",
     "safesight compare runs/mine --json - | jq .rows",
+    "safesight compare runs/mine --judge keywords",
     "safesight compare runs/mine --judge-card rules.json",
 )
 
 
 def compare(
     log_dir: Annotated[Path, typer.Argument(help="Folder with the logs of `safesight eval`.")],
+    judge: JudgedBy = None,
     judge_card: Annotated[
         Path | None,
         typer.Option(
@@ -39,8 +41,8 @@ def compare(
         from safesight.compare.folder import scorecard_of
         from safesight.evals import read_answers
 
-        answers = read_answers(log_dir)
-        card = scorecard_of(log_dir, answers)
+        answers = read_answers(log_dir, judge)
+        card = scorecard_of(log_dir, answers, judge)
         if judge_card is not None:
             from safesight.compare.corrected import with_correction
             from safesight.judges.card import read_card

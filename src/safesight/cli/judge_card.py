@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safesight import registry
-from safesight.cli.options import JsonFile, check_names, check_output, pairs_of
+from safesight.cli.options import JsonFile, check_output, pairs_of
 from safesight.cli.show import examples, print_sentence, write_json
 from safesight.console import stdout, waiting
+from safesight.grammar import load_judge
 from safesight.grid import Column, Grid, print_grid
 
 if TYPE_CHECKING:
@@ -82,14 +82,12 @@ def judge_card(
     """
     if (data is None) == (logs is None):
         raise typer.BadParameter("Give either --data with labelled answers, or --logs.")
-    check_names("judge", [judge])
     check_output(json)
     with waiting("Judging"):
-        from safesight.guests import checked_judge
         from safesight.judges.card import measured
 
         answers = _answers(data, logs, column or [], value or [], model)
-        instrument = checked_judge(judge, registry.load("judge", judge))
+        instrument = load_judge(judge)
         card = measured(instrument, answers, Path(data or str(logs)).name)
     if json is not None:
         write_json(card, json)

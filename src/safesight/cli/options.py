@@ -23,6 +23,7 @@ __all__ = [
     "HoldOut",
     "JsonFile",
     "Judge",
+    "JudgedBy",
     "Limit",
     "Loading",
     "Model",
@@ -92,6 +93,13 @@ Judge = Annotated[
     typer.Option(
         help="Judge that labels the answers; see `safesight list judges`. "
         "Default: exact for the bundled model on its own tasks, rules for anything else."
+    ),
+]
+JudgedBy = Annotated[
+    str | None,
+    typer.Option(
+        "--judge",
+        help="Judge that labels the answers; see `safesight judge`. Default: each run's first.",
     ),
 ]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from safesight.cli.options import page_of
+from safesight.cli.options import JudgedBy, page_of
 from safesight.cli.show import examples
 from safesight.console import stderr, waiting
 from safesight.extras import need
@@ -34,6 +34,7 @@ def report(
         bool,
         typer.Option("--remove-harmful", help="Leave harmful content out instead of blurring it."),
     ] = False,
+    judge: JudgedBy = None,
     layers: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Add the figures of a `safesight layers --json` file."),
@@ -53,8 +54,8 @@ def report(
         look = None if layers is None else read_layers(layers)
         for sentence in add_again(log_dir):
             stderr().print(sentence, soft_wrap=True)
-        answers = read_answers(log_dir)
-        card = scorecard_of(log_dir, answers)
+        answers = read_answers(log_dir, judge)
+        card = scorecard_of(log_dir, answers, judge)
         path = write_report(
             page,
             card,

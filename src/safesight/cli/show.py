@@ -93,7 +93,7 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
         card: What was measured.
         console: Where to print; standard output if not given.
     """
-    from safesight.report import interval_note, verdict_sentence
+    from safesight.report import extremes_note, holm_note, interval_note, verdict_sentence
 
     console = console or stdout()
     console.print()
@@ -114,16 +114,21 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
         "Invalid answers are excluded from attack success and refusal rates, and are wrong "
         "answers elsewhere."
     )
-    for note in (about, *card.provenance.notes):
-        print_sentence(note, console, "dim")
+    for note in (about, holm_note(card), extremes_note(_shown(card)), *card.provenance.notes):
+        if note is not None:
+            print_sentence(note, console, "dim")
 
 
 def print_beside(title: str, lead: str, card: Scorecard, console: Console | None = None) -> None:
     """Print the rates of a second scorecard, of some arms under other tasks."""
+    from safesight.report import extremes_note
+
     console = console or stdout()
     console.print()
     print_grid(console, _rates(card, f"{title}, percent"))
-    print_sentence(lead, console, "dim")
+    for note in (lead, extremes_note(_shown(card))):
+        if note is not None:
+            print_sentence(note, console, "dim")
 
 
 AXES = {
@@ -199,6 +204,15 @@ def _most(card: Scorecard, metric: str, task: str) -> int:
     return max(row.n for row in rows if (row.metric, row.task) == (metric, task))
 
 
+def _shown(card: Scorecard) -> list[Row]:
+    """The rates that have a cell in the tables."""
+    return [row for rows in (card.rows, card.pooled) for row in rows if _has_column(row)]
+
+
+def _has_column(row: Row) -> bool:
+    return row.metric in AXES and (row.metric == "broken_rate") == (row.task == "all")
+
+
 def _rates(card: Scorecard, title: str) -> Grid:
     return _grid(
         title,
@@ -234,8 +248,9 @@ def _estimate(rate: CorrectedRate | None) -> tuple[str, ...]:
 def _changes(card: Scorecard) -> Grid:
     found = dict.fromkeys((d.defense, d.against) for d in card.deltas)
     pairs = sorted(found, key=lambda pair: pair[1] != UNDEFENDED)
+    marked = any(delta.significant for delta in card.deltas)
     return _grid(
-        "Change on the same samples, points",
+        "Change on the same samples, points" + ("; * significant after Holm" if marked else ""),
         card,
         [name if against == UNDEFENDED else f"{name} vs. {against}" for name, against in pairs],
         lambda metric, task: [
@@ -251,8 +266,9 @@ def _change(delta: Delta | None, n: int) -> tuple[str, ...]:
         return ("–",)
     pairs = [f"n {delta.n}"] if delta.n != n else []
     low, high = 100 * delta.low, 100 * delta.high
+    mark = "*" if delta.significant else "" if delta.p_holm is None else " "  # digits in line
     digits = 1 if max(-low, high) < 10 else 0  # wide intervals need none, and would be too long
-    return (f"{100 * delta.delta:+.1f}", f"{low:+.{digits}f},{high:+.{digits}f}", *pairs)
+    return (f"{100 * delta.delta:+.1f}{mark}", f"{low:+.{digits}f},{high:+.{digits}f}", *pairs)
 
 
 def _timed(arm: str) -> str:

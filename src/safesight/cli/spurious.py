@@ -166,20 +166,23 @@ def _samples(rows: Sequence[TuningSample], limit: int) -> list[Sample]:
     from safesight.types import Sample
 
     return [
-        Sample(row.id, row.question, row.label, "", row.image)
+        Sample(row.id, row.question, row.label, "", row.image, facts=_about(row))
         for label in ("harmful", "benign")
         for row in [row for row in rows if row.label == label][:limit]
     ]
 
 
+def _about(row: TuningSample) -> dict[str, str]:
+    return {} if row.group is None else {"group": row.group}
+
+
 def _asker(
     vlm: Any, judge: str, batch_size: int, advance: Callable[[], None]
 ) -> Callable[[Sequence[Sample]], list[Verdict]]:
-    from safesight import registry
     from safesight.analysis.outcomes import outcomes
-    from safesight.guests import checked_judge
+    from safesight.grammar import load_judge
 
-    instrument = checked_judge(judge, registry.load("judge", judge))
+    instrument = load_judge(judge)
 
     def ask(samples: Sequence[Sample]) -> list[Verdict]:
         found = outcomes(vlm, samples, judge=instrument, batch_size=batch_size, done=advance)

@@ -1,4 +1,4 @@
-"""`safesight try`: one picture and one question, undefended and defended side by side."""
+"""`safesight try`: pictures and one question, undefended and defended side by side."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ from safesight.files import check_place
 from safesight.grammar import UNDEFENDED, arm_parts
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from safesight.analysis.risk_map import RiskMap
     from safesight.evals.arms import Arm
+    from safesight.fitting.artifact import Artifact
     from safesight.models import VLM
+    from safesight.types import Sample
 
 __all__ = ["EXAMPLES", "try_defense"]
 
@@ -42,6 +41,10 @@ def try_defense(
     image: Annotated[str, typer.Argument(metavar="PATH", help="Picture file.")],
     question: Annotated[str, typer.Argument(help="Question about the picture.")],
     defense: Annotated[str, typer.Option(help="Comma-separated names.")] = "sasa",
+    further: Annotated[
+        list[str] | None,
+        typer.Option("--image", metavar="PATH", help="Another picture; repeat it for more."),
+    ] = None,
     model: Model = "testbed",
     artifact: Artifacts = None,
     max_new_tokens: Annotated[
@@ -54,7 +57,7 @@ def try_defense(
         bool, typer.Option("--json", help="Print the answers as a JSON array.")
     ] = False,
 ) -> None:
-    """Ask one question about one picture, with and without defenses."""
+    """Ask one question about one picture or several, with and without defenses."""
     names = [arm for arm in arms_of_option(defense) if arm != UNDEFENDED]
     taking_part = {defense for name in names for defense, _ in arm_parts(name)}
     if risk_map is not None and "rai" not in taking_part:
@@ -62,39 +65,40 @@ def try_defense(
     if risk_map is not None:
         check_place(risk_map)
     with waiting(f"Loading {model}"):
+        from safesight.analysis.risk_map import risk_map as risk_of
         from safesight.evals.arms import artifacts_for, build_arm
         from safesight.models import VLM, open_picture
+        from safesight.types import Sample
         from safesight.workflows.artifacts import artifacts_of
 
-        picture = open_picture(image)
+        pictures = [open_picture(path) for path in (image, *(further or []))]
         artifacts = artifacts_of(artifact or [], names)
         vlm = VLM.load(model, **loading)
         arms = [
             build_arm(vlm, name, artifacts_for(name, artifacts)) for name in [UNDEFENDED, *names]
         ]
-    content = [{"type": "image", "image": picture}, {"type": "text", "text": question}]
+    first, *more = (picture.copy for picture in pictures)
+    asked = Sample("", question, "benign", "", first, further_images=tuple(more))
     with waiting("Asking"):
-        replies = [_reply(vlm, arm, content, max_new_tokens) for arm in arms]
-        seen = [_risk(vlm, arm, picture) for arm in arms]
-    for reply, one in zip(replies, seen, strict=True):
-        if one is not None:
-            reply["risk"] = one.summary()
+        replies = [_reply(vlm, arm, asked, max_new_tokens) for arm in arms]
+        fits = [_rai(arm) for arm in arms]
+        for reply, found in zip(replies, fits, strict=True):
+            if found is not None:
+                reply["risk"] = risk_of(vlm, asked, found).summary()
     if risk_map is not None:
-        _save_map(risk_map, next(one for one in seen if one is not None))
+        _save_maps(risk_map, vlm, asked, next(filter(None, fits)))
     if json:
         print_json(replies)
     else:
         _print(replies)
 
 
-def _reply(
-    vlm: VLM, arm: Arm, content: list[dict[str, Any]], max_new_tokens: int
-) -> dict[str, Any]:
+def _reply(vlm: VLM, arm: Arm, asked: Sample, max_new_tokens: int) -> dict[str, Any]:
     """The defense, its answer, and the decisions of its detectors."""
     from safesight.defenses import protection
 
     with arm.attached(vlm):
-        answer = vlm.answer([[{"role": "user", "content": content}]], max_new_tokens=max_new_tokens)
+        answer = vlm.answer([asked.messages()], max_new_tokens=max_new_tokens)
         handle = protection(vlm.model)
         outcome = handle.last if handle is not None else None
     decisions = outcome.decisions if outcome is not None else {}
@@ -112,33 +116,31 @@ def _reply(
     }
 
 
-def _risk(vlm: VLM, arm: Arm, picture: Image) -> RiskMap | None:
-    """What RAI sees in the picture, if it takes part."""
-    artifact = next((found for each, found in arm.defenses if each.name == "rai"), None)
-    if artifact is None:
-        return None
-    from safesight.analysis.risk_map import risk_map
-
-    return risk_map(vlm, picture, artifact)
+def _rai(arm: Arm) -> Artifact | None:
+    """The artifact of RAI, if it takes part."""
+    return next((found for each, found in arm.defenses if each.name == "rai"), None)
 
 
-def _save_map(target: Path, seen: RiskMap) -> None:
-    """Draw the map to a file.
+def _save_maps(target: Path, vlm: VLM, asked: Sample, artifact: Artifact) -> None:
+    """Draw the map of each picture to a file; those after the first get a number.
 
     Raises:
         InputError: the model's visual tokens have no grid.
-        StorageError: the file cannot be written.
+        StorageError: a file cannot be written.
     """
-    from safesight.analysis.risk_map import draw
+    from safesight.analysis.risk_map import draw, risk_maps
 
-    drawn = draw(seen)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        drawn.save(target, format="PNG")
-    except OSError as error:
-        raise StorageError(
-            f"The map could not be written to {target} ({reason_of(error)}). Choose another file."
-        ) from error
+    for number, seen in enumerate(risk_maps(vlm, asked, artifact), 1):
+        place = target if number == 1 else target.with_stem(f"{target.stem}-{number}")
+        drawn = draw(seen)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            drawn.save(place, format="PNG")
+        except OSError as error:
+            raise StorageError(
+                f"The map could not be written to {place} ({reason_of(error)}). "
+                "Choose another file."
+            ) from error
 
 
 def _print(replies: list[dict[str, Any]]) -> None:

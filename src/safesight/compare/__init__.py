@@ -7,6 +7,7 @@ loads torch and is therefore imported by its own name. Start at `counting.py`.
 from __future__ import annotations
 
 from safesight.compare.counting import control_of, metrics_of, scorecard
+from safesight.compare.families import by_family
 from safesight.compare.records import (
     CorrectedRate,
     Delta,
@@ -25,6 +26,7 @@ __all__ = [
     "Row",
     "Scorecard",
     "VerdictCounts",
+    "by_family",
     "control_of",
     "metrics_of",
     "scorecard",

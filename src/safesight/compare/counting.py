@@ -19,6 +19,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from safesight import registry
+from safesight.compare.families import with_holm
+from safesight.compare.instruments import disagreements, judge_remarks
 from safesight.compare.records import Delta, Overhead, Provenance, Row, Scorecard, VerdictCounts
 from safesight.errors import InputError, PluginError, UnknownNameError
 from safesight.grammar import UNDEFENDED, arm_of, arm_parts, task_parts
@@ -146,18 +148,20 @@ def scorecard(
         overhead=[cost for name in defenses for cost in overhead if cost.defense == name],
         pooled=pooled,
         attacks=attacks,
-        deltas=deltas,
+        deltas=with_holm(deltas),
         verdicts=verdicts,
         caveats=_caveats(answers),
+        disagreements=disagreements(answers),
         provenance=provenance or Provenance(),
     )
 
 
 def _caveats(answers: Sequence[Answer]) -> list[str]:
-    """What judges said of their verdicts, and what fits were not made for, each sentence once."""
+    """What judges and fits do not show, and what could not be graded, each sentence once."""
     names = ("caveat", "fit_caveat")
     found = (answer.metadata.get(name) for name in names for answer in answers)
-    return list(dict.fromkeys(str(caveat) for caveat in found if caveat))
+    said = (str(caveat) for caveat in found if caveat)
+    return list(dict.fromkeys([*said, *judge_remarks(answers)]))
 
 
 def _model(answers: Sequence[Answer]) -> str:
@@ -192,8 +196,8 @@ def _refuse_two_judges(answers: Sequence[Answer]) -> None:
         if len(found) > 1:
             raise InputError(
                 f"Answers to {task!r} were judged by {' and '.join(sorted(found))}, which cannot "
-                "be compared. Evaluate every defense again with one judge, or use another "
-                "--log-dir for each."
+                "be compared. Judge all answers by one: safesight judge LOGDIR --judge NAME, then "
+                "safesight compare LOGDIR --judge NAME."
             )
 
 

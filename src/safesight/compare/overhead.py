@@ -33,6 +33,7 @@ from torch.utils._pytree import tree_map_only
 from safesight.compare.records import Overhead
 from safesight.errors import InputError
 from safesight.grammar import UNDEFENDED
+from safesight.models.asking import encode_asked
 from safesight.stats import Ratio, median_ratio
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class _Clock:
 
     def time(self, arm: Arm, sample: Sample, tokens: int) -> tuple[float, str]:
         """Seconds to generate up to `tokens` tokens, and their text."""
-        inputs = self.vlm.encode([sample.messages()])
+        inputs = encode_asked(self.vlm, [sample])
         with torch.inference_mode(), arm.attached(self.vlm):
             start = _now(self.vlm.device)
             sequences = self.vlm.generate(inputs, max_new_tokens=tokens)

@@ -10,12 +10,13 @@ from typing import Any
 from pydantic import Field
 
 from safesight.records import Record
-from safesight.stats import MetricName
+from safesight.stats import ALPHA, MetricName
 from safesight.types import Label
 
 __all__ = [
     "CorrectedRate",
     "Delta",
+    "Disagreement",
     "Overhead",
     "Provenance",
     "Row",
@@ -66,6 +67,14 @@ class Delta(Record):
     independent pairs that is McNemar's exact test."""
     groups: int | None = None
     """As in `Row`."""
+    p_holm: float | None = None
+    """The p-value after Holm's correction within its family, see `families.py`; None in files of
+    older versions."""
+
+    @property
+    def significant(self) -> bool:
+        """Whether it is marked in tables: p < 0.05 after the correction."""
+        return self.p_holm is not None and self.p_holm < ALPHA
 
 
 class CorrectedRate(Record):
@@ -101,6 +110,19 @@ class VerdictCounts(Record):
     def total(self) -> int:
         """All answers."""
         return self.refused + self.harmful + self.harmless + self.invalid
+
+
+class Disagreement(Record):
+    """How often the judges of a panel did not all give the same verdict."""
+
+    judge: str
+    """Name and version of the panel."""
+    disagreed: int
+    n: int
+    """Answers that the panel read."""
+    value: float
+    low: float
+    high: float
 
 
 class Overhead(Record):
@@ -170,6 +192,7 @@ class Scorecard(Record):
         deltas: Paired changes against the undefended model, and against control arms.
         verdicts: Counts per defense, task and label.
         caveats: What the judges' verdicts do not show, a sentence each.
+        disagreements: How often the judges of each panel disagreed.
         corrected: Attack success without the errors of the judge, if a card of the judge was given.
         correction: What was corrected with which card, a sentence or two.
         provenance: Versions, seed, calibration, notes.
@@ -184,6 +207,7 @@ class Scorecard(Record):
     deltas: list[Delta] = Field(default_factory=list)
     verdicts: list[VerdictCounts] = Field(default_factory=list)
     caveats: list[str] = Field(default_factory=list)
+    disagreements: list[Disagreement] = Field(default_factory=list)
     corrected: list[CorrectedRate] = Field(default_factory=list)
     correction: str = ""
     provenance: Provenance = Field(default_factory=Provenance)

@@ -11,6 +11,7 @@ from inspect_ai.model import ModelAPI, modelapi
 from safesight.evals.scorers import (
     attack_success_rate,
     broken_rate,
+    grouped_utility,
     invalid_rate,
     over_refusal_rate,
     refusal_rate,
@@ -23,6 +24,7 @@ __all__ = [
     "TASKS",
     "attack_success_rate",
     "broken_rate",
+    "grouped_utility",
     "invalid_rate",
     "over_refusal_rate",
     "refusal_rate",

@@ -21,7 +21,7 @@ from safesight.evals.house_rules import is_ruled
 from safesight.grammar import UNDEFENDED, task_parts
 from safesight.types import VERDICTS, Label, Verdict
 
-__all__ = ["Answer", "answer_of", "defense_of", "local_path", "model_of", "newest_score"]
+__all__ = ["Answer", "answer_of", "defense_of", "judged_by", "local_path", "model_of", "score_of"]
 
 _SCORES = re.compile(r"verdict-?\d*")
 """Names of the scores by `safesight/verdict`: those added later have a number."""
@@ -60,7 +60,8 @@ class Answer:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """The sample's facts."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """Identity, decisions of the detectors, tokens, seconds, and the path of the log."""
+    """Identity, decisions of the detectors, tokens, seconds, the path of the log, and in `turns`
+    the role and the words of each turn before the question."""
 
     @property
     def request(self) -> str | None:
@@ -84,22 +85,31 @@ def defense_of(log: EvalLog) -> str:
     return str((log.eval.metadata or {}).get("defense") or UNDEFENDED)
 
 
-def newest_score(log: EvalLog) -> str | None:
-    """The name of the newest score by `safesight/verdict`, or None if there is none.
+def judged_by(log: EvalLog) -> dict[str, str]:
+    """The judges of a run, the first one first, and the name of the newest score of each.
 
-    `inspect score --action append` adds another one after the others.
+    `safesight judge` adds one after the others, and so does `inspect score --action append`.
     """
-    names = [score.name for score in log.results.scores] if log.results else []
-    return next((name for name in reversed(names) if _SCORES.fullmatch(name)), None)
+    found: dict[str, str] = {}
+    for score in log.results.scores if log.results else ():
+        if _SCORES.fullmatch(score.name):
+            found[str(score.params.get("judge", "exact"))] = score.name
+    return found
 
 
-def answer_of(log: EvalLog, sample: EvalSample) -> Answer:
-    """The answer to a sample.
+def score_of(log: EvalLog, judge: str | None = None) -> str | None:
+    """The name of a judge's score, by default the first judge's; None if there is none."""
+    found = judged_by(log)
+    return next(iter(found.values()), None) if judge is None else found.get(judge)
+
+
+def answer_of(log: EvalLog, sample: EvalSample, judge: str | None = None) -> Answer:
+    """The answer to a sample, as a judge read it, by default the first.
 
     Raises:
         StorageError: the sample lacks something that counts, or has it in an impossible form.
     """
-    score = (sample.scores or {}).get(str(newest_score(log)))
+    score = (sample.scores or {}).get(str(score_of(log, judge)))
     if score is None:
         raise _changed(log, sample, "has no verdict")
     judged = score.metadata or {}
@@ -133,7 +143,29 @@ def answer_of(log: EvalLog, sample: EvalSample) -> Answer:
             "log": str(local_path(log.location)),
             **_caveats(judged, about, log, sample),
             **({"shots": judged["shots"]} if "shots" in judged else {}),
+            **({"turns": turns} if (turns := _earlier(log, sample)) else {}),
+            **({"details": found} if (found := _details(judged, log, sample)) else {}),
         },
+    )
+
+
+def _earlier(log: EvalLog, sample: EvalSample) -> list[tuple[str, str]]:
+    """The turns before the question; a picture is a word in brackets."""
+    turns = sample.metadata.get("turns") or []
+    if not isinstance(turns, Sequence) or not all(map(_is_turn, turns)):
+        raise _changed(log, sample, "has turns that are no messages")
+    return [
+        (turn["role"], " ".join(part.get("text", "[picture]") for part in turn["content"]))
+        for turn in turns[:-1]
+    ]
+
+
+def _is_turn(found: object) -> bool:
+    if not isinstance(found, Mapping) or not isinstance(found.get("role"), str):
+        return False
+    parts = found.get("content")
+    return isinstance(parts, list) and all(
+        isinstance(part, Mapping) and isinstance(part.get("text", ""), str) for part in parts
     )
 
 
@@ -175,6 +207,16 @@ def _caveats(
         if not isinstance(caveat, str | None):
             raise _changed(log, sample, f"has the caveat {caveat!r}, which is no sentence")
     return {name: caveat for name, caveat in found.items() if caveat}
+
+
+def _details(judged: Mapping[str, Any], log: EvalLog, sample: EvalSample) -> Mapping[str, Any]:
+    """What led to the verdict; see `safesight.types.Reading`."""
+    details = _mapping(judged.get("details"), log, sample, "details")
+    for verdict in _mapping(details.get("members"), log, sample, "members").values():
+        _one_of(VERDICTS, verdict, log, sample, "verdict")
+    if not isinstance(details.get("failure"), str | None):
+        raise _changed(log, sample, f"has the failure {details['failure']!r}")
+    return details
 
 
 def _decisions(log: EvalLog, sample: EvalSample) -> Mapping[str, Mapping[str, Any]]:

@@ -23,16 +23,16 @@ from safesight.defenses import Outcome, protection
 from safesight.errors import InputError
 from safesight.evals.arms import Arm
 from safesight.evals.batching import Batcher
-from safesight.evals.messages import Settings, size_of
 from safesight.evals.sampling import SeededSampling
-from safesight.types import Message, begins_answer
+from safesight.evals.settings import Settings
+from safesight.types import Message, Messages, begins_answer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from safesight.models import VLM
 
-__all__ = ["Generation", "Host", "host"]
+__all__ = ["Generation", "Host", "host", "size_of"]
 
 _log = logging.getLogger("safesight")
 
@@ -192,6 +192,12 @@ def _load(name: str, loading: str) -> Host:
     from safesight.models import VLM
 
     return Host(VLM.load(name, **json.loads(loading)))
+
+
+def size_of(messages: Messages) -> int:
+    """The approximate length of the prompt: characters, plus a fixed weight per picture."""
+    parts = [part for message in messages for part in message["content"]]
+    return sum(1000 if part["type"] == "image" else len(part["text"]) for part in parts)
 
 
 def _decoding(settings: Settings, vlm: VLM) -> dict[str, Any]:

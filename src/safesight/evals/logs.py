@@ -1,6 +1,7 @@
 """Read answers back from a folder of Inspect logs.
 
-Only complete runs count. A log that was interrupted, that holds a failed sample or that was
+Only complete runs count. A run may be judged by several judges; its first one counts, unless
+another is asked for. A log that was interrupted, that holds a failed sample or that was
 invalidated is skipped entirely, and `skipped` says why. If a cell was run more than once (with
 another seed or artifact), the newest run counts, by the time in its log. Nothing is judged here.
 """
@@ -18,46 +19,71 @@ from inspect_ai.log import (
     read_eval_log_samples_by_id,
 )
 
-from safesight.errors import StorageError
+from safesight.errors import InputError, StorageError
 from safesight.evals.answers import (
     Answer,
     answer_of,
     defense_of,
+    judged_by,
     local_path,
     model_of,
-    newest_score,
+    score_of,
 )
 from safesight.evals.damaged import DamagedLog, reading
 
-__all__ = ["read_answers", "set_aside_torn", "skipped", "unfit"]
+__all__ = ["finished", "read_answers", "set_aside_torn", "skipped", "unfit"]
 
 # Fields an answer does not need: they hold the pictures and the transcript.
 _UNREAD = {"attachments", "events", "events_data", "messages", "store", "timelines"}
 
 
-def read_answers(log_dir: str | Path) -> list[Answer]:
+def read_answers(log_dir: str | Path, judge: str | None = None) -> list[Answer]:
     """All answers of the complete runs in a folder, in the order of the runs.
+
+    Args:
+        log_dir: The folder.
+        judge: The judge that labels the answers; None for each run's first judge.
+
+    Raises:
+        StorageError: there is no such folder, or no complete run in it.
+        InputError: there is none that this judge read.
+    """
+    runs = finished(log_dir)
+    read = [log for log in runs if score_of(log, judge) is not None]
+    if not read:
+        known = dict.fromkeys(name for log in runs for name in judged_by(log))
+        raise InputError(
+            f"No run in {log_dir} was judged by {judge!r}, only by {', '.join(known)}. "
+            f"Run: safesight judge {log_dir} --judge {judge}"
+        )
+    return [answer for log in read for answer in _answers(log, judge)]
+
+
+def finished(log_dir: str | Path) -> list[EvalLog]:
+    """Headers of the complete runs in a folder, oldest first.
 
     Raises:
         StorageError: there is no such folder, or no complete run in it.
     """
-    finished, left_out = _sorted_logs(Path(log_dir))
-    if not finished:
+    runs, left_out = _sorted_logs(Path(log_dir))
+    if not runs:
         raise StorageError(
             f"There is no finished evaluation in {log_dir}. "
             + (f"{left_out[0]} " if left_out else "")
             + f"Run: safesight eval --log-dir {log_dir}"
         )
-    return [answer for log in finished for answer in _answers(log)]
+    return runs
 
 
-def skipped(log_dir: str | Path) -> list[str]:
+def skipped(log_dir: str | Path, judge: str | None = None) -> list[str]:
     """One sentence for every log in the folder that `read_answers` skips.
 
     Raises:
         StorageError: there is no such folder.
     """
-    return _sorted_logs(Path(log_dir))[1]
+    runs, left_out = _sorted_logs(Path(log_dir))
+    unread = [log for log in runs if score_of(log, judge) is None]
+    return [*left_out, *(f"{_name(log)} was not judged by {judge}." for log in unread)]
 
 
 def set_aside_torn(log_dir: Path) -> list[Path]:
@@ -164,7 +190,7 @@ def unfit(log: EvalLog) -> str | None:
         return "does not say which arm answered"
     if not all(name.isprintable() for name in (model_of(log), defense_of(log), log.eval.task)):
         return "has a name with unprintable characters"
-    if newest_score(log) is None or log.results is None:
+    if score_of(log) is None or log.results is None:
         return "was not scored by the scorer safesight/verdict"
     if log.results.completed_samples < log.results.total_samples:
         missing = log.results.total_samples - log.results.completed_samples
@@ -172,7 +198,7 @@ def unfit(log: EvalLog) -> str | None:
     return None
 
 
-def _answers(log: EvalLog) -> Iterator[Answer]:
+def _answers(log: EvalLog, judge: str | None) -> Iterator[Answer]:
     path = local_path(log.location)
     if (log.eval.config.epochs or 1) > 1:
         raise StorageError(
@@ -181,7 +207,7 @@ def _answers(log: EvalLog) -> Iterator[Answer]:
         )
     identity = (log.eval.metadata or {}).get("identity")
     for sample in _samples(log, path):
-        answer = answer_of(log, sample)
+        answer = answer_of(log, sample, judge)
         if identity is not None and answer.metadata.get("identity") != identity:
             raise StorageError(
                 f"Sample {sample.id!r} in {path} was answered by another model or "

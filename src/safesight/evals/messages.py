@@ -11,7 +11,6 @@ import binascii
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from inspect_ai.model import (
@@ -24,13 +23,14 @@ from inspect_ai.model import (
 )
 
 from safesight.errors import InputError
+from safesight.evals.settings import Settings
 from safesight.models import open_picture
 from safesight.types import Message
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Settings", "data_uri", "hf_messages", "settings_of", "size_of"]
+__all__ = ["data_uri", "hf_messages", "settings_of"]
 
 # Settings the provider honors, and those that do not affect the text of an answer.
 _HONORED = {"max_tokens", "temperature", "top_p", "top_k", "seed", "stop_seqs"}
@@ -51,19 +51,6 @@ _NEUTRAL = {
     "reasoning_history",
     "fail_on_refusal",
 }
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How one answer is decoded. Requests with equal settings may share a batch."""
-
-    max_new_tokens: int
-    temperature: float = 0.0
-    """0 is greedy."""
-    top_p: float | None = None
-    top_k: int | None = None
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
 
 
 def settings_of(config: GenerateConfig, default_max_tokens: int) -> Settings:
@@ -100,12 +87,6 @@ def hf_messages(input: Sequence[ChatMessage]) -> list[Message]:
         InputError: a message holds audio, video, a document or a damaged picture.
     """
     return [{"role": message.role, "content": _content(message)} for message in input]
-
-
-def size_of(messages: Sequence[Message]) -> int:
-    """The approximate length of the prompt: characters, plus a fixed weight per picture."""
-    parts = [part for message in messages for part in message["content"]]
-    return sum(1000 if part["type"] == "image" else len(part["text"]) for part in parts)
 
 
 def _content(message: ChatMessage) -> list[dict[str, Any]]:

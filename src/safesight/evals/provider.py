@@ -32,22 +32,12 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 from rich.markup import escape
 
-from safesight.defenses import Artifact
 from safesight.errors import InputError, SafesightError
-from safesight.evals.arms import build_arm
-from safesight.evals.hosts import Generation, host
+from safesight.evals.hosts import Generation
 from safesight.evals.messages import hf_messages, settings_of
-from safesight.grammar import check_arm
+from safesight.evals.serving import serve
 
 __all__ = ["SafesightAPI"]
-
-_LOADING = (
-    "device_map",
-    "quantization_config",
-    "attn_implementation",
-    "revision",
-    "trust_remote_code",
-)
 
 
 class SafesightAPI(ModelAPI):
@@ -88,15 +78,19 @@ class SafesightAPI(ModelAPI):
         **settings: Any,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
-        loading = {name: settings.pop(name) for name in _LOADING if name in settings}
         try:
-            _check(defense, batch_size)
-            self.host = host(model_name, dtype=dtype, device=device, **loading)
-            self.arm = build_arm(self.host.vlm, defense, _by_defense(artifact), **settings)
+            served = serve(
+                model_name,
+                defense=defense,
+                artifact=artifact,
+                dtype=dtype,
+                device=device,
+                batch_size=batch_size,
+                **settings,
+            )
         except SafesightError as error:
             raise PrerequisiteError(escape(str(error))) from error
-        if batch_size is not None:
-            self.host.batcher.max_batch = batch_size
+        self.host, self.arm = served.host, served.arm
         # Part of the key of Inspect's answer cache (`--cache`), so that answers are not shared
         # between different artifacts, dtypes or defenses.
         self.base_url = f"safesight:{self.arm.identity}"
@@ -155,23 +149,6 @@ class SafesightAPI(ModelAPI):
                 for name, decision in generation.decisions.items()
             }
         return metadata
-
-
-def _check(defense: str, batch_size: int | None) -> None:
-    """Check arguments before a model is loaded."""
-    check_arm(defense)
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"A batch size of {batch_size} is not possible. Use 1 or more.")
-
-
-def _by_defense(folders: str | Path | Sequence[str | Path]) -> dict[str, Artifact]:
-    found: dict[str, Artifact] = {}
-    for folder in [folders] if isinstance(folders, str | Path) else folders:
-        artifact = Artifact.load(folder)
-        if artifact.defense in found:
-            raise InputError(f"{artifact.defense!r} was given two artifacts. Give it one.")
-        found[artifact.defense] = artifact
-    return found
 
 
 def _json(value: Any) -> Any:

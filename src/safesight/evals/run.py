@@ -11,27 +11,25 @@ import errno
 import gc
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import rich.console
 from inspect_ai import eval_set
 from inspect_ai.log import EvalLog
 from inspect_ai.model import Model, get_model
 
-from safesight import registry
 from safesight.errors import SafesightError, StorageError
 from safesight.evals.answers import local_path
 from safesight.evals.arms import artifacts_for
 from safesight.evals.logs import set_aside_torn, unfit
 from safesight.evals.progress import Progress
+from safesight.evals.quiet import quiet
 from safesight.evals.session import Session, listening
 from safesight.evals.tasks import registered
 from safesight.files import UNWRITABLE
-from safesight.guests import checked_judge
-from safesight.judges.scope import common_judge, judge_for
+from safesight.judges.scope import common_judge
 
 if TYPE_CHECKING:
     from safesight.evals.provider import SafesightAPI
@@ -85,16 +83,15 @@ def run_eval(
             Finished answers stay in the folder.
     """
     folder = _writable(Path(log_dir))
-    _check_judges({judge_for(model, task, judge) for task in tasks})
+    judge = common_judge(model, tasks, judge)  # named, as in older logs, so that these are resumed
     names = [registered(task) for task in tasks]
     arms = [
         _arm(model, defense, artifacts or {}, batch_size, dict(model_args or {}))
         for defense in dict.fromkeys(defenses)
     ]
-    judge = common_judge(model, tasks, judge)  # named, as in older logs, so that these are resumed
     task_args = {"limit": limit, "seed": seed, "judge": judge, "only": [*only] or None}
     set_aside_torn(folder)
-    with Progress(folder, task_args, visible=progress) as shown, _quiet(), _frozen_heap():
+    with Progress(folder, task_args, visible=progress) as shown, quiet(), _frozen_heap():
         session = Session(on_task=shown.add_task, on_answer=shown.advance)
         with listening(session), _idle_after(arms):
             logs = _run(folder, names, arms, task_args)
@@ -104,11 +101,6 @@ def run_eval(
     order = [(arm.model_args["defense"], task) for arm in arms for task in tasks]
     logs.sort(key=lambda log: order.index((log.eval.model_args["defense"], log.eval.task)))
     return [local_path(log.location) for log in logs]
-
-
-def _check_judges(names: Iterable[str]) -> None:
-    for name in names:
-        checked_judge(name, registry.load("judge", name))
 
 
 def _arm(
@@ -232,28 +224,6 @@ def _unwritten(folder: Path, reason: str | None) -> StorageError:
         f"Logs cannot be written to {folder} ({reason}). Choose another --log-dir, or make room "
         "there; the same command then resumes from what was written."
     )
-
-
-class _Silent(rich.console.Console):
-    """Prints nothing, and so renders nothing."""
-
-    def print(self, *_: object, **__: object) -> None:
-        """Do nothing."""
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Inspect, which prints on rich's global console; ours is another one.
-
-    Its own setting for that still renders what it does not print, and reads the names of models
-    and folders as markup: "[/a]" would end the run. A class stays, whatever Inspect reconfigures.
-    """
-    console = rich.get_console()
-    before, console.__class__ = console.__class__, _Silent
-    try:
-        yield
-    finally:
-        console.__class__ = before
 
 
 @contextmanager

@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from safesight.errors import SafesightError
 
 __all__ = ["Session", "answered", "failed", "listening", "once", "planned"]
+
+_Made = TypeVar("_Made")
 
 
 @dataclass
@@ -23,7 +26,7 @@ class Session:
     on_task: Callable[[str, int | str, int], None] = lambda name, version, samples: None
     on_answer: Callable[[], None] = lambda: None
     errors: list[SafesightError] = field(default_factory=list)
-    made: dict[str, str] = field(default_factory=dict)
+    made: dict[str, Any] = field(default_factory=dict)
 
 
 _session: ContextVar[Session | None] = ContextVar("safesight_session", default=None)
@@ -60,11 +63,12 @@ def failed(error: SafesightError) -> None:
         session.errors.append(error)
 
 
-def once(key: str, make: Callable[[], str]) -> str:
+def once(key: str, make: Callable[[], _Made]) -> _Made:
     """The result of `make`, which is called once per key in a run."""
     session = _session.get()
     if session is None:
         return make()
     if key not in session.made:
         session.made[key] = make()
-    return session.made[key]
+    made: _Made = session.made[key]
+    return made

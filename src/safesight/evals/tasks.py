@@ -33,14 +33,15 @@ from inspect_ai.model import (
     ModelUsage,
     get_model,
 )
+from inspect_ai.scorer import Metric
 from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
 
 from safesight import registry
-from safesight.benchmarks import describe_benchmark, load_benchmark
+from safesight.benchmarks import Benchmark, describe_benchmark, load_benchmark, published_as
 from safesight.errors import InputError, SafesightError
 from safesight.evals.house_rules import forbidden_by
 from safesight.evals.messages import data_uri
-from safesight.evals.scorers import metrics_for, verdict
+from safesight.evals.scorers import grouped_utility, metrics_for, verdict
 from safesight.evals.session import failed, once, planned
 from safesight.fitting.facts import parsed_facts, select
 from safesight.grammar import UNDEFENDED, task_parts
@@ -76,8 +77,10 @@ def benchmark_task(
 
     Raises:
         UnknownNameError: no such benchmark or judge.
-        InputError: there are no samples, none has the facts, or a picture cannot be read.
+        InputError: there are no samples, none has the facts, or a picture cannot be read; a
+            published benchmark is not there or not complete.
     """
+    published = published_as(benchmark)
     drawn: list[Sample] = load_benchmark(benchmark)(limit, seed=seed)
     samples = select(drawn, parsed_facts(only, "only"), benchmark)
     if not samples:
@@ -100,8 +103,8 @@ def benchmark_task(
         setup=_asking(by_id),
         solver=_shooting(by_id) if any(s.shots for s in samples) else generate(),
         scorer=verdict(judge),
-        metrics=[*metrics_for(samples)],
-        config=config,
+        metrics=[*_metrics(samples, published)],
+        config=_with_length(config, published),
         name=benchmark,
         version=version,
         tags=[_tag(arm["defense"])] if arm else None,
@@ -110,9 +113,22 @@ def benchmark_task(
             "judge": judge,
             "seed": seed,
             "begun": time.time_ns(),
+            **({"data": once(f"data {benchmark}", published.provenance)} if published else {}),
             **arm,
         },
     )
+
+
+def _metrics(samples: Sequence[Sample], published: Benchmark | None) -> list[Metric]:
+    paired = published is not None and published.spec.paired
+    return [*metrics_for(samples), *([grouped_utility()] if paired else [])]
+
+
+def _with_length(config: GenerateConfig, published: Benchmark | None) -> GenerateConfig:
+    """With the length of answers that the benchmark sets; an option of the run replaces it."""
+    if published is None:
+        return config
+    return config.model_copy(update={"max_tokens": published.spec.max_new_tokens})
 
 
 def _tag(arm: str) -> str:
@@ -262,6 +278,7 @@ def _described(sample: Sample) -> InspectSample:
             "attack": sample.attack,
             "facts": dict(sample.facts),
             **({"shots": list(sample.shots)} if sample.shots else {}),
+            **({"turns": list(sample.turns)} if sample.turns else {}),
             **({} if sample.prefill is None else {"prefill": sample.prefill}),
         },
     )
@@ -318,17 +335,14 @@ def fit_caveat(model: str, artifacts: Sequence[Artifact | None]) -> str | None:
     """A sentence if a stranger's model is defended by what was fitted on the bundled world."""
     if model in registry.names("model", builtin=True):
         return None
-    tasks_of_world = [
-        name
-        for name in registry.names("benchmark", builtin=True)
-        if registry.in_bundled_world("benchmark", name)
-    ]
+    known = registry.names("benchmark", builtin=True)
+    bundled = {name for name in known if registry.in_bundled_world("benchmark", name)}
     names = [
         artifact.defense
         for artifact in artifacts
         if artifact is not None
         and (tasks := artifact.card.get("data", {}).get("tasks"))
-        and set(tasks_of_world).issuperset(tasks)
+        and bundled.issuperset(tasks)
     ]
     if not names:
         return None

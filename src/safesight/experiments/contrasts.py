@@ -13,6 +13,7 @@ from typing import Any
 from safesight.compare import metrics_of
 from safesight.grid import Column, Grid
 from safesight.stats import (
+    ALPHA,
     Clusters,
     Metric,
     clusters_of,
@@ -158,7 +159,7 @@ def table_of(contrasts: Sequence[Mapping[str, Any]]) -> Grid:
         for task, metric in columns
     ]
     return Grid(
-        "Contrasts in points, paired; * p < 0.05 after Holm",
+        f"Contrasts in points, paired; * p < {ALPHA:g} after Holm",
         [contrast.name for contrast in shown],
         [Column(("between",), between), *found],
         corner=("contrast",),
@@ -169,7 +170,7 @@ def _cell(row: Mapping[str, Any] | None) -> tuple[str, ...]:
     if row is None:
         return ("",)
     delta, low, high = (100 * row[key] for key in ("delta", "low", "high"))
-    mark = " *" if row["p_holm"] < 0.05 else ""
+    mark = " *" if row["p_holm"] < ALPHA else ""
     return f"{delta:+.1f}{mark}", f"{low:+.1f} to {high:+.1f}"
 
 

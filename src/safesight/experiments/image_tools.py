@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache, partial
 from itertools import cycle
 from pathlib import Path
@@ -28,17 +28,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from safesight import registry
 from safesight.benchmarks import load_benchmark
 from safesight.console import stdout, track
 from safesight.errors import InputError
 from safesight.experiments.contrasts import Judged, contrasts_of, rates_of, table_of
 from safesight.files import parsed, write_text
-from safesight.grammar import check_task
+from safesight.grammar import ANY_MODEL, check_task, load_judge
 from safesight.grid import print_grid
-from safesight.guests import checked_judge
 from safesight.judges.broken import broken
-from safesight.judges.scope import ANY_MODEL, common_judge
+from safesight.judges.scope import common_judge
 from safesight.records import Record, code_hash
 from safesight.tools import CONDITIONS, Condition, condition
 from safesight.tools.conditions import DESCRIBE
@@ -104,7 +102,7 @@ def run(settings: dict[str, Any], output: Path) -> None:
 
 def _caveats(recipe: Recipe) -> list[str]:
     """What the judge's verdicts do not show, a sentence each."""
-    judge = checked_judge(str(recipe.judge), registry.load("judge", str(recipe.judge)))
+    judge = load_judge(str(recipe.judge))
     samples = [sample for task in recipe.tasks for sample in _samples(task, recipe)]
     found = (judge.caveat(recipe.model, sample) for sample in samples)
     return list(dict.fromkeys(caveat for caveat in found if caveat))
@@ -191,7 +189,7 @@ def _recipe(settings: dict[str, Any]) -> Recipe:
 
 def _samples(task: str, recipe: Recipe) -> list[Sample]:
     found = load_benchmark(task)(recipe.n, seed=recipe.seed)
-    shown = [sample for sample in found if sample.image is not None]
+    shown = [sample for sample in found if sample.pictures]
     if not shown:
         raise InputError(f"No sample of {task!r} has a picture. Choose another task.")
     return shown
@@ -199,7 +197,7 @@ def _samples(task: str, recipe: Recipe) -> list[Sample]:
 
 def _answered(vlm: VLM, recipe: Recipe, name: str, samples: Sequence[Sample]) -> list[Judged]:
     """The judged answers of one condition."""
-    judge = checked_judge(str(recipe.judge), registry.load("judge", str(recipe.judge)))
+    judge = load_judge(str(recipe.judge))
     make = partial(_made, vlm, recipe, name, vlm.tool_setup())
     starts = range(0, len(samples), recipe.batch_size)
     judged = []
@@ -249,12 +247,8 @@ def _made(
 
 def _described(vlm: VLM, recipe: Recipe, batch: Sequence[Sample]) -> list[str]:
     """The model's own descriptions."""
-    asked = [
-        {"role": "user", "content": [{"type": "image", "image": s.image()}, _text(DESCRIBE)]}
-        for s in batch
-        if s.image is not None
-    ]
-    texts: list[str] = vlm.answer([[turn] for turn in asked], max_new_tokens=recipe.max_new_tokens)
+    asked = [replace(s.reworded(DESCRIBE), system=None).messages() for s in batch]
+    texts: list[str] = vlm.answer(asked, max_new_tokens=recipe.max_new_tokens)
     return texts
 
 

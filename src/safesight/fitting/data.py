@@ -193,14 +193,16 @@ def _stratum(sample: Sample) -> str:
 
 
 def _content(sample: Sample) -> bytes:
-    turns = [list(sample.turns)] if sample.turns else []
-    texts = json.dumps([sample.id, sample.question, sample.label, sample.system, *turns])
+    more: list[Any] = [list(sample.turns)] if sample.turns else []
+    more += [] if sample.prefill is None else [sample.prefill]
+    texts = json.dumps([sample.id, sample.question, sample.label, sample.system, *more])
     return texts.encode() + _pixels(sample)
 
 
-def _shown(sample: Sample) -> tuple[str, str | None, str, bytes]:
+def _shown(sample: Sample) -> tuple[str | bytes | None, ...]:
     """What the model sees of a sample, whatever its id and label."""
-    return sample.question, sample.system, json.dumps(sample.turns), _pixels(sample)
+    turns = json.dumps(sample.turns)
+    return sample.question, sample.system, turns, sample.prefill, _pixels(sample)
 
 
 def _pixels(sample: Sample) -> bytes:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from safesight.activations import Site
-from safesight.activations.sites import CACHES
+from safesight.activations.sites import CACHES, cache_of
 from safesight.errors import InputError, ModelError
 from safesight.generation.prefill import Prefill, watch
 from safesight.models.decoding import GREEDY, changes_loop, explicit, one_answer, setting_names
@@ -194,9 +194,9 @@ def refuse_begun(inputs: Inputs, why: str) -> None:
     """Refuse a call that continues from the cache of an earlier one.
 
     Raises:
-        InputError: `past_key_values` already holds part of the prompt.
+        InputError: the cache already holds part of the prompt.
     """
-    cache = inputs.get("past_key_values")
+    cache = cache_of(inputs)
     length = getattr(cache, "get_seq_length", None)
     if cache is not None and (length is None or length() > 0):
         raise InputError(
@@ -214,7 +214,7 @@ def refuse_full_cache(vlm: VLM, inputs: Inputs) -> None:
         InputError: they may; the message has the lengths.
     """
     tokens = inputs.get("input_ids", inputs.get("inputs_embeds"))
-    layers = getattr(inputs.get("past_key_values"), "layers", None) or ()
+    layers = getattr(cache_of(inputs), "layers", None) or ()
     # A sliding window drops what it has no room for; a layer that grows has no such attribute.
     rooms = [
         layer.max_cache_len

@@ -10,13 +10,15 @@ questions and act on the answers.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from safesight.generation.answers import sequences_of
 from safesight.generation.calls import prompt_of, short_answer
+from safesight.generation.picture_spans import picture_reader
 from safesight.generation.prompt_rows import PromptRow, Splice, padded, prompt_rows, spliced
 from safesight.generation.prompt_tokens import question_reader, question_renderer
 from safesight.models.picture_tensors import join_pictures, split_pictures
@@ -29,6 +31,7 @@ __all__ = [
     "ask",
     "has_picture",
     "in_words",
+    "introduced",
     "questions_of",
     "row_alone",
     "says_yes",
@@ -54,7 +57,7 @@ def with_pictures(vlm: VLM, inputs: Inputs, texts: Sequence[str]) -> Inputs:
     Args:
         vlm: The model that will answer.
         inputs: The arguments of the `generate` call; not changed.
-        texts: One per row. Words before a picture stay where they are.
+        texts: One per row. They follow the pictures of the last turn, whose words they replace.
 
     Raises:
         InputError, ModelError: as for `questions_of`.
@@ -62,17 +65,43 @@ def with_pictures(vlm: VLM, inputs: Inputs, texts: Sequence[str]) -> Inputs:
     read, render = question_reader(vlm), question_renderer(vlm)
 
     def rewritten(row: PromptRow, text: str) -> PromptRow:
-        start = read(row["input_ids"].tolist()).text_start
-        return spliced(row, Splice(start, len(row["input_ids"]), render(text)))
+        tokens = row["input_ids"].tolist()
+        question = read(tokens)
+        if not question.leading:
+            return spliced(row, Splice(question.text_start, len(tokens), render(text)))
+        shown = picture_reader(vlm)(tokens)
+        kept = _only(row, lambda i: i < question.start or (shown[i] and i < question.text_start))
+        length = len(kept["input_ids"])
+        return spliced(kept, Splice(length, length, render(text)))
 
     rows = prompt_rows(vlm, inputs)
     return padded(vlm, inputs, [rewritten(*pair) for pair in zip(rows, texts, strict=True)])
 
 
+def introduced(vlm: VLM, inputs: Inputs, text: str) -> Inputs:
+    """The same call with a text, and a space, before the words of the last question.
+
+    If some of its words stand before a picture, the text comes before those after the last one.
+
+    Raises:
+        InputError, ModelError: as for `questions_of`.
+    """
+    read, render = question_reader(vlm), question_renderer(vlm)
+
+    def rewritten(row: PromptRow) -> PromptRow:
+        tokens = row["input_ids"].tolist()
+        question = read(tokens)
+        words = str(vlm.tokenizer.decode(question.words[len(question.leading) :])).strip()
+        longer = render(f"{text} {words}".strip())
+        return spliced(row, Splice(question.text_start, len(tokens), longer))
+
+    return padded(vlm, inputs, [rewritten(row) for row in prompt_rows(vlm, inputs)])
+
+
 def in_words(vlm: VLM, inputs: Inputs, texts: Sequence[str], rows: Sequence[int]) -> Inputs:
     """The same call for some rows, with other questions and no pictures.
 
-    A conversation with a picture in an earlier turn is reduced to its last question.
+    Earlier turns keep their words.
 
     Args:
         vlm: The model that will answer.
@@ -84,20 +113,28 @@ def in_words(vlm: VLM, inputs: Inputs, texts: Sequence[str], rows: Sequence[int]
         InputError, ModelError: as for `questions_of`.
     """
     read, render = question_reader(vlm), question_renderer(vlm)
-    alone = question_renderer(vlm, whole=True)
 
     def rewritten(row: PromptRow, text: str) -> PromptRow:
         tokens = row["input_ids"].tolist()
         start = read(tokens).start
+        kept = spliced(row, Splice(start, len(tokens), []))
         if vlm.image_token_id in tokens[:start]:
-            return spliced(row, Splice(0, len(tokens), alone(text)))
-        return spliced(row, Splice(start, len(tokens), render(text)))
+            shown = picture_reader(vlm)(tokens)
+            kept = _only(kept, lambda i: not shown[i])
+        length = len(kept["input_ids"])
+        return spliced(kept, Splice(length, length, render(text)))
 
     all_rows = prompt_rows(vlm, inputs)
     chosen = [rewritten(all_rows[row], text) for row, text in zip(rows, texts, strict=True)]
     pictures = prompt_of(vlm, inputs).keys() - all_rows[0].keys()
     kept = {name: value for name, value in inputs.items() if name not in pictures}
     return padded(vlm, kept, chosen)
+
+
+def _only(row: PromptRow, keeps: Callable[[int], bool]) -> PromptRow:
+    """The row with some of its tokens, by their index."""
+    kept = torch.tensor([keeps(index) for index in range(len(row["input_ids"]))])
+    return {name: values[kept.to(values.device)] for name, values in row.items()}
 
 
 def row_alone(vlm: VLM, inputs: Inputs, row: int) -> Inputs:

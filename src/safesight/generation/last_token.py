@@ -23,6 +23,7 @@ from safesight.activations import EditFn, capture, edit, hooked, last_of, resid_
 from safesight.console import track
 from safesight.errors import ModelError
 from safesight.generation.calls import prompt_of, short_answer, undefended
+from safesight.models.asking import asked_slices, encode_asked
 from safesight.types import Messages, Sample
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["at_last", "batches", "last_states", "last_tokens", "states_of", "states_of_samples"]
 
-Prompt = TypeVar("Prompt")
+Prompt = TypeVar("Prompt", Sample, Messages)
 
 Change = Callable[[Tensor], Tensor]
 """Maps the states of some rows, R x d float32, to their replacements."""
@@ -79,7 +80,7 @@ def states_of(
     """`last_states` for many conversations: n x layers x d, float32, on the CPU."""
     found = [torch.zeros(0, len(layers), vlm.hidden_size)]
     for batch in batches(conversations, batch_size, label, progress):
-        found.append(last_states(vlm, dict(vlm.encode(batch)), layers).cpu())
+        found.append(last_states(vlm, dict(encode_asked(vlm, batch)), layers).cpu())
     return torch.cat(found)
 
 
@@ -100,9 +101,12 @@ def states_of_samples(
 def batches(
     prompts: Sequence[Prompt], size: int, label: str, progress: bool
 ) -> Iterator[Sequence[Prompt]]:
-    """The conversations or samples in batches, with a progress bar on standard error."""
-    for start in track(range(0, len(prompts), size), label, visible=progress):
-        yield prompts[start : start + size]
+    """The conversations or samples in batches, with a progress bar on standard error.
+
+    No batch mixes begun answers and others.
+    """
+    for part in track(asked_slices(prompts, size), label, visible=progress):
+        yield prompts[part]
 
 
 @contextmanager

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from safesight.generation.call_types import Inputs
     from safesight.models import VLM
 
-__all__ = ["PromptRow", "Splice", "padded", "prompt_rows", "rewrite_rows", "spliced"]
+__all__ = [
+    "PromptRow",
+    "Splice",
+    "common_prefix",
+    "padded",
+    "prompt_rows",
+    "rewrite_rows",
+    "spliced",
+]
 
 Tokens = list[int]
 
@@ -125,6 +133,21 @@ def padded(vlm: VLM, inputs: Inputs, rows: Sequence[PromptRow]) -> Inputs:
         if total:
             changed[name] = total + length - inputs["input_ids"].shape[1]
     return changed
+
+
+def common_prefix(rows: Sequence[Tokens]) -> Tokens:
+    """What all rows begin with.
+
+    Example:
+        >>> common_prefix([[1, 2, 3], [1, 2]])
+        [1, 2]
+    """
+    length = 0
+    for column in zip(*rows, strict=False):
+        if len(set(column)) > 1:
+            break
+        length += 1
+    return rows[0][:length]
 
 
 def _left_padded(values: Tensor, length: int, fill: int) -> Tensor:

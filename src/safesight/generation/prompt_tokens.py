@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from safesight.errors import InputError, ModelError
-from safesight.generation.prompt_rows import Splice, Tokens, Writer, rewrite_rows
+from safesight.generation.picture_spans import picture_reader
+from safesight.generation.prompt_rows import (
+    Splice,
+    Tokens,
+    Writer,
+    common_prefix,
+    rewrite_rows,
+)
 
 if TYPE_CHECKING:
     from safesight.models import VLM
@@ -52,6 +59,8 @@ class Question:
     """Where the words after its last picture begin."""
     words: Sequence[int]
     """The tokens of all its words, without pictures and markers."""
+    leading: Sequence[int]
+    """Those of them that stand before its last picture."""
 
 
 def system_writer(vlm: VLM, text: str) -> Writer:
@@ -59,18 +68,18 @@ def system_writer(vlm: VLM, text: str) -> Writer:
 
     If the template has no system role, the text goes at the start of the first user turn.
     """
-    plain = _common_prefix([_render(vlm, _user(s)) for s in _SENTINELS])
+    plain = common_prefix([_render(vlm, _user(s)) for s in _SENTINELS])
     try:
         with_system = [_render(vlm, _system(text), _user(s)) for s in _SENTINELS]
-        header = _common_prefix([_render(vlm, _system(s), _user("x")) for s in _SENTINELS])
+        header = common_prefix([_render(vlm, _system(s), _user("x")) for s in _SENTINELS])
         before = [_render(vlm, _system(f"{text}\n\n{s}"), _user("x")) for s in _SENTINELS]
     except InputError:
         with_system, header, before = [], [], []
-    opening = _common_prefix(with_system) if with_system else plain
+    opening = common_prefix(with_system) if with_system else plain
     if opening == plain:  # no system role, or the template silently drops it
-        opening = _common_prefix([_render(vlm, _user(f"{text}\n\n{s}")) for s in _SENTINELS])
+        opening = common_prefix([_render(vlm, _user(f"{text}\n\n{s}")) for s in _SENTINELS])
         header, before = [], []
-    inserted = _common_prefix(before)[len(header) :] if before else []
+    inserted = common_prefix(before)[len(header) :] if before else []
 
     def write(row: Tokens) -> Splice:
         if row[: len(plain)] == plain:
@@ -89,15 +98,15 @@ def tools_writer(vlm: VLM, tools: Sequence[Mapping[str, Any]]) -> Writer:
         vlm: The model; its template takes `tools=`.
         tools: JSON schemas of the tools.
     """
-    plain = _common_prefix([_render(vlm, _user(s)) for s in _SENTINELS])
-    opening = _common_prefix([_render(vlm, _user(s), tools=tools) for s in _SENTINELS])
-    header = _common_prefix([_render(vlm, _system(s), _user("x")) for s in _SENTINELS])
+    plain = common_prefix([_render(vlm, _user(s)) for s in _SENTINELS])
+    opening = common_prefix([_render(vlm, _user(s), tools=tools) for s in _SENTINELS])
+    header = common_prefix([_render(vlm, _system(s), _user("x")) for s in _SENTINELS])
     # The text between a system text and the question after it, without the tools and with them.
     tails = {
         u: _common_suffix([_render(vlm, _system(s), _user(u)) for s in _SENTINELS])
         for u in _SENTINELS
     }
-    between, tail = _common_prefix(list(tails.values())), len(tails["x"])
+    between, tail = common_prefix(list(tails.values())), len(tails["x"])
     with_system = _render(vlm, _system("x"), _user("x"))
     offered = _render(vlm, _system("x"), _user("x"), tools=tools)
     offer = offered[len(with_system) - tail : len(offered) - tail]
@@ -138,8 +147,8 @@ def wrapped_question_writer(vlm: VLM, text: str) -> Writer:
     opening, closing = _question_opening(vlm), _question_closing(vlm)
     inserted: dict[tuple[int, ...], Tokens] = {}
     for ending, plain in ends.items():
-        longer = _common_prefix([_render(vlm, _user(f"{ending} {text}\n{s}")) for s in _SENTINELS])
-        kept = len(_common_prefix([plain[: -len(closing)], longer]))
+        longer = common_prefix([_render(vlm, _user(f"{ending} {text}\n{s}")) for s in _SENTINELS])
+        kept = len(common_prefix([plain[: -len(closing)], longer]))
         inserted.setdefault(tuple(plain[kept : -len(closing)]), longer[kept:])
     glued = sorted(inserted, key=len, reverse=True)
 
@@ -178,18 +187,18 @@ def question_reader(vlm: VLM) -> Callable[[Tokens], Question]:
             raise _not_by_template("begin")
         after_picture = max((i + 1 for i in range(start, end) if row[i] in special), default=start)
         text = (i for i in range(after_picture, end) if decode([row[i]]).strip())
-        return Question(start, next(text, end), _words(vlm, row[start:end]))
+        leading = _words(vlm, row[start:after_picture])
+        return Question(start, next(text, end), _words(vlm, row[start:end]), leading)
 
     return read
 
 
-def question_renderer(vlm: VLM, *, whole: bool = False) -> Callable[[str], Tokens]:
+def question_renderer(vlm: VLM) -> Callable[[str], Tokens]:
     """Renders a text as the words of a question, up to where the answer begins.
 
-    With `whole`, the result includes what precedes a first question. Control tokens in the text
-    are text: it may quote an answer of the model.
+    Control tokens in the text are text: it may quote an answer of the model.
     """
-    before = 0 if whole else len(_common_prefix([_render(vlm, _user(s)) for s in _SENTINELS]))
+    before = len(common_prefix([_render(vlm, _user(s)) for s in _SENTINELS]))
     return lambda text: _encoded(vlm, [_user(vlm.control_tokens.plain(text))])[before:]
 
 
@@ -241,9 +250,9 @@ def _question_closing(vlm: VLM) -> Tokens:
 
 def _question_opening(vlm: VLM) -> Tokens:
     """The tokens before every question, in the first turn and in later ones."""
-    first = _common_prefix([_render(vlm, _user(s)) for s in _SENTINELS])
+    first = common_prefix([_render(vlm, _user(s)) for s in _SENTINELS])
     history = (_user("x"), _turn("assistant", "x"))
-    later = _common_prefix([_render(vlm, *history, _user(s)) for s in _SENTINELS])
+    later = common_prefix([_render(vlm, *history, _user(s)) for s in _SENTINELS])
     return _common_suffix([first, later])
 
 
@@ -251,9 +260,11 @@ def _words(vlm: VLM, content: Tokens) -> Tokens:
     """The text tokens of a turn, without image placeholders, markers or surrounding blanks."""
     decode = vlm.tokenizer.decode
     special = set(vlm.tokenizer.added_tokens_decoder) | {vlm.image_token_id}
+    has_picture = vlm.image_token_id in content
+    shown = picture_reader(vlm)(content) if has_picture else [False] * len(content)
     runs: list[Tokens] = [[]]
-    for token in content:
-        if token in special:
+    for token, pictured in zip(content, shown, strict=True):
+        if token in special or pictured:
             runs.append([])
         else:
             runs[-1].append(token)
@@ -262,17 +273,8 @@ def _words(vlm: VLM, content: Tokens) -> Tokens:
     return words[first:]
 
 
-def _common_prefix(rows: Sequence[Tokens]) -> Tokens:
-    length = 0
-    for column in zip(*rows, strict=False):
-        if len(set(column)) > 1:
-            break
-        length += 1
-    return rows[0][:length]
-
-
 def _common_suffix(rows: Sequence[Tokens]) -> Tokens:
-    return _common_prefix([row[::-1] for row in rows])[::-1]
+    return common_prefix([row[::-1] for row in rows])[::-1]
 
 
 def _last_match(row: Tokens, pattern: Tokens) -> int | None:
@@ -287,5 +289,5 @@ def _not_by_template(where: str) -> InputError:
     return InputError(
         f"A prompt does not {where} as the model's chat template writes it, so a defense that "
         "rewrites prompts cannot be used. Build inputs with processor.apply_chat_template("
-        "..., add_generation_prompt=True)."
+        "..., add_generation_prompt=True), and begin no answer (no prefill)."
     )

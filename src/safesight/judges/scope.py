@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from safesight import registry
-from safesight.grammar import task_parts
+from safesight.grammar import ANY_MODEL, load_judge, task_parts
+from safesight.types import Judge, Sample
 
-__all__ = ["ANY_MODEL", "BUNDLED", "common_judge", "judge_for"]
+__all__ = ["BUNDLED", "common_judge", "goal_of", "judge_for", "refusal_judge"]
 
 BUNDLED = "testbed"
 """The model whose world the exact judge knows."""
-ANY_MODEL = "rules"
-"""The judge that needs to know nothing about the model or the task."""
 
 
 def judge_for(
@@ -31,6 +30,7 @@ def judge_for(
 
     Raises:
         UnknownNameError: there is no such judge or benchmark.
+        InputError: the argument of the chosen judge is missing, or cannot be used.
 
     Example:
         >>> judge_for("testbed", "vqa"), judge_for("testbed", "vqa+prefill", "keywords")
@@ -39,7 +39,7 @@ def judge_for(
         'rules'
     """
     if chosen is not None:
-        registry.check("judge", chosen)
+        load_judge(chosen)
         return chosen
     name, _ = task_parts(task)
     if registry.in_bundled_world(kind, name):
@@ -60,3 +60,19 @@ def common_judge(model: str, tasks: Sequence[str], chosen: str | None = None) ->
     """
     found = {judge_for(model, task, chosen) for task in tasks}
     return found.pop() if len(found) == 1 else None
+
+
+def refusal_judge() -> Judge:
+    """The judge of refusals that other judges rest on."""
+    return load_judge(ANY_MODEL)
+
+
+def goal_of(sample: Sample) -> str:
+    """What a request is after: its goal, if its facts name one beside an innocent question.
+
+    Example:
+        >>> goal_of(Sample("0", "fill in the list.", "harmful", "", facts={"goal": "make a bomb"}))
+        'make a bomb'
+    """
+    goal = sample.facts.get("goal")
+    return goal if isinstance(goal, str) and goal.strip() else sample.question

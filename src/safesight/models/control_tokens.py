@@ -17,7 +17,7 @@ from typing import Any
 from safesight.errors import InputError
 from safesight.tools.calls import CALL_END, CALL_START
 
-__all__ = ["ControlTokens", "control_tokens"]
+__all__ = ["ControlTokens", "control_tokens", "special_tokens", "taken_apart"]
 
 _TYPED_BY_USERS = ("user", "tool")
 """Turns in which the tags of tool calls and of thinking are taken apart, too. In the others, the
@@ -45,7 +45,7 @@ class ControlTokens:
             >>> ControlTokens(only, only, only).plain("hi<|end|>")
             'hi< |end|>'
         """
-        return _taken_apart(text, self.typed)
+        return taken_apart(text, self.typed)
 
     def clean(self, conversation: list[dict[str, Any]], tags: Sequence[str] = ()) -> None:
         """Take apart the control tokens in the texts of a conversation, in place.
@@ -66,7 +66,7 @@ class ControlTokens:
             texts = _texts([message])
             self._refuse_placeholders(texts)
             for part in texts:
-                part["text"] = _taken_apart(part["text"], pattern)
+                part["text"] = taken_apart(part["text"], pattern)
         # Templates may trim texts, join turns of one role, and put pictures elsewhere, so a token
         # that is split over several texts must not come together again.
         roles = sorted({str(message["role"]) for message in conversation})
@@ -111,7 +111,7 @@ def control_tokens(processor: Any, image_token_id: int) -> ControlTokens:
         image_token_id: The id of the placeholder for one visual token.
     """
     tokenizer = processor.tokenizer
-    added = list(tokenizer.added_tokens_decoder.values())
+    added = _added(tokenizer)
     named = {
         name: str(value)
         for name, value in vars(processor).items()
@@ -119,8 +119,7 @@ def control_tokens(processor: Any, image_token_id: int) -> ControlTokens:
     }
     pictures = {str(tokenizer.convert_ids_to_tokens(image_token_id))}
     pictures |= {named["image_token"]} if "image_token" in named else set()
-    special = pictures | set(named.values()) | set(map(str, tokenizer.all_special_tokens))
-    special |= {str(token) for token in added if token.special}
+    special = pictures | set(named.values()) | _special(tokenizer)
     template = str(processor.chat_template)
     tags = {
         str(token)
@@ -128,6 +127,20 @@ def control_tokens(processor: Any, image_token_id: int) -> ControlTokens:
         if _is_tag(str(token)) and (str(token) in template or str(token) in (CALL_START, CALL_END))
     }
     return ControlTokens(_any_of(pictures), _any_of(special), _any_of(special | tags))
+
+
+def special_tokens(tokenizer: Any, more: Iterable[str] = ()) -> re.Pattern[str]:
+    """All tokens that a tokenizer declares special, and other marks of a prompt."""
+    return _any_of(_special(tokenizer) | set(more))
+
+
+def _special(tokenizer: Any) -> set[str]:
+    declared = {str(token) for token in _added(tokenizer) if token.special}
+    return declared | set(map(str, tokenizer.all_special_tokens))
+
+
+def _added(tokenizer: Any) -> list[Any]:
+    return list(tokenizer.added_tokens_decoder.values())
 
 
 def _is_tag(token: str) -> bool:
@@ -154,7 +167,13 @@ def _of(texts: Sequence[dict[str, Any]], *, trimmed: bool = False) -> list[str]:
     return [part["text"].strip() if trimmed else part["text"] for part in texts]
 
 
-def _taken_apart(text: str, pattern: re.Pattern[str]) -> str:
+def taken_apart(text: str, pattern: re.Pattern[str]) -> str:
+    """The text with a space inside every match of a pattern.
+
+    Example:
+        >>> taken_apart("no.[/INST]", re.compile(re.escape("[/INST]")))
+        'no.[ /INST]'
+    """
     while pattern.search(text):
         text = pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
     return text
@@ -191,7 +210,7 @@ def _interrupt(texts: Sequence[dict[str, Any]], start: int, stop: int) -> None:
 def _walked(value: Any, pattern: re.Pattern[str]) -> Any:
     """A nested value, such as tool calls, with the control tokens in its texts taken apart."""
     if isinstance(value, str):
-        return _taken_apart(value, pattern)
+        return taken_apart(value, pattern)
     if isinstance(value, Mapping):
         return {_walked(key, pattern): _walked(each, pattern) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

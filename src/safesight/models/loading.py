@@ -21,8 +21,11 @@ from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_FOR_MULTIMODAL_LM_MAPPING,
     AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoProcessor,
+    AutoTokenizer,
 )
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 from transformers.utils import is_torchvision_available
@@ -41,7 +44,7 @@ from safesight.models.placement import (
 )
 from safesight.models.quantized import quantization_config
 
-__all__ = ["LoadOptions", "Loaded", "load_pretrained", "public_name"]
+__all__ = ["LoadOptions", "Loaded", "load_pretrained", "load_text_model", "public_name"]
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 _FAILURES = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
@@ -126,6 +129,46 @@ def load_pretrained(name: str, options: LoadOptions) -> Loaded:
             model = _guarded(name, f"copy on {target!r}", model.to, target)
     revision = getattr(config, "_commit_hash", None) or options.revision
     return Loaded(model.eval(), processor, name, revision)
+
+
+def load_text_model(name: str, revision: str | None = None, *, writes: bool) -> Loaded:
+    """Load a model of texts and its tokenizer, from a local folder or the hub.
+
+    Args:
+        name: A folder, or a hub id.
+        revision: Of a hub model.
+        writes: Whether it writes text; else it only embeds it. One that writes may take pictures.
+
+    Raises:
+        ModelError: the model cannot be used, for whatever reason.
+    """
+    place = _resolve(name)
+    if local := Path(place).is_dir():
+        _check_weight_files(Path(place))
+    target = device_of(None)
+    with _quiet(bars=not local):
+        fetch = {"revision": revision}
+        config = _guarded(name, "config", AutoConfig.from_pretrained, place, **fetch)
+        kind: Any = AutoModel
+        if writes:
+            seeing = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+            kind = AutoModelForImageTextToText if seeing else AutoModelForCausalLM
+        tokenizer = _guarded(name, "tokenizer", AutoTokenizer.from_pretrained, place, **fetch)
+        model, info = _guarded(
+            name,
+            "weights",
+            kind.from_pretrained,
+            place,
+            config=config,
+            dtype=dtype_of(None, target),
+            use_safetensors=True,
+            output_loading_info=True,
+            **fetch,
+        )
+        if writes:  # of one that embeds, the pooling layer is not used and often not there
+            _check_complete(name, info)
+        model = _guarded(name, f"copy on {target!r}", model.to, target)
+    return Loaded(model.eval(), tokenizer, name, getattr(config, "_commit_hash", None) or revision)
 
 
 def _check_options(name: str, options: LoadOptions, *, local: bool) -> None:

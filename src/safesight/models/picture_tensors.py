@@ -30,7 +30,13 @@ from safesight.errors import InputError
 if TYPE_CHECKING:
     from safesight.models.vlm import VLM
 
-__all__ = ["PictureTensors", "join_pictures", "last_picture", "split_pictures"]
+__all__ = [
+    "PictureTensors",
+    "join_pictures",
+    "last_picture",
+    "picture_tokens",
+    "split_pictures",
+]
 
 PictureTensors = dict[str, Tensor]
 """One row's part of every tensor in `TENSORS`; empty if it has no picture."""
@@ -68,7 +74,8 @@ def split_pictures(vlm: VLM, inputs: Mapping[str, Any]) -> list[PictureTensors]:
         if any(count * entries % sum(tokens) for count in tokens):
             raise _unknown(vlm)
         return _dealt(tensors, counts)
-    pictures = _pictures_of_rows(_tokens_of_pictures(vlm, tensors), tokens)
+    each = picture_tokens(vlm, tensors)
+    pictures = None if each is None else _pictures_of_rows(each, tokens)
     if pictures is None:
         raise _unknown(vlm)
     if layout in ("sized", "placed"):
@@ -147,6 +154,32 @@ def last_picture(vlm: VLM, pictures: PictureTensors) -> Image.Image:
     return _to_pil(vlm.processor.image_processor, picture)
 
 
+def picture_tokens(vlm: VLM, tensors: Mapping[str, Tensor]) -> list[int] | None:
+    """The number of placeholders of every picture; None if its tensors do not say.
+
+    Args:
+        vlm: The model.
+        tensors: Those of `TENSORS`, of a batch or of a row.
+    """
+    processor = vlm.processor
+    if "image_grid_thw" in tensors:
+        merged = int(processor.image_processor.merge_size) ** 2
+        return [int(n) // merged for n in tensors["image_grid_thw"].prod(dim=1).tolist()]
+    if _PLACES in tensors:
+        pooled = int(processor.image_processor.pooling_kernel_size) ** 2
+        real = (tensors[_PLACES] >= 0).all(dim=-1).sum(dim=1)
+        return [int(n) // pooled for n in real.tolist()]
+    if "image_sizes" not in tensors:
+        return None
+    sizes = tensors["image_sizes"].tolist()
+    merge = getattr(processor, "spatial_merge_size", None)
+    if merge is not None:  # Pixtral: sizes after resizing, without line breaks
+        step = int(processor.patch_size) * int(merge)
+        return [(height // step) * (width // step) for height, width in sizes]
+    counts = processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"]
+    return [int(count) for count in counts]
+
+
 def _layout(tensors: Mapping[str, Tensor]) -> Layout:
     if "image_grid_thw" in tensors:
         return "grid"
@@ -175,25 +208,6 @@ def _dealt(tensors: Mapping[str, Tensor], counts: list[int]) -> list[PictureTens
         {name: part[row] for name, part in parts.items()} if count else {}
         for row, count in enumerate(counts)
     ]
-
-
-def _tokens_of_pictures(vlm: VLM, tensors: Mapping[str, Tensor]) -> list[int]:
-    """The number of placeholders of every picture."""
-    processor = vlm.processor
-    if "image_grid_thw" in tensors:
-        merged = int(processor.image_processor.merge_size) ** 2
-        return [int(n) // merged for n in tensors["image_grid_thw"].prod(dim=1).tolist()]
-    if _PLACES in tensors:
-        pooled = int(processor.image_processor.pooling_kernel_size) ** 2
-        real = (tensors[_PLACES] >= 0).all(dim=-1).sum(dim=1)
-        return [int(n) // pooled for n in real.tolist()]
-    sizes = tensors["image_sizes"].tolist()
-    merge = getattr(processor, "spatial_merge_size", None)
-    if merge is not None:  # Pixtral: sizes after resizing, without line breaks
-        step = int(processor.patch_size) * int(merge)
-        return [(height // step) * (width // step) for height, width in sizes]
-    counts = processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"]
-    return [int(count) for count in counts]
 
 
 def _pictures_of_rows(each: Sequence[int], rows: Sequence[int]) -> list[int] | None:

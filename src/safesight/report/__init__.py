@@ -17,11 +17,14 @@ from safesight.report.layer_page import (
     write_layers,
 )
 from safesight.report.sentence import best_defense, interval_note, verdict_sentence
+from safesight.report.words import extremes_note, holm_note
 
 __all__ = [
     "Beside",
     "best_defense",
+    "extremes_note",
     "head_sentence",
+    "holm_note",
     "interval_note",
     "layer_sentence",
     "layer_table",

@@ -52,9 +52,12 @@ class Conversation:
     task: str
     label: str
     question: str
+    earlier: tuple[tuple[str, str], ...]
+    """Role and words of the turns before the question."""
     question_veiled: bool
+    """Whether the question and the turns before it are hidden until clicked."""
     picture: str | None
-    """A data URI."""
+    """A data URI; several pictures are one, side by side."""
     picture_veiled: bool
     replies: tuple[Reply, ...]
 
@@ -113,12 +116,14 @@ def _conversation(
     task, harmful = first.task, first.label == "harmful"
     picture_veiled = picture is not None and veiled_picture(task, first.label)
     remove = redaction == "remove"
+    earlier = first.metadata.get("turns") or ()
     return Conversation(
         key=key,
         sample_id=first.sample_id,
         task=task,
         label=first.label,
         question=REMOVED if harmful and remove else first.question,
+        earlier=tuple((role, REMOVED if harmful and remove else words) for role, words in earlier),
         question_veiled=harmful and not remove,
         picture=None if picture_veiled and remove else picture,
         picture_veiled=picture_veiled and not remove,

@@ -18,7 +18,8 @@ from safesight.report.conversations import Redaction, conversations, veiled_pict
 from safesight.report.layer_file import check_same_model
 from safesight.report.layer_page import LayerView
 from safesight.report.sentence import RULE, headline_defenses, interval_note, verdict_sentence
-from safesight.report.tables import columns, delta_rows, outcomes, overall, rate_rows
+from safesight.report.tables import AXES, columns, delta_rows, outcomes, overall, rate_rows
+from safesight.report.words import extremes_note, holm_note
 
 if TYPE_CHECKING:
     from safesight.analysis import LayerReport
@@ -131,12 +132,15 @@ def write_report(
     return write_text(Path(path), text)
 
 
-def _wording(card: Scorecard) -> dict[str, str]:
+def _wording(card: Scorecard) -> dict[str, str | None]:
     """What the page says in sentences."""
     return {
         "sentence": verdict_sentence(card),
         "rule": RULE,
         "intervals": interval_note(card),
+        "holm": holm_note(card),
+        "none_of": extremes_note(row for row in card.pooled if row.metric in AXES),
+        "none_of_task": extremes_note(row for row in card.rows if row.metric in AXES),
     }
 
 
@@ -171,4 +175,5 @@ def _part(beside: Beside) -> dict[str, Any]:
         "lead": beside.lead,
         "columns": cells,
         "rates": rate_rows(beside.card, cells),
+        "none_of": extremes_note(row for row in beside.card.rows if row.metric in AXES),
     }

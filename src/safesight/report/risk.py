@@ -7,18 +7,20 @@ after an evaluation that includes RAI, and stored next to its logs in one file.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, RootModel
 
+from safesight.errors import InputError
 from safesight.files import write_text
 from safesight.records import Record, read_record
 from safesight.report.pictures import picture_size, to_data_uri
 from safesight.types import Label
 
 if TYPE_CHECKING:
+    from safesight.analysis.risk_map import RiskMap
     from safesight.defenses import Artifact
     from safesight.models import VLM
     from safesight.types import Sample
@@ -61,20 +63,17 @@ class _Maps(RootModel[list[RiskPicture]]):
 def draw_risk(
     vlm: VLM, artifact: Artifact, samples: Sequence[tuple[str, Sample]]
 ) -> list[RiskPicture]:
-    """Risk maps of some samples; none if the model splits pictures into tiles.
+    """Risk maps of all pictures of some samples, but those that a model splits into tiles.
 
     Args:
         vlm: The model under test.
         artifact: A RAI artifact fitted on it.
-        samples: Pairs of task and sample, each with a picture.
+        samples: Pairs of task and sample, each with at least one picture.
     """
-    from safesight.analysis.risk_map import draw, risk_map
+    from safesight.analysis.risk_map import draw
 
     found = []
-    for task, sample in samples:
-        seen = risk_map(vlm, sample, artifact)
-        if seen.grid is None:
-            return []
+    for task, sample, seen in _seen(vlm, artifact, samples):
         facts = seen.summary()
         found.append(
             RiskPicture(
@@ -89,6 +88,21 @@ def draw_risk(
             )
         )
     return found
+
+
+def _seen(
+    vlm: VLM, artifact: Artifact, samples: Sequence[tuple[str, Sample]]
+) -> Iterator[tuple[str, Sample, RiskMap]]:
+    from safesight.analysis.risk_map import risk_maps
+
+    for task, sample in samples:
+        try:
+            maps = risk_maps(vlm, sample, artifact)
+        except InputError:  # several pictures that cannot be distinguished
+            if len(sample.pictures) == 1:
+                raise
+            continue
+        yield from ((task, sample, seen) for seen in maps if seen.grid is not None)
 
 
 def write_risk(log_dir: Path, maps: Sequence[RiskPicture]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from safesight.compare import Delta, Row, Scorecard, VerdictCounts, control_of
 from safesight.grammar import UNDEFENDED
-from safesight.report.sentence import points, share
+from safesight.report.words import points, share
 from safesight.stats import HOW_TO, METRICS, MetricName
 
 __all__ = [
@@ -188,10 +188,11 @@ def _rate(row: Row, column: Column) -> Cell:
 def _change(delta: Delta, column: Column) -> Cell:
     clear = delta.low > 0 or delta.high < 0
     good = (delta.delta < 0) == (column.better == "lower")
+    holm = () if delta.p_holm is None else (f"Holm p = {delta.p_holm:.2g}",)
     return Cell(
-        points(delta.delta),
+        points(delta.delta) + (" *" if delta.significant else ""),
         f"{points(delta.low)} to {points(delta.high)}",
-        (f"+{delta.gained} −{delta.lost} of {delta.n}", f"p = {delta.p_value:.2g}"),
+        (f"+{delta.gained} −{delta.lost} of {delta.n}", f"p = {delta.p_value:.2g}", *holm),
         tone=("good" if good else "bad") if clear and column.better != "neither" else "",
     )
 

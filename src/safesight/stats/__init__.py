@@ -19,7 +19,7 @@ from safesight.stats.pairs import (
     paired_difference,
     relative_reduction,
 )
-from safesight.stats.rates import LEVEL, Interval, wilson
+from safesight.stats.rates import ALPHA, LEVEL, Interval, wilson
 from safesight.stats.verdicts import (
     HOW_TO,
     METRICS,
@@ -33,6 +33,7 @@ from safesight.stats.verdicts import (
 )
 
 __all__ = [
+    "ALPHA",
     "HOW_TO",
     "LEVEL",
     "METRICS",

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-__all__ = ["LEVEL", "Interval", "clopper_pearson", "wilson"]
+__all__ = ["ALPHA", "LEVEL", "Interval", "clopper_pearson", "wilson"]
 
 LEVEL = 0.95
 """Confidence of every interval in safesight."""
+
+ALPHA = 0.05
+"""A change is marked as significant if its corrected p-value is below it."""
 
 
 @dataclass(frozen=True)

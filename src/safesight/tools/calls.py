@@ -118,7 +118,12 @@ return a picture."""
 
 
 def scripted_arguments(
-    key: str, box: Sequence[int], size: tuple[int, int], unit: BoxUnit, published: bool
+    key: str,
+    box: Sequence[int],
+    size: tuple[int, int],
+    unit: BoxUnit,
+    published: bool,
+    index: int = 0,
 ) -> dict[str, Any]:
     """The arguments of a scripted call.
 
@@ -128,6 +133,7 @@ def scripted_arguments(
         size: Width and height of the picture.
         unit: The model's unit for boxes.
         published: Whether the model knows the published schema.
+        index: The number of the picture, from 0.
     """
     if key == "rotate":
         return {"angle": 90}
@@ -135,7 +141,7 @@ def scripted_arguments(
         return {}
     if unit == "pixels":
         box = [round(n * size[i % 2] / 1000) for i, n in enumerate(box)]
-    known = {"label": "region of interest", "img_idx": 0} if published else {"label": "object"}
+    known = {"label": "region of interest", "img_idx": index} if published else {"label": "object"}
     return {"bbox_2d": list(box), **known}
 
 
@@ -158,15 +164,20 @@ def has_call(text: str) -> bool:
 
 
 def run_call(
-    text: str, pictures: Sequence[Image.Image], allowed: Sequence[str], unit: BoxUnit
+    text: str,
+    pictures: Sequence[Image.Image],
+    allowed: Sequence[str],
+    unit: BoxUnit,
+    index: int = 0,
 ) -> Returned:
     """Run the last call of an answer.
 
     Args:
         text: The answer.
-        pictures: The pictures that `img_idx` selects from, counted from 0; the first by default.
+        pictures: The pictures that `img_idx` selects from, counted from 0.
         allowed: The keys of `TOOLS` that were offered.
         unit: The unit of boxes.
+        index: The picture of a call without `img_idx`.
 
     Returns:
         A picture or text; errors are text that tells the model what went wrong.
@@ -181,10 +192,10 @@ def run_call(
         if name not in tools:
             known = ", ".join(tools)
             raise ToolError(f"there is no tool called {name}. There is: {known}.")
-        index = arguments.get("img_idx", 0)
-        if not isinstance(index, int | float) or index not in range(len(pictures)):
+        chosen = arguments.get("img_idx", index)
+        if not isinstance(chosen, int | float) or chosen not in range(len(pictures)):
             raise ToolError(f"img_idx must be a whole number from 0 to {len(pictures) - 1}.")
-        return tools[name].run(pictures[int(index)], arguments, unit)
+        return tools[name].run(pictures[int(chosen)], arguments, unit)
     # Pillow raises the last two for operations it cannot do.
     except (ToolError, ValueError, OSError) as error:
         return f"Error: {error}"

@@ -25,7 +25,7 @@ from PIL import Image
 from safesight.errors import InputError
 from safesight.tools.calls import Returned
 from safesight.tools.formats import ToolSetup
-from safesight.types import Message
+from safesight.types import Message, begins_answer
 
 __all__ = ["CONDITIONS", "DESCRIBE", "Condition", "condition", "overridden"]
 
@@ -70,13 +70,14 @@ def condition(
 
     Args:
         name: A key of `CONDITIONS`.
-        messages: The question, with a picture in the last turn, except for "direct" and "length".
+        messages: The conversation, with a picture except for "direct" and "length". Tools look at
+            the last one.
         setup: How the model is offered tools.
         text: The description for "describe", the neutral text for "length".
         picture: The picture returned in "tool_benign" and "tool_unsafe".
 
     Raises:
-        InputError: there is no such condition, or a picture is missing.
+        InputError: there is no such condition, a picture is missing, or the answer has begun.
 
     Example:
         >>> picture = {"type": "image", "image": Image.new("RGB", (32, 32))}
@@ -88,20 +89,26 @@ def condition(
     if name not in CONDITIONS:
         raise InputError(f"There is no condition {name!r}. There are {', '.join(CONDITIONS)}.")
     turns = list(messages)
+    if begins_answer(turns):
+        raise InputError(
+            "A tool is called before the answer, and the answer to a question has already begun. "
+            "Leave samples with a prefill out."
+        )
     if name == "direct":
         return Condition(turns)
     if name == "length":
         return Condition(_with_system(turns, text))
-    shown = _picture(turns)
+    pictures = _pictures(turns)
+    shown, last = pictures[-1], len(pictures) - 1
     if name == "describe":
         return Condition(_after_description(turns, text))
-    call = setup.scripted_call(shown)
+    call = setup.scripted_call(shown, last)
     if name == "crop_no_call":
-        return Condition(_beside(turns, setup.run(call, [shown])))
+        return Condition(_beside(turns, setup.run(call, pictures, last)))
     offered_turns, offered = setup.offer(turns)
     if name == "schema":
         return Condition(offered_turns, offered)
-    returned = _returned(name, setup.run(call, [shown]), shown, picture)
+    returned = _returned(name, setup.run(call, pictures, last), shown, picture)
     return Condition([*offered_turns, *setup.trace(call, returned)], offered)
 
 
@@ -137,21 +144,24 @@ def _returned(
     return picture
 
 
-def _picture(turns: Sequence[Message]) -> Image.Image:
-    content = turns[-1]["content"]
-    pictures = [] if isinstance(content, str) else [p for p in content if p["type"] == "image"]
-    if not pictures:
+def _pictures(turns: Sequence[Message]) -> list[Image.Image]:
+    """All pictures of the conversation, in order."""
+    found = [part["image"] for turn in turns for part in _parts(turn) if part["type"] == "image"]
+    if not found:
         raise InputError("The question has no picture to look at. Use samples with pictures.")
-    shown = pictures[-1]["image"]
-    assert isinstance(shown, Image.Image)
-    return shown
+    return found
+
+
+def _parts(turn: Message) -> Sequence[dict[str, Any]]:
+    content = turn["content"]
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 def _after_description(turns: Sequence[Message], text: str) -> list[Message]:
-    """Moves the picture to the first turn, where it is described; the question follows."""
+    """Has the pictures described in a turn of their own; the question follows."""
     *before, last = turns
-    pictures = [part for part in last["content"] if part["type"] == "image"]
-    words = [part for part in last["content"] if part["type"] != "image"]
+    pictures = [part for part in _parts(last) if part["type"] == "image"]
+    words = [part for part in _parts(last) if part["type"] != "image"]
     return [
         *before,
         {"role": "user", "content": [*pictures, {"type": "text", "text": DESCRIBE}]},
@@ -170,11 +180,17 @@ def _with_system(turns: Sequence[Message], text: str) -> list[Message]:
 
 
 def _beside(turns: Sequence[Message], region: Returned) -> list[Message]:
-    """Puts the region right after the picture it comes from."""
-    *before, last = turns
-    content = list(last["content"])
-    after = 1 + max(i for i, part in enumerate(content) if part["type"] == "image")
+    """Puts the region right after the picture it comes from, the last one."""
     extra: dict[str, Any] = {"type": "text", "text": region}
     if isinstance(region, Image.Image):
         extra = {"type": "image", "image": region}
-    return [*before, {**last, "content": [*content[:after], extra, *content[after:]]}]
+    places = [
+        (number, index + 1)
+        for number, turn in enumerate(turns)
+        for index, part in enumerate(_parts(turn))
+        if part["type"] == "image"
+    ]
+    number, after = places[-1]
+    content = [*_parts(turns[number])]
+    content.insert(after, extra)
+    return [*turns[:number], {**turns[number], "content": content}, *turns[number + 1 :]]

@@ -91,15 +91,15 @@ class ToolSetup:
             head = [{"type": "text", "text": "\n\n".join([self.block, *own])}]
         return [{"role": "system", "content": head}, *rest], None
 
-    def scripted_call(self, picture: Image.Image) -> str:
-        """The text of a scripted call."""
-        key = self.tools[0]
-        arguments = scripted_arguments(key, self.box, picture.size, self.boxes, self.published)
+    def scripted_call(self, picture: Image.Image, index: int = 0) -> str:
+        """The text of a scripted call about a picture, the one with this number from 0."""
+        key, size = self.tools[0], picture.size
+        arguments = scripted_arguments(key, self.box, size, self.boxes, self.published, index)
         return call_text(TOOLS[key].name, arguments, self.words)
 
-    def run(self, text: str, pictures: Sequence[Image.Image]) -> Returned:
-        """The result of the call in an answer."""
-        return run_call(text, pictures, self.tools, self.boxes)
+    def run(self, text: str, pictures: Sequence[Image.Image], index: int = 0) -> Returned:
+        """The result of the call in an answer; `index` is the picture if the call names none."""
+        return run_call(text, pictures, self.tools, self.boxes, index)
 
     def trace(self, text: str, returned: Returned) -> list[Message]:
         """The two turns after the question: the call and its result.

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["TuningData", "load_dataset", "read_rows", "rows_hash"]
 
 _KEYS = {"id", "question", "answer", "refusal", "label", "set", "image"}
+_SEVERAL = {"images", "messages", "turns"}
+"""Columns for several pictures or turns."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,8 @@ def read_rows(path: str | os.PathLike[str]) -> list[TuningSample]:
 
     Every row is an object with `id`, `question`, `answer`, `label` (harmful or benign) and,
     optionally, `set` (forget or retain; by default forget for harmful rows), `refusal`, and
-    `image`: the path of a picture, relative to the file's folder.
+    `image`: the path of a picture, relative to the file's folder. A row is one question with at
+    most one picture.
 
     Raises:
         InputError: the file or a row cannot be used; the message says which and why.
@@ -168,6 +171,11 @@ def _entries(text: str, place: Path) -> list[tuple[int, Any]]:
 def _row(entry: Any, where: str, folder: Path) -> TuningSample:
     if not isinstance(entry, Mapping):
         raise InputError(f"{where} is not an object. Write one with {', '.join(sorted(_KEYS))}.")
+    for name in _SEVERAL & entry.keys():
+        raise InputError(
+            f"{where} has {name!r}, but a row to train on is one question with at most one "
+            "picture. Put the question into question and the path of its picture into image."
+        )
     unknown = sorted(map(str, entry.keys() - _KEYS))
     if unknown:
         raise InputError(f"{where} has {unknown[0]!r}, which is not one of {sorted(_KEYS)}.")

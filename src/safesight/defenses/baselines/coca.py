@@ -21,8 +21,9 @@ everything the principle does, including over-refusal and garbled words. It need
 memory of two rows for each prompt.
 
 Where we differ: the paper's own strength (its alpha) could not be read; 4 is from a
-re-implementation. In a longer conversation the principle precedes only the last question. No
-sampling by `generate`; a caller's logits processors see the calibrated scores.
+re-implementation. In a longer conversation the principle precedes only the last question; where
+words of the question stand before a picture, it precedes those after the last one. No sampling by
+`generate`; a caller's logits processors see the calibrated scores.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from safesight.activations.sites import CACHES
 from safesight.defenses.base import Defense, DefenseConfig, Parts
 from safesight.errors import InputError
 from safesight.generation.answers import put_back_prompt, sequences_of
 from safesight.generation.calls import check_supported, prompt_of, setting, without_cache
-from safesight.generation.follow_ups import questions_of, with_pictures
+from safesight.generation.follow_ups import introduced
 from safesight.generation.prompt_rows import padded, prompt_rows
 
 if TYPE_CHECKING:
@@ -103,12 +105,11 @@ def _generate_both(vlm: VLM, config: CoCAConfig, generate: Generate, inputs: Inp
     check_supported(vlm, inputs, "CoCA cannot calibrate")
     if setting(vlm, inputs, "do_sample") and config.strength:
         raise InputError("CoCA decodes greedily. Pass do_sample=False.")
-    questions = [f"{config.principle} {question}" for question in questions_of(vlm, inputs)]
-    prompted = with_pictures(vlm, inputs, questions)
+    prompted = introduced(vlm, inputs, config.principle)
     if config.strength == 0:
         return put_back_prompt(generate(**prompted), prompted["input_ids"], inputs["input_ids"])
     # A cache of the caller would be filled with the rows of both prompts.
-    both, rows = without_cache(_stacked(vlm, prompted, inputs)), len(questions)
+    both, rows = without_cache(_stacked(vlm, prompted, inputs)), len(inputs["input_ids"])
 
     def calibrate(input_ids: Tensor, scores: Tensor) -> Tensor:
         """A logits processor: the first half of the rows has the principle, the second does not."""
@@ -160,7 +161,9 @@ def _first_rows(output: Any, rows: int) -> Any:
         steps = getattr(output, name, None)
         if steps is not None:
             setattr(output, name, tuple(step[:rows] for step in steps))
-    output.past_key_values = None  # it holds the rows of both prompts
+    for name in CACHES:
+        if getattr(output, name, None) is not None:
+            setattr(output, name, None)  # it holds the rows of both prompts
     return output
 
 

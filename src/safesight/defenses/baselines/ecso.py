@@ -24,8 +24,9 @@ Where we differ: TELL and CAP are decoded greedily and y1 uses the call's own se
 the authors sample all three at temperature 0.2. The first word of TELL's answer decides, where
 they compare all of it with "yes". If one answer in a batch is harmful, the whole batch is
 captioned, because no way to take pictures out of a batch works for all architectures; this only
-costs time. Earlier turns stay in the text-only step unless they contain a picture. A row for
-which a step after y0 fails gets no answer at all: a refusal would count as safe.
+costs time. Several pictures get one caption together. Earlier turns stay, in the text-only step
+without their pictures; words between the pictures of a question follow them in the others. A row
+for which a step after y0 fails gets no answer at all: a refusal would count as safe.
 """
 
 from __future__ import annotations

@@ -48,6 +48,7 @@ from safesight.fitting.artifact import Artifact
 from safesight.fitting.provenance import provenance
 from safesight.generation.calls import check_supported
 from safesight.generation.last_token import at_last, batches, last_states, states_of_samples
+from safesight.models.asking import encode_asked
 from safesight.types import Sample
 
 if TYPE_CHECKING:
@@ -239,9 +240,8 @@ def _effects(
 ) -> list[float]:
     """The mean probability that a refusal begins after an edit at each block."""
     totals = torch.zeros(len(vectors))
-    conversations = [sample.messages() for sample in trial]
-    for batch in batches(conversations, config.batch_size, "choosing the layer", progress):
-        inputs = dict(vlm.encode(batch))
+    for batch in batches(trial, config.batch_size, "choosing the layer", progress):
+        inputs = dict(encode_asked(vlm, batch))
         for layer, vector in enumerate(vectors):
             change = partial(pushed, vector=vector.to(vlm.device), strength=1.0, threshold=None)
             with at_last(vlm, inputs, {layer: change}):

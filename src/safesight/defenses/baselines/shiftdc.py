@@ -15,7 +15,8 @@ prefill. For a question q, a picture v, and c the model's own caption of v for q
 
 As in the authors' code, all corrections are computed before any is applied. Prompts without a
 picture have no modality shift and keep their states. A prompt with one costs a caption and two
-more prefills.
+more prefills. Of several pictures there is one caption, and none is left in the prompt in words,
+in whatever turn it stands; earlier turns keep their words.
 
 What is fitted: s_l, from labelled samples; the model under test captions those with a picture.
 The sign of s_l does not matter.
@@ -33,7 +34,7 @@ reading states; we use the bare prompt for both.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
@@ -220,23 +221,18 @@ def _put_into_words(
     vlm: VLM, samples: Sequence[Sample], config: ShiftDCConfig, label: str, progress: bool
 ) -> list[list[Message]]:
     """Every sample as a conversation without pictures; a caption replaces each picture."""
-    shown = [sample for sample in samples if sample.image is not None]
-    prompts = [_reworded(sample, _DESCRIBE, picture=True) for sample in shown]
+    # A begun answer is left out: at use, no such prompt can be put into words.
+    asked = [replace(sample, prefill=None) for sample in samples]
+    shown = [sample for sample in asked if sample.pictures]
+    prompts = [sample.reworded(_DESCRIBE).messages() for sample in shown]
     captions: dict[str, str] = {}
     for batch in batches(prompts, config.batch_size, f"captions, {label}", progress):
         inputs = dict(vlm.encode(batch))
         said = ask(undefended(vlm), vlm, inputs, config.max_caption_tokens)
         captions |= {shown[len(captions) + i].id: text for i, text in enumerate(said)}
     return [
-        _reworded(each, _with_caption(each.question, captions[each.id]), picture=False)
-        if each.image is not None
+        each.without_pictures().reworded(_with_caption(each.question, captions[each.id])).messages()
+        if each.pictures
         else each.messages()
-        for each in samples
+        for each in asked
     ]
-
-
-def _reworded(sample: Sample, text: str, *, picture: bool) -> list[Message]:
-    """A sample's conversation with the text of its question replaced."""
-    *before, question = sample.messages()
-    kept = [part for part in question["content"] if part["type"] == "image"] if picture else []
-    return [*before, {**question, "content": [*kept, {"type": "text", "text": text}]}]

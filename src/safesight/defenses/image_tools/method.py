@@ -27,7 +27,9 @@ controls what the tool returns. An answer may change because the prompt is longe
 than safer: compare with the overriding `returns` and with `safesight run image_tools`.
 The logits and caches of a returned dict are those of the longer prompt.
 
-Where we differ: unknown, see above. If a prompt has several pictures, tools see the last.
+Where we differ: unknown, see above. Of several pictures, in whatever turns, a scripted call is
+about the last; a call of the model may name any of them by `img_idx`, counted from 0, and then the
+returned ones.
 """
 
 from __future__ import annotations
@@ -156,7 +158,11 @@ class _Looking:
         self, generate: Generate, inputs: Inputs, rows: list[Look], seeing: list[int]
     ) -> list[Look]:
         """The rows after a scripted call."""
-        calls = {index: self.setup.scripted_call(rows[index].pictures[0]) for index in seeing}
+        asked = {index: rows[index].pictures for index in seeing}
+        calls = {
+            index: self.setup.scripted_call(pictures[-1], len(pictures) - 1)
+            for index, pictures in asked.items()
+        }
         return self._shown(rows, calls)
 
     def _decided(
@@ -191,12 +197,13 @@ class _Looking:
         return with_traces(self.vlm, self.setup, rows, traces)
 
     def _run(self, text: str, look: Look) -> Returned:
-        result = self.setup.run(text, look.pictures)
+        shown = look.pictures[look.own - 1]
+        result = self.setup.run(text, look.pictures, look.own - 1)
         if self.config.returns == "picture" or not isinstance(result, Image.Image):
             return result
         if self.config.returns == "identity":
-            return look.pictures[0]
-        return overridden(self.config.returns, look.pictures[0])
+            return shown
+        return overridden(self.config.returns, shown)
 
 
 def _call_ended(vlm: VLM, length: int, ids: Tensor, scores: Any, **_: Any) -> Tensor:

@@ -22,6 +22,7 @@ from PIL import Image
 from safesight.errors import ModelError
 from safesight.generation.prompt_rows import PromptRow, Writer, padded, prompt_rows, spliced
 from safesight.generation.prompt_tokens import SHORTEST, continuation, system_writer, tools_writer
+from safesight.generation.shown_pictures import shown_pictures
 from safesight.models.picture_tensors import (
     PictureTensors,
     join_pictures,
@@ -45,21 +46,24 @@ class Look:
     row: PromptRow
     tensors: PictureTensors
     pictures: tuple[Image.Image, ...] = ()
-    """What tools may look at: the last picture of the prompt, then the returned ones. Empty for
+    """What tools may look at: the pictures of the prompt, then the returned ones. Empty for
     a prompt without a picture, which is left alone."""
+    own: int = 0
+    """How many of them are the prompt's."""
 
 
 def looks(vlm: VLM, inputs: Inputs) -> list[Look]:
     """The rows of a batch.
 
     Raises:
-        InputError: there are no token ids, or the tensor layout is unknown.
+        InputError: there are no token ids, or the pictures cannot be read back one by one.
     """
-    rows, tensors = prompt_rows(vlm, inputs), split_pictures(vlm, inputs)
-    return [
-        Look(row, own, (last_picture(vlm, own),) if own else ())
-        for row, own in zip(rows, tensors, strict=True)
-    ]
+    found = []
+    for row, own in zip(prompt_rows(vlm, inputs), split_pictures(vlm, inputs), strict=True):
+        shown = shown_pictures(vlm, row["input_ids"].tolist(), own)
+        pictures = tuple(last_picture(vlm, each.tensors) for each in shown)
+        found.append(Look(row, own, pictures, len(pictures)))
+    return found
 
 
 def as_inputs(vlm: VLM, inputs: Inputs, rows: Sequence[Look]) -> Inputs:
@@ -151,4 +155,5 @@ def _extended(
     pictures = look.pictures
     if isinstance(result, Image.Image):
         pictures = (*pictures, result)
-    return Look(row, join_pictures([look.tensors, tensors], as_rows=False), pictures)
+    joined = join_pictures([look.tensors, tensors], as_rows=False)
+    return Look(row, joined, pictures, look.own)

@@ -21,6 +21,7 @@ from safesight.defenses.rai.injection import Injection, risk_scores
 from safesight.defenses.rai.prototypes import mean_word, word_vectors
 from safesight.errors import InputError
 from safesight.generation.calls import run_prefill
+from safesight.models.asking import asked_slices, encode_asked
 from safesight.types import Sample
 
 if TYPE_CHECKING:
@@ -119,8 +120,8 @@ def visual_states(
     vlm: VLM, samples: Sequence[Sample], sites: Iterable[Site], batch_size: int
 ) -> Iterator[dict[Site, Tensor]]:
     """The states of all visual tokens, batch by batch: n x d at each site, in row order."""
-    for start in range(0, len(samples), batch_size):
-        inputs = vlm.encode([each.messages() for each in samples[start : start + batch_size]])
+    for part in asked_slices(samples, batch_size):
+        inputs = encode_asked(vlm, samples[part])
         with capture(vlm.layers, sites, tokens=vlm.image_mask(inputs)) as states:
             run_prefill(vlm, dict(inputs), [], None)
         yield states

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from safesight import registry
 from safesight.console import track
 from safesight.defenses.rai.calibration import Tap
 from safesight.defenses.rai.injection import generate_shifted
-from safesight.defenses.shared.judging import judge_for_fit
+from safesight.defenses.shared.judging import chosen_judge, judge_for_fit
 from safesight.defenses.shared.refusals_seen import warn_unseen
 from safesight.errors import InputError
-from safesight.guests import checked_judge
+from safesight.models.asking import asked_slices, encode_asked
 from safesight.models.decoding import GREEDY
 from safesight.types import Sample, Verdict
 
@@ -109,8 +108,8 @@ def answers(
     """
     own = partial(type(vlm.model).generate, vlm.model)
     texts: list[str] = []
-    for start in range(0, len(samples), batch_size):
-        encoded = vlm.encode([each.messages() for each in samples[start : start + batch_size]])
+    for part in asked_slices(samples, batch_size):
+        encoded = encode_asked(vlm, samples[part])
         inputs = {
             **encoded,
             **GREEDY,
@@ -131,7 +130,7 @@ def judged(
     vlm: VLM, samples: Sequence[Sample], act: Act | None = None, *, config: RAIConfig
 ) -> list[Judged]:
     """The verdicts of the configured judge on the model's answers."""
-    judge = checked_judge(config.judge, registry.load("judge", config.judge))
+    judge = chosen_judge(config.judge, vlm)
     size = {"batch_size": config.batch_size, "max_new_tokens": config.max_new_tokens}
     texts = answers(vlm, samples, act, **size)
     return [

@@ -18,7 +18,6 @@ from pydantic import Field
 from torch import Tensor
 
 from safesight.activations import LinearProbe, Site, Threshold, threshold_at_fpr
-from safesight.console import track
 from safesight.defenses.base import DefenseConfig
 from safesight.defenses.shared.validation import (
     Key,
@@ -34,7 +33,9 @@ from safesight.fitting.artifact import Artifact
 from safesight.fitting.data import thing_of
 from safesight.fitting.provenance import provenance
 from safesight.generation.calls import run_prefill
+from safesight.generation.last_token import batches
 from safesight.generation.prefill import Decision, Prefill
+from safesight.models.asking import encode_asked
 from safesight.types import Sample
 
 if TYPE_CHECKING:
@@ -267,9 +268,8 @@ def _features(
     sites = sorted({site for gate in gates.values() for site in gate.sites})
     starts = [gate.replay_from for gate in gates.values() if gate.replay_from is not None]
     found: dict[Key, list[Tensor]] = {key: [] for key in gates}
-    for start in track(range(0, len(samples), batch_size), label, visible=progress):
-        batch = [sample.messages() for sample in samples[start : start + batch_size]]
-        inputs = vlm.encode(batch)
+    for batch in batches(samples, batch_size, label, progress):
+        inputs = encode_asked(vlm, batch)
         _, prefill = run_prefill(vlm, dict(inputs), sites, min(starts, default=None))
         with torch.no_grad():
             for key, gate in gates.items():

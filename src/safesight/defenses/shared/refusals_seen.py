@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from safesight import registry
 from safesight.defenses.shared.refusal_words import in_text
 from safesight.generation.calls import short_answer, undefended
-from safesight.guests import checked_judge
+from safesight.grammar import load_judge
+from safesight.models.asking import asked_slices, encode_asked
 from safesight.types import Sample
 
 if TYPE_CHECKING:
@@ -42,11 +42,13 @@ def refusals_seen(vlm: VLM, harmful: Sequence[Sample], what: str) -> dict[str, i
         The numbers of requests that were asked and refused, for the artifact's card.
     """
     asked = (in_text(harmful) or list(harmful))[:_ASKED]
-    judge = checked_judge(_JUDGE, registry.load("judge", _JUDGE))
-    inputs = vlm.encode([sample.messages() for sample in asked])
-    with torch.no_grad():
-        sequences = undefended(vlm)(**inputs, **short_answer(vlm, _TOKENS))
-    texts = vlm.decode(sequences, inputs["input_ids"].shape[1])
+    judge = load_judge(_JUDGE)
+    texts: list[str] = []
+    for part in asked_slices(asked, _ASKED):
+        inputs = encode_asked(vlm, asked[part])
+        with torch.no_grad():
+            sequences = undefended(vlm)(**inputs, **short_answer(vlm, _TOKENS))
+        texts += vlm.decode(sequences, inputs["input_ids"].shape[1])
     refused = sum(judge(text, s) == "refused" for text, s in zip(texts, asked, strict=True))
     if not refused:
         warn_unseen(len(asked), what)

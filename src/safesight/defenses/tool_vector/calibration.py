@@ -26,6 +26,7 @@ from safesight.defenses.tool_vector.states import refusal_vectors, shift_report,
 from safesight.errors import InputError
 from safesight.fitting.artifact import Artifact
 from safesight.generation.calls import short_answer, undefended
+from safesight.models.asking import asked_slices, encode_asked
 from safesight.types import Judge, Sample
 
 if TYPE_CHECKING:
@@ -181,9 +182,9 @@ def _refused(
     """The share of samples that the undefended model refuses, with or without a vector added."""
     edits = {} if at is None else {resid_post(at[0]): add(at[1], config.strength, tokens="last")}
     count = 0
-    for start in range(0, len(samples), config.batch_size):
-        batch = samples[start : start + config.batch_size]
-        inputs = vlm.encode([sample.messages() for sample in batch])
+    for part in asked_slices(samples, config.batch_size):
+        batch = samples[part]
+        inputs = encode_asked(vlm, batch)
         with torch.no_grad(), edit(vlm.layers, edits, prefill_only=True):
             sequences = undefended(vlm)(**inputs, **short_answer(vlm, config.answer_tokens))
         texts = vlm.decode(sequences, inputs["input_ids"].shape[1])

@@ -1,0 +1,61 @@
+"""What logs tell about the judges: how often panels disagreed, and what could not be graded."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from safesight.compare.records import Disagreement
+from safesight.stats import wilson
+
+if TYPE_CHECKING:
+    from safesight.evals import Answer
+
+__all__ = ["disagreements", "judge_remarks"]
+
+
+def disagreements(answers: Sequence[Answer]) -> list[Disagreement]:
+    """How often the judges of each panel disagreed."""
+    votes: dict[str, list[bool]] = defaultdict(list)
+    for answer in answers:
+        if members := _details(answer).get("members"):
+            votes[answer.judge].append(len(set(members.values())) > 1)
+    found = []
+    for judge, differ in votes.items():
+        share = wilson(sum(differ), len(differ))
+        found.append(
+            Disagreement(
+                judge=judge,
+                disagreed=sum(differ),
+                n=len(differ),
+                value=share.value,
+                low=share.low,
+                high=share.high,
+            )
+        )
+    return found
+
+
+def judge_remarks(answers: Sequence[Answer]) -> Iterator[str]:
+    """A sentence on each panel that disagreed, and on each judge that could not grade all."""
+    for each in disagreements(answers):
+        yield (
+            f"The judges of {each.judge} disagreed about {each.disagreed} of {each.n} answers "
+            f"({100 * each.value:.1f}%, {100 * each.low:.1f} to {100 * each.high:.1f})."
+        )
+    failed: dict[str, Counter[str]] = defaultdict(Counter)
+    for answer in answers:
+        if failure := _details(answer).get("failure"):
+            failed[answer.judge][str(failure)] += 1
+    for judge, kinds in failed.items():
+        total = sum(answer.judge == judge for answer in answers)
+        told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        yield (
+            f"The judge {judge} could not grade {kinds.total()} of {total} answers ({told}). They "
+            "count as invalid."
+        )
+
+
+def _details(answer: Answer) -> dict[str, dict[str, str]]:
+    return dict(answer.metadata.get("details") or {})
