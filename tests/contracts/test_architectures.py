@@ -27,7 +27,7 @@ from tests import tiny, zoo
 from tests.contracts.defense_helpers import sample
 
 FAMILIES = (*tiny.FAMILIES, *zoo.FAMILIES)
-TOLERANCE = 2e-4
+TOLERANCE = 6e-4
 
 NOTHING = tiny.ask("hi")
 ONE = tiny.ask("what is in this picture?", tiny.picture(1))

@@ -43,5 +43,5 @@ def test_what_does_not_add_up_is_refused() -> None:
     inputs = vlm.encode([PROMPT])
     tensors = split_pictures(vlm, inputs)[0]
     short = {name: value[:-1] for name, value in tensors.items()}
-    with pytest.raises(InputError, match="cannot be told apart"):
+    with pytest.raises(InputError, match="cannot be distinguished"):
         shown_pictures(vlm, inputs["input_ids"][0].tolist(), short)

@@ -112,7 +112,7 @@ def risk_maps(
         **settings: As for `risk_map`.
 
     Raises:
-        InputError: the sample has no picture, or its pictures cannot be told apart.
+        InputError: the sample has no picture, or its pictures cannot be distinguished.
         ArtifactError: the artifact belongs to another defense or model.
     """
     sample = _sample(source)

@@ -44,7 +44,7 @@ def shown_pictures(vlm: VLM, row: Sequence[int], tensors: PictureTensors) -> lis
         tensors: Its pictures, as returned by `split_pictures`.
 
     Raises:
-        InputError: they cannot be told apart.
+        InputError: they cannot be distinguished.
     """
     if not tensors:
         return []
@@ -106,6 +106,6 @@ def _cut(lengths: Sequence[int], ends: Sequence[int]) -> list[Sequence[int]]:
 
 def _inseparable(vlm: VLM) -> InputError:
     return InputError(
-        f"The pictures of a prompt for {vlm.name!r} cannot be told apart. Ask about one at a time, "
+        f"The pictures of a prompt for {vlm.name!r} cannot be distinguished. Ask about one at a time, "
         "or use a defense that leaves pictures alone."
     )

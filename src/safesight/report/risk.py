@@ -98,7 +98,7 @@ def _seen(
     for task, sample in samples:
         try:
             maps = risk_maps(vlm, sample, artifact)
-        except InputError:  # several pictures that cannot be told apart
+        except InputError:  # several pictures that cannot be distinguished
             if len(sample.pictures) == 1:
                 raise
             continue
