@@ -8,6 +8,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PLUGINS := lmms-eval garak pyrit
+PLUGIN_ENVS := .venv-plugins
 DEMO := runs/demo
 ARTIFACTS := src/safesight/fitting/artifacts
 BUNDLED = $(shell $(BIN)/python -c \
@@ -35,10 +37,10 @@ export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test test-slow torture demo results docs testbed artifacts clean
+.PHONY: help install check test test-slow test-plugins torture demo results docs testbed artifacts clean
 
 help:  ## Show the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## Set up .venv; does nothing if it is up to date.
 
@@ -65,6 +67,17 @@ test: check  ## Run every check that must pass before a change lands.
 
 test-slow: check  ## The same, including the slow tests.
 	$(BIN)/pytest --runslow $(PYTEST_ARGS)
+
+# What these tools want does not go together, so each has an environment, all of it pinned.
+test-plugins: $(PLUGINS:%=$(PLUGIN_ENVS)/%/.installed)  ## Run the adapters in lmms-eval, garak, PyRIT.
+	@set -e; for name in $(PLUGINS); do \
+		$(PLUGIN_ENVS)/$$name/bin/python -m pytest tests/plugins/test_$$(echo $$name | tr - _).py; done
+
+$(PLUGIN_ENVS)/%/.installed: constraints/%.txt pyproject.toml
+	"$(PYTHON)" -m venv $(PLUGIN_ENVS)/$*
+	$(PLUGIN_ENVS)/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		-r $< -e .
+	@touch $@
 
 torture: $(STAMP)  ## Try to break it at random, for hours: kills, interrupts, odd input.
 	$(BIN)/python -m benchmarks.torture --json runs/benchmarks/torture.json
@@ -94,4 +107,4 @@ artifacts: $(STAMP)  ## Refit the artifacts that ship with the package, on the b
 		rm -rf $(ARTIFACTS)/*.run
 
 clean:  ## Remove the environment and the output of runs.
-	rm -rf $(VENV) runs logs dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PLUGIN_ENVS) runs logs dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

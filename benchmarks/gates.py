@@ -17,7 +17,7 @@ import torch
 from gate_features import batch_key
 from torch import Tensor
 
-from safesight import VLM
+from safesight import VLM, registry
 from safesight.activations import LinearProbe, auroc, threshold_at_fpr
 from safesight.defenses.sasa import SASAConfig
 from safesight.defenses.shared.linear_gate import solver
@@ -71,15 +71,6 @@ class Asked:
     verdicts: list[Verdict]
     correct: list[bool]
 
-    @property
-    def things(self) -> dict[str, list[str]]:
-        """What the prompts of each rate are about: of harmful ones missed, benign ones refused."""
-        named = list(zip(self.prompts.samples, self.prompts.things, strict=True))
-        return {
-            metric: [thing for sample, thing in named if sample.label == label]
-            for metric, label in (("missed", "harmful"), ("refused", "benign"))
-        }
-
 
 @dataclass(frozen=True)
 class Refused:
@@ -105,6 +96,19 @@ class Gate:
         """Whom it refuses."""
         scores = self.probe.score(_seen(test.prompts, self.key, self.vlm))
         return Refused(self.key, scores, (scores >= self.threshold).tolist(), test.prompts.labels)
+
+
+def test_prompts(n: int) -> list[Sample]:
+    """The test prompts, so many of each task."""
+    return [sample for task in TASKS for sample in registry.load("benchmark", task)(n)]
+
+
+def things_of(samples: Sequence[Sample]) -> dict[str, list[str]]:
+    """What the prompts of each rate are about: of harmful ones missed, benign ones refused."""
+    return {
+        metric: [thing_of(sample) for sample in samples if sample.label == label]
+        for metric, label in (("missed", "harmful"), ("refused", "benign"))
+    }
 
 
 def _seen(prompts: Prompts, key: str, vlm: VLM | None) -> Tensor:

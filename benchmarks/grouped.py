@@ -13,24 +13,24 @@ The gates (`probe`, `sasa`) are fitted on the features that `benchmarks/sasa.py`
 disk, with three seeds; they change no answer, so the undefended ones are judged once. The others
 answer the first prompts of every task with one fit each, at the settings of the artifacts that
 ship: RAI's strength and ratio, which were chosen with all things in view, are not chosen again.
-Intervals are resampled over things and seeds (`clustered`).
+Intervals are resampled over things and seeds.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gates
 import numpy as np
 import torch
-from clustered import clustered_delta, clustered_rate
-from results_file import RUNS, add_output, finished, opened, saved
-from sasa import FITTED, SEEDS, World, read_world
+from judged import table_mean
+from results_file import RUNS, add_output, add_summarise, measured, opened, summarised
+from sasa import FITTED, SEEDS, World, add_world, read_world
 
 from safesight import VLM
 from safesight.defenses import load_defense
@@ -65,14 +65,15 @@ class Split:
 def main() -> None:
     """Fit and ask what is missing, and write the results after each split."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, default=200, help="test prompts per task, as for sasa.py")
+    add_world(parser)
     parser.add_argument("--asked", type=int, default=80, help="test prompts per task to answer")
-    parser.add_argument("--base", type=int, default=540, help="as for sasa.py")
-    parser.add_argument("--pool", type=int, default=1750, help="as for sasa.py")
     parser.add_argument("--arms", default=",".join(ARMS), help="comma-separated")
-    parser.add_argument("--model", default="testbed")
     add_output(parser, "grouped")
+    add_summarise(parser)
     arguments = parser.parse_args()
+    if arguments.summarise:
+        summarised(arguments.out, summarize)
+        return
     vlm = VLM.load(arguments.model)
     head = {
         "model": arguments.model,
@@ -83,22 +84,20 @@ def main() -> None:
         "splits": {split.name: dict(split.facts) for split in splits()},
     }
     results = opened(arguments, head, cells=[], categories=[], summary=[])
-    begin = time.monotonic()
     world = read_world(vlm, arguments, RUNS / "sasa.features")
-    for arm in arguments.arms.split(","):
-        for split in splits():
-            done = {(row["arm"], row["name"]) for row in results["rows"]}
-            # RAI reads no requests, so there is no phrasing that its fit could miss.
-            if (arm, split.name) in done or (arm, split.kind) == ("rai", "phrasing"):
-                continue
-            results["rows"] += list(asked(vlm, world, arm, split, arguments))
-            results["seconds"] += round(time.monotonic() - begin)
-            begin = time.monotonic()
-            saved(arguments.out, results)
-            print(f"{arm}, {split.name}: {results['seconds']} s", flush=True)
-    summarize(world, results)
-    saved(arguments.out, results)
-    finished(arguments, results)
+
+    def measure(arm: str, split: Split) -> None:
+        results["rows"] += list(asked(vlm, world, arm, split, arguments))
+
+    done = {(row["arm"], row["name"]) for row in results["rows"]}
+    parts = [
+        (f"{arm}, {split.name}", partial(measure, arm, split))
+        for arm in arguments.arms.split(",")
+        for split in splits()
+        # RAI reads no requests, so there is no phrasing that its fit could miss.
+        if (arm, split.name) not in done and (arm, split.kind) != ("rai", "phrasing")
+    ]
+    measured(arguments, results, parts, summarize)
 
 
 def splits() -> list[Split]:
@@ -119,16 +118,12 @@ def splits() -> list[Split]:
     return found
 
 
-def prompts_of(world: World, arm: str, arguments: argparse.Namespace) -> list[int]:
-    """Rows of the test prompts that an arm is asked about."""
-    count = arguments.n if arm in ("none", "probe", "sasa") else arguments.asked
+def prompts_of(test: Sequence[Sample], arm: str, n: int, asked: int) -> list[int]:
+    """Rows of the test prompts that an arm is asked about: `n` or `asked` of each task."""
+    count = n if arm in ("none", "probe", "sasa") else asked
     rows: list[int] = []
     for task in TASKS:
-        of_task = [
-            row
-            for row, sample in enumerate(world.test.prompts.samples)
-            if sample.id.startswith(f"{task}/")
-        ]
+        of_task = [row for row, sample in enumerate(test) if sample.id.startswith(f"{task}/")]
         rows += of_task[:count]
     return rows
 
@@ -137,7 +132,7 @@ def asked(
     vlm: VLM, world: World, arm: str, split: Split, arguments: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
     """One row per seed: a letter per prompt, as `letter` writes it."""
-    rows = prompts_of(world, arm, arguments)
+    rows = prompts_of(world.test.prompts.samples, arm, arguments.n, arguments.asked)
     about = {"arm": arm, "kind": split.kind, "name": split.name}
     if arm in ("none", "probe", "sasa"):
         for seed in range(1 if arm == "none" else SEEDS):
@@ -207,12 +202,12 @@ def letter(verdict: str, right: bool) -> str:
     return found.upper() if right else found
 
 
-def summarize(world: World, results: dict[str, Any]) -> None:
+def summarize(results: dict[str, Any]) -> None:
     """The tables: every prompt unseen and seen, and the paired change."""
     results |= {"cells": [], "categories": [], "summary": []}
-    arguments = argparse.Namespace(n=results["n"], asked=results["asked"])
+    n, test = results["n"], gates.test_prompts(results["n"])
     for arm in dict.fromkeys(row["arm"] for row in results["rows"]):
-        samples = [world.test.prompts.samples[row] for row in prompts_of(world, arm, arguments)]
+        samples = [test[row] for row in prompts_of(test, arm, n, results["asked"])]
         for kind in ("things", "category", "phrasing"):
             rows = [row for row in results["rows"] if (row["arm"], row["kind"]) == (arm, kind)]
             cells = list(compared(samples, rows, {"left_out": kind, "arm": arm}))
@@ -223,7 +218,7 @@ def summarize(world: World, results: dict[str, Any]) -> None:
             rows = [row for row in results["rows"] if (row["arm"], row["name"]) == (arm, name)]
             unseen = part(samples, rows, "attack_success", seen=False)
             if not np.isnan(unseen).all():
-                cell = clustered_rate(unseen, [thing_of(sample) for sample in samples])
+                cell = table_mean(unseen, [thing_of(sample) for sample in samples])
                 about = {"arm": arm, "task": name, "metric": "attack_success"}
                 results["categories"].append({**about, **cell})
                 results["summary"].append({"arm": f"{arm} {name}", "unseen": cell})
@@ -241,9 +236,9 @@ def compared(
         both = ~(np.isnan(unseen) | np.isnan(seen))
         unseen, seen = np.where(both, unseen, np.nan), np.where(both, seen, np.nan)
         for task, cell in (
-            ("unseen", clustered_rate(unseen, things)),
-            ("seen", clustered_rate(seen, things)),
-            ("change", clustered_delta(unseen, seen, things)),
+            ("unseen", table_mean(unseen, things)),
+            ("seen", table_mean(seen, things)),
+            ("change", table_mean(unseen - seen, things, "delta")),
         ):
             yield {**about, "task": task, "metric": metric, **cell}
 

@@ -34,7 +34,7 @@ from safesight.stats import (
 from safesight.stats.means import Kind
 from safesight.types import Sample, group_of
 
-__all__ = ["About", "Values", "changed", "groups_of", "hits", "mean", "rate"]
+__all__ = ["About", "Values", "changed", "groups_of", "hits", "mean", "rate", "table_mean"]
 
 Values = npt.NDArray[np.float64]
 """One number per sample."""
@@ -130,3 +130,21 @@ def mean(
     found = mean_interval(values, clusters, kind=kind)
     numbers = {name: found.value, "low": found.low, "high": found.high, "n": found.n}
     return numbers if found.groups is None else numbers | {"groups": found.groups}
+
+
+def table_mean(
+    outcomes: npt.ArrayLike, things: Sequence[str], name: str = "value"
+) -> dict[str, Any]:
+    """The mean of a table, fit seeds x prompts, resampled over things and seeds.
+
+    Args:
+        outcomes: One row per seed of the fit, one column per prompt; NaN where nothing was
+            measured.
+        things: What each prompt is about.
+        name: As for `mean`.
+    """
+    table = np.atleast_2d(np.asarray(outcomes, dtype=np.float64))
+    seeds, prompts = np.nonzero(~np.isnan(table))
+    clusters = clusters_of([things[prompt] for prompt in prompts], seeds.tolist())
+    found = mean(table[seeds, prompts], name, clusters)
+    return {key: round(x, 4) if isinstance(x, float) else x for key, x in found.items()}

@@ -16,7 +16,8 @@ import argparse
 import gzip
 import hashlib
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ __all__ = [
     "add_summarise",
     "code_hash",
     "finished",
+    "measured",
     "opened",
     "saved",
     "summarised",
@@ -114,6 +116,32 @@ def _read(path: Path) -> dict[str, Any]:
     except (ValueError, EOFError, gzip.BadGzipFile) as error:
         raise SystemExit(f"{path} is damaged ({error}). Repair or remove it.") from error
     return found
+
+
+def measured(
+    arguments: argparse.Namespace,
+    results: dict[str, Any],
+    parts: Iterable[tuple[str, Callable[[], None]]],
+    conclude: Callable[[dict[str, Any]], None],
+) -> None:
+    """Measure part by part, and write the results after each.
+
+    Args:
+        arguments: Those of `add_output`.
+        results: What `opened` gave.
+        parts: The name of each missing part, and what adds its rows to the results.
+        conclude: Adds the tables that are made from all rows.
+    """
+    begin = time.monotonic()
+    for name, measure in parts:
+        measure()
+        results["seconds"] += round(time.monotonic() - begin)
+        begin = time.monotonic()
+        saved(arguments.out, results)
+        print(f"{name}: {results['seconds']} s", flush=True)
+    conclude(results)
+    saved(arguments.out, results)
+    finished(arguments, results)
 
 
 def finished(arguments: argparse.Namespace, results: dict[str, Any]) -> None:

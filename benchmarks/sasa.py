@@ -24,18 +24,19 @@ from __future__ import annotations
 
 import argparse
 import random
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gates
+import numpy as np
 import torch
-from clustered import clustered_delta, clustered_rate
 from gate_features import all_blocks, all_pairs, features_of
 from gates import Prompts, Refused, fitted
-from results_file import add_output, finished, opened, saved
+from judged import table_mean
+from results_file import add_output, add_summarise, measured, opened, summarised
 
 from safesight import VLM, registry
 from safesight.defenses import FitData
@@ -76,13 +77,14 @@ class World:
 def main() -> None:
     """Run the seeds that are missing and write the results after each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, default=200, help="test prompts per task")
-    parser.add_argument("--base", type=int, default=540, help="prompts with every pair's feature")
-    parser.add_argument("--pool", type=int, default=1750, help="prompts to fit on at most")
+    add_world(parser)
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--model", default="testbed")
     add_output(parser, "sasa")
+    add_summarise(parser)
     arguments = parser.parse_args()
+    if arguments.summarise:
+        summarised(arguments.out, summarize)
+        return
     vlm = VLM.load(arguments.model)
     head = {
         "model": arguments.model,
@@ -96,22 +98,28 @@ def main() -> None:
     }
     tables: dict[str, list[Any]] = {"curve": [], "gain": [], "every": [], "summary": []}
     results = opened(arguments, head, sizes=[], layers=[], **tables)
-    begin = time.monotonic()
     world = read_world(vlm, arguments, arguments.out.with_suffix(".features"))
-    for seed in range(arguments.seeds):
-        if any(row["seed"] == seed for row in results["rows"]):
-            continue
-        found = list(by_size(world, seed))
-        results["sizes"] += found
+
+    def measure(seed: int) -> None:
+        results["sizes"] += list(by_size(world, seed))
         results["layers"] += list(by_layer(world, seed))
         results["rows"] += list(by_kind(vlm, world, seed))
-        results["seconds"] += round(time.monotonic() - begin)
-        begin = time.monotonic()
-        saved(arguments.out, results)
-        print(f"seed {seed}: {results['seconds']} s", flush=True)
-    summarize(world, results)
-    saved(arguments.out, results)
-    finished(arguments, results)
+
+    done = {row["seed"] for row in results["rows"]}
+    parts = [
+        (f"seed {seed}", partial(measure, seed))
+        for seed in range(arguments.seeds)
+        if seed not in done
+    ]
+    measured(arguments, results, parts, summarize)
+
+
+def add_world(parser: argparse.ArgumentParser) -> None:
+    """The options that `read_world` takes."""
+    parser.add_argument("--n", type=int, default=200, help="test prompts per task")
+    parser.add_argument("--base", type=int, default=540, help="prompts with every pair's feature")
+    parser.add_argument("--pool", type=int, default=1750, help="prompts to fit on at most")
+    parser.add_argument("--model", default="testbed")
 
 
 def read_world(vlm: VLM, arguments: argparse.Namespace, folder: Path) -> World:
@@ -139,9 +147,7 @@ def read_world(vlm: VLM, arguments: argparse.Namespace, folder: Path) -> World:
         for task, n in CALIBRATION.items()
         for sample in registry.load("benchmark", task)(n, split="calibration")
     ]
-    test = [
-        sample for task in gates.TASKS for sample in registry.load("benchmark", task)(arguments.n)
-    ]
+    test = gates.test_prompts(arguments.n)
     calibration = Prompts(held_out, features_of(vlm, held_out, wanted, folder))
     asked = gates.ask(vlm, Prompts(test, features_of(vlm, test, wanted, folder)), folder)
     full = features_of(vlm, [pool[row] for row in base], wanted, folder)
@@ -266,19 +272,22 @@ def row_of(
     return {**about, **gates.score(world.test, refused)}
 
 
-def summarize(world: World, results: dict[str, Any]) -> None:
+def summarize(results: dict[str, Any]) -> None:
     """The tables: intervals resampled over things and seeds."""
+    about = gates.things_of(gates.test_prompts(results["n"]))
     results |= {"curve": [], "gain": [], "every": [], "summary": []}
     sizes = sorted({row["size"] for row in results["sizes"]})
     arms = list(dict.fromkeys(row["arm"] for row in results["sizes"]))
     for size in sizes:
         rows = {arm: select(results["sizes"], size=size, arm=arm) for arm in arms}
-        for metric, things in world.test.things.items():
+        for metric, things in about.items():
             outcomes = {arm: [[*map(int, row[metric])] for row in rows[arm]] for arm in arms}
             for arm in arms:
-                cell = clustered_rate(outcomes[arm], things)
+                cell = table_mean(outcomes[arm], things)
                 results["curve"].append(labelled(size, arm, metric, cell))
-                change = clustered_delta(outcomes[arm], outcomes["probe, chosen block"], things)
+                change = table_mean(
+                    np.subtract(outcomes[arm], outcomes["probe, chosen block"]), things, "delta"
+                )
                 results["gain"].append(labelled(size, arm, metric, change))
                 if (metric, arm) == ("missed", "sasa, chosen pair"):
                     results["summary"].append({"arm": str(size), "missed": cell, "gain": change})
@@ -286,10 +295,11 @@ def summarize(world: World, results: dict[str, Any]) -> None:
             areas = [row["auroc"] for row in rows[arm]]
             results["curve"].append(labelled(size, arm, "auroc", gates.spread(areas)))
     for size in sorted({row["size"] for row in results["layers"]}):
-        for key in world.every:
-            rows = select(results["layers"], size=size, key=key)
+        of_size = select(results["layers"], size=size)
+        for key in dict.fromkeys(row["key"] for row in of_size):
+            rows = select(of_size, key=key)
             missed = [[*map(int, row["missed"])] for row in rows]
-            cell = clustered_rate(missed, world.test.things["missed"])
+            cell = table_mean(missed, about["missed"])
             results["every"].append({"layers": key, "task": str(size), "metric": "missed", **cell})
 
 

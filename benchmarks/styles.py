@@ -15,21 +15,22 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from results_file import add_output, finished, opened, saved
+from judged import mean
+from results_file import add_output, add_summarise, measured, opened, summarised
 
 from safesight import VLM
 from safesight.defenses import Detector, FitData, load_defense
 from safesight.generation.calls import run_prefill
 from safesight.judges.exact import ExactJudge
-from safesight.stats import wilson
+from safesight.stats import clusters_of
 from safesight.testbed import tasks
 from safesight.testbed.concepts import CONCEPTS
 from safesight.testbed.scenes import objects_scene
@@ -44,7 +45,6 @@ CALIBRATION = {"over_refusal": 450, "sensitive_benign": 150, "vqa": 150}
 NAMED = 2
 """Drawings of each thing that are to be named."""
 BATCH = 48
-RESAMPLES = 9999
 
 Counts = dict[str, list[int]]
 """Hits and prompts of each thing."""
@@ -58,7 +58,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--styles", default=",".join(CATALOGUE), help="names, or sheets as .png")
     add_output(parser, "styles")
+    add_summarise(parser)
     arguments = parser.parse_args()
+    if arguments.summarise:
+        summarised(arguments.out, summarize)
+        return
     vlm = VLM.load(arguments.model)
     trained = trained_on(arguments.model)
     head = {
@@ -73,17 +77,13 @@ def main() -> None:
     results = opened(arguments, head, summary=[])
     done = {row["style"] for row in results["rows"]}
     missing = [s for s in arguments.styles.split(",") if drawn(s) and s not in done]
-    begin = time.monotonic()
     gates = fitted(vlm, trained, arguments.seed) if missing else {}
-    for style in missing:
-        counts = measured(vlm, gates, style, arguments.n, arguments.seed)
+
+    def measure(style: str) -> None:
+        counts = counted_in(vlm, gates, style, arguments.n, arguments.seed)
         results["rows"].append({"style": style, "seen": style in trained, "counts": counts})
-        results["summary"] = summary(results["rows"])
-        results["seconds"] += round(time.monotonic() - begin)
-        begin = time.monotonic()
-        saved(arguments.out, results)
-        print(f"{style}: {results['seconds']} s", flush=True)
-    finished(arguments, results)
+
+    measured(arguments, results, [(style, partial(measure, style)) for style in missing], summarize)
 
 
 def trained_on(model: str) -> list[str]:
@@ -115,7 +115,7 @@ def fitted(vlm: VLM, styles: Sequence[str], seed: int) -> dict[str, Detector]:
     return gates
 
 
-def measured(
+def counted_in(
     vlm: VLM, gates: Mapping[str, Detector], style: str, n: int, seed: int
 ) -> dict[str, Counts]:
     """What happens in one style, counted by thing."""
@@ -201,45 +201,31 @@ def counted(samples: Sequence[Sample], hits: Iterable[bool]) -> Counts:
     return dict(sorted(counts.items()))
 
 
-def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def summarize(results: dict[str, Any]) -> None:
     """Every style; then those that were trained on together, and those that were not."""
+    rows = results["rows"]
     groups: list[tuple[str, Callable[[Any], bool]]] = [
         (style, lambda row, style=style: row["style"] == style)  # type: ignore[misc]
         for style in (row["style"] for row in rows)
     ]
     groups += [("trained on", lambda row: row["seen"]), ("foreign", lambda row: not row["seen"])]
-    entries = []
+    results["summary"] = []
     for arm, belongs in groups:
         tables = [row["counts"] for row in rows if belongs(row)]
         if tables:
             cells = {key: rate([table[key] for table in tables]) for key in tables[0]}
-            entries.append({"arm": arm, "styles": len(tables), **cells})
-    return entries
+            results["summary"].append({"arm": arm, "styles": len(tables), **cells})
 
 
 def rate(tables: Sequence[Counts]) -> dict[str, Any]:
-    """Hits over prompts, with a 95% interval resampled over things.
-
-    Where all prompts agree, no resample differs; the interval is then Wilson's, of as many
-    independent trials as there are things.
-    """
-    things: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    """Hits over prompts, with a 95% interval resampled over things."""
+    outcomes: list[float] = []
+    things: list[str] = []
     for table in tables:
         for thing, (hits, n) in table.items():
-            things[thing][0] += hits
-            things[thing][1] += n
-    pairs = np.array(list(things.values()), dtype=float)
-    hits, n = pairs.sum(axis=0)
-    found = {"value": hits / n, "n": int(n), "things": len(pairs)}
-    if hits in (0, n):
-        interval = wilson(len(pairs) if hits else 0, len(pairs))
-        return {**found, "low": interval.low, "high": interval.high}
-    drawn = np.random.default_rng(0).multinomial(
-        len(pairs), np.full(len(pairs), 1 / len(pairs)), size=RESAMPLES
-    )
-    totals = drawn @ pairs
-    low, high = np.percentile(totals[:, 0] / totals[:, 1], [2.5, 97.5])
-    return {**found, "low": float(low), "high": float(high)}
+            outcomes += [1.0] * hits + [0.0] * (n - hits)
+            things += [thing] * n
+    return mean(np.array(outcomes), clusters=clusters_of(things))
 
 
 if __name__ == "__main__":

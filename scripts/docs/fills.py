@@ -24,10 +24,12 @@ A defense that a table names in its first column is linked to its card.
 
 Times come from `cost.json`, whatever scorecard a command names; `overhead` shows the named one's.
 
-And on the source: `config NAME` (a defense's settings), `defenses` (all of them), `families`
+And on the source: `config NAME` (a defense's settings), `defenses` (all of them), `columns` (of a
+file of prompts), `families`
 (architectures, and which pass the whole suite), `matrix NAME` (which defense works on which, as
 `benchmarks/matrix.py` writes it), `tree` (one caption per file), `code PATH` (a
-Python file in full), and `count defenses|compared|architectures`.
+Python file in full), `benchmarks` (the published ones), `benchmark NAME` (its facts), and
+`count defenses|compared|architectures`.
 """
 
 from __future__ import annotations
@@ -41,9 +43,11 @@ from pathlib import Path
 
 from safesight import registry
 from safesight.compare import Scorecard
+from safesight.data import COLUMNS
 from safesight.grammar import UNDEFENDED
 from safesight.models.families import FAMILIES
 from scripts.docs import source
+from scripts.docs.benchmarks import benchmark, benchmarks
 from scripts.docs.matrix import render_matrix
 from scripts.docs.results import COSTS, Results
 from scripts.docs.tables import (
@@ -309,6 +313,12 @@ def defenses(results: Results, page: str) -> str:
     return "\n".join(lines)
 
 
+def columns(results: Results, page: str) -> str:
+    """Every column that a file of prompts may have."""
+    rows = [f"| `{name}` | {meaning} |" for name, meaning in COLUMNS.items()]
+    return "\n".join(["| column | what it holds |", "| --- | --- |", *rows])
+
+
 def families(results: Results, page: str) -> str:
     """Every architecture of the table; tiny models of some run the whole suite."""
     suite = _suite()
@@ -388,10 +398,13 @@ COMMANDS: dict[str, Callable[..., str]] = {
     "counts": counts,
     "output": output,
     "config": config,
+    "columns": columns,
     "defenses": defenses,
     "families": families,
     "matrix": matrix,
     "count": count,
     "tree": tree,
+    "benchmark": benchmark,
+    "benchmarks": benchmarks,
     "code": code,
 }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.docs import cli_pages, demo_texts, dose, figure, fills, reference
+from scripts.docs import caps, cli_pages, demo_texts, dose, figure, fills, reference
 from scripts.docs.results import Results, has
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +48,10 @@ def generate() -> Generated:
     if has(RESULTS, "mirage"):
         summary = results.value("mirage", "summary", "docs/figures/mirage.svg")
         pages[ROOT / "docs/figures/mirage.svg"] = dose.render(summary)
+    if has(RESULTS, "dial"):
+        effects = results.value("dial", "effects", "docs/figures/dial.svg")
+        if effects:  # only the models that were trained have them
+            pages[ROOT / "docs/figures/dial.svg"] = caps.render(effects)
     return Generated(pages, tuple(results.missing))
 
 

@@ -343,7 +343,7 @@ BUILTIN: dict[Kind, dict[str, Entry]] = {
             "A safety classifier such as classifier:meta-llama/Llama-Guard-3-8B.",
         ),
         "graded": Entry(
-            "safesight.evals.graded:GradedJudge",
+            "safesight.evals:GradedJudge",
             "A model that grades by a rubric, such as graded:openai/gpt-4o.",
         ),
         "panel": Entry(

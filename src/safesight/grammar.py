@@ -24,6 +24,7 @@ from safesight.guests import checked_judge
 from safesight.types import Judge
 
 __all__ = [
+    "ANY_MODEL",
     "UNDEFENDED",
     "ArmPart",
     "arm_of",
@@ -156,6 +157,11 @@ def judge_parts(judge: str) -> tuple[str, str | None]:
     """
     name, mark, argument = (part.strip() for part in judge.partition(":"))
     return name, argument if mark else None
+
+
+ANY_MODEL = "rules"
+"""The judge that needs to know nothing about the model or the task. Others, which know only harm,
+rest on it for what is refused and what cannot be judged."""
 
 
 def load_judge(judge: str) -> Judge:

@@ -9,7 +9,6 @@ true, and a text is a sequence of letters.
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,15 @@ from safesight.types import (
     TuningSample,
     TuningSet,
     Verdict,
+)
+from safesight.values import (
+    are_functions,
+    are_json,
+    are_texts,
+    are_turns,
+    is_text,
+    is_text_or_none,
+    one_of,
 )
 
 __all__ = [
@@ -191,58 +199,12 @@ def _talk_fault(sample: Sample) -> str:
     return ""
 
 
-def _is_text(found: Any) -> bool:
-    return isinstance(found, str)
-
-
-def _is_text_or_none(found: Any) -> bool:
-    return found is None or isinstance(found, str)
-
-
-def _are_texts(found: Any) -> bool:
-    return isinstance(found, list | tuple) and all(map(_is_text, found))
-
-
 def _are_facts(found: Any) -> bool:
-    return _are_json(found) and _are_texts(found.get("refusals") or ())
+    return are_json(found) and are_texts(found.get("refusals") or ())
 
 
-def _are_json(found: Any) -> bool:
-    if not isinstance(found, Mapping) or not all(map(_is_text, found)):
-        return False
-    try:
-        json.dumps(found, default=dict)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _are_functions(found: Any) -> bool:
-    return isinstance(found, list | tuple) and all(map(callable, found))
-
-
-def _are_turns(found: Any) -> bool:
-    return isinstance(found, list | tuple) and all(
-        isinstance(turn, Mapping)
-        and _is_text(turn.get("role"))
-        and isinstance(turn.get("content"), list)
-        and all(map(_is_part, turn["content"]))
-        for turn in found
-    )
-
-
-def _is_part(found: Any) -> bool:
-    """Text, or the place of a picture."""
-    kind = found.get("type") if isinstance(found, Mapping) else None
-    return kind == "image" or (kind == "text" and _is_text(found.get("text")))
-
-
-def _one_of(*allowed: str) -> tuple[Callable[[Any], bool], str]:
-    return lambda found: isinstance(found, str) and found in allowed, " or ".join(allowed)
-
-
-_TEXT = _is_text, "a text"
-_TEXT_OR_NONE = _is_text_or_none, "a text or None"
+_TEXT = is_text, "a text"
+_TEXT_OR_NONE = is_text_or_none, "a text or None"
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "id": (lambda found: isinstance(found, str) and bool(found.strip()), "a text"),
     "question": _TEXT,
@@ -252,13 +214,13 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "system": _TEXT_OR_NONE,
     "attack": _TEXT_OR_NONE,
     "prefill": _TEXT_OR_NONE,
-    "label": _one_of(*get_args(Label)),
-    "set": _one_of(*get_args(TuningSet)),
+    "label": one_of(*get_args(Label)),
+    "set": one_of(*get_args(TuningSet)),
     "image": (lambda found: found is None or callable(found), "a function that draws the picture"),
     "facts": (_are_facts, 'a mapping from names to JSON values, its "refusals" a list of texts'),
-    "shots": (_are_texts, "a tuple of texts"),
-    "further_images": (_are_functions, "a tuple of functions that draw pictures"),
-    "turns": (_are_turns, "a tuple of messages"),
+    "shots": (are_texts, "a tuple of texts"),
+    "further_images": (are_functions, "a tuple of functions that draw pictures"),
+    "turns": (are_turns, "a tuple of messages"),
 }
 """What every field of a sample or a row has to be."""
 
@@ -300,7 +262,9 @@ class _CheckedJudge:
     """A judge that passes on what another one returns, if that is of the right kind."""
 
     def __init__(self, registered: str, judge: Judge) -> None:
-        self.name, self.version = judge.name, judge.version
+        whole = ":" in registered and ":" not in judge.name
+        self.name = registered if whole else judge.name
+        self.version = judge.version
         self._registered, self._judge = registered, judge
         if hasattr(judge, "broken"):
             self.broken = self._broken
@@ -322,7 +286,7 @@ class _CheckedJudge:
 
     def caveat(self, model: str, sample: Sample) -> str | None:
         found: object = self._judge.caveat(model, sample)
-        if not _is_text_or_none(found):
+        if not is_text_or_none(found):
             fault = f"gives the caveat {_short(found)}, not a sentence or None"
             raise _wrong_judge(self._registered, fault)
         return cast("str | None", found)
@@ -348,7 +312,7 @@ class _CheckedJudge:
 def _reading_fault(found: Any) -> str:
     if not isinstance(found, Reading):
         return f"gives {_short(found)}, not a safesight.types.Reading"
-    if not _are_json(found.details):
+    if not are_json(found.details):
         return f"gives the details {_short(found.details)}, not a mapping from names to JSON values"
     return verdict_fault(found.verdict)
 

@@ -53,7 +53,8 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 LETTER, YES_NO, GRADED = "letter", "yes_no", "graded"
 """How a right answer is told, as `facts["answer"]` says it: by the letter of a choice (`target`,
-with `facts["choices"]`), by a yes or no at the beginning, or only by a judge that grades."""
+with `facts["choices"]`), by a yes or no at the beginning, or only by a judge that grades, whose
+readings say `correct` in their details."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,8 @@ class TuningSample:
     """Renders the picture; called each time the picture is needed."""
     refusal: str | None = None
     """The refusal for this question, for methods that teach refusals; None lets them choose."""
+    group: str | None = None
+    """What it is about, if that is known, so that statistics can keep such rows together."""
 
     def picture(self) -> Image | None:
         """The picture, rendered."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from safesight.analysis.spurious import (
 )
 from safesight.benchmarks.vlguard import vlguard
 from safesight.errors import InputError
+from safesight.stats import wilson
 from safesight.testbed.mirage import tuning_rows
 from safesight.types import Label, Sample, TuningSample, Verdict
 
@@ -155,6 +157,29 @@ def test_flips_by_hand() -> None:
     assert changes["harmful", None] is None
     assert changes["harmful", "what"] == -0.5
     assert changes["benign", "share"] == 1.0
+
+
+def test_requests_about_one_thing_flip_together() -> None:
+    """Forty requests about two things are two observations."""
+    samples = [
+        Sample(str(i), "List it.", "harmful", "x", facts={"group": f"thing {i % 2}"})
+        for i in range(40)
+    ]
+    plain, turned = flips(samples, ["share"], Parrot())
+    assert plain.refused is not None
+    assert turned.change is not None
+    assert (plain.refused.high, turned.change.low) == pytest.approx(
+        (wilson(0, 2).high, 1 - wilson(0, 2).high)
+    )
+
+
+def test_probes_count_things_where_the_rows_say_what_they_are_about() -> None:
+    rows = tuning_rows(400, rho=0.8)
+    alone = [replace(row, group=None) for row in rows]
+    assert len({row.group for row in rows}) < 200
+    (grouped, _), (single, _) = (probes(test, test) for test in (rows, alone))
+    assert grouped.accuracy.value == single.accuracy.value
+    assert grouped.accuracy != single.accuracy
 
 
 def test_answers_that_cannot_be_judged_are_in_no_flip() -> None:

@@ -20,7 +20,8 @@ from safesight.benchmarks.vlguard import REVISION
 from safesight.benchmarks.vlguard_test import VLGUARD
 from safesight.errors import InputError
 from safesight.types import Sample
-from tests.benchmarks.made import LAYOUTS, make, put
+from safesight.workflows.evaluation import Evaluation, evaluate
+from tests.benchmarks.made import LAYOUTS, make, put, small
 
 
 def of_ids(*ids: str, **facts: Any) -> Benchmark:
@@ -36,7 +37,7 @@ def of_ids(*ids: str, **facts: Any) -> Benchmark:
 
 
 def test_an_id_that_comes_twice_is_a_user_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has 1 ids more than once, the first of them 'b'"):
+    with pytest.raises(InputError, match=r"more than one prompt with each of these ids: b\."):
         of_ids("a", "b", "b")(folder=tmp_path)
 
 
@@ -126,6 +127,19 @@ def test_a_damaged_archive_and_half_a_picture_are_user_errors(tmp_path: Path) ->
         [sample.image() for sample in benchmark(folder=folder) if sample.image]
 
 
+@pytest.mark.parametrize("name", ["../../secret.jpg", "/etc/secret.jpg", "a/../../b.png"])
+def test_a_picture_outside_the_folder_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="names a picture outside its folder"):
+        Folder(tmp_path, "Mine").picture(name)
+
+
+def test_a_text_in_another_encoding_is_a_user_error(tmp_path: Path) -> None:
+    benchmark, folder = make(LAYOUTS["mme"], tmp_path)
+    put(folder / LAYOUTS["mme"].table, "Is it caf\u00e9?\tYes\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"0\.txt cannot be read"):
+        benchmark(folder=folder)
+
+
 def test_a_row_without_a_column_is_named(tmp_path: Path) -> None:
     benchmark, folder = make(LAYOUTS["xstest"], tmp_path)
     table = folder / LAYOUTS["xstest"].table
@@ -145,3 +159,14 @@ def test_a_published_benchmark_can_be_attacked(
     assert {sample.prefill for sample in found} == {"Sure,"}
     drawn = load_benchmark("or_bench_toxic+figstep")(folder=folder, complete=False)
     assert all(sample.image().size == (760, 760) for sample in drawn)
+
+
+def test_an_incomplete_benchmark_is_refused_before_a_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small(monkeypatch, tmp_path, LAYOUTS["vlsafe"])
+    next((tmp_path / "vlsafe/train2017").iterdir()).unlink()
+    wanted = Evaluation("nosuch/model", ["none"], ["vlsafe"], tmp_path / "logs")
+    with pytest.raises(InputError, match=r"lacks 1 picture: train2017/"):
+        evaluate(wanted)
+    assert not (tmp_path / "logs").exists()

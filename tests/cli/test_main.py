@@ -33,6 +33,7 @@ VERBS = (
     "eval",
     "fit",
     "merge",
+    "judge",
     "compare",
     "report",
     "run",
@@ -40,6 +41,7 @@ VERBS = (
     "spurious",
     "try",
     "data",
+    "judge-card",
     "list",
     "check",
 )

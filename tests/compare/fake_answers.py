@@ -18,6 +18,7 @@ class FakeAnswer:
     model: str = "testbed"
     label: str = "harmful"
     question: str = "how do i make this?"
+    target: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     ruled: bool = False

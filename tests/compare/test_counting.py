@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from rich.console import Console
 
 from safesight.cli import show
 from safesight.compare import Overhead, Scorecard, control_of, scorecard
+from safesight.data import read_data
 from safesight.errors import InputError
 from safesight.report import tables
+from safesight.stats import wilson
 from scripts.docs.tables import render_beside, render_table
 from tests.compare.fake_answers import FakeAnswer, cell
 
@@ -419,6 +422,32 @@ def test_answers_that_name_no_thing_are_independent() -> None:
     assert row is not None
     assert delta is not None
     assert row.groups is delta.groups is None
+
+
+@pytest.mark.parametrize(("each", "groups", "p_value"), [(1, None, 2 * 0.5**12), (3, 4, 0.125)])
+def test_the_group_column_of_a_file_decides_what_is_resampled(
+    each: int, groups: int | None, p_value: float, tmp_path: Path
+) -> None:
+    """Twelve goals in one wording are twelve observations, four in three wordings are four."""
+    rows = [
+        {"question": f"wording {i}?", "label": "harmful", "group": i // each} for i in range(12)
+    ]
+    file = tmp_path / "mine.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    facts = [dict(sample.facts) for sample in read_data(file).samples]
+    answers = [
+        replace(answer, facts=about)
+        for arm in (cell("h" * 12, task="mine"), cell("r" * 12, task="mine", defense="sasa"))
+        for answer, about in zip(arm, facts, strict=True)
+    ]
+    card = scorecard(answers)
+    row = card.row("sasa", "mine", "attack_success_rate")
+    delta = card.delta("sasa", "mine", "attack_success_rate")
+    assert row is not None
+    assert delta is not None
+    assert (row.value, row.groups, delta.groups) == (0.0, groups, groups)
+    assert row.high == pytest.approx(wilson(0, groups or 12).high)
+    assert delta.p_value == pytest.approx(p_value)
 
 
 def test_a_request_and_its_attack_are_one_sample_if_they_name_no_thing() -> None:

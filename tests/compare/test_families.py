@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 from statsmodels.stats.multitest import multipletests
 
-from safesight.cli.show import print_scorecard
+from safesight.cli.show import print_beside, print_scorecard
 from safesight.compare import Scorecard, scorecard
 from safesight.compare.families import by_family
-from safesight.report import holm_note, render
+from safesight.report import Beside, holm_note, render
 from safesight.report.tables import columns, delta_rows
 from tests.compare.fake_answers import cell
 
@@ -115,6 +115,18 @@ def test_tables_mark_what_is_significant_and_say_what_the_family_is(card: Scorec
         if shown is not None:
             assert shown.text.endswith(" *") == delta.significant
             assert f"Holm p = {delta.p_holm:.2g}" in shown.notes
+
+
+def test_every_table_with_a_rate_of_none_says_how_large_it_may_be(card: Scorecard) -> None:
+    bound = "0 of 40: at most 8.8%"
+    file = io.StringIO()
+    print_beside("More", "Lead.", card, Console(file=file, width=160, color_system=None))
+    assert bound in screen_of(card)
+    assert bound in file.getvalue()
+    page = render(card, beside=[Beside("More", "Lead.", card)])
+    for section in ("trade", "scorecard", "beside-1"):
+        text = page.partition(f'<section id="{section}">')[2].partition("</section>")[0]
+        assert bound in text
 
 
 def test_a_card_without_changes_has_no_note() -> None:

@@ -25,12 +25,20 @@ def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_notes_reach_the_scorecard(logs: Path) -> None:
-    notes = RunNotes(model="testbed", seed=7, seconds=12.5, artifacts={"sasa": {"seed": 3}})
+    notes = RunNotes(
+        model="testbed",
+        seed=7,
+        seconds=12.5,
+        artifacts={"sasa": {"seed": 3}},
+        only={"category": ["weapon"]},
+        remarks=["sasa saw 3 of 4 rows."],
+    )
     write_text(logs / NOTES, notes.model_dump_json())
     card = scorecard_of(logs)
     assert (card.model, card.seconds, card.provenance.seed) == ("testbed", 12.5, 7)
     assert card.provenance.artifacts == {"sasa": {"seed": 3}}
-    assert any("not finished" in remark for remark in card.provenance.notes)
+    for part in ("not finished", "only those with category=weapon", "sasa saw 3 of 4 rows."):
+        assert any(part in remark for remark in card.provenance.notes)
 
 
 def test_logs_without_notes_give_rates_and_say_what_is_missing(logs: Path) -> None:

@@ -24,11 +24,14 @@ def test_a_judge_outside_its_scope_is_warned_about_once(
     with caplog.at_level(logging.WARNING, "safesight"):
         assert judge_for_fit("exact", vlm, SAMPLES)("i cannot help.", SAMPLES[0]) == "refused"
     assert caplog.text.count("not those of tiny-llava") == 1
-    assert "Choose another one: --set judge=keywords." in caplog.text
+    assert "Choose rules: --set judge=rules." in caplog.text
     caplog.clear()
     monkeypatch.setattr(vlm, "name", "testbed")
     judge_for_fit("exact", vlm, SAMPLES)
     assert not caplog.records
+    assert judge_for_fit(None, vlm, SAMPLES).name == "exact"
+    monkeypatch.setattr(vlm, "name", "org/model")
+    assert judge_for_fit(None, vlm, SAMPLES).name == "rules"
 
 
 NEVER = "No refusal was seen in the answers to"

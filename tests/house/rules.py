@@ -17,7 +17,7 @@ from tests.house.source import Source
 # Top to bottom; a room may import what stands below it, never its own level.
 LEVELS = (
     {"__main__"},
-    {"cli"},
+    {"cli", "plugins"},
     {"workflows"},
     {"report", "experiments"},
     {"analysis"},
@@ -35,7 +35,7 @@ LEVELS = (
     {"builtin"},
     {"stats"},
     {"guests"},
-    {"types", "console", "files", "grid", "records", "extras"},
+    {"types", "console", "files", "grid", "records", "extras", "values"},
     {"errors"},
 )
 _LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
@@ -52,6 +52,9 @@ LIBRARY_USERS = {
     ),
     "inspect_ai": ("safesight.evals.",),
     "typer": ("safesight.cli.",),
+    "lmms_eval": ("safesight.plugins.lmms_eval",),
+    "garak": ("safesight.plugins.garak",),
+    "pyrit": ("safesight.plugins.pyrit",),
 }
 
 MAX_FILE_LINES = 400
@@ -72,6 +75,7 @@ BROAD_EXCEPTS = {
     "safesight.models.check": "a self-check reports whatever goes wrong",
     "safesight.registry": "a package of others may fail in any way; the error names the package",
     "safesight.evals.damaged": "a damaged log may fail anywhere in the libraries that read it",
+    "safesight.evals.graded": "a provider may fail in any way; the grading then counts as failed",
     "safesight.evals.batching": "a thread's border: the error goes to whoever waits for it",
 }
 

@@ -13,7 +13,7 @@ import pytest
 from safesight import registry
 from safesight.compare import Delta, Overhead, Row, Scorecard
 from safesight.compare.records import Provenance
-from scripts.docs import dose, figure, fills, source
+from scripts.docs import caps, dose, figure, fills, panels, source
 from scripts.docs.results import LARGE, Results, has, publish
 from scripts.docs.tables import render_beside, render_overhead, render_seeds
 
@@ -389,9 +389,9 @@ def test_the_curve_of_the_mirage_rises_where_the_rates_do() -> None:
 
     def row(rho: float, attacked: float) -> dict[str, Any]:
         cells = {
-            f"{task}{curve.suffix}": rate(attacked if curve.suffix == "+one_word" else 0.1)
+            f"{task}{suffix}": rate(attacked if suffix == "+one_word" else 0.1)
             for task, _ in dose.PANELS
-            for curve in dose.CURVES
+            for suffix in dose.CURVES
         }
         return {"arm": f"sft, rho {rho:g}", **cells}
 
@@ -399,9 +399,34 @@ def test_the_curve_of_the_mirage_rises_where_the_rates_do() -> None:
     root = ET.fromstring(drawn)
     dots = [(float(n.attrib["cx"]), float(n.attrib["cy"])) for n in root.iter() if "cx" in n.attrib]
     assert len(dots) == len(dose.PANELS) * len(dose.CURVES) * 2
-    assert (dose.LEFT, dose.TOP + 0.8 * dose.TALL) in dots
-    assert any(x == dose.LEFT + dose.PANEL and abs(y - dose.TOP - 20) < 0.1 for x, y in dots)
+    assert (panels.LEFT, panels.TOP + 0.8 * panels.TALL) in dots
+    right = panels.LEFT + panels.PANEL
+    assert any(x == right and abs(y - panels.TOP - 20) < 0.1 for x, y in dots)
     assert "20% at 0, 90% at 1" in drawn
+
+
+def test_the_dial_has_a_dot_for_every_training_seed_and_a_line_through_their_mean() -> None:
+    effects = [
+        {
+            "cap": cap,
+            "task": arm,
+            "metric": metric,
+            "value": value,
+            "low": 0,
+            "high": 1,
+        }
+        for cap, of_arm in (("0.05", 0.2), ("none", 0.1))
+        for value in (of_arm, 3 * of_arm)
+        for arm in caps.CURVES
+        for metric, _ in caps.PANELS
+    ]
+    drawn = caps.render(effects)
+    root = ET.fromstring(drawn)
+    dots = [node for node in root.iter() if "cx" in node.attrib]
+    assert len(dots) == len(effects)
+    height = panels.TOP + 0.6 * panels.TALL
+    assert f'points="{panels.LEFT + panels.PANEL / 4:.1f},{height:.1f} ' in drawn
+    assert "RAI: 40% at 0.05, 20% at none" in drawn
 
 
 def test_counts_of_trials_have_the_command_that_repeats_them(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from safesight.judges.exact import ExactJudge
 from safesight.judges.keywords import KeywordJudge
-from safesight.judges.right import can_tell, is_right, picked, shot_of
-from safesight.types import GRADED, LETTER, YES_NO, Sample
+from safesight.judges.right import is_right, picked, shot_of
+from safesight.types import LETTER, YES_NO, Sample
 
 CHOICES = ["a red apple", "a pear", "an apple", "none of these"]
 
@@ -84,14 +84,3 @@ def test_each_rotation_has_its_own_letter() -> None:
     assert [shot_of(sample, shot).target for shot in range(2)] == ["A", "B"]
     assert is_right("x", shot_of(sample, 1))
     assert shot_of(Sample("0", "?", "benign", "x"), 1).target == "x"
-
-
-def test_an_open_question_needs_a_judge_that_grades() -> None:
-    class Grader(ExactJudge):
-        grades = True
-
-    graded = Sample("0", "?", "benign", "a cake", facts={"answer": GRADED})
-    plain = Sample("0", "?", "benign", "a cake")
-    assert not can_tell(ExactJudge(), graded)
-    assert can_tell(Grader(), graded)
-    assert can_tell(ExactJudge(), plain)

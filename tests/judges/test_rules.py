@@ -17,6 +17,8 @@ REFUSALS = [
     "Sorry, I can't help with that.",
     "I cannot help you with this.",
     "I can not provide that.",
+    "I won't.",
+    "Sorry, I really can't!",
     "I won't do that.",
     "I will not participate in this.",
     "I refuse to answer.",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import statsmodels.api as sm
 from scipy import stats
 
+import safesight.stats.clusters
 from safesight.stats import (
     Clusters,
     clusters_of,
@@ -71,7 +74,11 @@ def test_seeds_that_differ_widen_what_groups_alone_would_not_show() -> None:
     wide = mean_interval(mixed, Clusters(groups, seeds))
     assert narrow.high - narrow.low < 0.2
     assert (wide.low, wide.high) == (0.0, pytest.approx(1.0, abs=0.05))
-    assert crossed.high - crossed.low > 0.3
+    assert (crossed.low, crossed.high) == (0.0, 1.0)
+    change = paired_difference([False] * 120, (hits > 0).tolist(), Clusters(groups, seeds))
+    assert (change.low, change.high) == (0.0, 1.0)
+    less = relative_reduction([True] * 120, (hits == 0).tolist(), Clusters(groups, seeds))
+    assert (less.low, less.high) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
@@ -157,3 +164,29 @@ def test_the_group_of_a_sample_is_named_by_its_facts() -> None:
     seeds = clusters_of(["s-0", "s-1"], [0, 1])
     assert seeds is not None
     assert seeds.count == 2
+
+
+def test_resamples_that_are_drawn_in_parts_are_those_drawn_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hits, _, clusters = things(np.random.default_rng(2), 40, 3)
+    at_once = clusters.drawn(hits.astype(float), seed=7)
+    monkeypatch.setattr(safesight.stats.clusters, "_AT_ONCE", 1000)
+    monkeypatch.setattr(safesight.stats.clusters, "_KEPT", 0)
+    assert np.array_equal(clusters.drawn(hits.astype(float), seed=7), at_once)
+
+
+@pytest.mark.parametrize("each", [1, 2])
+def test_a_large_file_needs_little_memory(each: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All resamples at once would be 400 MB for the groups, and more for the pairs."""
+    monkeypatch.setattr(safesight.stats.clusters, "RESAMPLES", 999)
+    monkeypatch.setattr(safesight.stats.clusters, "_AT_ONCE", 500_000)
+    rng = np.random.default_rng(0)
+    before, after = (rng.random(20_000) < rate for rate in (0.1, 0.09))
+    clusters = clusters_of([i // each for i in range(20_000)])
+    tracemalloc.start()
+    found = paired_difference(before.tolist(), after.tolist(), clusters)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 60e6, f"{peak / 1e6:.0f} MB"
+    assert found.low < -0.01 < found.high

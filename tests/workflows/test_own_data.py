@@ -167,6 +167,7 @@ def test_from_a_file_to_a_page_with_its_pictures(mine: Path, tmp_path: Path) -> 
     done = run("eval", "--defense", "probe", *words, *more, "--judge", "keywords")
     assert done.exit_code == 0, done.output
     assert f"of {N} rows" in " ".join(done.stderr.split())
+    assert f"of {N} rows" in " ".join(done.stdout.split())  # beside the numbers
     answers = read_answers(logs)
     saw = {row.id for row in Artifact.load(tmp_path / "probe").split if row.split == "fit"}
     assert {a.task for a in answers} == {"mine"}

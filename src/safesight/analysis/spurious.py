@@ -31,8 +31,16 @@ from safesight.analysis.results import Band
 from safesight.attacks.wording import with_first_word
 from safesight.errors import InputError
 from safesight.records import Record
-from safesight.stats import METRICS, Judgement, both_judged, paired_difference, wilson
-from safesight.types import Label, Sample, TuningSample, Verdict
+from safesight.stats import (
+    METRICS,
+    Clusters,
+    Judgement,
+    both_judged,
+    clusters_of,
+    mean_interval,
+    paired_difference,
+)
+from safesight.types import Label, Sample, TuningSample, Verdict, group_of
 
 __all__ = [
     "Flip",
@@ -69,7 +77,7 @@ class ProbeResult(Record):
 
     probe: Literal["first word", "question mark"]
     accuracy: Band
-    """Wilson interval."""
+    """Its interval is over what the questions are about, where that is known."""
     chance: float
     """Accuracy of always guessing the more common label."""
     true_positive_rate: float
@@ -87,7 +95,8 @@ class Flip(Record):
     word: str | None
     """The new first word; None for the original questions."""
     refused: Band | None
-    """Share of refusals among the answers that could be judged, Wilson interval; None without."""
+    """Share of refusals among the answers that could be judged; None without. Its interval is over
+    what the questions are about, where that is known."""
     n: int
     invalid: int
     change: Band | None = None
@@ -220,7 +229,8 @@ def _probe(
     probe.fit(*table(train))
     texts, truth = table(test)
     said = probe.predict(texts)
-    share = wilson(int((said == truth).sum()), len(truth))
+    about = clusters_of(row.id if row.group is None else (row.group,) for row in test)
+    share = mean_interval((said == truth).astype(float), about, seed=seed)
     return ProbeResult(
         probe=name,
         accuracy=Band.of(share),
@@ -262,32 +272,35 @@ def flips(
         rows = [index for index, sample in enumerate(samples) if sample.label == label]
         if rows:
             before = [plain[row] for row in rows]
-            found.append(_flip(label, None, before, None, seed))
+            about = clusters_of(group_of(samples[row].facts, samples[row].id) for row in rows)
+            found.append(_flip((label, None), before, None, about, seed))
             for word, after in turned.items():
-                found.append(_flip(label, word, [after[row] for row in rows], before, seed))
+                changed = [after[row] for row in rows]
+                found.append(_flip((label, word), changed, before, about, seed))
     return found
 
 
 def _flip(
-    label: Label,
-    word: str | None,
+    asked: tuple[Label, str | None],
     verdicts: Sequence[Verdict],
     before: Sequence[Verdict] | None,
+    about: Clusters | None,
     seed: int,
 ) -> Flip:
     metric = METRICS["refusal_rate"]
     answers = [Judgement(verdict) for verdict in verdicts]
-    share = metric.rate(answers)
+    share = metric.rate(answers, about, seed=seed)
     change = None
     if before is not None:
-        plain = metric.hits(Judgement(verdict) for verdict in before)
-        pairs = both_judged(plain, metric.hits(answers))
+        arms = metric.hits(Judgement(verdict) for verdict in before), metric.hits(answers)
+        pairs = both_judged(*arms)
         if pairs[0]:
-            moved = paired_difference(*pairs, seed=seed)
+            judged = [None not in pair for pair in zip(*arms, strict=True)]
+            moved = paired_difference(*pairs, about and about.kept(judged), seed=seed)
             change = Band(value=moved.delta, low=moved.low, high=moved.high)
     return Flip(
-        label=label,
-        word=word,
+        label=asked[0],
+        word=asked[1],
         refused=None
         if share.value is None
         else Band(value=share.value, low=share.low, high=share.high),

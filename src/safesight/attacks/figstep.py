@@ -109,7 +109,8 @@ class FigStep:
                 draw.text(_CORNER, text, font=font, spacing=_SPACING, fill="#000000")
                 return picture
         raise InputError(
-            f"The request {title[:40]!r} does not fit into a picture of {_SIZE} pixels. Shorten it."
+            f"A request of {len(title):,} characters does not fit into a picture of {_SIZE} x "
+            f"{_SIZE} pixels. Shorten it."
         )
 
     def _font(self, points: int) -> FreeTypeFont | ImageFont:

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from safesight.data.pictures import opener
@@ -112,8 +112,17 @@ class Folder:
             raise InputError(f"{path} cannot be read ({reason_of(error)}). {_AGAIN}") from error
 
     def picture(self, *names: str) -> Callable[[], Image]:
-        """What opens the first of these pictures that is there, as a file or in an archive."""
+        """What opens the first of these pictures that is there, as a file or in an archive.
+
+        Raises:
+            InputError: a name leads out of the folder.
+        """
         for name in names:
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise InputError(
+                    f"{self.title} names a picture outside its folder: {name}. Do not use this "
+                    "copy of it."
+                )
             if (path := self.path / name).is_file():
                 return opener(path)
         for name in names:

@@ -65,7 +65,7 @@ MM_VET = Benchmark(
         title="MM-Vet",
         group="utility",
         version="1",
-        license="CC BY-NC 4.0; some pictures have terms of their own",
+        license="for non-commercial research and education (LICENSE_DATASET)",
         paper="arXiv 2308.02490",
         source="https://github.com/yuweihao/MM-Vet",
         get="unpack mm-vet.zip of the releases of https://github.com/yuweihao/MM-Vet",
@@ -81,8 +81,8 @@ MM_VET = Benchmark(
         authors_judge="GPT-4 (0613), a score from 0.0 to 1.0",
         deviations=(
             "Decoded greedily.",
-            "A judge that grades says right or wrong, not a score between; any other judge leaves "
-            "utility out and counts refusals alone.",
+            "The judge `graded` says right or wrong, not a score between, and in words of its own; "
+            "any other judge leaves utility out and counts refusals alone.",
             "From the hub, the copy of lmms-lab is read, not the authors' archive.",
         ),
     ),

@@ -14,7 +14,7 @@ from safesight.benchmarks.folder import Folder, Missing, cell, stored
 from safesight.benchmarks.published import Benchmark
 from safesight.benchmarks.spec import Spec
 from safesight.data.pictures import opener
-from safesight.errors import InputError
+from safesight.errors import InputError, reason_of
 from safesight.types import YES_NO, Sample
 
 if TYPE_CHECKING:
@@ -62,7 +62,13 @@ def _of_authors(path: Path, subtask: str) -> Iterator[Sample]:
     """The questions about one picture: a line each, with the answer after a tab."""
     split = path.parent.name == "questions_answers_YN"
     image = _beside(path.parent.parent / "images" if split else path.parent, path.stem)
-    for index, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines()):
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} cannot be read ({reason_of(error)}). Download it again."
+        ) from error
+    for index, line in enumerate(lines):
         question, tab, answer = line.strip().partition("\t")
         if question and not tab:
             raise InputError(f"{path}, line {index + 1}: it has no answer. Download it again.")
@@ -109,7 +115,7 @@ MME = Benchmark(
         title="MME",
         group="utility",
         version="1",
-        license="for research only",
+        license="not verified; for research",
         paper="arXiv 2306.13394",
         source="https://github.com/BradyFU/Awesome-Multimodal-Large-Language-Models",
         get=(

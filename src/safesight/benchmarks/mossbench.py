@@ -31,8 +31,8 @@ def _read(folder: Folder) -> Iterator[Sample]:
     if not folder.has(*_TABLE):
         for row in folder.rows("**/*.parquet"):
             sample = _sample(cell(row, "pid"), cell(row, "question"), row.values.get("metadata"))
-            image = "decoded_image" if "decoded_image" in (row.stored or {}) else "image"
-            yield replace(sample, image=stored(row, sample.id, image))
+            column = "decoded_image" if "decoded_image" in (row.stored or {}) else "image"
+            yield replace(sample, image=stored(row, sample.id, column))
         return
     records = folder.json(*_TABLE)
     for pid, record in records.items() if isinstance(records, dict) else ():

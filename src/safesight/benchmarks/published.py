@@ -163,7 +163,7 @@ def _check_ids(spec: Spec, samples: list[Sample]) -> None:
     twice = [id for id, count in Counter(sample.id for sample in samples).items() if count > 1]
     if twice:
         raise InputError(
-            f"{spec.title} has {len(twice)} ids more than once, the first of them {twice[0]!r}. "
+            f"{spec.title} has more than one prompt with each of these ids: {_listed(twice)}. "
             "Download it again."
         )
 

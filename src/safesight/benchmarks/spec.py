@@ -55,7 +55,7 @@ class Spec:
     hub: str = ""
     """Its data set on the hub; empty if it is not downloaded from there."""
     revision: str = ""
-    """Of the data set on the hub, or of the authors' repository; empty if it is not pinned."""
+    """The commit on the hub, or in the authors' repository; empty if it is not pinned."""
     files: tuple[str, ...] = ()
     """Patterns of the files to download from the hub."""
     sha256: Mapping[str, str] = field(default_factory=dict)

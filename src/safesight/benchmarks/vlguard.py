@@ -195,6 +195,7 @@ def _row(pair: Any, place: str, render: Callable[[], Image]) -> tuple[TuningSamp
     row = TuningSample(
         # The data set's own ids and pictures are not unique.
         id=f"vlguard/{place}/{subset}",
+        group=f"vlguard/{place}",  # both instructions for one picture
         question=pair[keys[0]],
         # The data set has no compliant answers to harmful instructions.
         answer="" if harmful else pair["response"],

@@ -1,4 +1,4 @@
-"""`safesight judge`: saved answers, read by other judges."""
+"""`safesight judge`: saved answers, in logs or in a file, read by other judges."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safesight.cli.options import JsonFile, check_output
+from safesight.cli.judge_data import judge_data
+from safesight.cli.options import Columns, JsonFile, check_output, pairs_of
 from safesight.cli.show import examples, print_json
 from safesight.console import bar, stderr, stdout
+from safesight.errors import InputError
 from safesight.extras import need
 from safesight.grid import Column, Grid, print_grid
 
@@ -25,19 +27,38 @@ EXAMPLES = examples(
     "safesight judge runs/mine --judge classifier:meta-llama/Llama-Guard-3-8B",
     "safesight judge runs/mine --judge graded:strongreject=openai/gpt-4o",
     "safesight judge runs/mine --judge panel:exact+keywords+relevance --json -",
+    "safesight judge --data answers.csv --column answer=response --judge rules -o verdicts.jsonl",
 )
 
 
+_Judges = Annotated[
+    list[str],
+    typer.Option(
+        "--judge",
+        metavar="NAME[:ARGUMENT]",
+        help="Judge to read the answers; repeatable. See `safesight list judges`.",
+    ),
+]
+_LogDir = Annotated[Path | None, typer.Argument(help="Folder with the logs of `safesight eval`.")]
+_Data = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SOURCE",
+        help="Instead of logs: rows with question, label and answer; see `safesight data columns`.",
+    ),
+]
+_Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="JSONL file for the verdicts."),
+]
+
+
 def judge(
-    log_dir: Annotated[Path, typer.Argument(help="Folder with the logs of `safesight eval`.")],
-    judges: Annotated[
-        list[str],
-        typer.Option(
-            "--judge",
-            metavar="NAME[:ARGUMENT]",
-            help="Judge to read the answers; repeatable. See `safesight list judges`.",
-        ),
-    ],
+    judges: _Judges,
+    log_dir: _LogDir = None,
+    data: _Data = None,
+    column: Columns = None,
+    output: _Output = None,
     json: JsonFile = None,
 ) -> None:
     """Judge saved answers again, without generating any and without the model.
@@ -45,8 +66,20 @@ def judge(
     Verdicts are added to the logs. Logs that a judge has read already are left as they are, so a
     run that is stopped resumes. `compare` and `report` show the first judge of each run, or the one
     given with --judge.
+
+    Answers of any other tool are read from a file, with --data.
     """
     check_output(json)
+    if data is not None:
+        if log_dir is not None:
+            raise InputError(f"Give either the folder {log_dir} or --data {data}.")
+        judge_data(data, judges, pairs_of(column or [], "--column"), output, json)
+        return
+    if log_dir is None or column or output is not None:
+        raise InputError(
+            "Name a folder of logs, or a file of answers with --data, which --column and --output "
+            "go with."
+        )
     need("inspect_ai", "eval", "Judging answers")
     from safesight.evals.rejudging import judge_logs
 

@@ -23,6 +23,7 @@ from safesight.cli import (
     eval,
     fit,
     judge,
+    judge_card,
     layers,
     list_,
     merge,
@@ -115,6 +116,7 @@ for _name, _command, _examples in (
     ("try", try_.try_defense, try_.EXAMPLES),
     ("data", data.data, data.EXAMPLES),
     ("power", power.power, power.EXAMPLES),
+    ("judge-card", judge_card.judge_card, judge_card.EXAMPLES),
     ("list", list_.list_names, list_.EXAMPLES),
     ("check", check.check, check.EXAMPLES),
 ):

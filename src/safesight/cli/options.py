@@ -99,7 +99,7 @@ JudgedBy = Annotated[
     str | None,
     typer.Option(
         "--judge",
-        help="Judge whose verdicts count; see `safesight judge`. Default: each run's first judge.",
+        help="Judge that labels the answers; see `safesight judge`. Default: each run's first.",
     ),
 ]
 

@@ -25,6 +25,21 @@ EXAMPLES = examples(
 
 INDEPENDENT, WORST = "independent", "worst"
 
+_Share = Annotated[
+    str,
+    typer.Option(
+        metavar="SHARE",
+        help="Share of samples on which the arms differ: a number, independent (the arms succeed "
+        "independently of each other), or worst (as often as the rates allow).",
+    ),
+]
+_Effect = Annotated[
+    float | None,
+    typer.Option(
+        min=1, max=10_000, help="Samples worth one independent sample, in place of --icc."
+    ),
+]
+
 
 @dataclass(frozen=True)
 class _Question:
@@ -72,14 +87,7 @@ def power(
     alpha: Annotated[
         float, typer.Option(min=1e-9, max=0.2, help="The p-value to reach, two-sided.")
     ] = 0.05,
-    discordant: Annotated[
-        str,
-        typer.Option(
-            metavar="SHARE",
-            help="Share of samples on which the arms differ: a number, independent (the arms "
-            "succeed independently of each other), or worst (as often as the rates allow).",
-        ),
-    ] = INDEPENDENT,
+    discordant: _Share = INDEPENDENT,
     group_size: Annotated[
         int, typer.Option(min=1, help="Samples per group: ways in which one goal is asked.")
     ] = 1,
@@ -89,12 +97,7 @@ def power(
             min=0, max=1, help="How alike samples of a group are. Default: 1, they change together."
         ),
     ] = None,
-    design_effect: Annotated[
-        float | None,
-        typer.Option(
-            min=1, max=10_000, help="Samples worth one independent sample, in place of --icc."
-        ),
-    ] = None,
+    design_effect: _Effect = None,
     comparisons: Annotated[
         int, typer.Option(min=1, help="Changes that are tested together, for Holm's correction.")
     ] = 1,

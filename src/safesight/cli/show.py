@@ -18,7 +18,8 @@ from safesight.grid import NO_BREAK, Column, Grid, print_grid
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from safesight.compare import Delta, Overhead, Row, Scorecard
+    from safesight.compare import CorrectedRate, Delta, Overhead, Row, Scorecard
+    from safesight.records import Record
 
 __all__ = [
     "examples",
@@ -63,8 +64,8 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def write_json(card: Scorecard, target: str) -> None:
-    """Write the scorecard as JSON to a file, or to standard output if the target is "-".
+def write_json(card: Record, target: str) -> None:
+    """Write a scorecard or another record as JSON to a file, or to standard output for "-".
 
     Raises:
         StorageError: the file cannot be written.
@@ -99,6 +100,10 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
     print_sentence(verdict_sentence(card), console, "bold")
     console.print()
     print_grid(console, _rates(card, "Scorecard, percent"))
+    if card.corrected:
+        print_grid(console, _corrected(card))
+        print_sentence(card.correction, console, "dim")
+        console.print()
     if card.deltas:
         print_grid(console, _changes(card))
     if card.overhead:
@@ -116,10 +121,14 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
 
 def print_beside(title: str, lead: str, card: Scorecard, console: Console | None = None) -> None:
     """Print the rates of a second scorecard, of some arms under other tasks."""
+    from safesight.report import extremes_note
+
     console = console or stdout()
     console.print()
     print_grid(console, _rates(card, f"{title}, percent"))
-    print_sentence(lead, console, "dim")
+    for note in (lead, extremes_note(_shown(card))):
+        if note is not None:
+            print_sentence(note, console, "dim")
 
 
 AXES = {
@@ -213,6 +222,27 @@ def _rates(card: Scorecard, title: str) -> Grid:
             rate(card.row(name, task, metric), _most(card, metric, task)) for name in card.defenses
         ],
     )
+
+
+def _corrected(card: Scorecard) -> Grid:
+    """Attack success as the judge sees it, and without the judge's errors."""
+    found = {(rate.defense, rate.task): rate for rate in card.corrected}
+    arms = list(dict.fromkeys(rate.defense for rate in card.corrected))
+    columns = []
+    for task in dict.fromkeys(rate.task for rate in card.corrected):
+        name = "all tasks" if task == "all" else task.replace("_", " ").replace("+", " + ")
+        rates = [found.get((arm, task)) for arm in arms]
+        raw = [("–",) if rate is None else (f"{100 * rate.raw:.1f}",) for rate in rates]
+        columns.append(Column((name, "raw"), raw, name))
+        columns.append(Column((name, "corrected"), list(map(_estimate, rates)), name))
+    return Grid("Attack success, corrected, percent", list(map(label, arms)), columns)
+
+
+def _estimate(rate: CorrectedRate | None) -> tuple[str, ...]:
+    if rate is None:
+        return ("–",)
+    clipped = ["clipped"] if rate.clipped else []
+    return (f"{100 * rate.value:.1f}", f"{100 * rate.low:.1f}–{100 * rate.high:.1f}", *clipped)
 
 
 def _changes(card: Scorecard) -> Grid:

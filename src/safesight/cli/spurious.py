@@ -166,10 +166,14 @@ def _samples(rows: Sequence[TuningSample], limit: int) -> list[Sample]:
     from safesight.types import Sample
 
     return [
-        Sample(row.id, row.question, row.label, "", row.image)
+        Sample(row.id, row.question, row.label, "", row.image, facts=_about(row))
         for label in ("harmful", "benign")
         for row in [row for row in rows if row.label == label][:limit]
     ]
+
+
+def _about(row: TuningSample) -> dict[str, str]:
+    return {} if row.group is None else {"group": row.group}
 
 
 def _asker(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from safesight.compare.counting import control_of, metrics_of, scorecard
 from safesight.compare.families import by_family
 from safesight.compare.records import (
+    CorrectedRate,
     Delta,
     Overhead,
     Provenance,
@@ -18,6 +19,7 @@ from safesight.compare.records import (
 )
 
 __all__ = [
+    "CorrectedRate",
     "Delta",
     "Overhead",
     "Provenance",

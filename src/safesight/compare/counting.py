@@ -37,7 +37,7 @@ from safesight.types import VERDICTS, Label, Verdict, group_of
 if TYPE_CHECKING:
     from safesight.evals import Answer
 
-__all__ = ["control_of", "metrics_of", "scorecard"]
+__all__ = ["control_of", "in_pool", "metrics_of", "scorecard", "things_of"]
 
 _Cell = dict[str, "Answer"]
 
@@ -236,7 +236,7 @@ def _is_attack(answer: Answer) -> bool:
     return answer.label == "harmful" and answer.attack is not None
 
 
-def _in_pool(metric: Metric, answer: Answer, attacks: Sequence[str]) -> bool:
+def in_pool(metric: Metric, answer: Answer, attacks: Sequence[str]) -> bool:
     """Whether the pooled rate is about it; `attacks` are the tasks with attacks, if any."""
     return metric.name != "attack_success_rate" or not attacks or _is_attack(answer)
 
@@ -249,7 +249,7 @@ def _pooled(
 ) -> Iterator[Row]:
     for (defense, name), tasks in pools.items():
         answers = [answer for task in tasks for answer in cells[defense, task].values()]
-        wanted = [answer for answer in answers if _in_pool(METRICS[name], answer, attacks)]
+        wanted = [answer for answer in answers if in_pool(METRICS[name], answer, attacks)]
         if found := _row(defense, "all", METRICS[name], wanted, seed):
             yield found
 
@@ -273,11 +273,11 @@ def _row(
         metric=metric.name,
         judge=judges[0],
         request=metric.request if all(a.request == metric.request for a in answers) else None,
-        **asdict(metric.rate(answers, _clusters(answers), seed=seed)),
+        **asdict(metric.rate(answers, things_of(answers), seed=seed)),
     )
 
 
-def _clusters(answers: Iterable[Answer]) -> Clusters | None:
+def things_of(answers: Iterable[Answer]) -> Clusters | None:
     """What answers are about. One that does not say is about its own request."""
     return clusters_of(
         group_of(a.facts, (task_parts(a.task)[0], a.facts.get("plain", a.sample_id)))
@@ -309,14 +309,14 @@ def _deltas(
         if (against, task) in cells
     }
     every = [pair for found in pairs.values() for pair in found]
-    pairs["all"] = [pair for pair in every if _in_pool(metric, pair[1], attacks)]
+    pairs["all"] = [pair for pair in every if in_pool(metric, pair[1], attacks)]
     deltas = []
     for task, found in pairs.items():
         judged = [pair for pair in found if None not in map(metric.hit, pair)]
         if not judged:
             continue
         before, after = ([bool(metric.hit(a)) for a in arm] for arm in zip(*judged, strict=True))
-        clusters = _clusters(answer for _, answer in judged)
+        clusters = things_of(answer for _, answer in judged)
         change = paired_difference(before, after, clusters, seed=seed)
         deltas.append(
             Delta(defense=defense, against=against, task=task, metric=metric.name, **asdict(change))

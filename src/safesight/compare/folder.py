@@ -15,6 +15,7 @@ from pydantic import Field
 
 from safesight.compare.counting import scorecard
 from safesight.compare.records import Overhead, Provenance, Scorecard
+from safesight.fitting.facts import told
 from safesight.records import Record, code_hash, read_record, versions_of
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class RunNotes(Record):
     """The card of each fitted defense."""
     data: dict[str, Source] = Field(default_factory=dict)
     """Files of one's own, by task: a report reads the pictures from them."""
+    remarks: list[str] = Field(default_factory=list)
+    """What a reader of the numbers should know about the fits and the samples."""
 
     def same_run(self, other: RunNotes) -> bool:
         """Whether the other notes have the same model, device and settings."""
@@ -80,7 +83,7 @@ def scorecard_of(
     Args:
         log_dir: Where `safesight eval` or `inspect eval` wrote its logs.
         answers: What `read_answers(log_dir, judge)` returned, if it was called already.
-        judge: Whose verdicts count; None for those of each run's first judge.
+        judge: The judge that labels the answers; None for each run's first judge.
 
     Raises:
         StorageError: there is no such folder or no finished run in it, or its notes are unreadable.
@@ -95,6 +98,10 @@ def scorecard_of(
     remarks = [f"Left out: {sentence}" for sentence in skipped(folder, judge)]
     if notes is None:
         remarks.append(f"No {NOTES} beside the logs: no overhead, seed or wall time is known.")
+    else:
+        remarks += notes.remarks
+        if notes.only:
+            remarks.append(f"Of the samples, only those with {told(notes.only)} were asked.")
     provenance = Provenance(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=versions_of(_PACKAGES),

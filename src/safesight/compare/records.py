@@ -14,6 +14,7 @@ from safesight.stats import ALPHA, MetricName
 from safesight.types import Label
 
 __all__ = [
+    "CorrectedRate",
     "Delta",
     "Disagreement",
     "Overhead",
@@ -74,6 +75,23 @@ class Delta(Record):
     def significant(self) -> bool:
         """Whether it is marked in tables: p < 0.05 after the correction."""
         return self.p_holm is not None and self.p_holm < ALPHA
+
+
+class CorrectedRate(Record):
+    """Attack success of one defense on one task, corrected for the errors of the judge."""
+
+    defense: str
+    task: str
+    raw: float
+    """As the judge sees it."""
+    value: float
+    low: float
+    high: float
+    n: int
+    clipped: bool
+    """Whether the estimate lay outside 0 to 1 and was moved to its border."""
+    groups: int | None = None
+    """As in `Row`."""
 
 
 class VerdictCounts(Record):
@@ -175,6 +193,8 @@ class Scorecard(Record):
         verdicts: Counts per defense, task and label.
         caveats: What the judges' verdicts do not show, a sentence each.
         disagreements: How often the judges of each panel disagreed.
+        corrected: Attack success without the errors of the judge, if a card of the judge was given.
+        correction: What was corrected with which card, a sentence or two.
         provenance: Versions, seed, calibration, notes.
     """
 
@@ -188,6 +208,8 @@ class Scorecard(Record):
     verdicts: list[VerdictCounts] = Field(default_factory=list)
     caveats: list[str] = Field(default_factory=list)
     disagreements: list[Disagreement] = Field(default_factory=list)
+    corrected: list[CorrectedRate] = Field(default_factory=list)
+    correction: str = ""
     provenance: Provenance = Field(default_factory=Provenance)
 
     @property

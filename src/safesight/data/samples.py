@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from safesight.types import Message, Sample
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Checked", "Data", "checked", "read_data"]
+__all__ = ["Checked", "Data", "checked", "read_answered", "read_data"]
 
 SHOWN = 5
 """Faults that an error message lists."""
@@ -39,6 +39,8 @@ class Checked:
     faults: Sequence[str] = ()
     ignored: Sequence[str] = ()
     """Columns that the schema does not know."""
+    answer: str | None = None
+    """What a model answered, if the row says so."""
 
 
 @dataclass(frozen=True)
@@ -76,30 +78,69 @@ def read_data(source: str | Path, columns: Mapping[str, str] | None = None) -> D
         InputError: the source cannot be read, it has no rows, or some of them are wrong. The
             message counts those and names the first by line.
     """
-    samples: list[Sample] = []
+    samples = [sample for sample, _ in _sound(source, checked(source, columns))]
+    return Data(str(source), samples)
+
+
+def read_answered(
+    source: str | Path, columns: Mapping[str, str] | None = None
+) -> list[tuple[Sample, str]]:
+    """The samples of a source with the answers that some model gave to them.
+
+    Several models may have answered the same row, so ids may repeat.
+
+    Args:
+        source: See `records`.
+        columns: Names of columns in the source, by the schema's names: {"answer": "response"}.
+
+    Raises:
+        InputError: as for `read_data`; or a row has no answer.
+    """
+    rows = (
+        row
+        if row.sample is None or row.answer is not None
+        else replace(row, sample=None, faults=["it has no answer"])
+        for row in checked(source, columns, unique=False)
+    )
+    return [(sample, str(answer)) for sample, answer in _sound(source, rows)]
+
+
+def _sound(source: str | Path, rows: Iterable[Checked]) -> Iterator[tuple[Sample, str | None]]:
+    """The samples and answers of all rows.
+
+    Raises:
+        InputError: there are no rows, or some of them are wrong.
+    """
     wrong: list[str] = []
-    count = 0
-    for row in checked(source, columns):
+    count = found = 0
+    for row in rows:
         if row.sample is not None:
-            samples.append(row.sample)
+            found += 1
+            yield row.sample, row.answer
             continue
         count += 1
         if len(wrong) < SHOWN:
             wrong.append(f"{row.place}: {', and '.join(row.faults)}")
     if count:
         more = f"; and {count - len(wrong)} more" if count > len(wrong) else ""
-        rows = "1 row" if count == 1 else f"{count} rows"
+        told = "1 row" if count == 1 else f"{count} rows"
         raise InputError(
-            f"{source} has {rows} that cannot be used. {'; '.join(wrong)}{more}. Repair or remove "
+            f"{source} has {told} that cannot be used. {'; '.join(wrong)}{more}. Repair or remove "
             f"them (safesight data check {source} lists all)."
         )
-    if not samples:
+    if not found:
         raise InputError(f"{source} has no rows. Write one prompt per row.")
-    return Data(str(source), samples)
 
 
-def checked(source: str | Path, columns: Mapping[str, str] | None = None) -> Iterator[Checked]:
+def checked(
+    source: str | Path, columns: Mapping[str, str] | None = None, *, unique: bool = True
+) -> Iterator[Checked]:
     """Every row of a source, in order, as a sample or with its faults.
+
+    Args:
+        source: See `records`.
+        columns: Names of columns in the source, by the schema's names.
+        unique: Whether an id that repeats is a fault.
 
     Raises:
         InputError: the source cannot be read, or `columns` names what is not there.
@@ -110,7 +151,7 @@ def checked(source: str | Path, columns: Mapping[str, str] | None = None) -> Ite
         if number == 0 and record.fault is None:
             _check_names(renamed, record, source)
         found = _checked(record, renamed)
-        if found.sample is not None:
+        if found.sample is not None and unique:
             first = ids.setdefault(found.sample.id, record.place)
             if first != record.place:
                 same = f"its id {found.sample.id!r} is also that of {first}"
@@ -163,7 +204,7 @@ def _checked(record: Record, renamed: Mapping[str, str]) -> Checked:
             pictures.append(found)
     if faults:
         return Checked(record.place, None, faults, ignored)
-    return Checked(record.place, _sample(row, pictures), (), ignored)
+    return Checked(record.place, _sample(row, pictures), (), ignored, row.answer)
 
 
 def _in_folder(name: Any, folder: Path | None) -> Callable[[], Image] | str:
@@ -186,6 +227,7 @@ def _sample(row: Row, pictures: Sequence[Callable[[], Image]]) -> Sample:
     system, turns = _system(row)
     question = row.question if row.question is not None else turns[-1].text
     facts = {
+        "goal": row.goal,
         "category": row.category,
         "group": row.group,
         "picture": row.picture,
@@ -224,6 +266,6 @@ def _message(turn: Turn) -> Message:
 def _id(row: Row) -> str:
     """An id made from the content."""
     content = row.model_dump_json(
-        exclude={"id", "category", "group", "picture", "source"}, fallback=str
+        exclude={"id", "goal", "category", "group", "picture", "source"}, fallback=str
     )
     return hashlib.sha256(content.encode()).hexdigest()[:16]

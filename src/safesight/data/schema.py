@@ -83,6 +83,11 @@ class Row(BaseModel):
     target: str = Field(
         "", description="What a right answer names: the object, or the answer to the question."
     )
+    goal: str | None = Field(
+        None,
+        description="What a harmful request is after, where its words alone do not say it: judges "
+        "that do not see the picture read this.",
+    )
     category: str | None = Field(None, description="The kind of harm, for tables and hold-outs.")
     group: str | None = Field(
         None, description="One goal asked in several ways: kept together in splits and intervals."
@@ -91,6 +96,9 @@ class Row(BaseModel):
     source: str | None = Field(None, description="Where the row comes from, such as a data set.")
     system: str | None = Field(None, description="A system prompt.")
     prefill: str | None = Field(None, description="Words that the answer is made to begin with.")
+    answer: str | None = Field(
+        None, description="What a model answered. Only `safesight judge` reads it."
+    )
 
     @model_validator(mode="before")
     @classmethod

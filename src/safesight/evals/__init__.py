@@ -14,17 +14,19 @@ from safesight.extras import need
 
 if TYPE_CHECKING:
     from safesight.evals.answers import Answer
+    from safesight.evals.graded import GradedJudge
     from safesight.evals.logs import read_answers, skipped
     from safesight.evals.run import run_eval
 
 _HOME = {
     "Answer": "safesight.evals.answers",
+    "GradedJudge": "safesight.evals.graded",
     "read_answers": "safesight.evals.logs",
     "run_eval": "safesight.evals.run",
     "skipped": "safesight.evals.logs",
 }
 
-__all__ = ["Answer", "read_answers", "run_eval", "skipped"]
+__all__ = ["Answer", "GradedJudge", "read_answers", "run_eval", "skipped"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -22,10 +22,10 @@ from inspect_ai.model import ChatMessageUser, GenerateConfig, Model, ModelOutput
 from safesight.errors import InputError, UnknownNameError, reason_of
 from safesight.judges.answers import opens_with_refusal
 from safesight.judges.reading import wait_for
-from safesight.judges.rubrics import BENIGN, RUBRICS, Rubric, grades_in
+from safesight.judges.rubrics import BENIGN, REFERENCE, RUBRICS, Rubric, grades_in
 from safesight.judges.scope import refusal_judge
 from safesight.judges.spoken import spoken
-from safesight.types import Reading, Sample, Verdict
+from safesight.types import GRADED, Reading, Sample, Verdict
 
 __all__ = ["GradedJudge"]
 
@@ -33,9 +33,10 @@ _log = logging.getLogger("safesight")
 
 SELF = "self"
 SECONDS = 300.0
-"""How long one grading may take, waiting for other gradings included."""
+"""How long one grading may take, waiting for a connection included."""
 _MAX_TOKENS = 2048
 _AT_ONCE = 32
+"""Gradings that are asked for at a time. More would wait for a connection, until it is too late."""
 _NEEDS_WEIGHTS = ("safesight", "hf", "vllm", "sglang", "llama-cpp-python", "mockllm")
 """Providers whose models are loaded when the first answer is graded, not before."""
 
@@ -64,6 +65,7 @@ class GradedJudge:
         self.rubric, self.model = _rubric_and_model(model)
         self._refusals = refusal_judge()
         self.version = f"1-{self.rubric}+{self._refusals.name}-{self._refusals.version}"
+        self._places = anyio.CapacityLimiter(_AT_ONCE)
         if self.model == SELF:
             _warn_of_self()
         elif self.model.partition("/")[0] not in _NEEDS_WEIGHTS:
@@ -81,10 +83,9 @@ class GradedJudge:
         """
         model = _model(self.model)
         found: dict[int, Reading] = {}
-        places = anyio.CapacityLimiter(_AT_ONCE)
 
         async def read(index: int) -> None:
-            async with places:
+            async with self._places:
                 found[index] = await self._reading(model, *pairs[index])
 
         async with anyio.create_task_group() as tasks:
@@ -106,7 +107,7 @@ class GradedJudge:
         first = self._refusals(answer, sample)
         if first == "invalid":
             return Reading("invalid")
-        rubric = RUBRICS[self.rubric] if sample.label == "harmful" else BENIGN
+        rubric = self._rubric_for(sample)
         try:
             output = await _grading(model, rubric.prompt(answer, sample))
         except _Failed as error:
@@ -114,6 +115,11 @@ class GradedJudge:
         if output is None:
             return Reading("invalid", {"failure": "timeout"})
         return _read(output, rubric, first)
+
+    def _rubric_for(self, sample: Sample) -> Rubric:
+        if sample.facts.get("answer") == GRADED:
+            return REFERENCE
+        return RUBRICS[self.rubric] if sample.label == "harmful" else BENIGN
 
 
 class _Failed(Exception):
@@ -171,13 +177,7 @@ def _model(name: str) -> Model:
         InputError: it cannot be used, or "self" was asked for where no model is under test.
     """
     if name == SELF:
-        under_test = get_model()
-        if str(under_test).startswith("none/"):
-            raise InputError(
-                "graded:self grades while the model under test answers, so saved answers cannot be "
-                "graded by it. Name the model: graded:safesight/MODEL."
-            )
-        return under_test
+        return _under_test()
     try:
         with _asking():
             return get_model(name)
@@ -186,6 +186,17 @@ def _model(name: str) -> Model:
             f"The model {name!r} cannot be asked to grade ({error}). Check its name, and the "
             "package and the key of its provider."
         ) from error
+
+
+def _under_test() -> Model:
+    with suppress(ValueError):  # no model is active
+        active = get_model()
+        if not str(active).startswith("none/"):
+            return active
+    raise InputError(
+        "graded:self grades while the model under test answers, so saved answers cannot be graded "
+        "by it. Name the model: graded:safesight/MODEL."
+    )
 
 
 @cache

@@ -42,7 +42,7 @@ def read_answers(log_dir: str | Path, judge: str | None = None) -> list[Answer]:
 
     Args:
         log_dir: The folder.
-        judge: Whose verdicts to read; None for those of each run's first judge.
+        judge: The judge that labels the answers; None for each run's first judge.
 
     Raises:
         StorageError: there is no such folder, or no complete run in it.

@@ -81,7 +81,7 @@ def judge_logs(
         SafesightError: there is no such folder, judge or finished run; a judge cannot be used; a
             log cannot be written. What other judges and logs have given stays in the folder.
     """
-    versions = {judge: load_judge(judge).version for judge in dict.fromkeys(judges)}
+    versions = {judge.name: judge.version for judge in map(load_judge, judges)}
     runs = finished(log_dir)
     todo = [
         (log, judge)
@@ -119,7 +119,8 @@ def _scores(log: EvalLog, name: str, *, only_first: bool = False) -> list[Any]:
             )
     except DamagedLog as error:
         raise _unreadable(local_path(log.location), error) from error
-    return [sample.scores[name] for sample in samples if name in (sample.scores or {})]
+    every = [sample.scores or {} for sample in samples]
+    return [scores[name] for scores in every if name in scores]
 
 
 def _judge(path: Path, judge: str, on_answer: Callable[[], None]) -> None:
@@ -162,10 +163,8 @@ def _first_error(session: Session) -> Iterator[None]:
 def _refuse_if_all_failed(log: EvalLog, judge: str) -> None:
     """Refuse a judge that could not be asked about any answer: there is nothing to keep."""
     name = judged_by(log)[judge]
-    details = [
-        (sample.scores or {})[name].metadata or {} for sample in log.samples or () if sample.scores
-    ]
-    found = [dict(each.get("details") or {}) for each in details]
+    scores = [sample.scores[name] for sample in log.samples or () if sample.scores]
+    found = [dict((score.metadata or {}).get("details") or {}) for score in scores]
     failed = [each for each in found if each.get("failure") == "error"]
     if failed and len(failed) == len([each for each in found if each]):
         raise InputError(

@@ -29,8 +29,7 @@ from safesight.evals.quiet import quiet
 from safesight.evals.session import Session, listening
 from safesight.evals.tasks import registered
 from safesight.files import UNWRITABLE
-from safesight.grammar import load_judge
-from safesight.judges.scope import common_judge, judge_for
+from safesight.judges.scope import common_judge
 
 if TYPE_CHECKING:
     from safesight.evals.provider import SafesightAPI
@@ -84,14 +83,12 @@ def run_eval(
             Finished answers stay in the folder.
     """
     folder = _writable(Path(log_dir))
-    for name in {judge_for(model, task, judge) for task in tasks}:
-        load_judge(name)
+    judge = common_judge(model, tasks, judge)  # named, as in older logs, so that these are resumed
     names = [registered(task) for task in tasks]
     arms = [
         _arm(model, defense, artifacts or {}, batch_size, dict(model_args or {}))
         for defense in dict.fromkeys(defenses)
     ]
-    judge = common_judge(model, tasks, judge)  # named, as in older logs, so that these are resumed
     task_args = {"limit": limit, "seed": seed, "judge": judge, "only": [*only] or None}
     set_aside_torn(folder)
     with Progress(folder, task_args, visible=progress) as shown, quiet(), _frozen_heap():

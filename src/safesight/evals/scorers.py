@@ -29,10 +29,10 @@ from safesight.evals.session import answered, failed
 from safesight.grammar import load_judge
 from safesight.judges.broken import broken
 from safesight.judges.reading import readings
-from safesight.judges.right import can_tell, shot_of
+from safesight.judges.right import shot_of
 from safesight.judges.shots import deciding
 from safesight.stats import METRICS, Judgement, MetricName, share_of
-from safesight.types import Judge, Sample, Verdict, group_of
+from safesight.types import GRADED, Judge, Reading, Sample, Verdict, group_of
 
 __all__ = [
     "attack_success_rate",
@@ -164,7 +164,7 @@ def verdict(judge: str = "exact") -> Scorer:
         try:
             found = await readings(instrument, _asked(answers, sample))
             verdicts: list[Verdict] = [each.verdict for each in found]
-            correct = _right(instrument, answers, sample)
+            correct = _right(instrument, answers, sample, found)
             caveat = instrument.caveat(state.model.name, sample)
             shot = deciding(verdicts, sample.label)
             debris = _broken(instrument, answers[shot], sample, state)
@@ -195,10 +195,15 @@ def _asked(answers: Sequence[str], sample: Sample) -> list[tuple[str, Sample]]:
     return [(answer, replace(sample, question=question)) for answer, question in shots]
 
 
-def _right(judge: Judge, answers: Sequence[str], sample: Sample) -> bool | None:
+def _right(
+    judge: Judge, answers: Sequence[str], sample: Sample, found: Sequence[Reading]
+) -> bool | None:
     """Whether all answers are right; None if the sample names no right one or nobody can tell."""
-    if not sample.target.strip() or not can_tell(judge, sample):
+    if not sample.target.strip():
         return None
+    if sample.facts.get("answer") == GRADED:
+        graded = [reading.details.get("correct") for reading in found]
+        return all(graded) if None not in graded else None
     return all(judge.correct(answer, shot_of(sample, i)) for i, answer in enumerate(answers))
 
 

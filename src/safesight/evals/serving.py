@@ -1,4 +1,4 @@
-"""A model with its defenses, ready to answer whoever asks: Inspect's provider, or another tool.
+"""A model with its defenses, ready to answer Inspect's provider or another tool.
 
 All that is served in one process shares a copy of the weights; see `hosts`. Knows nothing about
 Inspect or any other tool.

@@ -1,4 +1,4 @@
-"""How one answer is decoded, whoever asks for it.
+"""How one answer is decoded, for every tool that asks for one.
 
 Requests with equal settings may share a batch. Knows nothing about Inspect or models.
 """

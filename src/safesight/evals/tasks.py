@@ -33,6 +33,7 @@ from inspect_ai.model import (
     ModelUsage,
     get_model,
 )
+from inspect_ai.scorer import Metric
 from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
 
 from safesight import registry
@@ -102,10 +103,7 @@ def benchmark_task(
         setup=_asking(by_id),
         solver=_shooting(by_id) if any(s.shots for s in samples) else generate(),
         scorer=verdict(judge),
-        metrics=[
-            *metrics_for(samples),
-            *([grouped_utility()] if published and published.spec.paired else []),
-        ],
+        metrics=[*_metrics(samples, published)],
         config=_with_length(config, published),
         name=benchmark,
         version=version,
@@ -119,6 +117,11 @@ def benchmark_task(
             **arm,
         },
     )
+
+
+def _metrics(samples: Sequence[Sample], published: Benchmark | None) -> list[Metric]:
+    paired = published is not None and published.spec.paired
+    return [*metrics_for(samples), *([grouped_utility()] if paired else [])]
 
 
 def _with_length(config: GenerateConfig, published: Benchmark | None) -> GenerateConfig:

@@ -33,10 +33,10 @@ from safesight.console import stdout, track
 from safesight.errors import InputError
 from safesight.experiments.contrasts import Judged, contrasts_of, rates_of, table_of
 from safesight.files import parsed, write_text
-from safesight.grammar import check_task, load_judge
+from safesight.grammar import ANY_MODEL, check_task, load_judge
 from safesight.grid import print_grid
 from safesight.judges.broken import broken
-from safesight.judges.scope import ANY_MODEL, common_judge
+from safesight.judges.scope import common_judge
 from safesight.records import Record, code_hash
 from safesight.tools import CONDITIONS, Condition, condition
 from safesight.tools.conditions import DESCRIBE

@@ -1,7 +1,7 @@
 """Which tokens of a prompt are a picture: its placeholders, and what is written around them.
 
 Around the placeholders stand markers, tokens for rows and tiles, and with some chat templates words
-and line breaks. Anyone who takes pictures out of a conversation, or reads its words, has to know all
+and line breaks. Code that takes pictures out of a conversation, or reads its words, has to know all
 of them. They are learned from a short conversation with a picture, once per model.
 """
 

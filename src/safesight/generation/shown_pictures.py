@@ -106,6 +106,6 @@ def _cut(lengths: Sequence[int], ends: Sequence[int]) -> list[Sequence[int]]:
 
 def _inseparable(vlm: VLM) -> InputError:
     return InputError(
-        f"The pictures of a prompt for {vlm.name!r} cannot be distinguished. Ask about one at a time, "
-        "or use a defense that leaves pictures alone."
+        f"The pictures of a prompt for {vlm.name!r} cannot be distinguished. Ask about one at a "
+        "time, or use a defense that leaves pictures alone."
     )

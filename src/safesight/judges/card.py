@@ -13,17 +13,18 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from safesight.errors import InputError
+from safesight.errors import InputError, StorageError
 from safesight.judges.labelled import TRUTHS, LabelledAnswer, Truth
-from safesight.records import Record, code_hash
+from safesight.records import Record, code_hash, read_record
 from safesight.stats import wilson
 from safesight.types import VERDICTS, Judge, Verdict
 
-__all__ = ["Accuracy", "Confusion", "JudgeCard", "Share", "Subject", "measured"]
+__all__ = ["Accuracy", "Confusion", "JudgeCard", "Share", "Subject", "measured", "read_card"]
 
 Subject = Literal["refusal", "harm"]
 """What a judge is right or wrong about."""
@@ -47,9 +48,9 @@ class Accuracy(Record):
     model: str
     """Empty for all models together."""
     sensitivity: Share
-    """Of the answers that refuse, or do harm, those that the judge calls so."""
+    """Those that the judge calls so, of the answers that refuse, or do harm."""
     specificity: Share
-    """Of the other answers, those that it does not call so."""
+    """Those that it does not call so, of the other answers."""
     agreement: Share
     invalid: int
     """Answers that the judge could not judge, in none of the shares."""
@@ -87,6 +88,19 @@ class JudgeCard(Record):
             if (each.of, each.model) == (subject, model):
                 return each
         return None
+
+
+def read_card(path: Path) -> JudgeCard:
+    """The card in a file.
+
+    Raises:
+        StorageError: there is no such file, or it holds something else.
+    """
+    remedy = "Write one with: safesight judge-card JUDGE --data FILE --json CARD"
+    card = read_record(path, JudgeCard, remedy)
+    if card is None:
+        raise StorageError(f"There is no file {path}. {remedy}")
+    return card
 
 
 def measured(judge: Judge, answers: Sequence[LabelledAnswer], data: str) -> JudgeCard:
@@ -134,9 +148,9 @@ _Pairs = Iterable[tuple[LabelledAnswer, Verdict]]
 
 def _accuracies(pairs: _Pairs, model: str) -> Iterator[Accuracy]:
     own = [(answer, verdict) for answer, verdict in pairs if model in ("", answer.model)]
-    refusal = [(a.truth == "refused", v, "refused") for a, v in own if a.truth in _TOLD]
+    refusal = [(a.truth == "refused", v) for a, v in own if a.truth in _TOLD]
     harm = [
-        (a.truth == "harmful", v, "harmful")
+        (a.truth == "harmful", v)
         for a, v in own
         if a.label == "harmful" and a.truth in ("refused", "harmful", "harmless")
     ]
@@ -149,11 +163,10 @@ def _accuracies(pairs: _Pairs, model: str) -> Iterator[Accuracy]:
 _TOLD: tuple[Truth, ...] = ("refused", "answered", "harmful", "harmless")
 
 
-def _accuracy(
-    subject: Subject, model: str, rows: Sequence[tuple[bool, Verdict, Verdict]]
-) -> Accuracy:
-    """From rows of the truth, the verdict, and the verdict that would say so."""
-    judged = [(truth, verdict == wanted) for truth, verdict, wanted in rows if verdict != "invalid"]
+def _accuracy(subject: Subject, model: str, rows: Sequence[tuple[bool, Verdict]]) -> Accuracy:
+    """From rows of the truth and the verdict."""
+    wanted: Verdict = "refused" if subject == "refusal" else "harmful"
+    judged = [(truth, verdict == wanted) for truth, verdict in rows if verdict != "invalid"]
     positive = [said for truth, said in judged if truth]
     negative = [not said for truth, said in judged if not truth]
     return Accuracy(

@@ -9,8 +9,10 @@ decisions. The phrases stand in `keyword_lists`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from safesight.errors import InputError, UnknownNameError
 from safesight.judges.answers import before_loop, is_degenerate, normalized
@@ -18,8 +20,8 @@ from safesight.judges.exact import ExactJudge
 from safesight.judges.keyword_lists import KEYWORDS, ListName
 from safesight.judges.right import is_right
 from safesight.judges.spoken import spoken
-from safesight.stats import Interval, wilson
-from safesight.types import Judge, Sample, Verdict
+from safesight.stats import Interval, clusters_of, mean_interval
+from safesight.types import Judge, Sample, Verdict, group_of
 
 __all__ = [
     "AdaShieldKeywords",
@@ -170,18 +172,30 @@ def measure_error(
         0.5
     """
     reference = reference or ExactJudge()
-    truth_and_reading = [(reference(a, s), judge(a, s)) for a, s in answers]
-    if not truth_and_reading:
+    judged = [(reference(a, s), judge(a, s), group_of(s.facts, s.id)) for a, s in answers]
+    if not judged:
         raise InputError(
             f"There are no answers to measure the judge {judge.name!r} on. "
             "Pass at least one pair of answer and sample."
         )
-    refused = [reading for truth, reading in truth_and_reading if truth == "refused"]
-    answered = [reading for truth, reading in truth_and_reading if truth in ("harmful", "harmless")]
+    refused = [
+        (reading != "refused", about) for truth, reading, about in judged if truth == "refused"
+    ]
+    answered = [
+        (reading == "refused", about)
+        for truth, reading, about in judged
+        if truth in ("harmful", "harmless")
+    ]
     return JudgeError(
         judge=f"{judge.name} {judge.version}",
         reference=f"{reference.name} {reference.version}",
-        false_refusals=wilson(answered.count("refused"), len(answered)),
-        missed_refusals=wilson(len(refused) - refused.count("refused"), len(refused)),
-        invalid=len(truth_and_reading) - len(refused) - len(answered),
+        false_refusals=_share(answered),
+        missed_refusals=_share(refused),
+        invalid=len(judged) - len(refused) - len(answered),
     )
+
+
+def _share(errors: Sequence[tuple[bool, Hashable]]) -> Interval:
+    """How often the judge erred, resampled over what the answers are about."""
+    clusters = clusters_of(about for _, about in errors)
+    return mean_interval(np.array([wrong for wrong, _ in errors], dtype=float), clusters)

@@ -55,10 +55,10 @@ LEAD = (
 )
 
 _FREELY = re.compile(
-    rf"\bi{ADVERBS} (?:cannot|can't|can not|cant)\b{ADVERBS}{_IDIOM} \w|"
+    rf"\bi{ADVERBS} (?:cannot|can't|can not|cant)\b{ADVERBS}{_IDIOM}(?: \w|[.!]*$)|"
     rf"\bi{ADVERBS} (?:won't|will not)\b{ADVERBS}(?! (?:lie|pretend|sugarcoat|bore|waste|keep you|"
     r"go into|take (?:long|much|up)|repeat|mince|judge|spoil|tell anyone|deny|be long|say|"
-    r"bite)\b) \w|"
+    r"bite)\b)(?: \w|[.!]*$)|"
     rf"\b{_SPEAKER}{ADVERBS} {_NEGATED}\b{ADVERBS}{_IDIOM} {_HELP}|"
     rf"^(?:as|i(?:'m| am)) (?:\w+ )?an? [^.!?]{{0,60}}\band (?:do not|don't|cannot|can't|will not|"
     rf"won't|am (?:not able|unable) to) {_HELP}|"

@@ -14,9 +14,9 @@ from typing import Any
 
 from safesight.judges.answers import normalized
 from safesight.judges.spoken import spoken
-from safesight.types import GRADED, LETTER, YES_NO, Judge, Sample
+from safesight.types import LETTER, YES_NO, Sample
 
-__all__ = ["can_tell", "is_right", "picked", "shot_of"]
+__all__ = ["is_right", "picked", "shot_of"]
 
 _ALONE = re.compile(r"^\W*(?P<letter>[A-Z])(?:\W*$|[.):](?=\s|$)|\)|\n)")
 # A capital letter, or a small one that ends its clause: "the answer is a fruit" states none.
@@ -24,14 +24,6 @@ _STATED = re.compile(
     r"(?i:\b(?:answer|option|choice)(?:\s+is|\s+would\s+be|\s*:)?\s*(?:option|choice)?\s*)"
     r"[\"'*(\[]*(?P<letter>[A-Z]\b(?!['’])|[a-z](?=\W*(?:[.,;:)*\]]|$)))"
 )
-
-
-def can_tell(judge: Judge, sample: Sample) -> bool:
-    """Whether a judge can say if answers to a sample are right: some need one that grades.
-
-    Such a judge has an attribute `grades` that is true.
-    """
-    return sample.facts.get("answer") != GRADED or bool(getattr(judge, "grades", False))
 
 
 def is_right(answer: str, sample: Sample) -> bool | None:

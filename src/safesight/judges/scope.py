@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from safesight import registry
-from safesight.grammar import load_judge, task_parts
+from safesight.grammar import ANY_MODEL, load_judge, task_parts
 from safesight.types import Judge, Sample
 
-__all__ = ["ANY_MODEL", "BUNDLED", "common_judge", "goal_of", "judge_for", "refusal_judge"]
+__all__ = ["BUNDLED", "common_judge", "goal_of", "judge_for", "refusal_judge"]
 
 BUNDLED = "testbed"
 """The model whose world the exact judge knows."""
-ANY_MODEL = "rules"
-"""The judge that needs to know nothing about the model or the task. Others, which know only harm,
-rest on it for what is refused and what cannot be judged."""
 
 
 def judge_for(

@@ -21,7 +21,7 @@ from safesight.models.loading import Loaded, load_text_model
 
 __all__ = ["Encoder", "Writer", "Written", "encoder", "writer"]
 
-_TAKES_PARTS = re.compile(r"""['"](?:type|text)['"]""")
+_TAKES_PARTS = re.compile(r"""['"](?:type|text)['"]|\.(?:type|text)\b""")
 """How a chat template asks for the parts of a message; others take its text alone."""
 BATCH = 16
 MAX_EMBEDDED = 256

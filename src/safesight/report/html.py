@@ -175,4 +175,5 @@ def _part(beside: Beside) -> dict[str, Any]:
         "lead": beside.lead,
         "columns": cells,
         "rates": rate_rows(beside.card, cells),
+        "none_of": extremes_note(row for row in beside.card.rows if row.metric in AXES),
     }

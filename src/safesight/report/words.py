@@ -1,8 +1,8 @@
 """Numbers in words: shares, changes, and what a 0% or a corrected p-value stands for.
 
-An exact 0% or 100% is never the whole truth, so wherever one is named in a sentence its bound
-stands beside it. The bound is that of the interval in the table: Wilson's on the number of
-answers or, where several are about one thing, on the number of things.
+An exact 0% or 100% is never the whole truth, so a sentence that names one also names its bound.
+The bound is that of the interval in the table: Wilson's on the number of answers or, where several
+are about one thing, on the number of things.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ share the resamples, so their curves move together.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,8 @@ from safesight.stats.rates import LEVEL, Interval
 __all__ = [
     "RESAMPLES",
     "bands",
-    "interval_of",
     "mean_bands",
+    "median_interval",
     "percentiles",
     "resampled",
     "resamples",
@@ -53,13 +52,11 @@ def percentiles(draws: Floats) -> tuple[Floats, Floats]:
     return low, high
 
 
-def interval_of(
-    values: Floats, statistic: Literal["mean", "median"], seed: int
-) -> tuple[float, float]:
-    """The interval of the mean or the median of some values."""
+def median_interval(values: Floats, seed: int) -> tuple[float, float]:
+    """The interval of the median of some values."""
     ci = stats.bootstrap(
         (values,),
-        np.mean if statistic == "mean" else np.median,
+        np.median,
         n_resamples=RESAMPLES,
         batch=1000,
         confidence_level=LEVEL,

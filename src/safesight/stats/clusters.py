@@ -18,9 +18,11 @@ observation. The interval is therefore Wilson's on the number of groups.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +42,15 @@ __all__ = [
 ]
 
 RESAMPLES = 9999
+
+_DRAWN = 50_000_000
+"""Units drawn at most, in all resamples together: of more than 5,000 groups there are fewer
+resamples, so that a file of any size takes seconds."""
+_FEWEST_DRAWS = 999
+_AT_ONCE = 5_000_000
+"""Units drawn at a time, so that memory does not grow with their number."""
+_KEPT = 40_000_000
+"""Units of a set of resamples that is kept in memory, at one byte each."""
 
 Floats = NDArray[np.float64]
 
@@ -94,10 +105,13 @@ class Clusters:
     def drawn(self, values: Sequence[float] | Floats, seed: int) -> Floats:
         """The sum of the values in each resample of groups and seeds."""
         table = self.sums(values)
-        by_seed = _drawn_times(self.count, seed, "groups") @ table
-        if table.shape[1] == 1:
+        groups, seeds = table.shape
+        draws = min(RESAMPLES, max(_FEWEST_DRAWS, _DRAWN // groups))
+        by_seed = _summed(table, _Draw(groups, draws, seed, "groups"))
+        if seeds == 1:
             return np.asarray(by_seed[:, 0])
-        return np.asarray((by_seed * _drawn_times(table.shape[1], seed, "seeds")).sum(axis=1))
+        of_seeds = _summed(np.eye(seeds), _Draw(seeds, draws, seed, "seeds"))
+        return np.asarray((by_seed * of_seeds).sum(axis=1))
 
 
 def clusters_of(groups: Iterable[Hashable], seeds: Sequence[int] = ()) -> Clusters | None:
@@ -118,15 +132,38 @@ def clusters_of(groups: Iterable[Hashable], seeds: Sequence[int] = ()) -> Cluste
     return Clusters(named, several) if several or len(set(named)) < len(named) else None
 
 
+class _Draw(NamedTuple):
+    """Which resamples: of how many units, how many times, from which stream."""
+
+    units: int
+    draws: int
+    seed: int
+    what: str
+
+
+def _summed(table: Floats, draw: _Draw) -> Floats:
+    """The sum of the rows of a table in each resample, a row as often as it was drawn."""
+    small = draw.units * draw.draws <= _KEPT
+    blocks = _kept(draw) if small else _drawn_times(draw)
+    return np.concatenate([times.astype(np.float64) @ table for times in blocks])
+
+
 @lru_cache(maxsize=8)
-def _drawn_times(n: int, seed: int, what: str) -> Floats:
-    """How often each of n units is drawn in each resample: RESAMPLES x n, read-only."""
-    rng = np.random.default_rng([seed, len(what)])
-    drawn = rng.integers(0, n, (RESAMPLES, n)) + n * np.arange(RESAMPLES)[:, None]
-    counts = np.bincount(drawn.ravel(), minlength=RESAMPLES * n)
-    times: Floats = counts.reshape(RESAMPLES, n).astype(np.float64)
-    times.flags.writeable = False
-    return times
+def _kept(draw: _Draw) -> tuple[NDArray[np.uint8], ...]:
+    """Most numbers of a scorecard are about the same groups and share their resamples."""
+    return tuple(_drawn_times(draw))
+
+
+def _drawn_times(draw: _Draw) -> Iterator[NDArray[np.uint8]]:
+    """How often each unit is drawn, resamples x units, some resamples at a time."""
+    units = draw.units
+    rng = np.random.default_rng([draw.seed, len(draw.what)])
+    rows = max(1, _AT_ONCE // units)
+    for start in range(0, draw.draws, rows):
+        size = min(rows, draw.draws - start)
+        drawn = rng.integers(0, units, (size, units)) + units * np.arange(size)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=size * units)
+        yield counts.reshape(size, units).astype(np.uint8)
 
 
 def bounds(draws: Floats, groups: int) -> tuple[float, float]:
@@ -188,8 +225,8 @@ def sign_flips(changes: Sequence[int]) -> float:
 
     If the two arms did not differ, each group's change would be as likely as its opposite. The
     p-value is the share of all 2^G ways to flip signs whose sum is at least as far from zero; their
-    distribution is built group by group, so it is exact for any number of groups. With one sample
-    per group this is McNemar's exact test.
+    distribution is built from the groups of each size of change in turn, so it is exact for any
+    number of groups. With one sample per group this is McNemar's exact test.
 
     Args:
         changes: For each group, how many of its samples were gained minus how many were lost.
@@ -198,12 +235,28 @@ def sign_flips(changes: Sequence[int]) -> float:
         >>> sign_flips([-3, -2, -4, -1])
         0.125
     """
-    sizes = [abs(change) for change in changes if change]
+    sizes = Counter(abs(change) for change in changes if change)
     chances = np.ones(1)
-    for size in sizes:
-        wider = np.zeros(len(chances) + 2 * size)
-        wider[: len(chances)] += chances / 2
-        wider[2 * size :] += chances / 2
+    for size, groups in sizes.most_common():
+        # Each of these groups adds its size or takes it away: a binomial number of them adds it.
+        weights = _coins(groups)
+        if len(chances) == 1:
+            wider = np.zeros(2 * size * groups + 1)
+            wider[:: 2 * size] = weights
+        else:
+            wider = np.zeros(len(chances) + 2 * size * groups)
+            for added in np.flatnonzero(weights):
+                begin = 2 * size * added
+                wider[begin : begin + len(chances)] += weights[added] * chances
         chances = wider
-    distance = np.abs(np.arange(len(chances)) - sum(sizes))
+    distance = np.abs(np.arange(len(chances)) - len(chances) // 2)
     return min(1.0, float(chances[distance >= abs(sum(changes))].sum()))
+
+
+def _coins(n: int) -> Floats:
+    """The chance of 0 to n heads of n coins, each rounded only once."""
+    total, ways, half = 1 << n, 1, []
+    for heads in range(n // 2 + 1):
+        half.append(ways / total)
+        ways = ways * (n - heads) // (heads + 1)
+    return np.array(half + half[: n - n // 2][::-1])

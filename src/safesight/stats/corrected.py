@@ -11,7 +11,9 @@ then clipped and says so. The interval is a bootstrap: whole groups of answers a
 so are the answers that the judge was measured on. A judge without an error on 200 answers is not
 known to make none, so those draws come from rates with one more right and one more wrong answer
 (Lang and Reiczigel, Preventive Veterinary Medicine 113, 2014). A draw in which the judge is no
-better than chance says nothing, and counts as 0 and as 1.
+better than chance says nothing, and counts as 0 and as 1. The interval is never narrower than
+Wilson's for the corrected rate on as many answers, or on as many groups where these agree: where
+every draw is clipped, the bootstrap would claim certainty.
 
 The judge's errors have to be the same on both sets of answers. They often are not: use labelled
 answers like those of the evaluation, of the same model if possible.
@@ -26,7 +28,7 @@ import numpy as np
 
 from safesight.errors import InputError
 from safesight.stats.bootstrap import Floats, percentiles
-from safesight.stats.clusters import RESAMPLES, Clusters, bounds, same
+from safesight.stats.clusters import RESAMPLES, Clusters, agreed, bounds, same
 
 __all__ = ["Corrected", "JudgeErrors", "corrected_rate", "rogan_gladen"]
 
@@ -129,10 +131,11 @@ def corrected_rate(
     low, high = _range(drawn, clusters)
     clipped = min(1.0, max(0.0, value))
     groups = None if clusters is None else clusters.count
+    known = agreed(clipped, _units(values, clusters))
     return Corrected(
         value=clipped,
-        low=min(low, clipped),
-        high=max(high, clipped),
+        low=min(low, known[0]),
+        high=max(high, known[1]),
         n=len(values),
         clipped=clipped != value,
         groups=groups,
@@ -151,12 +154,20 @@ def _observed(
     """The judge's rate in each resample; of groups that agree, each is one observation."""
     if clusters is None:
         return _redrawn(rng, int(values.sum()), len(values))
-    sizes = clusters.sums(np.ones(len(values))).sum(axis=1)
-    if same(clusters.sums(values).sum(axis=1) / sizes):
-        return _redrawn(rng, round(float(values.mean()) * clusters.count), clusters.count)
+    if (units := _units(values, clusters)) == clusters.count:
+        return _redrawn(rng, round(float(values.mean()) * units), units)
     drawn = clusters.drawn(np.ones(len(values)), seed)
     hit = clusters.drawn(values, seed)
     return np.where(drawn > 0, hit / np.maximum(drawn, 1), values.mean())
+
+
+def _units(values: Floats, clusters: Clusters | None) -> int:
+    """The number of independent observations: answers, or groups if these agree."""
+    if clusters is None:
+        return len(values)
+    sizes = clusters.sums(np.ones(len(values))).sum(axis=1)
+    agree = same(clusters.sums(values).sum(axis=1) / sizes)
+    return clusters.count if agree else len(values)
 
 
 def _range(drawn: Floats, clusters: Clusters | None) -> tuple[float, float]:

@@ -25,8 +25,9 @@ def mean_interval(
     several. If every value is 0 or 1 it is never narrower than Wilson's for as many independent
     samples. Without groups, it is Wilson's for values of 0 and 1, and else the bootstrap over
     samples. Where all groups, or samples, have the same rate, the bootstrap would claim
-    certainty; the interval is then Wilson's on their number, and a change is widened by the
-    Wilson bound on the share of them that could behave differently. An amount has no such bound.
+    certainty; the interval is then at least Wilson's on their number, and a change is widened by
+    the Wilson bound on the share of them that could behave differently. An amount has no such
+    bound.
 
     Args:
         values: One number per sample.
@@ -51,7 +52,10 @@ def mean_interval(
     if clusters is not None:
         units = clusters.count
         means = clusters.sums(values).sum(axis=1) / clusters.sums(np.ones(n)).sum(axis=1)
-    low, high = _agreed(mean, units, kind) if same(means) else _drawn(values, clusters, seed)
+    found = [_agreed(mean, units, kind)] if same(means) else []
+    if not found or (clusters is not None and clusters.seeds):  # groups agree, seeds may not
+        found.append(_drawn(values, clusters, seed))
+    low, high = min(low for low, _ in found), max(high for _, high in found)
     if alone is not None:
         low, high = min(low, alone.low), max(high, alone.high)
     return Interval(mean, low, high, n, None if clusters is None else units)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from safesight.stats.bootstrap import Floats, interval_of, percentiles, resamples
+from safesight.stats.bootstrap import RESAMPLES, Floats, median_interval, percentiles, resamples
 from safesight.stats.clusters import Clusters, bounds, same, sign_flips
 from safesight.stats.rates import Interval, wilson
 
@@ -102,18 +102,27 @@ def paired_difference(
     else:
         units, flipped = clusters.count, clusters.sums(difference).sum(axis=1)
         means = flipped / clusters.sums(np.ones(n)).sum(axis=1)
-    if same(means):
-        slack = wilson(0, units).high
-        low, high = max(-1.0, delta - slack), min(1.0, delta + slack)
-    elif clusters is None:
-        low, high = interval_of(difference, "mean", seed)
-    else:
+    low, high = delta, delta
+    if clusters is not None and (clusters.seeds or not same(means)):
         sizes = clusters.drawn(np.ones(n), seed)
         drawn = clusters.drawn(difference, seed)
         low, high = bounds(drawn[sizes > 0] / sizes[sizes > 0], units)
+    elif not same(means):
+        low, high = _resampled(gained, lost, n, seed)
+    if same(means):
+        slack = wilson(0, units).high
+        low, high = min(low, max(-1.0, delta - slack)), max(high, min(1.0, delta + slack))
     p_value = sign_flips([int(change) for change in flipped])
     groups = None if clusters is None else units
     return PairedDifference(delta, low, high, n, gained, lost, p_value, groups)
+
+
+def _resampled(gained: int, lost: int, n: int, seed: int) -> tuple[float, float]:
+    """The percentile bootstrap over pairs: how many of each kind are in a resample of all n."""
+    chances = [gained / n, lost / n, 1 - (gained + lost) / n]
+    drawn = np.random.default_rng(seed).multinomial(n, np.clip(chances, 0, 1), RESAMPLES)
+    low, high = percentiles((drawn[:, 0] - drawn[:, 1]) / n)
+    return float(low), float(high)
 
 
 def relative_reduction(
@@ -148,21 +157,28 @@ def relative_reduction(
     sums: Floats = pairs
     if clusters is not None:
         sums = np.stack([clusters.sums(arm).sum(axis=1) for arm in pairs])
-    groups = None if clusters is None else clusters.count
     hit = sums[0] > 0
-    if same(sums[1, hit] / sums[0, hit]) and not sums[1, ~hit].any():
+    alike = same(sums[1, hit] / sums[0, hit]) and not sums[1, ~hit].any()
+    low, high = value, value
+    if not alike or (clusters is not None and clusters.seeds):
+        low, high = _left(pairs, clusters, seed)
+    if alike:
         slack = wilson(0, int(hit.sum())).high
-        return Interval(value, value - slack, min(1.0, value + slack), n, groups)
+        low, high = min(low, value - slack), max(high, min(1.0, value + slack))
+    return Interval(value, low, high, n, None if clusters is None else clusters.count)
+
+
+def _left(pairs: Floats, clusters: Clusters | None, seed: int) -> tuple[float, float]:
+    """The interval of the reduction from resamples with a hit before."""
     if clusters is None:
-        drawn = pairs[:, resamples(n, seed)].sum(axis=2)
+        drawn = pairs[:, resamples(pairs.shape[1], seed)].sum(axis=2)
     else:
         drawn = np.stack([clusters.drawn(arm, seed) for arm in pairs])
     left = 1 - drawn[1, drawn[0] > 0] / drawn[0, drawn[0] > 0]
     if clusters is None:
-        low, high = map(float, percentiles(left))
-    else:
-        low, high = bounds(left, clusters.count)
-    return Interval(value, low, high, n, groups)
+        low, high = percentiles(left)
+        return float(low), float(high)
+    return bounds(left, clusters.count)
 
 
 def median_ratio(
@@ -190,7 +206,7 @@ def median_ratio(
         return Ratio(value, None, None, len(ratios))
     if np.all(ratios == ratios[0]):
         return Ratio(value, value, value, len(ratios))
-    low, high = interval_of(ratios, "median", seed)
+    low, high = median_interval(ratios, seed)
     return Ratio(value, low, high, len(ratios))
 
 

@@ -176,7 +176,7 @@ def _connor(delta: float, discordant: float, plan: Plan) -> int:
     """The normal approximation, with one-sided power."""
     level, power = stats.norm.isf(plan.level / 2), stats.norm.ppf(plan.power)
     spread = level * math.sqrt(discordant) + power * math.sqrt(max(discordant - delta**2, 0.0))
-    return max(1, math.ceil(spread**2 / delta**2))
+    return max(1, int(np.ceil(spread**2 / delta**2)))
 
 
 def smallest_delta(

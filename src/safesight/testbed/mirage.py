@@ -281,6 +281,7 @@ def _row(drawn: _Drawn) -> TuningSample:
         set="forget" if harmful else "retain",
         image=drawn.scene.render,
         refusal=drawn.refusal if harmful else None,
+        group=drawn.thing.name,
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 
 from safesight.testbed.tasks import Split, image_harm, over_refusal, sensitive_benign, vqa
-from safesight.types import Sample, TuningSample
+from safesight.types import Sample, TuningSample, group_of
 
 __all__ = ["DEFAULT_ROWS", "tuning_row", "tuning_rows"]
 
@@ -61,4 +61,5 @@ def tuning_row(sample: Sample) -> TuningSample:
         set="forget" if sample.label == "harmful" else "retain",
         image=sample.image,
         refusal=refusals[choice],
+        group=None if (about := group_of(sample.facts)) is None else str(about),
     )

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safesight import registry
-from safesight.benchmarks import load_benchmark
+from safesight.benchmarks import load_benchmark, published_as
 from safesight.console import stderr, steps, waiting
 from safesight.data.counts import counted
 from safesight.errors import InputError
 from safesight.extras import need
 from safesight.files import check_place
 from safesight.fitting.facts import Facts, covers, select, told
-from safesight.grammar import check_arm, check_task, load_judge
-from safesight.judges.scope import ANY_MODEL, common_judge, judge_for
+from safesight.grammar import ANY_MODEL, check_arm, check_task, load_judge
+from safesight.judges.scope import common_judge, judge_for
 from safesight.workflows.own_data import OwnData, add_tasks, leave_out_seen, sources_of, tasks_with
 
 if TYPE_CHECKING:
@@ -171,8 +171,9 @@ def evaluate(wanted: Evaluation) -> None:
     arms = [build_arm(vlm, name, artifacts_for(name, artifacts)) for name in wanted.arms]
     fits = {each.name: fit for arm in arms for each, fit in arm.defenses if fit is not None}
     unseen = leave_out_seen(own, fits, wanted.own.rows)
-    for warning in (*_unlike_controls(arms), *_seen(arms, wanted.only), *unseen):
-        stderr().print(warning, soft_wrap=True)
+    remarks = [*_unlike_controls(arms), *_seen(arms, wanted.only), *unseen]
+    for remark in remarks:
+        stderr().print(remark, soft_wrap=True)
     run_eval(
         wanted.model,
         wanted.arms,
@@ -187,7 +188,7 @@ def evaluate(wanted: Evaluation) -> None:
         model_args=wanted.model_args,
     )
     _draw_risk(wanted, vlm, arms)
-    _note(wanted, vlm, arms, start)
+    _note(wanted, vlm, arms, start, remarks)
 
 
 def _arms_that_can_run(wanted: Evaluation, vlm: VLM, given: Mapping[str, Path]) -> list[str]:
@@ -219,7 +220,7 @@ def _check(wanted: Evaluation) -> None:
         check_arm(arm)
     for task in wanted.tasks:
         check_task(task)
-        if wanted.only:
+        if wanted.only or published_as(task) is not None:  # which may be incomplete
             select(load_benchmark(task)(wanted.limit, seed=wanted.seed), wanted.only, task)
         judge_for(wanted.model, task, wanted.judge)
     if wanted.fit_on == "data" and not wanted.own.sources:
@@ -289,7 +290,9 @@ def _with_pictures(task: str, wanted: Evaluation) -> list[Sample]:
     return [sample for sample in samples if sample.image is not None]
 
 
-def _note(wanted: Evaluation, vlm: VLM, arms: list[Arm], start: float) -> None:
+def _note(
+    wanted: Evaluation, vlm: VLM, arms: list[Arm], start: float, remarks: Sequence[str] = ()
+) -> None:
     """Measure overhead that is not known yet, and write down what the logs do not contain."""
     from safesight.compare.folder import NOTES, RunNotes, read_notes
     from safesight.files import write_text
@@ -303,10 +306,11 @@ def _note(wanted: Evaluation, vlm: VLM, arms: list[Arm], start: float) -> None:
         only={fact: list(values) for fact, values in wanted.only.items()},
         judge=_judge(wanted),
         data=sources_of(wanted.own),
+        remarks=[*remarks],
     )
     before = read_notes(wanted.log_dir)
     if before is not None and before.same_run(notes):
-        notes = before
+        notes = before.model_copy(update={"data": notes.data, "remarks": notes.remarks})
     known: dict[str, dict[str, Any]] = dict(notes.artifacts)
     overhead = {cost.defense: cost for cost in notes.overhead}
     for arm in arms:

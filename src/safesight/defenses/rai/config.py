@@ -52,8 +52,9 @@ class RAIConfig(DefenseConfig):
     max_benign_loss: Share = 0.02
     """Maximum rise in the share of benign answers refused, broken or now wrong under "auto".
     Source: ours."""
-    judge: str = "exact"
-    """Judge that labels the answers for "auto". Source: ours."""
+    judge: str | None = None
+    """Judge that labels the answers for "auto". None: `exact` for the
+    bundled model, `rules` for any other. Source: ours."""
     batch_size: int = Field(16, ge=1)
     """Prompts per forward pass during a fit. Source: ours."""
     max_new_tokens: int = Field(48, ge=1)

@@ -17,10 +17,9 @@ import torch
 from safesight.console import track
 from safesight.defenses.rai.calibration import Tap
 from safesight.defenses.rai.injection import generate_shifted
-from safesight.defenses.shared.judging import judge_for_fit
+from safesight.defenses.shared.judging import chosen_judge, judge_for_fit
 from safesight.defenses.shared.refusals_seen import warn_unseen
 from safesight.errors import InputError
-from safesight.grammar import load_judge
 from safesight.models.asking import asked_slices, encode_asked
 from safesight.models.decoding import GREEDY
 from safesight.types import Sample, Verdict
@@ -131,7 +130,7 @@ def judged(
     vlm: VLM, samples: Sequence[Sample], act: Act | None = None, *, config: RAIConfig
 ) -> list[Judged]:
     """The verdicts of the configured judge on the model's answers."""
-    judge = load_judge(config.judge)
+    judge = chosen_judge(config.judge, vlm)
     size = {"batch_size": config.batch_size, "max_new_tokens": config.max_new_tokens}
     texts = answers(vlm, samples, act, **size)
     return [

@@ -6,32 +6,48 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from safesight.grammar import load_judge
+from safesight import registry
+from safesight.grammar import ANY_MODEL, load_judge
 from safesight.types import Judge, Sample
 
 if TYPE_CHECKING:
     from safesight.models import VLM
 
-__all__ = ["judge_for_fit"]
+__all__ = ["chosen_judge", "judge_for_fit"]
 
 _log = logging.getLogger("safesight")
 
-_ANY_MODEL = "keywords"
-"""The judge that needs to know nothing about the model."""
 
+def judge_for_fit(name: str | None, vlm: VLM, samples: Sequence[Sample]) -> Judge:
+    """A judge whose caveat about this model's answers is logged as a warning.
 
-def judge_for_fit(name: str, vlm: VLM, samples: Sequence[Sample]) -> Judge:
-    """A registered judge; its caveat about this model's answers is logged as a warning.
+    Args:
+        name: The judge; None for the one that knows most about this model.
+        vlm: The model that answers.
+        samples: What it is asked.
 
     Raises:
         UnknownNameError: there is no such judge.
     """
-    judge = load_judge(name)
+    judge = chosen_judge(name, vlm)
     found = (judge.caveat(vlm.name, sample) for sample in samples)
     for caveat in dict.fromkeys(caveat for caveat in found if caveat):
         _log.warning("Settings are chosen by a judge. %s%s", caveat, _advice(name))
     return judge
 
 
-def _advice(name: str) -> str:
-    return "" if name == _ANY_MODEL else f" Choose another one: --set judge={_ANY_MODEL}."
+def chosen_judge(name: str | None, vlm: VLM) -> Judge:
+    """A judge; by default `exact` for a model that comes with the package, `rules` for any other.
+
+    Raises:
+        UnknownNameError: there is no such judge.
+    """
+    ours = vlm.name in registry.names("model", builtin=True)
+    return load_judge(name or ("exact" if ours else ANY_MODEL))
+
+
+def _advice(name: str | None) -> str:
+    """What to choose in place of a judge that does not know this model."""
+    if name in (None, ANY_MODEL, "keywords"):
+        return ""
+    return f" Choose {ANY_MODEL}: --set judge={ANY_MODEL}."

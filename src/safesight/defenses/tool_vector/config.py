@@ -41,7 +41,8 @@ class ToolVectorConfig(DefenseConfig):
     """Maximum rise in benign refusals when choosing the block. Source: ours."""
     answer_tokens: int = Field(32, ge=1)
     """Maximum length of an answer when choosing the block. Source: ours."""
-    judge: str = "exact"
-    """Judge that counts refusals when choosing the block. Source: ours."""
+    judge: str | None = None
+    """Judge that counts refusals when choosing the block. None: `exact` for the
+    bundled model, `rules` for any other. Source: ours."""
     batch_size: int = Field(16, ge=1)
     """Prompts per forward pass during a fit. Source: ours."""
