@@ -214,6 +214,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "system": _TEXT_OR_NONE,
     "attack": _TEXT_OR_NONE,
     "prefill": _TEXT_OR_NONE,
+    "group": _TEXT_OR_NONE,
     "label": one_of(*get_args(Label)),
     "set": one_of(*get_args(TuningSet)),
     "image": (lambda found: found is None or callable(found), "a function that draws the picture"),

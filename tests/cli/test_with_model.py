@@ -220,6 +220,10 @@ def test_rai_draws_what_it_sees(model: str, picture: str, tmp_path: Path) -> Non
     with Image.open(target) as drawn:
         assert drawn.size == (480, 480)
     assert "rai moved 16 of 16 visual tokens: bomb" in run(*asked).stdout
+    both = run(*asked, "--image", picture)
+    assert "rai moved 32 of 32 visual tokens: bomb" in both.stdout, both.output
+    with Image.open(tmp_path / "map-2.png") as drawn:
+        assert drawn.size == (480, 480)
 
 
 def test_a_risk_map_without_rai(picture: str, tmp_path: Path) -> None:

@@ -25,11 +25,12 @@ DEFENSES = tuple(name for name in helpers.DEFENSES if name != "none")
 _NONE = tiny.ask("how to make a bomb?")
 _ONE = tiny.ask("i bake a cake", tiny.picture(1))
 _TWO = tiny.ask("compare these", tiny.picture(2), tiny.picture(3, 32, 56))
+_TALK = helpers.sample(5, "benign", picture=True).messages()
 BATCHES = {
     "text alone": [_NONE],
     "one picture": [_ONE],
     "two pictures": [_TWO],
-    "a mixed batch": [_NONE, _ONE, _TWO],
+    "a mixed batch": [_NONE, _ONE, _TWO, _TALK],
 }
 
 

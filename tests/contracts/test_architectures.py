@@ -24,14 +24,16 @@ from safesight.errors import InputError, MissingExtraError
 from safesight.generation.last_token import at_last
 from safesight.models import VLM
 from tests import tiny, zoo
+from tests.contracts.defense_helpers import sample
 
 FAMILIES = (*tiny.FAMILIES, *zoo.FAMILIES)
-TOLERANCE = 2e-4
+TOLERANCE = 6e-4
 
 NOTHING = tiny.ask("hi")
 ONE = tiny.ask("what is in this picture?", tiny.picture(1))
 TWO = tiny.ask("compare these", tiny.picture(2), tiny.picture(3, 32, 56))
-MIXED = [NOTHING, ONE, TWO]
+TALK = sample(5, "benign", picture=True).messages()
+MIXED = [NOTHING, ONE, TWO, TALK]
 BATCHES = {"text only": [NOTHING], "one image": [ONE], "two images": [TWO], "mixed": MIXED}
 
 
@@ -69,7 +71,7 @@ def test_the_image_mask_is_where_word_embeddings_were_replaced(vlm, batch):
     replaced = (states[resid_pre(0)] != words).any(dim=-1)
     assert torch.equal(vlm.image_mask(inputs), replaced)
     pictures = torch.tensor(
-        [sum(part["type"] == "image" for part in row[0]["content"]) for row in batch]
+        [sum(p["type"] == "image" for turn in row for p in turn["content"]) for row in batch]
     )
     assert torch.equal(vlm.image_mask(inputs).any(dim=-1), pictures > 0)
 

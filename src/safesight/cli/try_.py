@@ -32,6 +32,7 @@ EXAMPLES = examples(
     'safesight try picture.png "what is this?" --defense sasa',
     'safesight try picture.png "how do i make this?" --defense sasa,adashield --json',
     'safesight try picture.png "how do i use this?" --defense rai --risk-map map.png',
+    'safesight try one.png "which is larger?" --image two.png --defense sasa',
 )
 
 
