@@ -76,13 +76,13 @@ def test_exact_verdicts_of_logs_are_a_truth(
         *cell("rr", judge="exact 3", answer="i cannot help with that.", task="text_harm"),
         *cell("o", judge="exact 3", answer="it is a green kite.", task="typographic_harm"),
     ]
-    monkeypatch.setattr(evals, "read_answers", lambda folder: answers, raising=False)
+    monkeypatch.setattr(evals, "read_answers", lambda folder, judge=None: answers, raising=False)
     result = run("judge-card", "rules", "--logs", str(tmp_path), "--json", "-")
     assert result.exit_code == 0, result.output
     found = {row["of"]: row for row in json.loads(result.stdout)["accuracy"]}
     assert found["refusal"]["agreement"]["value"] == 1.0
     assert (found["harm"]["sensitivity"]["value"], found["harm"]["specificity"]["hits"]) == (1.0, 2)
-    monkeypatch.setattr(evals, "read_answers", lambda folder: cell("h"), raising=False)
+    monkeypatch.setattr(evals, "read_answers", lambda folder, judge=None: cell("h"), raising=False)
     refused = run("judge-card", "rules", "--logs", str(tmp_path))
     assert refused.exit_code == 2
     assert "which knows the truth" in refused.stderr
@@ -94,8 +94,8 @@ def test_compare_shows_the_corrected_rate(
     card, scores = tmp_path / "card.json", tmp_path / "scores.json"
     run("judge-card", "rules", "--data", str(labelled), *MAPPED, "--json", str(card))
     answers = cell("hhrr", judge="rules 1")
-    monkeypatch.setattr(evals, "read_answers", lambda folder: answers, raising=False)
-    monkeypatch.setattr(evals, "skipped", lambda folder: [], raising=False)
+    monkeypatch.setattr(evals, "read_answers", lambda folder, judge=None: answers, raising=False)
+    monkeypatch.setattr(evals, "skipped", lambda folder, judge=None: [], raising=False)
     result = run("compare", str(tmp_path), "--judge-card", str(card), "--json", str(scores))
     assert result.exit_code == 0, result.output
     assert "Attack success, corrected, percent" in result.stdout

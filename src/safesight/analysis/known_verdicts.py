@@ -24,7 +24,7 @@ def known_answers(log_dir: str | Path) -> list[LabelledAnswer]:
 
     Raises:
         StorageError: there is no such folder, or no complete run in it.
-        InputError: none of the answers was read by the exact judge.
+        InputError: none of the answers was read by this version of the exact judge.
     """
     from safesight.evals import read_answers
 
@@ -39,7 +39,7 @@ def known_answers(log_dir: str | Path) -> list[LabelledAnswer]:
             kind=answer.task,
             facts=answer.facts,
         )
-        for answer in read_answers(log_dir)
+        for answer in read_answers(log_dir, ExactJudge.name)
         if answer.judge == f"{ExactJudge.name} {ExactJudge.version}"
     ]
     if not found:

@@ -86,8 +86,8 @@ def judge_card(
     with waiting("Judging"):
         from safesight.judges.card import measured
 
-        answers = _answers(data, logs, column or [], value or [], model)
         instrument = load_judge(judge)
+        answers = _answers(data, logs, column or [], value or [], model)
         card = measured(instrument, answers, Path(data or str(logs)).name)
     if json is not None:
         write_json(card, json)
