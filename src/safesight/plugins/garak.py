@@ -31,7 +31,7 @@ _PLACE = "<image>"
 """Where the prompts of garak's picture probes want the picture."""
 
 
-class Safesight(Generator):  # type: ignore[misc]
+class Safesight(Generator):
     """A vision-language model of transformers, with safesight's defenses or without.
 
     Configure it like garak's own, under `generators: safesight:` or with `--generator_options`:
