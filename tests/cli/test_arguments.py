@@ -47,7 +47,7 @@ def required(verb: str) -> list[str]:
         for part in (
             [given.get(parameter.name, "x")]
             if parameter.param_type_name == "argument"
-            else [parameter.opts[0], "x"]
+            else [parameter.opts[0], "0.5" if "float" in parameter.type.name else "x"]
         )
     ]
 
@@ -238,7 +238,7 @@ def test_vlguard_that_is_nested_too_deeply() -> None:
 
 
 def test_a_fit_of_so_many_samples_per_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    from safesight.workflows import artifacts
+    from safesight.workflows import gathering
 
     seen: list[Any] = []
 
@@ -246,7 +246,7 @@ def test_a_fit_of_so_many_samples_per_task(monkeypatch: pytest.MonkeyPatch) -> N
         seen.append(plan)
         raise KeyError
 
-    monkeypatch.setattr(artifacts, "data_for", keep)
+    monkeypatch.setattr(gathering, "data_for", keep)
     run("fit", "sasa", "-o", "x", "--limit", "7")
     assert (seen[0].pool, seen[0].share) == (7, 1.0)
 

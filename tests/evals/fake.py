@@ -229,3 +229,7 @@ def talks(n: int | None = None, *, seed: int = 0) -> list[Sample]:
 
 def _text(text: str) -> dict[str, str]:
     return {"type": "text", "text": text}
+
+
+for _task in (pictures, words, talks):
+    _task.judge = "exact"  # type: ignore[attr-defined]  # a benchmark may name its judge

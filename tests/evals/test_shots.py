@@ -48,6 +48,9 @@ def shooting(n: int | None = None, *, seed: int = 0) -> list[Sample]:
     return made[:n]
 
 
+shooting.judge = "exact"  # type: ignore[attr-defined]
+
+
 @pytest.fixture
 def shot_names(fakes: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     from safesight.evals import tasks

@@ -127,7 +127,7 @@ def evaluate(
             fit_on=fit_on,
             overhead_inputs=overhead,
             model_args=loading,
-            own=OwnData(data or [], pairs_of(column or [], "--column"), rows),
+            own=OwnData(data or (), pairs_of(column or [], "--column"), rows),
         )
     )
     if json is not None:

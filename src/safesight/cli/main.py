@@ -115,8 +115,8 @@ for _name, _command, _examples in (
     ("spurious", spurious.spurious, spurious.EXAMPLES),
     ("try", try_.try_defense, try_.EXAMPLES),
     ("data", data.data, data.EXAMPLES),
-    ("power", power.power, power.EXAMPLES),
     ("judge-card", judge_card.judge_card, judge_card.EXAMPLES),
+    ("power", power.power, power.EXAMPLES),
     ("list", list_.list_names, list_.EXAMPLES),
     ("check", check.check, check.EXAMPLES),
 ):
