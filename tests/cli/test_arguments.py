@@ -40,6 +40,7 @@ def refused(*words: str) -> None:
 def required(verb: str) -> list[str]:
     command: Any = get_command(app).commands[verb]
     given = {"picture": "x.png", "dataset": "mirage", "defense": "sasa", "kind": "defenses"}
+    given |= {"baseline": "0.4"}
     return [
         part
         for parameter in command.params
@@ -47,7 +48,7 @@ def required(verb: str) -> list[str]:
         for part in (
             [given.get(parameter.name, "x")]
             if parameter.param_type_name == "argument"
-            else [parameter.opts[0], "0.5" if "float" in parameter.type.name else "x"]
+            else [parameter.opts[0], given.get(parameter.name, "x")]
         )
     ]
 
