@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import replace
 from typing import Any
@@ -179,7 +180,8 @@ def test_the_rubric_of_a_scenario() -> None:
 
 def test_the_model_under_test_grades_only_while_it_is_tested(caplog) -> None:
     graded._warn_of_self.cache_clear()
-    judge = GradedJudge("strongreject=self")
+    with caplog.at_level(logging.WARNING, "safesight"):
+        judge = GradedJudge("strongreject=self")
     assert "grades its own answers" in caplog.text
     assert "grades its own answers" in str(judge.caveat("testbed", BOMB))
     with pytest.raises(InputError, match="graded:safesight/MODEL"):
