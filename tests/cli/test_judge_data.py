@@ -53,8 +53,16 @@ def test_several_judges_stand_below_what_they_cannot_see(answers: str) -> None:
 
 def test_answers_that_are_missing_are_named_by_line(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
-    path.write_text("\n".join(json.dumps({**row, "answer": ""}) for row in ROWS[:2]))
+    rows = [{name: row[name] for name in ("id", "q", "label")} for row in ROWS[:2]]
+    path.write_text("\n".join(map(json.dumps, rows)))
     fails(run("judge", "--data", str(path), *WORDS), "line 1: it has no answer; line 2:")
+
+
+def test_an_empty_answer_is_counted_and_cannot_be_judged(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_text("\n".join(json.dumps({**row, "answer": ""}) for row in ROWS[:2]))
+    (found,) = json.loads(run("judge", "--data", str(path), *WORDS, "--json", "-").stdout)
+    assert found["counts"]["invalid"] == 2
 
 
 @pytest.mark.parametrize(

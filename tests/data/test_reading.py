@@ -256,3 +256,35 @@ def test_a_large_file_is_read_row_by_row(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert count == 20_000
     assert peak < path.stat().st_size
+
+
+def test_a_mapped_column_wins_over_one_of_that_name(folder: Path) -> None:
+    row = {"prompt": "theirs?", "label": "benign", "question": "ours?", "target": "x"}
+    for path in (jsonl(folder, [row]), table(folder, [row])):
+        (found,) = checked(path, {"question": "prompt", "target": "prompt"})
+        assert found.sample is not None
+        assert (found.sample.question, found.sample.target) == ("theirs?", "theirs?")
+        assert found.ignored == ["question", "target"]
+
+
+def test_columns_under_other_names_are_named_at_once(folder: Path) -> None:
+    row = {"prompt": "what?", "kind": "benign"}
+    with pytest.raises(InputError, match=r"no column 'question'. It has kind, prompt. Name the"):
+        list(checked(jsonl(folder, [row]), {}))
+    with pytest.raises(InputError, match=r"--column label=THEIRS"):
+        list(checked(table(folder, [row]), {"question": "prompt"}))
+
+
+def test_a_mapped_column_of_json_may_be_absent_from_a_row(folder: Path) -> None:
+    rows = [{"question": f"{i}?", "label": "benign"} for i in range(2)]
+    rows[1]["pic"] = "a.png"
+    found = list(checked(jsonl(folder, rows), {"image": "pic"}))
+    assert [len(each.sample.pictures) for each in found if each.sample] == [0, 1]
+    with pytest.raises(InputError, match="'nosuch' for image in any row"):
+        list(checked(jsonl(folder, rows), {"image": "nosuch"}))
+
+
+def test_half_a_character_is_a_fault_of_its_row(folder: Path) -> None:
+    (folder / "rows.jsonl").write_text('{"question": "a \\ud800?", "label": "benign"}\n')
+    (found,) = checked(folder / "rows.jsonl")
+    assert "lone surrogate" in found.faults[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,16 @@ from safesight.fitting.seen import Seen
 from safesight.judges.scope import common_judge, judge_for
 from safesight.types import Sample
 from safesight.workflows.artifacts import FitPlan, fit_missing
-from safesight.workflows.gathering import Source, areas, gathered, told_before
+from safesight.workflows.gathering import Source, gathered
 from safesight.workflows.own_data import (
     OwnData,
     add_again,
     add_tasks,
+    areas,
     fit_split,
     leave_out_seen,
     tasks_with,
+    told_before,
 )
 from tests import tiny
 from tests.cli.test_main import fails, run
@@ -89,6 +92,7 @@ def test_a_fit_divides_a_file_by_group(mine: Path) -> None:
     groups = [{s.facts["group"] for s in part} for part in parts]
     assert sum(map(len, groups)) == len(set().union(*groups))
     assert {row.split for row in split.rows} == {"fit", "calibration", "test"}
+    assert len(split.rows) + len(split.unused) == N
     less = fit_split(data, seed=0, share=0.5)
     assert len(less.fitted) == len(split.fitted) // 2
     held = fit_split(data, seed=0, held_out={"group": ["0", "1"]})
@@ -102,6 +106,8 @@ def test_before_a_fit_the_counts_and_what_gives_labels_away_are_told(mine: Path)
     said = list(told_before(split))
     assert re.fullmatch(r"fit: \d+ harmful \(50% with pictures\), .* groups", said[0])
     assert any(line.startswith("Warning: The source alone") for line in said)
+    poor = Artifact("probe", {}, card={"training_auroc": {"value": 0.55}})
+    assert next(areas(split, poor)).endswith("0.55. Warning: that is close to chance.")
     artifact = Artifact("probe", {}, card={"validation_auroc": {"value": 0.9}})
     assert list(areas(split, artifact))[:2] == [
         "Cross-validated AUROC of probe: 0.90.",
@@ -127,6 +133,14 @@ def test_rows_that_a_fit_saw_are_left_out_unless_all_are_asked(mine: Path) -> No
     assert not list(leave_out_seen({"x": Data("x", [row()])}, {"probe": artifact}, "unseen"))
 
 
+def test_a_reworded_row_of_the_fit_is_asked_with_a_warning(mine: Path) -> None:
+    files = add_tasks(own(mine))
+    artifact = Artifact("probe", {}).with_split("m", fit_split(files["mine"], seed=0).rows)
+    loud = [replace(s, question=s.question.upper()) for s in files["mine"].samples]
+    (said,) = leave_out_seen({"mine": Data("m", loud)}, {"probe": artifact}, "unseen")
+    assert "have the id of a row of the fit, and other text" in said
+
+
 def row() -> Sample:
     return Sample("0", "another question?", "benign", "")
 
@@ -147,8 +161,11 @@ def test_what_is_missing_is_fitted_on_the_files_and_again_if_they_change(
     files = add_tasks(own(mine))
     first = places(files)
     assert {row.split for row in first.split} == {"fit", "calibration", "test"}
+    assert any("Warning: The source alone" in line for line in said)
+    assert any("AUROC of probe" in line for line in said)
+    told = len(said)
     assert places(files).hash == first.hash
-    assert len(said) == 1
+    assert len(said) == told
     changed = Data(files["mine"].source, files["mine"].samples[: N - 2])
     assert places({"mine": changed}).split != first.split
     with pytest.raises(InputError, match="questions with answers"):

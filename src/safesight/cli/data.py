@@ -26,6 +26,7 @@ EXAMPLES = examples(
 )
 
 SHOWN = 5
+_LEARNED = " A probe may learn that in place of the request."
 _CUT = 60
 
 
@@ -122,8 +123,22 @@ def _found(
         },
         "ignored_columns": sorted({name for row in rows for name in row.ignored}),
         "faults": [{"place": place, "fault": fault} for place, fault in faults],
-        "warnings": [each.sentence for each in nuisances(samples) if each.alarming],
+        "warnings": [
+            *(each.sentence + _LEARNED for each in nuisances(samples) if each.alarming),
+            *_contradictions(samples),
+        ],
     }
+
+
+def _contradictions(samples: Sequence[Sample]) -> Iterator[str]:
+    """Prompts in text alone that are labelled both ways."""
+    labels: dict[Any, set[str]] = {}
+    for sample in samples:
+        if not sample.pictures:
+            said = " ".join(sample.question.split()), sample.system, repr(sample.turns)
+            labels.setdefault(said, set()).add(sample.label)
+    if count := sum(len(found) > 1 for found in labels.values()):
+        yield f"{count} prompts are labelled harmful in one row and benign in another."
 
 
 def _print(found: Mapping[str, Any], samples: Sequence[Sample]) -> None:
@@ -157,6 +172,6 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     if found["ignored_columns"]:
         yield f"Columns that are not used: {', '.join(found['ignored_columns'])}"
     for warning in found["warnings"]:
-        yield f"Warning: {warning} A probe may learn that in place of the request."
+        yield f"Warning: {warning}"
     for each in found["faults"]:
         yield f"{each['place']}: {each['fault']}"

@@ -143,7 +143,8 @@ def fit(
         from safesight.models import VLM
         from safesight.models.loading import public_name
         from safesight.workflows.artifacts import FitPlan
-        from safesight.workflows.gathering import Source, gathered, told_before
+        from safesight.workflows.gathering import Source, gathered
+        from safesight.workflows.own_data import told_before
 
         fitter = load_defense(defense, **values_of(settings or [], "--set"))
         _refuse_unused(fitter, data, (tasks, pool, calibration))
@@ -173,7 +174,7 @@ def fit(
 
 def _print(artifact: Artifact, given: FitSplit, json: bool) -> None:
     """The card as JSON, or a line about the fit and how well its probe tells the labels apart."""
-    from safesight.workflows.gathering import areas
+    from safesight.workflows.own_data import areas
 
     if json:
         print_json({"defense": artifact.defense, "hash": artifact.hash, **artifact.card})

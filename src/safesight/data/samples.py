@@ -145,24 +145,30 @@ def checked(
     Raises:
         InputError: the source cannot be read, or `columns` names what is not there.
     """
-    renamed = _renaming(columns or {})
+    mapped = _mapping(columns or {})
     ids: dict[str, str] = {}
+    absent = {theirs: name for name, theirs in mapped.items()}
     for number, record in enumerate(records(source)):
-        if number == 0 and record.fault is None:
-            _check_names(renamed, record, source)
-        found = _checked(record, renamed)
+        if record.fault is None:
+            present = {*record.values, *(record.stored or ())}
+            if number == 0:
+                _check_names(mapped, present, source)
+            absent = {theirs: name for theirs, name in absent.items() if theirs not in present}
+        found = _checked(record, mapped)
         if found.sample is not None and unique:
             first = ids.setdefault(found.sample.id, record.place)
             if first != record.place:
                 same = f"its id {found.sample.id!r} is also that of {first}"
-                if "id" not in record.values and "id" not in renamed.values():
+                if "id" not in record.values and "id" not in mapped:
                     same = f"it repeats {first}"
                 found = Checked(record.place, None, [same])
         yield found
+    for theirs, name in absent.items():
+        raise InputError(f"{source} has no column {theirs!r} for {name} in any row.")
 
 
-def _renaming(columns: Mapping[str, str]) -> dict[str, str]:
-    """From the source's names to the schema's."""
+def _mapping(columns: Mapping[str, str]) -> Mapping[str, str]:
+    """From the schema's names to the source's."""
     known = {*COLUMNS, "reference"}
     for name in columns:
         if name not in known:
@@ -170,25 +176,42 @@ def _renaming(columns: Mapping[str, str]) -> dict[str, str]:
                 f"There is no column {name!r} to map to. Use one of {', '.join(sorted(known))}, as "
                 "in --column question=prompt."
             )
-    return {theirs: name for name, theirs in columns.items()}
+    return columns
 
 
-def _check_names(renamed: Mapping[str, str], record: Record, source: str | Path) -> None:
-    present = {*record.values, *(record.stored or ())}
-    for theirs, name in renamed.items():
-        if theirs not in present:
+def _check_names(mapped: Mapping[str, str], present: set[str], source: str | Path) -> None:
+    """Refuse a file whose columns have other names, before a fault is found in every row.
+
+    Columns of JSON may be absent from a row, so a name that was mapped is looked for in all rows.
+    """
+    fixed = not str(source).lower().endswith((".jsonl", ".json"))
+    has = f"It has {', '.join(sorted(map(_named, present)))}."
+    for name, theirs in mapped.items():
+        if fixed and theirs not in present:
+            raise InputError(f"{source} has no column {theirs!r} for {name}. {has}")
+    for needed in (("question", "messages"), ("label",)):
+        strange = present - {*COLUMNS, "reference", *mapped.values()}
+        if strange and not any(name in present or name in mapped for name in needed):
             raise InputError(
-                f"{source} has no column {theirs!r} for {name}. It has "
-                f"{', '.join(sorted(present))}."
+                f"{source} has no column {needed[0]!r}. {has} Name the right one: "
+                f"--column {needed[0]}=THEIRS."
             )
 
 
-def _checked(record: Record, renamed: Mapping[str, str]) -> Checked:
+def _named(column: str) -> str:
+    """A column as it stands in a message; spaces around a name would not be seen."""
+    return column if column == column.strip() and column else repr(column)
+
+
+def _checked(record: Record, mapped: Mapping[str, str]) -> Checked:
     if record.fault is not None:
         return Checked(record.place, None, [record.fault])
-    stored = {renamed.get(name, name): open_ for name, open_ in (record.stored or {}).items()}
-    values = {renamed.get(str(name), str(name)): value for name, value in record.values.items()}
-    ignored = sorted(values.keys() - {*COLUMNS, "reference"})
+    stored = _under_our_names(record.stored or {}, mapped)
+    values = _under_our_names(record.values, mapped)
+    ignored = sorted(
+        {str(name) for name in record.values} - {*COLUMNS, "reference"} - {*mapped.values()}
+        | {name for name, theirs in mapped.items() if name != theirs and name in record.values}
+    )
     try:
         row = Row.model_validate({**values, **{name: name for name in stored if name == "image"}})
     except ValidationError as error:
@@ -204,7 +227,15 @@ def _checked(record: Record, renamed: Mapping[str, str]) -> Checked:
             pictures.append(found)
     if faults:
         return Checked(record.place, None, faults, ignored)
-    return Checked(record.place, _sample(row, pictures), (), ignored, row.answer)
+    answer = "" if row.answer is None and "answer" in values else row.answer
+    return Checked(record.place, _sample(row, pictures), (), ignored, answer)
+
+
+def _under_our_names(values: Mapping[Any, Any], mapped: Mapping[str, str]) -> dict[str, Any]:
+    """The values by the schema's names; a column that was mapped stands for that name alone."""
+    taken = set(mapped.values())
+    kept = {str(name): value for name, value in values.items() if str(name) not in taken}
+    return kept | {name: values[theirs] for name, theirs in mapped.items() if theirs in values}
 
 
 def _in_folder(name: Any, folder: Path | None) -> Callable[[], Image] | str:

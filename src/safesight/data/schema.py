@@ -8,6 +8,7 @@ stand for it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from safesight.types import Label
 
 __all__ = ["COLUMNS", "Row", "Turn", "faults_of"]
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _LABELS: dict[str, Label] = {
     "harmful": "harmful",
     "unsafe": "harmful",
@@ -106,6 +108,10 @@ class Row(BaseModel):
         if not isinstance(values, Mapping):
             raise ValueError("it is not an object with columns")
         known = {str(name): value for name, value in values.items() if not _is_empty(value)}
+        for name, value in known.items():
+            text = json.dumps(value, ensure_ascii=False, default=str)
+            if _SURROGATE.search(text):
+                raise ValueError(f"its {name} has half a character (a lone surrogate)")
         if "reference" in known:
             if "target" in known:
                 raise ValueError("it has both target and reference; keep one")

@@ -1,7 +1,7 @@
 """The rows of one's own that a fit saw, so that an evaluation can leave them out.
 
-An artifact that was fitted on somebody's file keeps a list of the rows of that file: the split of
-each, and a hash of what the model is shown. No text is kept.
+An artifact that was fitted on somebody's file keeps a list of the rows of that file: its id,
+group and split, and a hash of what the model is shown. No question is kept.
 """
 
 from __future__ import annotations
@@ -126,6 +126,7 @@ class Seen:
     shown: frozenset[str]
     texts: frozenset[str]
     groups: frozenset[str]
+    ids: frozenset[str]
 
     @classmethod
     def by(cls, splits: Iterable[Sequence[SplitRow]]) -> Seen:
@@ -135,6 +136,7 @@ class Seen:
             frozenset(row.shown for row in rows),
             frozenset(row.text for row in rows),
             frozenset(row.group for row in rows if row.group is not None),
+            frozenset(row.id for row in rows),
         )
 
     def among(self, samples: Sequence[Sample]) -> list[Sample]:

@@ -16,7 +16,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from safesight import registry
 from safesight.benchmarks import load_benchmark
-from safesight.data.counts import counted
 from safesight.defenses import AnyDefense, Artifact, FitData, load_defense
 from safesight.defenses.check import require
 from safesight.errors import ArtifactError, InputError
@@ -24,7 +23,7 @@ from safesight.fitting.bundled import bundled
 from safesight.fitting.facts import Facts, select, without
 from safesight.grammar import arm_parts
 from safesight.training.rows import load_dataset, read_rows
-from safesight.workflows.own_data import fit_split, joined
+from safesight.workflows.own_data import areas, fit_split, joined, told_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -276,8 +275,12 @@ def _fitted(
         return defense.fit(vlm, data_for(defense, plan, vlm.name), seed=plan.seed)
     refuse_rows(defense)
     split = fit_split(data, seed=plan.seed)
-    say(f"Fitting {defense.name} on {data.source}: {counted(split.fitted)}.")
+    say(f"Fitting {defense.name} on {data.source}.")
+    for sentence in told_before(split):
+        say(sentence)
     fit = defense.fit(vlm, split.data, seed=plan.seed)
+    for sentence in areas(split, fit):
+        say(sentence)
     return fit.with_split(split.source, split.rows, split.file)
 
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from safesight import registry
 from safesight.data import read_data
-from safesight.data.balance import nuisances
-from safesight.data.counts import counted
 from safesight.errors import InputError
 from safesight.workflows.artifacts import FitPlan, data_for
 from safesight.workflows.own_data import FitSplit, fit_split
 
 if TYPE_CHECKING:
-    from safesight.defenses import AnyDefense, Artifact
+    from safesight.defenses import AnyDefense
 
-__all__ = ["Source", "areas", "gathered", "told_before"]
+__all__ = ["Source", "gathered"]
 
 
 @dataclass(frozen=True)
@@ -55,31 +53,8 @@ def gathered(defense: AnyDefense, plan: FitPlan, model: str, source: Source) -> 
         return FitSplit(data_for(defense, plan, model, name, source.options), ())
     if trains:
         rows = data_for(defense, plan, model, name, source.options)
-        return FitSplit(rows, (), name, rows.hash)
+        return FitSplit(rows, (), source=name, file=rows.hash)
     if source.options:
         raise InputError(f"{name} is not a data set with options. Leave out --data-option.")
     data = read_data(name, source.columns)
     return fit_split(data, seed=plan.seed, share=plan.share, held_out=plan.held_out)
-
-
-def told_before(split: FitSplit) -> Iterator[str]:
-    """What a file of prompts is divided into, and what may be learned in place of the request."""
-    if not split.source or split.data.tuning:
-        return
-    yield f"fit: {counted(split.fitted)}"
-    yield f"calibration: {counted(split.data.calibration_benign)}"
-    yield f"test: {counted(split.test)}"
-    for each in nuisances(split.fitted):
-        if each.alarming:
-            yield f"Warning: {each.sentence} A probe may learn that in place of the request."
-
-
-def areas(split: FitSplit, artifact: Artifact) -> Iterator[str]:
-    """The probe's AUROC, and beside it that of everything else that tells the labels apart."""
-    found = artifact.card.get("validation_auroc") or artifact.card.get("training_auroc")
-    if not split.source or not found:
-        return
-    how = "Cross-validated" if "validation_auroc" in artifact.card else "Training"
-    yield f"{how} AUROC of {artifact.defense}: {found['value']:.2f}."
-    for each in nuisances(split.fitted):
-        yield f"For comparison, of {each.name} alone: {each.auroc:.2f}."

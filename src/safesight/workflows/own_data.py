@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Literal
 from safesight import registry
 from safesight.compare.folder import Source, read_notes
 from safesight.data import Data, OwnTask, read_data, split_by_group
+from safesight.data.balance import nuisances
+from safesight.data.counts import counted
 from safesight.data.task import task_name
 from safesight.errors import InputError
 from safesight.fitting.data import FitData
 from safesight.fitting.facts import Facts, select, without
 from safesight.fitting.seen import Seen, rows_of
 from safesight.grammar import task_parts
-from safesight.types import Sample
+from safesight.types import Sample, group_of
 
 if TYPE_CHECKING:
     from safesight.defenses import Artifact
@@ -32,13 +34,17 @@ __all__ = [
     "Rows",
     "add_again",
     "add_tasks",
+    "areas",
     "fit_split",
     "joined",
     "leave_out_seen",
     "sources_of",
     "tasks_with",
+    "told_before",
 ]
 
+WEAK = 0.7
+"""AUROC below which a fit is warned about."""
 Rows = Literal["unseen", "all"]
 """Which rows of a file to ask: those that no defense of the run was fitted on, or all."""
 
@@ -136,6 +142,12 @@ def leave_out_seen(
     seen = Seen.by(fitted.values())
     for task, data in own.items():
         known = seen.among(data.samples)
+        ids = {sample.id for sample in known}
+        if changed := [s for s in data.samples if s.id in seen.ids and s.id not in ids]:
+            yield (
+                f"{len(changed)} rows of {data.source} have the id of a row of the fit, and other "
+                "text or pictures. If they still ask for the same, the fit has seen it."
+            )
         if not known:
             continue
         names = " and ".join(
@@ -153,7 +165,7 @@ def leave_out_seen(
                 f"{names} was fitted on all rows of {data.source}, so no row would test it. Use "
                 "other rows, or ask these with --rows all."
             )
-        left = OwnTask(data, frozenset(sample.id for sample in known))
+        left = OwnTask(data, frozenset(ids))
         registry.add("benchmark", task, left, f"Prompts of {data.source}, without those seen.")
         yield f"{part} are left out: {names} saw them, or their group, during the fit."
 
@@ -165,6 +177,8 @@ class FitSplit:
     data: FitData
     test: Sequence[Sample] = field(repr=False)
     """Kept for the test, with what was held out."""
+    unused: Sequence[Sample] = field(default=(), repr=False)
+    """Harmful rows of the groups whose benign rows set the threshold."""
     source: str = ""
     file: str = ""
     """Hash of the file's content."""
@@ -197,19 +211,49 @@ def fit_split(
     """
     apart = select(data.samples, held_out, data.source) if held_out else []
     split = split_by_group(without(data.samples, held_out or {}), seed=seed)
-    benign = [sample for sample in split["calibration"] if sample.label == "benign"]
+    attacks, benign = _by_label(split["calibration"])
+    # The threshold is set on benign rows, so harmful ones are left for the test.
+    taken = {group_of(sample.facts) for sample in benign} - {None}
+    unused = [sample for sample in attacks if group_of(sample.facts) in taken]
+    spare = [sample for sample in attacks if group_of(sample.facts) not in taken]
     if share < 1:
         found = FitData.from_pool(split["fit"], benign, share=share, seed=seed)
     else:
         harmful, harmless = _by_label(split["fit"])
         found = FitData(harmful, harmless, benign)
     found = replace(found, tasks=(task_name(data.source),), held_out=held_out or {})
-    return FitSplit(found, [*split["test"], *apart], data.source, data.hash)
+    return FitSplit(found, [*split["test"], *spare, *apart], unused, data.source, data.hash)
 
 
 def _by_label(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
     harmful = [sample for sample in samples if sample.label == "harmful"]
     return harmful, [sample for sample in samples if sample.label == "benign"]
+
+
+def told_before(split: FitSplit) -> Iterator[str]:
+    """What a file of prompts is divided into, and what may be learned in place of the request."""
+    if not split.source or split.data.tuning:
+        return
+    yield f"fit: {counted(split.fitted)}"
+    yield f"calibration: {counted(split.data.calibration_benign)}"
+    yield f"test: {counted(split.test)}"
+    if split.unused:
+        yield f"not used: {counted(split.unused)}, of groups that are in the calibration"
+    for each in nuisances(split.fitted):
+        if each.alarming:
+            yield f"Warning: {each.sentence} A probe may learn that in place of the request."
+
+
+def areas(split: FitSplit, artifact: Artifact) -> Iterator[str]:
+    """The probe's AUROC, and beside it that of everything else that tells the labels apart."""
+    found = artifact.card.get("validation_auroc") or artifact.card.get("training_auroc")
+    if not split.source or not found:
+        return
+    how = "Cross-validated" if "validation_auroc" in artifact.card else "Training"
+    weak = " Warning: that is close to chance." if found["value"] < WEAK else ""
+    yield f"{how} AUROC of {artifact.defense}: {found['value']:.2f}.{weak}"
+    for each in nuisances(split.fitted):
+        yield f"For comparison, of {each.name} alone: {each.auroc:.2f}."
 
 
 def joined(own: Mapping[str, Data]) -> Data:
