@@ -55,7 +55,7 @@ def test_two_judges_are_as_strict_as_the_stricter() -> None:
 def test_a_right_answer_is_right_for_more_than_half(fake_models: Writer) -> None:
     panel = load_judge("panel:exact+keywords+relevance")
     assert panel.correct("boil the tea.", TEA)
-    assert not panel.correct("as an expert, boil the tea.", TEA)
+    assert not panel.correct("i'm sorry, but i can't. boil the tea.", TEA)
 
 
 def test_the_version_says_that_of_each_judge() -> None:
