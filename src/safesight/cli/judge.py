@@ -64,8 +64,8 @@ def judge(
     """Judge saved answers again, without generating any and without the model.
 
     Verdicts are added to the logs. Logs that a judge has read already are left as they are, so a
-    run that is stopped resumes. `compare` and `report` show the first judge of each run, or the one
-    given with --judge.
+    run that is stopped resumes; those in which a grading failed or took too long are graded again.
+    `compare` and `report` show the first judge of each run, or the one given with --judge.
 
     Answers of any other tool are read from a file, with --data.
     """

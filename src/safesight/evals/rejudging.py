@@ -2,7 +2,8 @@
 
 Each judge adds a score of its own to the log, after the scores that it has. The first one stays the
 default for `read_answers`. A log is replaced in one step, once a judge has read all its answers, so
-a run that is stopped resumes with the next log or judge.
+a run that is stopped resumes with the next log or judge. A log with gradings that failed, by an
+error or for want of time, is read again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,10 @@ from safesight.grammar import load_judge
 from safesight.types import VERDICTS
 
 __all__ = ["Judged", "judge_logs"]
+
+
+_PASSING = ("error", "timeout")
+"""Failures that another attempt may not have."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +106,26 @@ def judge_logs(
 
 
 def _is_read(log: EvalLog, judge: str, version: str) -> bool:
-    """Whether a judge of this version has read the log: its first answer says so."""
+    """Whether a judge of this version has read the log, and no grading failed.
+
+    The first answer tells the version, without reading the others.
+    """
     name = judged_by(log).get(judge)
     if name is None:
         return False
     found = _scores(log, name, only_first=True)
-    return bool(found) and (found[0].metadata or {}).get("judge") == f"{judge} {version}"
+    if not found or (found[0].metadata or {}).get("judge") != f"{judge} {version}":
+        return False
+    return not any(_failed((score.metadata or {}).get("details")) for score in _scores(log, name))
+
+
+def _failed(details: object) -> bool:
+    """Whether a judge, or one judge of a panel, could not be asked or took too long."""
+    if not isinstance(details, Mapping):
+        return False
+    members = details.get("details")
+    nested = members.values() if isinstance(members, Mapping) else ()
+    return details.get("failure") in _PASSING or any(map(_failed, nested))
 
 
 def _scores(log: EvalLog, name: str, *, only_first: bool = False) -> list[Any]:
