@@ -26,8 +26,9 @@ from inspect_ai.log import (
     write_eval_log,
 )
 from inspect_ai.model import get_model
+from inspect_ai.scorer import Score
 
-from safesight.errors import InputError, SafesightError, StorageError, reason_of
+from safesight.errors import SafesightError, StorageError, reason_of
 from safesight.evals.answers import defense_of, judged_by, local_path
 from safesight.evals.damaged import DamagedLog, reading
 from safesight.evals.logs import finished
@@ -35,6 +36,7 @@ from safesight.evals.quiet import quiet
 from safesight.evals.scorers import verdict
 from safesight.evals.session import Session, listening
 from safesight.grammar import load_judge
+from safesight.judges.reading import refuse_if_all_failed
 from safesight.types import VERDICTS
 
 __all__ = ["Judged", "judge_logs"]
@@ -116,7 +118,11 @@ def _is_read(log: EvalLog, judge: str, version: str) -> bool:
     found = _scores(log, name, only_first=True)
     if not found or (found[0].metadata or {}).get("judge") != f"{judge} {version}":
         return False
-    return not any(_failed((score.metadata or {}).get("details")) for score in _scores(log, name))
+    return not any(_failed(_details(score)) for score in _scores(log, name))
+
+
+def _details(score: Score) -> dict[str, Any]:
+    return dict((score.metadata or {}).get("details") or {})
 
 
 def _failed(details: object) -> bool:
@@ -128,7 +134,7 @@ def _failed(details: object) -> bool:
     return details.get("failure") in _PASSING or any(map(_failed, nested))
 
 
-def _scores(log: EvalLog, name: str, *, only_first: bool = False) -> list[Any]:
+def _scores(log: EvalLog, name: str, *, only_first: bool = False) -> list[Score]:
     ids = (log.eval.dataset.sample_ids or [])[: 1 if only_first else None]
     unread = {"attachments", "events", "events_data", "messages", "store", "timelines"}
     try:
@@ -153,7 +159,9 @@ def _judge(path: Path, judge: str, on_answer: Callable[[], None]) -> None:
     with listening(session), quiet(), _first_error(session):
         # No model is loaded: "none" is Inspect's name for that.
         scored = anyio.run(_scored, log, judge)
-    _refuse_if_all_failed(scored, judge)
+    name = judged_by(scored)[judge]
+    scores = [sample.scores[name] for sample in scored.samples or () if sample.scores]
+    refuse_if_all_failed(judge, list(map(_details, scores)))
     _write(scored, path)
 
 
@@ -179,19 +187,6 @@ def _first_error(session: Session) -> Iterator[None]:
         raise
 
 
-def _refuse_if_all_failed(log: EvalLog, judge: str) -> None:
-    """Refuse a judge that could not be asked about any answer: there is nothing to keep."""
-    name = judged_by(log)[judge]
-    scores = [sample.scores[name] for sample in log.samples or () if sample.scores]
-    found = [dict((score.metadata or {}).get("details") or {}) for score in scores]
-    failed = [each for each in found if each.get("failure") == "error"]
-    if failed and len(failed) == len([each for each in found if each]):
-        raise InputError(
-            f"The judge {judge} graded none of the answers ({failed[0].get('said')}). Nothing was "
-            "written; run the same command again once it can be asked."
-        )
-
-
 def _write(log: EvalLog, path: Path) -> None:
     """Replace a log in one step."""
     beside = path.with_name(f".{secrets.token_hex(4)}-judged")
@@ -210,7 +205,7 @@ def _write(log: EvalLog, path: Path) -> None:
 
 def _summary(log: EvalLog, judge: str, version: str, read: set[tuple[Path, str]]) -> Judged:
     scores = _scores(log, judged_by(log)[judge])
-    details = [dict((score.metadata or {}).get("details") or {}) for score in scores]
+    details = list(map(_details, scores))
     counts = Counter(str(score.value) for score in scores)
     failures = Counter(str(each["failure"]) for each in details if "failure" in each)
     return Judged(
