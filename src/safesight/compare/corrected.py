@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from safesight.compare.counting import in_pool, things_of
+from safesight.compare.counting import in_pool
 from safesight.compare.records import CorrectedRate, Scorecard
+from safesight.compare.things import things_of
 from safesight.errors import InputError
 from safesight.judges.card import Accuracy, JudgeCard, Share, Subject
 from safesight.stats import METRICS, JudgeErrors, corrected_rate
