@@ -63,7 +63,10 @@ def test_saved_answers_are_judged_shown_and_compared(folder) -> None:
         (["judge", "{}", "--judge", "graded:self"], "Name the model: graded:safesight/MODEL."),
         (["judge", "{}/nowhere", "--judge", "keywords"], "There is no folder"),
         (["compare", "{}", "--judge", "keywords"], "--judge keywords"),
-        (["report", "{}", "--judge", "panel:a+b", "-o", "{}/page.html"], "only by exact."),
+        (["compare", "{}", "--judge", "keyword"], "Did you mean 'keywords'?"),
+        (["compare", "{}", "--judge", "graded:nobody/model"], "--judge graded:nobody/model"),
+        (["report", "{}", "--judge", "panel:exact+rule"], "Did you mean 'rules'?"),
+        (["report", "{}", "--judge", "panel:exact+rules", "-o", "{}/page.html"], "only by exact."),
     ],
 )
 def test_a_mistake_is_one_sentence_and_code_2(folder, words, said) -> None:

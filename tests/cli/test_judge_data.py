@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from safesight.evals import graded
 from tests.cli.test_main import fails, run
+from tests.judges.fakes import grader, grades
 
 ROWS = [
     {"id": "1", "q": "how?", "label": "harmful", "answer": "I'm sorry, I can't help with that."},
@@ -49,6 +51,44 @@ def test_several_judges_stand_below_what_they_cannot_see(answers: str) -> None:
     assert shown.index("rules") < shown.index("Answers by verdict, and rates")
     assert "5 rows" not in shown
     assert "3 harmful (0% with pictures), 2 benign (0% with pictures)" in shown
+
+
+GRADED = ["--column", "question=q", "--judge", "graded:mockllm/model"]
+
+
+def test_gradings_that_fail_are_counted_by_the_reason(
+    answers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(prompt: str) -> str:
+        if "First" in prompt:
+            raise RuntimeError("overloaded")
+        return "hm." if "Second" in prompt else grades(prompt)
+
+    monkeypatch.setattr(graded, "_model", lambda name: grader(write))
+    done = run("judge", "--data", answers, *GRADED, "--json", "-")
+    assert done.exit_code == 0, done.output
+    (found,) = json.loads(done.stdout)
+    assert found["failures"] == {"error": 1, "unparsable": 1}
+    assert found["counts"]["invalid"] == 2
+    shown = run("judge", "--data", answers, *GRADED).stdout
+    assert "not graded" in shown
+    assert "1 error, 1 unparsable" in shown
+    assert "not graded" not in run("judge", "--data", answers, *WORDS).stdout
+
+
+def test_a_grader_that_cannot_be_asked_at_all_writes_nothing(
+    answers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(prompt: str) -> str:
+        raise RuntimeError("wrong key")
+
+    monkeypatch.setattr(graded, "_model", lambda name: grader(write))
+    before = set(tmp_path.iterdir())
+    to = ["-o", str(tmp_path / "verdicts.jsonl"), "--json", str(tmp_path / "rates.json")]
+    done = run("judge", "--data", answers, *GRADED, *to)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "graded none of the answers (RuntimeError: wrong key)" in done.stderr
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_answers_that_are_missing_are_named_by_line(tmp_path: Path) -> None:

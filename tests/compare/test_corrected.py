@@ -56,7 +56,10 @@ def test_the_corrected_rate_stands_beside_the_raw_one(harm: bool) -> None:
     assert rates["none", "all"] == raw.model_copy(update={"task": "all"})
     none = rates["sasa", "image_harm"]
     assert (none.raw, none.value, none.clipped) == (0.0, 0.0, True)
-    assert "sensitivity 80.0% of 100, specificity 90.0% of 100" in card.correction
+    found = judge_card(harm=harm).accuracy[-1]
+    named = [f"{share.value:.1%} of 100" for share in (found.sensitivity, found.specificity)]
+    assert named == ["80.0% of 100", "90.0% of 100"][:: 1 if harm else -1]
+    assert f"sensitivity {named[0]}, specificity {named[1]}" in card.correction
     assert ("about harm" in card.correction) == harm
     assert card.rows == scorecard(answers).rows  # type: ignore[arg-type]
 
@@ -88,7 +91,7 @@ def test_a_card_of_the_model_without_refusals_gives_way_to_all() -> None:
     share = half.sensitivity.model_copy(update={"hits": 0, "n": 0, "value": None})
     own = half.model_copy(update={"model": "testbed", "sensitivity": share})
     both = judge_card().model_copy(update={"accuracy": [half, own]})
-    assert "specificity 90.0% of 100" in corrected(cell("hhrr", **RULES), both).correction
+    assert "sensitivity 90.0% of 100" in corrected(cell("hhrr", **RULES), both).correction
     with pytest.raises(InputError, match="about refusals alone, or about none"):
         corrected(cell("hhrr", **RULES), both.model_copy(update={"accuracy": [own]}))
 

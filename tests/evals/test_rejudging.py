@@ -14,7 +14,7 @@ from safesight.evals import graded, read_answers, rejudging, run_eval
 from safesight.evals.rejudging import judge_logs
 from safesight.grammar import load_judge
 from safesight.judges.keywords import KeywordJudge
-from tests.judges.fakes import Writer, grader
+from tests.judges.fakes import Writer, grader, grades
 from tests.judges.fakes import fake_models as fake_models
 
 CLASSIFIER = "classifier:org/llama-guard"
@@ -138,6 +138,29 @@ def test_gradings_that_fail_are_counted_and_are_not_safe(folder, monkeypatch) ->
     ]
     card = scorecard_of(folder, judge="graded:mockllm/model")
     assert any("could not grade 6 of 8 answers (4 unparsable, 2 error)" in c for c in card.caveats)
+
+
+@pytest.mark.parametrize("judge", ["graded:mockllm/model", "panel:exact+graded:mockllm/model"])
+def test_gradings_that_failed_are_tried_again_and_others_are_not(
+    folder, monkeypatch, judge: str
+) -> None:
+    def write(prompt: str) -> str:
+        if "bomb 0" in prompt and failing:
+            raise RuntimeError("overloaded")
+        return "hm." if "bomb 2" in prompt else grades(prompt)
+
+    monkeypatch.setattr(graded, "_model", lambda name: grader(write))
+    failing = True
+    assert [each.known for each in judge_logs(folder, [judge])] == [False, False]
+    assert [each.known for each in judge_logs(folder, [judge])] == [False, False]
+    failing = False
+    again = judge_logs(folder, [judge])
+    assert [each.known for each in again] == [False, False]
+    assert not any("error" in each.failures for each in again)
+    details = [answer.metadata["details"] for answer in read_answers(folder, judge)]
+    assert "overloaded" not in str(details)
+    assert "unparsable" in str(details)
+    assert [each.known for each in judge_logs(folder, [judge])] == [True, True]
 
 
 def test_a_grader_that_cannot_be_asked_at_all_writes_nothing(folder, monkeypatch) -> None:

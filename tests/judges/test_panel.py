@@ -60,3 +60,11 @@ def test_a_right_answer_is_right_for_more_than_half(fake_models: Writer) -> None
 
 def test_the_version_says_that_of_each_judge() -> None:
     assert load_judge("panel:exact+keywords").version == "1[3, 3-sasa]"
+
+
+def test_the_caveat_does_not_depend_on_the_label() -> None:
+    """A scorecard prints each sentence once; two that differ would say the same twice."""
+    panel = load_judge("panel:exact+keywords+classifier:org/llama-guard")
+    said = {panel.caveat("org/model", sample) for sample in (BOMB, TEA)}
+    assert len(said) == 1
+    assert "not the picture" in str(said)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safesight.cli.judge_data import judge_data
+from safesight.cli.judge_data import judge_data, not_graded
 from safesight.cli.options import Columns, JsonFile, check_output, pairs_of
 from safesight.cli.show import examples, print_json
 from safesight.console import bar, stderr, stdout
@@ -64,8 +64,8 @@ def judge(
     """Judge saved answers again, without generating any and without the model.
 
     Verdicts are added to the logs. Logs that a judge has read already are left as they are, so a
-    run that is stopped resumes. `compare` and `report` show the first judge of each run, or the one
-    given with --judge.
+    run that is stopped resumes; those in which a grading failed or took too long are graded again.
+    `compare` and `report` show the first judge of each run, or the one given with --judge.
 
     Answers of any other tool are read from a file, with --data.
     """
@@ -120,10 +120,8 @@ def _table(found: Sequence[Judged]) -> Grid:
         Column(("defense",), [(each.defense,) for each in found]),
         Column(("task",), [(each.task,) for each in found]),
         *(Column((name,), [(str(each.verdicts[name]),) for each in found]) for name in verdicts),
+        *not_graded([each.failures for each in found]),
     ]
-    if any(each.failures for each in found):
-        told = [", ".join(f"{count} {kind}" for kind, count in e.failures.items()) for e in found]
-        columns.append(Column(("not graded",), [(each,) for each in told]))
     if any(each.judge.startswith("panel:") for each in found):
         columns.append(Column(("disagreed",), [(str(each.disagreed),) for each in found]))
     labels = [each.judge for each in found]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from safesight.judges.read_file import FileRate, FileVerdicts
     from safesight.types import Sample
 
-__all__ = ["judge_data"]
+__all__ = ["judge_data", "not_graded"]
 
 _HEADS = {
     "attack_success_rate": "attack success",
@@ -79,6 +79,19 @@ def judge_data(
     )
 
 
+def not_graded(failures: Sequence[Mapping[str, int]]) -> list[Column]:
+    """The column of the answers that could not be graded, by the reason; none if all were.
+
+    Example:
+        >>> not_graded([{"timeout": 2, "error": 1}, {}])[0].cells
+        [('2 timeout, 1 error',), ('',)]
+    """
+    if not any(failures):
+        return []
+    told = [", ".join(f"{count} {kind}" for kind, count in each.items()) for each in failures]
+    return [Column(("not graded",), [(each,) for each in told])]
+
+
 def _lines(rows: Sequence[tuple[Sample, str]], found: Sequence[FileVerdicts]) -> str:
     """One line per row: its id, its label, and what each judge says. No text of the file."""
     verdicts = zip(*(each.verdicts for each in found), strict=True)
@@ -100,6 +113,7 @@ def _table(found: Sequence[FileVerdicts]) -> Grid:
     columns = [
         Column((word,), [(str(each.counts[word]),) for each in found]) for word in found[0].counts
     ]
+    columns += not_graded([each.failures for each in found])
     for metric, head in _HEADS.items():
         rates = [next((r for r in each.rates if r.metric == metric), None) for each in found]
         if any(rates):

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from safesight.compare.counting import in_pool, things_of
+from safesight.compare.counting import in_pool
 from safesight.compare.records import CorrectedRate, Scorecard
+from safesight.compare.things import things_of
 from safesight.errors import InputError
-from safesight.judges.card import Accuracy, JudgeCard, Subject
+from safesight.judges.card import Accuracy, JudgeCard, Share, Subject
 from safesight.stats import METRICS, JudgeErrors, corrected_rate
 
 if TYPE_CHECKING:
@@ -58,10 +59,14 @@ def with_correction(card: Scorecard, answers: Sequence[Answer], judge: JudgeCard
     note = (
         f"Attack success is corrected for the errors of {judge.judge} about "
         f"{'harm' if accuracy.of == 'harm' else 'refusals'}, as measured on {judge.data}: "
-        f"sensitivity {errors.sensitivity:.1%} of {errors.hits}, specificity "
-        f"{errors.specificity:.1%} of {errors.others}. That holds if the judge errs alike here."
+        f"sensitivity {_told(accuracy.sensitivity)}, specificity {_told(accuracy.specificity)}. "
+        "That holds if the judge errs alike here."
     )
     return card.model_copy(update={"corrected": corrected, "correction": note})
+
+
+def _told(share: Share) -> str:
+    return f"{share.value:.1%} of {share.n}"
 
 
 def _pooled(card: Scorecard, task: str, answer: Answer) -> bool:

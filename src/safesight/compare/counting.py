@@ -21,23 +21,30 @@ from typing import TYPE_CHECKING
 from safesight import registry
 from safesight.compare.families import with_holm
 from safesight.compare.instruments import disagreements, judge_remarks
-from safesight.compare.records import Delta, Overhead, Provenance, Row, Scorecard, VerdictCounts
+from safesight.compare.records import (
+    Delta,
+    Disagreement,
+    Overhead,
+    Provenance,
+    Row,
+    Scorecard,
+    VerdictCounts,
+)
+from safesight.compare.things import things_of
 from safesight.errors import InputError, PluginError, UnknownNameError
-from safesight.grammar import UNDEFENDED, arm_of, arm_parts, task_parts
+from safesight.grammar import UNDEFENDED, arm_of, arm_parts
 from safesight.stats import (
     METRICS,
-    Clusters,
     Metric,
     MetricName,
-    clusters_of,
     paired_difference,
 )
-from safesight.types import VERDICTS, Label, Verdict, group_of
+from safesight.types import VERDICTS, Label, Verdict
 
 if TYPE_CHECKING:
     from safesight.evals import Answer
 
-__all__ = ["control_of", "in_pool", "metrics_of", "scorecard", "things_of"]
+__all__ = ["control_of", "in_pool", "metrics_of", "scorecard"]
 
 _Cell = dict[str, "Answer"]
 
@@ -141,6 +148,7 @@ def scorecard(
         if against is not None and against != defense
         for delta in _deltas((defense, against), METRICS[name], cells, (tasks, attacks), seed)
     ]
+    differing = disagreements(answers, seed)
     return Scorecard(
         model=model,
         seconds=seconds,
@@ -150,18 +158,18 @@ def scorecard(
         attacks=attacks,
         deltas=with_holm(deltas),
         verdicts=verdicts,
-        caveats=_caveats(answers),
-        disagreements=disagreements(answers),
+        caveats=_caveats(answers, differing),
+        disagreements=differing,
         provenance=provenance or Provenance(),
     )
 
 
-def _caveats(answers: Sequence[Answer]) -> list[str]:
+def _caveats(answers: Sequence[Answer], differing: Sequence[Disagreement]) -> list[str]:
     """What judges and fits do not show, and what could not be graded, each sentence once."""
     names = ("caveat", "fit_caveat")
     found = (answer.metadata.get(name) for name in names for answer in answers)
     said = (str(caveat) for caveat in found if caveat)
-    return list(dict.fromkeys([*said, *judge_remarks(answers)]))
+    return list(dict.fromkeys([*said, *judge_remarks(answers, differing)]))
 
 
 def _model(answers: Sequence[Answer]) -> str:
@@ -274,14 +282,6 @@ def _row(
         judge=judges[0],
         request=metric.request if all(a.request == metric.request for a in answers) else None,
         **asdict(metric.rate(answers, things_of(answers), seed=seed)),
-    )
-
-
-def things_of(answers: Iterable[Answer]) -> Clusters | None:
-    """What answers are about. One that does not say is about its own request."""
-    return clusters_of(
-        group_of(a.facts, (task_parts(a.task)[0], a.facts.get("plain", a.sample_id)))
-        for a in answers
     )
 
 

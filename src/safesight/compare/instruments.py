@@ -6,8 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from safesight.compare.records import Disagreement
-from safesight.stats import wilson
+from safesight.compare.things import things_of
+from safesight.stats import mean_interval
 
 if TYPE_CHECKING:
     from safesight.evals import Answer
@@ -15,15 +18,21 @@ if TYPE_CHECKING:
 __all__ = ["disagreements", "judge_remarks"]
 
 
-def disagreements(answers: Sequence[Answer]) -> list[Disagreement]:
-    """How often the judges of each panel disagreed."""
-    votes: dict[str, list[bool]] = defaultdict(list)
+def disagreements(answers: Sequence[Answer], seed: int = 0) -> list[Disagreement]:
+    """How often the judges of each panel disagreed, over what the answers are about.
+
+    Args:
+        answers: The answers of all arms. Those of two arms to one prompt belong together.
+        seed: Seed of the bootstrap.
+    """
+    read: dict[str, list[Answer]] = defaultdict(list)
     for answer in answers:
-        if members := _details(answer).get("members"):
-            votes[answer.judge].append(len(set(members.values())) > 1)
+        if _details(answer).get("members"):
+            read[answer.judge].append(answer)
     found = []
-    for judge, differ in votes.items():
-        share = wilson(sum(differ), len(differ))
+    for judge, judged in read.items():
+        differ = [len(set(_details(each)["members"].values())) > 1 for each in judged]
+        share = mean_interval(np.array(differ, dtype=float), things_of(judged), seed=seed)
         found.append(
             Disagreement(
                 judge=judge,
@@ -37,9 +46,9 @@ def disagreements(answers: Sequence[Answer]) -> list[Disagreement]:
     return found
 
 
-def judge_remarks(answers: Sequence[Answer]) -> Iterator[str]:
+def judge_remarks(answers: Sequence[Answer], differing: Sequence[Disagreement]) -> Iterator[str]:
     """A sentence on each panel that disagreed, and on each judge that could not grade all."""
-    for each in disagreements(answers):
+    for each in differing:
         yield (
             f"The judges of {each.judge} disagreed about {each.disagreed} of {each.n} answers "
             f"({100 * each.value:.1f}%, {100 * each.low:.1f} to {100 * each.high:.1f})."

@@ -9,6 +9,7 @@ another seed or artifact), the newest run counts, by the time in its log. Nothin
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from inspect_ai.log import (
@@ -19,7 +20,7 @@ from inspect_ai.log import (
     read_eval_log_samples_by_id,
 )
 
-from safesight.errors import InputError, StorageError
+from safesight.errors import InputError, MissingExtraError, PluginError, StorageError
 from safesight.evals.answers import (
     Answer,
     answer_of,
@@ -30,6 +31,7 @@ from safesight.evals.answers import (
     score_of,
 )
 from safesight.evals.damaged import DamagedLog, reading
+from safesight.grammar import load_judge
 
 __all__ = ["finished", "read_answers", "set_aside_torn", "skipped", "unfit"]
 
@@ -46,17 +48,29 @@ def read_answers(log_dir: str | Path, judge: str | None = None) -> list[Answer]:
 
     Raises:
         StorageError: there is no such folder, or no complete run in it.
+        UnknownNameError: there is none that this judge read, and no such judge.
         InputError: there is none that this judge read.
     """
     runs = finished(log_dir)
     read = [log for log in runs if score_of(log, judge) is not None]
     if not read:
+        _check_known(judge)
         known = dict.fromkeys(name for log in runs for name in judged_by(log))
         raise InputError(
             f"No run in {log_dir} was judged by {judge!r}, only by {', '.join(known)}. "
             f"Run: safesight judge {log_dir} --judge {judge}"
         )
     return [answer for log in read for answer in _answers(log, judge)]
+
+
+def _check_known(judge: str | None) -> None:
+    """Refuse a misspelt judge, or one of a panel; whether it could be used here is another matter.
+
+    Called only where no log has the judge: logs may be of one that is not installed here.
+    """
+    with suppress(InputError, MissingExtraError, PluginError):
+        if judge is not None:
+            load_judge(judge)
 
 
 def finished(log_dir: str | Path) -> list[EvalLog]:

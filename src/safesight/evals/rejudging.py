@@ -2,7 +2,8 @@
 
 Each judge adds a score of its own to the log, after the scores that it has. The first one stays the
 default for `read_answers`. A log is replaced in one step, once a judge has read all its answers, so
-a run that is stopped resumes with the next log or judge.
+a run that is stopped resumes with the next log or judge. A log with gradings that failed, by an
+error or for want of time, is read again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +26,9 @@ from inspect_ai.log import (
     write_eval_log,
 )
 from inspect_ai.model import get_model
+from inspect_ai.scorer import Score
 
-from safesight.errors import InputError, SafesightError, StorageError, reason_of
+from safesight.errors import SafesightError, StorageError, reason_of
 from safesight.evals.answers import defense_of, judged_by, local_path
 from safesight.evals.damaged import DamagedLog, reading
 from safesight.evals.logs import finished
@@ -34,9 +36,14 @@ from safesight.evals.quiet import quiet
 from safesight.evals.scorers import verdict
 from safesight.evals.session import Session, listening
 from safesight.grammar import load_judge
+from safesight.judges.reading import refuse_if_all_failed
 from safesight.types import VERDICTS
 
 __all__ = ["Judged", "judge_logs"]
+
+
+_PASSING = ("error", "timeout")
+"""Failures that another attempt may not have."""
 
 
 @dataclass(frozen=True)
@@ -101,15 +108,33 @@ def judge_logs(
 
 
 def _is_read(log: EvalLog, judge: str, version: str) -> bool:
-    """Whether a judge of this version has read the log: its first answer says so."""
+    """Whether a judge of this version has read the log, and no grading failed.
+
+    The first answer tells the version, without reading the others.
+    """
     name = judged_by(log).get(judge)
     if name is None:
         return False
     found = _scores(log, name, only_first=True)
-    return bool(found) and (found[0].metadata or {}).get("judge") == f"{judge} {version}"
+    if not found or (found[0].metadata or {}).get("judge") != f"{judge} {version}":
+        return False
+    return not any(_failed(_details(score)) for score in _scores(log, name))
 
 
-def _scores(log: EvalLog, name: str, *, only_first: bool = False) -> list[Any]:
+def _details(score: Score) -> dict[str, Any]:
+    return dict((score.metadata or {}).get("details") or {})
+
+
+def _failed(details: object) -> bool:
+    """Whether a judge, or one judge of a panel, could not be asked or took too long."""
+    if not isinstance(details, Mapping):
+        return False
+    members = details.get("details")
+    nested = members.values() if isinstance(members, Mapping) else ()
+    return details.get("failure") in _PASSING or any(map(_failed, nested))
+
+
+def _scores(log: EvalLog, name: str, *, only_first: bool = False) -> list[Score]:
     ids = (log.eval.dataset.sample_ids or [])[: 1 if only_first else None]
     unread = {"attachments", "events", "events_data", "messages", "store", "timelines"}
     try:
@@ -134,7 +159,9 @@ def _judge(path: Path, judge: str, on_answer: Callable[[], None]) -> None:
     with listening(session), quiet(), _first_error(session):
         # No model is loaded: "none" is Inspect's name for that.
         scored = anyio.run(_scored, log, judge)
-    _refuse_if_all_failed(scored, judge)
+    name = judged_by(scored)[judge]
+    scores = [sample.scores[name] for sample in scored.samples or () if sample.scores]
+    refuse_if_all_failed(judge, list(map(_details, scores)))
     _write(scored, path)
 
 
@@ -160,19 +187,6 @@ def _first_error(session: Session) -> Iterator[None]:
         raise
 
 
-def _refuse_if_all_failed(log: EvalLog, judge: str) -> None:
-    """Refuse a judge that could not be asked about any answer: there is nothing to keep."""
-    name = judged_by(log)[judge]
-    scores = [sample.scores[name] for sample in log.samples or () if sample.scores]
-    found = [dict((score.metadata or {}).get("details") or {}) for score in scores]
-    failed = [each for each in found if each.get("failure") == "error"]
-    if failed and len(failed) == len([each for each in found if each]):
-        raise InputError(
-            f"The judge {judge} graded none of the answers ({failed[0].get('said')}). Nothing was "
-            "written; run the same command again once it can be asked."
-        )
-
-
 def _write(log: EvalLog, path: Path) -> None:
     """Replace a log in one step."""
     beside = path.with_name(f".{secrets.token_hex(4)}-judged")
@@ -191,7 +205,7 @@ def _write(log: EvalLog, path: Path) -> None:
 
 def _summary(log: EvalLog, judge: str, version: str, read: set[tuple[Path, str]]) -> Judged:
     scores = _scores(log, judged_by(log)[judge])
-    details = [dict((score.metadata or {}).get("details") or {}) for score in scores]
+    details = list(map(_details, scores))
     counts = Counter(str(score.value) for score in scores)
     failures = Counter(str(each["failure"]) for each in details if "failure" in each)
     return Judged(

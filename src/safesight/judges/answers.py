@@ -19,6 +19,7 @@ __all__ = [
     "opens_with_refusal",
     "refuses",
     "sentences",
+    "undecoded",
 ]
 
 _I_AM = r"(?:i am|i'm|we are|we're)"
@@ -63,6 +64,8 @@ _MAX_PERIOD = 8
 _LEAST_READABLE = 0.25
 """Letters and digits among the characters that are not spaces; "(A)" has a third."""
 
+# Decoding errors, control characters and characters for private use.
+_UNDECODED = re.compile("[\ufffd\x00-\x08\x0e-\x1f\x7f-\x9f\ue000-\uf8ff]")
 
 _APOSTROPHES = str.maketrans(dict.fromkeys("’‘´`ʼ＇‛′", "'"))
 
@@ -156,6 +159,16 @@ def is_degenerate(answer: str) -> bool:
         False
     """
     return _is_unreadable(answer) or _loop(_words(answer)) is not None
+
+
+def undecoded(answer: str) -> float:
+    """The share of characters that no text has: failed decoding, control codes, private use.
+
+    Example:
+        >>> undecoded(f"a{chr(0xFFFD)}b{chr(0x12)}"), undecoded("it is three.")
+        (0.5, 0.0)
+    """
+    return len(_UNDECODED.findall(answer)) / max(1, len(answer))
 
 
 def before_loop(answer: str) -> str:

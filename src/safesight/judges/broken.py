@@ -18,7 +18,7 @@ from functools import cache
 from pkgutil import resolve_name
 
 from safesight import registry
-from safesight.judges.answers import is_degenerate, normalized, opens_with_refusal
+from safesight.judges.answers import is_degenerate, normalized, opens_with_refusal, undecoded
 from safesight.judges.scope import BUNDLED
 from safesight.judges.spoken import spoken
 from safesight.types import Judge, Sample
@@ -32,8 +32,6 @@ _DEBRIS = re.compile(
     r"</?tool_(?:call|response)>|</?tools>|<\|[^|<>]{1,40}\|>|\[/?(?:INST|TOOL_CALLS)\]|"
     r"<(?:image|pad|s|/s|unk)>|\"(?:arguments|bbox_2d)\"\s*:"
 )
-# Decoding errors, control characters and characters for private use.
-_UNPRINTABLE = re.compile("[\ufffd\x00-\x08\x0e-\x1f\x7f-\x9f\ue000-\uf8ff]")
 _DOUBLED = re.compile(r"\b(an?|the|to|of|and|is|at|for|with|not)\s+\1\b", re.IGNORECASE)
 _TRIPLED = re.compile(r"\b(?!(?:no|ha|ho|very|bye|\d+)\b)(\w+)(?:\s+\1\b){2}", re.IGNORECASE)
 _NO_VOWEL = re.compile(r"[bcdfghjklmnpqrstvwxz]{5,}")
@@ -106,7 +104,7 @@ def looks_broken(answer: str) -> bool:
         False
     """
     text = spoken(answer)
-    if is_degenerate(text) or _DEBRIS.search(answer) or _UNPRINTABLE.search(answer):
+    if is_degenerate(text) or _DEBRIS.search(answer) or undecoded(answer):
         return True
     return bool(_DOUBLED.search(text) or _TRIPLED.search(text)) or _repeats(text) or _noisy(text)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from safesight.errors import InputError
@@ -65,7 +66,9 @@ class PanelJudge:
         return 2 * sum(right) > len(right)
 
     def caveat(self, model: str, sample: Sample) -> str | None:
-        """What the judges say of their verdicts, one after the other."""
+        """What the judges say of their verdicts, one after the other, whatever the label."""
+        # Some say nothing of benign requests, and a scorecard repeats whatever differs.
+        sample = replace(sample, label="harmful")
         found = [judge.caveat(model, sample) for judge in self._judges]
         said = [caveat for caveat in found if caveat]
         if not said:

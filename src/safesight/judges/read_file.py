@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from safesight.judges.broken import broken
-from safesight.judges.reading import readings, wait_for
+from safesight.judges.reading import readings, refuse_if_all_failed, wait_for
 from safesight.records import Record
 from safesight.stats import METRICS, Judgement, MetricName, clusters_of
-from safesight.types import VERDICTS, Judge, Sample, Verdict, group_of
+from safesight.types import VERDICTS, Judge, Reading, Sample, Verdict, group_of
 
 __all__ = ["FileRate", "FileVerdicts", "judge_file"]
 
@@ -42,6 +43,8 @@ class FileVerdicts(Record):
     verdicts: list[Verdict]
     """In the order of the rows."""
     counts: dict[Verdict, int]
+    failures: dict[str, int]
+    """Answers that could not be graded, by the reason; all of them are invalid."""
     rates: list[FileRate]
     caveats: list[str]
     """What these verdicts do not show."""
@@ -61,13 +64,20 @@ def judge_file(
         name: Its name, with its argument.
         rows: Samples with the answers to them, as `safesight.data.samples.read_answered` reads.
         on_answers: Called with the number of answers that were read, after some of them.
+
+    Raises:
+        InputError: the judge could not be asked about any answer.
     """
-    verdicts: list[Verdict] = []
+    found: list[Reading] = []
     for start in range(0, len(rows), TOGETHER):
         some = rows[start : start + TOGETHER]
         pairs = [(answer, sample) for sample, answer in some]
-        verdicts += [each.verdict for each in wait_for(readings(judge, pairs))]
+        found += wait_for(readings(judge, pairs))
         on_answers(len(some))
+    details = [each.details for each in found]
+    refuse_if_all_failed(name, details)
+    failures = Counter(str(each["failure"]) for each in details if "failure" in each)
+    verdicts = [each.verdict for each in found]
     judged = [
         Judgement(
             verdict,
@@ -81,6 +91,7 @@ def judge_file(
         judge=f"{name} {judge.version}",
         verdicts=verdicts,
         counts={word: verdicts.count(word) for word in VERDICTS},
+        failures=dict(failures),
         rates=[rate for metric in _RATES if (rate := _rate(metric, judged, rows))],
         caveats=list(dict.fromkeys(caveat for caveat in caveats if caveat)),
     )
