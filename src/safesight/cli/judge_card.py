@@ -82,7 +82,7 @@ def judge_card(
     """
     if (data is None) == (logs is None):
         raise typer.BadParameter("Give either --data with labelled answers, or --logs.")
-    check_output(json)
+    check_output(json, data)
     with waiting("Judging"):
         from safesight.judges.card import measured
 
