@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -184,10 +185,10 @@ def check_apart(target: str | Path, *sources: str | Path | None) -> None:
     Raises:
         InputError: the target is one of the sources, or the list of pictures in one.
     """
-    place = Path(target).expanduser().resolve()
-    for source in filter(None, sources):
-        read = Path(source).expanduser()
-        if not read.exists():
+    place = Path(target).resolve()
+    for source in sources:
+        read = Path(os.path.expanduser(source or ""))
+        if source is None or not os.path.exists(read):  # which takes any name, however long
             continue
         listed = place.parent == read.resolve() and place.stem == "metadata"
         if listed or (place.exists() and place.samefile(read)):

@@ -94,11 +94,8 @@ def benchmark_task(
             f"The benchmark {benchmark!r} uses a sample id twice. Give each sample its own id."
         )
     api = _active_api()
-    arm, config = ({}, GenerateConfig()) if api is None else _described_arm(api)
-    if api is not None:
-        check_placeholders(
-            samples, api.host.vlm.control_tokens.placeholders, benchmark, api.model_name
-        )
+    arm, config = _described_arm(api)
+    _check_texts(api, benchmark, samples)
     judge = judge_for(arm.get("model", ""), benchmark, judge)
     version = "-".join(
         [str(TASK_VERSION), _hash(benchmark, samples), *([arm["identity"][:16]] if arm else [])]
@@ -368,8 +365,19 @@ def _active_api() -> Any | None:
     return None if getattr(api, "arm", None) is None else api
 
 
-def _described_arm(api: Any) -> tuple[dict[str, Any], GenerateConfig]:
-    """What the log says about an arm, and how many of its samples may run at a time."""
+def _check_texts(api: Any | None, benchmark: str, samples: Sequence[Sample]) -> None:
+    if api is not None:
+        found = api.host.vlm.control_tokens.placeholders
+        check_placeholders(samples, found, benchmark, api.model_name)
+
+
+def _described_arm(api: Any | None) -> tuple[dict[str, Any], GenerateConfig]:
+    """What the log says about an arm, and how many of its samples may run at a time.
+
+    Empty for other providers.
+    """
+    if api is None:
+        return {}, GenerateConfig()
     arm = {
         "defense": api.arm.name,
         "identity": api.arm.identity,
