@@ -15,12 +15,22 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-__all__ = ["bar", "stderr", "stdout", "steps", "track", "waiting"]
+__all__ = ["bar", "numbered", "stderr", "stdout", "steps", "track", "waiting"]
 
 Item = TypeVar("Item")
 
 _WIDE = 160
 """Columns of what is piped somewhere, where no window sets a width."""
+
+
+def numbered(count: int, noun: str) -> str:
+    """A count with its noun, in the singular for one.
+
+    Example:
+        >>> numbered(1, "harmful request"), numbered(2, "thing")
+        ('1 harmful request', '2 things')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def stderr() -> Console:

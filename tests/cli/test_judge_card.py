@@ -35,7 +35,13 @@ def test_it_prints_how_right_a_judge_is_and_writes_it(labelled: Path, tmp_path: 
     target = tmp_path / "card.json"
     result = run("judge-card", "rules", "--data", str(labelled), *MAPPED, "--json", str(target))
     assert result.exit_code == 0, result.output
-    for piece in ("rules 1 on 4 answers of labelled.csv", "sensitivity", "lock refused", "n 2"):
+    for piece in (
+        "rules 1 on 4 answers of labelled.csv",
+        "1 of the 4 answers is a partial refusal",
+        "sensitivity",
+        "lock refused",
+        "n 2",
+    ):
         assert piece in result.stdout
     card = json.loads(target.read_text())
     assert [row["model"] for row in card["accuracy"]] == ["", "a", "b"]

@@ -116,3 +116,37 @@ def test_an_empty_answer_is_counted_and_cannot_be_judged(tmp_path: Path) -> None
 )
 def test_logs_and_files_are_not_mixed(words: list[str], message: str) -> None:
     fails(run("judge", *words, "--judge", "rules"), message)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["judge", "--judge", "rules", "--data", "{}", "-o", "{}"],
+        ["judge", "--judge", "rules", "--data", "{}", "--json", "{}"],
+        ["judge-card", "rules", "--data", "{}", "--json", "{}"],
+        ["eval", "--data", "{}", "--json", "{}"],
+        ["fit", "sasa", "--data", "{}", "-o", "{}"],
+        ["compare", "runs", "--judge-card", "{}", "--json", "{}"],
+    ],
+)
+@pytest.mark.parametrize("place", ["rows.jsonl", "linked.jsonl", "folder/../rows.jsonl"])
+def test_what_is_read_is_never_replaced(
+    words: list[str], place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("my rows")
+    Path("folder").mkdir()
+    Path("linked.jsonl").symlink_to("rows.jsonl")
+    *before, target = [word.format("rows.jsonl") for word in words]
+    assert target == "rows.jsonl"
+    fails(run(*before, place), f"{place} is read by this command and would be replaced.")
+    assert rows.read_text() == "my rows"
+
+
+def test_the_list_of_a_folder_of_pictures_is_never_replaced(tmp_path: Path) -> None:
+    listed = tmp_path / "metadata.jsonl"
+    listed.write_text("my rows")
+    words = ["judge", "--judge", "rules", "--data", str(tmp_path), "-o", str(listed)]
+    fails(run(*words), "is read by this command")
+    assert listed.read_text() == "my rows"

@@ -56,6 +56,19 @@ def test_groups_comparisons_and_assumptions_cost_samples() -> None:
     assert "5 samples count as one independent sample, as if all samples of a group" in text
 
 
+@pytest.mark.parametrize("delta", ["0.00001", "1e-300"])
+def test_a_change_too_small_for_a_million_samples_is_said(delta: str) -> None:
+    for more in ([], ["--json"], ["--group-size", "50"]):
+        result = run("--delta", delta, *BASE, *more)
+        assert result.exit_code == 2, result.output
+        told = " ".join(result.output.replace("│", " ").split())
+        assert "needs more than 1000000 samples to be found" in told
+
+
+def test_an_assumption_that_needs_more_than_a_million_is_a_cell_of_the_table() -> None:
+    assert ">1000000" in run("--delta", "0.0025", *BASE).output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

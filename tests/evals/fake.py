@@ -6,6 +6,7 @@ defense that acts on it: while it is attached, answers carry the word of its art
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from safesight.defenses import Artifact, Decision, Defense, DefenseConfig, Parts
 from safesight.defenses.check import _seen
 from safesight.errors import InputError
 from safesight.models.check import Check
+from safesight.models.control_tokens import ControlTokens
 from safesight.types import Sample
 
 EOS = 2
@@ -56,6 +58,7 @@ class FakeVLM:
         self.name, self.identity, self.delay = "fake", identity, delay
         self.dtype = torch.float32
         self.tokenizer = FakeTokenizer()
+        self.control_tokens = ControlTokens(*[re.compile("<place>")] * 3)
         self.processor = SimpleNamespace(
             chat_template="template",
             tokenizer=self.tokenizer,

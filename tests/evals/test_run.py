@@ -14,6 +14,7 @@ from safesight.errors import InputError, StorageError, UnknownNameError
 from safesight.evals import hosts, read_answers, run, run_eval, skipped
 from safesight.evals.progress import Progress
 from safesight.files import UNWRITABLE
+from safesight.types import Sample
 from tests.evals import fake
 from tests.evals.fake import stamp_artifact
 
@@ -194,6 +195,34 @@ def test_a_picture_that_cannot_be_read_is_said_before_anything_is_asked(
     monkeypatch.setattr(fake, "picture", torn)
     with pytest.raises(InputError, match=r"sample 'pictures/0/0' cannot be read \(torn\)"):
         run_eval("fake", ["none"], ["words", "pictures"], log_dir=tmp_path, progress=False)
+    assert asked(fakes) == 0
+
+
+def _words(*questions: str):
+    return lambda n=None, *, seed=0: [
+        Sample(f"words/{i}", question, "harmful", "bomb") for i, question in enumerate(questions)
+    ]
+
+
+def test_what_the_model_refuses_to_read_is_said_as_it_is(fakes, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(fake, "words", _words("how?", "it's unreadable"))
+    with pytest.raises(InputError, match=r"^This cannot be asked\. Ask something else\.$"):
+        run_eval("fake", ["none"], ["words"], log_dir=tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("questions", "told"),
+    [
+        (("how?", "<place> how?"), "The text of sample 'words/1' of words contains"),
+        (("<place>", "how?", "<place>"), "The texts of 2 samples of words contain"),
+    ],
+)
+def test_an_image_placeholder_is_found_before_anything_is_asked(
+    fakes, tmp_path, monkeypatch, questions, told
+) -> None:
+    monkeypatch.setattr(fake, "words", _words(*questions))
+    with pytest.raises(InputError, match=f"^{told} the image placeholder '<place>' of fake"):
+        run_eval("fake", ["none"], ["pictures", "words"], log_dir=tmp_path, progress=False)
     assert asked(fakes) == 0
 
 

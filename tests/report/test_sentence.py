@@ -8,7 +8,7 @@ from typing import Any
 from safesight.compare import Scorecard, scorecard
 from safesight.report import best_defense, extremes_note, verdict_sentence
 from safesight.report.sentence import headline_defenses, interval_note
-from safesight.report.words import share
+from safesight.report.words import extreme, holm_note, share
 from safesight.stats import wilson
 from tests.compare.fake_answers import FakeAnswer, cell
 
@@ -168,6 +168,17 @@ def test_without_attacks_the_headline_is_about_harmful_requests() -> None:
     assert "attack" not in sentence
     alone = verdict_sentence(_card(cell("hr", **plain)))
     assert "of the harmful requests" in alone
+
+
+def test_one_is_singular() -> None:
+    plain = {"task": "text_harm", "attack": None}
+    card = _card(cell("h", **plain), cell("h", defense="sasa", **plain))
+    assert "over 1 harmful request." in verdict_sentence(card)
+    one = card.rows[0].model_copy(update={"groups": 1, "low": 0.2})
+    alone = card.model_copy(update={"rows": [one], "pooled": []})
+    assert interval_note(alone) == "95% intervals over 1 thing"
+    assert extreme(one) == "1 of 1 about 1 thing: at least 20%"
+    assert "1 changes" not in str(holm_note(card))
 
 
 def test_kinds_of_attack_do_not_count_plain_requests() -> None:

@@ -36,7 +36,7 @@ def compare(
     json: JsonFile = None,
 ) -> None:
     """Print what each defense gains and costs on the same samples, with intervals."""
-    check_output(json)
+    check_output(json, judge_card)
     with waiting("Reading logs"):
         from safesight.compare.folder import scorecard_of
         from safesight.evals import read_answers

@@ -110,7 +110,7 @@ def evaluate(
     from safesight.workflows.own_data import OwnData
 
     named = arms_of_option(defense)
-    check_output(json)
+    check_output(json, *(data or []))
     card = run(
         Evaluation(
             model=model,

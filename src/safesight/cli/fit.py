@@ -21,6 +21,7 @@ from safesight.cli.options import (
     Loading,
     Model,
     Seed,
+    check_apart,
     check_names,
     facts_of,
     loads_model,
@@ -135,6 +136,7 @@ def fit(
     The folder is written completely or not at all.
     """
     check_names("defense", [defense])
+    check_apart(output, None if data in registry.names("dataset") else data)
     chosen = _checked(names_of(tasks))
     pool, share = _limited(limit, (pool, share), data)
     with waiting(f"Loading {model}"):

@@ -69,7 +69,8 @@ def judge(
 
     Answers of any other tool are read from a file, with --data.
     """
-    check_output(json)
+    check_output(json, data)
+    check_output(output, data)
     if data is not None:
         if log_dir is not None:
             raise InputError(f"Give either the folder {log_dir} or --data {data}.")

@@ -10,7 +10,7 @@ import typer
 
 from safesight.cli.options import JsonFile, check_output, pairs_of
 from safesight.cli.show import examples, print_sentence, write_json
-from safesight.console import stdout, waiting
+from safesight.console import numbered, stdout, waiting
 from safesight.grammar import load_judge
 from safesight.grid import Column, Grid, print_grid
 
@@ -82,7 +82,7 @@ def judge_card(
     """
     if (data is None) == (logs is None):
         raise typer.BadParameter("Give either --data with labelled answers, or --logs.")
-    check_output(json)
+    check_output(json, data)
     with waiting("Judging"):
         from safesight.judges.card import measured
 
@@ -112,7 +112,8 @@ def _answers(
 def _print(card: JudgeCard) -> None:
     console = stdout()
     console.print()
-    print_sentence(f"The judge {card.judge} on {card.answers} answers of {card.data}", console)
+    answers = numbered(card.answers, "answer")
+    print_sentence(f"The judge {card.judge} on {answers} of {card.data}", console)
     console.print()
     for subject in ("refusal", "harm"):
         rows = [row for row in card.accuracy if row.of == subject]
@@ -120,8 +121,20 @@ def _print(card: JudgeCard) -> None:
             print_grid(console, _accuracies(rows))
             print_sentence(_ASIDE[subject], console, "dim")
             console.print()
+    if partial := sum(_answers_in(row) for row in card.confusion if row.truth == "partial"):
+        kind = "is a partial refusal" if partial == 1 else "are partial refusals"
+        print_sentence(
+            f"{partial} of the {answers} {kind} and left out above; the next table has them.",
+            console,
+            "dim",
+        )
+        console.print()
     print_grid(console, _confusion(card.confusion))
     print_sentence("With 95% Wilson intervals over answers.", console, "dim")
+
+
+def _answers_in(row: Confusion) -> int:
+    return row.refused + row.harmful + row.harmless + row.invalid
 
 
 def _accuracies(rows: Sequence[Accuracy]) -> Grid:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from safesight.cli.show import print_json, print_sentence
 from safesight.console import bar, stdout, waiting
-from safesight.files import check_place, write_text
+from safesight.files import write_text
 from safesight.grammar import load_judge
 from safesight.grid import Column, Grid, print_grid
 
@@ -46,8 +46,6 @@ def judge_data(
     Raises:
         SafesightError: the source or a judge cannot be used, or a file cannot be written.
     """
-    if output is not None:
-        check_place(output)
     with waiting(f"Reading {source}"):
         from safesight.data.counts import counted
         from safesight.data.samples import read_answered

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -30,6 +31,7 @@ __all__ = [
     "Only",
     "Seed",
     "arms_of_option",
+    "check_apart",
     "check_names",
     "check_output",
     "facts_of",
@@ -155,16 +157,45 @@ def check_names(kind: registry.Kind, names: list[str]) -> None:
         registry.check(kind, name)
 
 
-def check_output(target: str | None) -> None:
-    """Refuse a file of JSON that cannot be written, before the work starts.
+def check_output(target: str | Path | None, *sources: str | Path | None) -> None:
+    """Refuse a file that cannot be written or that is read, before the work starts.
 
     "-" is standard output; None means that none is wanted.
 
+    Args:
+        target: The file to write.
+        sources: What the command reads.
+
     Raises:
         StorageError: it cannot be written.
+        InputError: it is one of the sources, or the list of pictures in one.
     """
     if target not in (None, "-"):
         check_place(Path(target))
+        check_apart(target, *sources)
+
+
+def check_apart(target: str | Path, *sources: str | Path | None) -> None:
+    """Refuse to write over what a command reads.
+
+    Args:
+        target: The file or folder to write.
+        sources: Files, folders, or names of anything else, which are no place.
+
+    Raises:
+        InputError: the target is one of the sources, or the list of pictures in one.
+    """
+    place = Path(target).resolve()
+    for source in sources:
+        read = Path(os.path.expanduser(source or ""))
+        if source is None or not os.path.exists(read):  # which takes any name, however long
+            continue
+        listed = place.parent == read.resolve() and place.stem == "metadata"
+        if listed or (place.exists() and place.samefile(read)):
+            raise InputError(
+                f"{target} is read by this command and would be replaced. Choose another place "
+                "to write to."
+            )
 
 
 def page_of(given: Path | None, default: str) -> Path:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from safesight.cli.arguments import MOST
 from safesight.cli.show import examples, print_json, print_sentence
 from safesight.console import stdout
 from safesight.errors import InputError
@@ -184,7 +185,12 @@ def _answer(asked: _Question) -> dict[str, Any]:
     share = asked.share(delta)
     found |= {"delta": delta, "discordant": share}
     if asked.n is None:
-        needed = calculations.samples_needed(delta, share, plan)
+        needed = calculations.samples_needed(delta, share, plan, most=MOST)
+        if needed is None:
+            raise InputError(
+                f"A change of {_points(delta)} from {_percent(asked.baseline)} needs more than "
+                f"{MOST} samples to be found. Ask for a larger --delta."
+            )
         return found | {"n_needed": needed, "groups_needed": _groups(needed, plan)}
     independent = plan.independent(asked.n)
     chance = calculations.power_of(independent, delta, share, plan.level) if independent else 0.0
@@ -243,7 +249,10 @@ def _by_share(asked: _Question, delta: float) -> Grid:
         Column(("share",), [(_percent(share),) for share in shares.values()]),
         Column(
             ("samples",),
-            [(str(samples_needed(delta, share, asked.plan)),) for share in shares.values()],
+            [
+                (str(samples_needed(delta, share, asked.plan, most=MOST) or f">{MOST}"),)
+                for share in shares.values()
+            ],
         ),
     ]
     return Grid("If the arms differ on", list(shares), columns)
@@ -279,5 +288,5 @@ def _percent(share: float) -> str:
 
 
 def _points(delta: float) -> str:
-    number = f"{100 * delta:.2f}".rstrip("0").rstrip(".")
+    number = f"{100 * delta:.2f}".rstrip("0").rstrip(".") if delta >= 1e-4 else f"{100 * delta:g}"
     return f"{number} point" if number == "1" else f"{number} points"

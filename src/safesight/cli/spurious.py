@@ -76,7 +76,7 @@ def spurious(
     if model is None and loading:
         raise InputError(f"{_spelled(loading)} says how a model is loaded. Name one with --model.")
     first = names_of(words)
-    check_output(json)
+    check_output(json, data)
     options = _options(dataset, data, rho, values_of(data_options or [], "--data-option"))
     with waiting(f"Reading {dataset}"):
         train, test = (_rows(dataset, n, seed, split, options) for split in ("train", "test"))

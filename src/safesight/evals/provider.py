@@ -36,6 +36,7 @@ from safesight.errors import InputError, SafesightError
 from safesight.evals.hosts import Generation
 from safesight.evals.messages import hf_messages, settings_of
 from safesight.evals.serving import serve
+from safesight.evals.session import refused
 
 __all__ = ["SafesightAPI"]
 
@@ -113,8 +114,17 @@ class SafesightAPI(ModelAPI):
         """Answer one conversation, in a batch with others.
 
         Raises:
-            InputError: a setting, a tool or content that local generation does not support.
+            SafesightError: a setting, a tool or content that local generation does not support.
         """
+        try:
+            return await self._answered(input, tools, config)
+        except SafesightError as error:
+            refused(error)
+            raise
+
+    async def _answered(
+        self, input: list[ChatMessage], tools: list[ToolInfo], config: GenerateConfig
+    ) -> ModelOutput:
         if tools:
             raise InputError(
                 f"safesight models do not take tools ({tools[0].name!r}). "

@@ -184,6 +184,9 @@ def _error(session: Session, logs: list[EvalLog], folder: Path) -> BaseException
         unusable = [log for log in logs if log.status == "success" and unfit(log) is not None]
         return _unusable(unusable[0]) if unusable else _stopped(folder)
     message = failures[0].message
+    for refusal in session.refused:
+        if repr(refusal) in message:
+            return refusal
     for code in (*UNWRITABLE, errno.ENOENT):
         if os.strerror(code) in message:
             return _unwritten(folder, os.strerror(code))

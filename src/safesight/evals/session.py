@@ -14,18 +14,21 @@ from typing import Any, TypeVar
 
 from safesight.errors import SafesightError
 
-__all__ = ["Session", "answered", "failed", "listening", "once", "planned"]
+__all__ = ["Session", "answered", "failed", "listening", "once", "planned", "refused"]
 
 _Made = TypeVar("_Made")
 
 
 @dataclass
 class Session:
-    """Listens to tasks and answers; keeps user errors that ended a task, and shared values."""
+    """Listens to tasks and answers; keeps user errors, and values that tasks share."""
 
     on_task: Callable[[str, int | str, int], None] = lambda name, version, samples: None
     on_answer: Callable[[], None] = lambda: None
     errors: list[SafesightError] = field(default_factory=list)
+    """Those that ended a task."""
+    refused: list[SafesightError] = field(default_factory=list)
+    """Those of a model that was asked; they end a task unless it was asked for a grade."""
     made: dict[str, Any] = field(default_factory=dict)
 
 
@@ -61,6 +64,13 @@ def failed(error: SafesightError) -> None:
     session = _session.get()
     if session is not None:
         session.errors.append(error)
+
+
+def refused(error: SafesightError) -> None:
+    """A model that was asked raised a user error."""
+    session = _session.get()
+    if session is not None:
+        session.refused.append(error)
 
 
 def once(key: str, make: Callable[[], _Made]) -> _Made:

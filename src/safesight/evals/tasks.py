@@ -41,6 +41,7 @@ from safesight.benchmarks import Benchmark, describe_benchmark, load_benchmark, 
 from safesight.errors import InputError, SafesightError
 from safesight.evals.house_rules import forbidden_by
 from safesight.evals.messages import data_uri
+from safesight.evals.placeholders import check_placeholders
 from safesight.evals.scorers import grouped_utility, metrics_for, verdict
 from safesight.evals.session import failed, once, planned
 from safesight.fitting.facts import parsed_facts, select
@@ -77,8 +78,8 @@ def benchmark_task(
 
     Raises:
         UnknownNameError: no such benchmark or judge.
-        InputError: there are no samples, none has the facts, or a picture cannot be read; a
-            published benchmark is not there or not complete.
+        InputError: there are no samples, none has the facts, a picture cannot be read, or a text
+            holds the model's image placeholder; a published benchmark is not there or not complete.
     """
     published = published_as(benchmark)
     drawn: list[Sample] = load_benchmark(benchmark)(limit, seed=seed)
@@ -92,7 +93,9 @@ def benchmark_task(
         raise InputError(
             f"The benchmark {benchmark!r} uses a sample id twice. Give each sample its own id."
         )
-    arm, config = _active_arm()
+    api = _active_api()
+    arm, config = _described_arm(api)
+    _check_texts(api, benchmark, samples)
     judge = judge_for(arm.get("model", ""), benchmark, judge)
     version = "-".join(
         [str(TASK_VERSION), _hash(benchmark, samples), *([arm["identity"][:16]] if arm else [])]
@@ -352,17 +355,28 @@ def fit_caveat(model: str, artifacts: Sequence[Artifact | None]) -> str | None:
     )
 
 
-def _active_arm() -> tuple[dict[str, Any], GenerateConfig]:
-    """The arm this task is created for, and how many of its samples may run at a time.
-
-    Empty for other providers.
-    """
-    # Read from the provider's attributes: its module loads torch, which listing tasks must not.
+def _active_api() -> Any | None:
+    """The provider of the arm this task is created for; None for other providers."""
+    # Not imported, for its type: its module loads torch, which listing tasks must not.
     try:
         api: Any = get_model().api
     except ValueError:  # no model is active, as when tasks are only listed
-        return {}, GenerateConfig()
-    if getattr(api, "arm", None) is None:
+        return None
+    return None if getattr(api, "arm", None) is None else api
+
+
+def _check_texts(api: Any | None, benchmark: str, samples: Sequence[Sample]) -> None:
+    if api is not None:
+        found = api.host.vlm.control_tokens.placeholders
+        check_placeholders(samples, found, benchmark, api.model_name)
+
+
+def _described_arm(api: Any | None) -> tuple[dict[str, Any], GenerateConfig]:
+    """What the log says about an arm, and how many of its samples may run at a time.
+
+    Empty for other providers.
+    """
+    if api is None:
         return {}, GenerateConfig()
     arm = {
         "defense": api.arm.name,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from safesight.compare import Delta, Row, Scorecard
+from safesight.console import numbered
 from safesight.grammar import UNDEFENDED
 from safesight.report.words import extreme, points, share
 
@@ -111,15 +112,16 @@ def interval_note(card: Scorecard) -> str:
     counts = sorted({row.groups for row in rows if row.groups is not None})
     if not counts:
         return "95% intervals that take all answers as independent"
-    span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    first = f"{counts[0]} to " if len(counts) > 1 else ""
+    span = f"{first}{numbered(counts[-1], 'thing')}"
     alone = any(row.groups is None for row in rows)
     rest = ", over single answers where no two are about the same thing" if alone else ""
-    return f"95% intervals over {span} things{rest}"
+    return f"95% intervals over {span}{rest}"
 
 
 def _pooled_over(card: Scorecard) -> str:
-    """What the pooled attack success is about."""
-    return "attacks" if card.attacks else "harmful requests"
+    """What the pooled attack success is about, in the singular."""
+    return "attack" if card.attacks else "harmful request"
 
 
 def _success(card: Scorecard) -> str:
@@ -133,20 +135,20 @@ def _summary(card: Scorecard) -> str:
         return f"No attack was run on {card.model} without a defense, so nothing can be compared."
     if base.value is None:
         return (
-            f"No answer of {card.model} to the {base.invalid} {_pooled_over(card)} could be "
-            "judged, so nothing can be compared."
+            f"No answer of {card.model} to the {numbered(base.invalid, _pooled_over(card))} "
+            "could be judged, so nothing can be compared."
         )
     if not others:
-        return f"Undefended, {card.model} gives in to {_rate(base)} of the {_pooled_over(card)}."
+        return f"Undefended, {card.model} gives in to {_rate(base)} of the {_pooled_over(card)}s."
     best = headline_defenses(card)
     others = [defense for defense in others if defense not in _partial(card)]
     if not others:
-        return f"Undefended, {card.model} gives in to {_rate(base)} of the {_pooled_over(card)}."
+        return f"Undefended, {card.model} gives in to {_rate(base)} of the {_pooled_over(card)}s."
     if not best:
         none = f"{others[0]} does not lower" if len(others) == 1 else "No defense lowers"
         return (
             f"{none} {_success(card)} on {card.model} measurably: "
-            f"undefended it is {_rate(base)} over {base.n} {_pooled_over(card)}."
+            f"undefended it is {_rate(base)} over {numbered(base.n, _pooled_over(card))}."
         )
     return " ".join(_about(card, base, best))
 
@@ -233,7 +235,9 @@ def _ruled(card: Scorecard, defense: str) -> str:
     if row is None or row.value is None:
         return ""
     right = round(row.value * row.n)
-    return f"; of {row.n} benign requests that its fit forbids, {right} are answered right"
+    forbidden = numbered(row.n, "benign request")
+    verb = "is" if right == 1 else "are"
+    return f"; of {forbidden} that its fit forbids, {right} {verb} answered right"
 
 
 def _within_noise(change: Delta) -> bool:

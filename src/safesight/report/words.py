@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from safesight.compare import Row, Scorecard, by_family
+from safesight.console import numbered
 from safesight.stats import ALPHA
 
 __all__ = ["extreme", "extremes_note", "holm_note", "points", "share"]
@@ -58,7 +59,7 @@ def extreme(row: Row) -> str | None:
     if row.value not in (0.0, 1.0):
         return None
     count = f"{round(row.value * row.n)} of {row.n}"
-    about = "" if row.groups is None else f" about {row.groups} things"
+    about = "" if row.groups is None else f" about {numbered(row.groups, 'thing')}"
     bound = f"at least {share(row.low)}" if row.value else f"at most {share(row.high)}"
     return f"{count}{about}: {bound}"
 
@@ -87,7 +88,11 @@ def holm_note(card: Scorecard, mark: str = "*") -> str | None:
     tests = by_family(card.deltas)
     gains = len(tests[False])
     return (
-        f"{mark} p < {ALPHA:g} in an exact paired test, after Holm's correction for all "
-        f"{len(tests[True])} changes from undefended"
-        + (f", or for all {gains} gains over a control." if gains else ".")
+        f"{mark} p < {ALPHA:g} in an exact paired test, after Holm's correction for "
+        f"{_all(len(tests[True]), 'change')} from undefended"
+        + (f", or for {_all(gains, 'gain')} over a control." if gains else ".")
     )
+
+
+def _all(count: int, noun: str) -> str:
+    return f"{'all ' if count > 1 else ''}{numbered(count, noun)}"

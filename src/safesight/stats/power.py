@@ -152,23 +152,39 @@ def _critical(counts: Ints, level: float) -> Ints:
     return np.asarray(found - too_large)
 
 
-def samples_needed(delta: float, discordant: float, plan: Plan) -> int:
+def samples_needed(
+    delta: float, discordant: float, plan: Plan, *, most: int = 1_000_000
+) -> int | None:
     """The fewest samples with which a change is found as often as planned.
+
+    Args:
+        delta: The true change, above 0 and at most `discordant`.
+        discordant: The true share of pairs that differ.
+        plan: What is asked.
+        most: The largest number to look for.
+
+    Returns:
+        None if more than `most` are needed.
 
     Example:
         >>> samples_needed(0.05, 0.49, Plan())
         1574
         >>> samples_needed(0.05, 0.49, Plan(design_effect=3.0, group_size=5))
         4722
+        >>> samples_needed(1e-5, 0.48, Plan()) is None
+        True
     """
 
     def found(n: int) -> bool:
         return power_of(n, delta, discordant, plan.level) >= plan.power
 
-    enough = _connor(delta, discordant, plan)
+    largest = plan.independent(most)
+    if largest == 0 or not found(largest):
+        return None
+    enough = min(_connor(delta, discordant, plan), largest)
     few = enough // 2 if enough > 1 and not found(enough // 2) else 0
     while not found(enough):
-        few, enough = enough, 2 * enough
+        few, enough = enough, min(2 * enough, largest)
     return plan.in_groups(_first(found, few + 1, enough))
 
 
