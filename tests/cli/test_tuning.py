@@ -118,7 +118,9 @@ def test_rows_that_are_missing_or_bad_are_said(model: str, tmp_path: Path) -> No
     (tmp_path / "rows.jsonl").write_text(json.dumps({"id": "1", "question": "x", "answer": "y"}))
     given = ["--data", str(tmp_path / "rows.jsonl")]
     fails(run("fit", "npo", "--model", model, *given, *out), "row 1: its label is missing")
-    fails(run("fit", "probe", "--model", model, *given, *out), "does not train on rows")
+    known = ["--data", "testbed"]
+    fails(run("fit", "probe", "--model", model, *known, *out), "does not train on rows")
+    fails(run("fit", "probe", "--model", model, *given, *out), "line 1: it has no label")
     fails(run("fit", "probe", "--model", model, "--resume", *out), "nothing to resume")
     fails(run("merge", str(tmp_path / "gone"), *out), "no artifact folder")
     assert not (tmp_path / "a").exists()

@@ -222,7 +222,7 @@ def test_rai_draws_what_it_sees(model: str, picture: str, tmp_path: Path) -> Non
     assert "rai moved 16 of 16 visual tokens: bomb" in run(*asked).stdout
     both = run(*asked, "--image", picture)
     assert "rai moved 32 of 32 visual tokens: bomb" in both.stdout, both.output
-    with Image.open(tmp_path / "map-2.png") as drawn:
+    with Image.open(target.with_name("map-2.png")) as drawn:
         assert drawn.size == (480, 480)
 
 
@@ -363,16 +363,8 @@ def test_spurious_says_which_files_are_missing(tmp_path: Path) -> None:
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize(
-    ("words", "asks"),
-    [
-        (("--defense", "safety_prompt"), "Name a judge for"),
-        (("--defense", "probe", "--judge", "keywords"), "--fit-on bundled"),
-    ],
-)
-def test_what_only_the_bundled_model_has_is_asked_for(
-    model: str, words: tuple[str, ...], asks: str, tmp_path: Path
-) -> None:
+def test_what_only_the_bundled_model_has_is_asked_for(model: str, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
-    fails(run("eval", "--model", model, *words, "--tasks", "vqa", "--log-dir", str(logs)), asks)
+    words = ["--defense", "probe", "--tasks", "vqa", "--log-dir", str(logs)]
+    fails(run("eval", "--model", model, *words), "--fit-on bundled")
     assert not logs.exists()

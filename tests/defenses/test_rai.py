@@ -19,6 +19,9 @@ from safesight.errors import ArtifactError, InputError, ModelError
 from tests import tiny
 from tests.contracts.defense_helpers import fit_data, fitted, prompts, sample
 
+TOKENS = 16 * sum(len(each.pictures) for each in (*fit_data().harmful, *fit_data().benign))
+"""Visual tokens of all pictures of the fit."""
+
 
 def test_threshold_lets_the_stated_share_pass() -> None:
     best = torch.arange(200) / 200
@@ -39,8 +42,8 @@ def test_a_fit_writes_down_what_it_found() -> None:
     assert artifact.card["tokens_of_words"]["fraud"] == 5, "a token a letter"
     note = artifact.card["calibration"]
     assert note["pictures"] == 6, "half of the twelve samples have one"
-    assert note["visual_tokens"] == 6 * 16
-    assert note["realised_ratio"] == pytest.approx(1 / 96)
+    assert note["visual_tokens"] == TOKENS
+    assert note["realised_ratio"] == pytest.approx(1 / TOKENS)
 
 
 def test_the_seed_draws_the_pictures() -> None:
@@ -64,8 +67,8 @@ def test_the_threshold_is_of_visual_tokens() -> None:
     injection = injection_of(*RAI(strength=1.0).resolve(vlm, artifact))
     pool = pictures_of(fit_data(), 200, 0)
     states = torch.cat([s[resid_pre(0)] for s in visual_states(vlm, pool, [resid_pre(0)], 4)])
-    assert len(states) == 96
-    assert int((injection.scores(states).amax(dim=1) > injection.tau).sum()) == 24
+    assert len(states) == TOKENS
+    assert int((injection.scores(states).amax(dim=1) > injection.tau).sum()) == TOKENS // 4
 
 
 @pytest.mark.parametrize("prototypes", ["words", "contextual"])

@@ -99,7 +99,7 @@ def test_scores_equal_a_plain_second_pass(family: str, feature: str, direction: 
         vlm.answer(prompts())
         found = protection(vlm.model).last.decisions["sasa"].scores
     assert torch.allclose(found, expected, atol=1e-2, rtol=1e-3)
-    assert float(expected.std()) > 0.1
+    assert float(expected.std()) > 0.03
 
 
 def test_projection_matters() -> None:

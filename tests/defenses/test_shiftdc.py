@@ -82,7 +82,7 @@ def test_prompts_without_a_picture_are_untouched() -> None:
 def test_a_fit_by_hand() -> None:
     vlm = tiny.vlm("llava")
     data = FitData(
-        [sample(1, "harmful", True), sample(2, "harmful", False)], [sample(3, "benign", True)]
+        [sample(1, "harmful", True), sample(2, "harmful", False)], [sample(7, "benign", True)]
     )
     artifact = ShiftDC(layers=(1, 2), **SHORT).fit(vlm, data, progress=False)
     words = []

@@ -442,7 +442,7 @@ def test_a_rate_over_things_knows_that_drawings_of_one_thing_agree(script: Any) 
     alike = {str(i): [10 * (i % 2), 10] for i in range(4)}
     wide, narrow = styles.rate([alike]), styles.rate([apart])
     assert wide["value"] == narrow["value"] == 0.5
-    assert (wide["n"], wide["things"]) == (40, 4)
+    assert (wide["n"], wide["groups"]) == (40, 4)
     assert wide["high"] - wide["low"] > 2 * (narrow["high"] - narrow["low"])
     assert styles.rate([alike, alike])["low"] == wide["low"], "styles share their things"
     never = styles.rate([{str(i): [0, 10] for i in range(4)}])
@@ -456,7 +456,9 @@ def test_styles_are_pooled_by_whether_the_weights_knew_them(script: Any) -> None
         {"style": "openmoji", "seen": False, "counts": {"named": {"cat": [0, 4]}}},
         {"style": "emojione", "seen": False, "counts": {"named": {"cat": [1, 4]}}},
     ]
-    found = {entry["arm"]: entry for entry in styles.summary(rows)}
+    results: dict[str, Any] = {"rows": rows}
+    styles.summarize(results)
+    found = {entry["arm"]: entry for entry in results["summary"]}
     assert list(found) == ["noto", "openmoji", "emojione", "trained on", "foreign"]
     assert found["trained on"]["named"]["value"] == 7 / 8
     assert (found["foreign"]["named"]["value"], found["foreign"]["named"]["n"]) == (1 / 8, 8)
