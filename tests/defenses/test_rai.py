@@ -43,7 +43,7 @@ def test_a_fit_writes_down_what_it_found() -> None:
     note = artifact.card["calibration"]
     assert note["pictures"] == 6, "half of the twelve samples have one"
     assert note["visual_tokens"] == TOKENS
-    assert note["realised_ratio"] == pytest.approx(1 / TOKENS)
+    assert note["realised_ratio"] == pytest.approx(2 / TOKENS)
 
 
 def test_the_seed_draws_the_pictures() -> None:
