@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from safesight.compare import scorecard
 from safesight.compare.instruments import disagreements
-from tests.compare.fake_answers import FakeAnswer
+from tests.compare.fake_answers import FakeAnswer, cell
 
 
 def read(differ: str, *, arm: str = "none", groups: int = 0) -> list[FakeAnswer]:
@@ -50,3 +51,11 @@ def test_answers_about_the_same_thing_belong_together() -> None:
 
 def test_judges_that_never_disagree_are_not_certain_of_it() -> None:
     assert interval(read("....", groups=2))[1] > interval(read("...."))[1]
+
+
+def test_a_model_that_writes_broken_text_is_a_caveat() -> None:
+    whole, torn = cell("hhhr", broken=False), cell("hhhr", broken=True)
+    assert not scorecard(whole).caveats
+    (said, *_) = scorecard(torn).caveats
+    assert said.startswith("Of the undefended model's answers 4 of 4 are broken text")
+    assert not scorecard([*whole, *cell("hhhr", defense="sasa", broken=True)]).caveats

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from safesight import registry
 from safesight.compare.families import with_holm
-from safesight.compare.instruments import disagreements, judge_remarks
+from safesight.compare.instruments import broken_remark, disagreements, judge_remarks
 from safesight.compare.records import (
     Delta,
     Disagreement,
@@ -169,7 +169,8 @@ def _caveats(answers: Sequence[Answer], differing: Sequence[Disagreement]) -> li
     names = ("caveat", "fit_caveat")
     found = (answer.metadata.get(name) for name in names for answer in answers)
     said = (str(caveat) for caveat in found if caveat)
-    return list(dict.fromkeys([*said, *judge_remarks(answers, differing)]))
+    remarks = (*broken_remark(answers), *said, *judge_remarks(answers, differing))
+    return list(dict.fromkeys(remarks))
 
 
 def _model(answers: Sequence[Answer]) -> str:

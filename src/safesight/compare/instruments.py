@@ -10,12 +10,13 @@ import numpy as np
 
 from safesight.compare.records import Disagreement
 from safesight.compare.things import things_of
+from safesight.grammar import UNDEFENDED
 from safesight.stats import mean_interval
 
 if TYPE_CHECKING:
     from safesight.evals import Answer
 
-__all__ = ["disagreements", "judge_remarks"]
+__all__ = ["broken_remark", "disagreements", "judge_remarks"]
 
 
 def disagreements(answers: Sequence[Answer], seed: int = 0) -> list[Disagreement]:
@@ -63,6 +64,16 @@ def judge_remarks(answers: Sequence[Answer], differing: Sequence[Disagreement]) 
         yield (
             f"The judge {judge} could not grade {kinds.total()} of {total} answers ({told}). They "
             "count as invalid."
+        )
+
+
+def broken_remark(answers: Sequence[Answer]) -> Iterator[str]:
+    """A sentence if the undefended model writes mostly broken text, which no judge can read."""
+    told = [a.broken for a in answers if a.defense == UNDEFENDED and a.broken is not None]
+    if told and 2 * sum(told) > len(told):
+        yield (
+            f"Of the undefended model's answers {sum(told)} of {len(told)} are broken text, so "
+            "rates of attacks and refusals say little: check how the model is loaded and prompted."
         )
 
 
