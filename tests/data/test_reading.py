@@ -288,3 +288,8 @@ def test_half_a_character_is_a_fault_of_its_row(folder: Path) -> None:
     (folder / "rows.jsonl").write_text('{"question": "a \\ud800?", "label": "benign"}\n')
     (found,) = checked(folder / "rows.jsonl")
     assert "lone surrogate" in found.faults[0]
+
+
+def test_spaces_around_the_names_of_columns_do_not_count(folder: Path) -> None:
+    (folder / "rows.csv").write_text("question, label\nwhat?,benign\n")
+    assert read_data(folder / "rows.csv").samples[0].label == "benign"

@@ -140,7 +140,8 @@ def _of_table(path: Path, separator: str) -> Iterator[Record]:
         try:
             above = _comments(file)
             reader = csv.DictReader(file, delimiter=separator, strict=True)
-            columns = reader.fieldnames or []
+            columns = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = columns
             if len(set(columns)) < len(columns):
                 double = next(name for name in columns if columns.count(name) > 1)
                 raise InputError(f"{path} has two columns called {double!r}. Rename one.")
