@@ -330,10 +330,8 @@ def test_options_of_eval_reach_the_evaluation(
         )
     ]
     assert Scorecard.model_validate_json(target.read_text()) == card()
-    assert (
-        "sasa lowers attack success from 75% (30.1–95.4) to 0% (0 of 3: at most 56.1%)"
-        in result.stdout
-    )
+    told = "sasa lowers attack success from 75% (30.1–95.4) to 0% (0 of 3: at most 56.1%)"
+    assert told in " ".join(result.stdout.split())
     assert "image" in result.stdout
     assert "success ↓" in result.stdout
 

@@ -6,6 +6,7 @@ import logging
 import re
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import anyio
 import pytest
@@ -178,7 +179,8 @@ def test_the_rubric_of_a_scenario() -> None:
     assert BOMB.question not in asked("08")  # the published judge does not see the request
 
 
-def test_the_model_under_test_grades_only_while_it_is_tested(caplog) -> None:
+def test_the_model_under_test_grades_only_while_it_is_tested(caplog, monkeypatch) -> None:
+    monkeypatch.setattr(graded, "get_model", Mock(side_effect=ValueError))  # none is active
     graded._warn_of_self.cache_clear()
     with caplog.at_level(logging.WARNING, "safesight"):
         judge = GradedJudge("strongreject=self")

@@ -154,9 +154,8 @@ def fit(
         more = _run(fitter, output, run_dir, resume)
         held_out = facts_of(hold_out, "--hold-out")
         plan = FitPlan(chosen, pool, _share(share, data), calibration, seed, held_out)
-        source = Source(
-            data, pairs_of(column or [], "--column"), values_of(data_options or [], "--data-option")
-        )
+        options = values_of(data_options or [], "--data-option")
+        source = Source(data, pairs_of(column or [], "--column"), options)
         given = gathered(fitter, plan, public_name(model), source)
         vlm = VLM.load(model, **_placed(loading))
         require(vlm, fitter.kind)
