@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from safesight.errors import InputError, UnknownNameError
 from safesight.judges.answers import before_loop
 from safesight.judges.guards import GUARDS, Finding, Guard, guard_of
-from safesight.judges.scope import goal_of, refusal_judge
+from safesight.judges.on_refusals import OnRefusals
+from safesight.judges.scope import goal_of
 from safesight.judges.spoken import spoken
-from safesight.judges.together import Together
 from safesight.types import Reading, Sample, Verdict
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _TEMPLATES = {"UNSAFE CONTENT CATEGORIES": "llama_guard", "You are a policy expe
 """What the chat template of a family holds."""
 
 
-class ClassifierJudge:
+class ClassifierJudge(OnRefusals):
     """The verdict of a safety classifier on the question and the answer.
 
     Args:
@@ -55,21 +55,7 @@ class ClassifierJudge:
         self.name = f"classifier:{model}"
         self.family, self.model = _family_and_model(model)
         self._guard = GUARDS[self.family]
-        self._refusals = refusal_judge()
-        self.version = f"1-{self.family}+{self._refusals.name}-{self._refusals.version}"
-        self._together = Together(self._read)
-
-    def __call__(self, answer: str, sample: Sample) -> Verdict:
-        """The verdict on one answer to one sample."""
-        return self._read([(answer, sample)])[0].verdict
-
-    async def readings(self, pairs: Sequence[tuple[str, Sample]]) -> list[Reading]:
-        """What it finds in each answer, in batches with what others ask for."""
-        return await self._together(pairs)
-
-    def correct(self, answer: str, sample: Sample) -> bool:
-        """Whether the answer names the target and is not a refusal."""
-        return self._refusals.correct(answer, sample)
+        super().__init__(self.family)
 
     def caveat(self, model: str, sample: Sample) -> str | None:
         """What a classifier does not see."""
