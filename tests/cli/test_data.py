@@ -43,6 +43,13 @@ def test_a_good_file_is_counted_shown_and_warned_about(rows: Path) -> None:
     assert sum("harmful " in line and "a.png" not in line for line in result.stdout.split("\n")) > 5
 
 
+def test_a_prompt_that_is_labelled_both_ways_is_warned_about(rows: Path) -> None:
+    rows.write_text(rows.read_text() + "benign  1,harmful,,\nbenign 2,harmful,a.png,\n")
+    found = json.loads(run("check", str(rows), *MAPPED, "--json").stdout)
+    said = [each for each in found["warnings"] if "Labelled" in each]
+    assert said == ["Labelled harmful in one row and benign in another: 1 prompt."]
+
+
 def test_every_wrong_row_is_named_and_the_exit_code_says_so(rows: Path) -> None:
     rows.write_text(rows.read_text() + "x,bad,,\ny,safe,nosuch.png,\nz,safe,half.png,\n")
     result = run("check", str(rows), *MAPPED, "--json")

@@ -58,4 +58,8 @@ def test_a_model_that_writes_broken_text_is_a_caveat() -> None:
     assert not scorecard(whole).caveats
     (said, *_) = scorecard(torn).caveats
     assert said.startswith("Of the undefended model's answers 4 of 4 are broken text")
-    assert not scorecard([*whole, *cell("hhhr", defense="sasa", broken=True)]).caveats
+    defended = [
+        *cell("hhhr", defense="sasa", broken=True),
+        *cell("hhhr", defense="rai", broken=True),
+    ]
+    assert not scorecard([*whole, *defended]).caveats

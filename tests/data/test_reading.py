@@ -265,6 +265,9 @@ def test_a_mapped_column_wins_over_one_of_that_name(folder: Path) -> None:
         assert found.sample is not None
         assert (found.sample.question, found.sample.target) == ("theirs?", "theirs?")
         assert found.ignored == ["question", "target"]
+        (taken,) = checked(path, {"question": "target"})
+        assert taken.sample is not None
+        assert (taken.sample.question, taken.sample.target) == ("x", "")
 
 
 def test_columns_under_other_names_are_named_at_once(folder: Path) -> None:

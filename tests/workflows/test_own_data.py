@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from PIL import Image
@@ -19,7 +20,7 @@ from safesight.errors import InputError
 from safesight.evals import read_answers
 from safesight.fitting.seen import Seen
 from safesight.judges.scope import common_judge, judge_for
-from safesight.types import Sample
+from safesight.types import Label, Sample
 from safesight.workflows.artifacts import FitPlan, fit_missing
 from safesight.workflows.gathering import Source, gathered
 from safesight.workflows.own_data import (
@@ -98,6 +99,20 @@ def test_a_fit_divides_a_file_by_group(mine: Path) -> None:
     held = fit_split(data, seed=0, held_out={"group": ["0", "1"]})
     assert {"0", "1"} <= {s.facts["group"] for s in held.test}
     assert not {"0", "1"} & {s.facts["group"] for s in held.fitted}
+
+
+def test_harmful_twins_of_calibration_rows_are_neither_fitted_nor_tested() -> None:
+    rows = [
+        Sample(f"{group}{label}", f"{group} {label}?", label, "", facts={"group": str(group)})
+        for group in range(20)
+        for label in get_args(Label)
+    ]
+    split = fit_split(Data("twins.csv", rows), seed=0)
+    assert {s.facts["group"] for s in split.unused} == {
+        s.facts["group"] for s in split.data.calibration_benign
+    }
+    assert not {s.id for s in split.unused} & {row.id for row in split.rows}
+    assert any(line.startswith("not used: 4 harmful") for line in told_before(split))
 
 
 def test_before_a_fit_the_counts_and_what_gives_labels_away_are_told(mine: Path) -> None:
@@ -192,6 +207,8 @@ def test_from_a_file_to_a_page_with_its_pictures(mine: Path, tmp_path: Path) -> 
     page = tmp_path / "page.html"
     assert run("report", str(logs), "-o", str(page)).exit_code == 0
     assert page.read_text().count("data:image/webp") >= 2
+    assert not list(add_again(logs))
+    assert len(load_benchmark("mine")(3)) == N, "whatever was asked is found"
     mine.unlink()
     (gone,) = add_again(logs)
     assert gone.startswith("The pictures of mine are left out.")

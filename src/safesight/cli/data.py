@@ -10,7 +10,7 @@ import typer
 
 from safesight.cli.options import Columns, pairs_of
 from safesight.cli.show import examples, print_json
-from safesight.console import stdout, track, waiting
+from safesight.console import numbered, stdout, track, waiting
 from safesight.errors import InputError
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _contradictions(samples: Sequence[Sample]) -> Iterator[str]:
             said = " ".join(sample.question.split()), sample.system, repr(sample.turns)
             labels.setdefault(said, set()).add(sample.label)
     if count := sum(len(found) > 1 for found in labels.values()):
-        yield f"{count} prompts are labelled harmful in one row and benign in another."
+        yield f"Labelled harmful in one row and benign in another: {numbered(count, 'prompt')}."
 
 
 def _print(found: Mapping[str, Any], samples: Sequence[Sample]) -> None:
