@@ -34,8 +34,8 @@ from safesight.compare import Scorecard
 from safesight.compare.overhead import measure
 from safesight.compare.records import Provenance
 from safesight.defenses import FitData, load_defense
-from safesight.evals.arms import Arm, build_arm
 from safesight.files import write_text
+from safesight.hosting.arms import Arm, build_arm
 from safesight.judges import ExactJudge
 from safesight.types import Sample
 from safesight.workflows.evaluation import arms_of, demo_defenses

@@ -67,7 +67,7 @@ def through_inspect(model: str, task: str, n: int) -> Spent:
 def compare(name: str, model: str, *, task: str, n: int, rounds: int, tokens: int) -> dict:
     """Interleaved rounds; the ratio of each round, and their median."""
     from safesight import registry
-    from safesight.evals.hosts import host
+    from safesight.hosting.hosts import host
 
     served = host(model)
     served.vlm.model.generation_config.max_new_tokens = tokens
@@ -142,7 +142,7 @@ def resident_mb() -> float:
 
 def memory_of(n: int) -> dict:
     """Peak resident memory above the loaded model, for one run in this process."""
-    from safesight.evals.hosts import host
+    from safesight.hosting.hosts import host
 
     host("testbed").vlm.model.generation_config.max_new_tokens = 4
     through_inspect("testbed", "image_harm", 64)

@@ -11,7 +11,7 @@ from torch import Tensor
 from safesight.defenses import load_defense
 from safesight.defenses.baselines.coca import CoCAConfig, calibrated
 from safesight.errors import InputError
-from safesight.evals.sampling import SeededSampling
+from safesight.hosting.sampling import SeededSampling
 from safesight.models import VLM
 from tests import tiny
 from tests.contracts.defense_helpers import answers, count_forwards, prompts

@@ -9,7 +9,8 @@ import pytest
 from inspect_ai.model import _model
 
 from safesight import registry
-from safesight.evals import hosts, tasks
+from safesight.evals import tasks
+from safesight.hosting import hosts
 from safesight.registry import Entry
 from tests.evals import fake
 from tests.evals.fake import FakeVLM

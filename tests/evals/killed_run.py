@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from safesight.cli.main import main
-from safesight.evals import hosts, run_eval
+from safesight.evals import run_eval
+from safesight.hosting import hosts
 from tests.evals.conftest import know_the_fakes
 from tests.evals.fake import FakeVLM
 

@@ -11,9 +11,10 @@ import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log
 
 from safesight.errors import InputError, StorageError, UnknownNameError
-from safesight.evals import hosts, read_answers, run, run_eval, skipped
+from safesight.evals import read_answers, run, run_eval, skipped
 from safesight.evals.progress import Progress
 from safesight.files import UNWRITABLE
+from safesight.hosting import hosts
 from safesight.types import Sample
 from tests.evals import fake
 from tests.evals.fake import stamp_artifact

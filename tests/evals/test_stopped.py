@@ -14,7 +14,8 @@ from inspect_ai.log import list_eval_logs, read_eval_log_sample_summaries
 
 from safesight.compare.folder import NOTES
 from safesight.errors import StorageError
-from safesight.evals import hosts, read_answers, run, run_eval, skipped
+from safesight.evals import read_answers, run, run_eval, skipped
+from safesight.hosting import hosts
 from tests.evals.fake import FakeVLM, stamp_artifact
 
 ROOT = Path(__file__).parents[2]

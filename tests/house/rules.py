@@ -23,6 +23,7 @@ LEVELS = (
     {"analysis"},
     {"compare"},
     {"evals"},
+    {"hosting"},
     {"defenses", "attacks", "judges", "benchmarks", "testbed"},
     {"training"},
     {"generation"},
@@ -76,7 +77,7 @@ BROAD_EXCEPTS = {
     "safesight.registry": "a package of others may fail in any way; the error names the package",
     "safesight.evals.damaged": "a damaged log may fail anywhere in the libraries that read it",
     "safesight.evals.graded": "a provider may fail in any way; the grading then counts as failed",
-    "safesight.evals.batching": "a thread's border: the error goes to whoever waits for it",
+    "safesight.hosting.batching": "a thread's border: the error goes to whoever waits for it",
 }
 
 SOURCES_OF_DEFAULTS = ("paper", "authors' code", "secondary", "ours")

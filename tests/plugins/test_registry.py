@@ -18,10 +18,10 @@ from safesight.cli.list_ import _KINDS
 from safesight.compare import control_of
 from safesight.defenses import Artifact, load_defense, protection
 from safesight.errors import PluginError
-from safesight.evals.arms import build_arm
 from safesight.evals.house_rules import forbidden_by
 from safesight.evals.run import run_eval
 from safesight.guests import checked_judge, verdict_fault
+from safesight.hosting.arms import build_arm
 from safesight.training.rows import load_dataset
 from safesight.types import Sample
 from safesight.workflows.artifacts import FitPlan, data_for

@@ -9,7 +9,7 @@ import pytest
 from safesight import registry
 from safesight.defenses import Artifact
 from safesight.errors import ArtifactError, InputError
-from safesight.evals.arms import artifacts_for, build_arm
+from safesight.hosting.arms import artifacts_for, build_arm
 from safesight.workflows.artifacts import FitPlan, artifacts_of, fit_missing
 from tests import tiny
 from tests.contracts.defense_helpers import fitted

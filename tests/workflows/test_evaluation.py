@@ -11,7 +11,7 @@ import pytest
 from safesight.compare import Overhead
 from safesight.defenses import Artifact, load_defense
 from safesight.errors import InputError
-from safesight.evals.arms import Arm
+from safesight.hosting.arms import Arm
 from safesight.workflows import evaluation
 from safesight.workflows.artifacts import FitOn
 from safesight.workflows.evaluation import Evaluation

@@ -130,7 +130,7 @@ def _defended(
     vlm: VLM, arms: list[str], given: dict[str, Path]
 ) -> dict[str, Callable[[], AbstractContextManager[Any]]]:
     """Map each arm to a function that attaches it; artifacts are checked before the run."""
-    from safesight.evals.arms import artifacts_for, build_arm
+    from safesight.hosting.arms import artifacts_for, build_arm
 
     built = {name: build_arm(vlm, name, artifacts_for(name, given)) for name in arms}
     return {name: partial(arm.attached, vlm) for name, arm in built.items()}

@@ -21,8 +21,8 @@ from safesight.files import check_place
 from safesight.grammar import UNDEFENDED, arm_parts
 
 if TYPE_CHECKING:
-    from safesight.evals.arms import Arm
     from safesight.fitting.artifact import Artifact
+    from safesight.hosting.arms import Arm
     from safesight.models import VLM
     from safesight.types import Sample
 
@@ -67,7 +67,7 @@ def try_defense(
         check_place(risk_map)
     with waiting(f"Loading {model}"):
         from safesight.analysis.risk_map import risk_map as risk_of
-        from safesight.evals.arms import artifacts_for, build_arm
+        from safesight.hosting.arms import artifacts_for, build_arm
         from safesight.models import VLM, open_picture
         from safesight.types import Sample
         from safesight.workflows.artifacts import artifacts_of

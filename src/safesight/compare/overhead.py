@@ -37,7 +37,7 @@ from safesight.models.asking import encode_asked
 from safesight.stats import Ratio, median_ratio
 
 if TYPE_CHECKING:
-    from safesight.evals.arms import Arm
+    from safesight.hosting.arms import Arm
     from safesight.models import VLM
     from safesight.types import Judge, Sample
 

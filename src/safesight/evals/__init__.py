@@ -1,7 +1,7 @@
 """Evaluation on Inspect AI: a batched provider, tasks, scorers, resumable runs, log reading.
 
-Read next: `run` (an evaluation from Python), `provider` and `hosts` (how answers are
-generated), `tasks` (the questions), `logs` and `answers` (reading answers back). Only this
+Read next: `run` (an evaluation from Python), `provider` (how Inspect reaches `hosting`),
+`tasks` (the questions), `logs` and `answers` (reading answers back). Only this
 package imports `inspect_ai`. Names are imported on first use.
 """
 

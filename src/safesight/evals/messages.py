@@ -23,7 +23,7 @@ from inspect_ai.model import (
 )
 
 from safesight.errors import InputError
-from safesight.evals.settings import Settings
+from safesight.hosting.settings import Settings
 from safesight.models import open_picture
 from safesight.types import Message
 

@@ -1,7 +1,7 @@
 """`safesight/<model>`: the Inspect provider for a local VLM, defended or not, in batches.
 
 Concurrent `generate` calls of an evaluation share one queue and are answered in batches (see
-`hosts`). All arms in one process share one copy of the weights. The provider only translates
+`hosting`). All arms in one process share one copy of the weights. The provider only translates
 messages, settings and errors.
 """
 
@@ -33,10 +33,10 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 from rich.markup import escape
 
 from safesight.errors import InputError, SafesightError
-from safesight.evals.hosts import Generation
 from safesight.evals.messages import hf_messages, settings_of
-from safesight.evals.serving import serve
 from safesight.evals.session import refused
+from safesight.hosting.hosts import Generation
+from safesight.hosting.served import serve
 
 __all__ = ["SafesightAPI"]
 

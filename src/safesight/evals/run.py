@@ -22,13 +22,13 @@ from inspect_ai.model import Model, get_model
 
 from safesight.errors import SafesightError, StorageError
 from safesight.evals.answers import local_path
-from safesight.evals.arms import artifacts_for
 from safesight.evals.logs import set_aside_torn, unfit
 from safesight.evals.progress import Progress
 from safesight.evals.quiet import quiet
 from safesight.evals.session import Session, listening
 from safesight.evals.tasks import registered
 from safesight.files import UNWRITABLE
+from safesight.hosting.arms import artifacts_for
 from safesight.judges.scope import common_judge
 
 if TYPE_CHECKING:

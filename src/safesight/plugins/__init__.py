@@ -1,4 +1,4 @@
 """Protected models inside other tools: one file for each tool, which only that tool imports.
 
-Each file translates the tool's conversations and settings; `safesight.evals.serving` answers.
+Each file translates the tool's conversations and settings; `safesight.hosting.served` answers.
 """

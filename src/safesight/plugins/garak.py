@@ -18,9 +18,9 @@ from garak.generators.base import Generator
 from safesight import types
 from safesight.console import stderr
 from safesight.errors import InputError
-from safesight.evals.hosts import Generation
-from safesight.evals.serving import serve
-from safesight.evals.settings import Settings
+from safesight.hosting.hosts import Generation
+from safesight.hosting.served import serve
+from safesight.hosting.settings import Settings
 
 __all__ = ["DEFAULT_CLASS", "Safesight", "main", "register"]
 

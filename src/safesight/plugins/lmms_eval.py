@@ -15,9 +15,9 @@ from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
 
 from safesight.errors import InputError
-from safesight.evals.hosts import Generation
-from safesight.evals.serving import serve
-from safesight.evals.settings import Settings
+from safesight.hosting.hosts import Generation
+from safesight.hosting.served import serve
+from safesight.hosting.settings import Settings
 from safesight.types import Message
 
 __all__ = ["Safesight", "manifest"]

@@ -22,8 +22,8 @@ from pyrit.prompt_target.common.target_configuration import TargetConfiguration
 
 from safesight import types
 from safesight.errors import InputError
-from safesight.evals.serving import serve
-from safesight.evals.settings import Settings
+from safesight.hosting.served import serve
+from safesight.hosting.settings import Settings
 
 __all__ = ["SafesightTarget"]
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from safesight.compare import Overhead, Scorecard
     from safesight.compare.folder import RunNotes
     from safesight.defenses import AnyDefense
-    from safesight.evals.arms import Arm
+    from safesight.hosting.arms import Arm
     from safesight.models import VLM
     from safesight.types import Sample
     from safesight.workflows.artifacts import FitOn
@@ -150,8 +150,8 @@ def evaluate(wanted: Evaluation) -> None:
     with waiting(f"Loading {wanted.model}"):
         from safesight.defenses.check import require
         from safesight.evals import run_eval
-        from safesight.evals.arms import artifacts_for, build_arm
-        from safesight.evals.hosts import host
+        from safesight.hosting.arms import artifacts_for, build_arm
+        from safesight.hosting.hosts import host
         from safesight.workflows.artifacts import FitPlan, artifacts_of, fit_missing
 
         given = artifacts_of(wanted.artifacts, wanted.arms)

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from safesight import registry
 from safesight.defenses import Outcome, protection
 from safesight.errors import InputError
-from safesight.evals.arms import Arm
-from safesight.evals.batching import Batcher
-from safesight.evals.sampling import SeededSampling
-from safesight.evals.settings import Settings
+from safesight.hosting.arms import Arm
+from safesight.hosting.batching import Batcher
+from safesight.hosting.sampling import SeededSampling
+from safesight.hosting.settings import Settings
 from safesight.types import Message, Messages, begins_answer
 
 if TYPE_CHECKING:

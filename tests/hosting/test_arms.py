@@ -10,8 +10,8 @@ import torch
 
 from safesight.defenses import protection
 from safesight.errors import ArtifactError, InputError, UnknownNameError
-from safesight.evals.arms import build_arm
 from safesight.grammar import check_arm
+from safesight.hosting.arms import build_arm
 from safesight.models import VLM
 from tests import tiny
 from tests.contracts.defense_helpers import build, fit_data, fitted

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safesight.evals.batching import Batcher
+from safesight.hosting.batching import Batcher
 
 
 class Gate:
@@ -197,7 +197,7 @@ def test_a_process_ends_cleanly_while_a_batch_runs() -> None:
     """A thread that computes when the interpreter ends would abort the whole process."""
     code = """
 import time, torch
-from safesight.evals.batching import Batcher
+from safesight.hosting.batching import Batcher
 big = torch.rand(400, 400)
 def run(key, payloads):
     end = time.monotonic() + 2

@@ -14,10 +14,10 @@ from typing import Any
 
 from safesight.defenses import Artifact
 from safesight.errors import InputError
-from safesight.evals.arms import Arm, build_arm
-from safesight.evals.hosts import Generation, Host, host
-from safesight.evals.settings import Settings
 from safesight.grammar import check_arm
+from safesight.hosting.arms import Arm, build_arm
+from safesight.hosting.hosts import Generation, Host, host
+from safesight.hosting.settings import Settings
 from safesight.types import Message, Messages
 
 __all__ = ["Served", "serve"]

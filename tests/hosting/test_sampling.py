@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from safesight.evals.sampling import SeededSampling
+from safesight.hosting.sampling import SeededSampling
 
 PROMPT = torch.tensor([[3, 4, 5], [6, 7, 8]])
 LOGITS = torch.tensor([[2.0, 1.0, 0.0, -1.0]]).repeat(2, 1)
