@@ -26,6 +26,7 @@ from safesight.defenses import (
     load_defense,
     protection,
 )
+from safesight.generation.row_streams import RowStreamer
 from safesight.models import VLM
 from safesight.types import Sample, TuningSample, TuningSet
 from tests import tiny
@@ -154,6 +155,32 @@ def answers(vlm: VLM, batch: list[Any], **kwargs: Any) -> list[list[int]]:
     sequences = vlm.generate(inputs, **{"max_new_tokens": 5, **kwargs})
     assert torch.equal(sequences[:, : inputs["input_ids"].shape[1]], inputs["input_ids"])
     return [trimmed(vlm, row[inputs["input_ids"].shape[1] :]) for row in sequences]
+
+
+class Heard(RowStreamer):
+    """What a streamer of a batch hears of each row."""
+
+    def __init__(self, rows: int) -> None:
+        self.answers: list[list[int]] = [[] for _ in range(rows)]
+        self.replaced: set[int] = set()
+        self.ended = self.begun = False
+
+    def put(self, tokens: Tensor) -> None:
+        if not self.begun:
+            assert len(tokens) == len(self.answers), "the prompts come first"
+            self.begun = True
+            return
+        for row, token in enumerate(tokens.tolist()):
+            if row not in self.replaced:
+                self.answers[row].append(token)
+
+    def replace(self, row: int, tokens: Sequence[int]) -> None:
+        assert not self.answers[row], "nothing of an answer that is replaced may be heard"
+        self.answers[row] = list(tokens)
+        self.replaced.add(row)
+
+    def end(self) -> None:
+        self.ended = True
 
 
 def trimmed(vlm: VLM, tokens: Tensor) -> list[int]:

@@ -26,6 +26,7 @@ from tests.contracts.defense_helpers import (
     fingerprint,
     fitted,
     prompts,
+    trimmed,
 )
 from tests.contracts.rotation import dealt
 
@@ -314,6 +315,20 @@ def test_safe_rows_are_untouched(name: str, family: str) -> None:
     assert bool((defended.sequences[~refused, width:] == vlm.tokenizer.pad_token_id).all())
     for mine, theirs in zip(defended.scores, plain.scores, strict=True):
         assert torch.equal(mine[~refused], theirs[~refused])
+
+
+@pytest.mark.parametrize(("name", "family"), dealt(DEFENSES, 4))
+def test_a_batch_is_streamed_as_it_is_returned(name: str, family: str) -> None:
+    """Row by row, and nothing of an answer that was refused."""
+    vlm, defense = tiny.vlm(family), build(name)
+    artifact = helpers.some_refused(defense, fitted(name, family), vlm, prompts())
+    heard = helpers.Heard(len(prompts()))
+    with defense.apply(vlm, artifact):
+        returned = answers(vlm, prompts(), streamer=heard)
+        refused = helpers.last_decision(vlm).refuse.tolist() if name in DETECTORS else []
+    assert [trimmed(vlm, torch.tensor(tokens)) for tokens in heard.answers] == returned
+    assert [row in heard.replaced for row in range(len(refused))] == refused
+    assert heard.ended
 
 
 @pytest.mark.parametrize("name", DETECTORS)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from safesight.generation.calls import as_ids, setting
+from safesight.generation.row_streams import RowStreamer
 
 if TYPE_CHECKING:
     from safesight.generation.call_types import Inputs
@@ -24,6 +25,7 @@ __all__ = [
     "replace_rows",
     "sequences_of",
     "stream_out",
+    "stream_rows",
 ]
 
 
@@ -90,6 +92,16 @@ def put_back_prompt(output: Any, rewritten: Tensor, original: Tensor) -> Any:
     copies = len(sequences) // len(original)
     prompt = original.repeat_interleave(copies, dim=0).to(sequences.device)
     return _with_sequences(output, torch.cat([prompt, sequences[:, rewritten.shape[1] :]], dim=1))
+
+
+def stream_rows(streamer: Any, inputs: Inputs, answers: Sequence[Sequence[int]]) -> None:
+    """Feed finished answers, one per row, to a streamer of one prompt or of a batch."""
+    if not isinstance(streamer, RowStreamer):
+        stream_out(streamer, inputs, answers[0])
+        return
+    for row, tokens in enumerate(answers):
+        streamer.replace(row, tokens)
+    streamer.end()
 
 
 def stream_out(streamer: Any, inputs: Inputs, tokens: Sequence[int]) -> None:

@@ -17,6 +17,7 @@ from safesight.activations import Site
 from safesight.activations.sites import CACHES, cache_of
 from safesight.errors import InputError, ModelError
 from safesight.generation.prefill import Prefill, watch
+from safesight.generation.row_streams import RowStreamer
 from safesight.models.decoding import GREEDY, changes_loop, explicit, one_answer, setting_names
 from safesight.models.prompt_checks import answer_length, check_length
 
@@ -155,7 +156,8 @@ def check_supported(vlm: VLM, inputs: Inputs, cannot: str = "A detector cannot j
             "Use greedy decoding or sampling, or remove the defense."
         )
     tokens = inputs.get("input_ids", inputs.get("inputs_embeds"))
-    if inputs.get("streamer") is not None and tokens is not None and len(tokens) > 1:
+    streamer, several = inputs.get("streamer"), tokens is not None and len(tokens) > 1
+    if several and streamer is not None and not isinstance(streamer, RowStreamer):
         raise InputError(
             f"A streamer takes one prompt, but this batch has {len(tokens)}. Pass one at a time."
         )

@@ -10,7 +10,7 @@ into a batch.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from safesight.errors import ModelError
 from safesight.generation.answers import refusal_tokens, replace_answers, sequences_of, stream_out
 from safesight.generation.calls import check_supported, run_prefill, short_answer, undefended
 from safesight.generation.prefill import Decision, Detector, Prefill, watch
+from safesight.generation.row_streams import RowStreamer
 
 if TYPE_CHECKING:
     from safesight.generation.call_types import Generate, Inputs
@@ -92,6 +93,9 @@ def generate_after(
         outcome = _decide(detectors, prefill, rows)
     del prefill  # free its memory before the answer is written
     prompt_length = sequences_of(output).shape[1] - 1
+    rowwise = isinstance(inputs.get("streamer"), RowStreamer)
+    if rowwise:
+        _tell(inputs["streamer"], outcome, _answers(vlm, detectors, outcome, inputs))
     if not bool(outcome.refused.all()):
         output = generate(**inputs)
         copies = len(sequences_of(output)) // rows
@@ -99,7 +103,7 @@ def generate_after(
         outcome = Outcome(_repeated(outcome.decisions, copies), refused)
     answers = _answers(vlm, detectors, outcome, inputs)
     streamer = inputs.get("streamer")
-    if streamer is not None and 0 in answers:
+    if streamer is not None and not rowwise and 0 in answers:
         stream_out(streamer, inputs, answers[0])
     return replace_answers(vlm, inputs, output, prompt_length, answers), outcome
 
@@ -135,8 +139,9 @@ class _Guard:
             "logits_processor": [*(inputs.get("logits_processor") or ()), _Judge(self)],
             "stopping_criteria": [*(inputs.get("stopping_criteria") or ()), self.stop],
         }
-        if inputs.get("streamer") is not None:
-            added["streamer"] = _Stream(inputs["streamer"], self)
+        if (streamer := inputs.get("streamer")) is not None:
+            kind = _RowStream if isinstance(streamer, RowStreamer) else _Stream
+            added["streamer"] = kind(streamer, self)
         return {**inputs, **added}
 
     def judge(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -202,6 +207,38 @@ class _Stream:
     def end(self) -> None:
         """End the stream."""
         self.streamer.end()
+
+
+class _RowStream(RowStreamer):
+    """Wraps a streamer of a batch: refusals first, then the answers of the other rows."""
+
+    def __init__(self, streamer: RowStreamer, guard: _Guard) -> None:
+        self.streamer, self.guard = streamer, guard
+        self.begun = self.told = False
+
+    def put(self, tokens: Tensor) -> None:
+        """Pass on the prompts; the decisions and the refusals; then token after token."""
+        if self.begun and not self.told:
+            self.told = True
+            guard = self.guard
+            answers = _answers(guard.vlm, guard.detectors, guard.decided, guard.inputs)
+            _tell(self.streamer, guard.decided, answers)
+        self.begun = True
+        self.streamer.put(tokens)
+
+    def replace(self, row: int, tokens: Sequence[int]) -> None:
+        """Pass on what another defense puts in the place of an answer."""
+        self.streamer.replace(row, tokens)
+
+    def end(self) -> None:
+        """End the stream."""
+        self.streamer.end()
+
+
+def _tell(streamer: RowStreamer, outcome: Outcome, answers: Mapping[int, Sequence[int]]) -> None:
+    streamer.judged(outcome.decisions)
+    for row, tokens in answers.items():
+        streamer.replace(row, tokens)
 
 
 def _wanted(detectors: Mapping[str, Detector]) -> tuple[list[Any], int | None]:

@@ -28,7 +28,7 @@ words of the question stand before a picture, it precedes those after the last o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
@@ -43,6 +43,7 @@ from safesight.generation.answers import put_back_prompt, sequences_of
 from safesight.generation.calls import check_supported, prompt_of, setting, without_cache
 from safesight.generation.follow_ups import introduced
 from safesight.generation.prompt_rows import padded, prompt_rows
+from safesight.generation.row_streams import RowStreamer
 
 if TYPE_CHECKING:
     from safesight.generation.call_types import Generate, Inputs
@@ -121,7 +122,7 @@ def _generate_both(vlm: VLM, config: CoCAConfig, generate: Generate, inputs: Inp
     own = [partial(_on_first_half, process, rows) for process in theirs]
     both["logits_processor"] = [calibrate, *own]
     if inputs.get("streamer") is not None:
-        both["streamer"] = _FirstRow(inputs["streamer"], inputs["input_ids"])
+        both["streamer"] = _FirstRows(inputs["streamer"], inputs["input_ids"])
     output = _first_rows(generate(**both), rows)
     return put_back_prompt(output, both["input_ids"], inputs["input_ids"])
 
@@ -167,18 +168,23 @@ def _first_rows(output: Any, rows: int) -> Any:
     return output
 
 
-class _FirstRow:
-    """Sits between generate and a user's streamer, which accepts one row."""
+class _FirstRows(RowStreamer):
+    """Sits between generate and the caller's streamer, which expects the caller's rows."""
 
-    def __init__(self, streamer: Any, prompt: Tensor) -> None:
-        self.streamer, self.prompt = streamer, prompt
+    def __init__(self, streamer: Any, prompts: Tensor) -> None:
+        self.streamer, self.prompts = streamer, prompts
         self.started = False
 
     def put(self, tokens: Tensor) -> None:
-        """Pass on the caller's prompt first, then every token of the answer."""
-        self.streamer.put(tokens[:1] if self.started else self.prompt.cpu())
+        """Pass on the caller's prompts first, then every token of the answers."""
+        rows = len(self.prompts)
+        self.streamer.put(tokens[:rows] if self.started else self.prompts.cpu())
         self.started = True
 
+    def replace(self, row: int, tokens: Sequence[int]) -> None:
+        """Pass on what another defense puts in the place of an answer."""
+        self.streamer.replace(row, tokens)
+
     def end(self) -> None:
-        """Signal the end of the answer."""
+        """Signal the end of the answers."""
         self.streamer.end()

@@ -42,7 +42,7 @@ from pydantic import Field
 from safesight.defenses.base import Defense, DefenseConfig, Parts
 from safesight.defenses.contract import Contract
 from safesight.errors import InputError, SafesightError
-from safesight.generation.answers import refusal_tokens, replace_answers, sequences_of, stream_out
+from safesight.generation.answers import refusal_tokens, replace_answers, sequences_of, stream_rows
 from safesight.generation.calls import check_supported, setting, without_cache
 from safesight.generation.follow_ups import (
     ask,
@@ -151,7 +151,7 @@ def _eyes_closed(vlm: VLM, config: ECSOConfig, generate: Generate, inputs: Input
     answers = {row: tokens or silence for row, tokens in again.items()}
     output = replace_answers(vlm, inputs, output, length, answers)
     if streamer is not None:
-        stream_out(streamer, inputs, sequences_of(output)[0, length:].tolist())
+        stream_rows(streamer, inputs, sequences_of(output)[:, length:].tolist())
     return output
 
 
