@@ -20,7 +20,7 @@ from PIL import Image
 
 from safesight.errors import InputError
 from safesight.evals.messages import data_uri, hf_messages, settings_of
-from safesight.hosting.hosts import size_of
+from safesight.hosting.requests import size_of
 from safesight.hosting.settings import Settings
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8))

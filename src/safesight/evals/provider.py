@@ -35,7 +35,7 @@ from rich.markup import escape
 from safesight.errors import InputError, SafesightError
 from safesight.evals.messages import hf_messages, settings_of
 from safesight.evals.session import refused
-from safesight.hosting.hosts import Generation
+from safesight.hosting.requests import Generation
 from safesight.hosting.served import serve
 
 __all__ = ["SafesightAPI"]

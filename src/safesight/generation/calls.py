@@ -156,8 +156,9 @@ def check_supported(vlm: VLM, inputs: Inputs, cannot: str = "A detector cannot j
             "Use greedy decoding or sampling, or remove the defense."
         )
     tokens = inputs.get("input_ids", inputs.get("inputs_embeds"))
-    streamer, several = inputs.get("streamer"), tokens is not None and len(tokens) > 1
-    if several and streamer is not None and not isinstance(streamer, RowStreamer):
+    streamer = inputs.get("streamer")
+    for_one = streamer is not None and not isinstance(streamer, RowStreamer)
+    if for_one and tokens is not None and len(tokens) > 1:
         raise InputError(
             f"A streamer takes one prompt, but this batch has {len(tokens)}. Pass one at a time."
         )

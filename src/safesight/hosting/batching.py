@@ -27,7 +27,8 @@ class _Request(Generic[Payload, Result]):
     key: Hashable
     payload: Payload
     size: int
-    future: Future[Result] = field(default_factory=Future)
+    future: Future[Result]
+    since: float = field(default_factory=time.monotonic)
 
 
 class Batcher(Generic[Payload, Result]):
@@ -39,6 +40,7 @@ class Batcher(Generic[Payload, Result]):
         idle: Called in the same thread whenever nothing is waiting.
         max_batch: Maximum batch size.
         quiet: Seconds without a new request after which a partial batch starts.
+        patience: Seconds for which full batches of one key may keep another request waiting.
 
     Example:
         >>> batcher = Batcher(lambda key, words: [key + word for word in words], max_batch=2)
@@ -55,9 +57,10 @@ class Batcher(Generic[Payload, Result]):
         idle: Callable[[], None] = lambda: None,
         max_batch: int = 32,
         quiet: float = 0.05,
+        patience: float = 60.0,
     ) -> None:
         self.max_batch = max_batch
-        self.quiet = quiet
+        self.quiet, self.patience = quiet, patience
         self._run, self._idle = run, idle
         self._waiting: list[_Request[Payload, Result]] = []
         self._changed = threading.Condition()
@@ -66,9 +69,24 @@ class Batcher(Generic[Payload, Result]):
         self._key: Hashable = None
         self._thread: threading.Thread | None = None
 
-    def submit(self, key: Hashable, payload: Payload, size: int) -> Future[Result]:
-        """Request one result; the future holds it, or the error of its batch."""
-        request: _Request[Payload, Result] = _Request(key, payload, size)
+    @property
+    def waiting(self) -> int:
+        """The number of requests whose batch has not started."""
+        return len(self._waiting)
+
+    def submit(
+        self, key: Hashable, payload: Payload, size: int, future: Future[Result] | None = None
+    ) -> Future[Result]:
+        """Request one result; the future holds it, or the error of its batch.
+
+        Args:
+            key: Requests with the same key may share a batch.
+            payload: What `run` gets.
+            size: Requests of similar size are batched.
+            future: Where to put the result, by default a new one. `run` may settle it before its
+                batch has ended; what it returns for this request is then ignored.
+        """
+        request = _Request(key, payload, size, Future() if future is None else future)
         with self._changed:
             if self._closed:
                 raise RuntimeError("The batcher is closed.")
@@ -140,8 +158,10 @@ class Batcher(Generic[Payload, Result]):
 
     def _next_key(self, last: Hashable) -> Hashable:
         """The last key while it can fill a batch, to avoid a switch; else the oldest request's."""
-        keys = [request.key for request in self._waiting]
-        return last if keys.count(last) >= self.max_batch else keys[0]
+        oldest = self._waiting[0]
+        patient = time.monotonic() - oldest.since < self.patience
+        alike = sum(request.key == last for request in self._waiting)
+        return last if patient and alike >= self.max_batch else oldest.key
 
     def _wait_until_quiet(self, key: Hashable) -> None:
         def count() -> int:
@@ -167,14 +187,15 @@ class Batcher(Generic[Payload, Result]):
         return [request for request in batch if request.future.set_running_or_notify_cancel()]
 
     def _answer(self, key: Hashable, batch: list[_Request[Payload, Result]]) -> None:
+        results: Sequence[Result | Exception]
         try:
             results = self._run(key, [request.payload for request in batch])
         # The thread boundary: the caller waiting for a result gets the error instead.
         except Exception as error:
-            for request in batch:
-                request.future.set_exception(error)
-            return
+            results = [error] * len(batch)
         for request, result in zip(batch, results, strict=True):
+            if request.future.done():
+                continue
             if isinstance(result, Exception):
                 request.future.set_exception(result)
             else:

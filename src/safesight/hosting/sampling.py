@@ -9,6 +9,7 @@ Gumbel-max trick). Pure torch; knows nothing about models.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ class SeededSampling:
     """A logits processor for greedy `generate` that turns it into seeded sampling.
 
     Args:
-        seed: Seed of all draws.
+        seed: Seed of all draws, or one seed per row.
         temperature: Divides the scores; above 0.
         top_p: Draw only from the most probable tokens that together reach this probability.
         top_k: Draw only from this many of the most probable tokens.
@@ -36,7 +37,7 @@ class SeededSampling:
 
     def __init__(
         self,
-        seed: int,
+        seed: int | Sequence[int],
         temperature: float,
         top_p: float | None = None,
         top_k: int | None = None,
@@ -48,7 +49,11 @@ class SeededSampling:
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores B x V whose largest entry is the token drawn for each row."""
         logits = self._warp(scores.float() / self.temperature)
-        noise = torch.stack([self._gumbel(row, logits.shape[1]) for row in input_ids.tolist()])
+        rows, size = input_ids.tolist(), logits.shape[1]
+        seeds = [self.seed] * len(rows) if isinstance(self.seed, int) else self.seed
+        noise = torch.stack(
+            [self._gumbel(seed, row, size) for seed, row in zip(seeds, rows, strict=True)]
+        )
         return logits + noise.to(logits.device)
 
     def _warp(self, logits: Tensor) -> Tensor:
@@ -64,11 +69,11 @@ class SeededSampling:
             logits = logits.masked_fill(drop, -torch.inf)
         return logits
 
-    def _gumbel(self, tokens: list[int], size: int) -> Tensor:
+    def _gumbel(self, seed: int, tokens: list[int], size: int) -> Tensor:
         start = 0
         while start < len(tokens) - 1 and tokens[start] == self.pad:
             start += 1
-        digest = hashlib.sha256(repr((self.seed, tokens[start:])).encode()).digest()
+        digest = hashlib.sha256(repr((seed, tokens[start:])).encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
         uniform = torch.rand(size, generator=generator, dtype=torch.float64)
         return -(-uniform.clamp_min(1e-300).log()).log().float()

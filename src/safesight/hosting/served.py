@@ -16,7 +16,8 @@ from safesight.defenses import Artifact
 from safesight.errors import InputError
 from safesight.grammar import check_arm
 from safesight.hosting.arms import Arm, build_arm
-from safesight.hosting.hosts import Generation, Host, host
+from safesight.hosting.hosts import Host, host
+from safesight.hosting.requests import Generation
 from safesight.hosting.settings import Settings
 from safesight.types import Message, Messages
 

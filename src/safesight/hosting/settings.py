@@ -1,10 +1,11 @@
 """How one answer is decoded, for every tool that asks for one.
 
-Requests with equal settings may share a batch. Knows nothing about Inspect or models.
+Knows nothing about Inspect or models.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 __all__ = ["Settings"]
@@ -12,7 +13,13 @@ __all__ = ["Settings"]
 
 @dataclass(frozen=True)
 class Settings:
-    """How one answer is decoded. Requests with equal settings may share a batch."""
+    """How one answer is decoded. Requests with equal settings may share a batch.
+
+    Example:
+        >>> short, long = Settings(8, stop=("END",)), Settings(64)
+        >>> short == long, short.of_batch == long.of_batch
+        (False, True)
+    """
 
     max_new_tokens: int
     temperature: float = 0.0
@@ -21,3 +28,13 @@ class Settings:
     top_k: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    """How many of the most probable tokens to report at each place; None for no probabilities."""
+
+    @property
+    def of_batch(self) -> Hashable:
+        """What must be equal for all rows of a batch that is followed token by token.
+
+        Length, stop strings and the value of a seed may then differ from row to row.
+        """
+        return (self.temperature, self.top_p, self.top_k, self.seed is None, self.logprobs)

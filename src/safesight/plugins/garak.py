@@ -18,7 +18,7 @@ from garak.generators.base import Generator
 from safesight import types
 from safesight.console import stderr
 from safesight.errors import InputError
-from safesight.hosting.hosts import Generation
+from safesight.hosting.requests import Generation
 from safesight.hosting.served import serve
 from safesight.hosting.settings import Settings
 

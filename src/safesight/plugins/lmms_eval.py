@@ -15,7 +15,7 @@ from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
 
 from safesight.errors import InputError
-from safesight.hosting.hosts import Generation
+from safesight.hosting.requests import Generation
 from safesight.hosting.served import serve
 from safesight.hosting.settings import Settings
 from safesight.types import Message

@@ -1,0 +1,176 @@
+"""The host: followed rows hear what they are given, end on their own, and change nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from safesight.defenses import Artifact
+from safesight.errors import InputError
+from safesight.hosting.arms import Arm, build_arm
+from safesight.hosting.hosts import Host
+from safesight.hosting.requests import Generation, Request
+from safesight.hosting.settings import Settings
+from safesight.hosting.streams import Caller, cut_at, held_back
+from tests import tiny
+from tests.contracts import defense_helpers as helpers
+
+
+@pytest.fixture
+def served() -> Iterator[Host]:
+    host = Host(tiny.vlm("llava"))
+    yield host
+    host.batcher.close()
+    host.detach()
+
+
+def half_refused(host: Host) -> tuple[Arm, Artifact]:
+    """An arm whose detector refuses some of `helpers.prompts()`."""
+    defense = helpers.build("probe")
+    artifact = helpers.some_refused(
+        defense, helpers.fitted("probe", "llava"), host.vlm, helpers.prompts()
+    )
+    return build_arm(host.vlm, "probe", {"probe": artifact}), artifact
+
+
+class Listener(Caller):
+    """Keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        super().__init__(self.pieces.append)
+
+
+def asked(host: Host, arm: Arm, *settings: Settings) -> list[tuple[Generation, Listener]]:
+    callers = [Listener() for _ in settings]
+    futures = [
+        host.request(Request(arm, each, prompt, caller=caller))
+        for each, prompt, caller in zip(settings, helpers.prompts(), callers, strict=True)
+    ]
+    return [(f.result(60), caller) for f, caller in zip(futures, callers, strict=True)]
+
+
+@pytest.mark.parametrize("name", ["none", "probe", "coca", "ecso"])
+def test_followed_rows_are_answered_as_any_other(served: Host, name: str) -> None:
+    arm = half_refused(served)[0] if name == "probe" else build_arm(served.vlm, name)
+    settings = [Settings(6)] * 4
+    plain = [
+        served.submit(arm, each, prompt)
+        for each, prompt in zip(settings, helpers.prompts(), strict=True)
+    ]
+    for (found, heard), wanted in zip(asked(served, arm, *settings), plain, strict=True):
+        assert found == wanted.result(60)
+        assert "".join(heard.pieces) == found.text
+
+
+def test_each_row_has_its_own_length_stop_and_seed(served: Host) -> None:
+    arm = build_arm(served.vlm, "none")
+    drawn = Settings(6, temperature=1.0)
+    rows = [
+        replace(drawn, seed=1),
+        replace(drawn, seed=2, max_new_tokens=2),
+        replace(drawn, seed=3),
+        replace(drawn, seed=1, max_new_tokens=1),
+    ]
+    sizes: list[int] = []
+    run = served.batcher._run
+    served.batcher._run = lambda key, batch: sizes.append(len(batch)) or run(key, batch)  # type: ignore[func-returns-value]
+    together = [found for found, _ in asked(served, arm, *rows)]
+    assert sizes == [4], "they share a batch"
+    alone = [
+        served.submit(arm, each, prompt).result(60)
+        for each, prompt in zip(rows, helpers.prompts(), strict=True)
+    ]
+    assert together == alone
+    assert [each.output_tokens for each in together][1::2] == [2, 1]
+    word = together[0].text.split()[-1]
+    stopped = asked(served, arm, replace(rows[0], stop=(word,)), *rows[1:])[0]
+    assert stopped[0].text == together[0].text[: together[0].text.index(word)]
+    assert stopped[0].stop_reason == "stop"
+    assert "".join(stopped[1].pieces) == stopped[0].text
+
+
+def test_a_refused_row_is_settled_while_the_others_are_written(served: Host) -> None:
+    arm, _ = half_refused(served)
+    done: list[tuple[int, bool]] = []
+    order = threading.Lock()
+    futures = []
+    for row, prompt in enumerate(helpers.prompts()):
+        request = Request(arm, Settings(20), prompt, caller=Caller())
+        future = served.request(request)
+
+        def note(found: Any, row: int = row) -> None:
+            with order:
+                done.append((row, bool(found.result().refused)))
+
+        future.add_done_callback(note)
+        futures.append(future)
+    for future in futures:
+        future.result(60)
+    refused = [was for _, was in done]
+    assert refused == sorted(refused, reverse=True), "refusals first"
+    assert 0 < sum(refused) < 4
+
+
+def test_a_caller_who_has_gone_frees_the_batch(served: Host) -> None:
+    arm = build_arm(served.vlm, "none")
+    callers = [Caller() for _ in range(4)]
+    for caller in callers:
+        caller.leave()
+    with helpers.count_forwards(served.vlm.layers[0]) as steps:
+        futures = [
+            served.request(Request(arm, Settings(50), prompt, caller=caller))
+            for prompt, caller in zip(helpers.prompts(), callers, strict=True)
+        ]
+        for future in futures:
+            future.result(60)
+    assert len(steps) == 1
+
+
+def test_probabilities_are_those_of_the_model(served: Host) -> None:
+    vlm, settings = served.vlm, Settings(4, logprobs=2, temperature=2.0, seed=5)
+    arm, _ = half_refused(served)
+    for (found, _), prompt in zip(
+        asked(served, arm, *[settings] * 4), helpers.prompts(), strict=True
+    ):
+        if found.refused:
+            assert found.logprobs is None
+            continue
+        assert found.logprobs is not None
+        assert len(found.logprobs) == found.output_tokens
+        with torch.no_grad():
+            first = vlm.model(**vlm.encode([prompt])).logits[0, -1].log_softmax(-1)
+        values, ids = first.topk(2)
+        best = found.logprobs[0].best
+        assert [text for text, _ in best] == [vlm.tokenizer.decode(i) for i in ids.tolist()]
+        assert torch.allclose(torch.tensor([v for _, v in best]), values, atol=1e-4)
+        chosen = [i for i in range(len(first)) if vlm.tokenizer.decode(i) == found.logprobs[0].text]
+        assert any(abs(float(first[i]) - found.logprobs[0].logprob) < 1e-4 for i in chosen)
+
+
+def test_a_pipeline_has_no_probabilities(served: Host) -> None:
+    request = Request(build_arm(served.vlm, "ecso"), Settings(4, logprobs=0), helpers.prompts()[0])
+    with pytest.raises(InputError, match="logprobs"):
+        served.request(request).result(60)
+
+
+@given(st.text("ab ", max_size=12), st.lists(st.text("ab ", min_size=1, max_size=3), max_size=2))
+def test_nothing_of_a_stop_string_is_heard(text: str, stop: list[str]) -> None:
+    final, found = cut_at(text, stop)
+    assert found == any(each in text for each in stop)
+    heard = ""
+    for length in range(len(text) + 1):
+        so_far = text[:length]
+        if any(each in so_far for each in stop):
+            break
+        shown = so_far[: len(so_far) - held_back(so_far, stop)]
+        assert shown.startswith(heard)
+        heard = shown
+    assert final.startswith(heard)
