@@ -30,6 +30,7 @@ from safesight.cli import (
     power,
     report,
     run,
+    serve,
     spurious,
     try_,
 )
@@ -111,6 +112,7 @@ for _name, _command, _examples in (
     ("compare", compare.compare, compare.EXAMPLES),
     ("report", report.report, report.EXAMPLES),
     ("run", run.run, run.EXAMPLES),
+    ("serve", serve.serve, serve.EXAMPLES),
     ("layers", layers.layers, layers.EXAMPLES),
     ("spurious", spurious.spurious, spurious.EXAMPLES),
     ("try", try_.try_defense, try_.EXAMPLES),

@@ -61,6 +61,8 @@ class Batcher(Generic[Payload, Result]):
     ) -> None:
         self.max_batch = max_batch
         self.quiet, self.patience = quiet, patience
+        self.began: Callable[[int], None] = lambda size: None
+        """Called with the size of each batch that starts."""
         self._run, self._idle = run, idle
         self._waiting: list[_Request[Payload, Result]] = []
         self._changed = threading.Condition()
@@ -144,6 +146,7 @@ class Batcher(Generic[Payload, Result]):
             self._wait_until_quiet(self._key)
             batch = self._take(self._key)
         if batch:
+            self.began(len(batch))
             self._answer(self._key, batch)
         return True
 

@@ -1,0 +1,235 @@
+"""`safesight serve`: an OpenAI-compatible server with the defenses on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from safesight.cli.options import BatchSize, Loading, Model, check_names, loads_model
+from safesight.cli.show import examples
+from safesight.console import stderr, waiting
+from safesight.errors import InputError, StorageError, reason_of
+from safesight.extras import need
+from safesight.grammar import UNDEFENDED
+
+if TYPE_CHECKING:
+    import socket
+
+    from safesight.server.settings import ServerSettings
+
+__all__ = ["EXAMPLES", "serve"]
+
+EXAMPLES = examples(
+    "safesight serve --defense probe",
+    "safesight serve --model Qwen/Qwen3-VL-2B-Instruct --defense sasa=artifacts/sasa",
+    "safesight serve --defense probe --allow probe,none --decision-log decisions.jsonl",
+    "SAFESIGHT_API_KEY=... safesight serve --defense probe --host 0.0.0.0",
+)
+KEY = "SAFESIGHT_API_KEY"
+
+_LIMITS = "Limits"
+
+
+def _limit(text: str, **more: Any) -> Any:
+    return typer.Option(help=text, rich_help_panel=_LIMITS, **more)
+
+
+@loads_model
+def serve(
+    loading: Loading,
+    defense: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME[=DIR],...",
+            help="Defenses, all attached together, each with its artifact if it has one of its "
+            "own; none for the bare model.",
+        ),
+    ],
+    model: Model = "testbed",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free port.")] = 8000,
+    name: Annotated[
+        str | None, typer.Option(help="The model's name in requests. Default: that of --model.")
+    ] = None,
+    allow: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,...",
+            help="Defenses that a request may choose for itself; none lets it choose no defense.",
+        ),
+    ] = "",
+    allow_threshold: Annotated[
+        bool, typer.Option("--allow-threshold", help="Let requests set a detector's threshold.")
+    ] = False,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help=f"File with API keys, one a line. Or set {KEY}.")
+    ] = None,
+    allow_image_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST", help="Fetch pictures from this host; repeatable."),
+    ] = None,
+    decision_log: Annotated[
+        Path | None, typer.Option(help="JSONL file for refusals: score, threshold, artifact.")
+    ] = None,
+    log_prompts: Annotated[
+        bool, typer.Option("--log-prompts", help="Write the texts of refused prompts, too.")
+    ] = False,
+    batch_size: BatchSize = None,
+    max_tokens: Annotated[int, _limit("Tokens of one answer.", min=1)] = 1024,
+    max_pictures: Annotated[int, _limit("Pictures in one request.", min=0)] = 8,
+    max_pixels: Annotated[int, _limit("Pixels of one picture.", min=1)] = 24_000_000,
+    max_body_mb: Annotated[int, _limit("Megabytes of one request.", min=1)] = 32,
+    max_waiting: Annotated[int, _limit("Answers that are waited for.", min=1)] = 128,
+    timeout: Annotated[float, _limit("Seconds for one request.", min=1)] = 300.0,
+) -> None:
+    """Serve a defended model to OpenAI clients, and its detectors to gateways."""
+    need("fastapi", "serve", "A server")
+    folders = _defenses(defense)
+    allowed = [each.strip() for each in allow.split(",") if each.strip()]
+    if allow and not allowed:
+        raise InputError("--allow names no defense. Name some of those that are served, or none.")
+    rules = _rules(
+        name or model,
+        keys=_keys(api_key_file),
+        allowed=allowed,
+        allow_threshold=allow_threshold,
+        origins=allow_image_host or [],
+        max_pixels=max_pixels,
+        max_body=max_body_mb * 1_000_000,
+        max_pictures=max_pictures,
+        max_tokens=max_tokens,
+        max_waiting=max_waiting,
+        seconds=timeout,
+    )
+    with _door(host, port, rules) as door:
+        app = _app(model, loading, folders, rules, decision_log, log_prompts, batch_size)
+        _say(door, rules, folders)
+        from safesight.server.running import run
+
+        most = 4 * rules.limits.max_waiting
+        run(app, door, most_connections=most, grace=rules.limits.seconds)
+
+
+def _defenses(text: str) -> dict[str, Path | None]:
+    """Each defense and the folder of its artifact, in order."""
+    found: dict[str, Path | None] = {}
+    for item in text.replace("+", ",").split(","):
+        name, given, folder = item.strip().partition("=")
+        if not name or (given and not folder):
+            raise InputError(
+                f"--defense {text!r} is not a list of defenses. "
+                "Write it like sasa=artifacts/sasa,rai, or none for the bare model."
+            )
+        if name in found:
+            raise InputError(f"--defense names {name!r} twice. Name it once.")
+        found[name] = Path(folder) if folder else None
+    if UNDEFENDED in found and len(found) > 1:
+        raise InputError("--defense none serves the bare model. Leave out the other defenses.")
+    check_names("defense", list(found))
+    found.pop(UNDEFENDED, None)
+    return found
+
+
+def _keys(file: Path | None) -> tuple[str, ...]:
+    from safesight.server.access import keys_of
+
+    found: tuple[str, ...] = ()
+    if file is not None:
+        try:
+            found += keys_of(file.read_text(), str(file))
+        except (OSError, UnicodeError) as error:
+            raise StorageError(
+                f"The API keys in {file} could not be read ({reason_of(error)}). Check the file."
+            ) from error
+    if KEY in os.environ:
+        found += keys_of(os.environ[KEY], KEY)
+    return found
+
+
+def _rules(
+    name: str,
+    *,
+    keys: tuple[str, ...],
+    allowed: list[str],
+    allow_threshold: bool,
+    origins: list[str],
+    max_pixels: int,
+    **limits: Any,
+) -> ServerSettings:
+    from safesight.server.downloads import allowed_origins
+    from safesight.server.pictures import PictureRules
+    from safesight.server.settings import Limits, ServerSettings
+
+    pictures = PictureRules(
+        origins=allowed_origins(origins),
+        max_bytes=limits["max_body"],
+        max_pixels=max_pixels,
+    )
+    return ServerSettings(
+        name=name,
+        limits=Limits(**limits),
+        pictures=pictures,
+        keys=keys,
+        allowed=tuple(allowed),
+        allow_threshold=allow_threshold,
+    )
+
+
+def _door(host: str, port: int, rules: ServerSettings) -> socket.socket:
+    from safesight.server.access import check_binding
+    from safesight.server.running import listening
+
+    check_binding(host, rules.keys)
+    return listening(host, port)
+
+
+def _app(
+    model: str,
+    loading: Loading,
+    folders: dict[str, Path | None],
+    rules: ServerSettings,
+    decision_log: Path | None,
+    log_prompts: bool,
+    batch_size: int | None,
+) -> Any:
+    with waiting(f"Loading {model}"):
+        from safesight.fitting.artifact import Artifact
+        from safesight.hosting.hosts import host as host_of
+        from safesight.server.app import ROUTES, create_app
+        from safesight.server.choices import Choices
+        from safesight.server.decision_log import DecisionLog
+        from safesight.server.metrics import Metrics
+        from safesight.server.record import Record
+
+        given = {name: Artifact.load(place) for name, place in folders.items() if place}
+        served = host_of(model, **loading)
+        if batch_size is not None:
+            served.batcher.max_batch = batch_size
+        served.batcher.quiet, served.batcher.patience = 0.01, 2.0
+        choices = Choices(
+            served.vlm,
+            list(folders),
+            given,
+            allowed=rules.allowed,
+            allow_threshold=rules.allow_threshold,
+        )
+        metrics = Metrics(ROUTES, choices.detectors)
+        log = None
+        if decision_log is not None:
+            log = DecisionLog(
+                decision_log, with_prompts=log_prompts, on_failure=metrics.log_failed
+            )
+    record = Record(rules.name, metrics, log)
+    return create_app(served, choices, rules, record, local=not rules.keys)
+
+
+def _say(door: socket.socket, rules: ServerSettings, folders: dict[str, Path | None]) -> None:
+    address, port = door.getsockname()[:2]
+    where = f"[{address}]" if ":" in address else address
+    defended = " + ".join(folders) or "no defense"
+    stderr().print(
+        f"Serving {rules.name} with {defended} at http://{where}:{port}/v1 (Ctrl+C stops)."
+    )

@@ -1,0 +1,149 @@
+"""The answers to one request while a host writes them, for a coroutine that passes them on.
+
+The host calls from its own thread; everything here reaches the event loop through one queue. When
+the coroutine stops waiting, for whatever reason, `leave` frees the places in the batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from safesight.errors import InputError
+from safesight.hosting.requests import Generation, Request
+from safesight.hosting.streams import Caller
+from safesight.server.refusals import RequestError
+
+if TYPE_CHECKING:
+    from safesight.hosting.hosts import Host
+
+__all__ = ["Answering", "Event", "Places"]
+
+_log = logging.getLogger("safesight")
+
+Event = tuple[int, "str | Generation"]
+"""The number of a choice, and a piece of its text or, at the end, the whole answer."""
+
+
+class Places:
+    """How many answers may be waited for at the same time.
+
+    Args:
+        most: The number of places.
+
+    Example:
+        >>> places = Places(1)
+        >>> places.take(1)
+        >>> places.taken
+        1
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self.taken = most, 0
+
+    def take(self, number: int) -> None:
+        """Take places; each is given back with `give_back`.
+
+        Raises:
+            RequestError: there are not so many left.
+        """
+        if self.taken + number > self.most:
+            raise RequestError(
+                f"The server is busy with {self.taken} answers. Try again later.",
+                status=429,
+                kind="rate_limit_error",
+                code="server_busy",
+            )
+        self.taken += number
+
+    def give_back(self) -> None:
+        """Give back one place."""
+        self.taken -= 1
+
+
+class Answering:
+    """The choices of one request. Make it in the event loop.
+
+    Args:
+        host: Who answers.
+        asked: The request of the first choice.
+        choices: How many answers; their seeds count up from the first.
+        places: Where each choice takes a place until its answer has ended.
+
+    Raises:
+        RequestError: no place is left.
+    """
+
+    def __init__(self, host: Host, asked: Request, choices: int, places: Places) -> None:
+        places.take(choices)
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
+        self._callers: list[Caller] = []
+        self._futures: list[Future[Generation]] = []
+        for number in range(choices):
+            caller = Caller(lambda piece, number=number: self._put(number, piece))
+            seed = asked.settings.seed
+            settings = replace(asked.settings, seed=None if seed is None else seed + number)
+            own = replace(asked, settings=settings, caller=caller, future=Future())
+            self._callers.append(caller)
+            own.future.add_done_callback(lambda _: self._call(places.give_back))
+            own.future.add_done_callback(lambda done, number=number: self._put(number, done))
+            self._futures.append(own.future)
+            host.request(own)
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Pieces and whole answers as they come, until every choice has ended.
+
+        Raises:
+            InputError: a prompt that the model or a defense cannot take.
+            RequestError: anything else that kept a choice from being answered.
+        """
+        waiting = len(self._futures)
+        while waiting:
+            number, what = await self._queue.get()
+            if isinstance(what, Future):
+                waiting -= 1
+                what = _result(what)
+            yield number, what
+
+    async def results(self) -> Sequence[Generation]:
+        """All answers, when the last has ended."""
+        found: dict[int, Generation] = {}
+        async for number, what in self.events():
+            if isinstance(what, Generation):
+                found[number] = what
+        return [found[number] for number in range(len(self._futures))]
+
+    def leave(self) -> None:
+        """Stop waiting: answers that are waited for are dropped, running ones end."""
+        for caller, future in zip(self._callers, self._futures, strict=True):
+            caller.leave()
+            future.cancel()
+
+    def _put(self, number: int, what: Any) -> None:
+        self._call(self._queue.put_nowait, (number, what))
+
+    def _call(self, function: Any, *args: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:  # the loop has been closed: nobody is there to hear it
+            self.leave()
+
+
+def _result(future: Future[Generation]) -> Generation:
+    """The answer, or an error that may be shown to whoever asked."""
+    if future.cancelled():
+        raise RequestError("The server is shutting down.", status=503, kind="server_error")
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, InputError):
+        raise error
+    _log.error("A request could not be answered: %s", error, exc_info=error)
+    raise RequestError(
+        "The model could not answer this request.", status=500, kind="server_error"
+    ) from error

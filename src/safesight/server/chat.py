@@ -1,0 +1,226 @@
+"""`/v1/chat/completions`: from a body to an answer, whole or in pieces.
+
+Every answer comes from the host with the defenses of its request attached; there is no other way
+to one. Whatever goes wrong, no part of an answer leaves that the detectors have not passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+from starlette.requests import Request as HTTPRequest
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from safesight.errors import InputError
+from safesight.hosting.requests import Generation, Request
+from safesight.server.answering import Answering, Event, Places
+from safesight.server.chat_request import ChatRequest, chat_request
+from safesight.server.completions import Completions
+from safesight.server.conversation import conversation, count_pictures
+from safesight.server.json_bodies import read_json
+from safesight.server.pictures import picture_of
+from safesight.server.refusals import RequestError, failure
+
+if TYPE_CHECKING:
+    from safesight.hosting.hosts import Host
+    from safesight.server.choices import Choices
+    from safesight.server.record import Record
+    from safesight.server.settings import ServerSettings
+
+__all__ = ["Chat"]
+
+class Chat:
+    """Answers requests for chat completions.
+
+    Args:
+        host: Who answers.
+        choices: Which defenses may.
+        rules: The server's.
+        record: Where decisions are noted.
+    """
+
+    def __init__(
+        self, host: Host, choices: Choices, rules: ServerSettings, record: Record
+    ) -> None:
+        self.host, self.choices, self.rules, self.record = host, choices, rules, record
+        self.places = Places(rules.limits.max_waiting)
+        template = str(getattr(host.vlm.processor, "chat_template", ""))
+        self._offers_tools = "tools" in template
+
+    async def respond(self, http: HTTPRequest) -> Response:
+        """Answer one request.
+
+        Raises:
+            RequestError: it cannot be answered.
+        """
+        begin = time.monotonic()
+        asked = self._read(await http.body())
+        arm = await anyio.to_thread.run_sync(self.choices.chosen, asked.defense)
+        async with self._in_time():
+            messages = await conversation(
+                asked.messages, partial(picture_of, rules=self.rules.pictures), self._plain
+            )
+        request = Request(arm, asked.settings, messages, tools=asked.tools)
+        forms = Completions(self.rules.name, arm.name, asked.tools)
+        note = self.record.of(forms.id, arm, messages, begin)
+        answering = Answering(self.host, request, asked.choices, self.places)
+        gone = asyncio.create_task(_watch(http, answering))
+        try:
+            if not asked.stream:
+                answers = await self._whole(answering)
+                note.answered(answers)
+                return JSONResponse(forms.whole(answers), headers=_headers(arm.name, answers[0]))
+            events = _limited(answering.events(), begin + self.rules.limits.seconds)
+            first = await anext(events)
+        except BaseException:
+            gone.cancel()
+            answering.leave()
+            raise
+        finally:
+            if not asked.stream:
+                gone.cancel()
+        note.began()
+        pieces = self._pieces(first, events, asked, forms, note.answered)
+        return StreamingResponse(
+            _closing(pieces, answering, gone),
+            media_type="text/event-stream",
+            headers={"cache-control": "no-store", **_headers(arm.name, first[1])},
+        )
+
+    def _read(self, body: bytes) -> ChatRequest:
+        try:
+            given = read_json(body)
+        except InputError as error:
+            raise RequestError(str(error)) from error
+        asked = chat_request(given, self.rules, self.host.default_max_tokens)
+        pictures, most = count_pictures(asked.messages), self.rules.limits.max_pictures
+        if pictures > most:
+            raise RequestError(
+                f"The request has {pictures} pictures; up to {most} are taken.", param="messages"
+            )
+        if asked.tools and not self._offers_tools:
+            raise RequestError(
+                f"The chat template of {self.rules.name!r} offers no tools. Leave them out.",
+                param="tools",
+            )
+        return asked
+
+    def _plain(self, text: str) -> str:
+        return self.host.vlm.control_tokens.plain(text)
+
+    async def _whole(self, answering: Answering) -> Sequence[Generation]:
+        async with self._in_time():
+            return await answering.results()
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self.rules.limits.seconds):
+                yield
+        except TimeoutError:
+            raise _late() from None
+
+    async def _pieces(
+        self,
+        first: Event,
+        events: AsyncIterator[Event],
+        asked: ChatRequest,
+        forms: Completions,
+        answered: Any,
+    ) -> AsyncIterator[str]:
+        """The chunks of a stream, as events of the server."""
+        answers: dict[int, Generation] = {}
+        sent = [""] * asked.choices
+        try:
+            for number in range(asked.choices):
+                yield _event(forms.begun(number))
+            async for number, what in _chained(first, events):
+                if isinstance(what, str):
+                    # With tools on offer, what is a call is known only at the end.
+                    if not asked.tools:
+                        sent[number] += what
+                        yield _event(forms.piece(number, what))
+                    continue
+                answers[number] = what
+                if rest := forms.content(what)[len(sent[number]) :]:
+                    yield _event(forms.piece(number, rest))
+                yield _event(forms.ended(number, what))
+            whole = [answers[number] for number in range(asked.choices)]
+            answered(whole)
+            if asked.include_usage:
+                yield _event(forms.used(whole))
+            yield "data: [DONE]\n\n"
+        except (RequestError, InputError) as error:
+            yield _event(failure(error)[1])
+
+
+def _headers(defense: str, what: str | Generation) -> dict[str, str]:
+    """What a client or a proxy can read without the body; a first piece of text was passed."""
+    refused = isinstance(what, Generation) and bool(what.refused)
+    found = {"x-safesight-defense": defense, "x-safesight-refused": str(refused).lower()}
+    if refused and isinstance(what, Generation):
+        acted = [name for name, decision in what.decisions.items() if decision["refuse"]]
+        found["x-safesight-detector"] = "+".join(acted)
+    return found
+
+
+def _late() -> RequestError:
+    return RequestError(
+        "The answer took too long. Ask for fewer tokens, or try again later.",
+        status=504,
+        kind="server_error",
+        code="timeout",
+    )
+
+
+def _event(body: dict[str, Any]) -> str:
+    return f"data: {json.dumps(body)}\n\n"
+
+
+async def _chained(first: Event, rest: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    yield first
+    async for event in rest:
+        yield event
+
+
+async def _limited(events: AsyncIterator[Event], until: float) -> AsyncIterator[Event]:
+    """The events that come in time.
+
+    Raises:
+        RequestError: the next does not.
+    """
+    while True:
+        try:
+            async with asyncio.timeout(max(until - time.monotonic(), 0)):
+                event = await anext(events)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise _late() from None
+        yield event
+
+
+async def _closing(
+    pieces: AsyncIterator[str], answering: Answering, gone: asyncio.Task[None]
+) -> AsyncIterator[str]:
+    """The pieces; however the stream ends, nothing goes on being written."""
+    try:
+        async for piece in pieces:
+            yield piece
+    finally:
+        gone.cancel()
+        answering.leave()
+
+
+async def _watch(http: HTTPRequest, answering: Answering) -> None:
+    """Free the places of a client that has gone."""
+    while (await http.receive())["type"] != "http.disconnect":
+        pass
+    answering.leave()

@@ -1,0 +1,208 @@
+"""One request for a chat completion, checked: OpenAI's types first, then what is served here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
+from pydantic import TypeAdapter, ValidationError
+
+from safesight.hosting.settings import Settings
+from safesight.server.refusals import RequestError
+from safesight.server.settings import ServerSettings
+
+__all__ = ["NEUTRAL", "SERVED", "ChatRequest", "chat_request", "request_schema"]
+
+SERVED = frozenset(
+    """
+    messages model stream stream_options n max_tokens max_completion_tokens temperature top_p top_k
+    seed stop logprobs top_logprobs tools tool_choice safesight
+    """.split()
+)
+"""Fields that are understood. `top_k` and `safesight` are no fields of OpenAI's."""
+IGNORED = frozenset(
+    """
+    user metadata store service_tier safety_identifier prompt_cache_key prompt_cache_retention
+    prompt_cache_options parallel_tool_calls verbosity reasoning_effort
+    """.split()
+)
+"""Fields that are accepted and change nothing."""
+NEUTRAL: Mapping[str, Any] = {
+    "frequency_penalty": 0,
+    "presence_penalty": 0,
+    "logit_bias": {},
+    "modalities": ["text"],
+    "response_format": {"type": "text"},
+}
+"""Other fields are accepted with these values only."""
+_MAX_STOPS, _MAX_TOP = 16, 20
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """What a request asks for."""
+
+    messages: list[dict[str, Any]]
+    settings: Settings
+    """Of the first choice; the others differ in their seed."""
+    choices: int
+    stream: bool
+    include_usage: bool
+    tools: list[dict[str, Any]] | None
+    defense: Any
+    """The field `safesight`, unchecked."""
+
+
+def chat_request(body: Mapping[str, Any], rules: ServerSettings, longest: int) -> ChatRequest:
+    """Check the body of a request.
+
+    Args:
+        body: A JSON object.
+        rules: The server's.
+        longest: The model's own limit on an answer, in tokens, where a request gives none.
+
+    Raises:
+        RequestError: the body breaks the protocol or asks for what is not served.
+    """
+    given = {name: value for name, value in body.items() if value is not None}
+    _check_fields(given)
+    checked = _typed(given)
+    if checked["model"] != rules.name:
+        raise RequestError(
+            f"The model {str(checked['model'])[:100]!r} does not exist here. Ask for "
+            f"{rules.name!r}.",
+            status=404,
+            code="model_not_found",
+            param="model",
+        )
+    settings = _settings(checked, given, rules, longest)
+    return ChatRequest(
+        messages=checked["messages"],
+        settings=settings,
+        choices=_number(checked, "n", 1, rules.limits.max_choices, 1),
+        stream=bool(given.get("stream", False)),
+        include_usage=bool((checked.get("stream_options") or {}).get("include_usage")),
+        tools=_tools(checked),
+        defense=given.get("safesight"),
+    )
+
+
+def request_schema() -> dict[str, Any]:
+    """The JSON schema of a request: OpenAI's own, reduced to what is served."""
+    schema = _adapter().json_schema(ref_template="#/components/schemas/{model}")
+    known = {name: schema["properties"][name] for name in SERVED & schema["properties"].keys()}
+    schema["properties"] = {
+        **known,
+        "stream": {"type": "boolean"},
+        "top_k": {"type": "integer", "minimum": 0},
+        "safesight": {
+            "type": "object",
+            "properties": {
+                "defense": {"type": "array", "items": {"type": "string"}},
+                "threshold": {"type": "number"},
+            },
+        },
+    }
+    return schema
+
+
+@cache
+def _adapter() -> TypeAdapter[Any]:
+    return TypeAdapter(CompletionCreateParamsNonStreaming)
+
+
+def _check_fields(given: Mapping[str, Any]) -> None:
+    for name, value in given.items():
+        if name in SERVED or name in IGNORED or (name in NEUTRAL and value == NEUTRAL[name]):
+            continue
+        raise RequestError(
+            f"The field {name[:60]!r} is not supported. Leave it out.",
+            code="unsupported_parameter",
+            param=name[:60],
+        )
+    for name, kinds in (("stream", bool), ("top_k", int)):
+        if name in given and type(given[name]) is not kinds:
+            raise RequestError(f"{name} must be of type {kinds.__name__}.", param=name)
+
+
+def _typed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of OpenAI's protocol, with the types that it says."""
+    own = {n: v for n, v in given.items() if n not in ("stream", "top_k", "safesight", "stop")}
+    try:
+        checked = _whole(_adapter().validate_python(own))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(each) for each in first["loc"] if str(each) in given)
+        where = place or next(iter(map(str, first["loc"])), "messages")
+        raise RequestError(
+            f"{where} does not follow the protocol: {first['msg'][:200]}.", param=where
+        ) from None
+    stop = given.get("stop", [])
+    checked["stop"] = [stop] if isinstance(stop, str) else stop
+    if not isinstance(checked["stop"], list) or not all(isinstance(s, str) for s in checked["stop"]):
+        raise RequestError("stop must be a string or a list of strings.", param="stop")
+    return checked
+
+
+def _whole(value: Any) -> Any:
+    """The value with every sequence read to its end: pydantic checks those of iterables lazily."""
+    if isinstance(value, Mapping):
+        return {key: _whole(each) for key, each in value.items()}
+    if isinstance(value, str | bytes | int | float | None):
+        return value
+    return [_whole(each) for each in value]
+
+
+def _settings(
+    checked: Mapping[str, Any], given: Mapping[str, Any], rules: ServerSettings, longest: int
+) -> Settings:
+    asked = checked.get("max_completion_tokens", checked.get("max_tokens", longest))
+    if asked < 1:
+        raise RequestError("An answer needs at least one token.", param="max_tokens")
+    temperature = _between(checked, "temperature", 0, 2, 0)
+    stop = tuple(checked["stop"])
+    if len(stop) > _MAX_STOPS or not all(stop):
+        raise RequestError(f"Up to {_MAX_STOPS} stop strings, none of them empty.", param="stop")
+    top = _number(checked, "top_logprobs", 0, _MAX_TOP, 0)
+    if "top_logprobs" in checked and not checked.get("logprobs"):
+        raise RequestError("top_logprobs needs logprobs=true.", param="top_logprobs")
+    if given.get("top_k", 0) < 0:
+        raise RequestError("top_k must not be negative.", param="top_k")
+    top_p = _between(checked, "top_p", 0, 1, 1)
+    return Settings(
+        max_new_tokens=min(asked, rules.limits.max_tokens),
+        temperature=temperature,
+        # A nucleus of probability 0 is the best token alone.
+        top_p=max(top_p, 1e-6) if temperature and top_p < 1 else None,
+        top_k=(given.get("top_k") or None) if temperature else None,
+        seed=checked.get("seed") if temperature else None,
+        stop=stop,
+        logprobs=top if checked.get("logprobs") else None,
+    )
+
+
+def _tools(checked: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    tools, choice = checked.get("tools"), checked.get("tool_choice", "auto")
+    if choice not in ("none", "auto"):
+        raise RequestError("tool_choice can be 'none' or 'auto'.", param="tool_choice")
+    if not tools or choice == "none":
+        return None
+    if any(tool["type"] != "function" for tool in tools):
+        raise RequestError("Only tools of type 'function' are supported.", param="tools")
+    return list(tools)
+
+
+def _number(given: Mapping[str, Any], name: str, least: int, most: int, default: int) -> int:
+    return int(_between(given, name, least, most, default))
+
+
+def _between(
+    given: Mapping[str, Any], name: str, least: float, most: float, default: float
+) -> float:
+    value = given.get(name, default)
+    if not least <= value <= most:
+        raise RequestError(f"{name} must be between {least} and {most}.", param=name)
+    return float(value)

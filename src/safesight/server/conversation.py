@@ -1,0 +1,117 @@
+"""OpenAI's messages become the conversation that a chat template takes.
+
+Text stays text: image placeholders and control tokens in it are taken apart. Pictures may stand in
+user turns only. A conversation may not end with the assistant's turn: whoever could begin the
+answer could also begin it with consent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from safesight.errors import InputError
+from safesight.server.refusals import RequestError
+from safesight.tools.calls import CALL_END, CALL_START
+from safesight.types import Message
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["conversation", "count_pictures"]
+
+_ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+}
+_LAST = ("user", "tool")
+
+
+async def conversation(
+    messages: Sequence[Mapping[str, Any]],
+    picture_of: Callable[[str], Awaitable[Image]],
+    plain: Callable[[str], str],
+) -> list[Message]:
+    """The conversation of a request, with its pictures opened.
+
+    Args:
+        messages: As the protocol has them, types checked.
+        picture_of: Opens the picture that a URL stands for.
+        plain: Takes the control tokens in a text apart.
+
+    Raises:
+        RequestError: a turn that no model here can take.
+    """
+    if not messages or messages[-1]["role"] not in _LAST:
+        raise RequestError(
+            "The last message must be the user's or a tool's. An answer cannot be begun for the "
+            "model here.",
+            param="messages",
+        )
+    found = []
+    for number, message in enumerate(messages):
+        where = f"messages[{number}]"
+        if message["role"] not in _ROLES:
+            raise RequestError(f"The role {message['role']!r} is not supported.", param=where)
+        parts = [
+            await _part(part, message["role"], f"{where}.content", picture_of)
+            for part in _parts(message.get("content"))
+        ]
+        if message["role"] != "assistant":
+            parts = [{**p, "text": plain(p["text"])} if p["type"] == "text" else p for p in parts]
+        else:
+            parts += [_call(call, where) for call in message.get("tool_calls") or ()]
+        found.append({"role": _ROLES[message["role"]], "content": parts})
+    return found
+
+
+def count_pictures(messages: Sequence[Mapping[str, Any]]) -> int:
+    """How many pictures the messages of a request hold."""
+    parts = [part for message in messages for part in _parts(message.get("content"))]
+    return sum(part.get("type") == "image_url" for part in parts)
+
+
+def _parts(content: Any) -> list[Mapping[str, Any]]:
+    if content is None:
+        return []
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+
+
+async def _part(
+    part: Mapping[str, Any],
+    role: str,
+    where: str,
+    picture_of: Callable[[str], Awaitable[Image]],
+) -> dict[str, Any]:
+    kind = part["type"]
+    if kind in ("text", "refusal"):
+        return {"type": "text", "text": part[kind]}
+    if kind == "image_url" and role == "user":
+        try:
+            return {"type": "image", "image": await picture_of(part["image_url"]["url"])}
+        except InputError as error:
+            raise RequestError(str(error), code="invalid_image", param=where) from error
+    raise RequestError(
+        f"A part of type {kind!r} cannot stand in a {role} message. "
+        "Send text, and pictures in user messages.",
+        param=where,
+    )
+
+
+def _call(call: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A call that the model made before, as it writes one."""
+    if call["type"] != "function":
+        raise RequestError("Only function calls are supported.", param=f"{where}.tool_calls")
+    function = call["function"]
+    try:
+        arguments = json.loads(function["arguments"] or "{}")
+    except ValueError:
+        raise RequestError(
+            "The arguments of a call are not JSON.", param=f"{where}.tool_calls"
+        ) from None
+    written = json.dumps({"name": function["name"], "arguments": arguments})
+    return {"type": "text", "text": f"{CALL_START}\n{written}\n{CALL_END}"}
