@@ -32,7 +32,6 @@ MAX_PIXELS = 64_000_000
 MAX_ASPECT = 200
 """Longest side divided by shortest side; Qwen's processors refuse more."""
 
-_LIMIT = f"{MAX_PIXELS // 1_000_000} megapixels"
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -54,7 +53,13 @@ _PHOTOMETRIC, _BITS = 262, 258
 """TIFF tags."""
 
 
-def open_picture(source: Any, name: str = "") -> Image.Image:
+def open_picture(
+    source: Any,
+    name: str = "",
+    *,
+    formats: Sequence[str] = FORMATS,
+    max_pixels: int = MAX_PIXELS,
+) -> Image.Image:
     """An RGB picture from a PIL image, a path, or the bytes of a picture file.
 
     The picture is rotated according to its EXIF data; transparency becomes white; 16-bit grey
@@ -63,6 +68,8 @@ def open_picture(source: Any, name: str = "") -> Image.Image:
     Args:
         source: The PIL image, path or bytes.
         name: What error messages call the picture; a path by default.
+        formats: The formats of a file that are read, out of `FORMATS`.
+        max_pixels: Refuse more pixels than this, before they are decoded.
 
     Raises:
         InputError: missing, damaged, oversized, of unknown range, or not a picture; the message
@@ -79,8 +86,8 @@ def open_picture(source: Any, name: str = "") -> Image.Image:
         # sizes and of odd metadata; what matters of either is an error below.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            picture = _opened(source, title)
-            _refuse_size(title, *picture.size)
+            picture = _opened(source, title, formats)
+            _refuse_size(title, *picture.size, max_pixels)
             grey = _grey_range(title, picture)
             clear = _transparent_colour(picture)
             turned = _upright(picture)
@@ -95,13 +102,13 @@ def open_picture(source: Any, name: str = "") -> Image.Image:
     except UnidentifiedImageError:
         raise InputError(f"{title} is not in a readable format. Save it as PNG or JPEG.") from None
     except Image.DecompressionBombError:
-        raise InputError(f"{title} is far too large. Make it smaller than {_LIMIT}.") from None
+        raise InputError(f"{title} is far too large. Make it smaller than {_megapixels(max_pixels)}.") from None
     except _DAMAGED as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"{title} is damaged ({reason}). Use an intact copy.") from None
 
 
-def _opened(source: Any, title: str) -> Image.Image:
+def _opened(source: Any, title: str, formats: Sequence[str]) -> Image.Image:
     """The picture, not decoded yet, in one of the known formats."""
     if isinstance(source, (str, Path)):
         if str(source).startswith(("http://", "https://")):
@@ -111,12 +118,12 @@ def _opened(source: Any, title: str) -> Image.Image:
         path = Path(os.path.expanduser(source))  # leaves the name of an unknown user as it is
         if path.exists() and not path.is_file() and not path.is_dir():
             raise InputError(f"{title} is a device or a pipe. Pass a picture file.")
-        return Image.open(path, formats=FORMATS)
+        return Image.open(path, formats=formats)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return Image.open(io.BytesIO(source), formats=FORMATS)
+        return Image.open(io.BytesIO(source), formats=formats)
     if isinstance(source, Image.Image):
         pending = getattr(source, "tile", None)  # empty once the file is decoded
-        if pending and source.format not in (*FORMATS, "MPO"):
+        if pending and source.format not in (*formats, "MPO"):
             raise UnidentifiedImageError
         return source
     raise InputError(
@@ -125,13 +132,17 @@ def _opened(source: Any, title: str) -> Image.Image:
     )
 
 
-def _refuse_size(title: str, width: int, height: int) -> None:
+def _megapixels(pixels: int) -> str:
+    return f"{pixels / 1_000_000:g} megapixels"
+
+
+def _refuse_size(title: str, width: int, height: int, max_pixels: int) -> None:
     if width < 1 or height < 1:
         raise InputError(f"{title} is empty ({width} x {height} pixels). Use another one.")
-    if width * height > MAX_PIXELS:
+    if width * height > max_pixels:
         raise InputError(
             f"{title} has {width} x {height} pixels, which is too large. "
-            f"Make it smaller than {_LIMIT}."
+            f"Make it smaller than {_megapixels(max_pixels)}."
         )
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise InputError(
