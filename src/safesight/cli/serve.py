@@ -219,9 +219,7 @@ def _app(
         metrics = Metrics(ROUTES, choices.detectors)
         log = None
         if decision_log is not None:
-            log = DecisionLog(
-                decision_log, with_prompts=log_prompts, on_failure=metrics.log_failed
-            )
+            log = DecisionLog(decision_log, with_prompts=log_prompts, on_failure=metrics.log_failed)
     record = Record(rules.name, metrics, log)
     return create_app(served, choices, rules, record, local=not rules.keys)
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from safesight.errors import InputError
@@ -85,13 +86,13 @@ class Answering:
         self._callers: list[Caller] = []
         self._futures: list[Future[Generation]] = []
         for number in range(choices):
-            caller = Caller(lambda piece, number=number: self._put(number, piece))
+            caller = Caller(partial(self._put, number))
             seed = asked.settings.seed
             settings = replace(asked.settings, seed=None if seed is None else seed + number)
             own = replace(asked, settings=settings, caller=caller, future=Future())
             self._callers.append(caller)
             own.future.add_done_callback(lambda _: self._call(places.give_back))
-            own.future.add_done_callback(lambda done, number=number: self._put(number, done))
+            own.future.add_done_callback(partial(self._put, number))
             self._futures.append(own.future)
             host.request(own)
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Chat"]
 
+
 class Chat:
     """Answers requests for chat completions.
 
@@ -46,9 +47,7 @@ class Chat:
         record: Where decisions are noted.
     """
 
-    def __init__(
-        self, host: Host, choices: Choices, rules: ServerSettings, record: Record
-    ) -> None:
+    def __init__(self, host: Host, choices: Choices, rules: ServerSettings, record: Record) -> None:
         self.host, self.choices, self.rules, self.record = host, choices, rules, record
         self.places = Places(rules.limits.max_waiting)
         template = str(getattr(host.vlm.processor, "chat_template", ""))
@@ -113,7 +112,8 @@ class Chat:
         return asked
 
     def _plain(self, text: str) -> str:
-        return self.host.vlm.control_tokens.plain(text)
+        plain: str = self.host.vlm.control_tokens.plain(text)
+        return plain
 
     async def _whole(self, answering: Answering) -> Sequence[Generation]:
         async with self._in_time():

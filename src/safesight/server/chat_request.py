@@ -7,6 +7,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from openai.types.chat import (
+    ChatCompletionAssistantMessageParam,
+    ChatCompletionDeveloperMessageParam,
+    ChatCompletionSystemMessageParam,
+    ChatCompletionToolMessageParam,
+    ChatCompletionUserMessageParam,
+)
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,7 +21,7 @@ from safesight.hosting.settings import Settings
 from safesight.server.refusals import RequestError
 from safesight.server.settings import ServerSettings
 
-__all__ = ["NEUTRAL", "SERVED", "ChatRequest", "chat_request", "request_schema"]
+__all__ = ["MESSAGES", "NEUTRAL", "SERVED", "ChatRequest", "chat_request", "request_schema"]
 
 SERVED = frozenset(
     """
@@ -38,6 +45,14 @@ NEUTRAL: Mapping[str, Any] = {
     "response_format": {"type": "text"},
 }
 """Other fields are accepted with these values only."""
+MESSAGES: Mapping[str, Any] = {
+    "system": ChatCompletionSystemMessageParam,
+    "developer": ChatCompletionDeveloperMessageParam,
+    "user": ChatCompletionUserMessageParam,
+    "assistant": ChatCompletionAssistantMessageParam,
+    "tool": ChatCompletionToolMessageParam,
+}
+"""The type of a message by its role."""
 _MAX_STOPS, _MAX_TOP = 16, 20
 
 
@@ -114,6 +129,11 @@ def _adapter() -> TypeAdapter[Any]:
     return TypeAdapter(CompletionCreateParamsNonStreaming)
 
 
+@cache
+def _of_role(role: str) -> TypeAdapter[Any]:
+    return TypeAdapter(MESSAGES[role])
+
+
 def _check_fields(given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if name in SERVED or name in IGNORED or (name in NEUTRAL and value == NEUTRAL[name]):
@@ -130,20 +150,42 @@ def _check_fields(given: Mapping[str, Any]) -> None:
 
 def _typed(given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of OpenAI's protocol, with the types that it says."""
-    own = {n: v for n, v in given.items() if n not in ("stream", "top_k", "safesight", "stop")}
-    try:
-        checked = _whole(_adapter().validate_python(own))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(each) for each in first["loc"] if str(each) in given)
-        where = place or next(iter(map(str, first["loc"])), "messages")
-        raise RequestError(
-            f"{where} does not follow the protocol: {first['msg'][:200]}.", param=where
-        ) from None
+    others = ("messages", "stream", "top_k", "safesight", "stop")
+    own = {name: value for name, value in given.items() if name not in others}
+    checked = _valid(_adapter(), {**own, "messages": []}, "")
     stop = given.get("stop", [])
-    checked["stop"] = [stop] if isinstance(stop, str) else stop
-    if not isinstance(checked["stop"], list) or not all(isinstance(s, str) for s in checked["stop"]):
+    stops = [stop] if isinstance(stop, str) else stop
+    if not isinstance(stops, list) or not all(isinstance(each, str) for each in stops):
         raise RequestError("stop must be a string or a list of strings.", param="stop")
+    return {**checked, "stop": stops, "messages": _messages(given.get("messages"))}
+
+
+def _messages(given: Any) -> list[dict[str, Any]]:
+    """The messages, each checked by the type for its role: one clear error instead of six."""
+    if not isinstance(given, list):
+        raise RequestError("messages must be a list.", param="messages")
+    found = []
+    for number, message in enumerate(given):
+        where = f"messages[{number}]"
+        role = message.get("role") if isinstance(message, dict) else None
+        if not isinstance(role, str) or role not in MESSAGES:
+            raise RequestError(
+                f"{where} has no role that is served. Use {', '.join(MESSAGES)}.", param=where
+            )
+        found.append(_valid(_of_role(role), message, f"{where}."))
+    return found
+
+
+def _valid(adapter: TypeAdapter[Any], value: Any, prefix: str) -> dict[str, Any]:
+    try:
+        checked: dict[str, Any] = _whole(adapter.validate_python(value))
+    except ValidationError as error:
+        # Of the members of a union, the one that got furthest is the one that was meant.
+        meant = max(error.errors(), key=lambda each: len(each["loc"]))
+        field = prefix + str(meant["loc"][0] if meant["loc"] else "content")
+        raise RequestError(
+            f"{field} does not follow the protocol: {meant['msg'][:200]}.", param=field
+        ) from None
     return checked
 
 

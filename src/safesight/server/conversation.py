@@ -55,8 +55,6 @@ async def conversation(
     found = []
     for number, message in enumerate(messages):
         where = f"messages[{number}]"
-        if message["role"] not in _ROLES:
-            raise RequestError(f"The role {message['role']!r} is not supported.", param=where)
         parts = [
             await _part(part, message["role"], f"{where}.content", picture_of)
             for part in _parts(message.get("content"))

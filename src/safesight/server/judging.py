@@ -34,7 +34,9 @@ def judge_of(chat: Chat) -> Judge:
             )
         begin, limits = time.monotonic(), chat.rules.limits
         if len(images) > limits.max_pictures:
-            raise InputError(f"It has {len(images)} pictures; up to {limits.max_pictures} are taken.")
+            raise InputError(
+                f"It has {len(images)} pictures; up to {limits.max_pictures} are taken."
+            )
         pictures = [await picture_of(url, chat.rules.pictures) for url in images]
         shown = [{"type": "image", "image": picture} for picture in pictures]
         asked = chat.host.vlm.control_tokens.plain("\n".join(texts))

@@ -43,6 +43,4 @@ def failure(error: RequestError | InputError) -> tuple[int, dict[str, Any]]:
     """
     if isinstance(error, InputError):
         return 400, error_body(str(error))
-    return error.status, error_body(
-        str(error), kind=error.kind, code=error.code, param=error.param
-    )
+    return error.status, error_body(str(error), kind=error.kind, code=error.code, param=error.param)
