@@ -172,30 +172,39 @@ def _messages(given: Any) -> list[dict[str, Any]]:
             raise RequestError(
                 f"{where} has no role that is served. Use {', '.join(MESSAGES)}.", param=where
             )
-        found.append(_valid(_of_role(role), message, f"{where}."))
+        found.append(_valid(_of_role(role), message, f"messages.{number}."))
     return found
 
 
 def _valid(adapter: TypeAdapter[Any], value: Any, prefix: str) -> dict[str, Any]:
     try:
-        checked: dict[str, Any] = _whole(adapter.validate_python(value))
+        checked: dict[str, Any] = _whole(adapter.validate_python(value), prefix)
     except ValidationError as error:
-        # Of the members of a union, the one that got furthest is the one that was meant.
-        meant = max(error.errors(), key=lambda each: len(each["loc"]))
-        field = prefix + str(meant["loc"][0] if meant["loc"] else "content")
-        raise RequestError(
-            f"{field} does not follow the protocol: {meant['msg'][:200]}.", param=field
-        ) from None
+        raise _against_protocol(prefix, error) from None
     return checked
 
 
-def _whole(value: Any) -> Any:
+def _whole(value: Any, where: str) -> Any:
     """The value with every sequence read to its end: pydantic checks those of iterables lazily."""
     if isinstance(value, Mapping):
-        return {key: _whole(each) for key, each in value.items()}
+        return {key: _whole(each, f"{where}{key}.") for key, each in value.items()}
     if isinstance(value, str | bytes | int | float | None):
         return value
-    return [_whole(each) for each in value]
+    found: list[Any] = []
+    try:
+        for number, each in enumerate(value):
+            found.append(_whole(each, f"{where}{number}."))
+    except ValidationError as error:
+        raise _against_protocol(f"{where}{len(found)}.", error) from None
+    return found
+
+
+def _against_protocol(where: str, error: ValidationError) -> RequestError:
+    # Of the members of a union, the one that got furthest is the one that was meant.
+    meant = max(error.errors(), key=lambda each: len(each["loc"]))
+    inside = [each for each in meant["loc"][-1:] if isinstance(each, str) and each.islower()]
+    field = ".".join([*where.rstrip(".").split("."), *inside]).lstrip(".")
+    return RequestError(f"{field} does not follow the protocol: {meant['msg'][:200]}.", param=field)
 
 
 def _settings(
