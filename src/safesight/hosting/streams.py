@@ -134,7 +134,7 @@ class BatchStreams(RowStreamer):
     def _hear(self, row: int) -> None:
         tokens, asked = self._tokens[row], self._rows[row]
         text = self._decode(tokens)
-        ended = tokens[-1] in self._ends or len(tokens) >= asked.max_tokens
+        ended = tokens[-1] in self._ends or len(tokens) >= asked.max_tokens or asked.caller.gone
         if ended or any(stop in text for stop in asked.stop):
             self._finish(row)
             return

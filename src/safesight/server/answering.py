@@ -67,34 +67,38 @@ class Places:
 
 
 class Answering:
-    """The choices of one request. Make it in the event loop.
+    """The choices of one request. Make it in the event loop, and call `leave` in the end.
 
     Args:
         host: Who answers.
-        asked: The request of the first choice.
-        choices: How many answers; their seeds count up from the first.
-        places: Where each choice takes a place until its answer has ended.
+        choices: How many answers.
+        places: Where each choice takes a place, from now until its answer has ended.
 
     Raises:
         RequestError: no place is left.
     """
 
-    def __init__(self, host: Host, asked: Request, choices: int, places: Places) -> None:
+    def __init__(self, host: Host, choices: int, places: Places) -> None:
         places.take(choices)
+        self._host = host
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
-        self._callers: list[Caller] = []
-        self._futures: list[Future[Generation]] = []
-        for number in range(choices):
-            caller = Caller(partial(self._put, number))
-            seed = asked.settings.seed
+        self._callers = [Caller(partial(self._put, number)) for number in range(choices)]
+        self._futures: list[Future[Generation]] = [Future() for _ in range(choices)]
+        for number, future in enumerate(self._futures):
+            future.add_done_callback(lambda _: self._call(places.give_back))
+            future.add_done_callback(partial(self._put, number))
+
+    def begin(self, asked: Request) -> None:
+        """Ask the host.
+
+        Args:
+            asked: The request of the first choice; the seeds of the others count up from its own.
+        """
+        seed = asked.settings.seed
+        for number, (caller, future) in enumerate(zip(self._callers, self._futures, strict=True)):
             settings = replace(asked.settings, seed=None if seed is None else seed + number)
-            own = replace(asked, settings=settings, caller=caller, future=Future())
-            self._callers.append(caller)
-            own.future.add_done_callback(lambda _: self._call(places.give_back))
-            own.future.add_done_callback(partial(self._put, number))
-            self._futures.append(own.future)
-            host.request(own)
+            self._host.request(replace(asked, settings=settings, caller=caller, future=future))
 
     async def events(self) -> AsyncIterator[Event]:
         """Pieces and whole answers as they come, until every choice has ended.

@@ -73,6 +73,8 @@ def create_app(
         record: Where decisions are noted.
         local: Whether only loopback can reach it.
     """
+    with host.lock, choices.default.attached(host.vlm):
+        pass  # what keeps defenses from being attached is said now, and not to the first client
     chat = Chat(host, choices, rules, record)
     app = FastAPI(
         title="safesight",
@@ -161,6 +163,12 @@ def _add_errors(app: FastAPI) -> None:
         status, body = failure(error)
         headers = {"retry-after": "1"} if status == 429 else {}
         return JSONResponse(body, status_code=status, headers=headers)
+
+    # Starlette raises it again after the answer, so that the server's log has it.
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> JSONResponse:
+        body = error_body("The server could not answer this request.", kind="server_error")
+        return JSONResponse(body, status_code=500)
 
     @app.exception_handler(HTTPException)
     async def not_here(request: Request, error: Any) -> JSONResponse:

@@ -32,26 +32,32 @@ def judge_of(chat: Chat) -> Judge:
             raise InputError(
                 "The detectors judge requests, not answers. Set mode: pre_call in the gateway."
             )
-        begin, limits = time.monotonic(), chat.rules.limits
+        limits = chat.rules.limits
         if len(images) > limits.max_pictures:
             raise InputError(
                 f"It has {len(images)} pictures; up to {limits.max_pictures} are taken."
             )
+        if sum(map(len, texts)) > limits.max_text:
+            raise InputError(f"Its texts have more than {limits.max_text} characters.")
+        answering = Answering(chat.host, 1, chat.places)
+        try:
+            async with asyncio.timeout(limits.seconds):
+                return await verdict(texts, images, answering)
+        except TimeoutError:
+            raise InputError("The detectors took too long.") from None
+        finally:
+            answering.leave()
+
+    async def verdict(texts: list[str], images: list[str], answering: Answering) -> Verdict:
+        begin = time.monotonic()
         pictures = [await picture_of(url, chat.rules.pictures) for url in images]
         shown = [{"type": "image", "image": picture} for picture in pictures]
         asked = chat.host.vlm.control_tokens.plain("\n".join(texts))
         messages = [{"role": "user", "content": [*shown, {"type": "text", "text": asked}]}]
         arm = chat.choices.guard
         note = chat.record.of(f"guard-{uuid.uuid4().hex}", arm, messages, begin)
-        request = Request(arm, Settings(max_new_tokens=1), messages)
-        answering = Answering(chat.host, request, 1, chat.places)
-        try:
-            async with asyncio.timeout(limits.seconds):
-                answers = await answering.results()
-        except TimeoutError:
-            raise InputError("The detectors took too long.") from None
-        finally:
-            answering.leave()
+        answering.begin(Request(arm, Settings(max_new_tokens=1), messages))
+        answers = await answering.results()
         note.answered(answers)
         return Verdict(refused=bool(answers[0].refused))
 
