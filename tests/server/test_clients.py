@@ -1,4 +1,4 @@
-"""What the official client gets: whole, in pieces, with pictures, tools, and by one's own choice."""
+"""What the official client gets: whole, in pieces, with pictures and tools, and as it chooses."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def test_a_refusal_says_that_it_is_one_and_who_refused(served: Serving) -> None:
     found = raw.parse()
     choice = found.choices[0]
     assert choice.finish_reason == "content_filter"
-    assert choice.message.content == choice.message.refusal == served.expected(
-        HARMFUL[0].messages()
+    assert (
+        choice.message.content == choice.message.refusal == served.expected(HARMFUL[0].messages())
     )
     assert found.safesight["refused"] is found.safesight["decisions"]["probe"]["refused"] is True
     assert raw.headers["x-safesight-defense"] == "probe"
@@ -218,9 +218,7 @@ def test_a_call_of_a_tool_and_its_result(served: Serving) -> None:
     pieces = list(
         served.ask(messages, tools=TOOLS, max_tokens=64, stream=True, extra_body=UNDEFENDED)
     )
-    streamed = [
-        call for p in pieces for c in p.choices for call in c.delta.tool_calls or ()
-    ]
+    streamed = [call for p in pieces for c in p.choices for call in c.delta.tool_calls or ()]
     assert [each.function.arguments for each in streamed] == [call.function.arguments]
     assert _streamed(pieces)[1] == "tool_calls"
     assert "<tool_call>" not in _streamed(pieces)[0]

@@ -99,9 +99,7 @@ def chat_request(body: Mapping[str, Any], rules: ServerSettings, longest: int) -
     return ChatRequest(
         messages=checked["messages"],
         settings=settings,
-        choices=_number(
-            checked, "n", 1, min(rules.limits.max_choices, rules.limits.max_waiting), 1
-        ),
+        choices=_number(checked, "n", 1, min(limits.max_choices, limits.max_waiting), 1),
         stream=bool(given.get("stream", False)),
         include_usage=bool((checked.get("stream_options") or {}).get("include_usage")),
         tools=_tools(checked),
@@ -110,7 +108,10 @@ def chat_request(body: Mapping[str, Any], rules: ServerSettings, longest: int) -
 
 
 def request_schema() -> dict[str, Any]:
-    """The JSON schema of a request: OpenAI's own, reduced to what is served."""
+    """The JSON schema of a request: OpenAI's own, reduced to what is served.
+
+    What it refers to stands in its `$defs`, and belongs among the components of a document.
+    """
     schema = _adapter().json_schema(ref_template="#/components/schemas/{model}")
     known = {name: schema["properties"][name] for name in SERVED & schema["properties"].keys()}
     schema["properties"] = {
