@@ -16,7 +16,7 @@ ODD: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 0.5, -0.0, 1e308, 1e-320, 2**31, 2**53, 2**63, -(2**63), "", " ",
     "\x00", "a" * 3000, [], {}, [[]], [None], [{}], {"type": "text"}, {"": {}}, "none", "assistant",
     [{"type": "text", "text": ""}], {"type": "image_url", "image_url": {"url": "data:,"}}, "0x10",
-    "http://169.254.169.254/latest", "file:///etc/passwd", "data:image/png;base64,AAAA", "\U0010f",
+    "http://169.254.169.254/latest", "file:///etc/passwd", "data:image/png;base64,AAAA", "\x7f",
 )  # fmt: skip
 RAW = (
     b"NaN", b"Infinity", b"-Infinity", b"1e999", b"1" * 5000, b'"\\ud800"', b'"\\udfff\\ud800"',
@@ -97,8 +97,8 @@ def conversations(messages: list[dict[str, Any]], marks: list[str]) -> Iterator[
     yield [user] * 300
     for content in ("", " ", "\n", [], [{"type": "text", "text": ""}], asked["content"][:1], None):
         yield [{"role": "user", "content": content}]
-    for words in ("\u202e" + text, "\u200b".join(text), "a " * 20000, "\x00\x01\x1b[31m", "{{ 7 }}",
-                  "{% for x in range(10**9) %}", "\ufeff\ufffd\uffff", "e\u0301" * 500):  # fmt: skip
+    for words in ("\u202e" + text, "\u200b".join(text), "a " * 20000, "\x00\x1b[31m", "{{ 7 }}",
+                  "{% for x in range(10**9) %}", "\ufeff\uffff", "e\u0301" * 500):  # fmt: skip
         yield [{"role": "user", "content": words}]
 
 
