@@ -17,6 +17,7 @@ import pytest
 from safesight.defenses.shared.linear_gate import LinearGate
 from safesight.generation.composition import protection
 from safesight.hosting import hosts
+from safesight.server.connections import Connection
 from tests.server.serving import Serving, samples, serving, shown, soon
 
 ANSWERED = shown(samples("vqa")[0])
@@ -90,19 +91,27 @@ def test_what_no_one_foresaw_is_still_an_error_of_the_protocol(
     assert "secret" not in answer.text
 
 
-def _left(served: Serving, body: Any, when: Callable[[socket.socket], None]) -> None:
-    """Send a request over a socket, and close it at some time."""
+def _left(
+    served: Serving, fields: Any, when: Callable[[socket.socket], Any], part: float = 1
+) -> None:
+    """Send a part of a request over a socket, wait for something, and close it."""
     host, _, port = served.root.removeprefix("http://").partition(":")
-    content = json.dumps({"model": "testbed", "max_tokens": 512, **body}).encode()
+    content = json.dumps({"model": "testbed", "messages": WORDS, **fields}).encode()
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\n"
         f"content-length: {len(content)}\r\n\r\n"
     )
     with socket.create_connection((host, int(port)), timeout=30) as client:
-        client.sendall(head.encode() + content[: len(content) // 2])
+        client.sendall(head.encode() + content[: int(part * len(content))])
         when(client)
-        client.sendall(content[len(content) // 2 :])
-        when(client)
+
+
+LONG = {
+    "max_tokens": 512,
+    "n": 4,
+    "temperature": 2,
+    "safesight": {"defense": ["none"]},
+}
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -110,28 +119,24 @@ def test_a_client_that_leaves_frees_its_place(
     served: Serving, held: threading.Event, stream: bool
 ) -> None:
     """While its request is sent, while it waits for a batch, and while its answer is written."""
-    body = {"messages": WORDS, "stream": stream}
-    _left(served, body, lambda client: client.close())
-    _left(served, body, lambda client: None)  # closed as soon as everything is sent
+    fields = {**LONG, "stream": stream}
+    vanished = served.metric('safesight_requests_total{route="/v1/chat/completions",status="499"}')
+    _left(served, fields, lambda client: None, part=0.5)
+    _left(served, fields, lambda client: soon(lambda: served.places() == 4))
     held.set()
     assert soon(lambda: served.places() == 0)
-    held.clear()
-
-    def waits(client: socket.socket) -> None:
-        soon(lambda: served.places() > 0, 1)
-
-    _left(served, body, waits)
-    assert soon(lambda: served.places() == 0) or stream is None
-    held.set()
-    served.ask(WORDS)
-    _left(served, body, lambda client: client.settimeout(30) or (stream and _first(client)))
+    if stream:
+        _left(served, fields, lambda client: client.recv(10))
+    else:
+        _left(served, fields, lambda client: soon(lambda: _written(served)))
     assert soon(lambda: served.places() == 0)
+    now = served.metric('safesight_requests_total{route="/v1/chat/completions",status="499"}')
+    assert now - vanished == (2 if stream else 3)
+    assert served.ask(WORDS).choices[0].message.content
 
 
-def _first(client: socket.socket) -> None:
-    client.settimeout(0.5)
-    with suppress(TimeoutError):
-        client.recv(100)
+def _written(served: Serving) -> bool:
+    return served.metric("safesight_requests_running") == 4
 
 
 def test_requests_of_clients_that_left_are_not_kept(served: Serving, held: threading.Event) -> None:
@@ -140,7 +145,7 @@ def test_requests_of_clients_that_left_are_not_kept(served: Serving, held: threa
     running.start()
     assert soon(lambda: served.places() == 1 and not batcher.waiting)
     for _ in range(3):
-        _left(served, {"messages": WORDS}, lambda client: time.sleep(0.1))
+        _left(served, {}, lambda client: time.sleep(0.1))
     assert soon(lambda: not batcher.waiting)
     held.set()
     running.join(30)
@@ -250,3 +255,20 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
 
     monkeypatch.setattr(hosts, "generated", watched)
     return seen
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"])
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0"])
+def test_a_client_that_sends_no_whole_request_is_cut_off(
+    served: Serving, monkeypatch: pytest.MonkeyPatch, before: bytes, sent: bytes
+) -> None:
+    monkeypatch.setattr(Connection, "header_seconds", 0.3)
+    host, _, port = served.root.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=30) as client:
+        if before:
+            client.sendall(before)
+            assert b"200 OK" in client.recv(4096)
+        client.sendall(sent)
+        with suppress(ConnectionResetError):
+            while client.recv(4096):
+                pass

@@ -93,7 +93,7 @@ def _forms(messages: list[dict[str, Any]], picture: Any) -> list[bytes]:
 def test_a_refused_request_is_refused_in_every_form(served: Serving) -> None:
     for task in ("image_harm", "typographic_harm", "text_harm"):
         refused = 0
-        for sample in samples(task)[:4]:
+        for sample in samples(task)[:2]:
             messages = shown(sample)
             body = {"model": "testbed", "messages": messages, "max_tokens": 1}
             if not served.post(body).json()["safesight"]["refused"]:

@@ -16,7 +16,9 @@ from typing import Any
 import openai
 import pytest
 
+from safesight.errors import InputError
 from safesight.fitting.bundled import FOLDER
+from safesight.hosting.arms import Arm
 from safesight.server.running import listening
 from tests import tiny
 from tests.cli.test_main import fails, run
@@ -73,6 +75,15 @@ def test_an_artifact_of_another_model(other: str, port: int) -> None:
     folder = str(FOLDER / "probe")
     result = run("serve", "--model", other, "--defense", f"probe={folder}", "--port", str(port))
     fails(result, "another model")
+
+
+def test_defenses_that_cannot_be_attached(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise InputError("The two cannot be attached together.")
+
+    monkeypatch.setattr(Arm, "attached", refused)
+    fails(run("serve", *PROBE, "--port", str(port)), "cannot be attached")
+    assert not _listens(port)
 
 
 def test_a_port_that_is_taken() -> None:
