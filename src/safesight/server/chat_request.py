@@ -62,7 +62,7 @@ class ChatRequest:
 
     messages: list[dict[str, Any]]
     settings: Settings
-    """Of the first choice; the others differ in their seed."""
+    """How the first choice is decoded; the others differ in their seed."""
     choices: int
     stream: bool
     include_usage: bool
