@@ -34,58 +34,78 @@ _LIMITS = "Limits"
 _MORE_CONNECTIONS = 100
 """Connections that wait for nothing: those kept open, and those that ask for health or metrics."""
 
+Defenses = Annotated[
+    str,
+    typer.Option(
+        "--defense",
+        metavar="NAME[=DIR],...",
+        help="Defenses, all attached together, each with its artifact if it has one of its own; "
+        "none for the bare model.",
+    ),
+]
+Address = Annotated[str, typer.Option("--host", help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any free one.")]
+Name = Annotated[
+    str | None, typer.Option(help="The model's name in requests. Default: that of --model.")
+]
+Allowed = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME,...",
+        help="Defenses that a request may choose for itself; none lets it choose no defense.",
+    ),
+]
+AllowThreshold = Annotated[
+    bool, typer.Option("--allow-threshold", help="Let requests set a detector's threshold.")
+]
+KeyFile = Annotated[
+    Path | None, typer.Option(help=f"File with API keys, one a line. Or set {KEY}.")
+]
+ImageHosts = Annotated[
+    list[str] | None,
+    typer.Option(metavar="HOST", help="Fetch pictures from this host; repeatable."),
+]
+LogFile = Annotated[
+    Path | None, typer.Option(help="JSONL file for refusals: score, threshold, artifact.")
+]
+LogPrompts = Annotated[
+    bool, typer.Option("--log-prompts", help="Write the texts of refused prompts, too.")
+]
 
-def _limit(text: str, **more: Any) -> Any:
-    return typer.Option(help=text, rich_help_panel=_LIMITS, **more)
+
+def _limit(text: str) -> Any:
+    return typer.Option(help=text, min=1, rich_help_panel=_LIMITS)
+
+
+MaxTokens = Annotated[int, _limit("Tokens of one answer.")]
+MaxPictures = Annotated[int, _limit("Pictures in one request.")]
+MaxPixels = Annotated[int, _limit("Pixels of one picture.")]
+MaxBody = Annotated[int, _limit("Megabytes of one request.")]
+MaxWaiting = Annotated[int, _limit("Answers that are waited for.")]
+Timeout = Annotated[float, _limit("Seconds for one request.")]
 
 
 @loads_model
 def serve(
     loading: Loading,
-    defense: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME[=DIR],...",
-            help="Defenses, all attached together, each with its artifact if it has one of its "
-            "own; none for the bare model.",
-        ),
-    ],
+    defense: Defenses,
     model: Model = "testbed",
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free port.")] = 8000,
-    name: Annotated[
-        str | None, typer.Option(help="The model's name in requests. Default: that of --model.")
-    ] = None,
-    allow: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME,...",
-            help="Defenses that a request may choose for itself; none lets it choose no defense.",
-        ),
-    ] = "",
-    allow_threshold: Annotated[
-        bool, typer.Option("--allow-threshold", help="Let requests set a detector's threshold.")
-    ] = False,
-    api_key_file: Annotated[
-        Path | None, typer.Option(help=f"File with API keys, one a line. Or set {KEY}.")
-    ] = None,
-    allow_image_host: Annotated[
-        list[str] | None,
-        typer.Option(metavar="HOST", help="Fetch pictures from this host; repeatable."),
-    ] = None,
-    decision_log: Annotated[
-        Path | None, typer.Option(help="JSONL file for refusals: score, threshold, artifact.")
-    ] = None,
-    log_prompts: Annotated[
-        bool, typer.Option("--log-prompts", help="Write the texts of refused prompts, too.")
-    ] = False,
+    host: Address = "127.0.0.1",
+    port: Port = 8000,
+    name: Name = None,
+    allow: Allowed = "",
+    allow_threshold: AllowThreshold = False,
+    api_key_file: KeyFile = None,
+    allow_image_host: ImageHosts = None,
+    decision_log: LogFile = None,
+    log_prompts: LogPrompts = False,
     batch_size: BatchSize = None,
-    max_tokens: Annotated[int, _limit("Tokens of one answer.", min=1)] = 1024,
-    max_pictures: Annotated[int, _limit("Pictures in one request.", min=0)] = 8,
-    max_pixels: Annotated[int, _limit("Pixels of one picture.", min=1)] = 24_000_000,
-    max_body_mb: Annotated[int, _limit("Megabytes of one request.", min=1)] = 32,
-    max_waiting: Annotated[int, _limit("Answers that are waited for.", min=1)] = 128,
-    timeout: Annotated[float, _limit("Seconds for one request.", min=1)] = 300.0,
+    max_tokens: MaxTokens = 1024,
+    max_pictures: MaxPictures = 8,
+    max_pixels: MaxPixels = 24_000_000,
+    max_body_mb: MaxBody = 32,
+    max_waiting: MaxWaiting = 128,
+    timeout: Timeout = 300.0,
 ) -> None:
     """Serve a defended model to OpenAI clients, and its detectors to gateways."""
     need("fastapi", "serve", "A server")

@@ -32,8 +32,8 @@ class Generation:
     decisions: dict[str, dict[str, Any]]
     """Per detector: score, threshold, refuse, error."""
     logprobs: tuple[TokenLogProb, ...] | None = None
-    """Of the answer's tokens, if they were asked for; None for a refusal, which the model did not
-    write."""
+    """Probabilities of the answer's tokens, if they were asked for; None for a refusal, which the
+    model did not write."""
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ class BatchStreams(RowStreamer):
             self._finish(row)
 
     def end(self) -> None:
-        """Nothing: whoever has the sequences settles the rows that have not ended."""
+        """Nothing: the reader of the sequences settles the rows that have not ended."""
 
     def __call__(self, input_ids: Tensor, scores: object, **_: object) -> Tensor:
         """The stopping criterion: True for rows that have ended, or whose caller has gone."""

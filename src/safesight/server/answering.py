@@ -140,7 +140,7 @@ class Answering:
 
 
 def _result(future: Future[Generation]) -> Generation:
-    """The answer, or an error that may be shown to whoever asked."""
+    """The answer, or an error that may be shown to the client."""
     if future.cancelled():
         raise RequestError("The server is shutting down.", status=503, kind="server_error")
     error = future.exception()

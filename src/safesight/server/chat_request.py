@@ -64,7 +64,7 @@ class ChatRequest:
 
     messages: list[dict[str, Any]]
     settings: Settings
-    """Of the first choice; the others differ in their seed."""
+    """How the first choice is decoded; the others differ in their seed."""
     choices: int
     stream: bool
     include_usage: bool
@@ -207,11 +207,13 @@ def _whole(value: Any, where: str) -> Any:
 def _against_protocol(where: str, error: ValidationError) -> RequestError:
     # Of the members of a union, the one that was meant has the right `type`, or got furthest.
     found = error.errors()
-    others = {each["loc"][:1] for each in found if each["type"] == "literal_error"}
-    likely = [each for each in found if each["loc"][:1] not in others] or found
+    others = {each["loc"][:-1] for each in found if each["type"] == "literal_error"}
+    likely = [each for each in found if each["loc"][:-1] not in others] or found
     meant = max(likely, key=lambda each: len(each["loc"]))
-    inside = [each for each in meant["loc"][-1:] if isinstance(each, str) and each.islower()]
-    field = ".".join([*where.rstrip(".").split("."), *inside]).lstrip(".")
+    # What is neither a position nor the name of a type.
+    names = [each for each in meant["loc"] if isinstance(each, str) and each.islower()]
+    named = [each for each in names if each not in ("str", "int", "float", "bool")]
+    field = ".".join([*where.rstrip(".").split("."), *named[-1:]]).lstrip(".")
     return RequestError(f"{field} does not follow the protocol: {meant['msg'][:200]}.", param=field)
 
 

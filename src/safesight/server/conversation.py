@@ -1,8 +1,8 @@
 """OpenAI's messages become the conversation that a chat template takes.
 
 Text stays text: image placeholders and control tokens in it are taken apart. Pictures may stand in
-user turns only. A conversation may not end with the assistant's turn: whoever could begin the
-answer could also begin it with consent.
+user turns only. A conversation may not end with the assistant's turn: a client that could
+begin the answer could also begin it with consent.
 """
 
 from __future__ import annotations
