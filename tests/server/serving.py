@@ -40,7 +40,7 @@ class Serving:
     host: Host
     choices: Choices
 
-    @property
+    @functools.cached_property
     def client(self) -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{self.root}/v1", api_key="none", max_retries=0, timeout=60)
 
@@ -91,7 +91,10 @@ def serving(log: Path | None = None, **limits: Any) -> Iterator[Serving]:
     thread.start()
     while not running.started:
         time.sleep(0.01)
-    yield Serving(f"http://127.0.0.1:{door.getsockname()[1]}", app, asked, choices)
+    address = f"http://127.0.0.1:{door.getsockname()[1]}"
+    found = Serving(address, app, asked, choices)
+    with found.client:
+        yield found
     running.should_exit = True
     thread.join(30)
     assert not thread.is_alive()

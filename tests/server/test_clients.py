@@ -232,3 +232,12 @@ def test_a_call_of_a_tool_and_its_result(served: Serving) -> None:
     assert served.ask(messages, tools=TOOLS, tool_choice="none").choices[0].finish_reason != (
         "tool_calls"
     )
+
+
+def test_a_gateway_gets_the_same_decision_without_an_answer(served: Serving) -> None:
+    for sample in (*HARMFUL[:3], *BENIGN[:3]):
+        uri = shown(sample)[0]["content"][0]["image_url"]["url"]
+        body = {"input_type": "request", "texts": [sample.question], "images": [uri]}
+        verdict = served.post(body, "/beta/litellm_basic_guardrail_api").json()["action"]
+        refused = served.ask(shown(sample), max_tokens=1).safesight["refused"]
+        assert verdict == ("BLOCKED" if refused else "NONE")

@@ -13,12 +13,16 @@ from typing import Any
 
 import openai
 import pytest
+from PIL import Image
 
 from safesight.defenses.shared.linear_gate import LinearGate
 from safesight.generation.composition import protection
 from safesight.hosting import hosts
+from safesight.server.answering import Places
 from safesight.server.connections import Connection
-from tests.server.serving import Serving, samples, serving, shown, soon
+from safesight.server.guardrail import PATH
+from safesight.server.refusals import RequestError
+from tests.server.serving import Serving, samples, serving, shown, soon, url
 
 ANSWERED = shown(samples("vqa")[0])
 WORDS = [{"role": "user", "content": "what is in the picture?"}]
@@ -76,6 +80,54 @@ def test_a_model_that_breaks_answers_nothing(
             list(served.ask(ANSWERED, stream=stream))
         assert "secret" not in str(caught.value)
     assert soon(lambda: served.places() == 0)
+
+
+def test_a_guardrail_that_cannot_judge_blocks(
+    served: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An HTTP error would be no verdict, and gateways may go on without one."""
+    body = {"input_type": "request", "texts": ["what is a cup?"]}
+    assert served.post(body, PATH).json() == {"action": "NONE"}
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(hosts, "generated", broken)
+    answer = served.post(body, PATH)
+    assert answer.status_code == 200
+    assert answer.json()["action"] == "BLOCKED"
+    assert "secret" not in answer.text
+    with serving(max_waiting=1, max_text=20) as full:
+        monkeypatch.setattr("safesight.server.answering.Places.take", busy)
+        assert full.post(body, PATH).json()["action"] == "BLOCKED"
+        assert full.post({**body, "texts": ["a" * 21]}, PATH).json()["action"] == "BLOCKED"
+
+
+def busy(*_: object) -> None:
+    raise RequestError("The server is busy.", status=429)
+
+
+def test_pictures_of_all_requests_together_have_a_limit(
+    served: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten kilobytes may be a hundred megabytes of pixels."""
+    seen: list[int] = []
+    held = Places.hold
+
+    def hold(self: Places, pixels: int) -> None:
+        self.most_pixels = 3_000_000
+        held(self, pixels)
+        seen.append(self.pixels)
+
+    monkeypatch.setattr(Places, "hold", hold)
+    part = {"type": "image_url", "image_url": {"url": url(Image.new("L", (1000, 1000)))}}
+    messages = [{"role": "user", "content": [part] * 3}]
+    for _ in range(2):  # what was held is given back
+        served.ask(messages, max_tokens=1)
+    assert seen == [1_000_000, 2_000_000, 3_000_000] * 2
+    with pytest.raises(openai.RateLimitError, match="large pictures"):
+        served.ask([{"role": "user", "content": [part] * 4}], max_tokens=1)
+    served.ask(messages, max_tokens=1)
 
 
 def test_what_no_one_foresaw_is_still_an_error_of_the_protocol(
@@ -257,8 +309,12 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
     return seen
 
 
-@pytest.mark.parametrize("before", [b"", b"GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"])
-@pytest.mark.parametrize("sent", [b"", b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0"])
+HEALTH = b"GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "sent"), [(b"", b""), (b"", HEALTH[:30]), (HEALTH, HEALTH[:30])]
+)
 def test_a_client_that_sends_no_whole_request_is_cut_off(
     served: Serving, monkeypatch: pytest.MonkeyPatch, before: bytes, sent: bytes
 ) -> None:

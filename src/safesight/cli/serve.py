@@ -44,7 +44,7 @@ Defenses = Annotated[
     ),
 ]
 Address = Annotated[str, typer.Option("--host", help="Address to listen on.")]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any free one.")]
+Port = Annotated[int, typer.Option(min=0, help="Port; 0 for any free one.")]
 Name = Annotated[
     str | None, typer.Option(help="The model's name in requests. Default: that of --model.")
 ]

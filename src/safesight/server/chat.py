@@ -27,7 +27,6 @@ from safesight.server.completions import Completions
 from safesight.server.conversation import conversation, count_pictures, count_text
 from safesight.server.gone import Unsent, unless_gone
 from safesight.server.json_bodies import read_json
-from safesight.server.pictures import picture_of
 from safesight.server.refusals import RequestError, failure
 
 if TYPE_CHECKING:
@@ -54,7 +53,9 @@ class Chat:
 
     def __init__(self, host: Host, choices: Choices, rules: ServerSettings, record: Record) -> None:
         self.host, self.choices, self.rules, self.record = host, choices, rules, record
-        self.places = Places(rules.limits.max_waiting)
+        # As many pixels as two requests may have.
+        most_pixels = 2 * rules.limits.max_pictures * rules.pictures.max_pixels
+        self.places = Places(rules.limits.max_waiting, most_pixels)
         template = str(getattr(host.vlm.processor, "chat_template", ""))
         self._offers_tools = "tools" in template
 
@@ -82,9 +83,8 @@ class Chat:
     ) -> Response:
         until = begin + self.rules.limits.seconds
         async with _in_time(until):
-            messages = await conversation(
-                asked.messages, partial(picture_of, rules=self.rules.pictures), self._plain
-            )
+            picture = partial(answering.picture, rules=self.rules.pictures)
+            messages = await conversation(asked.messages, picture, self._plain)
         forms = Completions(self.rules.name, arm.name, asked.tools)
         note = self.record.of(forms.id, arm, messages, begin)
         answering.begin(Request(arm, asked.settings, messages, tools=asked.tools))

@@ -12,7 +12,7 @@ from safesight.hosting.requests import Request
 from safesight.hosting.settings import Settings
 from safesight.server.answering import Answering
 from safesight.server.guardrail import Judge, Kind, Verdict
-from safesight.server.pictures import picture_of
+from safesight.server.refusals import RequestError
 
 if TYPE_CHECKING:
     from safesight.server.chat import Chat
@@ -39,25 +39,29 @@ def judge_of(chat: Chat) -> Judge:
             )
         if sum(map(len, texts)) > limits.max_text:
             raise InputError(f"Its texts have more than {limits.max_text} characters.")
-        answering = Answering(chat.host, 1, chat.places)
         try:
             async with asyncio.timeout(limits.seconds):
-                return await verdict(texts, images, answering)
+                return await verdict(texts, images)
         except TimeoutError:
             raise InputError("The detectors took too long.") from None
+        except RequestError as error:
+            # Not an HTTP error: a gateway may let requests through when a guardrail has one.
+            raise InputError(str(error)) from error
+
+    async def verdict(texts: list[str], images: list[str]) -> Verdict:
+        begin = time.monotonic()
+        answering = Answering(chat.host, 1, chat.places)
+        try:
+            pictures = [await answering.picture(url, chat.rules.pictures) for url in images]
+            shown = [{"type": "image", "image": picture} for picture in pictures]
+            asked = chat.host.vlm.control_tokens.plain("\n".join(texts))
+            messages = [{"role": "user", "content": [*shown, {"type": "text", "text": asked}]}]
+            arm = chat.choices.guard
+            note = chat.record.of(f"guard-{uuid.uuid4().hex}", arm, messages, begin)
+            answering.begin(Request(arm, Settings(max_new_tokens=1), messages))
+            answers = await answering.results()
         finally:
             answering.leave()
-
-    async def verdict(texts: list[str], images: list[str], answering: Answering) -> Verdict:
-        begin = time.monotonic()
-        pictures = [await picture_of(url, chat.rules.pictures) for url in images]
-        shown = [{"type": "image", "image": picture} for picture in pictures]
-        asked = chat.host.vlm.control_tokens.plain("\n".join(texts))
-        messages = [{"role": "user", "content": [*shown, {"type": "text", "text": asked}]}]
-        arm = chat.choices.guard
-        note = chat.record.of(f"guard-{uuid.uuid4().hex}", arm, messages, begin)
-        answering.begin(Request(arm, Settings(max_new_tokens=1), messages))
-        answers = await answering.results()
         note.answered(answers)
         return Verdict(refused=bool(answers[0].refused))
 

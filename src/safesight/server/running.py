@@ -41,7 +41,7 @@ def listening(host: str, port: int) -> socket.socket:
             found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         found.bind(address)
         found.listen(socket.SOMAXCONN)
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # a port beyond 65535 overflows
         raise StorageError(
             f"The server cannot listen on {host}, port {port} ({reason_of(error)}). "
             "Choose another with --port or --host."
