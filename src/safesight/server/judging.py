@@ -8,11 +8,12 @@ import uuid
 from typing import TYPE_CHECKING
 
 from safesight.errors import InputError
-from safesight.hosting.requests import Request
+from safesight.hosting.requests import Generation, Request
 from safesight.hosting.settings import Settings
 from safesight.server.answering import Answering
 from safesight.server.guardrail import Judge, Kind, Verdict
 from safesight.server.pictures import picture_of
+from safesight.server.refusals import RequestError
 
 if TYPE_CHECKING:
     from safesight.server.chat import Chat
@@ -43,16 +44,29 @@ def judge_of(chat: Chat) -> Judge:
         messages = [{"role": "user", "content": [*shown, {"type": "text", "text": asked}]}]
         arm = chat.choices.guard
         note = chat.record.of(f"guard-{uuid.uuid4().hex}", arm, messages, begin)
-        request = Request(arm, Settings(max_new_tokens=1), messages)
-        answering = Answering(chat.host, request, 1, chat.places)
-        try:
-            async with asyncio.timeout(limits.seconds):
-                answers = await answering.results()
-        except TimeoutError:
-            raise InputError("The detectors took too long.") from None
-        finally:
-            answering.leave()
-        note.answered(answers)
-        return Verdict(refused=bool(answers[0].refused))
+        answer = await _judged(chat, Request(arm, Settings(max_new_tokens=1), messages))
+        note.answered([answer])
+        return Verdict(refused=bool(answer.refused))
 
     return judge
+
+
+async def _judged(chat: Chat, asked: Request) -> Generation:
+    """The detectors' decision; raises only what a gateway takes for a block.
+
+    Raises:
+        InputError: there is no decision.
+    """
+    try:
+        answering = Answering(chat.host, asked, 1, chat.places)
+    except RequestError as error:
+        raise InputError(str(error)) from error
+    try:
+        async with asyncio.timeout(chat.rules.limits.seconds):
+            return (await answering.results())[0]
+    except TimeoutError:
+        raise InputError("The detectors took too long.") from None
+    except RequestError as error:
+        raise InputError(str(error)) from error
+    finally:
+        answering.leave()
