@@ -57,7 +57,7 @@ def open_picture(
     source: Any,
     name: str = "",
     *,
-    formats: Sequence[str] = FORMATS,
+    formats: tuple[str, ...] = FORMATS,
     max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
     """An RGB picture from a PIL image, a path, or the bytes of a picture file.
@@ -102,13 +102,15 @@ def open_picture(
     except UnidentifiedImageError:
         raise InputError(f"{title} is not in a readable format. Save it as PNG or JPEG.") from None
     except Image.DecompressionBombError:
-        raise InputError(f"{title} is far too large. Make it smaller than {_megapixels(max_pixels)}.") from None
+        raise InputError(
+            f"{title} is far too large. Make it smaller than {_megapixels(max_pixels)}."
+        ) from None
     except _DAMAGED as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"{title} is damaged ({reason}). Use an intact copy.") from None
 
 
-def _opened(source: Any, title: str, formats: Sequence[str]) -> Image.Image:
+def _opened(source: Any, title: str, formats: tuple[str, ...]) -> Image.Image:
     """The picture, not decoded yet, in one of the known formats."""
     if isinstance(source, (str, Path)):
         if str(source).startswith(("http://", "https://")):
