@@ -37,6 +37,7 @@ VERBS = (
     "compare",
     "report",
     "run",
+    "serve",
     "layers",
     "spurious",
     "try",

@@ -20,6 +20,8 @@ MOST = 1_000_000
 """The largest number: of anything that is counted, more would run for days without a word."""
 LAST_SEED = 2**32 - 1
 """The largest seed that every library takes."""
+_MOST_OF = {"--seed": LAST_SEED, "--max-pixels": 1_000_000_000}
+"""The largest numbers of options that count something small."""
 
 
 class Command(TyperCommand):
@@ -52,7 +54,7 @@ def _empty(args: Sequence[str]) -> Iterator[str]:
 
 def _check(name: str, value: Any) -> None:
     shown = name if name.startswith("-") else name.upper()
-    most = LAST_SEED if name == "--seed" else MOST
+    most = _MOST_OF.get(name, MOST)
     if isinstance(value, int) and value > most:
         raise InputError(f"{shown} is {value}, which is too much. Use at most {most}.")
     if isinstance(value, str):

@@ -31,6 +31,8 @@ EXAMPLES = examples(
 KEY = "SAFESIGHT_API_KEY"
 
 _LIMITS = "Limits"
+_MORE_CONNECTIONS = 100
+"""Connections that wait for nothing: those kept open, and those that ask for health or metrics."""
 
 Defenses = Annotated[
     str,
@@ -42,7 +44,7 @@ Defenses = Annotated[
     ),
 ]
 Address = Annotated[str, typer.Option("--host", help="Address to listen on.")]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any free one.")]
+Port = Annotated[int, typer.Option(min=0, help="Port; 0 for any free one.")]
 Name = Annotated[
     str | None, typer.Option(help="The model's name in requests. Default: that of --model.")
 ]
@@ -124,13 +126,14 @@ def serve(
         max_waiting=max_waiting,
         seconds=timeout,
     )
-    with _door(host, port, rules) as door:
+    with _door(host, port, rules, folders) as door:
         app = _app(model, loading, folders, rules, decision_log, log_prompts, batch_size)
-        _say(door, rules, folders)
-        from safesight.server.running import run
+        from safesight.server.running import run, server
 
-        most = 4 * rules.limits.max_waiting
-        run(app, door, most_connections=most, grace=rules.limits.seconds)
+        most = 4 * rules.limits.max_waiting + _MORE_CONNECTIONS
+        serving = server(app, most_connections=most, grace=rules.limits.seconds)
+        _say(door, rules, folders)
+        run(serving, door)
 
 
 def _defenses(text: str) -> dict[str, Path | None]:
@@ -197,10 +200,14 @@ def _rules(
     )
 
 
-def _door(host: str, port: int, rules: ServerSettings) -> socket.socket:
+def _door(
+    host: str, port: int, rules: ServerSettings, folders: dict[str, Path | None]
+) -> socket.socket:
     from safesight.server.access import check_binding
+    from safesight.server.choices import check_allowed
     from safesight.server.running import listening
 
+    check_allowed(list(folders), rules.allowed)
     check_binding(host, rules.keys)
     return listening(host, port)
 

@@ -99,6 +99,7 @@ class Batcher(Generic[Payload, Result]):
                 atexit.register(self._leave)
             self._waiting.append(request)
             self._changed.notify_all()
+        request.future.add_done_callback(lambda _: self._drop(request))
         return request.future
 
     def close(self) -> None:
@@ -120,6 +121,12 @@ class Batcher(Generic[Payload, Result]):
             request.future.cancel()
         with self._changed:
             self._changed.wait_for(lambda: self._resting)
+
+    def _drop(self, request: _Request[Payload, Result]) -> None:
+        """Keep nothing of a request that was canceled before its batch."""
+        if request.future.cancelled():
+            with self._changed:
+                self._waiting = [each for each in self._waiting if each is not request]
 
     def _leave(self) -> None:
         self.cancel()

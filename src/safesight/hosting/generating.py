@@ -130,7 +130,8 @@ class _Rows:
         asked = self.batch[row]
         result = self._result(row, tokens, self._text(tokens), decisions)
         assert asked.caller is not None
-        asked.caller.tell(result.text)
+        if not result.refused:
+            asked.caller.tell(result.text)
         if not asked.future.done():
             asked.future.set_result(result)
 

@@ -120,7 +120,8 @@ class Host:
         except InputError as error:
             if alone:
                 return [error]
-            return [result for row in batch for result in self._generate([row])]
+            half = len(batch) // 2
+            return self._generate(batch[:half]) + self._generate(batch[half:])
         except torch.OutOfMemoryError:
             if alone:
                 raise

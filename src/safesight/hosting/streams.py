@@ -3,7 +3,8 @@
 `BatchStreams` sits behind `generate` as its streamer. It turns tokens into text, row by row, and
 settles a row as soon as its answer has ended, while others go on. What a caller has heard is
 always the beginning of the answer that it gets in the end: the end of a word of several tokens,
-spaces at the end, and what may be the beginning of a stop string are held back.
+spaces at the end, and what may be the beginning of a stop string are held back. Of a refusal they
+hear nothing before they get it as a whole.
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ class BatchStreams(RowStreamer):
     def _hear(self, row: int) -> None:
         tokens, asked = self._tokens[row], self._rows[row]
         text = self._decode(tokens)
-        ended = tokens[-1] in self._ends or len(tokens) >= asked.max_tokens
+        ended = tokens[-1] in self._ends or len(tokens) >= asked.max_tokens or asked.caller.gone
         if ended or any(stop in text for stop in asked.stop):
             self._finish(row)
             return

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any
 from safesight.errors import InputError
 from safesight.hosting.requests import Generation, Request
 from safesight.hosting.streams import Caller
+from safesight.server.pictures import PictureRules, picture_of
 from safesight.server.refusals import RequestError
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from safesight.hosting.hosts import Host
 
 __all__ = ["Answering", "Event", "Places"]
@@ -31,10 +34,13 @@ Event = tuple[int, "str | Generation"]
 
 
 class Places:
-    """How many answers may be waited for at the same time.
+    """How many answers may be waited for at the same time, and how large their pictures may be.
+
+    A small file may be a large picture, so a limit on bodies does not limit the memory.
 
     Args:
         most: The number of places.
+        most_pixels: Maximum size of all pictures together, in pixels.
 
     Example:
         >>> places = Places(1)
@@ -43,8 +49,9 @@ class Places:
         1
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, most_pixels: int = 2**63) -> None:
         self.most, self.taken = most, 0
+        self.most_pixels, self.pixels = most_pixels, 0
 
     def take(self, number: int) -> None:
         """Take places; each is given back with `give_back`.
@@ -53,13 +60,18 @@ class Places:
             RequestError: there are not so many left.
         """
         if self.taken + number > self.most:
-            raise RequestError(
-                f"The server is busy with {self.taken} answers. Try again later.",
-                status=429,
-                kind="rate_limit_error",
-                code="server_busy",
-            )
+            raise _busy(f"{self.taken} answers")
         self.taken += number
+
+    def hold(self, pixels: int) -> None:
+        """Count a picture; whoever holds it subtracts it from `pixels` afterwards.
+
+        Raises:
+            RequestError: it is too much.
+        """
+        if self.pixels + pixels > self.most_pixels:
+            raise _busy("large pictures")
+        self.pixels += pixels
 
     def give_back(self) -> None:
         """Give back one place."""
@@ -67,34 +79,51 @@ class Places:
 
 
 class Answering:
-    """The choices of one request. Make it in the event loop.
+    """The choices of one request. Make it in the event loop, and call `leave` in the end.
 
     Args:
         host: Who answers.
-        asked: The request of the first choice.
-        choices: How many answers; their seeds count up from the first.
-        places: Where each choice takes a place until its answer has ended.
+        choices: How many answers.
+        places: Where each choice takes a place, from now until its answer has ended.
 
     Raises:
         RequestError: no place is left.
     """
 
-    def __init__(self, host: Host, asked: Request, choices: int, places: Places) -> None:
+    def __init__(self, host: Host, choices: int, places: Places) -> None:
         places.take(choices)
+        self._host, self._places, self._pixels = host, places, 0
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
-        self._callers: list[Caller] = []
-        self._futures: list[Future[Generation]] = []
-        for number in range(choices):
-            caller = Caller(partial(self._put, number))
-            seed = asked.settings.seed
+        self._callers = [Caller(partial(self._put, number)) for number in range(choices)]
+        self._futures: list[Future[Generation]] = [Future() for _ in range(choices)]
+        for number, future in enumerate(self._futures):
+            future.add_done_callback(lambda _: self._call(places.give_back))
+            future.add_done_callback(partial(self._put, number))
+
+    async def picture(self, url: str, rules: PictureRules) -> Image.Image:
+        """A picture of the request, which counts as held until `leave`.
+
+        Raises:
+            InputError: as for `picture_of`.
+            RequestError: all requests together hold too many pixels.
+        """
+        found = await picture_of(url, rules)
+        pixels = found.width * found.height
+        self._places.hold(pixels)
+        self._pixels += pixels
+        return found
+
+    def begin(self, asked: Request) -> None:
+        """Ask the host.
+
+        Args:
+            asked: The request of the first choice; the seeds of the others count up from its own.
+        """
+        seed = asked.settings.seed
+        for number, (caller, future) in enumerate(zip(self._callers, self._futures, strict=True)):
             settings = replace(asked.settings, seed=None if seed is None else seed + number)
-            own = replace(asked, settings=settings, caller=caller, future=Future())
-            self._callers.append(caller)
-            own.future.add_done_callback(lambda _: self._call(places.give_back))
-            own.future.add_done_callback(partial(self._put, number))
-            self._futures.append(own.future)
-            host.request(own)
+            self._host.request(replace(asked, settings=settings, caller=caller, future=future))
 
     async def events(self) -> AsyncIterator[Event]:
         """Pieces and whole answers as they come, until every choice has ended.
@@ -121,6 +150,8 @@ class Answering:
 
     def leave(self) -> None:
         """Stop waiting: answers that are waited for are dropped, running ones end."""
+        self._places.pixels -= self._pixels
+        self._pixels = 0
         for caller, future in zip(self._callers, self._futures, strict=True):
             caller.leave()
             future.cancel()
@@ -133,6 +164,15 @@ class Answering:
             self._loop.call_soon_threadsafe(function, *args)
         except RuntimeError:  # the loop has been closed: nobody is there to hear it
             self.leave()
+
+
+def _busy(what: str) -> RequestError:
+    return RequestError(
+        f"The server is busy with {what}. Try again later.",
+        status=429,
+        kind="rate_limit_error",
+        code="server_busy",
+    )
 
 
 def _result(future: Future[Generation]) -> Generation:

@@ -19,7 +19,7 @@ from typing import Any
 
 import anyio.to_thread
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from openai.types import Model
 from openai.types.chat import ChatCompletion
 from starlette.exceptions import HTTPException
@@ -31,6 +31,7 @@ from safesight.server.access import KeyCheck, LocalOnly
 from safesight.server.chat import Chat
 from safesight.server.chat_request import request_schema
 from safesight.server.choices import Choices
+from safesight.server.document import EVERYWHERE, OF_REQUESTS, Documented, errors
 from safesight.server.errors import error_body
 from safesight.server.guardrail import PATH, guardrail_router
 from safesight.server.judging import judge_of
@@ -45,21 +46,6 @@ __all__ = ["ROUTES", "create_app"]
 
 ROUTES = ("/v1/chat/completions", "/v1/models", "/health", "/metrics", PATH)
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text}
-    for status, text in {
-        400: "The request cannot be served as it is.",
-        401: "The API key is missing or wrong.",
-        404: "There is no such model.",
-        408: "The body was sent too slowly.",
-        413: "The body is too large.",
-        429: "The server is busy.",
-        500: "The model could not answer.",
-        503: "The server is shutting down or out of memory for bodies.",
-        504: "The answer took too long.",
-    }.items()
-}
-
 
 def create_app(
     host: Host, choices: Choices, rules: ServerSettings, record: Record, *, local: bool = True
@@ -73,10 +59,13 @@ def create_app(
         record: Where decisions are noted.
         local: Whether only loopback can reach it.
     """
+    with host.lock, choices.default.attached(host.vlm):
+        pass  # what keeps defenses from being attached is said now, and not to the first client
     chat = Chat(host, choices, rules, record)
-    app = FastAPI(
+    app = Documented(
         title="safesight",
         version=__version__,
+        responses=errors(*EVERYWHERE),
         lifespan=_lifespan(host, record),
         # These pages load their scripts from elsewhere.
         docs_url=None,
@@ -117,14 +106,15 @@ def _lifespan(host: Host, record: Record) -> Any:
 def _add_routes(app: FastAPI, chat: Chat) -> None:
     name, metrics = chat.rules.name, chat.record.metrics
     model = Model(id=name, created=0, object="model", owned_by="safesight")
-    body = {"required": True, "content": {"application/json": {"schema": request_schema()}}}
+    schema = {name: each for name, each in request_schema().items() if name != "$defs"}
+    body = {"required": True, "content": {"application/json": {"schema": schema}}}
     stream = {"text/event-stream": {"schema": {"type": "string"}}}
 
     @app.post(
         "/v1/chat/completions",
         response_model=ChatCompletion,
         openapi_extra={"requestBody": body},
-        responses={200: {"content": stream}, **_ERRORS},
+        responses={200: {"content": stream}, **errors(*OF_REQUESTS)},
         summary="Answer a conversation",
     )
     async def complete(request: Request) -> Response:
@@ -134,7 +124,7 @@ def _add_routes(app: FastAPI, chat: Chat) -> None:
     async def models() -> dict[str, Any]:
         return {"object": "list", "data": [model.model_dump()]}
 
-    @app.get("/v1/models/{wanted:path}", responses={404: _ERRORS[404]}, summary="Show the model")
+    @app.get("/v1/models/{wanted:path}", responses=errors(404), summary="Show the model")
     async def one_model(wanted: str) -> Model:
         if wanted != name:
             raise RequestError(
@@ -149,7 +139,7 @@ def _add_routes(app: FastAPI, chat: Chat) -> None:
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/metrics", summary="Counters for Prometheus")
+    @app.get("/metrics", response_class=PlainTextResponse, summary="Counters for Prometheus")
     async def counters() -> Response:
         return Response(metrics.render(), media_type=metrics.content_type)
 
@@ -161,6 +151,12 @@ def _add_errors(app: FastAPI) -> None:
         status, body = failure(error)
         headers = {"retry-after": "1"} if status == 429 else {}
         return JSONResponse(body, status_code=status, headers=headers)
+
+    # Starlette raises it again after the answer, so that the server's log has it.
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> JSONResponse:
+        body = error_body("The server could not answer this request.", kind="server_error")
+        return JSONResponse(body, status_code=500)
 
     @app.exception_handler(HTTPException)
     async def not_here(request: Request, error: Any) -> JSONResponse:

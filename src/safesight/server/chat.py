@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,15 +20,19 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from safesight.errors import InputError
 from safesight.hosting.requests import Generation, Request
+from safesight.models.control_tokens import taken_apart
 from safesight.server.answering import Answering, Event, Places
 from safesight.server.chat_request import ChatRequest, chat_request
 from safesight.server.completions import Completions
-from safesight.server.conversation import conversation, count_pictures
+from safesight.server.conversation import conversation, count_pictures, count_text
+from safesight.server.gone import Unsent, unless_gone
 from safesight.server.json_bodies import read_json
-from safesight.server.pictures import picture_of
 from safesight.server.refusals import RequestError, failure
 
 if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from safesight.hosting.arms import Arm
     from safesight.hosting.hosts import Host
     from safesight.server.choices import Choices
     from safesight.server.record import Record
@@ -49,7 +53,9 @@ class Chat:
 
     def __init__(self, host: Host, choices: Choices, rules: ServerSettings, record: Record) -> None:
         self.host, self.choices, self.rules, self.record = host, choices, rules, record
-        self.places = Places(rules.limits.max_waiting)
+        # As many pixels as two requests may have.
+        most_pixels = 2 * rules.limits.max_pictures * rules.pictures.max_pixels
+        self.places = Places(rules.limits.max_waiting, most_pixels)
         template = str(getattr(host.vlm.processor, "chat_template", ""))
         self._offers_tools = "tools" in template
 
@@ -60,38 +66,38 @@ class Chat:
             RequestError: it cannot be answered.
         """
         begin = time.monotonic()
-        asked = self._read(await http.body())
+        asked = await anyio.to_thread.run_sync(self._read, await http.body())
         arm = await anyio.to_thread.run_sync(self.choices.chosen, asked.defense)
-        async with self._in_time():
-            messages = await conversation(
-                asked.messages, partial(picture_of, rules=self.rules.pictures), self._plain
-            )
-        request = Request(arm, asked.settings, messages, tools=asked.tools)
+        answering = Answering(self.host, asked.choices, self.places)
+        response: Response | None = None
+        try:
+            answer = self._answer(asked, arm, answering, begin)
+            response = await unless_gone(http.receive, answer)
+        finally:
+            if not isinstance(response, _Stream):
+                answering.leave()
+        return Unsent() if response is None else response
+
+    async def _answer(
+        self, asked: ChatRequest, arm: Arm, answering: Answering, begin: float
+    ) -> Response:
+        until = begin + self.rules.limits.seconds
+        async with _in_time(until):
+            picture = partial(answering.picture, rules=self.rules.pictures)
+            messages = await conversation(asked.messages, picture, self._plain)
         forms = Completions(self.rules.name, arm.name, asked.tools)
         note = self.record.of(forms.id, arm, messages, begin)
-        answering = Answering(self.host, request, asked.choices, self.places)
-        gone = asyncio.create_task(_watch(http, answering))
-        try:
-            if not asked.stream:
-                answers = await self._whole(answering)
-                note.answered(answers)
-                return JSONResponse(forms.whole(answers), headers=_headers(arm.name, answers[0]))
-            events = _limited(answering.events(), begin + self.rules.limits.seconds)
-            first = await anext(events)
-        except BaseException:
-            gone.cancel()
-            answering.leave()
-            raise
-        finally:
-            if not asked.stream:
-                gone.cancel()
+        answering.begin(Request(arm, asked.settings, messages, tools=asked.tools))
+        if not asked.stream:
+            async with _in_time(until):
+                answers = await answering.results()
+            note.answered(answers)
+            return JSONResponse(forms.whole(answers), headers=_headers(arm.name, answers[0]))
+        events = _limited(answering.events(), until)
+        first = await anext(events)
         note.began()
         pieces = self._pieces(first, events, asked, forms, note.answered)
-        return StreamingResponse(
-            _closing(pieces, answering, gone),
-            media_type="text/event-stream",
-            headers={"cache-control": "no-store", **_headers(arm.name, first[1])},
-        )
+        return _Stream(pieces, answering, _headers(arm.name, first[1]))
 
     def _read(self, body: bytes) -> ChatRequest:
         try:
@@ -104,6 +110,9 @@ class Chat:
             raise RequestError(
                 f"The request has {pictures} pictures; up to {most} are taken.", param="messages"
             )
+        most = self.rules.limits.max_text
+        if count_text(asked.messages) + count_text(asked.tools) > most:
+            raise RequestError(f"The texts have more than {most} characters.", param="messages")
         if asked.tools and not self._offers_tools:
             raise RequestError(
                 f"The chat template of {self.rules.name!r} offers no tools. Leave them out.",
@@ -111,21 +120,10 @@ class Chat:
             )
         return asked
 
-    def _plain(self, text: str) -> str:
-        plain: str = self.host.vlm.control_tokens.plain(text)
-        return plain
-
-    async def _whole(self, answering: Answering) -> Sequence[Generation]:
-        async with self._in_time():
-            return await answering.results()
-
-    @asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self.rules.limits.seconds):
-                yield
-        except TimeoutError:
-            raise _late() from None
+    def _plain(self, role: str, text: str) -> str:
+        # The tags of a tool call are text that the model itself may have written.
+        tokens = self.host.vlm.control_tokens
+        return taken_apart(text, tokens.special if role == "assistant" else tokens.typed)
 
     async def _pieces(
         self,
@@ -159,6 +157,23 @@ class Chat:
             yield "data: [DONE]\n\n"
         except (RequestError, InputError) as error:
             yield _event(failure(error)[1])
+
+
+class _Stream(StreamingResponse):
+    """A stream of events; however it ends, nothing goes on being written."""
+
+    def __init__(
+        self, pieces: AsyncIterator[str], answering: Answering, headers: dict[str, str]
+    ) -> None:
+        headers = {"cache-control": "no-store", **headers}
+        super().__init__(pieces, media_type="text/event-stream", headers=headers)
+        self._answering = answering
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._answering.leave()
 
 
 def _headers(defense: str, what: str | Generation) -> dict[str, str]:
@@ -198,29 +213,17 @@ async def _limited(events: AsyncIterator[Event], until: float) -> AsyncIterator[
     """
     while True:
         try:
-            async with asyncio.timeout(max(until - time.monotonic(), 0)):
+            async with _in_time(until):
                 event = await anext(events)
         except StopAsyncIteration:
             return
-        except TimeoutError:
-            raise _late() from None
         yield event
 
 
-async def _closing(
-    pieces: AsyncIterator[str], answering: Answering, gone: asyncio.Task[None]
-) -> AsyncIterator[str]:
-    """The pieces; however the stream ends, nothing goes on being written."""
+@asynccontextmanager
+async def _in_time(until: float) -> AsyncIterator[None]:
     try:
-        async for piece in pieces:
-            yield piece
-    finally:
-        gone.cancel()
-        answering.leave()
-
-
-async def _watch(http: HTTPRequest, answering: Answering) -> None:
-    """Free the places of a client that has gone."""
-    while (await http.receive())["type"] != "http.disconnect":
-        pass
-    answering.leave()
+        async with asyncio.timeout(max(until - time.monotonic(), 0)):
+            yield
+    except TimeoutError:
+        raise _late() from None

@@ -54,6 +54,8 @@ MESSAGES: Mapping[str, Any] = {
 }
 """The type of a message by its role."""
 _MAX_STOPS, _MAX_TOP = 16, 20
+_COLDEST = 1e-5
+"""Lower temperatures are greedy; scores divided by them would overflow."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,11 @@ def chat_request(body: Mapping[str, Any], rules: ServerSettings, longest: int) -
             code="model_not_found",
             param="model",
         )
-    settings = _settings(checked, given, rules, longest)
+    settings, limits = _settings(checked, given, rules, longest), rules.limits
     return ChatRequest(
         messages=checked["messages"],
         settings=settings,
-        choices=_number(checked, "n", 1, rules.limits.max_choices, 1),
+        choices=_number(checked, "n", 1, min(limits.max_choices, limits.max_waiting), 1),
         stream=bool(given.get("stream", False)),
         include_usage=bool((checked.get("stream_options") or {}).get("include_usage")),
         tools=_tools(checked),
@@ -106,7 +108,10 @@ def chat_request(body: Mapping[str, Any], rules: ServerSettings, longest: int) -
 
 
 def request_schema() -> dict[str, Any]:
-    """The JSON schema of a request: OpenAI's own, reduced to what is served."""
+    """The JSON schema of a request: OpenAI's own, reduced to what is served.
+
+    What it refers to stands in its `$defs`, and belongs among the components of a document.
+    """
     schema = _adapter().json_schema(ref_template="#/components/schemas/{model}")
     known = {name: schema["properties"][name] for name in SERVED & schema["properties"].keys()}
     schema["properties"] = {
@@ -219,6 +224,8 @@ def _settings(
     if asked < 1:
         raise RequestError("An answer needs at least one token.", param="max_tokens")
     temperature = _between(checked, "temperature", 0, 2, 0)
+    if temperature < _COLDEST:
+        temperature = 0.0
     stop = tuple(checked["stop"])
     if len(stop) > _MAX_STOPS or not all(stop):
         raise RequestError(f"Up to {_MAX_STOPS} stop strings, none of them empty.", param="stop")

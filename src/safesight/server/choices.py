@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from safesight.defenses import Artifact
     from safesight.models import VLM
 
-__all__ = ["Choices"]
+__all__ = ["Choices", "check_allowed"]
 
 _KEPT = 64
 """Arms that are kept; each threshold is an arm of its own."""
@@ -50,32 +50,18 @@ class Choices:
         self._allowed, self._allow_threshold = tuple(allowed), allow_threshold
         self._arms: OrderedDict[tuple[tuple[str, ...], float | None], Arm] = OrderedDict()
         self._turn = threading.Lock()
-        strangers = [name for name in allowed if name not in (*names, UNDEFENDED)]
-        if strangers:
-            raise InputError(
-                f"Requests cannot be allowed to choose {strangers[0]!r}, which is not served. "
-                f"Add --defense {strangers[0]}, or leave it out of --allow."
-            )
+        check_allowed(names, allowed)
+        self.default = self._built(self._names, None)
+        """The operator's defenses."""
+        self.detectors = tuple(d.name for d, _ in self.default.defenses if d.kind == "detector")
+        """The detectors among the operator's defenses."""
+        self.guard = self._built(self.detectors, None)
+        """The operator's detectors alone."""
         if allow_threshold and not self.detectors:
             raise InputError(
                 "No detector is served, so requests have no threshold to set. "
                 "Leave out --allow-threshold."
             )
-
-    @property
-    def default(self) -> Arm:
-        """The operator's defenses."""
-        return self._arm(self._names, None)
-
-    @property
-    def detectors(self) -> tuple[str, ...]:
-        """The detectors among the operator's defenses."""
-        return tuple(each.name for each, _ in self.default.defenses if each.kind == "detector")
-
-    @property
-    def guard(self) -> Arm:
-        """The operator's detectors alone."""
-        return self._arm(self.detectors, None)
 
     def chosen(self, wanted: Any) -> Arm:
         """The arm for the field `safesight` of a request.
@@ -121,8 +107,8 @@ class Choices:
         number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
         if not self._allow_threshold:
             raise _refused("This server does not let requests set it.", "safesight.threshold")
-        if not number or not 0 < threshold < 1:
-            raise _refused("It is a probability between 0 and 1.", "safesight.threshold")
+        if not number:  # which numbers there are is known to the detector
+            raise _refused("It is not a number.", "safesight.threshold")
         if len(names) != 1 or names[0] not in self.detectors:
             raise _refused(
                 "It belongs to one detector. Choose one in safesight.defense.",
@@ -130,6 +116,8 @@ class Choices:
             )
 
     def _arm(self, names: tuple[str, ...], threshold: float | None) -> Arm:
+        if names == self._names and threshold is None:
+            return self.default
         with self._turn:
             key = (names, threshold)
             if key not in self._arms:
@@ -148,6 +136,24 @@ class Choices:
             if threshold is None:
                 raise
             raise _refused(str(error), "safesight.threshold") from error
+
+
+def check_allowed(names: Sequence[str], allowed: Sequence[str]) -> None:
+    """Refuse an allow-list that names a defense that is not served.
+
+    Args:
+        names: The operator's defenses.
+        allowed: What a request may choose from.
+
+    Raises:
+        InputError: it does.
+    """
+    strangers = [name for name in allowed if name not in (*names, UNDEFENDED)]
+    if strangers:
+        raise InputError(
+            f"Requests cannot be allowed to choose {strangers[0]!r}, which is not served. "
+            f"Add --defense {strangers[0]}, or leave it out of --allow."
+        )
 
 
 def _refused(message: str, param: str) -> RequestError:

@@ -164,9 +164,9 @@ def tool_calls(
     for written in _CALL.findall(text) if offered else ():
         try:
             call = json.loads(written)
-        except ValueError:
+        except (ValueError, RecursionError):
             return []  # broken text stays text
-        if not isinstance(call, dict) or call.get("name") not in offered:
+        if not isinstance(call, dict) or str(call.get("name")) not in offered:
             return []
         function = {"name": call["name"], "arguments": json.dumps(call.get("arguments", {}))}
         found.append(

@@ -19,7 +19,7 @@ from safesight.types import Message
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["conversation", "count_pictures"]
+__all__ = ["conversation", "count_pictures", "count_text"]
 
 _ROLES = {
     "system": "system",
@@ -34,14 +34,14 @@ _LAST = ("user", "tool")
 async def conversation(
     messages: Sequence[Mapping[str, Any]],
     picture_of: Callable[[str], Awaitable[Image]],
-    plain: Callable[[str], str],
+    plain: Callable[[str, str], str],
 ) -> list[Message]:
     """The conversation of a request, with its pictures opened.
 
     Args:
         messages: As the protocol has them, types checked.
         picture_of: Opens the picture that a URL stands for.
-        plain: Takes the control tokens in a text apart.
+        plain: Takes the control tokens in a text apart; its first argument is the role.
 
     Raises:
         RequestError: a turn that no model here can take.
@@ -59,11 +59,10 @@ async def conversation(
             await _part(part, message["role"], f"{where}.content", picture_of)
             for part in _parts(message.get("content"))
         ]
-        if message["role"] != "assistant":
-            parts = [{**p, "text": plain(p["text"])} if p["type"] == "text" else p for p in parts]
-        else:
-            parts += [_call(call, where) for call in message.get("tool_calls") or ()]
-        found.append({"role": _ROLES[message["role"]], "content": parts})
+        role = _ROLES[message["role"]]
+        parts += [_call(call, where) for call in message.get("tool_calls") or ()]
+        parts = [{**p, "text": plain(role, p["text"])} if "text" in p else p for p in parts]
+        found.append({"role": role, "content": parts})
     return found
 
 
@@ -71,6 +70,15 @@ def count_pictures(messages: Sequence[Mapping[str, Any]]) -> int:
     """How many pictures the messages of a request hold."""
     parts = [part for message in messages for part in _parts(message.get("content"))]
     return sum(part.get("type") == "image_url" for part in parts)
+
+
+def count_text(value: Any) -> int:
+    """How many characters all texts in messages or tools have; addresses of pictures are none."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(count_text(each) for name, each in value.items() if name != "image_url")
+    return sum(map(count_text, value)) if isinstance(value, list) else 0
 
 
 def _parts(content: Any) -> list[Mapping[str, Any]]:
@@ -107,7 +115,7 @@ def _call(call: Mapping[str, Any], where: str) -> dict[str, Any]:
     function = call["function"]
     try:
         arguments = json.loads(function["arguments"] or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         raise RequestError(
             "The arguments of a call are not JSON.", param=f"{where}.tool_calls"
         ) from None

@@ -17,6 +17,9 @@ class Limits:
     """Bytes of a request's body."""
     max_pictures: int = 8
     """Pictures in one request."""
+    max_text: int = 1_000_000
+    """Characters of all texts in one request; a model's own limit is counted in tokens, which
+    takes a second per million characters."""
     max_tokens: int = 1024
     """Tokens of one answer; who asks for more gets this many."""
     max_choices: int = 8

@@ -1,0 +1,56 @@
+"""Parts of the server that no good client reaches: odd calls of a model, and arms that pile up."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from safesight.server.completions import tool_calls
+from safesight.server.conversation import count_text
+from tests.server.serving import Serving
+
+TOOLS = [{"type": "function", "function": {"name": "zoom"}}]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "[" * 5000,
+        '{"name": ["zoom"]}',
+        '{"name": {"zoom": 1}}',
+        '{"name": "other"}',
+        '{"arguments": {}}',
+        '["zoom"]',
+        "zoom",
+        "",
+    ],
+)
+def test_what_is_no_call_stays_text(written: str) -> None:
+    assert tool_calls(f"<tool_call>{written}</tool_call>", TOOLS) == []
+
+
+def test_calls_are_found_in_order() -> None:
+    calls = [{"name": "zoom", "arguments": {"x": number}} for number in range(2)]
+    text = "".join(f"<tool_call>\n{json.dumps(call)}\n</tool_call>" for call in calls)
+    found = tool_calls(f"first. {text}", TOOLS)
+    assert [json.loads(call.function.arguments)["x"] for call in found] == [0, 1]
+    assert found[0].id != found[1].id
+
+
+def test_addresses_of_pictures_are_no_text() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "x" * 1000}}
+    parts = [picture, {"type": "text", "text": "four"}]
+    messages = [{"role": "user", "content": parts}, {"role": "user", "content": "four"}]
+    assert count_text(messages) == len("image_urltextfouruser") + len("userfour")
+    assert count_text(None) == 0
+
+
+def test_no_request_makes_the_server_forget_its_own_defense(served: Serving) -> None:
+    choices = served.choices
+    default, guard = choices.default, choices.guard
+    for number in range(1, 70):
+        choices.chosen({"defense": "probe", "threshold": number / 100})
+    assert len(choices._arms) <= 64
+    assert choices.chosen(None) is choices.chosen({"defense": ["probe"]}) is default
+    assert choices.guard is guard
