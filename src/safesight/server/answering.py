@@ -64,7 +64,7 @@ class Places:
         self.taken += number
 
     def hold(self, pixels: int) -> None:
-        """Count a picture; whoever holds it subtracts it from `pixels` afterwards.
+        """Count a picture; anyone who holds it subtracts it from `pixels` afterwards.
 
         Raises:
             RequestError: it is too much.
