@@ -143,6 +143,7 @@ COMMANDS = (
     ("report {folder}", "inspect_ai", "eval"),
     ("run image_tools -o {folder}/out.json", "statsmodels", "eval"),
     ("fit npo -o {folder}/npo", "accelerate", "train"),
+    ("serve --defense none", "fastapi", "serve"),
     ("merge src/safesight/fitting/artifacts/npo -o {folder}/merged", "peft", "train"),
     ("check testbed --device-map auto", "accelerate", "train"),
     ("check testbed --quantization int8", "optimum", "quantized"),
