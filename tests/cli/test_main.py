@@ -40,6 +40,7 @@ VERBS = (
     "layers",
     "spurious",
     "try",
+    "app",
     "data",
     "judge-card",
     "power",

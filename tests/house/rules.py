@@ -18,7 +18,7 @@ from tests.house.source import Source
 LEVELS = (
     {"__main__"},
     {"cli", "plugins"},
-    {"workflows"},
+    {"workflows", "app"},
     {"report", "experiments"},
     {"analysis"},
     {"compare"},
@@ -53,6 +53,9 @@ LIBRARY_USERS = {
     ),
     "inspect_ai": ("safesight.evals.",),
     "typer": ("safesight.cli.",),
+    "gradio": ("safesight.app.page", "safesight.app.serving"),
+    "uvicorn": ("safesight.app.serving",),
+    "fastapi": ("safesight.app.serving",),
     "lmms_eval": ("safesight.plugins.lmms_eval",),
     "garak": ("safesight.plugins.garak",),
     "pyrit": ("safesight.plugins.pyrit",),
