@@ -144,6 +144,7 @@ COMMANDS = (
     ("run image_tools -o {folder}/out.json", "statsmodels", "eval"),
     ("fit npo -o {folder}/npo", "accelerate", "train"),
     ("serve --defense none", "fastapi", "serve"),
+    ("app", "gradio", "app"),
     ("merge src/safesight/fitting/artifacts/npo -o {folder}/merged", "peft", "train"),
     ("check testbed --device-map auto", "accelerate", "train"),
     ("check testbed --quantization int8", "optimum", "quantized"),
