@@ -19,7 +19,8 @@ from safesight.analysis.risk_map import RiskMap, risk_maps
 from safesight.app.references import Cloud, Levels, References
 from safesight.errors import InputError, SafesightError, UnknownNameError
 from safesight.grammar import UNDEFENDED
-from safesight.hosting.hosts import Generation, Host
+from safesight.hosting.hosts import Host
+from safesight.hosting.requests import Generation
 from safesight.hosting.served import Served
 from safesight.hosting.settings import Settings
 from safesight.models import open_picture
