@@ -60,7 +60,7 @@ LIBRARY_USERS = {
     "httpx": ("safesight.server.",),
     "typer": ("safesight.cli.",),
     "gradio": ("safesight.app.page", "safesight.app.serving"),
-    "uvicorn": ("safesight.server.running", "safesight.app.serving"),
+    "uvicorn": ("safesight.server.", "safesight.app.serving"),
     "lmms_eval": ("safesight.plugins.lmms_eval",),
     "garak": ("safesight.plugins.garak",),
     "pyrit": ("safesight.plugins.pyrit",),
