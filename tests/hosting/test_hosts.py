@@ -135,6 +135,21 @@ def test_a_caller_who_has_gone_frees_the_batch(served: Host) -> None:
     assert len(steps) == 1
 
 
+def test_a_caller_who_goes_is_settled_while_the_others_are_written(served: Host) -> None:
+    arm = build_arm(served.vlm, "none")
+    leaving = Caller(lambda piece: leaving.leave())
+    callers = [Caller(), Caller(), Caller(), leaving]
+    done: list[int] = []
+    futures = []
+    for row, (prompt, caller) in enumerate(zip(helpers.prompts(), callers, strict=True)):
+        future = served.request(Request(arm, Settings(20), prompt, caller=caller))
+        future.add_done_callback(lambda _, row=row: done.append(row))
+        futures.append(future)
+    for future in futures:
+        future.result(60)
+    assert done[0] == 3
+
+
 def test_probabilities_are_those_of_the_model(served: Host) -> None:
     vlm, settings = served.vlm, Settings(4, logprobs=2, temperature=2.0, seed=5)
     arm, _ = half_refused(served)

@@ -107,9 +107,7 @@ def busy(*_: object) -> None:
     raise RequestError("The server is busy.", status=429)
 
 
-def test_pictures_of_all_requests_together_have_a_limit(
-    served: Serving, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pictures_of_all_requests_together_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten kilobytes may be a hundred megabytes of pixels."""
     seen: list[int] = []
     held = Places.hold
@@ -121,13 +119,16 @@ def test_pictures_of_all_requests_together_have_a_limit(
 
     monkeypatch.setattr(Places, "hold", hold)
     part = {"type": "image_url", "image_url": {"url": url(Image.new("L", (1000, 1000)))}}
-    messages = [{"role": "user", "content": [part] * 3}]
-    for _ in range(2):  # what was held is given back
-        served.ask(messages, max_tokens=1)
-    assert seen == [1_000_000, 2_000_000, 3_000_000] * 2
-    with pytest.raises(openai.RateLimitError, match="large pictures"):
-        served.ask([{"role": "user", "content": [part] * 4}], max_tokens=1)
-    served.ask(messages, max_tokens=1)
+    three, four = ([{"role": "user", "content": [part] * number}] for number in (3, 4))
+    with serving() as served:
+        for _ in range(2):  # what was held is given back
+            served.ask(three, max_tokens=1)
+        assert seen == [1_000_000, 2_000_000, 3_000_000] * 2
+        with pytest.raises(openai.RateLimitError, match="large pictures"):
+            served.ask(four, max_tokens=1)
+        served.ask(three, max_tokens=1, stream=True).close()
+        assert soon(lambda: served.places() == 0)
+        served.ask(three, max_tokens=1)
 
 
 def test_what_no_one_foresaw_is_still_an_error_of_the_protocol(

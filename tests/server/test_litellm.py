@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from tests.server.serving import TOKENS, Serving, samples, shown
 
-os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # no list is fetched when it is imported
 litellm = pytest.importorskip("litellm", reason="litellm is not installed")
 
 

@@ -86,7 +86,7 @@ def test_defenses_that_cannot_be_attached(port: int, monkeypatch: pytest.MonkeyP
 
 
 def test_a_port_that_is_taken_or_is_none() -> None:
-    fails(run("serve", *PROBE, "--port", "65536"), "cannot listen")
+    fails(run("serve", *PROBE, "--port", "65536"), "65536", "not possible")
     with listening("127.0.0.1", 0) as door:
         taken = str(door.getsockname()[1])
         fails(run("serve", *PROBE, "--port", taken), "cannot listen", taken)

@@ -66,8 +66,7 @@ class Chat:
             RequestError: it cannot be answered.
         """
         begin = time.monotonic()
-        asked = await anyio.to_thread.run_sync(self._read, await http.body())
-        arm = await anyio.to_thread.run_sync(self.choices.chosen, asked.defense)
+        asked, arm = await anyio.to_thread.run_sync(self._read, await http.body())
         answering = Answering(self.host, asked.choices, self.places)
         response: Response | None = None
         try:
@@ -99,7 +98,7 @@ class Chat:
         pieces = self._pieces(first, events, asked, forms, note.answered)
         return _Stream(pieces, answering, _headers(arm.name, first[1]))
 
-    def _read(self, body: bytes) -> ChatRequest:
+    def _read(self, body: bytes) -> tuple[ChatRequest, Arm]:
         try:
             given = read_json(body)
         except InputError as error:
@@ -118,7 +117,7 @@ class Chat:
                 f"The chat template of {self.rules.name!r} offers no tools. Leave them out.",
                 param="tools",
             )
-        return asked
+        return asked, self.choices.chosen(asked.defense)
 
     def _plain(self, role: str, text: str) -> str:
         # The tags of a tool call are text that the model itself may have written.

@@ -10,11 +10,12 @@ from typing import Any
 
 import uvicorn
 
-from safesight.errors import StorageError, reason_of
+from safesight.errors import InputError, StorageError, reason_of
 from safesight.server.connections import Connection
 
 __all__ = ["listening", "run", "server"]
 
+_LAST_PORT = 65_535
 _UNREAD_SECONDS = 60
 """How long a client may leave unread what was sent to it."""
 
@@ -27,8 +28,11 @@ def listening(host: str, port: int) -> socket.socket:
         port: The port; 0 for any free one.
 
     Raises:
+        InputError: the port is not possible.
         StorageError: the address cannot be used, or the port is taken.
     """
+    if not 0 <= port <= _LAST_PORT:
+        raise InputError(f"The port {port} is not possible. Use one from 0 to {_LAST_PORT}.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -41,7 +45,7 @@ def listening(host: str, port: int) -> socket.socket:
             found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         found.bind(address)
         found.listen(socket.SOMAXCONN)
-    except (OSError, OverflowError) as error:  # a port beyond 65535 overflows
+    except OSError as error:
         raise StorageError(
             f"The server cannot listen on {host}, port {port} ({reason_of(error)}). "
             "Choose another with --port or --host."
