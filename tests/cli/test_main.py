@@ -41,6 +41,7 @@ VERBS = (
     "layers",
     "spurious",
     "try",
+    "app",
     "data",
     "judge-card",
     "power",

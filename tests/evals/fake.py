@@ -75,7 +75,9 @@ class FakeVLM:
         self.settings: list[dict[str, Any]] = []
         self._texts: list[str] = []
 
-    def encode(self, batch: list[Any], *, continue_answer: bool = False) -> dict[str, torch.Tensor]:
+    def encode(
+        self, batch: list[Any], *, continue_answer: bool = False, tools: Any = None
+    ) -> dict[str, torch.Tensor]:
         assert all((row[-1]["role"] == "assistant") == continue_answer for row in batch)
         self._texts = [self._read(messages) for messages in batch]
         if any("unreadable" in text for text in self._texts):

@@ -143,7 +143,7 @@ def test_settings_reach_generate(fakes) -> None:
     assert (sampled["do_sample"], sampled["temperature"], sampled["top_p"]) == (True, 0.5, 0.8)
     assert sampled["max_new_tokens"] == 8  # of the checkpoint's generation config
     assert not seeded["do_sample"]
-    assert seeded["logits_processor"][0].seed == 1
+    assert seeded["logits_processor"][0].seed == [1]
 
 
 def test_a_stop_sequence_is_not_in_the_answer(fakes) -> None:

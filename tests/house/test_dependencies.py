@@ -22,6 +22,7 @@ MODULES = {
     "scikit-learn": "sklearn",
     "inspect-ai": "inspect_ai",
     "optimum-quanto": "optimum",
+    "prometheus-client": "prometheus_client",
 }
 
 # Declared and imported nowhere in src, and why.
@@ -36,7 +37,17 @@ NOT_IMPORTED = {
 HOSTS = {"lmms_eval", "garak", "pyrit"}
 
 # What the extras bring and a light install does without.
-LIGHT = ("inspect_ai", "peft", "accelerate", "statsmodels", "rapidocr", "optimum")
+LIGHT = (
+    "inspect_ai",
+    "peft",
+    "accelerate",
+    "statsmodels",
+    "rapidocr",
+    "optimum",
+    "fastapi",
+    "openai",
+    "gradio",
+)
 
 
 def _modules(requirements: list[str]) -> set[str]:
@@ -132,6 +143,8 @@ COMMANDS = (
     ("report {folder}", "inspect_ai", "eval"),
     ("run image_tools -o {folder}/out.json", "statsmodels", "eval"),
     ("fit npo -o {folder}/npo", "accelerate", "train"),
+    ("serve --defense none", "fastapi", "serve"),
+    ("app", "gradio", "app"),
     ("merge src/safesight/fitting/artifacts/npo -o {folder}/merged", "peft", "train"),
     ("check testbed --device-map auto", "accelerate", "train"),
     ("check testbed --quantization int8", "optimum", "quantized"),

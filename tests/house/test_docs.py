@@ -79,12 +79,27 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def commands(body: str) -> Iterator[str]:
+    """The commands of a snippet; one in quotes, or with a backslash, may go over several lines."""
+    begun = ""
+    for line in body.replace("\\\n", " ").splitlines():
+        begun += line
+        try:
+            shlex.split(begun, comments=True)
+        except ValueError:  # the quotes are still open
+            begun += "\n"
+            continue
+        yield begun
+        begun = ""
+    assert not begun, f"quotes without an end: {begun}"
+
+
 def bad_commands(text: str, tree: Mapping[str, set[str]]) -> list[str]:
     """Lines that call safesight with a command or an option it does not have."""
     wrong = []
     for language in ("bash", "console", "sh"):
         for _, body in snippets(text, language):
-            for line in body.replace("\\\n", " ").splitlines():
+            for line in commands(body):
                 words = shlex.split(line.removeprefix("$ "), comments=True)
                 if words[:1] and Path(words[0]).name == "safesight":
                     wrong += _bad_words(words[1:], tree, line)

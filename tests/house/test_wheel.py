@@ -20,6 +20,7 @@ NEEDED = (
     "safesight/testbed/weights/tokenizer.json",
     "safesight/testbed/assets/noto.png",
     "safesight/fitting/artifacts/sasa/",
+    "safesight/app/page/app.css",
     "safesight/experiments/recipes/image_tools.yaml",
 )
 

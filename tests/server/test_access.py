@@ -90,7 +90,9 @@ def test_keys_are_lines() -> None:
     assert keys_of(KEY, "SAFESIGHT_API_KEY") == (KEY,)
 
 
-@pytest.mark.parametrize("text", ["", "\n# nothing\n", "short", "a key with some spaces", "ä" * 20])
+@pytest.mark.parametrize(
+    "text", ["", "\n# nothing\n", "tiny-key", "a key with some spaces", "ä" * 20]
+)
 def test_a_text_without_a_good_key_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"keys\.txt") as refused:
         keys_of(text, "keys.txt")
@@ -130,6 +132,8 @@ def test_programs_and_pages_of_this_machine_are_answered(host: str) -> None:
         [("host", "evil.org@localhost")],
         [("host", "localhost/evil")],
         [("host", "localhost#")],
+        [("host", "http://localhost")],
+        [("host", "localhost\\evil.org")],
         [("host", "192.168.1.5")],
         [("host", "0.0.0.0:8000")],
         [("host", b"local\xffhost")],

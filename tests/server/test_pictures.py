@@ -130,7 +130,9 @@ def test_pixels_are_limited_before_they_are_decoded(
     monkeypatch.setattr(Image.core, "new", lambda *args: decoded.append(args) or load(*args))
     content = bomb(9000)
     assert len(content) < 20_000
-    with pytest.raises(InputError, match="too large" if not wrapped else "not in a readable format"):
+    with pytest.raises(
+        InputError, match="too large" if not wrapped else "not in a readable format"
+    ):
         decode(icon(content) if wrapped else content, max_pixels=80_000_000)
     assert not decoded
     assert decode(bomb(1000), max_pixels=1_000_000).size == (1000, 1000)

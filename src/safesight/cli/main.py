@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from safesight import __version__
 from safesight.cli import (
+    app_,
     check,
     compare,
     data,
@@ -116,6 +117,7 @@ for _name, _command, _examples in (
     ("layers", layers.layers, layers.EXAMPLES),
     ("spurious", spurious.spurious, spurious.EXAMPLES),
     ("try", try_.try_defense, try_.EXAMPLES),
+    ("app", app_.serve_page, app_.EXAMPLES),
     ("data", data.data, data.EXAMPLES),
     ("judge-card", judge_card.judge_card, judge_card.EXAMPLES),
     ("power", power.power, power.EXAMPLES),

@@ -103,7 +103,7 @@ def serve(
     max_tokens: MaxTokens = 1024,
     max_pictures: MaxPictures = 8,
     max_pixels: MaxPixels = 24_000_000,
-    max_body_mb: MaxBody = 32,
+    max_body_mb: MaxBody = 20,
     max_waiting: MaxWaiting = 128,
     timeout: Timeout = 300.0,
 ) -> None:
@@ -188,7 +188,6 @@ def _rules(
 
     pictures = PictureRules(
         origins=allowed_origins(origins),
-        max_bytes=limits["max_body"],
         max_pixels=max_pixels,
     )
     return ServerSettings(

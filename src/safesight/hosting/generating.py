@@ -45,7 +45,7 @@ def generated(vlm: VLM, batch: Sequence[Request]) -> list[Generation]:
     handle = protection(vlm.model)
     outcome = handle.last if handle is not None else None
     prompt = int(inputs["input_ids"].shape[1])
-    return rows.results(sequences[:, prompt:], {} if outcome is None else outcome.decisions)
+    return rows.results(sequences, prompt, {} if outcome is None else outcome.decisions)
 
 
 class _Rows:
@@ -88,12 +88,17 @@ class _Rows:
             kwargs |= {"stop_strings": list(settings.stop), "tokenizer": self.vlm.tokenizer}
         return kwargs
 
-    def results(self, new: Tensor, decisions: Mapping[str, Decision]) -> list[Generation]:
-        """The answers in the new tokens, B x T."""
-        return [
-            self._result(row, self._written(row, tokens), decisions)
-            for row, tokens in enumerate(new.tolist())
-        ]
+    def results(
+        self, sequences: Tensor, prompt: int, decisions: Mapping[str, Decision]
+    ) -> list[Generation]:
+        """The answers behind the prompts in B x T tokens."""
+        written = [self._written(*row) for row in enumerate(sequences[:, prompt:].tolist())]
+        if self.followed:
+            texts = [self._text(tokens) for tokens in written]
+        else:
+            texts = self.vlm.decode(sequences, prompt)
+        pairs = zip(written, texts, strict=True)
+        return [self._result(row, *pair, decisions) for row, pair in enumerate(pairs)]
 
     def _written(self, row: int, tokens: list[int]) -> list[int]:
         """The tokens of a row without the padding behind them."""
@@ -123,7 +128,7 @@ class _Rows:
 
     def _settle(self, row: int, tokens: list[int], decisions: Mapping[str, Decision]) -> None:
         asked = self.batch[row]
-        result = self._result(row, tokens, decisions)
+        result = self._result(row, tokens, self._text(tokens), decisions)
         assert asked.caller is not None
         if not result.refused:
             asked.caller.tell(result.text)
@@ -135,11 +140,11 @@ class _Rows:
         return text.strip()
 
     def _result(
-        self, row: int, tokens: Sequence[int], decisions: Mapping[str, Decision]
+        self, row: int, tokens: Sequence[int], text: str, decisions: Mapping[str, Decision]
     ) -> Generation:
         end = next((at for at, token in enumerate(tokens) if token in self.ends), None)
         used = tokens if end is None else tokens[: end + 1]
-        text, cut = cut_at(self._text(used), self.batch[row].settings.stop)
+        text, cut = cut_at(text, self.batch[row].settings.stop)
         own = decisions_of(decisions, row)
         refused = any(each["refuse"] for each in own.values()) if decisions else None
         logprobs = None

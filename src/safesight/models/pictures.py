@@ -14,6 +14,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from safesight.types import Message
 
 __all__ = ["FORMATS", "MAX_ASPECT", "MAX_PIXELS", "clean_messages", "open_picture"]
 
-FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""The formats that are read, by Pillow's names."""
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""The formats that are read, by Pillow's names. Icons are not: Pillow decodes the picture in one
+before its size can be checked."""
 MAX_PIXELS = 64_000_000
 """Larger pictures are refused: 64 megapixels are 192 MB once decoded."""
 MAX_ASPECT = 200
@@ -57,7 +59,7 @@ def open_picture(
     source: Any,
     name: str = "",
     *,
-    formats: Sequence[str] = FORMATS,
+    formats: tuple[str, ...] = FORMATS,
     max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
     """An RGB picture from a PIL image, a path, or the bytes of a picture file.
@@ -84,9 +86,9 @@ def open_picture(
     try:
         # Opening is lazy: the size is checked before a single pixel is decoded. Pillow warns of
         # sizes and of odd metadata; what matters of either is an error below.
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), ExitStack() as files:
             warnings.simplefilter("ignore")
-            picture = _opened(source, title, formats)
+            picture = _opened(source, title, formats, files)
             _refuse_size(title, *picture.size, max_pixels)
             grey = _grey_range(title, picture)
             clear = _transparent_colour(picture)
@@ -102,14 +104,16 @@ def open_picture(
     except UnidentifiedImageError:
         raise InputError(f"{title} is not in a readable format. Save it as PNG or JPEG.") from None
     except Image.DecompressionBombError:
-        raise InputError(f"{title} is far too large. Make it smaller than {_megapixels(max_pixels)}.") from None
+        raise InputError(
+            f"{title} is far too large. Make it smaller than {_megapixels(max_pixels)}."
+        ) from None
     except _DAMAGED as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"{title} is damaged ({reason}). Use an intact copy.") from None
 
 
-def _opened(source: Any, title: str, formats: Sequence[str]) -> Image.Image:
-    """The picture, not decoded yet, in one of the known formats."""
+def _opened(source: Any, title: str, formats: tuple[str, ...], files: ExitStack) -> Image.Image:
+    """The picture, not decoded yet, in one of the known formats; `files` closes what it opens."""
     if isinstance(source, (str, Path)):
         if str(source).startswith(("http://", "https://")):
             raise InputError(
@@ -118,7 +122,7 @@ def _opened(source: Any, title: str, formats: Sequence[str]) -> Image.Image:
         path = Path(os.path.expanduser(source))  # leaves the name of an unknown user as it is
         if path.exists() and not path.is_file() and not path.is_dir():
             raise InputError(f"{title} is a device or a pipe. Pass a picture file.")
-        return Image.open(path, formats=formats)
+        return Image.open(files.enter_context(path.open("rb")), formats=formats)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return Image.open(io.BytesIO(source), formats=formats)
     if isinstance(source, Image.Image):

@@ -14,7 +14,6 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import httpx
 from starlette.responses import JSONResponse
 
 from safesight.errors import InputError
@@ -29,6 +28,9 @@ __all__ = ["MIN_KEY", "KeyCheck", "LocalOnly", "check_binding", "keys_of"]
 MIN_KEY = 16
 """Shorter API keys are refused: they can be guessed."""
 _KEY = re.compile(r"[!-~]+")
+_SCHEME = re.compile(rb"^https?://")
+_PLACE = re.compile(rb"([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?", re.IGNORECASE)
+"""A host and a port, as in a Host header."""
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -151,17 +153,10 @@ def _is_local(headers: Headers) -> bool:
     found = list(headers)
     hosts = [value for name, value in found if name == b"host"]
     origins = [value for name, value in found if name == b"origin"]
-    return (
-        len(hosts) == 1
-        and _names_loopback(b"http://" + hosts[0])
-        and all(map(_names_loopback, origins))
-    )
+    places = [*hosts, *(_SCHEME.sub(b"", origin) for origin in origins)]
+    return len(hosts) == 1 and all(map(_names_loopback, places))
 
 
-def _names_loopback(origin: bytes) -> bool:
-    try:
-        url = httpx.URL(origin.decode("ascii"))
-    except (UnicodeDecodeError, httpx.InvalidURL):
-        return False
-    bare = url.raw_path == b"/" and not url.userinfo and not url.fragment
-    return url.scheme in ("http", "https") and bare and is_loopback(url.host)
+def _names_loopback(place: bytes) -> bool:
+    match = _PLACE.fullmatch(place)
+    return match is not None and is_loopback(match[1].decode("ascii"))

@@ -182,12 +182,12 @@ async def download(
     target = httpcore.URL(
         scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
     )
-    headers = {
-        "Host": url.netloc.decode("ascii"),
-        "Accept": "image/*",
-        "Accept-Encoding": "identity",
-        "User-Agent": f"safesight/{__version__}",
-    }
+    headers = [
+        (b"Host", url.netloc),
+        (b"Accept", b"image/*"),
+        (b"Accept-Encoding", b"identity"),
+        (b"User-Agent", f"safesight/{__version__}".encode()),
+    ]
     # A host may have an address that never answers; another one then still has its chance.
     timeout = {"connect": seconds / 3, "read": seconds, "write": seconds, "pool": seconds}
     try:

@@ -69,7 +69,9 @@ class BodyLimit:
             message = "The server holds too many requests. Try again later."
             await _refuse(503, message, "overloaded")(scope, receive, send)
         except TimeoutError:
-            message = f"The body took more than {self._seconds:g} seconds to arrive. Send it faster."
+            message = (
+                f"The body took more than {self._seconds:g} seconds to arrive. Send it faster."
+            )
             await _refuse(408, message, "request_timeout")(scope, receive, send)
         if body is None:
             return

@@ -13,7 +13,7 @@ __all__ = ["Limits", "ServerSettings"]
 class Limits:
     """How much one request, and all of them together, may ask for."""
 
-    max_body: int = 32_000_000
+    max_body: int = 20_000_000
     """Bytes of a request's body."""
     max_pictures: int = 8
     """Pictures in one request."""

@@ -1,0 +1,162 @@
+"""Who can reach the page, and how it is served.
+
+By default only this machine can: the page listens on the loopback address. Under any other address
+it asks for a password, which comes from the environment, where it is in no list of processes.
+Uploads go to a folder of this process alone, which is deleted with it. The page is served by
+uvicorn, from a socket that was opened before the model was loaded.
+"""
+
+from __future__ import annotations
+
+import errno
+import hmac
+import ipaddress
+import os
+import socket
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safesight.app.asking import Asker
+from safesight.app.drawing import page_file
+from safesight.app.examples import examples_for
+from safesight.app.guard import MAX_UPLOAD, Guard
+from safesight.app.page import STYLE, build_page, theme
+from safesight.errors import InputError, reason_of
+
+if TYPE_CHECKING:
+    from uvicorn import Server
+
+__all__ = ["PASSWORD", "address_of", "is_local", "open_socket", "password_for", "server"]
+
+PASSWORD = "SAFESIGHT_APP_PASSWORD"
+"""The environment variable with the password."""
+_SHORTEST = 8
+_MAX_FILE = 20_000_000
+"""Bytes of one picture file."""
+_FOLDER = "GRADIO_TEMP_DIR"
+_LEAVE = 3
+"""Seconds that open requests have when the server ends."""
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 stands for any free one.
+
+    Raises:
+        InputError: the port is taken, or there is no such address on this machine.
+    """
+    try:
+        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(place[:2], family=family)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise InputError(
+                f"Port {port} of {host} is taken. Choose another with --port."
+            ) from error
+        raise InputError(
+            f"The page cannot be served at {host}, port {port} ({reason_of(error)}). Choose others "
+            "with --host and --port."
+        ) from error
+    except UnicodeError as error:
+        raise InputError(
+            f"{host!r} is not the name of a host. Choose another with --host."
+        ) from error
+
+
+def is_local(listening: socket.socket) -> bool:
+    """Whether only this machine can reach a socket."""
+    return ipaddress.ip_address(listening.getsockname()[0]).is_loopback
+
+
+def address_of(listening: socket.socket) -> str:
+    """The address for a browser."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def password_for(local: bool) -> str | None:
+    """The password of the environment; None if there is none and none is needed.
+
+    Raises:
+        InputError: it is missing or short.
+    """
+    word = os.environ.get(PASSWORD)
+    if word is None and local:
+        return None
+    if word is None:
+        raise InputError(
+            "Others could reach the page under this --host. Set a password in the environment "
+            f"variable {PASSWORD}, or leave --host out."
+        )
+    if len(word) < _SHORTEST:
+        raise InputError(
+            f"The password in {PASSWORD} is short. Use at least {_SHORTEST} characters."
+        )
+    return word
+
+
+@contextmanager
+def server(
+    asker: Asker, chosen: Sequence[str], *, local: bool, password: str | None
+) -> Iterator[Server]:
+    """The page as a server; call its `run` with a socket. Uploads are deleted at the end.
+
+    Args:
+        asker: Answers the questions.
+        chosen: The defenses that are chosen at first.
+        local: Whether the page is for this machine alone.
+        password: What visitors have to know; None for nothing.
+    """
+    import gradio as gr
+    import uvicorn
+    from fastapi import FastAPI
+
+    def knows(_: str, word: str) -> bool:
+        assert password is not None
+        return hmac.compare_digest(word.encode(), password.encode())
+
+    with _own_folder() as folder:
+        page = build_page(asker, chosen, examples_for(asker.host.vlm.name))
+        app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+        gr.mount_gradio_app(
+            app,
+            page,
+            path="/",
+            footer_links=[],
+            run_history=False,
+            auth=None if password is None else knows,
+            auth_message="Any user name, and the password of this page.",
+            show_error=False,
+            max_file_size=min(_MAX_FILE, MAX_UPLOAD),
+            ssr_mode=False,
+            enable_monitoring=False,
+            pwa=False,
+            mcp_server=False,
+            theme=theme(),
+            css=page_file(STYLE),
+        )
+        config = uvicorn.Config(
+            Guard(app, folder, local),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_LEAVE,
+        )
+        yield uvicorn.Server(config)
+
+
+@contextmanager
+def _own_folder() -> Iterator[Path]:
+    """A folder for uploads that goes with this process; Gradio finds it in the environment."""
+    before = os.environ.get(_FOLDER)
+    with tempfile.TemporaryDirectory(prefix="safesight-app-") as name:
+        os.environ[_FOLDER] = name
+        try:
+            yield Path(name)
+        finally:
+            if before is None:
+                del os.environ[_FOLDER]
+            else:
+                os.environ[_FOLDER] = before

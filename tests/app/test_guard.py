@@ -1,0 +1,136 @@
+"""What the outside may ask of the page, tried on an app that answers everything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from safesight.app.guard import POLICY, Guard
+
+JSON = {"content-type": "application/json"}
+HERE = "http://127.0.0.1:7860"
+
+
+async def echo(request: Request) -> JSONResponse:
+    return JSONResponse((await request.body()).decode())
+
+
+def client(folder: Path, *, local: bool = True, base: str = HERE) -> TestClient:
+    methods = ["GET", "HEAD", "POST", "PUT", "DELETE"]
+    everything = Starlette(routes=[Route("/{path:path}", echo, methods=methods)])
+    return TestClient(Guard(everything, folder, local), base_url=base)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/config", "/theme.css", "/assets/a.js", "/static/js/b.js", "/gradio_api/queue/data"],
+)
+def test_what_the_page_needs_is_there(tmp_path: Path, path: str) -> None:
+    answer = client(tmp_path).get(path)
+    assert answer.status_code == 200
+    assert answer.headers["content-security-policy"] == POLICY
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/docs"),
+        ("GET", "/openapi.json"),
+        ("GET", "/gradio_api/openapi.json"),
+        ("GET", "/gradio_api/proxy=https://example.org"),
+        ("GET", "/gradio_api/file=https://example.org/a.png"),
+        ("GET", "/gradio_api/file=/etc/passwd"),
+        ("GET", "/gradio_api/file=relative.png"),
+        ("GET", "/gradio_api/deep_link"),
+        ("GET", "/gradio_api/runs"),
+        ("GET", "/monitoring"),
+        ("POST", "/gradio_api/run/predict"),
+        ("POST", "/gradio_api/call/ask"),
+        ("POST", "/gradio_api/vibe-edit"),
+        ("POST", "/"),
+        ("PUT", "/gradio_api/upload"),
+        ("DELETE", "/"),
+    ],
+)
+def test_nothing_else_is(tmp_path: Path, method: str, path: str) -> None:
+    body = {} if method == "GET" else {"content": b"{}"}
+    answer = client(tmp_path).request(method, path, **body)  # type: ignore[arg-type]
+    assert answer.status_code == 404
+    assert answer.json() == {"detail": "There is no such page."}
+    assert answer.headers["content-security-policy"] == POLICY
+
+
+def test_files_are_those_of_the_folder(tmp_path: Path) -> None:
+    folder, other = tmp_path / "uploads", tmp_path / "other"
+    folder.mkdir()
+    other.write_text("secret")
+    (folder / "link").symlink_to(other)
+    (folder / "own").write_text("own")
+    site = client(folder)
+    assert site.get(f"/gradio_api/file={folder}/own").status_code == 200
+    for path in (other, folder / ".." / "other", folder / "link", f"{folder}x"):
+        assert site.get(f"/gradio_api/file={path}").status_code == 404, path
+
+
+@pytest.mark.parametrize("path", ["https://example.org/a.png", "/etc/passwd", "a.png", 7, "a\0"])
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_question_takes_only_what_was_uploaded(tmp_path: Path, path: Any, deep: bool) -> None:
+    site = client(tmp_path)
+    own = {"data": [[{"image": {"path": str(tmp_path / "own.png")}}], "what?"]}
+    kept = site.post("/gradio_api/queue/join", json=own)
+    assert (kept.status_code, json.loads(kept.json())) == (200, own)
+    file: Any = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    given = {"data": [{"a": [{"b": file}]} if deep else file]}
+    answer = site.post("/gradio_api/queue/join", json=given)
+    assert (answer.status_code, answer.json()["detail"]) == (
+        400,
+        "A picture has to be uploaded first.",
+    )
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000])
+def test_a_question_that_is_no_json_is_refused(tmp_path: Path, body: bytes) -> None:
+    answer = client(tmp_path).post("/gradio_api/queue/join", content=body, headers=JSON)
+    assert answer.status_code == 400
+
+
+def test_a_body_has_a_size_and_a_limit(tmp_path: Path) -> None:
+    site = client(tmp_path)
+    large = b" " * 1_000_001
+    assert site.post("/gradio_api/queue/join", content=large).status_code == 413
+    assert site.post("/gradio_api/upload", content=large).status_code == 200
+    assert site.post("/gradio_api/upload", content=iter([b"a", b"b"])).status_code == 411
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"origin": HERE}, 200),
+        ({"origin": "https://example.org"}, 403),
+        ({"origin": "null"}, 403),
+        ({"host": "localhost:7860"}, 200),
+        ({"host": "[::1]:7860"}, 200),
+        ({"host": "example.org"}, 421),
+        ({"host": "127.0.0.1.example.org:7860"}, 421),
+        ({"host": ""}, 421),
+    ],
+)
+def test_other_sites_cannot_ask(tmp_path: Path, headers: dict[str, str], status: int) -> None:
+    assert client(tmp_path).get("/config", headers=headers).status_code == status
+
+
+def test_a_page_for_others_has_any_name_and_still_one_origin(tmp_path: Path) -> None:
+    site = client(tmp_path, local=False, base="http://box.example")
+    assert site.get("/").status_code == 200
+    assert site.get("/", headers={"origin": "http://box.example"}).status_code == 200
+    assert site.get("/", headers={"origin": "http://evil.example"}).status_code == 403
