@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safesight.defenses import Artifact
+from safesight.defenses import Artifact, protection
 from safesight.errors import InputError
 from safesight.hosting.arms import Arm, build_arm
 from safesight.hosting.hosts import Host
@@ -190,3 +190,16 @@ def test_nothing_of_a_stop_string_is_heard(text: str, stop: list[str]) -> None:
         assert shown.startswith(heard)
         heard = shown
     assert final.startswith(heard)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_defense_stays_attached_between_requests_if_it_should(served: Host, kept: bool) -> None:
+    served.keep_attached = kept
+    arm = build_arm(served.vlm, "adashield")
+    served.submit(arm, Settings(1), helpers.prompts()[0]).result(60)
+    served.batcher.cancel()  # returns once nothing runs
+    assert (protection(served.vlm.model) is not None) == kept
+    served.keep_attached = False
+    served.submit(build_arm(served.vlm, "none"), Settings(1), helpers.prompts()[0]).result(60)
+    served.batcher.cancel()
+    assert protection(served.vlm.model) is None

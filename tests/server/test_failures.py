@@ -69,6 +69,16 @@ def test_a_detector_that_fails_refuses_and_the_log_says_why(
     assert all("prompt" not in line for line in lines)
 
 
+def test_a_refusal_is_logged_though_the_client_has_left(tmp_path: Path) -> None:
+    log = tmp_path / "decisions.jsonl"
+    with serving(log) as served:
+        stream = served.ask(shown(samples("image_harm")[0]), stream=True)
+        next(iter(stream))  # the role, before any text
+        stream.close()
+        assert soon(lambda: bool(log.read_text()))
+    assert json.loads(log.read_text().splitlines()[0])["refused"]
+
+
 def test_a_model_that_breaks_answers_nothing(
     served: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -235,6 +235,7 @@ def _app(
         if batch_size is not None:
             served.batcher.max_batch = batch_size
         served.batcher.quiet, served.batcher.patience = 0.01, 2.0
+        served.keep_attached = True
         choices = Choices(
             served.vlm,
             list(folders),

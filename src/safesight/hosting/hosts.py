@@ -53,8 +53,11 @@ class Host:
         self._attached: Arm | None = None
         self._stack = ExitStack()
         self.batcher: Batcher[Request, Generation] = Batcher(
-            self._run, idle=self.detach, max_batch=DEFAULT_BATCH
+            self._run, idle=self._rest, max_batch=DEFAULT_BATCH
         )
+        self.keep_attached = False
+        """Whether a defense stays on the model, and the lock held, while nothing is waiting. Saves a
+        server whose weights change the work of changing them for every request."""
 
     def submit(
         self, arm: Arm, settings: Settings, messages: Sequence[Message]
@@ -90,6 +93,10 @@ class Host:
             self._attached = None
             self._stack.close()
             self.lock.release()
+
+    def _rest(self) -> None:
+        if not self.keep_attached:
+            self.detach()
 
     def _attach(self, arm: Arm) -> None:
         if self._attached is not None and self._attached.identity == arm.identity:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from safesight.hosting.arms import Arm
     from safesight.hosting.hosts import Host
     from safesight.server.choices import Choices
-    from safesight.server.record import Record
+    from safesight.server.record import Note, Record
     from safesight.server.settings import ServerSettings
 
 __all__ = ["Chat"]
@@ -90,12 +90,15 @@ class Chat:
         if not asked.stream:
             async with _in_time(until):
                 answers = await answering.results()
+            note.decided(answers[0])
             note.answered(answers)
             return JSONResponse(forms.whole(answers), headers=_headers(arm.name, answers[0]))
         events = _limited(answering.events(), until)
         first = await anext(events)
         note.began()
-        pieces = self._pieces(first, events, asked, forms, note.answered)
+        if isinstance(first[1], Generation):
+            note.decided(first[1])
+        pieces = self._pieces(_noted(first, events, note), asked, forms, note)
         return _Stream(pieces, answering, _headers(arm.name, first[1]))
 
     def _read(self, body: bytes) -> tuple[ChatRequest, Arm]:
@@ -126,11 +129,10 @@ class Chat:
 
     async def _pieces(
         self,
-        first: Event,
         events: AsyncIterator[Event],
         asked: ChatRequest,
         forms: Completions,
-        answered: Any,
+        note: Note,
     ) -> AsyncIterator[str]:
         """The chunks of a stream, as events of the server."""
         answers: dict[int, Generation] = {}
@@ -138,7 +140,7 @@ class Chat:
         try:
             for number in range(asked.choices):
                 yield _event(forms.begun(number))
-            async for number, what in _chained(first, events):
+            async for number, what in events:
                 if isinstance(what, str):
                     # With tools on offer, what is a call is known only at the end.
                     if not asked.tools:
@@ -150,7 +152,7 @@ class Chat:
                     yield _event(forms.piece(number, rest))
                 yield _event(forms.ended(number, what))
             whole = [answers[number] for number in range(asked.choices)]
-            answered(whole)
+            note.answered(whole)
             if asked.include_usage:
                 yield _event(forms.used(whole))
             yield "data: [DONE]\n\n"
@@ -198,10 +200,16 @@ def _event(body: dict[str, Any]) -> str:
     return f"data: {json.dumps(body)}\n\n"
 
 
-async def _chained(first: Event, rest: AsyncIterator[Event]) -> AsyncIterator[Event]:
-    yield first
-    async for event in rest:
+async def _noted(first: Event, rest: AsyncIterator[Event], note: Note) -> AsyncIterator[Event]:
+    """All events; if the first is a piece of text, decisions come with the first whole answer."""
+    undecided = not isinstance(first[1], Generation)
+    event: Event | None = first
+    while event is not None:
+        if undecided and isinstance(event[1], Generation):
+            undecided = False
+            note.decided(event[1])
         yield event
+        event = await anext(rest, None)
 
 
 async def _limited(events: AsyncIterator[Event], until: float) -> AsyncIterator[Event]:

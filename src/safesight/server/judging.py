@@ -62,6 +62,7 @@ def judge_of(chat: Chat) -> Judge:
             answers = await answering.results()
         finally:
             answering.leave()
+        note.decided(answers[0])
         note.answered(answers)
         return Verdict(refused=bool(answers[0].refused))
 

@@ -57,18 +57,22 @@ class Note:
         """The first token, or a refusal, is there."""
         self.record.metrics.first_token_seconds.observe(time.monotonic() - self.begin)
 
-    def answered(self, answers: Sequence[Generation]) -> None:
-        """All answers are there."""
+    def decided(self, answer: Generation) -> None:
+        """A first answer is there, and with it the decisions; the client may leave after it."""
         metrics = self.record.metrics
-        metrics.answer_seconds.observe(time.monotonic() - self.begin)
-        metrics.used_tokens(answers[0].input_tokens, sum(each.output_tokens for each in answers))
-        for name, decision in answers[0].decisions.items():
+        for name, decision in answer.decisions.items():
             if decision["refuse"]:
                 metrics.refused(name)
             if "error" in decision:
                 metrics.detector_failed(name)
         if self.record.log is not None:
-            self.record.log.write(self._decisions(answers[0]))
+            self.record.log.write(self._decisions(answer))
+
+    def answered(self, answers: Sequence[Generation]) -> None:
+        """All answers are there."""
+        metrics = self.record.metrics
+        metrics.answer_seconds.observe(time.monotonic() - self.begin)
+        metrics.used_tokens(answers[0].input_tokens, sum(each.output_tokens for each in answers))
 
     def _decisions(self, answer: Generation) -> list[Decision]:
         """The choices of a request have one prompt, so one decision stands for all of them."""
