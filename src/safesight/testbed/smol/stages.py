@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from safesight.testbed.curriculum import sight_dialogue
 from safesight.testbed.smol.architecture import EYE
+from safesight.testbed.smol.lessons import speaking
 from safesight.testbed.stages import Stage
 from safesight.testbed.styles import MORE, STYLES
 
@@ -13,6 +14,7 @@ __all__ = ["ADAPTER", "STAGES", "SmolStage"]
 
 ADAPTER = "lora_"
 """Part of the names of an adapter's parameters."""
+_DRAWN = (*STYLES, *MORE)
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,26 @@ class SmolStage(Stage):
 
     near: float = 0.0
     """Weight of the distance between visual tokens and the words for what they show."""
+    rank: int = 0
+    """Rank of the adapter that the stage trains on the language model; 0: it trains parameters."""
 
 
 STAGES = (
     SmolStage(
+        "safety",
+        speaking,  # in its place come the lessons of `safety`, which need the model's own answers
+        400,
+        16,
+        3e-4,
+        classify=0.0,
+        align=0.0,
+        norm=0.0,
+        rank=8,
+    ),
+    SmolStage(
         "sight",
         sight_dialogue,
-        6000,
+        12000,
         32,
         1e-3,
         EYE,
@@ -35,6 +50,19 @@ STAGES = (
         align=1.0,
         norm=0.0,
         near=0.5,
-        styles=(*STYLES, *MORE),
+        styles=_DRAWN,
+    ),
+    SmolStage(
+        "speak",
+        speaking,
+        1500,
+        16,
+        3e-4,
+        EYE,
+        classify=0.0,
+        align=0.5,
+        norm=0.0,
+        near=0.1,
+        styles=_DRAWN,
     ),
 )

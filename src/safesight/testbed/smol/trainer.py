@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from safesight.testbed.batches import IGNORE, PATCH_CLASSES
 from safesight.testbed.smol.stages import SmolStage
@@ -71,6 +71,12 @@ class SmolTrainer(VisionTrainer):
         hidden = model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
         asked = labels != IGNORE
         return F.cross_entropy(model.lm_head(hidden[asked]).float(), labels[asked])
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """As for the bundled model, and AdamW alone for an adapter, whose factors are no maps."""
+        if self.stage.rank:
+            return Trainer.create_optimizer(self)
+        return super().create_optimizer(model)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
