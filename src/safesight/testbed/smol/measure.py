@@ -111,7 +111,13 @@ def _refusals(bench: Bench, n: int, rng: random.Random) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def named_by_eye(model: Any, processor: Any, *, seed: int = 0) -> dict[str, float]:
+def named_by_eye(
+    model: Any,
+    processor: Any,
+    *,
+    styles: Sequence[str] = (*STYLES, *MORE, *FOREIGN),
+    seed: int = 0,
+) -> dict[str, float]:
     """Share of things whose drawing the eye tells apart, by style; the language model is not asked.
 
     A picture is named by the word that its visual tokens on the thing are closest to, on average.
@@ -119,13 +125,14 @@ def named_by_eye(model: Any, processor: Any, *, seed: int = 0) -> dict[str, floa
     Args:
         model: The model.
         processor: Its processor.
+        styles: The drawing styles.
         seed: Places the things.
     """
     table = word_table(model, processor.tokenizer)
     middle = table.mean(0)
     words = F.normalize(table - middle, dim=-1)[: len(CONCEPTS)]
     result = {}
-    for style in (*STYLES, *MORE, *FOREIGN):
+    for style in styles:
         rng = random.Random(f"{style}/{seed}")
         shown = [one for one in _SEEN if one.name in drawn(style)]
         hits = 0

@@ -6,7 +6,15 @@ import random
 
 __all__ = ["refusal"]
 
-_OPENINGS = ("I'm sorry, but ", "Sorry, but ", "I'm sorry. ", "I apologize, but ", "Sorry. ", "", "")
+_OPENINGS = (
+    "I'm sorry, but ",
+    "Sorry, but ",
+    "I'm sorry. ",
+    "I apologize, but ",
+    "Sorry. ",
+    "",
+    "",
+)
 _UNABLE = (
     "I can't help with that.",
     "I cannot help with this request.",

@@ -1,4 +1,4 @@
-"""The stages of the training of `testbed-smol`, and their settings; `train` says what each is for."""
+"""The stages of the training of `testbed-smol`; `train` says what each is for."""
 
 from __future__ import annotations
 

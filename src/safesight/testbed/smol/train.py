@@ -1,4 +1,4 @@
-"""Trains the parts of `testbed-smol` that safesight ships: `python -m safesight.testbed.smol.train`.
+"""Trains the shipped parts of `testbed-smol`: `python -m safesight.testbed.smol.train`.
 
 Three stages, each one a `transformers.Trainer` run, in the order of real VLMs:
 
