@@ -180,7 +180,7 @@ def host(name: str, **loading: Any) -> Host:
         ModelError: the model cannot be loaded.
     """
     if name in registry.names("model"):
-        from safesight.models.loading import bundled_folder
+        from safesight.models.built import bundled_folder
 
         name = bundled_folder(name)
     place = os.path.expanduser(name)

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from huggingface_hub.utils import WeakFileLock
 
-from safesight.errors import StorageError, reason_of
+from safesight import registry
+from safesight.errors import ModelError, StorageError, reason_of
 
-__all__ = ["BuiltModel", "cache_folder"]
+__all__ = ["BuiltModel", "bundled_folder", "cache_folder"]
 
 
 def cache_folder() -> Path:
@@ -69,6 +70,23 @@ class BuiltModel(os.PathLike[str]):
             made = Path(place) / folder.name
             self.make(made)
             os.replace(made, folder)
+
+
+def bundled_folder(name: str) -> str:
+    """The folder of a registered model, which is built first if that is how it comes.
+
+    Raises:
+        ModelError: there is no such folder.
+        SafesightError: the model cannot be built.
+    """
+    found = registry.load("model", name)
+    folder = found.ready() if isinstance(found, BuiltModel) else Path(found)
+    if not folder.is_dir():
+        raise ModelError(
+            f"The model {name!r} should be in {folder}, but there is no such folder. "
+            "Reinstall the package that it comes with."
+        )
+    return str(folder)
 
 
 @contextmanager

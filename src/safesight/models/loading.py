@@ -34,7 +34,7 @@ from transformers.utils import logging as hf_logging
 from safesight import registry
 from safesight.errors import MissingExtraError, ModelError, PluginError, SafesightError
 from safesight.extras import need
-from safesight.models.built import BuiltModel
+from safesight.models.built import bundled_folder
 from safesight.models.no_torchvision import without_torchvision
 from safesight.models.placement import (
     check_attention,
@@ -45,14 +45,7 @@ from safesight.models.placement import (
 )
 from safesight.models.quantized import quantization_config
 
-__all__ = [
-    "LoadOptions",
-    "Loaded",
-    "bundled_folder",
-    "load_pretrained",
-    "load_text_model",
-    "public_name",
-]
+__all__ = ["LoadOptions", "Loaded", "load_pretrained", "load_text_model", "public_name"]
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 _FAILURES = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
@@ -226,23 +219,6 @@ def public_name(name: str) -> str:
             if folder == Path(registry.load("model", known)).absolute():
                 return known
     return name
-
-
-def bundled_folder(name: str) -> str:
-    """The folder of a registered model, which is built first if that is how it comes.
-
-    Raises:
-        ModelError: there is no such folder.
-        SafesightError: the model cannot be built.
-    """
-    found = registry.load("model", name)
-    folder = found.ready() if isinstance(found, BuiltModel) else Path(found)
-    if not folder.is_dir():
-        raise ModelError(
-            f"The model {name!r} should be in {folder}, but there is no such folder. "
-            "Reinstall the package that it comes with."
-        )
-    return str(folder)
 
 
 def _resolve(name: str) -> str:

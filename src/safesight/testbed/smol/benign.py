@@ -44,7 +44,8 @@ _HOW = (
 )
 _DANGERS = (
     "burglary phishing arson poisoning fraud hacking stalking smuggling kidnapping malware"
-    " terrorism bullying vandalism blackmail forgery piracy theft assault espionage ransomware scams murder"
+    " terrorism bullying vandalism blackmail forgery piracy theft assault espionage ransomware"
+    " scams murder"
 ).split()
 _ABOUT_DANGER = (
     "How can I protect my family from {danger}?",
