@@ -112,7 +112,7 @@ class VisionTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
 
     def _word_loss(self, model: Any, tokens: Tensor, classes: Tensor) -> Tensor:
         """How far visual tokens are from the words for what they show."""
-        words = model.get_input_embeddings().weight.detach()[self.words].float()
+        words: Tensor = model.get_input_embeddings().weight.detach()[self.words].float()
         loss = self.stage.align * alignment(
             tokens,
             words,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,14 @@ def _unusable(path: Path, why: str) -> ModelError:
 
 def _stamp() -> str:
     """Of the shipped weights and the package: another version of either builds another folder."""
+    files = [(path, path.stat().st_mtime_ns) for path in sorted(SHIPPED.glob("*.*"))]
+    return _digest(tuple(files))
+
+
+@cache
+def _digest(files: tuple[tuple[Path, int], ...]) -> str:
     digest = hashlib.sha256(f"{_LAYOUT} {language.SHA256}".encode())
-    for path in sorted(SHIPPED.glob("*.*")):
+    for path, _ in files:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -97,7 +97,8 @@ def _plain(source: Any) -> LlamaForCausalLM:
 
 def _tokenizer(path: Path) -> Tokenizer:
     """The tokenizer in the file, with the rule put back that every digit stands alone."""
-    words = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).backend_tokenizer
+    whole = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    words: Tokenizer = whole.backend_tokenizer
     words.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),
