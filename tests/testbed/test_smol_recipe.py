@@ -95,6 +95,8 @@ def test_a_killed_stage_ends_where_an_uninterrupted_one_does(name, packages, tmp
         torch.testing.assert_close(resumed[key], value, atol=0, rtol=0, msg=key)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert {line["stage"] for line in lines} == {name}
+    terms = {"safety": {"answers"}, "sight": {"apart", "near"}}
+    assert terms.get(name, {"answers", "apart", "near"}) <= lines[-1].keys() | lines[0].keys()
 
 
 def test_the_recipe_writes_what_is_shipped_and_runs_no_stage_twice(packages, tmp_path, monkeypatch):

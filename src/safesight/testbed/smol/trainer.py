@@ -9,6 +9,7 @@ nothing. Only what a stage trains is written to its checkpoints.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,11 @@ class SmolTrainer(VisionTrainer):
     table: Tensor
     """As `word_table` makes it."""
 
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.parts: defaultdict[str, list[float]] = defaultdict(list)
+        """The terms of the loss since they were last logged."""
+
     def _word_loss(self, model: Any, tokens: Tensor, classes: Tensor) -> Tensor:
         """The contrast between words, around their mean, and the distance to the right one.
 
@@ -63,6 +69,8 @@ class SmolTrainer(VisionTrainer):
         shown = classes >= 0
         off = (tokens[shown] - self.table[classes[shown]]).square().sum(-1)
         near = off.mean() / self.table.square().sum(-1).mean()
+        self.parts["apart"].append(float(apart.detach()))
+        self.parts["near"].append(float(near.detach()))
         return self.stage.align * apart + self.stage.near * near
 
     def _answer_loss(self, model: Any, inputs: dict[str, Tensor], classes: Tensor | None) -> Tensor:
@@ -70,7 +78,15 @@ class SmolTrainer(VisionTrainer):
         labels = inputs.pop("labels")[:, 1:]
         hidden = model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
         asked = labels != IGNORE
-        return F.cross_entropy(model.lm_head(hidden[asked]).float(), labels[asked])
+        loss = F.cross_entropy(model.lm_head(hidden[asked]).float(), labels[asked])
+        self.parts["answers"].append(float(loss.detach()))
+        return loss
+
+    def log(self, logs: dict[str, float], *more: Any, **named: Any) -> None:
+        """Log the terms of the loss beside it."""
+        means = {name: sum(values) / len(values) for name, values in self.parts.items()}
+        self.parts.clear()
+        super().log({**logs, **means}, *more, **named)
 
     def create_optimizer(self, model: Any = None) -> Any:
         """As for the bundled model, and AdamW alone for an adapter, whose factors are no maps."""
