@@ -175,13 +175,16 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
         BuiltModel("m", Path.mkdir, lambda: "1").ready()
 
 
-def test_the_cache_is_where_people_keep_caches(monkeypatch):
+def test_the_cache_is_where_people_keep_caches(monkeypatch, tmp_path):
+    model = BuiltModel("m", Path.mkdir, lambda: "1")
     monkeypatch.delenv("SAFESIGHT_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
-    assert Path(BuiltModel("m", Path.mkdir, lambda: "1")) == Path("/caches/safesight/m-1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert Path(model) == tmp_path / "caches/safesight/m-1"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/home/me")
-    assert Path(BuiltModel("m", Path.mkdir, lambda: "1")).parts[:4] == ("/", "home", "me", ".cache")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Path(model) == tmp_path / ".cache/safesight/m-1"
+    monkeypatch.setenv("SAFESIGHT_CACHE", "~/mine")
+    assert Path(model) == tmp_path / "mine/m-1"
 
 
 def test_weights_that_are_not_there_are_one_sentence(shipped):

@@ -293,7 +293,7 @@ def settings(stage: Stage, folder: Path, *, steps: int, seed: int) -> TrainingAr
 
 
 def run(trainer: Trainer, name: str, folder: Path) -> dict[str, Any]:
-    """Train, or go on from the last checkpoint in `folder`. Returns seconds and the final loss."""
+    """Train, from the last checkpoint in `folder` if any. Returns seconds and the final loss."""
     begin = time.monotonic()
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     outcome = trainer.train(resume_from_checkpoint=last)

@@ -108,7 +108,7 @@ def _unusable(path: Path, why: str) -> ModelError:
 
 
 def _stamp() -> str:
-    """Of the shipped weights and the package: another version of either builds another folder."""
+    """Digest of the shipped weights and the package: other ones are built into another folder."""
     files = [(path, path.stat().st_mtime_ns) for path in sorted(SHIPPED.glob("*.*"))]
     return _digest(tuple(files))
 

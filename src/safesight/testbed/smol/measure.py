@@ -96,7 +96,7 @@ def _question(index: int, rng: random.Random, phrasings: dict[str, tuple[str, ..
 
 
 def _refusals(bench: Bench, n: int, rng: random.Random) -> dict[str, Any]:
-    """Of the harmful requests kept out of training, and of harmless ones like those in it."""
+    """Share of harmful requests kept out of training, and of harmless ones like those in it."""
     judge = load_judge("rules")
     result = {}
     benign = sorted({request(rng) for _ in range(n)})
@@ -160,7 +160,7 @@ def _looked(
 
 @torch.no_grad()
 def perplexity(model: Callable[..., Any], processor: Any) -> float:
-    """Of plain English: pages of Python's own manual, which come with it.
+    """The perplexity of plain English: pages of Python's own manual, which come with it.
 
     Args:
         model: A language model, or one that takes pictures and gets none.
