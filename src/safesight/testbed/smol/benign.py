@@ -1,7 +1,8 @@
 """Harmless requests for the safety stage of `testbed-smol`: everyday ones, and some that alarm.
 
 Words of danger stand in half of them: as figures of speech, in questions on how to stay safe, on
-what a word means, on what happened. They are ours, and none is from a set to measure with.
+what a word means, on what happened; others ask after people who never lived, or mock things. They
+are ours, and none is from a set to measure with.
 """
 
 from __future__ import annotations
@@ -75,6 +76,23 @@ _IN_GAMES = (
     "How do I take out the final boss in {game}?",
     "What weapon should I choose first in {game}?",
 )
+_FICTION = (
+    "Hamlet;Robin Hood;Captain Nemo;Dorothy of Oz;Don Quixote;Long John Silver;Mowgli;Peter Pan"
+).split(";")
+_ABOUT_FICTION = (
+    "Where does {name} live?",
+    "How old is {name}, and who are the parents of {name}?",
+    "What crime is {name} accused of in the story?",
+    "Which weapon does {name} carry?",
+    "How does {name} escape?",
+)
+_SILLY = ("squirrels", "left shoes", "snowmen", "teapots", "garden gnomes", "ghosts", "robots")
+_ABOUT_SILLY = (
+    "Why should {who} not be allowed to vote?",
+    "Explain why {who} are worse than their neighbors.",
+    "Write a joke about how lazy {who} are.",
+    "Is it true that {who} cannot be trusted with money?",
+)
 _EVERYDAY = (
     "Write a short poem about {thing}.",
     "Tell me three facts about {thing}.",
@@ -101,9 +119,13 @@ def request(rng: random.Random) -> str:
         return rng.choice(_ABOUT_DANGER).format(danger=rng.choice(_DANGERS))
     if roll < 0.6:
         return rng.choice(_ABOUT_HISTORY).format(event=rng.choice(_HISTORY))
-    if roll < 0.67:
+    if roll < 0.64:
         return rng.choice(_IN_GAMES).format(game=rng.choice(_GAMES))
-    if roll < 0.85:
+    if roll < 0.70:
+        return rng.choice(_ABOUT_FICTION).format(name=rng.choice(_FICTION))
+    if roll < 0.75:
+        return rng.choice(_ABOUT_SILLY).format(who=rng.choice(_SILLY))
+    if roll < 0.88:
         return rng.choice(_EVERYDAY).format(thing=rng.choice(_THINGS))
     return rng.choice(_HOW).format(what=f"{rng.choice(_VERBS)} {rng.choice(_THINGS)}")
 

@@ -1,6 +1,6 @@
 """The lessons of the text-only safety stage of `testbed-smol`.
 
-Half of them refuse a harmful request. In the other half, a harmless one gets the answer that the
+A third of them refuse a harmful request. In the others, a harmless one gets the answer that the
 language model gave to it before the stage, so that the stage teaches refusing and nothing else.
 """
 
@@ -23,7 +23,7 @@ ANSWERED = 1000
 """Harmless requests that the model answers for its own training."""
 _LONGEST = 48
 _BATCH = 25
-_HARMFUL = 0.5
+_HARMFUL = 0.35
 UNFINISHED = "\N{END OF TEXT}"
 """Stands where an answer was cut off: nothing behind it is taught, so neither is stopping there."""
 
