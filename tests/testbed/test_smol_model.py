@@ -95,13 +95,17 @@ def test_no_text_of_a_user_stands_for_a_picture(shipped):
         vlm.answer([tiny.ask("what is <image>?")], max_new_tokens=1)
 
 
-def test_the_name_builds_once_and_then_loads(shipped, monkeypatch):
+def test_the_name_builds_once_and_then_loads(shipped, monkeypatch, capfd):
     monkeypatch.setitem(
         registry._table("model"), "built", registry.Entry("safesight.testbed.smol.build:MODEL")
     )
     assert VLM.load("built").name == "built"
+    said = capfd.readouterr().err.replace("\n", " ")
+    assert said.startswith("Building testbed-smol in ")
+    assert said.endswith("about a minute. ")
     monkeypatch.setattr(language, "read", None)  # a second build would fail
     vlm = VLM.load("built")
+    assert capfd.readouterr().err == ""
     assert vlm.name == "built"
     assert VLM.load(str(Path(build.MODEL))).identity == vlm.identity
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # not listed there
 
 from safesight import registry
+from safesight.console import stderr
 from safesight.errors import ModelError, StorageError, reason_of
 
 __all__ = ["BuiltModel", "bundled_folder", "cache_folder"]
@@ -66,6 +67,7 @@ class BuiltModel(os.PathLike[str]):
         beside = f".{folder.name}-"
         for killed in folder.parent.glob(f"{beside}*"):
             shutil.rmtree(killed, ignore_errors=True)
+        stderr().print(f"Building {self.name} in {folder.parent}, once. It takes about a minute.")
         with tempfile.TemporaryDirectory(prefix=beside, dir=folder.parent) as place:
             made = Path(place) / folder.name
             self.make(made)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import redirect_stderr
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,8 @@ def make(folder: Path, *, safety: bool = True, shipped: Path | None = None) -> N
     _take(model, _read(parts / EYE_FILE))
     if safety and (parts / ADAPTER_FILE).is_file():
         merge(model, _read(parts / ADAPTER_FILE), _alpha(parts))
-    model.to(torch.bfloat16).save_pretrained(folder)
+    with redirect_stderr(StringIO()):  # a progress bar for one file
+        model.to(torch.bfloat16).save_pretrained(folder)
     processor.save_pretrained(folder)
 
 
