@@ -50,13 +50,13 @@ def make(folder: Path, *, safety: bool = True, shipped: Path | None = None) -> N
             "The weights of 'testbed-smol' are not part of this version of safesight. Train them "
             "with python -m safesight.testbed.smol.train, or use testbed."
         )
-    model, processor = assemble(language.read())
-    _take(model, _read(parts / EYE_FILE))
-    if safety and (parts / ADAPTER_FILE).is_file():
-        merge(model, _read(parts / ADAPTER_FILE), _alpha(parts))
-    with redirect_stderr(StringIO()):  # a progress bar for one file
+    with redirect_stderr(StringIO()):  # progress bars, some of which no setting turns off
+        model, processor = assemble(language.read())
+        _take(model, _read(parts / EYE_FILE))
+        if safety and (parts / ADAPTER_FILE).is_file():
+            merge(model, _read(parts / ADAPTER_FILE), _alpha(parts))
         model.to(torch.bfloat16).save_pretrained(folder)
-    processor.save_pretrained(folder)
+        processor.save_pretrained(folder)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -9,11 +9,9 @@ digits, which is put back.
 from __future__ import annotations
 
 import hashlib
-from contextlib import redirect_stderr
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +71,10 @@ def read() -> Language:
     need("gguf", "smol", _WHAT)
     need("accelerate", "smol", _WHAT)
     try:
-        with redirect_stderr(StringIO()):  # two progress bars that no setting turns off
-            source = AutoModelForCausalLM.from_pretrained(
-                path.parent, gguf_file=path.name, dtype=torch.float32
-            )
-            tokenizer = _tokenizer(path)
+        source = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=torch.float32
+        )
+        tokenizer = _tokenizer(path)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise ModelError(
             f"transformers cannot read {path} ({reason_of(error)}). Install the versions of "
