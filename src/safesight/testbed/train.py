@@ -113,7 +113,7 @@ class VisionTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
     def _word_loss(self, model: Any, tokens: Tensor, classes: Tensor) -> Tensor:
         """How far visual tokens are from the words for what they show."""
         words: Tensor = model.get_input_embeddings().weight.detach()[self.words].float()
-        loss = self.stage.align * alignment(
+        loss: Tensor = self.stage.align * alignment(
             tokens,
             words,
             classes,
@@ -122,7 +122,8 @@ class VisionTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
             push=self.stage.push,
         )
         typical = words.norm(dim=-1).mean()
-        return loss + self.stage.norm * (tokens.norm(dim=-1) / typical - 1).square().mean()
+        loss = loss + self.stage.norm * (tokens.norm(dim=-1) / typical - 1).square().mean()
+        return loss
 
     def _answer_loss(self, model: Any, inputs: dict[str, Tensor], classes: Tensor | None) -> Tensor:
         if not self.stage.guide:
