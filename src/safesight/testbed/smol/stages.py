@@ -55,7 +55,7 @@ STAGES = (
     SmolStage(
         "speak",
         speaking,
-        1500,
+        2500,
         8,
         5e-4,
         EYE,
