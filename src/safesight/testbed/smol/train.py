@@ -187,16 +187,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the steps to run")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--stages", default="", help="only these, with commas; the rest is kept")
+    names = [stage.name for stage in STAGES]
+    parser.add_argument("--until", choices=names, default=names[-1], help="the last stage to run")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    only = arguments.stages.split(",") if arguments.stages else [stage.name for stage in STAGES]
     train(
         arguments.out,
         arguments.work,
         seed=arguments.seed,
         scale=arguments.scale,
-        stages=[stage for stage in STAGES if stage.name in only],
+        stages=STAGES[: names.index(arguments.until) + 1],
     )
 
 
