@@ -50,6 +50,7 @@ LIBRARY_USERS = {
         "safesight.testbed.architecture",
         "safesight.testbed.guidance",
         "safesight.testbed.measure",
+        "safesight.testbed.smol.",
     ),
     "inspect_ai": ("safesight.evals.",),
     "fastapi": ("safesight.server.", "safesight.app.serving"),

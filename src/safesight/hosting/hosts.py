@@ -150,7 +150,9 @@ def host(name: str, **loading: Any) -> Host:
         ModelError: the model cannot be loaded.
     """
     if name in registry.names("model"):
-        name = str(registry.load("model", name))
+        from safesight.models.built import bundled_folder
+
+        name = bundled_folder(name)
     place = os.path.expanduser(name)
     resolved = os.path.realpath(place) if os.path.exists(place) else name
     given = {k: value for k, value in loading.items() if value is not None and value is not False}

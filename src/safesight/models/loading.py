@@ -34,6 +34,7 @@ from transformers.utils import logging as hf_logging
 from safesight import registry
 from safesight.errors import MissingExtraError, ModelError, PluginError, SafesightError
 from safesight.extras import need
+from safesight.models.built import bundled_folder
 from safesight.models.no_torchvision import without_torchvision
 from safesight.models.placement import (
     check_attention,
@@ -223,13 +224,7 @@ def public_name(name: str) -> str:
 def _resolve(name: str) -> str:
     """The folder or hub id for a name."""
     if name in registry.names("model"):
-        folder = Path(registry.load("model", name))
-        if not folder.is_dir():
-            raise ModelError(
-                f"The model {name!r} should be in {folder}, but there is no such folder. "
-                "Reinstall the package that it comes with."
-            )
-        return str(folder)
+        return bundled_folder(name)
     path = os.path.expanduser(name)
     if not name.strip() or "\0" in name:
         raise ModelError(f"{name!r} names no model. Use testbed, a folder, or a model of the hub.")

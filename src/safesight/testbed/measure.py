@@ -42,6 +42,8 @@ class Bench:
     model: Any
     processor: Any
     batch_size: int = 50
+    longest: int = 28
+    """Tokens of an answer."""
 
     def answers(
         self, samples: Sequence[Sample], push: Tensor | None = None, layer: int = 0
@@ -56,7 +58,7 @@ class Bench:
             inputs = self.encode([samples[i] for i in rows])
             handle = None if push is None else self._push(layer, push)
             try:
-                ids = self.model.generate(**inputs, max_new_tokens=28, do_sample=False)
+                ids = self.model.generate(**inputs, max_new_tokens=self.longest, do_sample=False)
             finally:
                 if handle is not None:
                     handle.remove()

@@ -53,7 +53,18 @@ from safesight.testbed.optimizer import MuonAndAdamW
 from safesight.testbed.stages import EYE, LANGUAGE, STAGES, Stage, restyling
 from safesight.testbed.styles import MORE, STYLES
 
-__all__ = ["EYE", "LANGUAGE", "STAGES", "Stage", "run_stage", "train"]
+__all__ = [
+    "EYE",
+    "LANGUAGE",
+    "STAGES",
+    "Stage",
+    "VisionTrainer",
+    "alignment",
+    "run",
+    "run_stage",
+    "settings",
+    "train",
+]
 
 SAVE_EVERY = 300
 """Steps between checkpoints."""
@@ -96,19 +107,23 @@ class VisionTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
             named = model.patch_head(seen[0].flatten(0, 1).float())
             loss = loss + self.stage.classify * F.cross_entropy(named, classes.flatten())
         if visual and classes is not None and (self.stage.align or self.stage.norm):
-            words = model.get_input_embeddings().weight.detach()
-            tokens = visual[0].flatten(0, 1).float()
-            loss = loss + self.stage.align * alignment(
-                tokens,
-                words[self.words].float(),
-                classes.flatten(),
-                temperature=self.stage.temperature,
-                cap=self.stage.cap,
-                push=self.stage.push,
-            )
-            typical = words[self.words].float().norm(dim=-1).mean()
-            loss = loss + self.stage.norm * (tokens.norm(dim=-1) / typical - 1).square().mean()
+            loss = loss + self._word_loss(model, visual[0].flatten(0, 1).float(), classes.flatten())
         return (loss, {}) if return_outputs else loss
+
+    def _word_loss(self, model: Any, tokens: Tensor, classes: Tensor) -> Tensor:
+        """How far visual tokens are from the words for what they show."""
+        words: Tensor = model.get_input_embeddings().weight.detach()[self.words].float()
+        loss: Tensor = self.stage.align * alignment(
+            tokens,
+            words,
+            classes,
+            temperature=self.stage.temperature,
+            cap=self.stage.cap,
+            push=self.stage.push,
+        )
+        typical = words.norm(dim=-1).mean()
+        loss = loss + self.stage.norm * (tokens.norm(dim=-1) / typical - 1).square().mean()
+        return loss
 
     def _answer_loss(self, model: Any, inputs: dict[str, Tensor], classes: Tensor | None) -> Tensor:
         if not self.stage.guide:
@@ -234,7 +249,28 @@ def run_stage(
         width = model.config.vision_config.hidden_size
         model.patch_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(PATCH_CLASSES)))
     steps = max(2, round(stage.steps * scale))
-    arguments = TrainingArguments(
+    stream = Stream(
+        stage.dialogue,
+        f"{seed}/{stage.name}",
+        batches=steps,
+        batch_size=stage.batch_size,
+        tool_every=stage.tool_every,
+        styles=stage.styles,
+    )
+    arguments = settings(stage, folder, steps=steps, seed=seed)
+    trainer = VisionTrainer(model, arguments, Collator(processor), train_dataset=stream)
+    trainer.stage = stage
+    ids = processor.tokenizer.convert_tokens_to_ids([f"Ġ{word}" for word in PATCH_CLASSES])
+    trainer.words = torch.tensor(ids)
+    entry = run(trainer, stage.name, folder)
+    if stage.classify:
+        del model.patch_head
+    return entry
+
+
+def settings(stage: Stage, folder: Path, *, steps: int, seed: int) -> TrainingArguments:
+    """What the Trainer is told about a stage."""
+    return TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=stage.batch_size,
@@ -255,26 +291,16 @@ def run_stage(
         dataloader_num_workers=1,
         average_tokens_across_devices=False,
     )
-    stream = Stream(
-        stage.dialogue,
-        f"{seed}/{stage.name}",
-        batches=steps,
-        batch_size=stage.batch_size,
-        tool_every=stage.tool_every,
-        styles=stage.styles,
-    )
-    trainer = VisionTrainer(model, arguments, Collator(processor), train_dataset=stream)
-    trainer.stage = stage
-    ids = processor.tokenizer.convert_tokens_to_ids([f"Ġ{word}" for word in PATCH_CLASSES])
-    trainer.words = torch.tensor(ids)
+
+
+def run(trainer: Trainer, name: str, folder: Path) -> dict[str, Any]:
+    """Train, from the last checkpoint in `folder` if any. Returns seconds and the final loss."""
     begin = time.monotonic()
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     outcome = trainer.train(resume_from_checkpoint=last)
-    if stage.classify:
-        del model.patch_head
     return {
-        "name": stage.name,
-        "steps": steps,
+        "name": name,
+        "steps": trainer.args.max_steps,
         "seconds": round(time.monotonic() - begin, 1),
         "resumed": last is not None,
         "loss": round(outcome.training_loss, 4),

