@@ -178,7 +178,6 @@ _EXACT = {
     "PPM": ("1", "L", "RGB", "I;16"),
     "WEBP": ("RGB", "RGBA"),
     "JPEG2000": ("L", "RGB", "I;16"),
-    "ICO": ("RGBA",),
 }
 
 
@@ -191,8 +190,6 @@ def _exact(rng: Generator) -> Trial:
         options["compression"] = str(rng.choice(["raw", "tiff_lzw", "tiff_adobe_deflate"]))
     if kind == "WEBP":
         options |= {"lossless": True, "exact": True}
-    if kind == "ICO":
-        options["sizes"] = [drawn.picture.size]
     return Trial(f"{mode} as {kind}", _saved(drawn.picture, kind, **options), drawn.expected)
 
 

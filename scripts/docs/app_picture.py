@@ -39,24 +39,25 @@ def _taken(program: str) -> bytes:
 
     from safesight.app.asking import Asker
     from safesight.app.choices import offered
-    from safesight.app.serving import address_of, open_socket, server
+    from safesight.app.serving import server
     from safesight.hosting.hosts import host
+    from safesight.hosting.ports import address_of, listening
 
     served = host("testbed")
     arms, chosen = offered(served.vlm, None, {})
     with (
-        open_socket("127.0.0.1", 0) as listening,
+        listening("127.0.0.1", 0) as door,
         server(Asker(served, arms), chosen, local=True, password=None) as serving,
         sync_playwright() as playwright,
     ):
-        thread = threading.Thread(target=serving.run, args=([listening],))
+        thread = threading.Thread(target=serving.run, args=([door],))
         thread.start()
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         width, height = _SIZE
         page = browser.new_page(
             viewport={"width": width, "height": height}, device_scale_factor=_SCALE
         )
-        page.goto(address_of(listening))
+        page.goto(address_of(door))
         page.click("button[data-example='0']", timeout=_WAIT)
         page.wait_for_selector(".ss-curve", timeout=_WAIT)
         page.mouse.move(0, 0)

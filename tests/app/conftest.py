@@ -9,9 +9,10 @@ from contextlib import contextmanager
 import pytest
 
 from safesight.app.asking import Asker
-from safesight.app.serving import address_of, open_socket, server
+from safesight.app.serving import server
 from safesight.hosting.arms import build_arm
 from safesight.hosting.hosts import Host, host
+from safesight.hosting.ports import address_of, listening
 
 ARMS = ("none", "sasa", "rai", "safety_prompt", "safety_prompt+sasa")
 
@@ -31,13 +32,13 @@ def asker(served: Host) -> Asker:
 def online(asker: Asker, *, password: str | None = None) -> Iterator[str]:
     """The page on a free port of this machine; yields its address."""
     with (
-        open_socket("127.0.0.1", 0) as listening,
+        listening("127.0.0.1", 0) as door,
         server(asker, ["sasa", "rai"], local=True, password=password) as serving,
     ):
-        thread = threading.Thread(target=serving.run, args=([listening],))
+        thread = threading.Thread(target=serving.run, args=([door],))
         thread.start()
         try:
-            yield address_of(listening)
+            yield address_of(door)
         finally:
             serving.should_exit = True
             thread.join(30)

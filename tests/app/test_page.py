@@ -16,8 +16,9 @@ from PIL import Image
 
 from safesight.app.asking import Asker
 from safesight.app.examples import examples_for
-from safesight.app.serving import PASSWORD, is_local, open_socket, password_for
+from safesight.app.serving import PASSWORD, is_local, password_for
 from safesight.errors import InputError
+from safesight.hosting.ports import listening
 from tests.app.conftest import online
 
 PIECES = ("ss-answer", "ss-gauge", "ss-maps", "ss-curve")
@@ -177,7 +178,7 @@ def test_a_password_is_asked_for(asker: Asker) -> None:
 
 def test_only_this_machine_gets_in_without_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(PASSWORD, raising=False)
-    with open_socket("localhost", 0) as near, open_socket("0.0.0.0", 0) as far:
+    with listening("localhost", 0) as near, listening("0.0.0.0", 0) as far:
         assert is_local(near)
         assert not is_local(far)
     assert password_for(True) is None

@@ -19,12 +19,13 @@ from PIL import Image
 
 from safesight.benchmarks import load_benchmark
 from safesight.hosting.hosts import Host, host
+from safesight.hosting.ports import listening
 from safesight.server.app import ROUTES, create_app
 from safesight.server.choices import Choices
 from safesight.server.decision_log import DecisionLog
 from safesight.server.metrics import Metrics
 from safesight.server.record import Record
-from safesight.server.running import listening, server
+from safesight.server.running import server
 from safesight.server.settings import Limits, ServerSettings
 from safesight.types import Sample
 

@@ -19,7 +19,7 @@ import pytest
 from safesight.errors import InputError
 from safesight.fitting.bundled import FOLDER
 from safesight.hosting.arms import Arm
-from safesight.server.running import listening
+from safesight.hosting.ports import listening
 from tests import tiny
 from tests.cli.test_main import fails, run
 from tests.server.serving import soon
@@ -89,7 +89,7 @@ def test_a_port_that_is_taken_or_is_none() -> None:
     fails(run("serve", *PROBE, "--port", "65536"), "65536", "not possible")
     with listening("127.0.0.1", 0) as door:
         taken = str(door.getsockname()[1])
-        fails(run("serve", *PROBE, "--port", taken), "cannot listen", taken)
+        fails(run("serve", *PROBE, "--port", taken), "is taken", taken)
 
 
 def test_a_stalled_client_is_cut_off_by_the_system() -> None:

@@ -8,7 +8,6 @@ uvicorn, from a socket that was opened before the model was loaded.
 
 from __future__ import annotations
 
-import errno
 import hmac
 import ipaddress
 import os
@@ -24,12 +23,12 @@ from safesight.app.drawing import page_file
 from safesight.app.examples import examples_for
 from safesight.app.guard import MAX_UPLOAD, Guard
 from safesight.app.page import STYLE, build_page, theme
-from safesight.errors import InputError, reason_of
+from safesight.errors import InputError
 
 if TYPE_CHECKING:
     from uvicorn import Server
 
-__all__ = ["PASSWORD", "address_of", "is_local", "open_socket", "password_for", "server"]
+__all__ = ["PASSWORD", "is_local", "password_for", "server"]
 
 PASSWORD = "SAFESIGHT_APP_PASSWORD"
 """The environment variable with the password."""
@@ -41,39 +40,9 @@ _LEAVE = 3
 """Seconds that open requests have when the server ends."""
 
 
-def open_socket(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 stands for any free one.
-
-    Raises:
-        InputError: the port is taken, or there is no such address on this machine.
-    """
-    try:
-        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(place[:2], family=family)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise InputError(
-                f"Port {port} of {host} is taken. Choose another with --port."
-            ) from error
-        raise InputError(
-            f"The page cannot be served at {host}, port {port} ({reason_of(error)}). Choose others "
-            "with --host and --port."
-        ) from error
-    except UnicodeError as error:
-        raise InputError(
-            f"{host!r} is not the name of a host. Choose another with --host."
-        ) from error
-
-
-def is_local(listening: socket.socket) -> bool:
+def is_local(door: socket.socket) -> bool:
     """Whether only this machine can reach a socket."""
-    return ipaddress.ip_address(listening.getsockname()[0]).is_loopback
-
-
-def address_of(listening: socket.socket) -> str:
-    """The address for a browser."""
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return ipaddress.ip_address(door.getsockname()[0]).is_loopback
 
 
 def password_for(local: bool) -> str | None:

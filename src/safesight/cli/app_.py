@@ -25,7 +25,7 @@ EXAMPLES = examples(
     "safesight app",
     "safesight app --defense sasa,safety_prompt+rai --port 8080",
     "safesight app --model ./my-model --artifact artifacts/sasa",
-    "SAFESIGHT_APP_PASSWORD=... safesight app --host 0.0.0.0",
+    "safesight app --host 0.0.0.0",
 )
 
 
@@ -44,9 +44,7 @@ def serve_page(
     host: Annotated[
         str, typer.Option(help="Address to listen on. Any but this machine's own needs a password.")
     ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")
-    ] = 7860,
+    port: Annotated[int, typer.Option(min=0, help="Port to listen on; 0 for any free one.")] = 7860,
     max_new_tokens: Annotated[
         int, typer.Option(min=1, help="Maximum length of an answer, in tokens.")
     ] = 128,
@@ -66,10 +64,11 @@ def serve_page(
     """
     wanted = None if defense is None else [n for n in arms_of_option(defense) if n != UNDEFENDED]
     need("gradio", "app", "The web app")
-    from safesight.app.serving import is_local, open_socket, password_for
+    from safesight.app.serving import is_local, password_for
+    from safesight.hosting.ports import listening
 
-    with open_socket(host, port) as listening:
-        password_for(is_local(listening))  # a missing one is told before the model is loaded
+    with listening(host, port) as door:
+        password_for(is_local(door))  # a missing one is told before the model is loaded
         with waiting(f"Loading {model}"):
             from safesight.app.asking import Asker
             from safesight.app.choices import offered
@@ -81,14 +80,15 @@ def serve_page(
             served = host_of(model, **loading)
             arms, chosen = offered(served.vlm, wanted, given)
             asker = Asker(served, arms, max_new_tokens=max_new_tokens, references=references)
-        _run(asker, chosen, listening)
+        _run(asker, chosen, door)
 
 
-def _run(asker: Asker, chosen: Sequence[str], listening: socket.socket) -> None:
+def _run(asker: Asker, chosen: Sequence[str], door: socket.socket) -> None:
     """Serve until Ctrl-C."""
-    from safesight.app.serving import address_of, is_local, password_for, server
+    from safesight.app.serving import is_local, password_for, server
+    from safesight.hosting.ports import address_of
 
-    local = is_local(listening)
+    local = is_local(door)
     with server(asker, chosen, local=local, password=password_for(local)) as serving:
-        stderr().print(f"Open {address_of(listening)} in a browser. Ctrl-C ends the page.")
-        serving.run(sockets=[listening])
+        stderr().print(f"Open {address_of(door)} in a browser. Ctrl-C ends the page.")
+        serving.run(sockets=[door])

@@ -26,7 +26,7 @@ EXAMPLES = examples(
     "safesight serve --defense probe",
     "safesight serve --model Qwen/Qwen3-VL-2B-Instruct --defense sasa=artifacts/sasa",
     "safesight serve --defense probe --allow probe,none --decision-log decisions.jsonl",
-    "SAFESIGHT_API_KEY=... safesight serve --defense probe --host 0.0.0.0",
+    "safesight serve --defense probe --host 0.0.0.0 --api-key-file keys.txt",
 )
 KEY = "SAFESIGHT_API_KEY"
 
@@ -203,9 +203,9 @@ def _rules(
 def _door(
     host: str, port: int, rules: ServerSettings, folders: dict[str, Path | None]
 ) -> socket.socket:
+    from safesight.hosting.ports import listening
     from safesight.server.access import check_binding
     from safesight.server.choices import check_allowed
-    from safesight.server.running import listening
 
     check_allowed(list(folders), rules.allowed)
     check_binding(host, rules.keys)
@@ -252,9 +252,7 @@ def _app(
 
 
 def _say(door: socket.socket, rules: ServerSettings, folders: dict[str, Path | None]) -> None:
-    address, port = door.getsockname()[:2]
-    where = f"[{address}]" if ":" in address else address
+    from safesight.hosting.ports import address_of
+
     defended = " + ".join(folders) or "no defense"
-    stderr().print(
-        f"Serving {rules.name} with {defended} at http://{where}:{port}/v1 (Ctrl+C stops)."
-    )
+    stderr().print(f"Serving {rules.name} with {defended} at {address_of(door)}/v1 (Ctrl+C stops).")

@@ -33,6 +33,7 @@ class LogProbs:
         best: How many of the most probable tokens to keep per step.
 
     Example:
+        >>> import torch
         >>> kept = LogProbs(best=1)
         >>> scores = kept(torch.tensor([[3]]), torch.tensor([[0.0, 0.0]]))
         >>> [round(each.logprob, 3) for each in kept.of(0, [1], lambda token: f"t{token}")]

@@ -1,4 +1,4 @@
-"""Start a server: the port first, then the model, then the doors open."""
+"""Serve an application until the process is told to stop."""
 
 from __future__ import annotations
 
@@ -10,47 +10,9 @@ from typing import Any
 
 import uvicorn
 
-from safesight.errors import InputError, StorageError, reason_of
 from safesight.server.connections import Connection
 
-__all__ = ["listening", "run", "server"]
-
-_LAST_PORT = 65_535
-_UNREAD_SECONDS = 60
-"""How long a client may leave unread what was sent to it."""
-
-
-def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens, so that a port that is taken is noticed before anything is loaded.
-
-    Args:
-        host: A name or an address.
-        port: The port; 0 for any free one.
-
-    Raises:
-        InputError: the port is not possible.
-        StorageError: the address cannot be used, or the port is taken.
-    """
-    if not 0 <= port <= _LAST_PORT:
-        raise InputError(f"The port {port} is not possible. Use one from 0 to {_LAST_PORT}.")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        found = socket.socket(family, kind, protocol)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            # A closed connection stays open for as long as its buffer holds an unread answer.
-            milliseconds = 1000 * _UNREAD_SECONDS
-            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
-        found.bind(address)
-        found.listen(socket.SOMAXCONN)
-    except OSError as error:
-        raise StorageError(
-            f"The server cannot listen on {host}, port {port} ({reason_of(error)}). "
-            "Choose another with --port or --host."
-        ) from error
-    return found
+__all__ = ["run", "server"]
 
 
 def server(app: Any, *, most_connections: int, grace: float) -> uvicorn.Server:
