@@ -56,8 +56,9 @@ class Host:
             self._run, idle=self._rest, max_batch=DEFAULT_BATCH
         )
         self.keep_attached = False
-        """Whether a defense stays on the model, and the lock held, while nothing is waiting. It saves
-        a server the work of changing weights for every request."""
+        """Whether a defense stays on the model, and the lock held, while nothing is waiting.
+
+        It saves a server the work of changing weights for every request."""
 
     def submit(
         self, arm: Arm, settings: Settings, messages: Sequence[Message]
