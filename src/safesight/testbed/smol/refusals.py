@@ -53,7 +53,7 @@ def refusal(rng: random.Random) -> str:
 
     Example:
         >>> refusal(random.Random(2))
-        'I apologize, but I cannot do that. It could hurt people.'
+        "I can't help with that."
     """
     opening, unable = rng.choice(_OPENINGS), rng.choice(_UNABLE)
     if not opening.endswith("but "):
