@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safesight.defenses import Artifact, protection
+from safesight.defenses.shared.linear_gate import LinearGate
 from safesight.errors import InputError
+from safesight.hosting import hosts
 from safesight.hosting.arms import Arm, build_arm
 from safesight.hosting.hosts import Host
 from safesight.hosting.requests import Generation, Request
@@ -203,3 +205,62 @@ def test_a_defense_stays_attached_between_requests_if_it_should(served: Host, ke
     served.submit(build_arm(served.vlm, "none"), Settings(1), helpers.prompts()[0]).result(60)
     served.batcher.cancel()
     assert protection(served.vlm.model) is None
+
+
+def test_what_fits_no_memory_fails_alone_and_shrinks_nothing(
+    served: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generated, huge = hosts.generated, helpers.prompts()[1]
+
+    def short_of_memory(vlm: Any, batch: Any) -> Any:
+        if any(row.messages is huge for row in batch):
+            raise torch.OutOfMemoryError
+        return generated(vlm, batch)
+
+    monkeypatch.setattr(hosts, "generated", short_of_memory)
+    arm, before = build_arm(served.vlm, "none"), served.batcher.max_batch
+    others = [prompt for at, prompt in enumerate(helpers.prompts()) if at != 1]
+    futures = [served.submit(arm, Settings(2), prompt) for prompt in [huge, *others]]
+    assert isinstance(futures[0].exception(60), torch.OutOfMemoryError)
+    assert all(future.exception(60) is None for future in futures[1:])
+    assert served.batcher.max_batch == before
+
+
+def test_a_batch_that_is_too_large_is_asked_again_by_those_who_heard_nothing(
+    served: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generated, callers = hosts.generated, [Listener() for _ in range(4)]
+
+    def short_of_memory(vlm: Any, batch: Any) -> Any:
+        if len(batch) == 4:
+            callers[2].tell("a cup")
+            raise torch.OutOfMemoryError
+        return generated(vlm, batch)
+
+    monkeypatch.setattr(hosts, "generated", short_of_memory)
+    arm = build_arm(served.vlm, "none")
+    futures = [
+        served.request(Request(arm, Settings(4), prompt, caller=caller))
+        for prompt, caller in zip(helpers.prompts(), callers, strict=True)
+    ]
+    failed = [future.exception(60) is not None for future in futures]
+    assert failed == [False, False, True, False]
+    assert callers[2].pieces == ["a cup"]
+
+
+def test_a_detector_without_memory_is_asked_in_smaller_batches(
+    served: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm, judge = half_refused(served)[0], LinearGate.judge
+
+    def short_of_memory(gate: Any, prefill: Any) -> Any:
+        decision = judge(gate, prefill)
+        if len(decision.scores) > 1:
+            raise torch.OutOfMemoryError
+        return decision
+
+    plain = [served.submit(arm, Settings(3), prompt) for prompt in helpers.prompts()]
+    wanted = [future.result(60) for future in plain]
+    monkeypatch.setattr(LinearGate, "judge", short_of_memory)
+    again = [served.submit(arm, Settings(3), prompt) for prompt in helpers.prompts()]
+    assert [each.result(60).text for each in again] == [each.text for each in wanted]

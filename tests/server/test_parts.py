@@ -54,3 +54,10 @@ def test_no_request_makes_the_server_forget_its_own_defense(served: Serving) -> 
     assert len(choices._arms) <= 64
     assert choices.chosen(None) is choices.chosen({"defense": ["probe"]}) is default
     assert choices.guard is guard
+
+
+def test_a_request_has_so_many_parts(served: Serving) -> None:
+    parts = [{"type": "text", "text": "a"}] * 1001
+    answer = served.post({"model": "testbed", "messages": [{"role": "user", "content": parts}]})
+    assert answer.status_code == 400
+    assert "1000 messages and parts" in answer.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -109,6 +110,8 @@ def serve(
 ) -> None:
     """Serve a defended model to OpenAI clients, and its detectors to gateways."""
     need("fastapi", "serve", "A server")
+    if not math.isfinite(timeout):
+        raise InputError("--timeout is not a number of seconds. Use one such as 300.")
     folders = _defenses(defense)
     allowed = [each.strip() for each in allow.split(",") if each.strip()]
     if allow and not allowed:
@@ -188,6 +191,7 @@ def _rules(
 
     pictures = PictureRules(
         origins=allowed_origins(origins),
+        max_bytes=limits["max_body"],
         max_pixels=max_pixels,
     )
     return ServerSettings(

@@ -264,6 +264,8 @@ def _ask(name: str, detector: Detector, prefill: Prefill, rows: int) -> Decision
             raise ValueError(f"scores of shape {tuple(scores.shape)} for {rows} rows")
     # Whatever a detector raises, the undefended answer must not come out.
     except Exception as error:
+        if rows > 1 and isinstance(error, torch.OutOfMemoryError):
+            raise  # a smaller batch may fit, and nothing has been answered yet
         _log.exception("The detector %r could not run: every row is refused", name)
         return _all_refused(rows, f"{type(error).__name__}: {error}")
     unsound = ~scores.isfinite()

@@ -92,8 +92,10 @@ class Host:
         """Remove the defense of the last batch; the model is restored."""
         if self._attached is not None:
             self._attached = None
-            self._stack.close()
-            self.lock.release()
+            try:
+                self._stack.close()
+            finally:
+                self.lock.release()
 
     def _rest(self) -> None:
         if not self.keep_attached:
@@ -118,26 +120,35 @@ class Host:
     def _generate(self, batch: list[Request]) -> list[Generation | Exception]:
         """Generate, in smaller batches if one does not fit or holds a row that is refused.
 
-        When a batch is too large for the memory, it is halved, and so are all later ones.
+        When a batch is too large for the memory, it is halved. So are all later ones, unless a
+        single row was too large, which no halving helps.
         """
         import torch
 
-        alone = len(batch) == 1
+        if not batch:
+            return []
         try:
             return list(generated(self.vlm, batch))
         except InputError as error:
-            if alone:
+            return [error] if len(batch) == 1 else self._halved(batch, error)
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
                 return [error]
-            half = len(batch) // 2
-            return self._generate(batch[:half]) + self._generate(batch[half:])
-        except torch.OutOfMemoryError:
-            if alone:
-                raise
-        half = len(batch) // 2
-        self.batcher.max_batch = min(self.batcher.max_batch, half)
-        _log.warning("Out of memory with a batch of %d; continuing with %d.", 2 * half, half)
-        torch.cuda.empty_cache()
-        return self._generate(batch[:half]) + self._generate(batch[half:])
+            torch.cuda.empty_cache()
+            results = self._halved(batch, error)
+        if not any(isinstance(each, torch.OutOfMemoryError) for each in results):
+            size, half = len(batch), len(batch) // 2
+            self.batcher.max_batch = min(self.batcher.max_batch, half)
+            _log.warning("Out of memory with a batch of %d; continuing with %d.", size, half)
+        return results
+
+    def _halved(self, batch: list[Request], error: Exception) -> list[Generation | Exception]:
+        """The results of both halves; the error for rows of which something was heard already."""
+        silent = [row for row in batch if row.caller is None or not row.caller.heard]
+        half = len(silent) // 2
+        again = iter(self._generate(silent[:half]) + self._generate(silent[half:]))
+        left = {id(row) for row in silent}
+        return [next(again) if id(row) in left else error for row in batch]
 
 
 def host(name: str, **loading: Any) -> Host:

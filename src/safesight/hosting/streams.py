@@ -45,6 +45,11 @@ class Caller:
         """Whether nobody waits for the answer any more."""
         return self._gone.is_set()
 
+    @property
+    def heard(self) -> bool:
+        """Whether something of an answer has been heard, so that no other can be given."""
+        return bool(self._heard)
+
     def leave(self) -> None:
         """Stop waiting; the row ends at its next token."""
         self._gone.set()

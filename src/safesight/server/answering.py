@@ -109,7 +109,8 @@ class Answering:
             RequestError: all requests together hold too many pixels.
         """
         found = await picture_of(url, rules)
-        pixels = found.width * found.height
+        # Each choice is a row of its own, for which the picture is prepared again.
+        pixels = found.width * found.height * len(self._futures)
         self._places.hold(pixels)
         self._pixels += pixels
         return found

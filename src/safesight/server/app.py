@@ -2,7 +2,7 @@
 
 The rules, from the outside in; docs/reference/server-security.md has the whole list:
 
-1. every request is counted;
+1. every request that uvicorn takes is counted;
 2. on loopback without a key, only local pages and programs are served; with keys, only their
    owners are;
 3. a body is read whole, within its limits of size and time;

@@ -24,7 +24,12 @@ from safesight.models.control_tokens import taken_apart
 from safesight.server.answering import Answering, Event, Places
 from safesight.server.chat_request import ChatRequest, chat_request
 from safesight.server.completions import Completions
-from safesight.server.conversation import conversation, count_pictures, count_text
+from safesight.server.conversation import (
+    conversation,
+    count_parts,
+    count_pictures,
+    count_text,
+)
 from safesight.server.gone import Unsent, unless_gone
 from safesight.server.json_bodies import read_json
 from safesight.server.refusals import RequestError, failure
@@ -112,8 +117,13 @@ class Chat:
             raise RequestError(
                 f"The request has {pictures} pictures; up to {most} are taken.", param="messages"
             )
+        most = self.rules.limits.max_parts
+        if count_parts(asked.messages) > most:
+            raise RequestError(
+                f"The request has more than {most} messages and parts.", param="messages"
+            )
         most = self.rules.limits.max_text
-        if count_text(asked.messages) + count_text(asked.tools) > most:
+        if count_text(asked.messages) + len(json.dumps(asked.tools or ())) > most:
             raise RequestError(f"The texts have more than {most} characters.", param="messages")
         if asked.tools and not self._offers_tools:
             raise RequestError(
@@ -148,7 +158,10 @@ class Chat:
                         yield _event(forms.piece(number, what))
                     continue
                 answers[number] = what
-                if rest := forms.content(what)[len(sent[number]) :]:
+                content = forms.content(what)
+                if not content.startswith(sent[number]):
+                    raise RequestError("The answer broke off.", status=500, kind="server_error")
+                if rest := content[len(sent[number]) :]:
                     yield _event(forms.piece(number, rest))
                 yield _event(forms.ended(number, what))
             whole = [answers[number] for number in range(asked.choices)]

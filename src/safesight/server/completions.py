@@ -168,7 +168,8 @@ def tool_calls(
             return []  # broken text stays text
         if not isinstance(call, dict) or str(call.get("name")) not in offered:
             return []
-        function = {"name": call["name"], "arguments": json.dumps(call.get("arguments", {}))}
+        arguments = json.dumps(call.get("arguments", {}), ensure_ascii=False)
+        function = {"name": call["name"], "arguments": arguments}
         found.append(
             ChatCompletionMessageFunctionToolCall.model_validate(
                 {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": function}

@@ -19,7 +19,7 @@ from safesight.types import Message
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["conversation", "count_pictures", "count_text"]
+__all__ = ["conversation", "count_parts", "count_pictures", "count_text"]
 
 _ROLES = {
     "system": "system",
@@ -73,12 +73,18 @@ def count_pictures(messages: Sequence[Mapping[str, Any]]) -> int:
 
 
 def count_text(value: Any) -> int:
-    """How many characters all texts in messages or tools have; addresses of pictures are none."""
+    """How many characters all texts in messages have; addresses of pictures are none."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, Mapping):
         return sum(count_text(each) for name, each in value.items() if name != "image_url")
     return sum(map(count_text, value)) if isinstance(value, list) else 0
+
+
+def count_parts(messages: Sequence[Mapping[str, Any]]) -> int:
+    """How many messages, parts and calls a request has."""
+    calls = sum(len(message.get("tool_calls") or ()) for message in messages)
+    return len(messages) + calls + sum(len(_parts(each.get("content"))) for each in messages)
 
 
 def _parts(content: Any) -> list[Mapping[str, Any]]:
@@ -115,9 +121,12 @@ def _call(call: Mapping[str, Any], where: str) -> dict[str, Any]:
     function = call["function"]
     try:
         arguments = json.loads(function["arguments"] or "{}")
+        # As the model writes it; half of a surrogate pair is no text.
+        made = {"name": function["name"], "arguments": arguments}
+        written = json.dumps(made, ensure_ascii=False)
+        written.encode()
     except (ValueError, RecursionError):
         raise RequestError(
             "The arguments of a call are not JSON.", param=f"{where}.tool_calls"
         ) from None
-    written = json.dumps({"name": function["name"], "arguments": arguments})
     return {"type": "text", "text": f"{CALL_START}\n{written}\n{CALL_END}"}

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import anyio.to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -111,7 +112,7 @@ def guardrail_router(judge: Judge) -> APIRouter:
     )
     async def judged(request: Request) -> GuardrailResponse | JSONResponse:
         try:
-            asked = _read(await request.body())
+            asked = await anyio.to_thread.run_sync(_read, await request.body())
         except InputError as error:
             return JSONResponse(error_body(str(error)), 400)
         return response_to(await _verdict(asked, judge))

@@ -17,6 +17,8 @@ class Limits:
     """Bytes of a request's body."""
     max_pictures: int = 8
     """Pictures in one request."""
+    max_parts: int = 1000
+    """Messages, parts of messages and calls in one request, together."""
     max_text: int = 1_000_000
     """Characters of all texts in one request; a model's own limit is counted in tokens, which
     takes a second per million characters."""
