@@ -168,7 +168,7 @@ def tool_calls(
             return []  # broken text stays text
         if not isinstance(call, dict) or str(call.get("name")) not in offered:
             return []
-        arguments = json.dumps(call.get("arguments", {}), ensure_ascii=False)
+        arguments = json.dumps(call.get("arguments", {}))
         function = {"name": call["name"], "arguments": arguments}
         found.append(
             ChatCompletionMessageFunctionToolCall.model_validate(
