@@ -1,6 +1,6 @@
 """The server under load: with defenses, without, and beside `transformers serve`.
 
-    python benchmarks/serve.py                # about half an hour on two idle CPU cores
+    python benchmarks/serve.py                # about five minutes on two idle CPU cores
     python benchmarks/serve.py --soak 10      # ten minutes of mixed load with clients that leave
 
 Every arm is a program of its own on loopback with the bundled model, and they take turns round by
