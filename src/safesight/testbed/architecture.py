@@ -32,7 +32,7 @@ from safesight.testbed.layout import PATCH
 from safesight.testbed.scenes import SIZE
 from safesight.testbed.tools import TOOLS
 
-__all__ = ["build_model", "build_processor", "messages"]
+__all__ = ["build_model", "build_processor", "messages", "with_eye"]
 
 _WIDTH = 192
 _SPECIAL = (
@@ -86,6 +86,11 @@ def build_processor() -> LlavaProcessor:
         model_max_length=1024,
         extra_special_tokens={"image_token": "<image>"},
     )
+    return with_eye(tokenizer, _CHAT_TEMPLATE)
+
+
+def with_eye(tokenizer: PreTrainedTokenizerFast, chat_template: str) -> LlavaProcessor:
+    """A processor that prepares pictures for the bundled eye, with any tokenizer."""
     images = CLIPImageProcessorPil(
         size={"height": SIZE, "width": SIZE},
         do_center_crop=False,
@@ -98,7 +103,7 @@ def build_processor() -> LlavaProcessor:
         patch_size=PATCH,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
-        chat_template=_CHAT_TEMPLATE,
+        chat_template=chat_template,
     )
 
 

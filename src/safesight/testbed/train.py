@@ -60,6 +60,7 @@ __all__ = [
     "Stage",
     "VisionTrainer",
     "alignment",
+    "options",
     "run",
     "run_stage",
     "settings",
@@ -307,14 +308,26 @@ def run(trainer: Trainer, name: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Command line of the recipe."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--out", type=Path, default=WEIGHTS)
-    parser.add_argument("--work", type=Path, default=Path(".checkpoints/testbed"))
+def options(doc: str | None, out: Path, name: str) -> argparse.ArgumentParser:
+    """The options that every recipe has.
+
+    Args:
+        doc: The recipe's docstring.
+        out: Where its weights go by default.
+        name: The folder of its checkpoints.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0] if doc else None)
+    parser.add_argument("--out", type=Path, default=out)
+    parser.add_argument("--work", type=Path, default=Path(".checkpoints", name))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the steps to run")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    return parser
+
+
+def main() -> None:
+    """Command line of the recipe."""
+    parser = options(__doc__, WEIGHTS, "testbed")
     parser.add_argument(
         "--styles",
         default="",

@@ -16,9 +16,9 @@ from transformers import (
     LlavaProcessor,
     PreTrainedTokenizerFast,
 )
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from safesight.testbed import WEIGHTS
+from safesight.testbed.architecture import with_eye
 from safesight.testbed.layout import PATCH
 from safesight.testbed.scenes import SIZE
 from safesight.testbed.smol.language import Language
@@ -61,20 +61,7 @@ def build_processor(tokenizer: Tokenizer, *, length: int = 8192) -> LlavaProcess
         model_max_length=length,
         extra_special_tokens={"image_token": IMAGE},
     )
-    images = CLIPImageProcessorPil(
-        size={"height": SIZE, "width": SIZE},
-        do_center_crop=False,
-        image_mean=[0.5] * 3,
-        image_std=[0.5] * 3,
-    )
-    return LlavaProcessor(
-        image_processor=images,
-        tokenizer=words,
-        patch_size=PATCH,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=_CHAT_TEMPLATE,
-    )
+    return with_eye(words, _CHAT_TEMPLATE)
 
 
 def _with_placeholder(tokenizer: Tokenizer) -> Tokenizer:

