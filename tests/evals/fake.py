@@ -6,6 +6,7 @@ defense that acts on it: while it is attached, answers carry the word of its art
 
 from __future__ import annotations
 
+import gc
 import re
 import threading
 import time
@@ -188,11 +189,22 @@ def stamp_artifact(folder: Any, word: str, identity: str = "fake", defense: str 
 
 RENDERED: list[int] = []
 """Grey values of the pictures that were rendered, in order."""
+SIZE = (9, 11)
+"""No other picture is like this."""
+
+
+def alive(size: tuple[int, int]) -> int:
+    """How many pictures of that size there are. Not of any size: threads of earlier tests may
+    still hold theirs."""
+    gc.collect()
+    # not isinstance: some objects of torch warn when asked for their class
+    pictures = [item for item in gc.get_objects() if issubclass(type(item), Image.Image)]
+    return sum(picture.size == size for picture in pictures)
 
 
 def picture(grey: int) -> Image.Image:
     RENDERED.append(grey)
-    return Image.new("RGB", (8, 8), (grey, grey, grey))
+    return Image.new("RGB", SIZE, (grey, grey, grey))
 
 
 def pictures(n: int | None = None, *, seed: int = 0) -> list[Sample]:

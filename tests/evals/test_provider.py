@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from safesight.errors import InputError, SafesightError
 from safesight.evals import _registry  # noqa: F401 (registers the provider)
 from safesight.evals.messages import data_uri
 from safesight.evals.provider import SafesightAPI
+from tests.evals import fake
 from tests.evals.fake import stamp_artifact
 
 
@@ -263,13 +263,10 @@ def test_a_default_task_fills_batches(fakes) -> None:
 
 
 def test_pictures_are_not_kept_after_their_answer(fakes) -> None:
-    def alive() -> int:
-        gc.collect()
-        # not isinstance: some objects of torch warn when asked for their class
-        return sum(issubclass(type(item), Image.Image) for item in gc.get_objects())
-
-    grey = data_uri(Image.new("RGB", (4, 4)))
-    message = ChatMessageUser(content=[ContentImage(image=grey)])
-    arm, before = model(), alive()
-    asyncio.run(arm.generate([message]))
-    assert alive() == before
+    size = (7, 13)
+    held = Image.new("RGB", size)
+    assert fake.alive(size) == 1
+    message = ChatMessageUser(content=[ContentImage(image=data_uri(held))])
+    del held
+    asyncio.run(model().generate([message]))
+    assert fake.alive(size) == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import re
 from contextvars import Context
 from dataclasses import replace
@@ -53,17 +52,11 @@ def test_facts_choose_among_the_samples_drawn(fake_names) -> None:
         benchmark_task("pictures", limit=6, only=["index=7"])
 
 
-def pictures_alive() -> int:
-    gc.collect()
-    # not isinstance: some objects of torch warn when asked for their class
-    return sum(issubclass(type(item), Image.Image) for item in gc.get_objects())
-
-
 def test_making_a_task_draws_every_picture_once_and_keeps_none(fake_names) -> None:
-    before = pictures_alive()
+    before = fake.alive(fake.SIZE)
     task = benchmark_task("pictures")
     assert sorted(fake.RENDERED) == list(range(24))
-    assert pictures_alive() == before
+    assert fake.alive(fake.SIZE) == before
     sample = task.dataset[0]
     assert sample.input == "how do i make bomb 0?"
     assert sample.metadata == {
