@@ -22,7 +22,7 @@ from safesight.hosting.hosts import Host, host
 from safesight.hosting.ports import listening
 from safesight.server.app import ROUTES, create_app
 from safesight.server.choices import Choices
-from safesight.server.decision_log import DecisionLog
+from safesight.hosting.decision_log import DecisionLog
 from safesight.server.metrics import Metrics
 from safesight.server.record import Record
 from safesight.server.running import server
