@@ -20,7 +20,7 @@ from safesight.fitting.reference import (
     ReferencePrompt,
     conversations,
     hash_tokens,
-    sketch,
+    lines_of,
 )
 from safesight.generation.calls import run_prefill
 
@@ -35,6 +35,9 @@ __all__ = ["with_reference"]
 
 def with_reference(vlm: VLM, defense: AnyDefense, artifact: Artifact) -> Artifact:
     """The artifact with a reference in its card; what affects answers, and so its hash, stays.
+
+    Only of defenses that read or change states: weights are served as a checkpoint, and other
+    defenses do not run inside an engine.
 
     Args:
         vlm: The model that it was fitted on.
@@ -52,6 +55,8 @@ def with_reference(vlm: VLM, defense: AnyDefense, artifact: Artifact) -> Artifac
         >>> with_reference(vlm, load_defense("probe"), probe).hash == probe.hash
         True
     """
+    if defense.kind not in ("detector", "activation"):
+        return artifact
     detector = defense.build(vlm, artifact).detector
     prompts = [_prompt(vlm, detector, *each) for each in conversations()]
     return replace(artifact, card={**artifact.card, KEY: Reference(prompts=prompts).model_dump()})
@@ -72,12 +77,6 @@ def _prompt(vlm: VLM, detector: Detector | None, kind: Any, messages: Any) -> Re
         kind=kind,
         length=len(ids),
         tokens=hash_tokens(ids),
-        sketches=_rounded(sketch(last)),
-        norms=last.float().norm(dim=1).tolist(),
+        states=lines_of(last),
         **verdict,
     )
-
-
-def _rounded(sketches: torch.Tensor) -> list[list[float]]:
-    """Five digits, as cards are read by people, too."""
-    return [[float(f"{value:.5g}") for value in row] for row in sketches.tolist()]

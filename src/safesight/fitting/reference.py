@@ -20,7 +20,16 @@ from torch import Tensor
 
 from safesight.types import Messages
 
-__all__ = ["KEY", "Reference", "ReferencePrompt", "conversations", "relative_error", "sketch"]
+__all__ = [
+    "KEY",
+    "Reference",
+    "ReferencePrompt",
+    "conversations",
+    "hash_tokens",
+    "lines_of",
+    "relative_error",
+    "sketch",
+]
 
 KEY = "reference"
 """Its entry in an artifact's card."""
@@ -44,10 +53,8 @@ class ReferencePrompt(BaseModel):
     """Tokens."""
     tokens: str
     """Hash of their ids."""
-    sketches: list[list[float]]
-    """Of the last token's state after every block: N x K."""
-    norms: list[float]
-    """Of these states: N."""
+    states: list[str]
+    """The last token's state after every block: its norm and its sketch, 1 + K numbers."""
     score: float | None = None
     """The detector's, if the defense is one."""
     refused: bool | None = None
@@ -109,8 +116,15 @@ def relative_error(states: Tensor, prompt: ReferencePrompt) -> Tensor:
         states: h, of the last token after every block, N x d.
         prompt: What was stored of h'.
     """
-    stored, norms = torch.tensor(prompt.sketches), torch.tensor(prompt.norms)
-    if stored.shape != (len(states), _K):
+    stored = [[float(number) for number in line.split()] for line in prompt.states]
+    if [len(numbers) for numbers in stored] != [1 + _K] * len(states):
         return torch.full((len(states),), torch.inf)
-    distance = (sketch(states) - stored).square().mean(dim=1).sqrt()
-    return distance / norms.clamp_min(torch.finfo(torch.float32).tiny)
+    norms, sketches = torch.tensor(stored, dtype=torch.float32).split([1, _K], dim=1)
+    distance = (sketch(states) - sketches).square().mean(dim=1).sqrt()
+    return distance / norms[:, 0].clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def lines_of(states: Tensor) -> list[str]:
+    """`ReferencePrompt.states` of N x d states; five digits, as cards are read by people, too."""
+    numbers = torch.cat([states.float().norm(dim=1, keepdim=True).cpu(), sketch(states)], dim=1)
+    return [" ".join(f"{number:.5g}" for number in row) for row in numbers.tolist()]
