@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -69,20 +69,25 @@ class Result:
 
 
 @contextmanager
-def process() -> Iterator[ProcessPoolExecutor]:
-    """A process for engines; `submit(run, job)` starts one."""
+def process(prepare: Callable[[], None] | None = None) -> Iterator[ProcessPoolExecutor]:
+    """A process for engines; `submit(run, job)` starts one.
+
+    Args:
+        prepare: Called in it first.
+    """
     start = multiprocessing.get_context("spawn")
     with (
         patch.dict(os.environ, ENVIRONMENT),
-        ProcessPoolExecutor(1, mp_context=start) as pool,
+        ProcessPoolExecutor(1, mp_context=start, initializer=prepare) as pool,
     ):
         yield pool
 
 
 def run(job: Job) -> Result:
     """Start an engine, send the requests, and stop it."""
-    from vllm import LLM
     from vllm.distributed import cleanup_dist_env_and_memory
+
+    from vllm import LLM
 
     gc.collect()
     gc.freeze()  # the imports need not be looked through when an engine is cleaned up
@@ -110,9 +115,8 @@ def _defended(job: Job) -> dict[str, Any]:
 
 
 def _asked(llm: Any, job: Job) -> Result:
-    from vllm import SamplingParams
-
     from safesight.vllm.record import Record
+    from vllm import SamplingParams
 
     decisions: dict[tuple[str, tuple[int, ...]], tuple[float, bool]] = {}
 
