@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from typing import Any
@@ -91,6 +91,18 @@ class Engine:
         ]
         return list(self.llm.chat(talks, params, use_tqdm=False))
 
+    def beams(self) -> str:
+        """What comes of beam search, in which each step is a request of its own."""
+        from vllm.exceptions import VLLMValidationError
+        from vllm.sampling_params import BeamSearchParams
+
+        prompt = {"prompt": "what is a bomb?"}
+        try:
+            found = self.llm.beam_search([prompt], BeamSearchParams(beam_width=2, max_tokens=8))
+        except VLLMValidationError as error:
+            return str(error)
+        return str(found[0].sequences[0].text)
+
     def say(self, wanted: list[str | None] | None = None, **sampling: Any) -> list[str]:
         return [each.outputs[0].text.strip() for each in self.ask(wanted, **sampling)]
 
@@ -110,7 +122,8 @@ def test_on_and_off_in_one_batch(name: str, config: Any, options: Any, pool: Any
     assert odd == [(off, on)[index % 2][index] for index in range(len(on))]
 
 
-REFUSAL = load_defense("probe").config.refusal
+REFUSAL = load_defense("probe").config.refusal.lower()
+"""As the bundled model's tokenizer writes it."""
 SAMPLING = {
     "ignores the end": {"ignore_eos": True},
     "a least length": {"min_tokens": 30},
@@ -146,9 +159,8 @@ def test_a_refusal_stands_whatever_the_request_samples(pool: Any) -> None:
     assert len(refused) > 5
     for name, found in texts.items():
         said = {text for index in refused for text in found[index]}
-        assert said == (
-            {REFUSAL[: REFUSAL.index("cannot") + 6]} if "end" in name[8:] else {REFUSAL}
-        ), name
+        expected = REFUSAL.partition("cannot")
+        assert said == {"".join(expected[:2]) if name == "another end" else REFUSAL}, name
     assert all(REFUSAL.startswith(cut[index]) for index in refused)
     assert all(chance == 0.0 for index in refused for chance in chances[index])
 
@@ -214,7 +226,6 @@ def _start(defenses: list[Any] | None, options: Any, more: Any = None) -> str:
 def test_what_cannot_be_defended_does_not_start(options: Any, words: str, pool: Any) -> None:
     found = pool.submit(_start, [{"name": "probe"}], options).result()
     assert words in found
-    assert "safesight" in found
 
 
 @pytest.mark.parametrize(
@@ -232,14 +243,18 @@ def test_what_is_not_there_does_not_start(defenses: Any, words: str, pool: Any) 
     assert words in pool.submit(_start, defenses, {}).result()
 
 
-def _refused_requests() -> Callable[..., Any] | Any:
-    with Engine([{"name": "probe"}], open=False) as engine:
+def _refused_requests() -> Any:
+    from vllm.exceptions import VLLMValidationError
+
+    # vLLM keeps the pictures of a request that it refuses in one of its two caches only
+    with Engine([{"name": "probe"}], open=False, mm_processor_cache_gb=0) as engine:
         found = []
         for wanted in ("off", "OFF"):
             try:
                 engine.say([wanted] * len(samples()))
-            except ValueError as error:
+            except VLLMValidationError as error:
                 found.append(str(error))
+        found.append(engine.beams())
         return found, engine.say()
 
 
@@ -247,4 +262,5 @@ def test_a_request_cannot_turn_off_what_the_operator_keeps_on(pool: Any) -> None
     errors, after = pool.submit(_refused_requests).result()
     assert "does not let a request turn its defenses off" in errors[0]
     assert "can be 'on' or 'off'" in errors[1]
+    assert "Beam search cannot be defended" in errors[2]
     assert after == answers("probe")

@@ -58,8 +58,10 @@ def test_versions() -> None:
     assert suffix("0.32.1.dev0+cpu").isidentifier()
 
 
-def params(wanted: Any = None) -> Any:
-    return SimpleNamespace(extra_args=None if wanted is None else {"safesight": wanted})
+def params(wanted: Any = None, **sampling: Any) -> Any:
+    plain = {"max_tokens": 16, "logprobs": None, "detokenize": True}
+    more = None if wanted is None else {"safesight": wanted}
+    return SimpleNamespace(extra_args=more, **plain | sampling)
 
 
 @pytest.mark.parametrize("may", [True, False])
@@ -79,3 +81,11 @@ def test_off_only_where_it_is_allowed() -> None:
     check_request(params("off"), may_turn_off=True)
     with pytest.raises(ValueError, match="does not let a request turn its defenses off"):
         check_request(params("off"), may_turn_off=False)
+
+
+def test_a_step_of_beam_search_is_refused_and_its_neighbours_are_not() -> None:
+    step = {"max_tokens": 1, "logprobs": 4, "detokenize": False}
+    with pytest.raises(ValueError, match="Beam search cannot be defended"):
+        check_request(params(**step), may_turn_off=True)
+    for other in ({"max_tokens": 2}, {"logprobs": None}, {"detokenize": True}):
+        check_request(params(**step | other), may_turn_off=True)

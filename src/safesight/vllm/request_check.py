@@ -1,4 +1,4 @@
-"""What a request may say about its defenses; a wrong one is refused with HTTP status 400."""
+"""What a request may ask of a defended engine; others are refused with HTTP status 400."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _VALUES = ("on", "off")
 
 
 def check_request(params: Any, *, may_turn_off: bool) -> None:
-    """Refuse a request that turns its defenses off where that is not allowed.
+    """Refuse a request that turns its defenses off where that is not allowed, or passes them by.
 
     Args:
         params: vLLM's `SamplingParams`.
@@ -19,6 +19,11 @@ def check_request(params: Any, *, may_turn_off: bool) -> None:
     Raises:
         ValueError: it asks for what it may not have; vLLM makes an error of the client of it.
     """
+    if params.max_tokens == 1 and params.logprobs and not params.detokenize:
+        raise ValueError(
+            "Beam search cannot be defended: vLLM asks the engine again for every token, with the "
+            "answer so far as part of the prompt. Leave out use_beam_search."
+        )
     wanted = (getattr(params, "extra_args", None) or {}).get("safesight", "on")
     if wanted not in _VALUES:
         raise ValueError(f"safesight can be 'on' or 'off' for a request, not {wanted!r:.40}.")

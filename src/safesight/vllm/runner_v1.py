@@ -47,6 +47,8 @@ class Requests(LogitsProcessor):  # type: ignore[misc]
         self._most_left = 4 * slots
         self._now: Tensor = torch.zeros(0, dtype=torch.long)
         self._positions: Tensor = torch.zeros(0, dtype=torch.long)
+        self._running = False
+        """Whether a forward pass over requests has been made whose logits were not asked for yet."""
         _OF_ENGINE[vllm_config.instance_id] = self
 
     def is_argmax_invariant(self) -> bool:
@@ -71,6 +73,7 @@ class Requests(LogitsProcessor):  # type: ignore[misc]
 
         assert self.guard is not None
         metadata, rows = get_forward_context().attn_metadata, len(self._slots)
+        self._running = bool(metadata and rows and self.guard.defenses.detectors)
         if not metadata or not rows:
             self.guard.skip()
             return
@@ -84,11 +87,23 @@ class Requests(LogitsProcessor):  # type: ignore[misc]
         self.guard.begin(zip(*(each.tolist() for each in columns), strict=True), positions)
         self.guard.at_embeds(embeds)
 
+    def after(self, logits: Tensor | None) -> Tensor | None:
+        """After the forward pass: judge, and leave refused rows one possible token.
+
+        Before anything else sees the logits, so that no log-probability tells what the model would
+        have said. vLLM also computes logits for other ends; those stay as they are.
+        """
+        if not self._running:
+            return logits
+        assert self.guard is not None
+        self._running = False
+        self.guard.judge()
+        return None if logits is None else self.apply(logits)  # only the first rank may have them
+
     def apply(self, logits: Tensor) -> Tensor:
-        """After the forward pass: judge, and leave refused rows one possible token."""
+        """The same once more, as a grammar may have ruled the refusal out since."""
         if self.guard is None or not self.guard.defenses.detectors or not self._slots:
             return logits
-        self.guard.judge()
         slots, positions = self._now.to(logits.device), self._positions.to(logits.device)
         return self.guard.forcing.hide(logits, slots, positions)
 
@@ -129,7 +144,7 @@ class OpenRequests(Requests):
 
 
 def adopt(model: Any, vllm_config: Any, guard: Guard) -> None:
-    """Let the guard know of every forward pass of the model."""
+    """Let the guard know of every forward pass of the model, and see its logits first."""
     requests = _OF_ENGINE.pop(vllm_config.instance_id)
     requests.guard = guard
     plain = model.forward
@@ -146,5 +161,11 @@ def adopt(model: Any, vllm_config: Any, guard: Guard) -> None:
             input_ids, positions, intermediate_tensors, inputs_embeds=inputs_embeds, **more
         )
 
+    logits_of = model.compute_logits
+
+    def compute_logits(*args: Any, **kwargs: Any) -> Any:
+        return requests.after(logits_of(*args, **kwargs))
+
     once(model, guard, vllm_config, plain)
     object.__setattr__(model, "forward", forward)
+    object.__setattr__(model, "compute_logits", compute_logits)
