@@ -48,7 +48,7 @@ class Requests(LogitsProcessor):  # type: ignore[misc]
         self._now: Tensor = torch.zeros(0, dtype=torch.long)
         self._positions: Tensor = torch.zeros(0, dtype=torch.long)
         self._running = False
-        """Whether a forward pass over requests has been made whose logits were not asked for yet."""
+        """Whether a forward pass over requests was made whose logits were not asked for yet."""
         _OF_ENGINE[vllm_config.instance_id] = self
 
     def is_argmax_invariant(self) -> bool:
