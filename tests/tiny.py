@@ -330,10 +330,20 @@ def _maker(family: str) -> Callable[[], tuple[Any, Any]]:
     return zoo.MAKERS[family]
 
 
+def parts(family: str) -> tuple[Any, Any]:
+    """The config and processor of a family."""
+    with without_torchvision():
+        return _maker(family)()
+
+
 def fresh(family: str, seed: int = 0) -> tuple[Any, Any]:
     """A new model (float32, eval mode) and its processor; the same weights for the same seed."""
-    with without_torchvision():
-        config, processor = _maker(family)()
+    config, processor = parts(family)
+    return random_model(config, processor, seed), processor
+
+
+def random_model(config: Any, processor: Any, seed: int = 0) -> Any:
+    """A model with random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = hf.AutoModelForImageTextToText.from_config(config)
@@ -346,7 +356,7 @@ def fresh(family: str, seed: int = 0) -> tuple[Any, Any]:
     model.generation_config.pad_token_id = words.pad_token_id
     model.generation_config.bos_token_id = words.bos_token_id
     model.generation_config.eos_token_id = words.eos_token_id
-    return model.eval(), processor
+    return model.eval()
 
 
 @cache

@@ -320,11 +320,14 @@ def columns(results: Results, page: str) -> str:
 
 
 def families(results: Results, page: str) -> str:
-    """Every architecture of the table; tiny models of some run the whole suite."""
+    """Every architecture of the table; tiny models of some run the whole suite, and vLLM's."""
     suite = _suite()
-    lines = ["| architecture | conformance suite | note |", "| --- | --- | --- |"]
+    served = source.keys_of(ROOT / "tests/vllm/checkpoints.py", "ARCHITECTURES")
+    lines = ["| architecture | conformance suite | vLLM | note |", "| --- | --- | --- | --- |"]
     for name, family in FAMILIES.items():
-        lines.append(f"| {name} | {'passes' if name in suite else 'places only'} | {family.note} |")
+        here = "passes" if name in suite else "places only"
+        there = "passes" if name in served else ""
+        lines.append(f"| {name} | {here} | {there} | {family.note} |")
     return "\n".join(lines)
 
 

@@ -90,12 +90,15 @@ FAMILIES: dict[str, Family] = {
     for family in (
         Family("llava"),
         Family("llava_next", note=_TILES),
-        Family("llava_onevision"),
+        Family("llava_onevision", note="In vLLM one picture in a prompt."),
         Family("vipllava"),
         Family("got_ocr2"),
         Family("internvl", note=_TILES),
         # Its config has a soft cap, but this transformers class does not apply it.
-        Family("gemma3", note="Image tokens attend to each other in both directions."),
+        Family(
+            "gemma3",
+            note="Image tokens attend to each other in both directions. In vLLM on a CPU no pictures.",
+        ),
         Family(
             "paligemma",
             logit_cap="final_logit_softcapping",

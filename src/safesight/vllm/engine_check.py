@@ -74,6 +74,8 @@ def _check(config: Any, settings: Settings) -> None:
 
 def _problems(config: Any) -> list[str]:
     """What of the engine's options would let an answer pass by, in words."""
+    from vllm.platforms import current_platform
+
     parallel, model = config.parallel_config, config.model_config
     found = {
         "speculative decoding": config.speculative_config is not None,
@@ -82,6 +84,10 @@ def _problems(config: Any) -> list[str]:
         "context parallelism": parallel.decode_context_parallel_size > 1
         or getattr(parallel, "prefill_context_parallel_size", 1) > 1,
         "prompt embeddings (--enable-prompt-embeds)": model.enable_prompt_embeds,
+        "pictures on a CPU, where vLLM's attention does not let the tokens of a picture see each "
+        "other, as this model does": model.is_mm_prefix_lm and current_platform.is_cpu(),
+        "more than one picture in a prompt, as vLLM prepares several otherwise than transformers "
+        "does for this model (--limit-mm-per-prompt '{\"image\": 1}')": _several_differ(model),
         "a pooling model": model.runner_type != "generate",
         "quantized weights": bool(model.quantization),
         "prompts read elsewhere (--kv-transfer-config)": config.kv_transfer_config is not None,
@@ -89,6 +95,13 @@ def _problems(config: Any) -> list[str]:
         "LoRA adapters beside defenses that read or change states": config.lora_config is not None,
     }
     return [words for words, there in found.items() if there]
+
+
+def _several_differ(model: Any) -> bool:
+    """Whether a prompt may have several pictures which vLLM cuts into tiles, and transformers, with
+    which artifacts are fitted, does not."""
+    several = model.multimodal_config and model.multimodal_config.get_limit_per_prompt("image") > 1
+    return bool(several) and model.architecture == "LlavaOnevisionForConditionalGeneration"
 
 
 def _split_graphs(config: Any) -> None:

@@ -192,7 +192,7 @@ class _Runner:
             torch.inference_mode(),
             set_current_vllm_config(self._vllm_config),
             set_forward_context(None, self._vllm_config, num_tokens=len(prompt.ids)),
-            uncached(self.guard.host.layers, [len(prompt.ids)]),
+            uncached(self.guard.host.layers, [len(prompt.ids)], self._mutual(prompt)),
             _as_written(self.guard.host.decoder),
         ):
             embeds = self._embeds(prompt)
@@ -215,6 +215,16 @@ class _Runner:
         return self._model.embed_input_ids(
             ids, multimodal_embeddings=pictures, is_multimodal=visual
         )
+
+    def _mutual(self, prompt: _Prompt) -> list[tuple[int, int]]:
+        """The rows of every picture, if its tokens see each other."""
+        if not self._config.is_mm_prefix_lm:
+            return []
+        return [
+            (first, last + 1)
+            for feature in prompt.features
+            for first, last in feature.mm_position.extract_embeds_range()
+        ]
 
     def _positions(self, prompt: _Prompt) -> Tensor:
         if not self._config.uses_mrope:

@@ -34,7 +34,7 @@ from safesight.vllm.judging import verdict
 from safesight.vllm.packed import PackedPrefill
 from safesight.vllm.record import Record
 from safesight.vllm.replaying import check_replay, run_blocks
-from safesight.vllm.requests import Request, Rows, Step
+from safesight.vllm.requests import Request, Rows, Step, runs
 
 if TYPE_CHECKING:
     from safesight.vllm.settings import Settings
@@ -62,6 +62,7 @@ class Guard:
         self.device = torch.device(vllm_config.device_config.device)
         self._per_request = settings.per_request
         self._image_token = _image_token(config.hf_config)
+        self._pictures_see_ahead = bool(config.is_mm_prefix_lm)
         self._requests: dict[int, Request] = {}
         self._replaying = False
         self._read = _reads(self.defenses.detectors.values())
@@ -92,7 +93,7 @@ class Guard:
         ids = np.asarray([] if prompt is None else prompt, dtype=np.int64)
         end = getattr(params, "_eos_token_id", None)
         request = self._requests[slot] = Request(slot, name, ids, defended, end)
-        request.pictures = _pictures(ids, self._image_token)
+        request.pictures = len(runs(ids, self._image_token))
         self.forcing.allow(slot)
         if request.defended and self.defenses.detectors:
             self.forcing.refuse(slot, next(iter(self.defenses.detectors)), len(ids), end)
@@ -260,9 +261,19 @@ class Guard:
         self._replaying = True
         try:
             stops = (ends + 1).tolist()
-            return run_blocks(self.host.layers, start, hidden, positions, stops, added)
+            mutual = self._mutual(requests, stops) if self._pictures_see_ahead else []
+            return run_blocks(self.host.layers, start, hidden, positions, stops, added, mutual)
         finally:
             self._replaying = False
+
+    def _mutual(self, requests: Sequence[Request], stops: Sequence[int]) -> list[tuple[int, int]]:
+        """The rows of every picture: the first, and the one after the last."""
+        starts = [stop - len(one.prompt) for one, stop in zip(requests, stops, strict=True)]
+        return [
+            (start + first, start + last)
+            for one, start in zip(requests, starts, strict=True)
+            for first, last in runs(one.prompt, self._image_token)
+        ]
 
     def _verdict(self, name: str, detector: Detector, ending: Sequence[Rows]) -> Decision:
         """The decision on every prompt; one whose states were not all seen spoils no other."""
@@ -324,12 +335,6 @@ def _by_layer(edits: Iterable[Edit]) -> dict[int, list[Edit]]:
 def _image_token(config: Any) -> int:
     family = FAMILIES.get(config.model_type)
     return int(getattr(config, family.image_token if family else "image_token_id"))
-
-
-def _pictures(prompt: np.ndarray, image_token: int) -> int:
-    """How many runs of visual tokens a prompt has."""
-    visual = np.concatenate([[False], prompt == image_token])
-    return int((visual[1:] & ~visual[:-1]).sum())
 
 
 def _refusals(

@@ -65,6 +65,7 @@ def run_blocks(
     positions: Tensor,
     ends: Sequence[int],
     added: Mapping[int, Tensor],
+    mutual: Sequence[tuple[int, int]] = (),
 ) -> Tensor:
     """The output of the last block, T x d, if block `start - 1` had returned `hidden`.
 
@@ -75,9 +76,11 @@ def run_blocks(
         positions: T, or 3 x T.
         ends: The row after the last one of every prompt.
         added: By block: what the model adds to its output before the next, T x d.
+        mutual: First row of a picture and the row after its last, where a model lets the tokens of
+            a picture see each other.
     """
     residual = None
-    with torch.inference_mode(), uncached(layers[start:], ends):
+    with torch.inference_mode(), uncached(layers[start:], ends, mutual):
         for index in range(start, len(layers)):
             if index - 1 in added:
                 hidden = hidden + added[index - 1].to(hidden.dtype)
@@ -87,16 +90,19 @@ def run_blocks(
 
 
 @contextmanager
-def uncached(layers: Sequence[nn.Module], ends: Sequence[int]) -> Iterator[None]:
+def uncached(
+    layers: Sequence[nn.Module], ends: Sequence[int], mutual: Sequence[tuple[int, int]] = ()
+) -> Iterator[None]:
     """Inside, these blocks attend within each prompt and touch no cache.
 
     Args:
         layers: The blocks.
         ends: The row after the last one of every prompt.
+        mutual: As for `run_blocks`.
     """
     found = _attentions(layers)
     for attention in found:
-        own = partial(_attend, attention, [0, *ends])
+        own = partial(_attend, attention, [0, *ends], mutual)
         object.__setattr__(attention, "forward", own)
     try:
         yield
@@ -114,19 +120,21 @@ def _attentions(layers: Sequence[nn.Module]) -> list[Any]:
 def _attend(
     attention: Any,
     bounds: Sequence[int],
+    mutual: Sequence[tuple[int, int]],
     query: Tensor,
     key: Tensor,
     value: Tensor,
     output_shape: Any = None,
     output_dtype: Any = None,
 ) -> Tensor:
-    """Causal attention of every prompt on itself, within the block's window if it has one."""
+    """Attention of every prompt on itself: causal, within the block's window if it has one."""
     queries = query.view(-1, attention.num_heads, attention.head_size)
     keys = key.view(-1, attention.num_kv_heads, attention.head_size)
     values = value.view(-1, attention.num_kv_heads, attention.head_size_v)
     out = queries.new_empty(len(queries), attention.num_heads, attention.head_size_v)
     for start, stop in pairwise(bounds):
-        mask = _window(attention, stop - start, queries.device)
+        inside = [(one - start, two - start) for one, two in mutual if start <= one < stop]
+        mask = _mask(attention, stop - start, inside, queries.device)
         one, two, three = (
             each[None, start:stop].transpose(1, 2) for each in (queries, keys, values)
         )
@@ -143,10 +151,17 @@ def _attend(
     return out.view(len(queries), -1)
 
 
-def _window(attention: Any, length: int, device: torch.device) -> Tensor | None:
-    """Which keys a query sees, L x L, if a sliding window hides some."""
+def _mask(
+    attention: Any, length: int, mutual: Sequence[tuple[int, int]], device: torch.device
+) -> Tensor | None:
+    """Which keys a query sees, L x L, if not all up to its own."""
     window = getattr(attention, "sliding_window", None)
-    if window is None or length <= window:
+    if not mutual and (window is None or length <= window):
         return None
     index = torch.arange(length, device=device)
-    return (index[:, None] >= index) & (index[:, None] - index < window)
+    mask = index[:, None] >= index
+    if window is not None:
+        mask &= index[:, None] - index < window
+    for start, stop in mutual:
+        mask[start:stop, start:stop] = True
+    return mask

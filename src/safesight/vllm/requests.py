@@ -13,7 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Request", "Rows", "Step"]
+__all__ = ["Request", "Rows", "Step", "runs"]
+
+
+def runs(prompt: np.ndarray, image_token: int) -> list[tuple[int, int]]:
+    """First place of every run of visual tokens in a prompt, and the place after its last.
+
+    Example:
+        >>> runs(np.array([5, 9, 9, 5, 9]), image_token=9)
+        [(1, 3), (4, 5)]
+    """
+    visual = np.concatenate([[False], prompt == image_token, [False]])
+    edges = np.flatnonzero(visual[1:] != visual[:-1]).tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 @dataclass
