@@ -104,9 +104,13 @@ class _Rows:
         """The tokens of a row without the padding behind them."""
         if self.followed:
             tokens = tokens[: self.batch[row].settings.max_new_tokens]
-        while tokens and tokens[-1] == self.vlm.tokenizer.pad_token_id not in self.ends:
-            tokens.pop()
-        return tokens
+        return self._unpadded(tokens)
+
+    def _unpadded(self, tokens: Sequence[int]) -> list[int]:
+        kept = list(tokens)
+        while kept and kept[-1] == self.vlm.tokenizer.pad_token_id not in self.ends:
+            kept.pop()
+        return kept
 
     def _seeded(self) -> SeededSampling:
         first = self.batch[0].settings
@@ -127,7 +131,7 @@ class _Rows:
         return BatchStreams(rows, decode=self._text, ends=self.ends, settle=self._settle)
 
     def _settle(self, row: int, tokens: list[int], decisions: Mapping[str, Decision]) -> None:
-        asked = self.batch[row]
+        asked, tokens = self.batch[row], self._unpadded(tokens)
         result = self._result(row, tokens, self._text(tokens), decisions)
         assert asked.caller is not None
         if not result.refused:
