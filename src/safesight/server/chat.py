@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import anyio.to_thread
 from starlette.requests import Request as HTTPRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -33,6 +32,7 @@ from safesight.server.conversation import (
 from safesight.server.gone import Unsent, unless_gone
 from safesight.server.json_bodies import read_json
 from safesight.server.refusals import RequestError, failure
+from safesight.server.workers import TEXTS
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -71,7 +71,7 @@ class Chat:
             RequestError: it cannot be answered.
         """
         begin = time.monotonic()
-        asked, arm = await anyio.to_thread.run_sync(self._read, await http.body())
+        asked, arm = await TEXTS.run(self._read, await http.body())
         answering = Answering(self.host, asked.choices, self.places)
         response: Response | None = None
         try:
