@@ -60,11 +60,10 @@ def judge_of(chat: Chat) -> Judge:
             messages = [{"role": "user", "content": [*shown, {"type": "text", "text": asked}]}]
             arm = chat.choices.guard
             note = chat.record.of(f"guard-{uuid.uuid4().hex}", arm, messages, begin)
-            answering.begin(Request(arm, Settings(max_new_tokens=1), messages))
+            answering.begin(Request(arm, Settings(max_new_tokens=1), messages), note.decided)
             answers = await answering.results()
         finally:
             answering.leave()
-        note.decided(answers[0])
         note.answered(answers)
         return Verdict(refused=bool(answers[0].refused))
 
