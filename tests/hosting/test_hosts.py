@@ -167,8 +167,10 @@ def test_probabilities_are_those_of_the_model(served: Host) -> None:
             first = vlm.model(**vlm.encode([prompt])).logits[0, -1].log_softmax(-1)
         values, ids = first.topk(2)
         best = found.logprobs[0].best
-        assert [text for text, _ in best] == [vlm.tokenizer.decode(i) for i in ids.tolist()]
-        assert torch.allclose(torch.tensor([v for _, v in best]), values, atol=1e-4)
+        assert [each.text for each in best] == [vlm.tokenizer.decode(i) for i in ids.tolist()]
+        assert torch.allclose(torch.tensor([each.logprob for each in best]), values, atol=1e-4)
+        spelled = b"".join(each.spelled for each in found.logprobs).removesuffix(b"<eos>")
+        assert spelled.decode(errors="replace").strip() == found.text
         chosen = [i for i in range(len(first)) if vlm.tokenizer.decode(i) == found.logprobs[0].text]
         assert any(abs(float(first[i]) - found.logprobs[0].logprob) < 1e-4 for i in chosen)
 

@@ -12,6 +12,7 @@ from safesight.hosting.logprobs import LogProbs
 from safesight.hosting.requests import Generation, Request, decisions_of
 from safesight.hosting.sampling import SeededSampling
 from safesight.hosting.streams import BatchStreams, StreamRow, cut_at
+from safesight.models.token_bytes import token_bytes
 from safesight.types import begins_answer
 
 if TYPE_CHECKING:
@@ -143,6 +144,10 @@ class _Rows:
         text: str = self.vlm.tokenizer.decode(tokens, skip_special_tokens=True)
         return text.strip()
 
+    def _read(self, token: int) -> tuple[str, bytes]:
+        text: str = self.vlm.tokenizer.decode(token)
+        return text, token_bytes(self.vlm.tokenizer, token)
+
     def _result(
         self, row: int, tokens: Sequence[int], text: str, decisions: Mapping[str, Decision]
     ) -> Generation:
@@ -153,7 +158,7 @@ class _Rows:
         refused = any(each["refuse"] for each in own.values()) if decisions else None
         logprobs = None
         if self.logprobs is not None and not refused:
-            logprobs = self.logprobs.of(row, used, self.vlm.tokenizer.decode)
+            logprobs = self.logprobs.of(row, used, self._read)
         return Generation(
             text=text,
             stop_reason="stop" if end is not None or cut or refused else "max_tokens",

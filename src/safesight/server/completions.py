@@ -27,6 +27,7 @@ from openai.types.chat.chat_completion import Choice, ChoiceLogprobs
 from openai.types.chat.chat_completion_chunk import Choice as Piece
 from openai.types.chat.chat_completion_chunk import ChoiceDelta
 
+from safesight.hosting.logprobs import TokenLogProb
 from safesight.hosting.requests import Generation
 from safesight.tools.calls import CALL_END, CALL_START
 
@@ -221,8 +222,8 @@ def _logprobs(answer: Generation) -> ChoiceLogprobs | None:
     content = [
         ChatCompletionTokenLogprob.model_validate(
             {
-                **_token(each.text, each.logprob),
-                "top_logprobs": [_token(text, value) for text, value in each.best],
+                **_token(each),
+                "top_logprobs": [_token(other) for other in each.best],
             }
         )
         for each in answer.logprobs
@@ -230,7 +231,7 @@ def _logprobs(answer: Generation) -> ChoiceLogprobs | None:
     return ChoiceLogprobs(content=content, refusal=None)
 
 
-def _token(text: str, logprob: float) -> dict[str, Any]:
+def _token(found: TokenLogProb) -> dict[str, Any]:
     # JSON has no infinity; OpenAI's own stand-in for "not among the most probable".
-    value = logprob if math.isfinite(logprob) else -9999.0
-    return {"token": text, "logprob": value, "bytes": list(text.encode("utf-8", "replace"))}
+    value = found.logprob if math.isfinite(found.logprob) else -9999.0
+    return {"token": found.text, "logprob": value, "bytes": list(found.spelled)}
