@@ -165,7 +165,7 @@ def _any_of(tokens: Iterable[str]) -> re.Pattern[str]:
 
 
 def _branches(tree: Mapping[str, Any]) -> str:
-    """The pattern for what goes on from a place in a tree of letters; "" is the end of a token."""
+    """The pattern for what follows at a place in a tree of letters; "" is the end of a token."""
     common = ""
     while len(tree) == 1 and "" not in tree:
         ((letter, tree),) = tree.items()

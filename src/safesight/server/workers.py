@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 __all__ = ["PICTURES", "TEXTS", "Workers"]
 
@@ -49,7 +49,7 @@ class Workers:
             job.clear()  # the queue goes on holding what was canceled
 
 
-def _take(job: list[Callable[[], Any]]) -> Any:
+def _take(job: list[partial[_Result]]) -> _Result:
     return job.pop()()
 
 
