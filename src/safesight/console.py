@@ -1,8 +1,8 @@
 """What a terminal shows: progress and remarks on standard error, results on standard output.
 
 Every console, progress bar and spinner of the package is made here. All text is plain: a path such
-as "[a]" is not read as markup. `rich` is imported when something is shown. Where a launcher has started
-several processes, the first one alone shows anything.
+as "[a]" is not read as markup. `rich` is imported when something is shown. Of several processes
+that a launcher has started, the first one alone shows anything.
 """
 
 from __future__ import annotations

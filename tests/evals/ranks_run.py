@@ -1,7 +1,7 @@
-"""Runs of several ranks on the fake model: `python -m tests.evals.ranks_run FOLDER SCENARIO...`.
+"""Runs of several ranks on the fake model: `python -m tests.evals.ranks_run FOLDER`.
 
-The ranks of a scenario are forked from this process, which has imported everything once, and get
-the variables that `torchrun` sets. Every question is noted in a file once it has been answered.
+The ranks are forked from this process, which has imported everything once, and get the variables
+that `torchrun` sets. Each rank of a run notes in a file of its own what it has answered.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,26 +24,25 @@ from tests.evals.fake import stamp_artifact
 from tests.evals.killed_run import NotedVLM
 
 SAMPLES, BATCH = 13, 2
-TASKS = ("pictures", "words", "talks")
-ENOUGH = 4
-"""Answers of a rank after which it is killed."""
+TASKS = ("pictures", "talks")
+"""The second one has fewer samples than there are ranks."""
 
 
 class Dying(NotedVLM):
-    """Is killed after a few answers."""
+    """Is killed after its first batch."""
 
     def decode(self, sequences, prompt_length):
-        if len(self.batches) * BATCH > ENOUGH + BATCH:
+        if len(self.batches) > 1:
             time.sleep(0.2)  # the log is written before
             os.kill(os.getpid(), signal.SIGKILL)
         return super().decode(sequences, prompt_length)
 
 
-def evaluate(folder: Path, scenario: str, rank: int = 0, *, dies: bool = False) -> None:
-    """What each rank does: two arms on three tasks, the last of which has two samples."""
-    asked = folder / f"{scenario}-asked-{rank}"
+def evaluate(folder: Path, run: str, name: str, rank: int = 0, *, dies: int | None = None) -> None:
+    """What each rank does: two arms on two tasks."""
     with pytest.MonkeyPatch.context() as patch:
-        host = hosts.Host((Dying if dies else NotedVLM)(asked))  # type: ignore[arg-type]
+        model = Dying if rank == dies else NotedVLM
+        host = hosts.Host(model(folder / f"{run}-{name}-{rank}"))  # type: ignore[arg-type]
         host.batcher.quiet = 0.01
         patch.setattr(hosts, "_load", lambda *_: host)
         patch.setattr("safesight.evals.run._LOG_BUFFER", 1)
@@ -51,7 +51,7 @@ def evaluate(folder: Path, scenario: str, rank: int = 0, *, dies: bool = False) 
             "fake",
             ["none", "stamp"],
             TASKS,
-            log_dir=folder / scenario.partition("-")[0],
+            log_dir=folder / run,
             limit=SAMPLES,
             artifacts={"stamp": folder / "stamp"},
             batch_size=BATCH,
@@ -70,36 +70,35 @@ def forked(count: int, work: Callable[[int], None]) -> list[int]:
         child = os.fork()
         if child == 0:
             os.environ |= {
-                "RANK": str(rank),
-                "WORLD_SIZE": str(count),
-                "LOCAL_RANK": str(rank),
-                "LOCAL_WORLD_SIZE": str(count),
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
+                **dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)),
+                **dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(count)),
+                **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
             }
-            code = 1
-            try:
-                work(rank)
-                code = 0
-            except Exception as error:
-                print(f"rank {rank}: {type(error).__name__}: {error}", file=sys.stderr)
-            finally:
-                sys.stderr.flush()
-                os._exit(code)
+            _end(rank, work)
         children.append(child)
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
+def _end(rank: int, work: Callable[[int], None]) -> None:
+    code = 1
+    try:
+        work(rank)
+        code = 0
+    except Exception as error:
+        print(f"rank {rank}: {type(error).__name__}: {error}")
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
 def main(folder: Path) -> None:
-    """One rank; two; three, of which one is killed, resumed by two; two killed, resumed by one."""
+    """One rank; two; three of which one is killed, gone on with by two, and then by one."""
     stamp_artifact(folder / "stamp", "one")
-    evaluate(folder, "one")
-    print("two", forked(2, lambda rank: evaluate(folder, "two", rank)))
-    for name in ("three", "alone"):
-        killed = forked(3, lambda rank: evaluate(folder, name, rank, dies=rank == 1))
-        print(name, killed)
-    print("three", forked(2, lambda rank: evaluate(folder, "three-again", rank)))
-    evaluate(folder, "alone-again")
+    evaluate(folder, "one", "first")
+    print("two:", forked(2, partial(evaluate, folder, "two", "first")), flush=True)
+    print("killed:", forked(3, partial(evaluate, folder, "killed", "first", dies=1)), flush=True)
+    print("again:", forked(2, partial(evaluate, folder, "killed", "second", dies=1)), flush=True)
+    evaluate(folder, "killed", "third")
 
 
 if __name__ == "__main__":

@@ -130,6 +130,8 @@ def evaluate(
             own=OwnData(data or (), pairs_of(column or [], "--column"), rows),
         )
     )
+    if card is None:  # the first of several processes shows it
+        return
     if json is not None:
         write_json(card, json)
     if json != "-":
