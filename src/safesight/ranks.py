@@ -202,7 +202,7 @@ def _gathered(value: Any) -> list[Any]:
         dist.all_gather_object(found, value, group=_group())
     except RuntimeError as error:
         raise PeerError(
-            "Another process of this run has stopped. Its own message says why."
+            "Another process of this run has stopped. Unless it was killed, it says why."
         ) from error
     return found
 

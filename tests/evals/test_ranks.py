@@ -81,7 +81,9 @@ def test_a_rank_that_is_killed_stops_the_others_which_say_how_to_go_on(ran) -> N
     folder, printed = ran
     assert "killed: [1, -9, 1]" in printed
     assert "again: [1, -9]" in printed
-    stopped = "PeerError: Another process of this run has stopped. Its own message says why."
+    stopped = (
+        "PeerError: Another process of this run has stopped. Unless it was killed, it says why."
+    )
     again = f"Finished answers are in {folder / 'killed'}. Run the same command again to resume."
     assert f"rank 2: {stopped} {again}" in printed
 

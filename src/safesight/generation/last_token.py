@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from safesight.models import VLM
 
 __all__ = ["at_last", "last_states", "last_tokens", "states_of", "states_of_samples"]
+
+Prompt = TypeVar("Prompt", Sample, Messages)
 
 Change = Callable[[Tensor], Tensor]
 """Maps the states of some rows, R x d float32, to their replacements."""
@@ -67,7 +69,7 @@ def last_states(vlm: VLM, inputs: Inputs, layers: Sequence[int]) -> Tensor:
 
 def states_of(
     vlm: VLM,
-    prompts: Sequence[Sample] | Sequence[Messages],
+    prompts: Sequence[Prompt],
     layers: Sequence[int],
     *,
     batch_size: int,
@@ -76,7 +78,7 @@ def states_of(
 ) -> Tensor:
     """`last_states` for many samples or conversations: n x layers x d, float32, on the CPU."""
 
-    def read(batch: Sequence[Sample] | Sequence[Messages]) -> Tensor:
+    def read(batch: Sequence[Prompt]) -> Tensor:
         return last_states(vlm, dict(encode_asked(vlm, batch)), layers).cpu()
 
     none = torch.zeros(0, len(layers), vlm.hidden_size)

@@ -118,7 +118,8 @@ def answers(
         }
         with torch.no_grad():
             sequences = own(**inputs) if act is None else act(own, inputs)
-        return vlm.decode(sequences, encoded["input_ids"].shape[1])
+        texts: list[str] = vlm.decode(sequences, encoded["input_ids"].shape[1])
+        return texts
 
     return [text for texts in by_batches(samples, batch_size, said) for text in texts]
 
