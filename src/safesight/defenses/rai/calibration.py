@@ -35,6 +35,7 @@ __all__ = [
     "read_taps",
     "site_of",
     "threshold",
+    "visual_states",
 ]
 
 Item = TypeVar("Item")
@@ -114,7 +115,7 @@ def pictures_of(data: FitData, count: int, seed: int) -> list[Sample]:
     return random.Random(seed).sample(pool, min(count, len(pool)))
 
 
-def _visual_states(vlm: VLM, batch: Sequence[Sample], sites: Iterable[Site]) -> dict[Site, Tensor]:
+def visual_states(vlm: VLM, batch: Sequence[Sample], sites: Iterable[Site]) -> dict[Site, Tensor]:
     """The states of all visual tokens of a batch: n x d at each site, in row order."""
     inputs = encode_asked(vlm, batch)
     with capture(vlm.layers, sites, tokens=vlm.image_mask(inputs)) as states:
@@ -153,7 +154,7 @@ def read_taps(
         means = _means(vlm, sites, pool, config, progress)
 
     def best(batch: Sequence[Sample]) -> dict[Layer, Tensor]:
-        states = _visual_states(vlm, batch, sites.values())
+        states = visual_states(vlm, batch, sites.values())
         return {
             layer: risk_scores(states[site], vectors[layer], *means[layer]).amax(dim=1).cpu()
             for layer, site in sites.items()
@@ -181,7 +182,7 @@ def _means(
     """The mean visual token and mean word at every layer, each d."""
 
     def summed(batch: Sequence[Sample]) -> tuple[int, dict[Layer, Tensor]]:
-        states = _visual_states(vlm, batch, sites.values())
+        states = visual_states(vlm, batch, sites.values())
         tokens = len(next(iter(states.values())))
         return tokens, {
             layer: states[site].float().sum(dim=0).cpu() for layer, site in sites.items()
