@@ -59,7 +59,7 @@ def place() -> Place:
     """Where this process stands, by the variables that a launcher sets.
 
     Raises:
-        InputError: the variables contradict each other, or one is no number.
+        InputError: the variables contradict each other, or one is not a number.
     """
     count = _number("WORLD_SIZE", 1)
     if count == 1:

@@ -110,7 +110,7 @@ class _Cells:
 
     folder: Path
     names: list[str]
-    """Of the tasks, as Inspect knows them."""
+    """The tasks, as Inspect knows them."""
     arms: list[Model]
     task_args: dict[str, Any]
     progress: bool

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -37,8 +37,6 @@ __all__ = [
     "threshold",
     "visual_states",
 ]
-
-Item = TypeVar("Item")
 
 Layer = int | Literal["embed"]
 """The output of a block, counted from 0, or "embed": the input of block 0."""
