@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 from inspect_ai._util import package
@@ -154,6 +155,7 @@ def main(folder: Path) -> None:
         print("fit:", forked(count, partial(fit, vlm, folder)), flush=True)
     print("two:", forked(2, partial(evaluate, folder, "two", "first")), flush=True)
     print("killed:", forked(3, partial(evaluate, folder, "killed", "first", dies=1)), flush=True)
+    copytree(folder / "killed", folder / "left")
     print("again:", forked(2, partial(evaluate, folder, "killed", "second", dies=1)), flush=True)
     evaluate(folder, "killed", "third")
 

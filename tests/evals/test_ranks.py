@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from shutil import copytree
 
 import pytest
-from inspect_ai.log import list_eval_logs
+from inspect_ai.log import list_eval_logs, read_eval_log
 
 from safesight.compare.folder import scorecard_of
+from safesight.errors import StorageError
 from safesight.evals import read_answers, skipped
-from tests.evals.ranks_run import SAMPLES
+from safesight.evals.logs import set_aside_torn
+from safesight.evals.parts import join
+from tests.evals.ranks_run import BATCH, SAMPLES
 
 ROOT = Path(__file__).parents[2]
 ALL = 2 * (SAMPLES + 2)
@@ -32,7 +37,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -86,6 +91,59 @@ def test_a_rank_that_is_killed_stops_the_others_which_say_how_to_go_on(ran) -> N
     )
     again = f"Finished answers are in {folder / 'killed'}. Run the same command again to resume."
     assert f"rank 2: {stopped} {again}" in printed
+
+
+@pytest.fixture
+def left(ran, tmp_path: Path) -> Path:
+    """What a run leaves of which a rank was killed."""
+    return copytree(ran[0] / "left", tmp_path / "left")
+
+
+def logged(logs: Path) -> set[tuple[str, str, str]]:
+    """Arm, task and sample of each answer that can be read."""
+    return {
+        (log.eval.model_args["defense"], log.eval.task, str(each.id))
+        for log in map(read_eval_log, list_eval_logs(str(logs)))
+        for each in log.samples or ()
+    }
+
+
+def test_parts_are_no_result(left: Path) -> None:
+    with pytest.raises(StorageError, match="one of several processes; run the same command again"):
+        read_answers(left)
+
+
+def test_parts_are_put_together_without_loss(left: Path) -> None:
+    before = logged(left)
+    assert len(before) > BATCH
+    join(left)
+    assert logged(left) == before
+    assert {path.parent for path in left.rglob("*.eval")} == {left}
+    join(left)  # nothing is left to do
+    assert logged(left) == before
+
+
+def test_a_damaged_part_is_set_aside_and_the_others_count(left: Path) -> None:
+    torn = sorted((left / "parts" / "0").glob("*.eval"))[0]
+    torn.write_bytes(torn.read_bytes()[:40])
+    set_aside_torn(left)
+    before = logged(left)
+    join(left)
+    assert logged(left) == before
+    assert (left / f"{torn.name}.damaged").is_file()
+
+
+def test_parts_stay_where_there_is_no_room_for_all(left: Path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = logged(left)
+    with monkeypatch.context() as patch:
+        patch.setattr("safesight.evals.parts.os.replace", full)
+        with pytest.raises(StorageError, match=r"could not be written \(No space left"):
+            join(left)
+    assert logged(left) == before
+    assert not [path for path in left.iterdir() if path.name.endswith("-joined")]
 
 
 def test_what_is_shared_is_done_once_and_known_to_all(ran) -> None:
