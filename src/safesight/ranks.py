@@ -107,7 +107,7 @@ def label() -> str:
 
 
 def mine(items: Sequence[Item]) -> Sequence[Item]:
-    """The items of this process: every so-manieth, beginning with its own number."""
+    """The items of this process: the one at its own number, and then one for each round."""
     here = place()
     return items[here.index :: here.count]
 

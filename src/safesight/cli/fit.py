@@ -134,7 +134,7 @@ def fit(
 ) -> None:
     """Fit a defense to a model, whose own weights do not change.
 
-    The folder is written completely or not at all.
+    The folder is written completely or not at all. Several processes of a launcher share the work.
     """
     check_names("defense", [defense])
     check_apart(output, None if data in registry.names("dataset") else data)
