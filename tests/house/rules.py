@@ -37,6 +37,7 @@ LEVELS = (
     {"stats"},
     {"guests"},
     {"types", "console", "files", "grid", "records", "extras", "values"},
+    {"ranks"},
     {"errors"},
 )
 _LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
