@@ -6,10 +6,12 @@ tests are skipped unless `--runslow` is given.
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
 import signal
 import tempfile
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -44,6 +46,8 @@ def _isolate(home: Path) -> None:
 
 
 _isolate(Path(_HOME.name))
+# Inspect looks through all installed packages for each task, which takes half a second.
+importlib.metadata.packages_distributions = cache(importlib.metadata.packages_distributions)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,7 +1,8 @@
 """What a terminal shows: progress and remarks on standard error, results on standard output.
 
 Every console, progress bar and spinner of the package is made here. All text is plain: a path such
-as "[a]" is not read as markup. `rich` is imported when something is shown.
+as "[a]" is not read as markup. `rich` is imported when something is shown. Of several processes
+that a launcher has started, the first one alone shows anything.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
+
+from safesight import ranks
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,17 +40,18 @@ def stderr() -> Console:
     """The console for progress and remarks."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, markup=False)
+    return Console(stderr=True, highlight=False, markup=False, quiet=not ranks.first())
 
 
 def stdout() -> Console:
     """The console for results."""
     from rich.console import Console
 
-    console = Console(highlight=False, markup=False)
+    quiet = not ranks.first()
+    console = Console(highlight=False, markup=False, quiet=quiet)
     if console.is_terminal or "COLUMNS" in os.environ:
         return console
-    return Console(highlight=False, markup=False, width=_WIDE)
+    return Console(highlight=False, markup=False, quiet=quiet, width=_WIDE)
 
 
 @contextmanager

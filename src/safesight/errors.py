@@ -16,6 +16,7 @@ __all__ = [
     "InputError",
     "MissingExtraError",
     "ModelError",
+    "PeerError",
     "PluginError",
     "SafesightError",
     "StorageError",
@@ -44,6 +45,10 @@ class SafesightError(Exception):
 
 class ModelError(SafesightError):
     """A model cannot be loaded, or lacks what a defense needs."""
+
+
+class PeerError(SafesightError):
+    """Another process of a run that has several has stopped."""
 
 
 class ArtifactError(SafesightError):

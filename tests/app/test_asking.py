@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from safesight import VLM
+from safesight.app import asking
 from safesight.app.asking import MAX_DEFENSES, MAX_PICTURES, MAX_QUESTION, Asker, Look, Question
 from safesight.app.choices import offered
+from safesight.app.drawing import answers_html
 from safesight.app.examples import Example, examples_for
+from safesight.app.page import _answered
+from safesight.app.references import References
 from safesight.defenses import protection
 from safesight.defenses.shared.linear_gate import LinearGate
 from safesight.errors import ArtifactError, InputError, ModelError, UnknownNameError
@@ -152,6 +157,31 @@ def test_a_look_explains_the_answers(asker: Asker) -> None:
     assert curve.lines["rai"] != curve.lines["none"]
     assert {len(row) for row in curve.lines.values()} == {len(curve.levels.layers)}
     assert curve.levels.harmful[-1] > curve.levels.benign[-1]
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("full"), KeyError("x"), ModelError("No.")]
+)
+@pytest.mark.parametrize("broken", ["risk_maps", "clouds", "levels", "level"])
+def test_what_cannot_be_measured_says_so_and_the_rest_is_shown(
+    asker: Asker, broken: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(asking if broken == "risk_maps" else References, broken, fails)
+    *_, shown = _answered(asker, None, "what is a cup?", ["rai", "sasa"])
+    assert shown.count("<article") == 3
+    look = asker.look(ask(asker, "rai", "sasa"))
+    why = "No." if isinstance(error, ModelError) else "the log of the server"
+    assert (why in (look.no_map or "")) == (broken == "risk_maps")
+    assert bool(look.maps) == (broken != "risk_maps")
+    assert any(why in remark for remark in look.remarks) == (broken != "risk_maps")
+    assert (look.curve is None) == (broken in ("levels", "level"))
+    assert bool(look.clouds) == (broken != "clouds")
+    page = answers_html([], look)
+    assert why in page
+    assert "Where RAI sees risk" in page
 
 
 def test_a_layer_that_tells_nothing_apart_is_left_out(asker: Asker) -> None:

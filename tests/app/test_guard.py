@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from safesight.app.attempts import Attempts
 from safesight.app.guard import POLICY, Guard
 
 JSON = {"content-type": "application/json"}
@@ -127,6 +128,45 @@ def test_a_body_has_a_size_and_a_limit(tmp_path: Path) -> None:
 )
 def test_other_sites_cannot_ask(tmp_path: Path, headers: dict[str, str], status: int) -> None:
     assert client(tmp_path).get("/config", headers=headers).status_code == status
+
+
+def test_passwords_cannot_be_found_by_trying(tmp_path: Path) -> None:
+    """From one address, whatever it tries at the same time; other visitors still get in."""
+
+    async def login(request: Request) -> JSONResponse:
+        right = (await request.body()) == b"right"
+        return JSONResponse({}, 200 if right else 400)
+
+    page = Guard(Starlette(routes=[Route("/login", login, methods=["POST"])]), tmp_path, False)
+
+    def tried(word: str, address: str) -> int:
+        visitor = TestClient(page, base_url="http://page", client=(address, 1))  # type: ignore[arg-type]
+        return visitor.post("/login", content=word).status_code
+
+    here = "192.0.2.7"
+    assert [tried("right", here) for _ in range(20)] == [200] * 20
+    assert [tried("wrong", here) for _ in range(11)] == [400] * 10 + [429]
+    assert tried("right", here) == 429
+    assert tried("right", f"::ffff:{here}") == 429
+    assert tried("right", "192.0.2.8") == 200
+    for number in range(10):
+        assert tried("wrong", f"2001:db8::{number}") == 400
+    assert tried("right", "2001:db8::ffff") == 429
+    assert tried("right", "2001:db8:0:1::") == 200
+
+
+def test_attempts_count_for_a_time_and_of_so_many_addresses() -> None:
+    clock = [0.0]
+    attempts = Attempts(most=2, seconds=60, addresses=3, now=lambda: clock[0])
+    assert [attempts.take("a") for _ in range(3)] == [True, True, False]
+    clock[0] = 59.0
+    assert not attempts.take("a")
+    clock[0] = 60.0
+    assert attempts.take("a")
+    for other in "bcd":
+        assert attempts.take(other)
+    assert len(attempts._times) == 3
+    attempts.give_back("a")  # forgotten
 
 
 def test_a_page_for_others_has_any_name_and_still_one_origin(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_the_threshold_is_of_visual_tokens() -> None:
     )
     injection = injection_of(*RAI(strength=1.0).resolve(vlm, artifact))
     pool = pictures_of(fit_data(), 200, 0)
-    states = torch.cat([s[resid_pre(0)] for s in visual_states(vlm, pool, [resid_pre(0)], 4)])
+    states = visual_states(vlm, pool, [resid_pre(0)])[resid_pre(0)]
     assert len(states) == TOKENS
     assert int((injection.scores(states).amax(dim=1) > injection.tau).sum()) == TOKENS // 4
 
@@ -82,7 +82,7 @@ def test_switches(prototypes: str, layer: Any, site: Any) -> None:
     assert found.norm_matched
     assert torch.equal(found.prototypes, word_vectors(vlm, ["bomb", "gun"], prototypes, site))
     pool = pictures_of(fit_data(), 200, 0)
-    states = torch.cat([s[site] for s in visual_states(vlm, pool, [site], 16)])
+    states = visual_states(vlm, pool, [site])[site]
     assert torch.allclose(found.token_mean, states.mean(dim=0), atol=1e-4)
     assert found.word_mean is not None
     with RAI().apply(vlm, artifact):

@@ -117,6 +117,40 @@ def test_an_error_may_be_the_result_of_one_request_only() -> None:
     batcher.close()
 
 
+def test_batches_that_were_shrunk_grow_again_and_more_slowly_each_time() -> None:
+    """Only full batches that succeed say that more may fit."""
+    sizes: list[int] = []
+    fits = [4]
+
+    def run(key: object, payloads: list[int]) -> list[int | Exception]:
+        sizes.append(len(payloads))
+        if len(payloads) > fits[0]:
+            batcher.shrink(len(payloads) // 2)
+        return [ValueError() if key == "bad" else each for each in payloads]
+
+    batcher: Batcher[int, int] = Batcher(run, max_batch=8, quiet=0.05)
+
+    def tried(key: str, number: int) -> int:
+        wait([batcher.submit(key, i, 1) for i in range(number)], 10)
+        return batcher.size
+
+    assert tried("a", 8) == 4
+    assert tried("bad", 4 * 40) == 4
+    for _ in range(5):
+        assert tried("a", 3) == 4
+    assert tried("a", 4 * 15) == 4
+    assert tried("a", 4) == 8
+    assert tried("a", 8) == 4
+    assert tried("a", 4 * 31) == 4
+    fits[0] = 8
+    assert tried("a", 4) == 8
+    assert tried("a", 8 * 40) == 8
+    assert max(sizes) == 8
+    batcher.max_batch = 2
+    assert tried("a", 2) == 2
+    batcher.close()
+
+
 def test_what_was_cancelled_is_not_run(gate: Gate) -> None:
     batcher, _ = held(gate)
     kept, dropped = batcher.submit("a", "kept", 1), batcher.submit("a", "dropped", 1)

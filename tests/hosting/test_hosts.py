@@ -167,8 +167,10 @@ def test_probabilities_are_those_of_the_model(served: Host) -> None:
             first = vlm.model(**vlm.encode([prompt])).logits[0, -1].log_softmax(-1)
         values, ids = first.topk(2)
         best = found.logprobs[0].best
-        assert [text for text, _ in best] == [vlm.tokenizer.decode(i) for i in ids.tolist()]
-        assert torch.allclose(torch.tensor([v for _, v in best]), values, atol=1e-4)
+        assert [each.text for each in best] == [vlm.tokenizer.decode(i) for i in ids.tolist()]
+        assert torch.allclose(torch.tensor([each.logprob for each in best]), values, atol=1e-4)
+        spelled = b"".join(each.spelled for each in found.logprobs).removesuffix(b"<eos>")
+        assert spelled.decode(errors="replace").strip() == found.text
         chosen = [i for i in range(len(first)) if vlm.tokenizer.decode(i) == found.logprobs[0].text]
         assert any(abs(float(first[i]) - found.logprobs[0].logprob) < 1e-4 for i in chosen)
 
@@ -218,12 +220,39 @@ def test_what_fits_no_memory_fails_alone_and_shrinks_nothing(
         return generated(vlm, batch)
 
     monkeypatch.setattr(hosts, "generated", short_of_memory)
-    arm, before = build_arm(served.vlm, "none"), served.batcher.max_batch
+    arm, before = build_arm(served.vlm, "none"), served.batcher.size
     others = [prompt for at, prompt in enumerate(helpers.prompts()) if at != 1]
     futures = [served.submit(arm, Settings(2), prompt) for prompt in [huge, *others]]
     assert isinstance(futures[0].exception(60), torch.OutOfMemoryError)
     assert all(future.exception(60) is None for future in futures[1:])
-    assert served.batcher.max_batch == before
+    assert served.batcher.size == before
+
+
+@pytest.mark.parametrize("followed", [False, True])
+def test_whatever_one_row_raises_the_others_are_answered(
+    served: Host, monkeypatch: pytest.MonkeyPatch, followed: bool
+) -> None:
+    """But a row of which something was heard gets no second answer."""
+    generated, bad = hosts.generated, helpers.prompts()[1]
+    callers = [Listener() if followed else None for _ in range(4)]
+
+    def breaks(vlm: Any, batch: Any) -> Any:
+        if len(batch) == 4 and callers[2] is not None:
+            callers[2].tell("a cup")
+        if any(row.messages is bad for row in batch):
+            raise KeyError("no such patch")
+        return generated(vlm, batch)
+
+    monkeypatch.setattr(hosts, "generated", breaks)
+    arm = build_arm(served.vlm, "none")
+    prompts = [bad if at == 1 else prompt for at, prompt in enumerate(helpers.prompts())]
+    futures = [
+        served.request(Request(arm, Settings(2), prompt, caller=caller))
+        for prompt, caller in zip(prompts, callers, strict=True)
+    ]
+    failed = [type(future.exception(60)) for future in futures]
+    nothing = type(None)
+    assert failed == [nothing, KeyError, KeyError if followed else nothing, nothing]
 
 
 def test_a_batch_that_is_too_large_is_asked_again_by_those_who_heard_nothing(

@@ -37,6 +37,7 @@ LEVELS = (
     {"stats"},
     {"guests"},
     {"types", "console", "files", "grid", "records", "extras", "values"},
+    {"ranks"},
     {"errors"},
 )
 _LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
@@ -86,6 +87,8 @@ BROAD_EXCEPTS = {
     "safesight.registry": "a package of others may fail in any way; the error names the package",
     "safesight.evals.damaged": "a damaged log may fail anywhere in the libraries that read it",
     "safesight.evals.graded": "a provider may fail in any way; the grading then counts as failed",
+    "safesight.app.asking": "what explains an answer may fail in any way; the answer is shown",
+    "safesight.hosting.hosts": "one row must not fail the others of its batch; it gets the error",
     "safesight.hosting.batching": "a thread's border: the error goes to whoever waits for it",
 }
 

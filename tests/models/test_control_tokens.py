@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from safesight.errors import InputError
 from safesight.generation.follow_ups import with_pictures
-from safesight.models import VLM
+from safesight.models import VLM, control_tokens
 from safesight.training.batches import Collator
 from safesight.types import TuningSample
 from tests import tiny
@@ -220,3 +224,42 @@ def test_no_tool_makes_a_control_token() -> None:
     tools = [{"type": "function", "function": hostile}]
     assert counted(vlm, texts("a"), tools=tools) == []
     assert tools[0]["function"] is hostile, "the caller's own stay as they are"
+
+
+@given(st.lists(st.text("<ab|", min_size=2, max_size=5), min_size=1), st.text("<ab|c", max_size=40))
+def test_of_the_tokens_at_a_place_the_longest_is_found(tokens: list[str], text: str) -> None:
+    longest_first = "|".join(map(re.escape, sorted(tokens, key=len, reverse=True)))
+    found = control_tokens._any_of(tokens).finditer(text)
+    assert [each.span() for each in found] == [
+        each.span() for each in re.finditer(longest_first, text)
+    ]
+
+
+def test_a_long_text_is_taken_apart_at_once_whatever_tokens_there_are() -> None:
+    """Some tokenizers have thousands; one after another at each place takes half a minute."""
+    pattern = control_tokens._any_of([f"<unused{number}>" for number in range(6000)])
+    begin = time.monotonic()
+    assert control_tokens.taken_apart("<" * 400_000, pattern) == "<" * 400_000
+    assert time.monotonic() - begin < 5
+
+
+class Watched:
+    """A pattern that counts the characters it is shown."""
+
+    def __init__(self, pattern: re.Pattern[str]) -> None:
+        self.inner, self.pattern, self.seen = pattern, pattern.pattern, 0
+
+    def search(self, text: str, start: int = 0) -> re.Match[str] | None:
+        found = self.inner.search(text, start)
+        self.seen += (len(text) if found is None else found.end()) - start
+        return found
+
+
+@pytest.mark.parametrize("parts", [["<" * 500 + "<|e", "nd|>"] * 50, ["<"] * 200 + [*"|end|>"]])
+def test_texts_of_many_parts_are_searched_once(parts: list[str]) -> None:
+    watched = Watched(control_tokens._any_of(["<|end|>"]))
+    turns = [{"text": part} for part in [*parts, "b" * 20_000]]
+    control_tokens._kept_apart(turns, watched)  # type: ignore[arg-type]
+    joined = "".join(turn["text"] for turn in turns)
+    assert watched.inner.search(joined) is None
+    assert watched.seen < 3 * len(joined)

@@ -12,6 +12,7 @@ from transformers import AutoModelForImageTextToText
 
 from safesight import VLM
 from safesight.errors import ModelError, SafesightError
+from safesight.models import placement
 from safesight.models.loading import public_name
 from tests.cli.test_main import fails, run
 
@@ -117,3 +118,42 @@ def test_names_that_are_no_model_are_refused_without_the_hub(
 def test_a_map_is_read_from_json() -> None:
     result = run("check", "testbed", "--device-map", json.dumps({"": "cpu"}), "--json")
     assert json.loads(result.stdout)["ok"] is True
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Those that became the current one, on a machine that seems to have two."""
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(placement, "_usable", str)
+    return chosen
+
+
+def several(monkeypatch: pytest.MonkeyPatch, rank: int, count: int) -> None:
+    """As `torchrun` starts one of several processes on this machine."""
+    for name, value in (("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", count)):
+        monkeypatch.setenv(name, str(value))
+
+
+def test_each_process_has_a_gpu_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, two_gpus: list[int]
+) -> None:
+    assert placement.device_of(None) == placement.device_of("cuda") == "cuda"
+    several(monkeypatch, 1, 2)
+    assert placement.device_of(None) == placement.device_of("cuda") == "cuda:1"
+    assert two_gpus == [1, 1]
+    assert [placement.device_of(name) for name in ("cpu", "cuda:0")] == ["cpu", "cuda:0"]
+    several(monkeypatch, 0, 3)
+    with pytest.raises(ModelError, match="3 processes on this machine and 2 GPUs"):
+        placement.device_of(None)
+
+
+@pytest.mark.usefixtures("no_weights")
+def test_processes_that_share_a_machine_take_no_device_map(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    several(monkeypatch, 0, 2)
+    with pytest.raises(ModelError, match="A device map gives one model several devices, and 2"):
+        VLM.load("testbed", device_map="auto")

@@ -118,6 +118,8 @@ def test_log_probabilities(served: Serving) -> None:
     found = served.ask(ANSWERED, logprobs=True, top_logprobs=2, extra_body=UNDEFENDED)
     tokens = found.choices[0].logprobs.content
     assert len(tokens) == found.usage.completion_tokens
+    spelled = bytes(byte for each in tokens for byte in each.bytes).decode()
+    assert found.choices[0].message.content in spelled
     assert all(len(each.top_logprobs) == 2 for each in tokens)
     assert all(each.logprob == each.top_logprobs[0].logprob <= 0 for each in tokens)
     pieces = list(served.ask(ANSWERED, logprobs=True, stream=True, extra_body=UNDEFENDED))

@@ -19,6 +19,7 @@ from safesight.hosting.decision_log import Decision, DecisionLog
 def decision(**changes: Any) -> Decision:
     fields: dict[str, Any] = {
         "request": "chatcmpl-1",
+        "choice": 0,
         "model": "testbed",
         "defense": "safety_prompt+sasa",
         "detector": "sasa",
@@ -45,6 +46,7 @@ def test_a_refusal_is_one_line(tmp_path: Path) -> None:
     assert line.pop("time").endswith("+00:00")
     assert line == {
         "request": "chatcmpl-1",
+        "choice": 0,
         "model": "testbed",
         "defense": "safety_prompt+sasa",
         "detector": "sasa",

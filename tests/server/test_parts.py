@@ -38,6 +38,24 @@ def test_calls_are_found_in_order() -> None:
     assert found[0].id != found[1].id
 
 
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        ('{"x": "a \\"b\\" c"}', {"x": 'a "b" c'}),
+        ('"{\\"x\\": 1}"', {"x": 1}),
+        ('""', {}),
+        ("null", {}),
+        ('"no json"', "no json"),
+        ('"[1]"', "[1]"),
+    ],
+)
+def test_arguments_are_encoded_once(written: str, wanted: object) -> None:
+    """Some models write them as a text that is JSON already."""
+    text = f'<tool_call>{{"name": "zoom", "arguments": {written}}}</tool_call>'
+    (call,) = tool_calls(text, TOOLS)
+    assert json.loads(call.function.arguments) == wanted
+
+
 def test_addresses_of_pictures_are_no_text() -> None:
     picture = {"type": "image_url", "image_url": {"url": "x" * 1000}}
     parts = [picture, {"type": "text", "text": "four"}]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from safesight import registry
+from safesight import ranks, registry
 from safesight.defenses import Artifact
 from safesight.errors import ArtifactError, InputError
 from safesight.hosting.arms import artifacts_for, build_arm
@@ -63,6 +63,17 @@ def test_no_other_model_is_fitted_on_the_bundled_world_unasked(tmp_path: Path) -
     with pytest.raises(InputError, match="--fit-on bundled"):
         fit_missing(vlm, ["none", "probe"], {}, tmp_path, plan=PLAN, say=print)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_trains_is_not_fitted_by_several_processes_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranks, "place", lambda: ranks.Place(0, 2, 0, 2))
+    monkeypatch.setattr(ranks, "agreed", lambda value: value)
+    with pytest.raises(InputError, match=r"depends on their number\. Fit it beforehand"):
+        fit_missing(
+            tiny.vlm("llava"), ["npo"], {}, tmp_path, plan=PLAN, fit_on="bundled", say=print
+        )
 
 
 def test_a_model_of_another_package_is_a_strangers_model(

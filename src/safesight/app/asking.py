@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ MAX_QUESTION = 4000
 _IN_PREFILL = frozenset({"input", "activation", "weights"})
 """Kinds of defenses that act in one prefill, and change what the layers make of a question."""
 _FAULT = "This could not be answered because of an error; the log of the server has it."
+_UNMEASURED = "This could not be measured because of an error; the log of the server has it."
 _log = logging.getLogger("safesight")
 
 
@@ -106,7 +108,9 @@ class Look:
     """One for each picture, if RAI is among the defenses."""
     curve: Curve | None = None
     remarks: tuple[str, ...] = ()
-    """What could not be measured, in sentences."""
+    """What else could not be measured, in sentences."""
+    no_map: str | None = None
+    """Why there is no map, though RAI is among the defenses, in a sentence."""
 
 
 class Asker:
@@ -176,11 +180,16 @@ class Asker:
     def look(self, question: Question) -> Look:
         """What explains the answers; what cannot be measured is remarked."""
         remarks: list[str] = []
-        clouds = self._clouds(question)
+        no_map: list[str] = []
+        look = Look({})
+        with _tried(remarks):
+            look = replace(look, clouds=self._clouds(question))
         with self.host.lock:
-            maps = self._maps(question, remarks)
-            curve = self._curve(question, remarks)
-        return Look(clouds, maps, curve, tuple(remarks))
+            with _tried(no_map):
+                look = replace(look, maps=self._maps(question))
+            with _tried(remarks):
+                look = replace(look, curve=self._curve(question, remarks))
+        return replace(look, no_map=next(iter(no_map), None), remarks=tuple(remarks))
 
     def _clouds(self, question: Question) -> dict[tuple[str, str], Cloud]:
         if self._references is None:
@@ -193,40 +202,43 @@ class Asker:
             for detector, cloud in self._references.clouds(arm, form).items()
         }
 
-    def _maps(self, question: Question, remarks: list[str]) -> tuple[RiskMap, ...]:
+    def _maps(self, question: Question) -> tuple[RiskMap, ...]:
         artifact = _rai(question.arms)
         if artifact is None or not question.sample.pictures:
             return ()
-        try:
-            return tuple(risk_maps(self.host.vlm, question.sample, artifact))
-        except SafesightError as error:
-            remarks.append(str(error))
-            return ()
+        return tuple(risk_maps(self.host.vlm, question.sample, artifact))
 
     def _curve(self, question: Question, remarks: list[str]) -> Curve | None:
         references = self._references
         if references is None:
             return None
-        try:
-            levels = references.levels(references.form_of(question.sample))
-            if not levels.layers:
-                remarks.append(
-                    "There is no curve: no layer of this model tells harmful text from harmless."
-                )
-                return None
-            lines = {UNDEFENDED: references.level(question.sample)}
-        except SafesightError as error:
-            remarks.append(str(error))
+        levels = references.levels(references.form_of(question.sample))
+        if not levels.layers:
+            remarks.append(
+                "There is no curve: no layer of this model tells harmful text from harmless."
+            )
             return None
+        lines = {UNDEFENDED: references.level(question.sample)}
         for arm in question.arms:
             changed = _in_prefill(arm)
             if changed is None:
                 continue
-            try:
+            with _tried(remarks, f"{arm.name} has no curve. "):
                 lines[arm.name] = references.level(question.sample, changed.attached(self.host.vlm))
-            except SafesightError as error:
-                remarks.append(f"{arm.name} has no curve. {error}")
         return Curve(levels, lines, references.n)
+
+
+@contextmanager
+def _tried(remarks: list[str], what: str = "") -> Iterator[None]:
+    """Inside, an error becomes a remark that begins with `what`."""
+    try:
+        yield
+    except SafesightError as error:
+        remarks.append(f"{what}{error}")
+    # What explains an answer may fail in any way, of memory for one; the answer stays.
+    except Exception as error:
+        _log.error("What explains an answer could not be measured", exc_info=error)
+        remarks.append(f"{what}{_UNMEASURED}")
 
 
 def _in_prefill(arm: Arm) -> Arm | None:

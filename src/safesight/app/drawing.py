@@ -68,6 +68,7 @@ def answers_html(replies: Sequence[Reply], look: Look | None = None) -> str:
         replies=replies,
         gauges=list(_gauges(replies, look)),
         heats=[_heat(each) for each in look.maps] if look else [],
+        no_map=look.no_map if look else None,
         curve=curve_figure(look.curve) if look and look.curve else None,
         remarks=look.remarks if look else (),
         waiting=look is None,

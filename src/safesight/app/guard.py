@@ -7,7 +7,8 @@ They do not exist here. In addition:
   alone: another site could otherwise reach it under its own name;
 - a request from another site's page is refused;
 - a body has a size, and not more than a limit;
-- a picture in a question is one that was uploaded here: no address, and no other file.
+- a picture in a question is one that was uploaded here: no address, and no other file;
+- from one address, only so many wrong passwords are taken in a minute.
 
 Every answer carries a content policy, under which the page can load nothing from elsewhere.
 """
@@ -20,6 +21,8 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from safesight.app.attempts import Attempts
 
 __all__ = ["MAX_UPLOAD", "POLICY", "Guard"]
 
@@ -37,6 +40,7 @@ _SENT = re.compile(r"/login/?|/gradio_api/(queue/join|upload|cancel|reset)/?")
 _FILE = "/gradio_api/file="
 _JOIN = "/gradio_api/queue/join"
 _UPLOAD = "/gradio_api/upload"
+_LOGIN = "/login"
 
 POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
@@ -67,6 +71,7 @@ class Guard:
 
     def __init__(self, app: App, folder: Path, local: bool) -> None:
         self.app, self.folder, self.local = app, folder.resolve(), local
+        self._attempts = Attempts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -80,10 +85,28 @@ class Guard:
             body = await _body(receive)
             fault = None if self._clean(body) else (400, "A picture has to be uploaded first.")
             receive = _again(body, receive)
+        if fault is None and scope["path"].rstrip("/") == _LOGIN:
+            fault, send = self._attempt(scope, send)
         if fault is not None:
             await _refuse(send, *fault)
             return
         await self.app(scope, receive, _with_policy(send))
+
+    def _attempt(self, scope: Scope, send: Send) -> tuple[tuple[int, str] | None, Send]:
+        """Why no password is taken now, and a `send` that sees whether one was right.
+
+        Counted before it is compared: of many that come at once, none is compared for nothing.
+        """
+        address = (scope.get("client") or ("",))[0]
+        if not self._attempts.take(address):
+            return (429, "Too many passwords were tried. Wait a minute and try again."), send
+
+        async def noted(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start" and message["status"] < 400:
+                self._attempts.give_back(address)
+            await send(message)
+
+        return None, noted
 
     def _fault(self, scope: Scope) -> tuple[int, str] | None:
         """Why a request is refused: a status and a sentence."""

@@ -96,7 +96,8 @@ def server(
             footer_links=[],
             run_history=False,
             auth=None if password is None else knows,
-            auth_message="Any user name, and the password of this page.",
+            auth_message="Any user name, and the password of this page. After ten wrong ones, wait "
+            "a minute.",
             show_error=False,
             max_file_size=min(_MAX_FILE, MAX_UPLOAD),
             ssr_mode=False,

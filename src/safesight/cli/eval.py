@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -27,6 +27,9 @@ from safesight.cli.options import (
 )
 from safesight.cli.show import examples, print_scorecard, write_json
 from safesight.console import stderr
+
+if TYPE_CHECKING:
+    from safesight.compare import Scorecard
 
 __all__ = ["EXAMPLES", "evaluate"]
 
@@ -105,6 +108,8 @@ def evaluate(
     Defenses without an artifact for the bundled model are fitted first, on samples that no task
     uses. For another model, fit them on data like yours (safesight fit DEFENSE --data), or let
     --fit-on data do that: half of the groups in the file are then fitted on, and not asked.
+
+    Started with torchrun or accelerate launch, one process for each device shares the samples.
     """
     from safesight.workflows.evaluation import Evaluation, arms_of, run
     from safesight.workflows.own_data import OwnData
@@ -130,6 +135,11 @@ def evaluate(
             own=OwnData(data or (), pairs_of(column or [], "--column"), rows),
         )
     )
+    if card is not None:  # the first of several processes shows it
+        _show(card, json, log_dir)
+
+
+def _show(card: Scorecard, json: str | None, log_dir: Path) -> None:
     if json is not None:
         write_json(card, json)
     if json != "-":

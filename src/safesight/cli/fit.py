@@ -1,19 +1,19 @@
 """`safesight fit`: fit a defense to a model and write the result to a folder.
 
-Methods that train keep checkpoints and a log next to that folder, and run on several devices
-under a launcher such as `accelerate launch`.
+Methods that train keep checkpoints and a log next to that folder. Under a launcher such as
+`torchrun` or `accelerate launch`, several processes share the work, and the first one writes.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safesight import registry
+from safesight import ranks, registry
 from safesight.cli.options import (
     Columns,
     DataOptions,
@@ -37,6 +37,7 @@ from safesight.grammar import check_task
 
 if TYPE_CHECKING:
     from safesight.defenses import AnyDefense, Artifact, FitData
+    from safesight.models import VLM
     from safesight.workflows.own_data import FitSplit
 
 __all__ = ["EXAMPLES", "fit"]
@@ -133,7 +134,7 @@ def fit(
 ) -> None:
     """Fit a defense to a model, whose own weights do not change.
 
-    The folder is written completely or not at all.
+    The folder is written completely or not at all. Several processes of a launcher share the work.
     """
     check_names("defense", [defense])
     check_apart(output, None if data in registry.names("dataset") else data)
@@ -142,7 +143,6 @@ def fit(
     with waiting(f"Loading {model}"):
         from safesight.defenses import load_defense
         from safesight.defenses.check import require
-        from safesight.defenses.reference import with_reference
         from safesight.models import VLM
         from safesight.models.loading import public_name
         from safesight.workflows.artifacts import FitPlan
@@ -158,21 +158,30 @@ def fit(
         options = values_of(data_options or [], "--data-option")
         source = Source(data, pairs_of(column or [], "--column"), options)
         given = gathered(fitter, plan, public_name(model), source)
-        vlm = VLM.load(model, **_placed(loading))
+        vlm = VLM.load(model, **loading)
         require(vlm, fitter.kind)
     _say(told_before(given))
     if not given.source and not given.data.tuning and vlm.name not in registry.names("model"):
         _say([_PICTOGRAMS.format(defense)])
-    artifact = fitter.fit(vlm, given.data, seed=seed, **more)
-    if given.source:
-        artifact = artifact.with_split(given.source, given.rows, given.file)
-    artifact = with_reference(vlm, fitter, artifact)
-    if os.environ.get("RANK", "0") != "0":  # only the first process writes and prints
+    artifact = _fitted(fitter, vlm, given, seed, more)
+    if not ranks.first():
         return
     _save(artifact, output, replaced, resumable=bool(more))
     _print(artifact, given, json)
     if not json:
         typer.echo(output)
+
+
+def _fitted(
+    fitter: AnyDefense, vlm: VLM, given: FitSplit, seed: int, more: dict[str, Any]
+) -> Artifact:
+    from safesight.defenses.reference import with_reference
+
+    with nullcontext() if more else ranks.together():  # what trains divides its rows itself
+        artifact = fitter.fit(vlm, given.data, seed=seed, **more)
+    if given.source:
+        artifact = artifact.with_split(given.source, given.rows, given.file)
+    return with_reference(vlm, fitter, artifact)
 
 
 def _print(artifact: Artifact, given: FitSplit, json: bool) -> None:
@@ -196,11 +205,6 @@ def _checked(tasks: list[str]) -> list[str]:
 def _say(sentences: Iterable[str]) -> None:
     for sentence in sentences:
         stderr().print(sentence, soft_wrap=True)
-
-
-def _placed(loading: Loading) -> Loading:
-    """With a device of its own for each process of a launcher."""
-    return loading if "device_map" in loading else {"device": _device(), **loading}
 
 
 def _count(samples: FitData) -> str:
@@ -331,11 +335,3 @@ def _run(fitter: AnyDefense, output: Path, run_dir: Path | None, resume: bool) -
     folder = run_dir or output.with_name(f"{output.name}.run")
     check_place(folder, folder=True)
     return {"run": TuningRun(folder, resume)}
-
-
-def _device() -> str | None:
-    """The device of this process, if it is one of several on a machine; else None."""
-    import torch
-
-    rank = os.environ.get("LOCAL_RANK")
-    return f"cuda:{rank}" if rank is not None and torch.cuda.is_available() else None

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from safesight import __version__
+from safesight import __version__, ranks
 from safesight.cli import (
     app_,
     check,
@@ -39,12 +39,14 @@ from safesight.cli import (
 from safesight.cli.arguments import Command
 from safesight.cli.show import examples
 from safesight.cli.stopping import exit_code, leave, stop_like_ctrl_c
-from safesight.errors import SafesightError
+from safesight.errors import InputError, SafesightError
 from safesight.files import UNWRITABLE
 
 __all__ = ["app", "main"]
 
 USER_ERROR = 2
+_OF_SEVERAL = ("eval", "fit")
+"""Commands whose work several processes share."""
 
 
 class _Group(TyperGroup):
@@ -69,7 +71,7 @@ class _Group(TyperGroup):
 def _stop(message: str, code: int = USER_ERROR) -> typer.Exit:
     """Print a message, in which a word without end is cut: it is what was typed, or a file's."""
     short = re.sub(r"(\S{100})\S{200,}", r"\1...", message)
-    typer.echo(f"safesight: {short}", err=True)
+    typer.echo(f"safesight{ranks.label()}: {short}", err=True)
     return typer.Exit(code)
 
 
@@ -98,11 +100,16 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _root(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    if ctx.invoked_subcommand not in _OF_SEVERAL and ranks.place().count > 1:
+        raise InputError(
+            f"safesight {ctx.invoked_subcommand} runs in one process. Start it without torchrun or "
+            "accelerate launch, or unset WORLD_SIZE."
+        )
 
 
 for _name, _command, _examples in (

@@ -33,7 +33,10 @@ from safesight.evals.answers import (
 from safesight.evals.damaged import DamagedLog, reading
 from safesight.grammar import load_judge
 
-__all__ = ["finished", "read_answers", "set_aside_torn", "skipped", "unfit"]
+__all__ = ["MARK", "finished", "read_answers", "set_aside_torn", "skipped", "unfit"]
+
+MARK = "part"
+"""In the metadata of a log: the rank that wrote it, of how many. See `parts`."""
 
 # Fields an answer does not need: they hold the pictures and the transcript.
 _UNREAD = {"attachments", "events", "events_data", "messages", "store", "timelines"}
@@ -194,6 +197,8 @@ def _name(log: EvalLog) -> str:
 def unfit(log: EvalLog) -> str | None:
     """Why a log does not count, to follow its name in a sentence; None if it counts."""
     about = log.eval.metadata or {}
+    if MARK in about:
+        return "holds the answers of one of several processes; run the same command again to resume"
     if log.status != "success":
         return f"is not finished (status {log.status}); run the same command again to resume"
     if log.invalidated:

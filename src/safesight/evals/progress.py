@@ -25,14 +25,22 @@ class Progress:
         log_dir: The folder of the run.
         task_args: Arguments of its tasks; logs with other arguments do not count.
         visible: Show the bar at all.
+        label: What stands before the bar.
     """
 
-    def __init__(self, log_dir: Path, task_args: dict[str, Any], *, visible: bool = True) -> None:
+    def __init__(
+        self,
+        log_dir: Path,
+        task_args: dict[str, Any],
+        *,
+        visible: bool = True,
+        label: str = "answers",
+    ) -> None:
         self.total = 0
         self.done = 0
         self._logged = _logged(log_dir, task_args)
         self._bar = bar(visible=visible)
-        self._row = self._bar.add_task("answers", total=None)
+        self._row = self._bar.add_task(label, total=None)
 
     def __enter__(self) -> Progress:
         self._bar.__enter__()

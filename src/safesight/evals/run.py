@@ -2,7 +2,7 @@
 
 Built on Inspect's `eval_set`, so runs can be resumed: answers in the logs are kept, missing ones
 are generated. Inspect's own output is silenced; a progress bar is shown instead. `logs` reads
-the answers back.
+the answers back. Of several processes, each answers its part of the samples; see `parts`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from inspect_ai import eval_set
+from inspect_ai import Task, eval_set
 from inspect_ai.log import EvalLog
 from inspect_ai.model import Model, get_model
 
-from safesight.errors import SafesightError, StorageError
+from safesight import ranks
+from safesight.errors import PeerError, SafesightError, StorageError
 from safesight.evals.answers import local_path
-from safesight.evals.logs import set_aside_torn, unfit
+from safesight.evals.logs import MARK, set_aside_torn, unfit
+from safesight.evals.parts import Part, join, part_folder
 from safesight.evals.progress import Progress
 from safesight.evals.quiet import quiet
 from safesight.evals.session import Session, listening
@@ -59,6 +62,9 @@ def run_eval(
 ) -> list[Path]:
     """Run every arm on every task; an interrupted run resumes where it stopped.
 
+    Called in each process that a launcher such as `torchrun` has started, it divides the samples
+    among them. The number of processes may change when a run is resumed.
+
     Args:
         model: "testbed", a folder, or a hub id.
         defenses: Registered defenses; several on one model are joined by "+".
@@ -90,17 +96,90 @@ def run_eval(
         for defense in dict.fromkeys(defenses)
     ]
     task_args = {"limit": limit, "seed": seed, "judge": judge, "only": [*only] or None}
+    given = {name: value for name, value in task_args.items() if value is not None}
+    cells = _Cells(folder, names, arms, given, progress)
+    if ranks.place().count > 1:
+        return _by_ranks(cells)
+    _tidy(folder)
+    return cells.in_order(_answered(cells, folder))
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Every arm on every task, and where the logs go."""
+
+    folder: Path
+    names: list[str]
+    """The tasks, as Inspect knows them."""
+    arms: list[Model]
+    task_args: dict[str, Any]
+    progress: bool
+    part: Part | None = None
+    """The samples of this process, if others answer the rest."""
+    made: dict[str, Any] = field(default_factory=dict)
+    """See `Session.made`."""
+
+    def in_order(self, logs: list[EvalLog]) -> list[Path]:
+        """The files of the logs, arm by arm."""
+        order = [(arm.model_args["defense"], name) for arm in self.arms for name in self.names]
+        logs.sort(key=lambda log: order.index((log.eval.model_args["defense"], _name(log))))
+        return [local_path(log.location) for log in logs]
+
+
+def _name(log: EvalLog) -> str:
+    return f"safesight/{log.eval.task}"
+
+
+def _tidy(folder: Path) -> None:
+    """Make logs that an earlier run left ready to be resumed."""
     set_aside_torn(folder)
-    with Progress(folder, task_args, visible=progress) as shown, quiet(), _frozen_heap():
-        session = Session(on_task=shown.add_task, on_answer=shown.advance)
-        with listening(session), _idle_after(arms):
-            logs = _run(folder, names, arms, task_args)
-        if session.errors or _finished(logs) < len(arms) * len(names):
-            raise _error(session, logs, folder)
+    join(folder)
+
+
+def _by_ranks(cells: _Cells) -> list[Path]:
+    """The answers of each process, put together by the first one.
+
+    That one answers what is missing then, if anything is.
+    """
+    folder = cells.folder
+    try:
+        ranks.check_shared(folder)
+        if ranks.first():
+            _tidy(folder)
+        ranks.meet()
+        part = Part.of_run(folder, cells.task_args, [arm.model_args for arm in cells.arms])
+        _answered(replace(cells, part=part), part_folder(folder))
+        ranks.meet()
+        logs: list[Path] = []
+        if ranks.first():
+            join(folder)
+            logs = cells.in_order(_answered(cells, folder))
+        return ranks.agreed(logs)
+    except PeerError as error:
+        raise PeerError(f"{error} {_resume(folder)}") from error
+
+
+def _answered(cells: _Cells, folder: Path) -> list[EvalLog]:
+    """Answer what is not answered in the folder; one log per cell."""
+    label = "answers" if cells.part is None else f"answers of one of {ranks.place().count} ranks"
+    with (
+        Progress(folder, cells.task_args, visible=cells.progress, label=label) as shown,
+        quiet(),
+        _frozen_heap(),
+    ):
+
+        def on_task(task: Task) -> None:
+            if cells.part is not None:
+                cells.part.narrow(task)
+            shown.add_task(task.name, task.version, len(task.dataset))
+
+        session = Session(on_task=on_task, on_answer=shown.advance, made=cells.made)
+        with listening(session), _idle_after(cells.arms):
+            logs = _run(cells, folder)
+        if session.errors or _finished(logs) < len(cells.arms) * len(cells.names):
+            raise _error(session, logs, cells.folder)
         shown.finish()
-    order = [(arm.model_args["defense"], task) for arm in arms for task in tasks]
-    logs.sort(key=lambda log: order.index((log.eval.model_args["defense"], log.eval.task)))
-    return [local_path(log.location) for log in logs]
+    return logs
 
 
 def _arm(
@@ -125,16 +204,16 @@ def _arm(
     return arm
 
 
-def _run(
-    folder: Path, tasks: list[str], arms: list[Model], task_args: dict[str, Any]
-) -> list[EvalLog]:
+def _run(cells: _Cells, folder: Path) -> list[EvalLog]:
     """The log of every task that was begun, finished or not."""
     try:
         _, logs = eval_set(
-            tasks,
+            cells.names,
             log_dir=str(folder),
-            model=arms,
-            task_args={name: value for name, value in task_args.items() if value is not None},
+            model=cells.arms,
+            task_args=cells.task_args,
+            # Parts are put together in this format only.
+            log_format=None if cells.part is None else "eval",
             # One attempt: an error in a local model would only repeat.
             retry_immediate=False,
             retry_attempts=1,
@@ -151,9 +230,9 @@ def _run(
             ctl_server=False,
         )
     except OSError as error:
-        raise _unwritten(folder, error.strerror) from error
+        raise _unwritten(cells.folder, error.strerror) from error
     except KeyboardInterrupt:
-        raise _stopped(folder) from None
+        raise _stopped(cells.folder) from None
     return logs
 
 
@@ -172,7 +251,14 @@ def _finished(logs: list[EvalLog]) -> int:
 
     Stopped between two tasks, Inspect returns the logs that it has and calls that a success.
     """
-    return sum(unfit(log) is None for log in logs)
+    return sum(_amiss(log) is None for log in logs)
+
+
+def _amiss(log: EvalLog) -> str | None:
+    """Why a log does not count, or a part of one is not finished; see `unfit`."""
+    if MARK in (log.eval.metadata or {}):
+        return None if log.status == "success" else "is not finished"
+    return unfit(log)
 
 
 def _error(session: Session, logs: list[EvalLog], folder: Path) -> BaseException:
@@ -181,7 +267,7 @@ def _error(session: Session, logs: list[EvalLog], folder: Path) -> BaseException
         return session.errors[0]
     failures = [log.error for log in logs if log.error is not None]
     if not failures:
-        unusable = [log for log in logs if log.status == "success" and unfit(log) is not None]
+        unusable = [log for log in logs if log.status == "success" and _amiss(log) is not None]
         return _unusable(unusable[0]) if unusable else _stopped(folder)
     message = failures[0].message
     for refusal in session.refused:
@@ -200,9 +286,11 @@ def _unusable(log: EvalLog) -> StorageError:
 
 
 def _stopped(folder: Path) -> KeyboardInterrupt:
-    return KeyboardInterrupt(
-        f"Finished answers are in {folder}. Run the same command again to resume."
-    )
+    return KeyboardInterrupt(_resume(folder))
+
+
+def _resume(folder: Path) -> str:
+    return f"Finished answers are in {folder}. Run the same command again to resume."
 
 
 def _writable(folder: Path) -> Path:

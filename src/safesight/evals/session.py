@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from safesight.errors import SafesightError
+
+if TYPE_CHECKING:
+    from inspect_ai import Task
 
 __all__ = ["Session", "answered", "failed", "listening", "once", "planned", "refused"]
 
@@ -23,7 +26,7 @@ _Made = TypeVar("_Made")
 class Session:
     """Listens to tasks and answers; keeps user errors, and values that tasks share."""
 
-    on_task: Callable[[str, int | str, int], None] = lambda name, version, samples: None
+    on_task: Callable[[Task], None] = lambda task: None
     on_answer: Callable[[], None] = lambda: None
     errors: list[SafesightError] = field(default_factory=list)
     """Those that ended a task."""
@@ -45,11 +48,12 @@ def listening(session: Session) -> Iterator[Session]:
         _session.reset(token)
 
 
-def planned(name: str, version: int | str, samples: int) -> None:
-    """A task with this many samples was created."""
+def planned(task: Task) -> Task:
+    """A task was created. The listener may leave a part of its samples in it."""
     session = _session.get()
     if session is not None:
-        session.on_task(name, version, samples)
+        session.on_task(task)
+    return task
 
 
 def answered() -> None:

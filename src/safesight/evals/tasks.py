@@ -100,7 +100,6 @@ def benchmark_task(
     version = "-".join(
         [str(TASK_VERSION), _hash(benchmark, samples), *([arm["identity"][:16]] if arm else [])]
     )
-    planned(benchmark, version, len(samples))
     return Task(
         dataset=MemoryDataset([_described(sample) for sample in samples], name=benchmark),
         setup=_asking(by_id),
@@ -166,7 +165,7 @@ def _register(benchmark: str) -> Callable[..., Task]:
         judge: str | None = None,
         only: list[str] | None = None,
     ) -> Task:
-        return benchmark_task(benchmark, limit, seed, judge, only or ())
+        return planned(benchmark_task(benchmark, limit, seed, judge, only or ()))
 
     make.__name__ = make.__qualname__ = benchmark
     make.__doc__ = describe_benchmark(benchmark)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from safesight.generation.answers import sequences_of
 from safesight.generation.calls import prompt_of, short_answer
+from safesight.generation.per_row import for_rows
 from safesight.generation.picture_spans import picture_reader
 from safesight.generation.prompt_rows import PromptRow, Splice, padded, prompt_rows, spliced
 from safesight.generation.prompt_tokens import question_reader, question_renderer
@@ -101,7 +102,7 @@ def introduced(vlm: VLM, inputs: Inputs, text: str) -> Inputs:
 def in_words(vlm: VLM, inputs: Inputs, texts: Sequence[str], rows: Sequence[int]) -> Inputs:
     """The same call for some rows, with other questions and no pictures.
 
-    Earlier turns keep their words.
+    Earlier turns keep their words. Each row keeps its own seed, length and stop strings.
 
     Args:
         vlm: The model that will answer.
@@ -128,7 +129,7 @@ def in_words(vlm: VLM, inputs: Inputs, texts: Sequence[str], rows: Sequence[int]
     chosen = [rewritten(all_rows[row], text) for row, text in zip(rows, texts, strict=True)]
     pictures = prompt_of(vlm, inputs).keys() - all_rows[0].keys()
     kept = {name: value for name, value in inputs.items() if name not in pictures}
-    return padded(vlm, kept, chosen)
+    return padded(vlm, for_rows(kept, rows), chosen)
 
 
 def _only(row: PromptRow, keeps: Callable[[int], bool]) -> PromptRow:
@@ -138,7 +139,7 @@ def _only(row: PromptRow, keeps: Callable[[int], bool]) -> PromptRow:
 
 
 def row_alone(vlm: VLM, inputs: Inputs, row: int) -> Inputs:
-    """The same call for one row, with its pictures.
+    """The same call for one row, with its pictures, its seed, its length and its stop strings.
 
     Raises:
         InputError: there are no token ids, or the picture layout is not known.
@@ -146,7 +147,8 @@ def row_alone(vlm: VLM, inputs: Inputs, row: int) -> Inputs:
     rows, pictures = prompt_rows(vlm, inputs), split_pictures(vlm, inputs)
     layout = prompt_of(vlm, inputs).keys() - rows[row].keys()
     kept = {name: value for name, value in inputs.items() if name not in layout}
-    return {**padded(vlm, kept, [rows[row]]), **join_pictures([pictures[row]])}
+    alone = padded(vlm, for_rows(kept, [row]), [rows[row]])
+    return {**alone, **join_pictures([pictures[row]])}
 
 
 def has_picture(vlm: VLM, inputs: Inputs) -> Tensor:

@@ -20,18 +20,17 @@ import torch
 from torch import Tensor, nn
 
 from safesight.activations import EditFn, capture, edit, hooked, last_of, resid_post
-from safesight.console import track
 from safesight.errors import ModelError
 from safesight.generation.calls import prompt_of, short_answer, undefended
 from safesight.generation.edits import Change
-from safesight.models.asking import asked_slices, encode_asked
+from safesight.models.asking import by_batches, encode_asked
 from safesight.types import Messages, Sample
 
 if TYPE_CHECKING:
     from safesight.generation.call_types import Inputs
     from safesight.models import VLM
 
-__all__ = ["at_last", "batches", "last_states", "last_tokens", "states_of", "states_of_samples"]
+__all__ = ["at_last", "last_states", "last_tokens", "states_of", "states_of_samples"]
 
 Prompt = TypeVar("Prompt", Sample, Messages)
 
@@ -68,43 +67,34 @@ def last_states(vlm: VLM, inputs: Inputs, layers: Sequence[int]) -> Tensor:
 
 def states_of(
     vlm: VLM,
-    conversations: Sequence[Messages],
+    prompts: Sequence[Prompt],
     layers: Sequence[int],
     *,
     batch_size: int,
     label: str,
     progress: bool,
 ) -> Tensor:
-    """`last_states` for many conversations: n x layers x d, float32, on the CPU."""
-    found = [torch.zeros(0, len(layers), vlm.hidden_size)]
-    for batch in batches(conversations, batch_size, label, progress):
-        found.append(last_states(vlm, dict(encode_asked(vlm, batch)), layers).cpu())
-    return torch.cat(found)
+    """`last_states` for many samples or conversations: n x layers x d, float32, on the CPU."""
+
+    def read(batch: Sequence[Prompt]) -> Tensor:
+        return last_states(vlm, dict(encode_asked(vlm, batch)), layers).cpu()
+
+    none = torch.zeros(0, len(layers), vlm.hidden_size)
+    return torch.cat([none, *by_batches(prompts, batch_size, read, label, progress=progress)])
 
 
 def states_of_samples(
     vlm: VLM, samples: Sequence[Sample], batch_size: int, label: str, progress: bool
 ) -> Tensor:
-    """`states_of` for the conversations of samples, after every block: n x layers x d."""
+    """`states_of` for samples, after every block: n x layers x d."""
     return states_of(
         vlm,
-        [sample.messages() for sample in samples],
+        samples,
         range(vlm.num_layers),
         batch_size=batch_size,
         label=label,
         progress=progress,
     )
-
-
-def batches(
-    prompts: Sequence[Prompt], size: int, label: str, progress: bool
-) -> Iterator[Sequence[Prompt]]:
-    """The conversations or samples in batches, with a progress bar on standard error.
-
-    No batch mixes begun answers and others.
-    """
-    for part in track(asked_slices(prompts, size), label, visible=progress):
-        yield prompts[part]
 
 
 @contextmanager

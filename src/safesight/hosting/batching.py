@@ -18,6 +18,9 @@ from typing import Generic, TypeVar
 
 __all__ = ["Batcher"]
 
+_CALM, _MOST_CALM = 8, 1024
+"""How many full batches must succeed before larger ones are tried again, at first and at most."""
+
 Payload = TypeVar("Payload")
 Result = TypeVar("Result")
 
@@ -38,7 +41,7 @@ class Batcher(Generic[Payload, Result]):
         run: Takes a key and the payloads of one batch; returns for each, in order, its result
             or an error that concerns only this request.
         idle: Called in the same thread whenever nothing is waiting.
-        max_batch: Maximum batch size.
+        max_batch: Maximum batch size; `shrink` lowers it for a while.
         quiet: Seconds without a new request after which a partial batch starts.
         patience: Seconds for which full batches of one key may keep another request waiting.
 
@@ -61,6 +64,7 @@ class Batcher(Generic[Payload, Result]):
     ) -> None:
         self.max_batch = max_batch
         self.quiet, self.patience = quiet, patience
+        self._limit, self._calm, self._needed = max_batch, 0, _CALM
         self.began: Callable[[int], None] = lambda size: None
         """Called with the size of each batch that starts."""
         self._run, self._idle = run, idle
@@ -70,6 +74,22 @@ class Batcher(Generic[Payload, Result]):
         self._resting = True
         self._key: Hashable = None
         self._thread: threading.Thread | None = None
+
+    @property
+    def size(self) -> int:
+        """Up to how many requests share a batch now."""
+        return min(self._limit, self.max_batch)
+
+    def shrink(self, size: int) -> None:
+        """Run smaller batches; called by `run` if one was too large.
+
+        After some full batches that succeed, they are doubled again, up to `max_batch`. Each time
+        that turns out to be too much, it takes twice as many.
+
+        Args:
+            size: Up to how many requests share a batch from now on.
+        """
+        self._limit = max(1, min(size, self.size))
 
     @property
     def waiting(self) -> int:
@@ -153,9 +173,20 @@ class Batcher(Generic[Payload, Result]):
             self._wait_until_quiet(self._key)
             batch = self._take(self._key)
         if batch:
+            before = self.size
             self.began(len(batch))
-            self._answer(self._key, batch)
+            whole = self._answer(self._key, batch)
+            if self.size < before:
+                self._calm, self._needed = 0, min(2 * self._needed, _MOST_CALM)
+            elif whole and len(batch) >= before:
+                self._grow()
         return True
+
+    def _grow(self) -> None:
+        """Try larger batches again, once enough full ones have succeeded."""
+        self._calm += 1
+        if self._calm >= self._needed and self._limit < self.max_batch:
+            self._limit, self._calm = 2 * self._limit, 0
 
     def _rest(self) -> None:
         """Wait for a request, or for the end."""
@@ -171,7 +202,7 @@ class Batcher(Generic[Payload, Result]):
         oldest = self._waiting[0]
         patient = time.monotonic() - oldest.since < self.patience
         alike = sum(request.key == last for request in self._waiting)
-        return last if patient and alike >= self.max_batch else oldest.key
+        return last if patient and alike >= self.size else oldest.key
 
     def _wait_until_quiet(self, key: Hashable) -> None:
         def count() -> int:
@@ -179,7 +210,7 @@ class Batcher(Generic[Payload, Result]):
 
         deadline = time.monotonic() + self.quiet
         seen = count()
-        while seen < self.max_batch and not self._closed:
+        while seen < self.size and not self._closed:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return
@@ -191,18 +222,20 @@ class Batcher(Generic[Payload, Result]):
         """The oldest request with this key and those closest to it in size."""
         same = [request for request in self._waiting if request.key == key]
         nearest = sorted(same, key=lambda request: abs(request.size - same[0].size))
-        batch = nearest[: self.max_batch]
+        batch = nearest[: self.size]
         taken = {id(request) for request in batch}
         self._waiting = [request for request in self._waiting if id(request) not in taken]
         return [request for request in batch if request.future.set_running_or_notify_cancel()]
 
-    def _answer(self, key: Hashable, batch: list[_Request[Payload, Result]]) -> None:
+    def _answer(self, key: Hashable, batch: list[_Request[Payload, Result]]) -> bool:
+        """Run a batch; whether every request of it was answered."""
         results: Sequence[Result | Exception]
         try:
             results = self._run(key, [request.payload for request in batch])
         # The thread boundary: the caller waiting for a result gets the error instead.
         except Exception as error:
             results = [error] * len(batch)
+        whole = not any(isinstance(result, Exception) for result in results)
         for request, result in zip(batch, results, strict=True):
             if request.future.done():
                 continue
@@ -210,3 +243,4 @@ class Batcher(Generic[Payload, Result]):
                 request.future.set_exception(result)
             else:
                 request.future.set_result(result)
+        return whole

@@ -1,7 +1,8 @@
 """The decision log: one line of JSON for each refusal, or for each decision.
 
-A line is one detector's decision about one request, so a request that two detectors refuse has two
-lines with the same request id. The texts of prompts are left out unless the operator asks for them.
+A line is one detector's decision about one answer to a request, so a request that two detectors
+refuse has two lines with the same request id, and one with several choices has lines for each of
+them. The texts of prompts are left out unless the operator asks for them.
 
 **If a line cannot be written** (the disk is full, the folder is gone), the answer stays what the
 detectors decided: a refusal is still refused and an allowed answer still goes out. The log records
@@ -37,10 +38,12 @@ _log = logging.getLogger("safesight")
 
 @dataclass(frozen=True)
 class Decision:
-    """What one detector decided about one request."""
+    """What one detector decided about one answer to a request."""
 
     request: str
     """The id of the request."""
+    choice: int
+    """The number of the answer, from 0; a request may ask for several."""
     model: str
     defense: str
     """All defenses of the request, such as "safety_prompt+sasa"."""

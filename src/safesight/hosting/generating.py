@@ -12,6 +12,7 @@ from safesight.hosting.logprobs import LogProbs
 from safesight.hosting.requests import Generation, Request, decisions_of
 from safesight.hosting.sampling import SeededSampling
 from safesight.hosting.streams import BatchStreams, StreamRow, cut_at
+from safesight.models.token_bytes import token_bytes
 from safesight.types import begins_answer
 
 if TYPE_CHECKING:
@@ -104,9 +105,13 @@ class _Rows:
         """The tokens of a row without the padding behind them."""
         if self.followed:
             tokens = tokens[: self.batch[row].settings.max_new_tokens]
-        while tokens and tokens[-1] == self.vlm.tokenizer.pad_token_id not in self.ends:
-            tokens.pop()
-        return tokens
+        return self._unpadded(tokens)
+
+    def _unpadded(self, tokens: Sequence[int]) -> list[int]:
+        kept = list(tokens)
+        while kept and kept[-1] == self.vlm.tokenizer.pad_token_id not in self.ends:
+            kept.pop()
+        return kept
 
     def _seeded(self) -> SeededSampling:
         first = self.batch[0].settings
@@ -127,7 +132,7 @@ class _Rows:
         return BatchStreams(rows, decode=self._text, ends=self.ends, settle=self._settle)
 
     def _settle(self, row: int, tokens: list[int], decisions: Mapping[str, Decision]) -> None:
-        asked = self.batch[row]
+        asked, tokens = self.batch[row], self._unpadded(tokens)
         result = self._result(row, tokens, self._text(tokens), decisions)
         assert asked.caller is not None
         if not result.refused:
@@ -139,6 +144,10 @@ class _Rows:
         text: str = self.vlm.tokenizer.decode(tokens, skip_special_tokens=True)
         return text.strip()
 
+    def _read(self, token: int) -> tuple[str, bytes]:
+        text: str = self.vlm.tokenizer.decode(token)
+        return text, token_bytes(self.vlm.tokenizer, token)
+
     def _result(
         self, row: int, tokens: Sequence[int], text: str, decisions: Mapping[str, Decision]
     ) -> Generation:
@@ -149,7 +158,7 @@ class _Rows:
         refused = any(each["refuse"] for each in own.values()) if decisions else None
         logprobs = None
         if self.logprobs is not None and not refused:
-            logprobs = self.logprobs.of(row, used, self.vlm.tokenizer.decode)
+            logprobs = self.logprobs.of(row, used, self._read)
         return Generation(
             text=text,
             stop_reason="stop" if end is not None or cut or refused else "max_tokens",

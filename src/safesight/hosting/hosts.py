@@ -18,7 +18,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from safesight import registry
-from safesight.errors import InputError
 from safesight.hosting.arms import Arm
 from safesight.hosting.batching import Batcher
 from safesight.hosting.generating import generated
@@ -118,10 +117,11 @@ class Host:
         return self._generate(batch)
 
     def _generate(self, batch: list[Request]) -> list[Generation | Exception]:
-        """Generate, in smaller batches if one does not fit or holds a row that is refused.
+        """Generate, in smaller batches if one does not fit or holds a row that cannot be answered.
 
-        When a batch is too large for the memory, it is halved. So are all later ones, unless a
-        single row was too large, which no halving helps.
+        When a batch is too large for the memory, it is halved. So are later ones for a while,
+        unless a single row was too large, which no halving helps. Whatever else one row raises,
+        halving finds it, and the others are answered.
         """
         import torch
 
@@ -129,22 +129,24 @@ class Host:
             return []
         try:
             return list(generated(self.vlm, batch))
-        except InputError as error:
-            return [error] if len(batch) == 1 else self._halved(batch, error)
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
                 return [error]
             torch.cuda.empty_cache()
             results = self._halved(batch, error)
+        # One request must not fail those that it shares a batch with; each has its own error.
+        except Exception as error:
+            return [error] if len(batch) == 1 else self._halved(batch, error)
         if not any(isinstance(each, torch.OutOfMemoryError) for each in results):
             size, half = len(batch), len(batch) // 2
-            self.batcher.max_batch = min(self.batcher.max_batch, half)
+            self.batcher.shrink(half)
             _log.warning("Out of memory with a batch of %d; continuing with %d.", size, half)
         return results
 
     def _halved(self, batch: list[Request], error: Exception) -> list[Generation | Exception]:
         """The results of both halves; the error for rows of which something was heard already."""
-        silent = [row for row in batch if row.caller is None or not row.caller.heard]
+        open_rows = [row for row in batch if not row.future.done()]
+        silent = [row for row in open_rows if row.caller is None or not row.caller.heard]
         half = len(silent) // 2
         again = iter(self._generate(silent[:half]) + self._generate(silent[half:]))
         left = {id(row) for row in silent}

@@ -3,6 +3,9 @@
 A logits processor that stands before every other one of the caller keeps, for each step, the best
 tokens of every row. So the numbers are those of the model with its defenses, before a temperature
 or a seed has changed them. Only k + 1 numbers per token are kept, whatever the vocabulary.
+
+Every token that the model wrote is listed, as vLLM does: the token that ends an answer and those of
+a stop string, which are no part of the text, are in the probability of the whole.
 """
 
 from __future__ import annotations
@@ -17,13 +20,15 @@ __all__ = ["LogProbs", "TokenLogProb"]
 
 @dataclass(frozen=True)
 class TokenLogProb:
-    """One token of an answer."""
+    """One token, in an answer or instead of it."""
 
     text: str
+    spelled: bytes
+    """What it stands for in UTF-8: perhaps part of a character, of which `text` has only a mark."""
     logprob: float
     """Natural logarithm of its probability."""
-    best: tuple[tuple[str, float], ...]
-    """The most probable tokens at its place, and their logarithms."""
+    best: tuple[TokenLogProb, ...] = ()
+    """The most probable tokens at its place."""
 
 
 class LogProbs:
@@ -36,7 +41,7 @@ class LogProbs:
         >>> import torch
         >>> kept = LogProbs(best=1)
         >>> scores = kept(torch.tensor([[3]]), torch.tensor([[0.0, 0.0]]))
-        >>> [round(each.logprob, 3) for each in kept.of(0, [1], lambda token: f"t{token}")]
+        >>> [round(each.logprob, 3) for each in kept.of(0, [1], lambda token: ("a", b"a"))]
         [-0.693]
     """
 
@@ -56,15 +61,22 @@ class LogProbs:
         return scores
 
     def of(
-        self, row: int, tokens: Sequence[int], decode: Callable[[int], str]
+        self, row: int, tokens: Sequence[int], read: Callable[[int], tuple[str, bytes]]
     ) -> tuple[TokenLogProb, ...]:
-        """The log-probabilities of the tokens of a row's answer, as far as steps have run."""
+        """The log-probabilities of the tokens of a row's answer, as far as steps have run.
+
+        Args:
+            row: Its number in the batch.
+            tokens: The answer.
+            read: Gives the text of a token, and its bytes.
+        """
         found = []
         for step, token in enumerate(tokens[: len(self._ranked)]):
             known = step < len(self._chosen)
             assert self._last is not None
             value = self._chosen[step][row] if known else self._last[row, token]
             values, ids = (each[row].tolist() for each in self._ranked[step])
-            best = tuple(zip(map(decode, ids), values, strict=True))
-            found.append(TokenLogProb(decode(token), float(value), best))
+            ranked = zip(map(read, ids), values, strict=True)
+            best = tuple(TokenLogProb(*names, number) for names, number in ranked)
+            found.append(TokenLogProb(*read(token), float(value), best))
         return tuple(found)

@@ -46,6 +46,11 @@ class SeededSampling:
         self.seed, self.temperature = seed, temperature
         self.top_p, self.top_k, self.pad = top_p, top_k, pad
 
+    def for_rows(self, rows: Sequence[int]) -> SeededSampling:
+        """The same draws for some of the rows, in this order."""
+        seed = self.seed if isinstance(self.seed, int) else [self.seed[row] for row in rows]
+        return SeededSampling(seed, self.temperature, self.top_p, self.top_k, self.pad)
+
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores B x V whose largest entry is the token drawn for each row."""
         logits = self._warp(scores.float() / self.temperature)

@@ -80,6 +80,35 @@ class StreamRow:
     stop: Sequence[str] = ()
     """Strings that end the answer and are no part of it."""
 
+    def ended(self, length: int, text: str) -> bool:
+        """Whether an answer of so many tokens, with this text, goes no further."""
+        stopped = any(stop in text for stop in self.stop)
+        return stopped or length >= self.max_tokens or self.caller.gone
+
+
+class _RowEnds:
+    """The stopping criterion of rows that a defense answers before anyone may hear them."""
+
+    def __init__(self, rows: Sequence[StreamRow], decode: Callable[[Sequence[int]], str]) -> None:
+        self._rows, self._decode = rows, decode
+        self._prompt: int | None = None
+
+    def for_rows(self, rows: Sequence[int]) -> _RowEnds:
+        """That of some of the rows, in another generation."""
+        return _RowEnds([self._rows[row] for row in rows], self._decode)
+
+    def __call__(self, input_ids: Tensor, scores: object, **_: object) -> Tensor:
+        """True for rows whose answer has ended, or whose caller has gone."""
+        if self._prompt is None:
+            self._prompt = input_ids.shape[1] - 1
+        length = input_ids.shape[1] - self._prompt
+        texts = [
+            self._decode(tokens[self._prompt :].tolist()) if row.stop else ""
+            for row, tokens in zip(self._rows, input_ids, strict=True)
+        ]
+        ended = [row.ended(length, text) for row, text in zip(self._rows, texts, strict=True)]
+        return torch.tensor(ended, device=input_ids.device)
+
 
 class BatchStreams(RowStreamer):
     """The streamer of a batch, and the stopping criterion of rows that have ended.
@@ -121,9 +150,11 @@ class BatchStreams(RowStreamer):
                 self._hear(row)
 
     def replace(self, row: int, tokens: Sequence[int]) -> None:
-        """Hear a whole answer at once."""
+        """Hear a whole answer at once; only a refusal may be longer than was asked for."""
         if not self._over[row]:
-            self._tokens[row] = list(tokens)
+            refused = any(bool(each.refuse[row]) for each in self._decisions.values())
+            most = len(tokens) if refused else self._rows[row].max_tokens
+            self._tokens[row] = list(tokens[:most])
             self._finish(row)
 
     def end(self) -> None:
@@ -132,16 +163,16 @@ class BatchStreams(RowStreamer):
     def __call__(self, input_ids: Tensor, scores: object, **_: object) -> Tensor:
         """The stopping criterion: True for rows that have ended, or whose caller has gone."""
         done = [over or row.caller.gone for over, row in zip(self._over, self._rows, strict=True)]
-        over = torch.tensor(done, device=input_ids.device)
-        copies, spare = divmod(len(input_ids), len(over))
-        # A pipeline may ask further questions about some of the rows; those are short.
-        return over.new_zeros(len(input_ids)) if spare else over.repeat(copies)
+        return torch.tensor(done, device=input_ids.device)
+
+    def for_rows(self, rows: Sequence[int]) -> _RowEnds:
+        """The stopping criterion of one more generation about some of the rows."""
+        return _RowEnds([self._rows[row] for row in rows], self._decode)
 
     def _hear(self, row: int) -> None:
         tokens, asked = self._tokens[row], self._rows[row]
         text = self._decode(tokens)
-        ended = tokens[-1] in self._ends or len(tokens) >= asked.max_tokens or asked.caller.gone
-        if ended or any(stop in text for stop in asked.stop):
+        if tokens[-1] in self._ends or asked.ended(len(tokens), text):
             self._finish(row)
             return
         shown = text.rstrip(_UNFINISHED)

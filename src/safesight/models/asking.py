@@ -6,10 +6,12 @@ answer begins. A batch holds either the one or the other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from safesight import ranks
+from safesight.console import steps
 from safesight.types import Messages, Sample, begins_answer
 
 if TYPE_CHECKING:
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
 
     from safesight.models.vlm import VLM
 
-__all__ = ["asked_slices", "encode_asked"]
+__all__ = ["asked_slices", "by_batches", "encode_asked"]
+
+Prompt = TypeVar("Prompt", Sample, Messages)
+Result = TypeVar("Result")
 
 
 def asked_slices(prompts: Sequence[Sample] | Sequence[Messages], size: int) -> list[slice]:
@@ -35,6 +40,26 @@ def asked_slices(prompts: Sequence[Sample] | Sequence[Messages], size: int) -> l
         found += [slice(at, min(at + size, end)) for at in range(start, end, size)]
         start = end
     return found
+
+
+def by_batches(
+    prompts: Sequence[Prompt],
+    size: int,
+    work: Callable[[Sequence[Prompt]], Result],
+    label: str = "",
+    *,
+    progress: bool = False,
+) -> Iterator[Result]:
+    """What `work` returns for each batch, in order, with a progress bar on standard error.
+
+    No batch mixes begun answers and others. Inside `ranks.together`, several processes share the
+    batches, which are the same as in one process; what `work` returns should then be on the CPU.
+    """
+    parts = asked_slices(prompts, size)
+    with steps(label, len(parts), visible=progress) as step:
+        for result in ranks.shared(parts, lambda part: work(prompts[part])):
+            yield result
+            step()
 
 
 def encode_asked(vlm: VLM, batch: Sequence[Sample] | Sequence[Messages]) -> BatchFeature:

@@ -149,9 +149,31 @@ def _is_tag(token: str) -> bool:
 
 
 def _any_of(tokens: Iterable[str]) -> re.Pattern[str]:
-    # A single character is text, whatever the tokenizer calls it.
-    long = sorted((token for token in tokens if len(token.strip()) > 1), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, long))) if long else _NOTHING
+    """A pattern for the longest of some tokens.
+
+    What they have in common is written once: some tokenizers declare thousands, and trying each of
+    them at each place of a long text takes minutes.
+    """
+    tree: dict[str, Any] = {}
+    for token in tokens:
+        if len(token.strip()) > 1:  # a single character is text, whatever the tokenizer calls it
+            node = tree
+            for letter in token:
+                node = node.setdefault(letter, {})
+            node[""] = {}
+    return re.compile(_branches(tree)) if tree else _NOTHING
+
+
+def _branches(tree: Mapping[str, Any]) -> str:
+    """The pattern for what follows at a place in a tree of letters; "" is the end of a token."""
+    common = ""
+    while len(tree) == 1 and "" not in tree:
+        ((letter, tree),) = tree.items()
+        common += re.escape(letter)
+    found = [re.escape(letter) + _branches(tree[letter]) for letter in sorted(tree) if letter]
+    if not found:
+        return common
+    return f"{common}(?:{'|'.join(found)}){'?' if '' in tree else ''}"
 
 
 def _without(pattern: re.Pattern[str], tags: Sequence[str]) -> re.Pattern[str]:
@@ -181,11 +203,15 @@ def taken_apart(text: str, pattern: re.Pattern[str]) -> str:
 
 def _kept_apart(texts: Sequence[dict[str, Any]], pattern: re.Pattern[str]) -> None:
     """Take apart tokens that would form where one text ends and the next begins, in place."""
+    reach = len(pattern.pattern)  # no token is longer
     for trimmed in (False, True):
-        while found := pattern.search("".join(_of(texts, trimmed=trimmed))):
+        start = 0
+        while found := pattern.search("".join(_of(texts, trimmed=trimmed)), start):
             for part, text in zip(texts, _of(texts, trimmed=trimmed), strict=True):
                 part["text"] = text
             _interrupt(texts, *found.span())
+            # Before it, there is only what was searched already.
+            start = max(0, found.start() - reach)
 
 
 def _interrupt(texts: Sequence[dict[str, Any]], start: int, stop: int) -> None:

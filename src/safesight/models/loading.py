@@ -31,7 +31,7 @@ from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPI
 from transformers.utils import is_torchvision_available
 from transformers.utils import logging as hf_logging
 
-from safesight import registry
+from safesight import ranks, registry
 from safesight.errors import MissingExtraError, ModelError, PluginError, SafesightError
 from safesight.extras import need
 from safesight.models.built import bundled_folder
@@ -175,6 +175,11 @@ def load_text_model(name: str, revision: str | None = None, *, writes: bool) -> 
 def _check_options(name: str, options: LoadOptions, *, local: bool) -> None:
     if options.device is not None and options.device_map is not None:
         raise ModelError("device and device_map both say where the model goes. Give one of them.")
+    if options.device_map is not None and (count := ranks.place().local_count) > 1:
+        raise ModelError(
+            f"A device map gives one model several devices, and {count} processes on this machine "
+            "have a model each. Leave it out, or start one process for each machine."
+        )
     ours = sorted(_OURS & set(options.more))
     if ours:
         raise ModelError(f"VLM.load sets {ours[0]} itself. Leave it out.")

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForImageTextToText
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from safesight import ranks
 from safesight.errors import ModelError, UnknownNameError
 
 __all__ = ["check_attention", "check_map", "check_modules", "device_of", "dtype_of"]
@@ -32,10 +33,27 @@ _PACKAGES = {
 def device_of(device: str | None) -> str:
     """A device that this machine has; a GPU if none is named and there is one.
 
+    Of several processes on a machine, each has a GPU of its own.
+
     Raises:
-        ModelError: there is no such device.
+        ModelError: there is no such device, or not one for each process.
     """
-    return _usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device in (None, "cuda") and torch.cuda.is_available():
+        return _usable(_own_gpu())
+    return _usable(device or "cpu")
+
+
+def _own_gpu() -> str:
+    here, gpus = ranks.place(), torch.cuda.device_count()
+    if here.count == 1:
+        return "cuda"
+    if here.local_count > gpus:
+        raise ModelError(
+            f"There are {here.local_count} processes on this machine and {gpus} GPUs. Start one "
+            "process for each GPU, or use --device cpu."
+        )
+    torch.cuda.set_device(here.local)  # what libraries use that are not told
+    return f"cuda:{here.local}"
 
 
 def dtype_of(dtype: str | torch.dtype | None, device: str) -> str | torch.dtype:

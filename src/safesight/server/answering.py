@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -99,7 +99,8 @@ class Answering:
         self._futures: list[Future[Generation]] = [Future() for _ in range(choices)]
         for number, future in enumerate(self._futures):
             future.add_done_callback(lambda _: self._call(places.give_back))
-            future.add_done_callback(partial(self._put, number))
+            future.add_done_callback(partial(self._call, self._ended, number))
+        self._decided: Callable[[int, Generation], None] = lambda number, answer: None
 
     async def picture(self, url: str, rules: PictureRules) -> Image.Image:
         """A picture of the request, which counts as held until `leave`.
@@ -115,12 +116,15 @@ class Answering:
         self._pixels += pixels
         return found
 
-    def begin(self, asked: Request) -> None:
+    def begin(self, asked: Request, decided: Callable[[int, Generation], None]) -> None:
         """Ask the host.
 
         Args:
             asked: The request of the first choice; the seeds of the others count up from its own.
+            decided: Called with the number of each choice that ends, and its answer, even if
+                nobody waits for it any more.
         """
+        self._decided = decided
         seed = asked.settings.seed
         for number, (caller, future) in enumerate(zip(self._callers, self._futures, strict=True)):
             settings = replace(asked.settings, seed=None if seed is None else seed + number)
@@ -159,6 +163,11 @@ class Answering:
 
     def _put(self, number: int, what: Any) -> None:
         self._call(self._queue.put_nowait, (number, what))
+
+    def _ended(self, number: int, future: Future[Generation]) -> None:
+        self._queue.put_nowait((number, future))
+        if not future.cancelled() and future.exception() is None:
+            self._decided(number, future.result())
 
     def _call(self, function: Any, *args: Any) -> None:
         try:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import anyio.to_thread
 from starlette.requests import Request as HTTPRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -33,6 +32,7 @@ from safesight.server.conversation import (
 from safesight.server.gone import Unsent, unless_gone
 from safesight.server.json_bodies import read_json
 from safesight.server.refusals import RequestError, failure
+from safesight.server.workers import TEXTS
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -71,7 +71,7 @@ class Chat:
             RequestError: it cannot be answered.
         """
         begin = time.monotonic()
-        asked, arm = await anyio.to_thread.run_sync(self._read, await http.body())
+        asked, arm = await TEXTS.run(self._read, await http.body())
         answering = Answering(self.host, asked.choices, self.places)
         response: Response | None = None
         try:
@@ -91,20 +91,22 @@ class Chat:
             messages = await conversation(asked.messages, picture, self._plain)
         forms = Completions(self.rules.name, arm.name, asked.tools)
         note = self.record.of(forms.id, arm, messages, begin)
-        answering.begin(Request(arm, asked.settings, messages, tools=asked.tools))
+        answering.begin(Request(arm, asked.settings, messages, tools=asked.tools), note.decided)
         if not asked.stream:
             async with _in_time(until):
                 answers = await answering.results()
-            note.decided(answers[0])
             note.answered(answers)
-            return JSONResponse(forms.whole(answers), headers=_headers(arm.name, answers[0]))
+            return JSONResponse(forms.whole(answers), headers=_headers(arm.name, answers))
         events = _limited(answering.events(), until)
-        first = await anext(events)
+        first = [await anext(events)]
         note.began()
-        if isinstance(first[1], Generation):
-            note.decided(first[1])
-        pieces = self._pieces(_noted(first, events, note), asked, forms, note)
-        return _Stream(pieces, answering, _headers(arm.name, first[1]))
+        # The headers tell of every choice, and choices may be judged in different batches.
+        judged = any(defense.kind == "detector" for defense, _ in arm.defenses)
+        while judged and len({number for number, _ in first}) < asked.choices:
+            first.append(await anext(events))
+        ended = [what for _, what in first if isinstance(what, Generation)]
+        pieces = self._pieces(_after(first, events), asked, forms, note)
+        return _Stream(pieces, answering, _headers(arm.name, ended))
 
     def _read(self, body: bytes) -> tuple[ChatRequest, Arm]:
         try:
@@ -190,12 +192,18 @@ class _Stream(StreamingResponse):
             self._answering.leave()
 
 
-def _headers(defense: str, what: str | Generation) -> dict[str, str]:
-    """What a client or a proxy can read without the body; a first piece of text was passed."""
-    refused = isinstance(what, Generation) and bool(what.refused)
+def _headers(defense: str, answers: Sequence[Generation]) -> dict[str, str]:
+    """What a client or a proxy can read without the body.
+
+    Args:
+        defense: The defenses of the request.
+        answers: Those that are there; any other has begun, and so no detector refused it.
+    """
+    refused = any(answer.refused for answer in answers)
     found = {"x-safesight-defense": defense, "x-safesight-refused": str(refused).lower()}
-    if refused and isinstance(what, Generation):
-        acted = [name for name, decision in what.decisions.items() if decision["refuse"]]
+    if refused:
+        decisions = [pair for answer in answers for pair in answer.decisions.items()]
+        acted = dict.fromkeys(name for name, decision in decisions if decision["refuse"])
         found["x-safesight-detector"] = "+".join(acted)
     return found
 
@@ -213,16 +221,12 @@ def _event(body: dict[str, Any]) -> str:
     return f"data: {json.dumps(body)}\n\n"
 
 
-async def _noted(first: Event, rest: AsyncIterator[Event], note: Note) -> AsyncIterator[Event]:
-    """All events; if the first is a piece of text, decisions come with the first whole answer."""
-    undecided = not isinstance(first[1], Generation)
-    event: Event | None = first
-    while event is not None:
-        if undecided and isinstance(event[1], Generation):
-            undecided = False
-            note.decided(event[1])
+async def _after(first: Sequence[Event], rest: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    """All events, of which some were taken already."""
+    for event in first:
         yield event
-        event = await anext(rest, None)
+    async for event in rest:
+        yield event
 
 
 async def _limited(events: AsyncIterator[Event], until: float) -> AsyncIterator[Event]:

@@ -27,6 +27,7 @@ from openai.types.chat.chat_completion import Choice, ChoiceLogprobs
 from openai.types.chat.chat_completion_chunk import Choice as Piece
 from openai.types.chat.chat_completion_chunk import ChoiceDelta
 
+from safesight.hosting.logprobs import TokenLogProb
 from safesight.hosting.requests import Generation
 from safesight.tools.calls import CALL_END, CALL_START
 
@@ -51,7 +52,7 @@ class Completions:
 
     def whole(self, answers: Sequence[Generation]) -> dict[str, Any]:
         """The body of an answer that is not streamed."""
-        body = ChatCompletion(
+        body: dict[str, Any] = ChatCompletion(
             id=self.id,
             choices=[self._choice(number, each) for number, each in enumerate(answers)],
             created=self.created,
@@ -59,7 +60,10 @@ class Completions:
             object="chat.completion",
             usage=_usage(answers),
         ).model_dump(mode="json", exclude_unset=True)
-        return {**body, "safesight": self.decisions(answers[0])}
+        if len(answers) > 1:  # each is judged in its own batch
+            for choice, answer in zip(body["choices"], answers, strict=True):
+                choice["safesight"] = decisions_field(self.defense, [answer])
+        return {**body, "safesight": decisions_field(self.defense, answers)}
 
     def begun(self, number: int) -> dict[str, Any]:
         """The first chunk of a choice, which names the role."""
@@ -87,16 +91,12 @@ class Completions:
             piece["logprobs"] = choice.logprobs.model_dump()
         return {
             **self._chunk(Piece.model_validate(piece)),
-            "safesight": self.decisions(answer),
+            "safesight": decisions_field(self.defense, [answer]),
         }
 
     def used(self, answers: Sequence[Generation]) -> dict[str, Any]:
         """The chunk after the last choice, with the number of tokens."""
         return {**self._chunk(), "usage": _usage(answers).model_dump(exclude_unset=True)}
-
-    def decisions(self, answer: Generation) -> dict[str, Any]:
-        """The field `safesight` of an answer."""
-        return decisions_field(self.defense, answer)
 
     def content(self, answer: Generation) -> str:
         """The text of an answer, without the calls in it."""
@@ -129,11 +129,18 @@ class Completions:
         ).model_dump(mode="json", exclude_unset=True)
 
 
-def decisions_field(defense: str, answer: Generation) -> dict[str, Any]:
-    """Which defenses were there, and what each detector decided; JSON values only."""
+def decisions_field(defense: str, answers: Sequence[Generation]) -> dict[str, Any]:
+    """Which defenses were there, and what each detector decided; JSON values only.
+
+    Of several answers to one prompt, the strictest decision of each detector.
+    """
+    strictest = {
+        name: max((each.decisions[name] for each in answers), key=_strictness)
+        for name in answers[0].decisions
+    }
     return {
         "defense": defense,
-        "refused": answer.refused,
+        "refused": any(each.refused for each in answers) if strictest else None,
         "decisions": {
             name: {
                 "score": decision["score"] if math.isfinite(decision["score"]) else None,
@@ -141,9 +148,14 @@ def decisions_field(defense: str, answer: Generation) -> dict[str, Any]:
                 "refused": decision["refuse"],
                 "failed": "error" in decision,
             }
-            for name, decision in answer.decisions.items()
+            for name, decision in strictest.items()
         },
     }
+
+
+def _strictness(decision: Mapping[str, Any]) -> tuple[bool, bool, float]:
+    score = decision["score"] if math.isfinite(decision["score"]) else math.inf
+    return decision["refuse"], "error" in decision, score
 
 
 def tool_calls(
@@ -168,7 +180,7 @@ def tool_calls(
             return []  # broken text stays text
         if not isinstance(call, dict) or str(call.get("name")) not in offered:
             return []
-        arguments = json.dumps(call.get("arguments", {}))
+        arguments = _arguments(call.get("arguments"))
         function = {"name": call["name"], "arguments": arguments}
         found.append(
             ChatCompletionMessageFunctionToolCall.model_validate(
@@ -176,6 +188,17 @@ def tool_calls(
             )
         )
     return found
+
+
+def _arguments(written: Any) -> str:
+    """The arguments of a call as JSON; some models write them as a text that is JSON already."""
+    if isinstance(written, str):
+        try:
+            if isinstance(json.loads(written), dict):
+                return written
+        except (ValueError, RecursionError):
+            pass
+    return json.dumps({} if written is None or written == "" else written)
 
 
 def _finish(answer: Generation, calls: bool) -> Finish:
@@ -199,8 +222,8 @@ def _logprobs(answer: Generation) -> ChoiceLogprobs | None:
     content = [
         ChatCompletionTokenLogprob.model_validate(
             {
-                **_token(each.text, each.logprob),
-                "top_logprobs": [_token(text, value) for text, value in each.best],
+                **_token(each),
+                "top_logprobs": [_token(other) for other in each.best],
             }
         )
         for each in answer.logprobs
@@ -208,7 +231,7 @@ def _logprobs(answer: Generation) -> ChoiceLogprobs | None:
     return ChoiceLogprobs(content=content, refusal=None)
 
 
-def _token(text: str, logprob: float) -> dict[str, Any]:
+def _token(found: TokenLogProb) -> dict[str, Any]:
     # JSON has no infinity; OpenAI's own stand-in for "not among the most probable".
-    value = logprob if math.isfinite(logprob) else -9999.0
-    return {"token": text, "logprob": value, "bytes": list(text.encode("utf-8", "replace"))}
+    value = found.logprob if math.isfinite(found.logprob) else -9999.0
+    return {"token": found.text, "logprob": value, "bytes": list(found.spelled)}

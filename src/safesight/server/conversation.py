@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from safesight.errors import InputError
 from safesight.server.refusals import RequestError
+from safesight.server.workers import TEXTS
 from safesight.tools.calls import CALL_END, CALL_START
 from safesight.types import Message
 
@@ -52,17 +53,31 @@ async def conversation(
             "model here.",
             param="messages",
         )
-    found = []
-    for number, message in enumerate(messages):
-        where = f"messages[{number}]"
-        parts = [
-            await _part(part, message["role"], f"{where}.content", picture_of)
+    parts = [
+        [
+            await _part(part, message["role"], f"messages[{number}].content", picture_of)
             for part in _parts(message.get("content"))
         ]
+        for number, message in enumerate(messages)
+    ]
+    return await TEXTS.run(_turns, messages, parts, plain)
+
+
+def _turns(
+    messages: Sequence[Mapping[str, Any]],
+    opened: Sequence[list[dict[str, Any]]],
+    plain: Callable[[str, str], str],
+) -> list[Message]:
+    """The turns of messages whose parts are open, with their calls written out."""
+    found: list[Message] = []
+    for number, (message, parts) in enumerate(zip(messages, opened, strict=True)):
         role = _ROLES[message["role"]]
-        parts += [_call(call, where) for call in message.get("tool_calls") or ()]
-        parts = [{**p, "text": plain(role, p["text"])} if "text" in p else p for p in parts]
-        found.append({"role": role, "content": parts})
+        calls = [_call(call, f"messages[{number}]") for call in message.get("tool_calls") or ()]
+        content = [
+            {**part, "text": plain(role, part["text"])} if "text" in part else part
+            for part in (*parts, *calls)
+        ]
+        found.append({"role": role, "content": content})
     return found
 
 

@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import anyio.to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -24,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safesight.errors import InputError, SafesightError
 from safesight.server.errors import error_body
 from safesight.server.json_bodies import read_json
+from safesight.server.workers import TEXTS
 
 __all__ = [
     "PATH",
@@ -112,7 +112,7 @@ def guardrail_router(judge: Judge) -> APIRouter:
     )
     async def judged(request: Request) -> GuardrailResponse | JSONResponse:
         try:
-            asked = await anyio.to_thread.run_sync(_read, await request.body())
+            asked = await TEXTS.run(_read, await request.body())
         except InputError as error:
             return JSONResponse(error_body(str(error)), 400)
         return response_to(await _verdict(asked, judge))
@@ -120,29 +120,42 @@ def guardrail_router(judge: Judge) -> APIRouter:
     return router
 
 
-def _read(body: bytes) -> GuardrailRequest:
+@dataclass(frozen=True)
+class _Asked:
+    """A request, what of it is judged as text, and the verdict if there is nothing to judge."""
+
+    request: GuardrailRequest
+    texts: list[str]
+    verdict: Verdict | None
+
+
+def _read(body: bytes) -> _Asked:
     try:
-        return GuardrailRequest.model_validate(read_json(body))
+        request = GuardrailRequest.model_validate(read_json(body))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))[:200]
         raise InputError(f"The field {place!r} is wrong: {first['msg']}.") from None
-
-
-async def _verdict(asked: GuardrailRequest, judge: Judge) -> Verdict:
-    texts = [*(asked.texts or []), *_arguments(asked.tool_calls or [])]
-    images = asked.images or []
-    messages = asked.structured_messages or []
+    texts = [*(request.texts or []), *_arguments(request.tool_calls or [])]
+    messages = request.structured_messages or []
+    verdict = None
     if not all(isinstance(part, str) and part in _JUDGED_PARTS for part in _parts(messages)):
-        return Verdict(True, "The request has a part that is neither text nor picture.")
-    if not texts and not images:
-        return Verdict(bool(messages), "The request has nothing that can be judged.")
+        verdict = Verdict(True, "The request has a part that is neither text nor picture.")
+    elif not texts and not request.images:
+        verdict = Verdict(bool(messages), "The request has nothing that can be judged.")
+    return _Asked(request, texts, verdict)
+
+
+async def _verdict(asked: _Asked, judge: Judge) -> Verdict:
+    if asked.verdict is not None:
+        return asked.verdict
+    request = asked.request
     try:
-        verdict = await judge(texts, images, asked.input_type)
+        verdict = await judge(asked.texts, request.images or [], request.input_type)
     except SafesightError as error:
         return Verdict(True, f"The request could not be judged. {error}")
     # Rewritten arguments have no place in the answer: it holds texts of messages.
-    kept = verdict.texts and verdict.texts[: len(asked.texts or [])]
+    kept = verdict.texts and verdict.texts[: len(request.texts or [])]
     return Verdict(verdict.refused, verdict.reason, kept)
 
 

@@ -13,6 +13,7 @@ from safesight.hosting.settings import Settings
 from safesight.server.answering import Answering
 from safesight.server.guardrail import Judge, Kind, Verdict
 from safesight.server.refusals import RequestError
+from safesight.server.workers import TEXTS
 
 if TYPE_CHECKING:
     from safesight.server.chat import Chat
@@ -54,15 +55,15 @@ def judge_of(chat: Chat) -> Judge:
         try:
             pictures = [await answering.picture(url, chat.rules.pictures) for url in images]
             shown = [{"type": "image", "image": picture} for picture in pictures]
-            asked = chat.host.vlm.control_tokens.plain("\n".join(texts))
+            plain = chat.host.vlm.control_tokens.plain
+            asked = await TEXTS.run(lambda: plain("\n".join(texts)))
             messages = [{"role": "user", "content": [*shown, {"type": "text", "text": asked}]}]
             arm = chat.choices.guard
             note = chat.record.of(f"guard-{uuid.uuid4().hex}", arm, messages, begin)
-            answering.begin(Request(arm, Settings(max_new_tokens=1), messages))
+            answering.begin(Request(arm, Settings(max_new_tokens=1), messages), note.decided)
             answers = await answering.results()
         finally:
             answering.leave()
-        note.decided(answers[0])
         note.answered(answers)
         return Verdict(refused=bool(answers[0].refused))
 

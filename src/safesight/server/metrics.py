@@ -49,11 +49,11 @@ class Metrics:
             "safesight_requests", "Requests answered", ["route", "status"], registry=own
         )
         self._refusals = Counter(
-            "safesight_refusals", "Requests a detector refused", ["detector"], registry=own
+            "safesight_refusals", "Answers a detector refused", ["detector"], registry=own
         )
         self._failures = Counter(
             "safesight_detector_failures",
-            "Requests a detector could not judge",
+            "Answers a detector could not judge",
             ["detector"],
             registry=own,
         )
@@ -92,11 +92,11 @@ class Metrics:
         self._requests.labels(route if route in self._routes else _OTHER, str(status)).inc()
 
     def refused(self, detector: str) -> None:
-        """Count a request that a detector refused."""
+        """Count an answer that a detector refused."""
         self._refusals.labels(self._known(detector)).inc()
 
     def detector_failed(self, detector: str) -> None:
-        """Count a request that a detector could not judge."""
+        """Count an answer that a detector could not judge."""
         self._failures.labels(self._known(detector)).inc()
 
     def used_tokens(self, prompt: int, answer: int) -> None:

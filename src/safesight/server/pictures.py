@@ -14,12 +14,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import anyio
-import anyio.to_thread
-
 from safesight.errors import InputError
 from safesight.models.pictures import open_picture
 from safesight.server.downloads import Origin, download
+from safesight.server.workers import PICTURES
 
 if TYPE_CHECKING:
     import httpcore
@@ -31,8 +29,6 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 """The formats that are read, by Pillow's names."""
 _HEADER = re.compile(r"data:image/[a-z0-9.+-]{1,40};base64", re.IGNORECASE)
 _HEADER_LENGTH = 64
-_DECODERS = anyio.CapacityLimiter(2)
-"""How many pictures are decoded at the same time; each needs memory for all of its pixels."""
 
 
 @dataclass(frozen=True)
@@ -63,21 +59,24 @@ async def picture_of(
         InputError: the URL is refused, cannot be fetched, or is not a picture within the rules.
     """
     if url[:5].lower() == "data:":
-        content = from_data_uri(url, rules.max_bytes)
-    elif not rules.origins:
+        return await PICTURES.run(_inside, url, rules)
+    if not rules.origins:
         raise InputError(
             "Pictures are not fetched from the web. Send the picture itself as a data: URI, such "
             "as data:image/png;base64,..."
         )
-    else:
-        content = await download(
-            url,
-            origins=rules.origins,
-            max_bytes=rules.max_bytes,
-            seconds=rules.seconds,
-            network=network,
-        )
-    return await anyio.to_thread.run_sync(decode, content, rules.max_pixels, limiter=_DECODERS)
+    content = await download(
+        url,
+        origins=rules.origins,
+        max_bytes=rules.max_bytes,
+        seconds=rules.seconds,
+        network=network,
+    )
+    return await PICTURES.run(decode, content, rules.max_pixels)
+
+
+def _inside(uri: str, rules: PictureRules) -> Image.Image:
+    return decode(from_data_uri(uri, rules.max_bytes), rules.max_pixels)
 
 
 def from_data_uri(uri: str, max_bytes: int) -> bytes:

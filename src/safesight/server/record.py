@@ -57,8 +57,8 @@ class Note:
         """The first token, or a refusal, is there."""
         self.record.metrics.first_token_seconds.observe(time.monotonic() - self.begin)
 
-    def decided(self, answer: Generation) -> None:
-        """A first answer is there, and with it the decisions; the client may leave after it."""
+    def decided(self, choice: int, answer: Generation) -> None:
+        """A choice is there, and with it the decisions, though its client may have left."""
         metrics = self.record.metrics
         for name, decision in answer.decisions.items():
             if decision["refuse"]:
@@ -66,7 +66,7 @@ class Note:
             if "error" in decision:
                 metrics.detector_failed(name)
         if self.record.log is not None:
-            self.record.log.write(self._decisions(answer))
+            self.record.log.write(self._decisions(choice, answer))
 
     def answered(self, answers: Sequence[Generation]) -> None:
         """All answers are there."""
@@ -74,8 +74,7 @@ class Note:
         metrics.answer_seconds.observe(time.monotonic() - self.begin)
         metrics.used_tokens(answers[0].input_tokens, sum(each.output_tokens for each in answers))
 
-    def _decisions(self, answer: Generation) -> list[Decision]:
-        """The choices of a request have one prompt, so one decision stands for all of them."""
+    def _decisions(self, choice: int, answer: Generation) -> list[Decision]:
         artifacts = {each.name: found for each, found in self.arm.defenses}
         parts = [part for message in self.messages for part in message["content"]]
         texts = [part["text"] for part in parts if part["type"] == "text"]
@@ -86,6 +85,7 @@ class Note:
             found.append(
                 Decision(
                     request=self.request,
+                    choice=choice,
                     model=self.record.model,
                     defense=self.arm.name,
                     detector=name,

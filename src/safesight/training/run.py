@@ -9,7 +9,6 @@ parameters, `trainer` the Trainer.
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import tempfile
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from safesight import ranks
 from safesight.errors import ModelError, StorageError, TrainingError
 from safesight.extras import need
 from safesight.files import write_text
@@ -164,7 +164,7 @@ def _place(fitting: Fitting) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="safesight-") as temporary:
             yield Path(temporary)
         return
-    if int(os.environ.get("RANK", "0")):  # the first process prepares it
+    if not ranks.first():  # which prepares it
         yield run.folder
         return
     about = fitting.about()

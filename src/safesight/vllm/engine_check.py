@@ -45,7 +45,6 @@ def checked(previous: Any) -> type[Any]:
 
 def _check(config: Any, settings: Settings) -> None:
     import vllm
-
     from safesight.vllm.attached import attached
     from safesight.vllm.host import Facts
 
@@ -99,7 +98,8 @@ def _problems(config: Any) -> list[str]:
 
 def _several_differ(model: Any) -> bool:
     """Whether a prompt may have several pictures which vLLM cuts into tiles, and transformers, with
-    which artifacts are fitted, does not."""
+    which artifacts are fitted, does not.
+    """
     several = model.multimodal_config and model.multimodal_config.get_limit_per_prompt("image") > 1
     return bool(several) and model.architecture == "LlavaOnevisionForConditionalGeneration"
 

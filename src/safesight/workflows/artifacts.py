@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from safesight import registry
+from safesight import ranks, registry
 from safesight.benchmarks import load_benchmark
 from safesight.defenses import AnyDefense, Artifact, FitData, load_defense
 from safesight.defenses.check import require
@@ -249,11 +249,16 @@ def fit_missing(
         if fit_on != "data" and _is_bundled(defense, vlm):
             continue
         place = folder / defense.name
-        if not _fits(place, vlm, data, plan.seed):
+        if not ranks.agreed(_fits(place, vlm, data, plan.seed)):
             if not _may_fit(vlm, fit_on):
                 raise InputError(_how_to_go_on(defense, vlm))
             require(vlm, defense.kind)
-            _fitted(defense, vlm, plan, data, say).save(place)
+            _refuse_several(defense, vlm)
+            with ranks.together():
+                fit = _fitted(defense, vlm, plan, data, say)
+            if ranks.first():
+                fit.save(place)
+            ranks.meet()
         places[defense.name] = place
     return places
 
@@ -301,6 +306,20 @@ def unfitted(
         and not _is_bundled(defense, vlm)
         and not _fits(folder / defense.name, vlm, None, 0)
     ]
+
+
+def _refuse_several(defense: AnyDefense, vlm: VLM) -> None:
+    """Refuse a fit that would depend on the number of processes.
+
+    Raises:
+        InputError: the defense trains, and there are several.
+    """
+    if "gradients" in defense.needs and ranks.place().count > 1:
+        raise InputError(
+            f"{defense.name} has no artifact for {vlm.name}, and what several processes train "
+            f"depends on their number. Fit it beforehand, with safesight fit {defense.name}, and "
+            "pass it with --artifact."
+        )
 
 
 def _may_fit(vlm: VLM, fit_on: FitOn | None) -> bool:

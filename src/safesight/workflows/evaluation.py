@@ -1,7 +1,7 @@
 """A whole evaluation: answers of every arm to every task, overhead, and the scorecard.
 
 The commands `eval` and `demo` parse and print; this does the work in between. A stopped run
-resumes where it stopped.
+resumes where it stopped. Of several processes each answers its part; the first one goes on alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safesight import registry
+from safesight import ranks, registry
 from safesight.benchmarks import load_benchmark, published_as
 from safesight.console import stderr, steps, waiting
 from safesight.data.counts import counted
@@ -122,13 +122,15 @@ def bundled_defenses() -> list[str]:
     return [arm for arm in arms if registry.load("defense", arm).fitted]
 
 
-def run(wanted: Evaluation) -> Scorecard:
-    """Evaluate, then read the scorecard from the logs.
+def run(wanted: Evaluation) -> Scorecard | None:
+    """Evaluate, then read the scorecard from the logs; None in all processes but the first.
 
     Raises:
         SafesightError: anything the user can fix. Finished answers stay in the folder.
     """
     evaluate(wanted)
+    if not ranks.first():
+        return None
     from safesight.compare.folder import scorecard_of
 
     return scorecard_of(wanted.log_dir)
@@ -187,8 +189,9 @@ def evaluate(wanted: Evaluation) -> None:
         seed=wanted.seed,
         model_args=wanted.model_args,
     )
-    _draw_risk(wanted, vlm, arms)
-    _note(wanted, vlm, arms, start, remarks)
+    if ranks.first():  # the others leave, so nothing competes with what is timed
+        _draw_risk(wanted, vlm, arms)
+        _note(wanted, vlm, arms, start, remarks)
 
 
 def _arms_that_can_run(wanted: Evaluation, vlm: VLM, given: Mapping[str, Path]) -> list[str]:

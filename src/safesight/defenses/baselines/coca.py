@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, final
 
 import torch
 from pydantic import Field
@@ -42,6 +42,7 @@ from safesight.errors import InputError
 from safesight.generation.answers import put_back_prompt, sequences_of
 from safesight.generation.calls import check_supported, prompt_of, setting, without_cache
 from safesight.generation.follow_ups import introduced
+from safesight.generation.per_row import allowed_in
 from safesight.generation.prompt_rows import padded, prompt_rows
 from safesight.generation.row_streams import RowStreamer
 
@@ -111,20 +112,36 @@ def _generate_both(vlm: VLM, config: CoCAConfig, generate: Generate, inputs: Inp
         return put_back_prompt(generate(**prompted), prompted["input_ids"], inputs["input_ids"])
     # A cache of the caller would be filled with the rows of both prompts.
     both, rows = without_cache(_stacked(vlm, prompted, inputs)), len(inputs["input_ids"])
-
-    def calibrate(input_ids: Tensor, scores: Tensor) -> Tensor:
-        """A logits processor: the first half of the rows has the principle, the second does not."""
-        return calibrated(scores[:rows], scores[rows:], config.strength).repeat(2, 1)
-
     # The caller's processors come after it: the noise of a sampler must not be amplified, and
     # both halves must choose the same token.
-    theirs = inputs.get("logits_processor") or ()
-    own = [partial(_on_first_half, process, rows) for process in theirs]
-    both["logits_processor"] = [calibrate, *own]
+    own = [partial(_on_first_half, each, rows) for each in inputs.get("logits_processor") or ()]
+    both["logits_processor"] = [_Calibration(rows, config.strength), *own]
+    both["stopping_criteria"] = [
+        partial(_of_first_half, each, rows) for each in inputs.get("stopping_criteria") or ()
+    ]
+    both = allowed_in(both, [*range(rows), *range(rows)])
     if inputs.get("streamer") is not None:
         both["streamer"] = _FirstRows(inputs["streamer"], inputs["input_ids"])
     output = _first_rows(generate(**both), rows)
     return put_back_prompt(output, both["input_ids"], inputs["input_ids"])
+
+
+class _Calibration:
+    """A logits processor: the first half of the rows has the principle, the second does not."""
+
+    def __init__(self, rows: int, strength: float) -> None:
+        self.rows, self.strength = rows, strength
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        prompted, plain = scores[: self.rows], scores[self.rows :]
+        return calibrated(prompted, plain, self.strength).repeat(2, 1)
+
+    def for_rows(self, rows: Sequence[int]) -> NoReturn:
+        """Refuse to be narrowed: a row without its pair cannot be calibrated."""
+        raise InputError(
+            "CoCA asks with two prompts at once, so no defense inside it can ask again about some "
+            "of them. Name coca last, as in ecso+coca."
+        )
 
 
 def _on_first_half(
@@ -132,6 +149,15 @@ def _on_first_half(
 ) -> Tensor:
     """One of the caller's logits processors, which expects the caller's number of rows."""
     return process(input_ids[:rows], scores[:rows]).repeat(2, 1)
+
+
+def _of_first_half(
+    criterion: Callable[..., Any], rows: int, input_ids: Tensor, scores: Any, **more: Any
+) -> Any:
+    """One of the caller's stopping criteria, as for its processors; both halves end together."""
+    own = tuple(step[:rows] for step in scores) if isinstance(scores, tuple) else scores
+    over = criterion(input_ids[:rows], own, **more)
+    return over.repeat(2) if isinstance(over, Tensor) else over
 
 
 def _stacked(vlm: VLM, first: Inputs, second: Inputs) -> Inputs:

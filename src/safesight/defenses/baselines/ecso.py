@@ -52,6 +52,7 @@ from safesight.generation.follow_ups import (
     says_yes,
     with_pictures,
 )
+from safesight.generation.per_row import for_rows
 
 if TYPE_CHECKING:
     from safesight.generation.call_types import Generate, Inputs
@@ -143,7 +144,7 @@ def _eyes_closed(vlm: VLM, config: ECSOConfig, generate: Generate, inputs: Input
     questions = questions_of(vlm, inputs)
     # Nothing is streamed before it is judged.
     streamer, inputs = inputs.get("streamer"), {**inputs, "streamer": None}
-    output = generate(**inputs)
+    output = generate(**for_rows(inputs, range(len(questions))))
     length = inputs["input_ids"].shape[1]
     responses = vlm.decode(sequences_of(output), length)
     again = _answered_again(vlm, config, generate, without_cache(inputs), questions, responses)

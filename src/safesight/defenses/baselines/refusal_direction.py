@@ -48,8 +48,8 @@ from safesight.fitting.artifact import Artifact
 from safesight.fitting.provenance import provenance
 from safesight.generation.calls import check_supported
 from safesight.generation.edits import LastTokenEdit
-from safesight.generation.last_token import at_last, batches, last_states, states_of_samples
-from safesight.models.asking import encode_asked
+from safesight.generation.last_token import at_last, last_states, states_of_samples
+from safesight.models.asking import by_batches, encode_asked
 from safesight.types import Sample
 
 if TYPE_CHECKING:
@@ -240,15 +240,20 @@ def _effects(
     progress: bool,
 ) -> list[float]:
     """The mean probability that a refusal begins after an edit at each block."""
-    totals = torch.zeros(len(vectors))
-    for batch in batches(trial, config.batch_size, "choosing the layer", progress):
-        inputs = dict(encode_asked(vlm, batch))
+
+    def effect(batch: Sequence[Sample]) -> Tensor:
+        inputs, masses = dict(encode_asked(vlm, batch)), torch.zeros(len(vectors))
         for layer, vector in enumerate(vectors):
             change = partial(pushed, vector=vector.to(vlm.device), strength=1.0, threshold=None)
             with at_last(vlm, inputs, {layer: change}):
                 last = last_states(vlm, inputs, [vlm.num_layers - 1])[:, 0]
             with torch.no_grad():
-                totals[layer] += openers_mass(vlm.logits_of(last), tokens).sum().cpu()
+                masses[layer] = openers_mass(vlm.logits_of(last), tokens).sum()
+        return masses
+
+    label = "choosing the layer"
+    found = by_batches(trial, config.batch_size, effect, label, progress=progress)
+    totals = sum(found, torch.zeros(len(vectors)))
     return [float(total) / len(trial) for total in totals]
 
 

@@ -50,8 +50,9 @@ from safesight.fitting.artifact import Artifact
 from safesight.fitting.provenance import provenance
 from safesight.generation.calls import check_supported, undefended
 from safesight.generation.follow_ups import ask, has_picture, in_words, questions_of, with_pictures
-from safesight.generation.last_token import at_last, batches, last_states, states_of
-from safesight.types import Message, Sample
+from safesight.generation.last_token import at_last, last_states, states_of
+from safesight.models.asking import by_batches
+from safesight.types import Message, Messages, Sample
 
 if TYPE_CHECKING:
     from safesight.fitting.data import FitData
@@ -225,11 +226,14 @@ def _put_into_words(
     asked = [replace(sample, prefill=None) for sample in samples]
     shown = [sample for sample in asked if sample.pictures]
     prompts = [sample.reworded(_DESCRIBE).messages() for sample in shown]
-    captions: dict[str, str] = {}
-    for batch in batches(prompts, config.batch_size, f"captions, {label}", progress):
+
+    def said(batch: Sequence[Messages]) -> list[str]:
         inputs = dict(vlm.encode(batch))
-        said = ask(undefended(vlm), vlm, inputs, config.max_caption_tokens)
-        captions |= {shown[len(captions) + i].id: text for i, text in enumerate(said)}
+        return ask(undefended(vlm), vlm, inputs, config.max_caption_tokens)
+
+    found = by_batches(prompts, config.batch_size, said, f"captions, {label}", progress=progress)
+    texts = (text for batch in found for text in batch)
+    captions = {sample.id: text for sample, text in zip(shown, texts, strict=True)}
     return [
         each.without_pictures().reworded(_with_caption(each.question, captions[each.id])).messages()
         if each.pictures

@@ -8,20 +8,19 @@ largest cosine with a prototype; `threshold` turns those into tau. The mathemati
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from safesight.activations import Site, capture, resid_post, resid_pre
-from safesight.console import track
 from safesight.defenses.rai.injection import Injection, risk_scores
 from safesight.defenses.rai.prototypes import mean_word, word_vectors
 from safesight.errors import InputError
 from safesight.generation.calls import run_prefill
-from safesight.models.asking import asked_slices, encode_asked
+from safesight.models.asking import by_batches, encode_asked
 from safesight.types import Sample
 
 if TYPE_CHECKING:
@@ -38,8 +37,6 @@ __all__ = [
     "threshold",
     "visual_states",
 ]
-
-Item = TypeVar("Item")
 
 Layer = int | Literal["embed"]
 """The output of a block, counted from 0, or "embed": the input of block 0."""
@@ -116,15 +113,12 @@ def pictures_of(data: FitData, count: int, seed: int) -> list[Sample]:
     return random.Random(seed).sample(pool, min(count, len(pool)))
 
 
-def visual_states(
-    vlm: VLM, samples: Sequence[Sample], sites: Iterable[Site], batch_size: int
-) -> Iterator[dict[Site, Tensor]]:
-    """The states of all visual tokens, batch by batch: n x d at each site, in row order."""
-    for part in asked_slices(samples, batch_size):
-        inputs = encode_asked(vlm, samples[part])
-        with capture(vlm.layers, sites, tokens=vlm.image_mask(inputs)) as states:
-            run_prefill(vlm, dict(inputs), [], None)
-        yield states
+def visual_states(vlm: VLM, batch: Sequence[Sample], sites: Iterable[Site]) -> dict[Site, Tensor]:
+    """The states of all visual tokens of a batch: n x d at each site, in row order."""
+    inputs = encode_asked(vlm, batch)
+    with capture(vlm.layers, sites, tokens=vlm.image_mask(inputs)) as states:
+        run_prefill(vlm, dict(inputs), [], None)
+    return states
 
 
 def read_taps(
@@ -156,13 +150,22 @@ def read_taps(
     means: Mapping[Layer, tuple[Tensor | None, Tensor | None]] = dict.fromkeys(layers, (None, None))
     if config.centered:
         means = _means(vlm, sites, pool, config, progress)
-    best: dict[Layer, list[Tensor]] = {layer: [] for layer in layers}
-    for states in _shown(vlm, pool, sites, config.batch_size, "calibrating", progress):
-        for layer, site in sites.items():
-            scores = risk_scores(states[site], vectors[layer], *means[layer])
-            best[layer].append(scores.amax(dim=1).cpu())
+
+    def best(batch: Sequence[Sample]) -> dict[Layer, Tensor]:
+        states = visual_states(vlm, batch, sites.values())
+        return {
+            layer: risk_scores(states[site], vectors[layer], *means[layer]).amax(dim=1).cpu()
+            for layer, site in sites.items()
+        }
+
+    found = list(by_batches(pool, config.batch_size, best, "calibrating", progress=progress))
     return {
-        layer: Tap(layer, vectors[layer].cpu(), torch.cat(best[layer]), *means[layer])
+        layer: Tap(
+            layer,
+            vectors[layer].cpu(),
+            torch.cat([scores[layer] for scores in found]),
+            *means[layer],
+        )
         for layer in layers
     }
 
@@ -175,27 +178,23 @@ def _means(
     progress: bool,
 ) -> dict[Layer, tuple[Tensor, Tensor]]:
     """The mean visual token and mean word at every layer, each d."""
+
+    def summed(batch: Sequence[Sample]) -> tuple[int, dict[Layer, Tensor]]:
+        states = visual_states(vlm, batch, sites.values())
+        tokens = len(next(iter(states.values())))
+        return tokens, {
+            layer: states[site].float().sum(dim=0).cpu() for layer, site in sites.items()
+        }
+
     sums = {layer: torch.zeros(vlm.hidden_size) for layer in sites}
     count = 0
-    for states in _shown(vlm, pool, sites, config.batch_size, "centering", progress):
-        for layer, site in sites.items():
-            sums[layer] += states[site].float().sum(dim=0).cpu()
-        count += len(next(iter(states.values())))
+    for tokens, parts in by_batches(
+        pool, config.batch_size, summed, "centering", progress=progress
+    ):
+        count += tokens
+        for layer, part in parts.items():
+            sums[layer] += part
     return {
         layer: (sums[layer] / count, mean_word(vlm, config.prototypes, site).cpu())
         for layer, site in sites.items()
     }
-
-
-def _shown(
-    vlm: VLM,
-    pool: Sequence[Sample],
-    sites: Mapping[Layer, Site],
-    batch_size: int,
-    label: str,
-    progress: bool,
-) -> Iterator[dict[Site, Tensor]]:
-    starts = range(0, len(pool), batch_size)
-    for start in track(starts, label, visible=progress):
-        batch = pool[start : start + batch_size]
-        yield from visual_states(vlm, batch, sites.values(), batch_size)

@@ -20,7 +20,7 @@ from safesight.defenses.rai.injection import generate_shifted
 from safesight.defenses.shared.judging import chosen_judge, judge_for_fit
 from safesight.defenses.shared.refusals_seen import warn_unseen
 from safesight.errors import InputError
-from safesight.models.asking import asked_slices, encode_asked
+from safesight.models.asking import by_batches, encode_asked
 from safesight.models.decoding import GREEDY
 from safesight.types import Sample, Verdict
 
@@ -107,9 +107,9 @@ def answers(
         max_new_tokens: Maximum length of answers.
     """
     own = partial(type(vlm.model).generate, vlm.model)
-    texts: list[str] = []
-    for part in asked_slices(samples, batch_size):
-        encoded = encode_asked(vlm, samples[part])
+
+    def said(batch: Sequence[Sample]) -> list[str]:
+        encoded = encode_asked(vlm, batch)
         inputs = {
             **encoded,
             **GREEDY,
@@ -118,8 +118,10 @@ def answers(
         }
         with torch.no_grad():
             sequences = own(**inputs) if act is None else act(own, inputs)
-        texts += vlm.decode(sequences, encoded["input_ids"].shape[1])
-    return texts
+        texts: list[str] = vlm.decode(sequences, encoded["input_ids"].shape[1])
+        return texts
+
+    return [text for texts in by_batches(samples, batch_size, said) for text in texts]
 
 
 Judged = tuple[Verdict, bool]

@@ -33,9 +33,8 @@ from safesight.fitting.artifact import Artifact
 from safesight.fitting.data import thing_of
 from safesight.fitting.provenance import provenance
 from safesight.generation.calls import run_prefill
-from safesight.generation.last_token import batches
 from safesight.generation.prefill import Decision, Prefill
-from safesight.models.asking import encode_asked
+from safesight.models.asking import by_batches, encode_asked
 from safesight.types import Sample
 
 if TYPE_CHECKING:
@@ -267,14 +266,15 @@ def _features(
     """Every candidate's features of every sample, n x features; one prefill per batch."""
     sites = sorted({site for gate in gates.values() for site in gate.sites})
     starts = [gate.replay_from for gate in gates.values() if gate.replay_from is not None]
-    found: dict[Key, list[Tensor]] = {key: [] for key in gates}
-    for batch in batches(samples, batch_size, label, progress):
+
+    def read(batch: Sequence[Sample]) -> dict[Key, Tensor]:
         inputs = encode_asked(vlm, batch)
         _, prefill = run_prefill(vlm, dict(inputs), sites, min(starts, default=None))
         with torch.no_grad():
-            for key, gate in gates.items():
-                found[key].append(gate.read(prefill).cpu())
-    return {key: torch.cat(rows) for key, rows in found.items()}
+            return {key: gate.read(prefill).cpu() for key, gate in gates.items()}
+
+    found = list(by_batches(samples, batch_size, read, label, progress=progress))
+    return {key: torch.cat([rows[key] for rows in found]) for key in gates}
 
 
 def _split(labels: Tensor, config: GateConfig, seed: int) -> tuple[list[int], list[int]]:

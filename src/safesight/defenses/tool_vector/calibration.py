@@ -26,7 +26,7 @@ from safesight.defenses.tool_vector.states import refusal_vectors, shift_report,
 from safesight.errors import InputError
 from safesight.fitting.artifact import Artifact
 from safesight.generation.calls import short_answer, undefended
-from safesight.models.asking import asked_slices, encode_asked
+from safesight.models.asking import by_batches, encode_asked
 from safesight.types import Judge, Sample
 
 if TYPE_CHECKING:
@@ -181,15 +181,15 @@ def _refused(
 ) -> float:
     """The share of samples that the undefended model refuses, with or without a vector added."""
     edits = {} if at is None else {resid_post(at[0]): add(at[1], config.strength, tokens="last")}
-    count = 0
-    for part in asked_slices(samples, config.batch_size):
-        batch = samples[part]
+
+    def refusals(batch: Sequence[Sample]) -> int:
         inputs = encode_asked(vlm, batch)
         with torch.no_grad(), edit(vlm.layers, edits, prefill_only=True):
             sequences = undefended(vlm)(**inputs, **short_answer(vlm, config.answer_tokens))
         texts = vlm.decode(sequences, inputs["input_ids"].shape[1])
-        count += sum(judge(text, s) == "refused" for text, s in zip(texts, batch, strict=True))
-    return count / len(samples)
+        return sum(judge(text, s) == "refused" for text, s in zip(texts, batch, strict=True))
+
+    return sum(by_batches(samples, config.batch_size, refusals)) / len(samples)
 
 
 def _origin(vlm: VLM, data: FitData, seed: int) -> dict[str, Any]:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from safesight.activations import cosine, difference_of_means
-from safesight.generation.last_token import batches, last_states
+from safesight.generation.last_token import last_states
+from safesight.models.asking import by_batches
 from safesight.tools import ToolSetup, condition
 from safesight.types import Sample
 
@@ -46,12 +47,14 @@ def states_under(
     Returns:
         N x n x d.
     """
-    found = []
-    for batch in batches(samples, batch_size, f"states, {name}", progress):
+
+    def read(batch: Sequence[Sample]) -> Tensor:
         made = [condition(name, sample.messages(), setup) for sample in batch]
         asked = [each.messages for each in made]
         inputs = vlm.encode(asked, tools=made[0].offered, tags=setup.tags)
-        found.append(last_states(vlm, dict(inputs), range(vlm.num_layers)).cpu())
+        return last_states(vlm, dict(inputs), range(vlm.num_layers)).cpu()
+
+    found = list(by_batches(samples, batch_size, read, f"states, {name}", progress=progress))
     # In one piece, because sums over parts of a transposed tensor round otherwise.
     return torch.cat(found).transpose(0, 1).contiguous()
 
