@@ -62,6 +62,7 @@ class Record:
         score = float(decision.scores[index])
         return Line(
             request=rows.request.id,
+            choice=0,  # with n > 1, each is a request of its own
             model=self._model,
             defense=self._names,
             detector=name,
