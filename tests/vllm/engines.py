@@ -78,14 +78,15 @@ def process(runner: int = 1) -> Iterator[ProcessPoolExecutor]:
         runner: Which of vLLM's two model runners to use: 1, as on a CPU, or 2, as on a GPU.
     """
     start = multiprocessing.get_context("spawn")
-    second = {"TRITON_INTERPRET": "1", "VLLM_USE_V2_MODEL_RUNNER": "1"}
-    with (
-        patch.dict(os.environ, ENVIRONMENT | (second if runner == 2 else {})),
-        ProcessPoolExecutor(
-            1, mp_context=start, initializer=_interpret_triton if runner == 2 else None
-        ) as pool,
-    ):
+    with ProcessPoolExecutor(1, start, _prepare, (runner,)) as pool:
         yield pool
+
+
+def _prepare(runner: int) -> None:
+    os.environ.update(ENVIRONMENT)
+    if runner == 2:
+        os.environ.update({"TRITON_INTERPRET": "1", "VLLM_USE_V2_MODEL_RUNNER": "1"})
+        _interpret_triton()
 
 
 def _interpret_triton() -> None:
