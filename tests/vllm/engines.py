@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -59,6 +59,8 @@ class Result:
 
     error: str | None = None
     """The message, if the engine did not start."""
+    runner: int = 0
+    """Which model runner it had."""
     prompts: Sequence[Sequence[int]] = ()
     answers: Sequence[Sequence[int]] = ()
     """Tokens of each request, without the end of the turn."""
@@ -69,28 +71,42 @@ class Result:
 
 
 @contextmanager
-def process(prepare: Callable[[], None] | None = None) -> Iterator[ProcessPoolExecutor]:
+def process(runner: int = 1) -> Iterator[ProcessPoolExecutor]:
     """A process for engines; `submit(run, job)` starts one.
 
     Args:
-        prepare: Called in it first.
+        runner: Which of vLLM's two model runners to use: 1, as on a CPU, or 2, as on a GPU.
     """
     start = multiprocessing.get_context("spawn")
-    with (
-        patch.dict(os.environ, ENVIRONMENT),
-        ProcessPoolExecutor(1, mp_context=start, initializer=prepare) as pool,
-    ):
+    with ProcessPoolExecutor(1, start, _prepare, (runner,)) as pool:
         yield pool
+
+
+def _prepare(runner: int) -> None:
+    os.environ.update(ENVIRONMENT)
+    if runner == 2:
+        os.environ.update({"TRITON_INTERPRET": "1", "VLLM_USE_V2_MODEL_RUNNER": "1"})
+        _interpret_triton()
+
+
+def _interpret_triton() -> None:
+    """Let the second runner's kernels run on a CPU, which triton has no backend for.
+
+    vLLM asks triton for an active driver when it is imported; triton's own interpreter needs none.
+    """
+    import triton.backends
+
+    driver = type("Driver", (), {"is_active": staticmethod(lambda: True)})
+    triton.backends.backends["cpu"] = triton.backends.Backend(compiler=None, driver=driver)
 
 
 def run(job: Job) -> Result:
     """Start an engine, send the requests, and stop it."""
-    from vllm.distributed import cleanup_dist_env_and_memory
-
     from vllm import LLM
+    from vllm.distributed import destroy_distributed_environment, destroy_model_parallel
 
     gc.collect()
-    gc.freeze()  # the imports need not be looked through when an engine is cleaned up
+    gc.freeze()  # what is there now need not be looked through when the engine is gone
     llm = None
     with ExitStack() as stack:
         if job.unchecked:
@@ -104,7 +120,8 @@ def run(job: Job) -> Result:
             return Result(error=str(error))
         finally:
             del llm
-            cleanup_dist_env_and_memory()
+            destroy_model_parallel()
+            destroy_distributed_environment()
 
 
 def _defended(job: Job) -> dict[str, Any]:
@@ -115,8 +132,9 @@ def _defended(job: Job) -> dict[str, Any]:
 
 
 def _asked(llm: Any, job: Job) -> Result:
-    from safesight.vllm.record import Record
     from vllm import SamplingParams
+
+    from safesight.vllm.record import Record
 
     decisions: dict[tuple[str, tuple[int, ...]], tuple[float, bool]] = {}
 
@@ -140,6 +158,7 @@ def _asked(llm: Any, job: Job) -> Result:
     end = llm.get_tokenizer().eos_token_id
     return Result(
         None,
+        2 if llm.llm_engine.vllm_config.use_v2_model_runner else 1,
         [list(each.prompt_token_ids) for each in outputs],
         [[token for token in each.outputs[0].token_ids if token != end] for each in outputs],
         decisions,

@@ -38,6 +38,7 @@ class Case:
     expected: Expected
     pictures: int
     pool: ProcessPoolExecutor
+    runner: int = 1
 
     def job(self, *names: str, **options: Any) -> Job:
         """An engine with these defenses, and every talk with them and without."""
@@ -62,6 +63,12 @@ def pool() -> Iterator[ProcessPoolExecutor]:
         yield started
 
 
+@pytest.fixture(scope="module")
+def second_pool() -> Iterator[ProcessPoolExecutor]:
+    with engines.process(runner=2) as started:
+        yield started
+
+
 @pytest.fixture(scope="module", params=checkpoints.ARCHITECTURES)
 def case(request, pool, tmp_path_factory) -> Case:
     family = request.param
@@ -78,12 +85,13 @@ def case(request, pool, tmp_path_factory) -> Case:
 def compare(case: Case, result: Result, answers: list[list[int]]) -> None:
     """Prompts and answers, with defenses and without."""
     assert result.error is None
+    assert result.runner == case.runner
     assert [tuple(each) for each in result.prompts[::2]] == case.expected.prompts
     assert list(result.answers[::2]) == answers
     assert list(result.answers[1::2]) == case.expected.answers["none"], "turned off by a request"
 
 
-def test_detectors(case):
+def check_detectors(case: Case) -> None:
     want = case.expected
     result = case.run(case.job(*DETECTORS))
     answers = []
@@ -98,13 +106,30 @@ def test_detectors(case):
         assert [refused for _, refused in found] == want.refused[name]
 
 
-@pytest.mark.parametrize("name", EDITS)
-def test_edits(case, name):
+def check_edit(case: Case, name: str) -> None:
     want = case.expected.answers
-    if name == "rai" and not case.pictures:
-        pytest.skip("RAI acts on pictures, which this architecture has none of on a CPU")
     assert want[name] != want["none"], f"{name} changes no answer"
     compare(case, case.run(case.job(name)), want[name])
+
+
+def test_detectors(case):
+    check_detectors(case)
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_edits(case, name):
+    if name == "rai" and not case.pictures:
+        pytest.skip("RAI acts on pictures, which this architecture has none of on a CPU")
+    check_edit(case, name)
+
+
+def test_the_second_model_runner(case, second_pool):
+    """With positions of three parts (M-RoPE), and features added between blocks (DeepStack)."""
+    if case.family != "qwen3_vl":
+        pytest.skip("no other architecture has both")
+    case = replace(case, pool=second_pool, runner=2)
+    check_detectors(case)
+    check_edit(case, "rai")
 
 
 def test_these_are_the_architectures_that_can_be_defended():

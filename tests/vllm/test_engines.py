@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.vllm import engines, interpreted
+from tests.vllm import engines
 from tests.vllm.test_serving import CHUNKS, _alternating, answers
 
 pytestmark = pytest.mark.slow
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def second() -> Iterator[ProcessPoolExecutor]:
     """A process with Model Runner V2."""
-    with engines.process(interpreted.prepare) as started:
+    with engines.process(runner=2) as started:
         yield started
 
 

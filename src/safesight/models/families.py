@@ -97,7 +97,8 @@ FAMILIES: dict[str, Family] = {
         # Its config has a soft cap, but this transformers class does not apply it.
         Family(
             "gemma3",
-            note="Image tokens attend to each other in both directions. In vLLM on a CPU no pictures.",
+            note="Image tokens attend to each other in both directions. In vLLM on a CPU no "
+            "pictures.",
         ),
         Family(
             "paligemma",

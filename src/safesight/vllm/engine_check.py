@@ -45,6 +45,7 @@ def checked(previous: Any) -> type[Any]:
 
 def _check(config: Any, settings: Settings) -> None:
     import vllm
+
     from safesight.vllm.attached import attached
     from safesight.vllm.host import Facts
 
@@ -84,7 +85,9 @@ def _problems(config: Any) -> list[str]:
         or getattr(parallel, "prefill_context_parallel_size", 1) > 1,
         "prompt embeddings (--enable-prompt-embeds)": model.enable_prompt_embeds,
         "pictures on a CPU, where vLLM's attention does not let the tokens of a picture see each "
-        "other, as this model does": model.is_mm_prefix_lm and current_platform.is_cpu(),
+        "other, as this model does (--limit-mm-per-prompt '{\"image\": 0}' serves text)": (
+            model.is_mm_prefix_lm and current_platform.is_cpu()
+        ),
         "more than one picture in a prompt, as vLLM prepares several otherwise than transformers "
         "does for this model (--limit-mm-per-prompt '{\"image\": 1}')": _several_differ(model),
         "a pooling model": model.runner_type != "generate",
@@ -97,8 +100,9 @@ def _problems(config: Any) -> list[str]:
 
 
 def _several_differ(model: Any) -> bool:
-    """Whether a prompt may have several pictures which vLLM cuts into tiles, and transformers, with
-    which artifacts are fitted, does not.
+    """Whether a prompt may have several pictures that vLLM prepares otherwise than transformers.
+
+    vLLM cuts each of them into tiles as it does a single one, and transformers none of them.
     """
     several = model.multimodal_config and model.multimodal_config.get_limit_per_prompt("image") > 1
     return bool(several) and model.architecture == "LlavaOnevisionForConditionalGeneration"

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -210,11 +210,8 @@ class _Runner:
         pictures: list[Tensor] = []
         for _, _, batch in group_and_batch_mm_kwargs(items, device=self.guard.device):
             pictures.extend(self._model.embed_multimodal(**batch))
-        if not pictures:
-            return self._model.embed_input_ids(ids)
-        return self._model.embed_input_ids(
-            ids, multimodal_embeddings=pictures, is_multimodal=visual
-        )
+        shown = {"multimodal_embeddings": pictures, "is_multimodal": visual} if pictures else {}
+        return cast(Tensor, self._model.embed_input_ids(ids, **shown))
 
     def _mutual(self, prompt: _Prompt) -> list[tuple[int, int]]:
         """The rows of every picture, if its tokens see each other."""
@@ -230,7 +227,7 @@ class _Runner:
         if not self._config.uses_mrope:
             return torch.arange(len(prompt.ids), device=self.guard.device)
         found, _ = self._model.get_mrope_input_positions(prompt.ids, prompt.features)
-        return found.to(self.guard.device)
+        return cast(Tensor, found.to(self.guard.device))
 
 
 def _features(made: Any) -> list[Any]:

@@ -116,7 +116,7 @@ class Guard:
         """
         self._clear()
         self._step = Step.of(self._requests, batch)
-        self._positions = positions
+        self._positions: Tensor | None = positions
         if not self._step.rows:
             return
         if self._step.ending():
@@ -180,7 +180,7 @@ class Guard:
 
     def _clear(self) -> None:
         self._step = Step([])
-        self._positions: Tensor | None = None
+        self._positions = None
         nothing = torch.zeros(0, dtype=torch.long, device=self.device)
         self._last_rows = self._visual_rows = self._owners = nothing
         self._last_states: dict[int, Tensor] = {}

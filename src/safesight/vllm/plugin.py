@@ -62,4 +62,5 @@ def base_of(architecture: str) -> type[Any]:
     if not _BASES:
         register()
     module, name = _BASES[architecture]
-    return getattr(import_module(module), name)
+    found: type[Any] = getattr(import_module(module), name)
+    return found
