@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -37,6 +38,7 @@ EXAMPLES = examples(
     "safesight eval --defense hidden_detect --tasks image_harm --only category=weapon",
     "safesight eval --model ./my-model --data mine.csv --column question=ask --defense adashield",
     "safesight eval --model ./my-model --data mine.csv --defense sasa --fit-on data",
+    'safesight eval --engine vllm --defense sasa --vllm-options "--max-model-len 4096"',
 )
 
 _TASKS = "text_harm,image_harm,typographic_harm,over_refusal,sensitive_benign,vqa"
@@ -75,6 +77,19 @@ _FitOn = Annotated[
         "pictograms."
     ),
 ]
+_Engine = Annotated[
+    Literal["transformers", "vllm"], typer.Option(help="What computes the answers.")
+]
+_BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="With vLLM: ask a running server. Its key: SAFESIGHT_API_KEY."
+    ),
+]
+_VllmOptions = Annotated[
+    str | None,
+    typer.Option(metavar="OPTIONS", help="With vLLM: options of `vllm serve`, in one argument."),
+]
 
 
 @loads_model
@@ -96,6 +111,9 @@ def evaluate(
     batch_size: BatchSize = None,
     overhead: _Overhead = 24,
     json: JsonFile = None,
+    engine: _Engine = "transformers",
+    base_url: _BaseUrl = None,
+    vllm_options: _VllmOptions = None,
 ) -> None:
     """Evaluate a model on each task, undefended and with each defense, and compare.
 
@@ -106,6 +124,7 @@ def evaluate(
     uses. For another model, fit them on data like yours (safesight fit DEFENSE --data), or let
     --fit-on data do that: half of the groups in the file are then fitted on, and not asked.
     """
+    from safesight.workflows.engines import Engine
     from safesight.workflows.evaluation import Evaluation, arms_of, run
     from safesight.workflows.own_data import OwnData
 
@@ -127,6 +146,7 @@ def evaluate(
             fit_on=fit_on,
             overhead_inputs=overhead,
             model_args=loading,
+            engine=Engine(engine, base_url, shlex.split(vllm_options or "")),
             own=OwnData(data or (), pairs_of(column or [], "--column"), rows),
         )
     )

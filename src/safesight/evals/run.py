@@ -12,7 +12,7 @@ import gc
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,6 +32,7 @@ from safesight.hosting.arms import artifacts_for
 from safesight.judges.scope import common_judge
 
 if TYPE_CHECKING:
+    from safesight.evals.endpoint import Endpoint
     from safesight.evals.provider import SafesightAPI
 
 __all__ = ["run_eval"]
@@ -56,6 +57,7 @@ def run_eval(
     seed: int = 0,
     progress: bool = True,
     model_args: Mapping[str, Any] | None = None,
+    endpoints: Mapping[str, Endpoint] | None = None,
 ) -> list[Path]:
     """Run every arm on every task; an interrupted run resumes where it stopped.
 
@@ -72,6 +74,7 @@ def run_eval(
         seed: Seed of the samples.
         progress: Show a progress bar.
         model_args: As for `VLM.load`, JSON values only: `dtype`, `device_map`, `revision`, ...
+        endpoints: Where another engine answers, by arm; None to answer here.
 
     Returns:
         One log per arm and task; `read_answers(log_dir)` reads them.
@@ -86,15 +89,25 @@ def run_eval(
     judge = common_judge(model, tasks, judge)  # named, as in older logs, so that these are resumed
     names = [registered(task) for task in tasks]
     arms = [
-        _arm(model, defense, artifacts or {}, batch_size, dict(model_args or {}))
+        _arm(
+            model,
+            defense,
+            artifacts or {},
+            {"batch_size": batch_size, "endpoint": (endpoints or {}).get(defense)},
+            dict(model_args or {}),
+        )
         for defense in dict.fromkeys(defenses)
     ]
     task_args = {"limit": limit, "seed": seed, "judge": judge, "only": [*only] or None}
     set_aside_torn(folder)
     with Progress(folder, task_args, visible=progress) as shown, quiet(), _frozen_heap():
         session = Session(on_task=shown.add_task, on_answer=shown.advance)
-        with listening(session), _idle_after(arms):
-            logs = _run(folder, names, arms, task_args)
+        logs: list[EvalLog] = []
+        for server, some in _by_server(arms, endpoints or {}):
+            with server, listening(session), _idle_after(some):
+                logs += _run(folder, names, some, task_args)
+            if session.errors:
+                break
         if session.errors or _finished(logs) < len(arms) * len(names):
             raise _error(session, logs, folder)
         shown.finish()
@@ -107,7 +120,7 @@ def _arm(
     model: str,
     defense: str,
     artifacts: Mapping[str, str | Path],
-    batch_size: int | None,
+    unrecorded: Mapping[str, Any],
     args: dict[str, Any],
 ) -> Model:
     """Inspect's model for one arm. The log records only the arguments that change answers."""
@@ -116,13 +129,26 @@ def _arm(
     if folders:  # one alone as a string: what was recorded in a log stays what it was
         args["artifact"] = folders[0] if len(folders) == 1 else folders
     try:
-        arm = get_model(f"safesight/{model}", memoize=False, batch_size=batch_size, **args)
+        arm = get_model(f"safesight/{model}", memoize=False, **unrecorded, **args)
     except Exception as error:
         if isinstance(error.__cause__, SafesightError):
             raise error.__cause__ from None  # the provider wrapped it for Inspect
         raise
     arm.model_args = args
     return arm
+
+
+def _by_server(
+    arms: Sequence[Model], endpoints: Mapping[str, Endpoint]
+) -> Iterator[tuple[AbstractContextManager[None], list[Model]]]:
+    """The arms that one server answers, and what it runs in; one server at a time."""
+    groups: dict[int, list[Model]] = {}
+    servers = {id(each.server): each.server for each in endpoints.values()}
+    for arm in arms:
+        endpoint = endpoints.get(arm.model_args["defense"])
+        groups.setdefault(0 if endpoint is None else id(endpoint.server), []).append(arm)
+    for key, some in groups.items():
+        yield servers[key].running() if key in servers else nullcontext(), some
 
 
 def _run(
