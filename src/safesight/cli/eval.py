@@ -117,15 +117,13 @@ def evaluate(
 ) -> None:
     """Evaluate a model on each task, undefended and with each defense, and compare.
 
-    The undefended model is always included (alone: --defense none), and so is the control of a
-    defense that has one.
+    The undefended model is always included (alone: --defense none), and so are control arms.
 
     Defenses without an artifact for the bundled model are fitted first, on samples that no task
     uses. For another model, fit them on data like yours (safesight fit DEFENSE --data), or let
     --fit-on data do that: half of the groups in the file are then fitted on, and not asked.
     """
-    from safesight.workflows.engines import Engine
-    from safesight.workflows.evaluation import Evaluation, arms_of, run
+    from safesight.workflows.evaluation import Engine, Evaluation, arms_of, run
     from safesight.workflows.own_data import OwnData
 
     named = arms_of_option(defense)
@@ -154,5 +152,9 @@ def evaluate(
         write_json(card, json)
     if json != "-":
         print_scorecard(card)
+    _say_where(log_dir)
+
+
+def _say_where(log_dir: Path) -> None:
     stderr().print(f"Logs: {log_dir}", soft_wrap=True)
     stderr().print(f"Page: safesight report {log_dir} -o report.html", soft_wrap=True)

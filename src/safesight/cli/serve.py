@@ -133,9 +133,7 @@ def serve(
     if not math.isfinite(timeout):
         raise InputError("--timeout is not a number of seconds. Use one such as 300.")
     folders = _defenses(defense)
-    allowed = [each.strip() for each in allow.split(",") if each.strip()]
-    if allow and not allowed:
-        raise InputError("--allow names no defense. Name some of those that are served, or none.")
+    allowed = _allowed(allow)
     rules = _rules(
         name or model,
         keys=_keys(api_key_file),
@@ -176,6 +174,13 @@ def _defenses(text: str) -> dict[str, Path | None]:
         raise InputError("--defense none serves the bare model. Leave out the other defenses.")
     check_names("defense", list(found))
     found.pop(UNDEFENDED, None)
+    return found
+
+
+def _allowed(text: str) -> list[str]:
+    found = [each.strip() for each in text.split(",") if each.strip()]
+    if text and not found:
+        raise InputError("--allow names no defense. Name some of those that are served, or none.")
     return found
 
 

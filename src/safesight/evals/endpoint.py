@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.model import (
     ChatMessage,
     ChatMessageAssistant,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from safesight.hosting.settings import Settings
     from safesight.models import VLM
 
-__all__ = ["Address", "Endpoint", "Server"]
+__all__ = ["Address", "Endpoint", "Server", "check_client"]
 
 CONNECTIONS = 64
 """Samples that may run at a time: the engine batches them itself."""
@@ -110,23 +111,40 @@ class Endpoint:
             raise self._refused(output)
         if output.error is not None or not output.choices:
             raise self._refused(ModelError(output.error or "no answer"))
-        output.choices[0].message.content = output.completion.strip()
+        output.completion = output.choices[0].message.content = output.completion.strip()
         return output
 
     def _model(self) -> Model:
         where = self.server.address
         if where not in self._asked:
-            self._asked[where] = get_model(
-                f"openai-api/vllm/{where.model}",
-                base_url=where.url,
-                api_key=where.key,
-                memoize=False,
-            )
+            self._asked[where] = _client(where)
         return self._asked[where]
 
     def _refused(self, error: Exception) -> SafesightError:
         where = self.server.address.url
         return InputError(f"The server at {where} gave no answer: {str(error)[:300]}")
+
+
+def check_client() -> None:
+    """Check that Inspect can ask a server of OpenAI's protocol.
+
+    Raises:
+        ModelError: it needs another version of OpenAI's client.
+    """
+    _client(Address("http://127.0.0.1/v1", "none", "none"))
+
+
+def _client(where: Address) -> Model:
+    try:
+        return get_model(
+            f"openai-api/vllm/{where.model}",
+            base_url=where.url,
+            api_key=where.key,
+            memoize=False,
+        )
+    except PrerequisiteError as error:
+        told = " ".join(str(error).split()).removeprefix("ERROR: ")
+        raise ModelError(f"Inspect cannot ask another engine: {told}") from error
 
 
 def _cleaned(vlm: VLM, input: Sequence[ChatMessage]) -> list[ChatMessage]:

@@ -11,7 +11,7 @@ import errno
 import gc
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -85,29 +85,18 @@ def run_eval(
         KeyboardInterrupt: the run was stopped, at the latest once the running batch has ended.
             Finished answers stay in the folder.
     """
-    folder = _writable(Path(log_dir))
+    folder, places = _writable(Path(log_dir)), endpoints or {}
     judge = common_judge(model, tasks, judge)  # named, as in older logs, so that these are resumed
+    task_args = {"limit": limit, "seed": seed, "judge": judge, "only": [*only] or None}
     names = [registered(task) for task in tasks]
     arms = [
-        _arm(
-            model,
-            defense,
-            artifacts or {},
-            {"batch_size": batch_size, "endpoint": (endpoints or {}).get(defense)},
-            dict(model_args or {}),
-        )
+        _arm(model, defense, artifacts or {}, (batch_size, places.get(defense)), model_args or {})
         for defense in dict.fromkeys(defenses)
     ]
-    task_args = {"limit": limit, "seed": seed, "judge": judge, "only": [*only] or None}
     set_aside_torn(folder)
     with Progress(folder, task_args, visible=progress) as shown, quiet(), _frozen_heap():
         session = Session(on_task=shown.add_task, on_answer=shown.advance)
-        logs: list[EvalLog] = []
-        for server, some in _by_server(arms, endpoints or {}):
-            with server, listening(session), _idle_after(some):
-                logs += _run(folder, names, some, task_args)
-            if session.errors:
-                break
+        logs = _answered(session, _by_server(arms, places), folder, names, task_args)
         if session.errors or _finished(logs) < len(arms) * len(names):
             raise _error(session, logs, folder)
         shown.finish()
@@ -120,22 +109,41 @@ def _arm(
     model: str,
     defense: str,
     artifacts: Mapping[str, str | Path],
-    unrecorded: Mapping[str, Any],
-    args: dict[str, Any],
+    unrecorded: tuple[int | None, Endpoint | None],
+    loading: Mapping[str, Any],
 ) -> Model:
     """Inspect's model for one arm. The log records only the arguments that change answers."""
+    args, (batch_size, endpoint) = dict(loading), unrecorded
     args["defense"] = defense
     folders = [str(folder) for _, folder in sorted(artifacts_for(defense, artifacts).items())]
     if folders:  # one alone as a string: what was recorded in a log stays what it was
         args["artifact"] = folders[0] if len(folders) == 1 else folders
     try:
-        arm = get_model(f"safesight/{model}", memoize=False, **unrecorded, **args)
+        more = {"batch_size": batch_size, "endpoint": endpoint, **args}
+        arm = get_model(f"safesight/{model}", memoize=False, **more)
     except Exception as error:
         if isinstance(error.__cause__, SafesightError):
             raise error.__cause__ from None  # the provider wrapped it for Inspect
         raise
     arm.model_args = args
     return arm
+
+
+def _answered(
+    session: Session,
+    groups: Iterable[tuple[AbstractContextManager[None], list[Model]]],
+    folder: Path,
+    tasks: list[str],
+    task_args: dict[str, Any],
+) -> list[EvalLog]:
+    """The logs of all arms, up to the first error."""
+    logs: list[EvalLog] = []
+    for server, arms in groups:
+        with server, listening(session), _idle_after(arms):
+            logs += _run(folder, tasks, arms, task_args)
+        if session.errors:
+            break
+    return logs
 
 
 def _by_server(

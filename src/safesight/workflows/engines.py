@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from safesight.console import waiting
 from safesight.errors import InputError
+from safesight.extras import need
 
 if TYPE_CHECKING:
     from safesight.evals.endpoint import Endpoint
@@ -37,16 +38,22 @@ class Engine:
 
         Raises:
             InputError: an option is for another engine.
+            SafesightError: the engine, or the client that asks it, is not installed.
         """
         if self.name == "transformers" and (self.base_url is not None or self.options):
             option = "--vllm-options" if self.base_url is None else "--base-url"
             raise InputError(f"{option} is for vLLM. Leave it out, or add --engine vllm.")
         if self.base_url is not None and self.options:
             raise InputError("A running server has its options. Leave out --vllm-options.")
-        if self.name == "vllm" and self.base_url is None:
-            from safesight.vllm.command import need_engine
+        if self.name == "transformers":
+            return
+        need("inspect_ai", "eval", "An evaluation")
+        from safesight.evals.endpoint import check_client
+        from safesight.vllm.command import need_engine
 
+        if self.base_url is None:
             need_engine()
+        check_client()
 
     def loading(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """How to load the model here: on the CPU if the answers come from elsewhere."""

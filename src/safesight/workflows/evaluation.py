@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL_TASKS",
+    "Engine",
     "Evaluation",
     "arms_of",
     "bundled_defenses",
@@ -175,12 +176,8 @@ def evaluate(wanted: Evaluation) -> None:
     fits = {each.name: fit for arm in arms for each, fit in arm.defenses if fit is not None}
     unseen = leave_out_seen(own, fits, wanted.own.rows)
     with wanted.engine.endpoints(vlm, arms, wanted.log_dir, wanted.model_args) as endpoints:
-        remarks = [
-            *_unlike_controls(arms),
-            *_seen(arms, wanted.only),
-            *unseen,
-            *wanted.engine.remarks(endpoints),
-        ]
+        remarks = [*_unlike_controls(arms), *_seen(arms, wanted.only), *unseen]
+        remarks += wanted.engine.remarks(endpoints)
         for remark in remarks:
             stderr().print(remark, soft_wrap=True)
         run_eval(
