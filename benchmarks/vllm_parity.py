@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from results_file import RUNS, add_output, measured, opened
 from safesight.evals import read_answers
 from safesight.evals.answers import Answer
 from safesight.vllm.evaluating import installed
-from safesight.workflows.evaluation import Engine, Evaluation, arms_of, evaluate
+from safesight.workflows.evaluation import Engine, Evaluation, evaluate
 
-ARMS = ("probe", "sasa", "hidden_detect", "rai", "refusal_direction", "tool_vector")
+ARMS = ("none", "probe", "sasa", "hidden_detect", "rai", "refusal_direction", "tool_vector")
 TASKS = ("text_harm", "image_harm", "typographic_harm", "over_refusal", "vqa")
 EACH = 60
 """Samples per task; 300 in all."""
@@ -32,29 +33,24 @@ def main() -> None:
     """Command line of the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_output(parser, "vllm_parity")
-    parser.add_argument("--defense", default=",".join(ARMS))
+    parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--n", type=int, default=EACH, help="samples per task")
     parser.add_argument("--vllm-options", default="")
     parser.add_argument("--work", type=Path, default=RUNS / "vllm_parity", help="folder for logs")
     arguments = parser.parse_args()
-    arms = arms_of(arguments.defense.split(","))
+    arms = arguments.arms.split(",")
     head = {"model": "testbed", "n": arguments.n, "tasks": [*TASKS], "vllm": installed()}
     results = opened(arguments, {**head, "arms": arms}, differences=[])
-    known = {row["arm"] for row in results["rows"]}
-    parts = [(arm, partial(compare, arguments, arm, results)) for arm in arms if arm not in known]
+    parts = [] if results["rows"] else [("compared", partial(compare, arguments, arms, results))]
     measured(arguments, results, parts, conclude)
 
 
-def compare(arguments: argparse.Namespace, arm: str, results: dict[str, Any]) -> None:
-    """Answer with both engines, and add the rows of one arm."""
-    options = arguments.vllm_options.split()
-    found = [
-        answers(arguments, arm, arguments.work / engine.name, engine)
-        for engine in (Engine(), Engine("vllm", options=options))
-    ]
-    for task in TASKS:
-        keys = [key for key in found[0] if key[0] == task]
-        pairs = [(found[0][key], found[1][key]) for key in keys]
+def compare(arguments: argparse.Namespace, arms: list[str], results: dict[str, Any]) -> None:
+    """Answer with both engines, and add a row for each arm and task."""
+    engines = Engine(), Engine("vllm", options=arguments.vllm_options.split())
+    ours, theirs = (answers(arguments, arms, engine) for engine in engines)
+    for arm, task in product(arms, TASKS):
+        pairs = [(ours[key], theirs[key]) for key in ours if key[:2] == (arm, task)]
         results["rows"].append(
             {
                 "arm": arm,
@@ -78,13 +74,14 @@ def compare(arguments: argparse.Namespace, arm: str, results: dict[str, Any]) ->
 
 
 def answers(
-    arguments: argparse.Namespace, arm: str, folder: Path, engine: Engine
-) -> dict[tuple[str, str], Answer]:
-    """The answers of one arm by task and sample."""
+    arguments: argparse.Namespace, arms: list[str], engine: Engine
+) -> dict[tuple[str, str, str], Answer]:
+    """The answers of all arms, by arm, task and sample."""
+    folder = arguments.work / engine.name
     evaluate(
         Evaluation(
             "testbed",
-            [arm],
+            arms,
             TASKS,
             folder,
             limit=arguments.n,
@@ -93,14 +90,13 @@ def answers(
             model_args={"dtype": "float32", "device": "cpu"},
         )
     )
-    return {
-        (each.task, each.sample_id): each for each in read_answers(folder) if each.defense == arm
-    }
+    return {(each.defense, each.task, each.sample_id): each for each in read_answers(folder)}
 
 
 def conclude(results: dict[str, Any]) -> None:
     """How many answers and verdicts are equal in all."""
-    for what in ("n", "same_answer", "same_verdict"):
+    results["pairs"] = sum(row["n"] for row in results["rows"])
+    for what in ("same_answer", "same_verdict"):
         results[what] = sum(row[what] for row in results["rows"])
 
 

@@ -10,9 +10,9 @@ import pytest
 pytest.importorskip("vllm", reason="vLLM is not installed; see make test-vllm")
 pytest.importorskip("peft")
 
-import vllm
 from vllm.lora.request import LoRARequest
 
+import vllm
 from safesight import VLM, registry
 from safesight.fitting.bundled import bundled
 from safesight.training.export import export_adapter, merge
@@ -30,7 +30,7 @@ def test_an_adapter_answers_as_the_merged_checkpoint(
     artifact = bundled("npo", vlm)
     adapter = export_adapter(artifact, tmp_path / "adapter")
     merged = VLM.load(str(merge(vlm, artifact, tmp_path / "merged")), dtype="float32", device="cpu")
-    asked = [s for task in ("vqa", "text_harm") for s in registry.load("benchmark", task)(10)]
+    asked = [s for task in ("vqa", "image_harm") for s in registry.load("benchmark", task)(10)]
     wanted = [merged.answer([each.messages()], max_new_tokens=TOKENS)[0] for each in asked]
     plain = [vlm.answer([each.messages()], max_new_tokens=TOKENS)[0] for each in asked]
     assert wanted != plain
