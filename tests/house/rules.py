@@ -19,6 +19,7 @@ LEVELS = (
     {"__main__"},
     {"cli", "plugins"},
     {"workflows", "app"},
+    {"vllm"},
     {"report", "experiments", "server"},
     {"analysis"},
     {"compare"},
@@ -64,6 +65,7 @@ LIBRARY_USERS = {
     "gradio": ("safesight.app.page", "safesight.app.serving"),
     "uvicorn": ("safesight.server.", "safesight.app.serving"),
     "lmms_eval": ("safesight.plugins.lmms_eval",),
+    "vllm": ("safesight.vllm.",),
     "garak": ("safesight.plugins.garak",),
     "pyrit": ("safesight.plugins.pyrit",),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -40,6 +41,7 @@ EXAMPLES = examples(
     "safesight eval --defense hidden_detect --tasks image_harm --only category=weapon",
     "safesight eval --model ./my-model --data mine.csv --column question=ask --defense adashield",
     "safesight eval --model ./my-model --data mine.csv --defense sasa --fit-on data",
+    'safesight eval --engine vllm --defense sasa --vllm-options "--max-model-len 4096"',
 )
 
 _TASKS = "text_harm,image_harm,typographic_harm,over_refusal,sensitive_benign,vqa"
@@ -78,6 +80,19 @@ _FitOn = Annotated[
         "pictograms."
     ),
 ]
+_Engine = Annotated[
+    Literal["transformers", "vllm"], typer.Option(help="What computes the answers.")
+]
+_BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="With vLLM: ask a running server. Its key: SAFESIGHT_API_KEY."
+    ),
+]
+_VllmOptions = Annotated[
+    str | None,
+    typer.Option(metavar="OPTIONS", help="With vLLM: options of `vllm serve`, in one argument."),
+]
 
 
 @loads_model
@@ -99,11 +114,13 @@ def evaluate(
     batch_size: BatchSize = None,
     overhead: _Overhead = 24,
     json: JsonFile = None,
+    engine: _Engine = "transformers",
+    base_url: _BaseUrl = None,
+    vllm_options: _VllmOptions = None,
 ) -> None:
     """Evaluate a model on each task, undefended and with each defense, and compare.
 
-    The undefended model is always included (alone: --defense none), and so is the control of a
-    defense that has one.
+    The undefended model is always included (alone: --defense none), and so are control arms.
 
     Defenses without an artifact for the bundled model are fitted first, on samples that no task
     uses. For another model, fit them on data like yours (safesight fit DEFENSE --data), or let
@@ -111,7 +128,7 @@ def evaluate(
 
     Started with torchrun or accelerate launch, one process for each device shares the samples.
     """
-    from safesight.workflows.evaluation import Evaluation, arms_of, run
+    from safesight.workflows.evaluation import Engine, Evaluation, arms_of, run
     from safesight.workflows.own_data import OwnData
 
     named = arms_of_option(defense)
@@ -132,6 +149,7 @@ def evaluate(
             fit_on=fit_on,
             overhead_inputs=overhead,
             model_args=loading,
+            engine=Engine(engine, base_url, shlex.split(vllm_options or "")),
             own=OwnData(data or (), pairs_of(column or [], "--column"), rows),
         )
     )
@@ -144,5 +162,9 @@ def _show(card: Scorecard, json: str | None, log_dir: Path) -> None:
         write_json(card, json)
     if json != "-":
         print_scorecard(card)
+    _say_where(log_dir)
+
+
+def _say_where(log_dir: Path) -> None:
     stderr().print(f"Logs: {log_dir}", soft_wrap=True)
     stderr().print(f"Page: safesight report {log_dir} -o report.html", soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -28,6 +28,7 @@ EXAMPLES = examples(
     "safesight serve --model Qwen/Qwen3-VL-2B-Instruct --defense sasa=artifacts/sasa",
     "safesight serve --defense probe --allow probe,none --decision-log decisions.jsonl",
     "safesight serve --defense probe --host 0.0.0.0 --api-key-file keys.txt",
+    "safesight serve --engine vllm --defense sasa=artifacts/sasa -- --max-model-len 4096",
 )
 KEY = "SAFESIGHT_API_KEY"
 
@@ -72,6 +73,14 @@ LogFile = Annotated[
 LogPrompts = Annotated[
     bool, typer.Option("--log-prompts", help="Write the texts of refused prompts, too.")
 ]
+Engine = Annotated[Literal["transformers", "vllm"], typer.Option(help="What computes the answers.")]
+ChatTemplate = Annotated[
+    Path | None, typer.Option(help="With vLLM: a chat template in the place of the model's own.")
+]
+VllmArguments = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[-- OPTION...]", help="With vLLM: options of `vllm serve`."),
+]
 
 
 def _limit(text: str) -> Any:
@@ -88,8 +97,11 @@ Timeout = Annotated[float, _limit("Seconds for one request.")]
 
 @loads_model
 def serve(
+    ctx: typer.Context,
     loading: Loading,
     defense: Defenses,
+    vllm_options: VllmArguments = None,
+    engine: Engine = "transformers",
     model: Model = "testbed",
     host: Address = "127.0.0.1",
     port: Port = 8000,
@@ -107,15 +119,21 @@ def serve(
     max_body_mb: MaxBody = 20,
     max_waiting: MaxWaiting = 128,
     timeout: Timeout = 300.0,
+    chat_template: ChatTemplate = None,
 ) -> None:
     """Serve a defended model to OpenAI clients, and its detectors to gateways."""
+    if engine == "vllm":
+        from safesight.cli.serve_vllm import serve_with_vllm
+
+        serve_with_vllm(ctx, _defenses(defense), lambda: _keys(api_key_file))
+        return
+    for option in ["--chat-template"] if chat_template else vllm_options or []:
+        raise InputError(f"{option} is for vLLM. Leave it out, or add --engine vllm.")
     need("fastapi", "serve", "A server")
     if not math.isfinite(timeout):
         raise InputError("--timeout is not a number of seconds. Use one such as 300.")
     folders = _defenses(defense)
-    allowed = [each.strip() for each in allow.split(",") if each.strip()]
-    if allow and not allowed:
-        raise InputError("--allow names no defense. Name some of those that are served, or none.")
+    allowed = _allowed(allow)
     rules = _rules(
         name or model,
         keys=_keys(api_key_file),
@@ -156,6 +174,13 @@ def _defenses(text: str) -> dict[str, Path | None]:
         raise InputError("--defense none serves the bare model. Leave out the other defenses.")
     check_names("defense", list(found))
     found.pop(UNDEFENDED, None)
+    return found
+
+
+def _allowed(text: str) -> list[str]:
+    found = [each.strip() for each in text.split(",") if each.strip()]
+    if text and not found:
+        raise InputError("--allow names no defense. Name some of those that are served, or none.")
     return found
 
 

@@ -8,9 +8,11 @@ messages, settings and errors.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 from rich.markup import escape
 
 from safesight.errors import InputError, SafesightError
+from safesight.evals.endpoint import CONNECTIONS, Endpoint
 from safesight.evals.messages import hf_messages, settings_of
 from safesight.evals.session import refused
 from safesight.hosting.requests import Generation
@@ -57,6 +60,7 @@ class SafesightAPI(ModelAPI):
         dtype: "float32", "bfloat16" or "float16"; by default depends on the device.
         device: "cpu", "cuda", "cuda:1"; by default a GPU if there is one.
         batch_size: Maximum batch size.
+        endpoint: The same arm at another engine, which answers instead.
         **settings: `device_map`, `quantization_config`, `attn_implementation`, `revision` and
             `trust_remote_code` as for `VLM.load`; everything else goes to the defense.
 
@@ -76,6 +80,7 @@ class SafesightAPI(ModelAPI):
         dtype: str | None = None,
         device: str | None = None,
         batch_size: int | None = None,
+        endpoint: Endpoint | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
@@ -91,18 +96,22 @@ class SafesightAPI(ModelAPI):
             )
         except SafesightError as error:
             raise PrerequisiteError(escape(str(error))) from error
-        self.host, self.arm = served.host, served.arm
+        self.host, self.arm, self._endpoint = served.host, served.arm, endpoint
+        self.model_identity = self._of_engine(self.host.vlm.identity)
+        self.arm = replace(self.arm, identity=self._of_engine(self.arm.identity))
         # Part of the key of Inspect's answer cache (`--cache`), so that answers are not shared
         # between different artifacts, dtypes or defenses.
         self.base_url = f"safesight:{self.arm.identity}"
 
     def max_connections(self) -> int:
         """Two batches: one is answered while the next is prepared."""
+        if self._endpoint is not None:
+            return CONNECTIONS
         return 2 * self.host.batcher.max_batch
 
     def connection_key(self) -> str:
         """The same for all arms of one model: they queue for the same thread."""
-        return str(id(self.host))
+        return str(id(self.host if self._endpoint is None else self._endpoint.server))
 
     async def generate(
         self,
@@ -131,6 +140,10 @@ class SafesightAPI(ModelAPI):
                 "Describe them in the system message."
             )
         settings = settings_of(config, self.host.default_max_tokens)
+        if self._endpoint is not None:
+            output = await self._endpoint.ask(self.host.vlm, input, settings)
+            output.metadata = self._about()
+            return output
         future = self.host.submit(self.arm, settings, hf_messages(input))
         return self._output(await _result(future))
 
@@ -150,7 +163,7 @@ class SafesightAPI(ModelAPI):
         )
 
     def _metadata(self, generation: Generation) -> dict[str, Any]:
-        metadata: dict[str, Any] = {"defense": self.arm.name, "identity": self.arm.identity}
+        metadata = self._about()
         if generation.refused is not None:
             metadata["refused_by_detector"] = generation.refused
             metadata["decisions"] = {
@@ -159,6 +172,15 @@ class SafesightAPI(ModelAPI):
                 for name, decision in generation.decisions.items()
             }
         return metadata
+
+    def _about(self) -> dict[str, Any]:
+        return {"defense": self.arm.name, "identity": self.arm.identity}
+
+    def _of_engine(self, identity: str) -> str:
+        """The identity of what another engine computes, which is not ours to the last bit."""
+        if self._endpoint is None:
+            return identity
+        return hashlib.sha256(f"{identity} {self._endpoint.server.engine}".encode()).hexdigest()
 
 
 def _json(value: Any) -> Any:

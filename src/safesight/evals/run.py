@@ -12,7 +12,7 @@ import gc
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -35,6 +35,7 @@ from safesight.hosting.arms import artifacts_for
 from safesight.judges.scope import common_judge
 
 if TYPE_CHECKING:
+    from safesight.evals.endpoint import Endpoint
     from safesight.evals.provider import SafesightAPI
 
 __all__ = ["run_eval"]
@@ -59,6 +60,7 @@ def run_eval(
     seed: int = 0,
     progress: bool = True,
     model_args: Mapping[str, Any] | None = None,
+    endpoints: Mapping[str, Endpoint] | None = None,
 ) -> list[Path]:
     """Run every arm on every task; an interrupted run resumes where it stopped.
 
@@ -78,6 +80,7 @@ def run_eval(
         seed: Seed of the samples.
         progress: Show a progress bar.
         model_args: As for `VLM.load`, JSON values only: `dtype`, `device_map`, `revision`, ...
+        endpoints: Where another engine answers, by arm; None to answer here.
 
     Returns:
         One log per arm and task; `read_answers(log_dir)` reads them.
@@ -88,16 +91,16 @@ def run_eval(
         KeyboardInterrupt: the run was stopped, at the latest once the running batch has ended.
             Finished answers stay in the folder.
     """
-    folder = _writable(Path(log_dir))
+    folder, places = _writable(Path(log_dir)), endpoints or {}
     judge = common_judge(model, tasks, judge)  # named, as in older logs, so that these are resumed
+    task_args = {"limit": limit, "seed": seed, "judge": judge, "only": [*only] or None}
     names = [registered(task) for task in tasks]
     arms = [
-        _arm(model, defense, artifacts or {}, batch_size, dict(model_args or {}))
+        _arm(model, defense, artifacts or {}, (batch_size, places.get(defense)), model_args or {})
         for defense in dict.fromkeys(defenses)
     ]
-    task_args = {"limit": limit, "seed": seed, "judge": judge, "only": [*only] or None}
     given = {name: value for name, value in task_args.items() if value is not None}
-    cells = _Cells(folder, names, arms, given, progress)
+    cells = _Cells(folder, names, arms, given, progress, places)
     if ranks.place().count > 1:
         return _by_ranks(cells)
     _tidy(folder)
@@ -114,6 +117,8 @@ class _Cells:
     arms: list[Model]
     task_args: dict[str, Any]
     progress: bool
+    endpoints: Mapping[str, Endpoint]
+    """Where another engine answers, by arm."""
     part: Part | None = None
     """The samples of this process, if others answer the rest."""
     made: dict[str, Any] = field(default_factory=dict)
@@ -174,8 +179,12 @@ def _answered(cells: _Cells, folder: Path) -> list[EvalLog]:
             shown.add_task(task.name, task.version, len(task.dataset))
 
         session = Session(on_task=on_task, on_answer=shown.advance, made=cells.made)
-        with listening(session), _idle_after(cells.arms):
-            logs = _run(cells, folder)
+        logs: list[EvalLog] = []
+        for server, arms in _by_server(cells):
+            with server, listening(session), _idle_after(arms):
+                logs += _run(replace(cells, arms=arms), folder)
+            if session.errors:
+                break
         if session.errors or _finished(logs) < len(cells.arms) * len(cells.names):
             raise _error(session, logs, cells.folder)
         shown.finish()
@@ -186,22 +195,35 @@ def _arm(
     model: str,
     defense: str,
     artifacts: Mapping[str, str | Path],
-    batch_size: int | None,
-    args: dict[str, Any],
+    unrecorded: tuple[int | None, Endpoint | None],
+    loading: Mapping[str, Any],
 ) -> Model:
     """Inspect's model for one arm. The log records only the arguments that change answers."""
+    args, (batch_size, endpoint) = dict(loading), unrecorded
     args["defense"] = defense
     folders = [str(folder) for _, folder in sorted(artifacts_for(defense, artifacts).items())]
     if folders:  # one alone as a string: what was recorded in a log stays what it was
         args["artifact"] = folders[0] if len(folders) == 1 else folders
     try:
-        arm = get_model(f"safesight/{model}", memoize=False, batch_size=batch_size, **args)
+        more = {"batch_size": batch_size, "endpoint": endpoint, **args}
+        arm = get_model(f"safesight/{model}", memoize=False, **more)
     except Exception as error:
         if isinstance(error.__cause__, SafesightError):
             raise error.__cause__ from None  # the provider wrapped it for Inspect
         raise
     arm.model_args = args
     return arm
+
+
+def _by_server(cells: _Cells) -> Iterator[tuple[AbstractContextManager[None], list[Model]]]:
+    """The arms that one server answers, and what it runs in; one server at a time."""
+    groups: dict[int, list[Model]] = {}
+    servers = {id(each.server): each.server for each in cells.endpoints.values()}
+    for arm in cells.arms:
+        endpoint = cells.endpoints.get(arm.model_args["defense"])
+        groups.setdefault(0 if endpoint is None else id(endpoint.server), []).append(arm)
+    for key, some in groups.items():
+        yield servers[key].running() if key in servers else nullcontext(), some
 
 
 def _run(cells: _Cells, folder: Path) -> list[EvalLog]:

@@ -381,7 +381,7 @@ def _described_arm(api: Any | None) -> tuple[dict[str, Any], GenerateConfig]:
         "defense": api.arm.name,
         "identity": api.arm.identity,
         "model": api.model_name,
-        "model_identity": api.host.vlm.identity,
+        "model_identity": api.model_identity,
         "forbidden": forbidden_by(artifact for _, artifact in api.arm.defenses),
     }
     if caveat := fit_caveat(api.model_name, [artifact for _, artifact in api.arm.defenses]):

@@ -45,7 +45,7 @@ from safesight.models.placement import (
 )
 from safesight.models.quantized import quantization_config
 
-__all__ = ["LoadOptions", "Loaded", "load_pretrained", "load_text_model", "public_name"]
+__all__ = ["LoadOptions", "Loaded", "load_pretrained", "load_text_model", "place_of", "public_name"]
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 _FAILURES = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
@@ -92,7 +92,7 @@ def load_pretrained(name: str, options: LoadOptions) -> Loaded:
         ModelError: the model cannot be used, for whatever reason.
         MissingExtraError: accelerate or a quantization library is not installed.
     """
-    place = _resolve(name)
+    place = place_of(name)
     local = Path(place) if Path(place).is_dir() else None
     _check_options(name, options, local=local is not None)
     target = device_of(options.device)
@@ -143,7 +143,7 @@ def load_text_model(name: str, revision: str | None = None, *, writes: bool) -> 
     Raises:
         ModelError: the model cannot be used, for whatever reason.
     """
-    place = _resolve(name)
+    place = place_of(name)
     if local := Path(place).is_dir():
         _check_weight_files(Path(place))
     target = device_of(None)
@@ -226,8 +226,12 @@ def public_name(name: str) -> str:
     return name
 
 
-def _resolve(name: str) -> str:
-    """The folder or hub id for a name."""
+def place_of(name: str) -> str:
+    """The folder of a model, or its name on the hub.
+
+    Raises:
+        ModelError: it is neither.
+    """
     if name in registry.names("model"):
         return bundled_folder(name)
     path = os.path.expanduser(name)

@@ -34,7 +34,8 @@ __all__ = ["Attached", "attached", "first_changed", "layers_read"]
 _ELSEWHERE = {
     "pipeline": "asks the model several times for one answer, which vLLM cannot do inside a "
     "request. Use `safesight serve` on transformers",
-    "input": "rewrites the prompt, which happens before vLLM's engine sees it",
+    "input": "rewrites the prompt before the engine sees it. Use `safesight serve --engine vllm`, "
+    "which writes it into the chat template",
     "weights": "changes weights. Serve the checkpoint that `safesight merge` writes, without it",
 }
 """Why a kind of defense does not run inside the engine."""

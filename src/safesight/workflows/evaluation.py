@@ -22,6 +22,7 @@ from safesight.files import check_place
 from safesight.fitting.facts import Facts, covers, select, told
 from safesight.grammar import ANY_MODEL, check_arm, check_task, load_judge
 from safesight.judges.scope import common_judge, judge_for
+from safesight.workflows.engines import Engine, identity_with
 from safesight.workflows.own_data import OwnData, add_tasks, leave_out_seen, sources_of, tasks_with
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL_TASKS",
+    "Engine",
     "Evaluation",
     "arms_of",
     "bundled_defenses",
@@ -82,6 +84,7 @@ class Evaluation:
     """Benign inputs, and as many harmful ones, to time overhead on; 0 skips it."""
     model_args: dict[str, Any] = field(default_factory=dict)
     own: OwnData = field(default_factory=OwnData)
+    engine: Engine = field(default_factory=Engine)
 
 
 def arms_of(defenses: Sequence[str]) -> list[str]:
@@ -146,6 +149,7 @@ def evaluate(wanted: Evaluation) -> None:
     own = add_tasks(wanted.own)
     wanted = replace(wanted, tasks=tasks_with(wanted.tasks, own))
     _check(wanted)
+    wanted = replace(wanted, model_args=wanted.engine.loading(wanted.model_args))
     for task, data in own.items():
         stderr().print(f"{task}: {counted(data.samples)}", soft_wrap=True)
     need("inspect_ai", "eval", "An evaluation")
@@ -173,25 +177,28 @@ def evaluate(wanted: Evaluation) -> None:
     arms = [build_arm(vlm, name, artifacts_for(name, artifacts)) for name in wanted.arms]
     fits = {each.name: fit for arm in arms for each, fit in arm.defenses if fit is not None}
     unseen = leave_out_seen(own, fits, wanted.own.rows)
-    remarks = [*_unlike_controls(arms), *_seen(arms, wanted.only), *unseen]
-    for remark in remarks:
-        stderr().print(remark, soft_wrap=True)
-    run_eval(
-        wanted.model,
-        wanted.arms,
-        wanted.tasks,
-        log_dir=wanted.log_dir,
-        limit=wanted.limit,
-        only=[told({fact: values}) for fact, values in wanted.only.items()],
-        artifacts=artifacts,
-        judge=wanted.judge,
-        batch_size=wanted.batch_size,
-        seed=wanted.seed,
-        model_args=wanted.model_args,
-    )
+    with wanted.engine.endpoints(vlm, arms, wanted.log_dir, wanted.model_args) as endpoints:
+        remarks = [*_unlike_controls(arms), *_seen(arms, wanted.only), *unseen]
+        remarks += wanted.engine.remarks(endpoints)
+        for remark in remarks:
+            stderr().print(remark, soft_wrap=True)
+        run_eval(
+            wanted.model,
+            wanted.arms,
+            wanted.tasks,
+            log_dir=wanted.log_dir,
+            limit=wanted.limit,
+            only=[told({fact: values}) for fact, values in wanted.only.items()],
+            artifacts=artifacts,
+            judge=wanted.judge,
+            batch_size=wanted.batch_size,
+            seed=wanted.seed,
+            model_args=wanted.model_args,
+            endpoints=endpoints,
+        )
     if ranks.first():  # the others leave, so nothing competes with what is timed
         _draw_risk(wanted, vlm, arms)
-        _note(wanted, vlm, arms, start, remarks)
+        _note(wanted, vlm, arms, start, (identity_with(vlm.identity, endpoints), remarks))
 
 
 def _arms_that_can_run(wanted: Evaluation, vlm: VLM, given: Mapping[str, Path]) -> list[str]:
@@ -229,6 +236,7 @@ def _check(wanted: Evaluation) -> None:
     if wanted.fit_on == "data" and not wanted.own.sources:
         raise InputError("--fit-on data needs files to fit on. Name them with --data.")
     check_place(wanted.log_dir, folder=True)
+    wanted.engine.check()
 
 
 def _unlike_controls(arms: Sequence[Arm]) -> Iterator[str]:
@@ -294,16 +302,21 @@ def _with_pictures(task: str, wanted: Evaluation) -> list[Sample]:
 
 
 def _note(
-    wanted: Evaluation, vlm: VLM, arms: list[Arm], start: float, remarks: Sequence[str] = ()
+    wanted: Evaluation,
+    vlm: VLM,
+    arms: list[Arm],
+    start: float,
+    about: tuple[str, Sequence[str]],
 ) -> None:
     """Measure overhead that is not known yet, and write down what the logs do not contain."""
     from safesight.compare.folder import NOTES, RunNotes, read_notes
     from safesight.files import write_text
 
+    identity, remarks = about
     notes = RunNotes(
         model=wanted.model,
-        identity=vlm.identity,
-        device=str(vlm.device),
+        identity=identity,
+        device=str(vlm.device) if wanted.engine.name == "transformers" else wanted.engine.name,
         seed=wanted.seed,
         limit=wanted.limit,
         only={fact: list(values) for fact, values in wanted.only.items()},
@@ -321,7 +334,8 @@ def _note(
             if artifact is not None and known.get(defense.name) != dict(artifact.card):
                 known[defense.name] = dict(artifact.card)
                 overhead.pop(arm.name, None)  # measured with another artifact
-    if wanted.overhead_inputs and {arm.name for arm in arms} - {"none"} - overhead.keys():
+    here = wanted.engine.name == "transformers"  # where overhead is measured
+    if here and wanted.overhead_inputs and {arm.name for arm in arms} - {"none"} - overhead.keys():
         measured = _overhead(wanted, vlm, arms)
         overhead |= {cost.defense: cost for cost in measured}
     done = _updated(notes, list(overhead.values()), known, time.monotonic() - start)

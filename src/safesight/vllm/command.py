@@ -1,0 +1,245 @@
+"""`safesight serve --engine vllm`: the arguments of `vllm serve`, checked, and then run.
+
+vLLM runs in this process, as its own program would. What is set beside the arguments: the plugin
+is among those that vLLM loads, requests pass `server.door` first, and the counters of the engine's
+processes are shown in `/metrics`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from safesight.errors import InputError, ModelError
+from safesight.extras import need
+
+if TYPE_CHECKING:
+    from safesight.vllm.settings import Settings
+
+__all__ = ["Serving", "arguments", "check", "need_engine", "run", "surroundings"]
+
+GROUP = "vllm.general_plugins"
+NOWHERE = "nowhere.invalid"
+"""A host that there cannot be (RFC 6761): without a list, vLLM fetches pictures from any."""
+
+_SET = {
+    "--model": "--model",
+    "--host": "--host",
+    "--port": "--port",
+    "--served-model-name": "--name",
+    "--api-key": "--api-key-file",
+    "--dtype": "--dtype",
+    "--revision": "--revision",
+    "--max-num-seqs": "--batch-size",
+    "--limit-mm-per-prompt": "--max-pictures",
+    "--allowed-media-domains": "--allow-image-host",
+    "--additional-config": "--defense",
+    "--chat-template": "--chat-template",
+}
+"""Options of vLLM that one of `safesight serve` sets."""
+_NEVER = (
+    "--chat-template-content-format",
+    "--config",
+    "--grpc",
+    "--headless",
+    "--middleware",
+    "--omni",
+    "--override-generation-config",
+    "--trust-request-chat-template",
+    "--uds",
+)
+"""Those that would go past what is checked here."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What to serve, and to whom."""
+
+    model: str
+    """A folder, or a model of the hub."""
+    name: str
+    """Its name in requests."""
+    host: str
+    port: int
+    settings: Settings | None = None
+    """The defenses inside the engine; None for none."""
+    chat_template: str | None = None
+    """A file: the template with the defenses that rewrite prompts, or the operator's."""
+    chat_only: bool = False
+    """Whether a prompt has to pass that template."""
+    keys: tuple[str, ...] = ()
+    dtype: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+    max_tokens: int = 1024
+    max_pictures: int = 8
+    max_requests: int | None = None
+    """In one batch; None for vLLM's own number."""
+    image_hosts: Sequence[str] = ()
+    more: Sequence[str] = field(default=())
+    """Further arguments of `vllm serve`."""
+
+
+def need_engine() -> None:
+    """Check that vLLM is installed, and that it will find the plugin.
+
+    Raises:
+        MissingExtraError: it is not installed.
+        ModelError: safesight was put in place in a way that vLLM does not see.
+    """
+    need("vllm", "vllm", "Serving with vLLM")
+    if not any(each.name == "safesight" for each in entry_points(group=GROUP)):
+        raise ModelError(
+            "vLLM would not find safesight's plugin, so it would serve undefended. "
+            "Install safesight with pip in the environment of vLLM."
+        )
+
+
+def arguments(serving: Serving) -> list[str]:
+    """The arguments of `vllm serve`.
+
+    Raises:
+        InputError: one of `more` is set here, or goes past the checks.
+
+    Example:
+        >>> arguments(Serving("org/model", "mine", "127.0.0.1", 8000))[:3]
+        ['org/model', '--served-model-name', 'mine']
+    """
+    _check_more(serving.more)
+    given: dict[str, Any] = {
+        "--served-model-name": serving.name,
+        "--host": serving.host,
+        "--port": serving.port,
+        "--dtype": serving.dtype,
+        "--revision": serving.revision,
+        "--max-num-seqs": serving.max_requests,
+        "--limit-mm-per-prompt": {"image": serving.max_pictures, "video": 0, "audio": 0},
+        "--override-generation-config": {"max_new_tokens": serving.max_tokens},
+        "--chat-template": serving.chat_template,
+        "--middleware": "safesight.server.door.Door",
+    }
+    if serving.settings is not None:
+        settings = serving.settings.model_dump(mode="json", exclude_none=True)
+        given["--additional-config"] = {"safesight": settings}
+    if serving.chat_template is not None:
+        given["--chat-template-content-format"] = "openai"
+    words = [serving.model]
+    for option, value in given.items():
+        if value is not None:
+            words += [option, json.dumps(value) if isinstance(value, dict) else str(value)]
+    words += ["--allowed-media-domains", *(serving.image_hosts or [NOWHERE])]
+    words += ["--trust-remote-code"] if serving.trust_remote_code else []
+    return [*words, *serving.more]
+
+
+def surroundings(serving: Serving, before: Mapping[str, str]) -> dict[str, str]:
+    """The variables of the environment that vLLM and the door read.
+
+    Args:
+        serving: What is served.
+        before: The environment.
+    """
+    from safesight.server.door import CHAT_ONLY, KEYS
+
+    # Redirects would lead to hosts that nobody listed; the other front end has no door.
+    new = {"VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0", "VLLM_USE_RUST_FRONTEND": "0"}
+    if serving.keys:
+        new[KEYS] = "\n".join(serving.keys)
+    if serving.chat_only:
+        new[CHAT_ONLY] = "1"
+    plugins = before.get("VLLM_PLUGINS")
+    if plugins is not None and "safesight" not in plugins.split(","):
+        new["VLLM_PLUGINS"] = ",".join([*filter(None, plugins.split(",")), "safesight"])
+    return new
+
+
+def check(serving: Serving) -> Any:
+    """Make the engine's configuration, as vLLM will, with the plugin's own checks.
+
+    Returns:
+        The arguments as vLLM reads them.
+
+    Raises:
+        InputError: vLLM or the plugin refuses it.
+    """
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    parser = make_arg_parser(FlexibleArgumentParser(prog="vllm serve"))
+    parsed = parser.parse_args(arguments(serving))
+    parsed.model = parsed.model_tag
+    try:
+        validate_parsed_serve_args(parsed)
+        AsyncEngineArgs.from_cli_args(parsed).create_engine_config()
+    except (ValueError, TypeError) as error:
+        raise InputError(_said(error)) from error
+    return parsed
+
+
+def run(serving: Serving) -> None:
+    """Serve until the process is told to stop.
+
+    Raises:
+        InputError: vLLM or the plugin refuses the configuration, before any process starts.
+    """
+    with _placed(surroundings(serving, os.environ)), _counters():
+        from vllm.entrypoints.cli.serve import ServeSubcommand
+        from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+
+        cli_env_setup()
+        ServeSubcommand.cmd(check(serving))
+
+
+def _check_more(more: Sequence[str]) -> None:
+    for word in more:
+        option = word.partition("=")[0].replace("_", "-").partition(".")[0]
+        if ours := _SET.get(option):
+            raise InputError(f"{option} of vLLM is set by {ours} here. Use that.")
+        if option in _NEVER:
+            raise InputError(
+                f"{option} of vLLM goes past what safesight checks. Leave it out, or use vllm "
+                "serve with --additional-config."
+            )
+
+
+def _said(error: Exception) -> str:
+    """What an error of vLLM says, without the frame that pydantic puts around it."""
+    errors = getattr(error, "errors", None)
+    told = errors()[0]["msg"] if callable(errors) else str(error)
+    return str(told).removeprefix("Value error, ").strip()
+
+
+@contextmanager
+def _placed(variables: Mapping[str, str]) -> Iterator[None]:
+    """Inside, the environment has these variables."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _counters() -> Iterator[None]:
+    """Inside, there is a folder where the counters of several processes meet."""
+    name = "PROMETHEUS_MULTIPROC_DIR"
+    if os.environ.get(name):
+        yield
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="safesight-", ignore_cleanup_errors=True) as folder,
+        _placed({name: folder}),
+    ):
+        yield

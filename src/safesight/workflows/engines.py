@@ -1,0 +1,116 @@
+"""What computes the answers of an evaluation: transformers in this process, or vLLM."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from safesight.console import waiting
+from safesight.errors import InputError
+from safesight.extras import need
+
+if TYPE_CHECKING:
+    from safesight.evals.endpoint import Endpoint
+    from safesight.hosting.arms import Arm
+    from safesight.models import VLM
+
+__all__ = ["Engine", "identity_with"]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The choice of an engine."""
+
+    name: Literal["transformers", "vllm"] = "transformers"
+    base_url: str | None = None
+    """A running server; None starts what the arms need."""
+    options: Sequence[str] = ()
+    """Further arguments of `vllm serve`."""
+
+    def check(self) -> None:
+        """Refuse what does not go together.
+
+        Raises:
+            InputError: an option is for another engine.
+            SafesightError: the engine, or the client that asks it, is not installed.
+        """
+        if self.name == "transformers" and (self.base_url is not None or self.options):
+            option = "--vllm-options" if self.base_url is None else "--base-url"
+            raise InputError(f"{option} is for vLLM. Leave it out, or add --engine vllm.")
+        if self.base_url is not None and self.options:
+            raise InputError("A running server has its options. Leave out --vllm-options.")
+        if self.name == "transformers":
+            return
+        need("inspect_ai", "eval", "An evaluation")
+        from safesight.evals.endpoint import check_client
+        from safesight.vllm.command import need_engine
+
+        if self.base_url is None:
+            need_engine()
+        check_client()
+
+    def loading(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """How to load the model here: on the CPU if the answers come from elsewhere."""
+        kept = {"device", "device_map"} & given.keys()
+        return dict(given) if self.name == "transformers" or kept else {**given, "device": "cpu"}
+
+    @contextmanager
+    def endpoints(
+        self, vlm: VLM, arms: Sequence[Arm], folder: Path, loading: Mapping[str, Any]
+    ) -> Iterator[dict[str, Endpoint] | None]:
+        """Inside, where each arm is answered; None for here.
+
+        Args:
+            vlm: The model.
+            arms: The arms.
+            folder: Where what servers need is put for as long.
+            loading: As for `VLM.load`.
+
+        Raises:
+            SafesightError: an arm cannot be answered so.
+        """
+        if self.name == "transformers":
+            yield None
+            return
+        from safesight.vllm.evaluating import local_endpoints, remote_endpoints
+
+        if self.base_url is not None:
+            key = os.environ.get("SAFESIGHT_API_KEY", "")
+            yield remote_endpoints(self.base_url, key, arms)
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".vllm-", dir=folder) as place:
+            with waiting("Preparing vLLM"):
+                found = local_endpoints(vlm, arms, Path(place), loading, self.options)
+            yield found
+
+    def remarks(self, endpoints: Mapping[str, Endpoint] | None) -> list[str]:
+        """What a reader of the numbers should know."""
+        if not endpoints:
+            return []
+        engine = next(iter(endpoints.values())).server.engine
+        if self.base_url is None:
+            return [f"The answers are those of {engine}."]
+        return [
+            f"The answers are those of {engine} at {self.base_url}, which was taken at its word "
+            "about its model and its defenses."
+        ]
+
+
+def identity_with(identity: str, endpoints: Mapping[str, Endpoint] | None) -> str:
+    """The identity of a model whose answers may come from another engine.
+
+    Example:
+        >>> identity_with("abc", None)
+        'abc'
+    """
+    if not endpoints:
+        return identity
+    engine = next(iter(endpoints.values())).server.engine
+    return hashlib.sha256(f"{identity} {engine}".encode()).hexdigest()
