@@ -9,10 +9,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -50,6 +52,11 @@ PROBE = ("--defense", "probe")
         (("--defense", "prob"), ("prob", "probe")),
         (("--defense", "probe,"), ("--defense",)),
         (("--defense", "probe,none"), ("none",)),
+        (("--defense", f"none={FOLDER / 'probe'}"), ("takes no artifact", "none")),
+        (("--defense", f"safety_prompt={FOLDER / 'probe'}"), ("is not fitted",)),
+        (("--defense", f"probe={FOLDER}"), ("not the folder of an artifact", "config.json")),
+        (("--defense", ""), ("--defense is empty. Give it a value.",)),
+        ((*PROBE, "--log-prompts"), ("--log-prompts", "--decision-log")),
         (("--defense", "probe,probe"), ("twice",)),
         ((*PROBE, "--allow", "sasa"), ("sasa", "not served")),
         ((*PROBE, "--allow", " , "), ("--allow",)),
@@ -149,6 +156,35 @@ def test_a_signal_lets_running_answers_end(number: int, port: int) -> None:
             assert texts == whole
             assert all(reasons)
             assert program.wait(30) == 0
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_breaks_off_and_says_so(port: int) -> None:
+    asked: dict[str, Any] = {
+        "model": "testbed",
+        "messages": [{"role": "user", "content": "what is in the picture?"}],
+        "max_tokens": 900,
+        "n": 8,
+        "temperature": 2,
+        "extra_body": {"safesight": {"defense": ["none"]}},
+    }
+    with started("--port", str(port)) as (program, client), ThreadPoolExecutor() as pool:
+        stream = client.chat.completions.create(**asked, stream=True)
+        whole = pool.submit(client.chat.completions.create, **asked)
+        next(iter(stream))
+        metrics = f"http://127.0.0.1:{port}/metrics"
+        assert soon(lambda: "safesight_requests_waiting 8" in httpx.get(metrics).text)
+        program.send_signal(signal.SIGINT)
+        line = program.stderr.readline()
+        assert re.fullmatch(r"Finishing \d+ answers. Ctrl\+C again stops at once.\n", line)
+        program.send_signal(signal.SIGINT)
+        with pytest.raises(openai.APIError, match="shutting down"):
+            list(stream)
+        with pytest.raises(openai.InternalServerError, match="shutting down") as caught:
+            whole.result(30)
+        assert caught.value.status_code == 503
+        assert program.wait(30) == 0
+        assert program.stderr.read() == ""
 
 
 def _listens(port: int) -> bool:

@@ -133,7 +133,7 @@ class Asker:
         references: int = 24,
     ) -> None:
         self.host, self.arms = host, dict(arms)
-        self._settings = Settings(max_new_tokens=max_new_tokens)
+        self._settings = Settings(max_new_tokens=max_new_tokens, shortened=True)
         self._references = References(host, references) if references else None
 
     def question(self, pictures: Sequence[Any], text: str, names: Sequence[str]) -> Question:

@@ -123,11 +123,11 @@ class Protection:
             self.last = None
             self._refuse_changed(dependent=True)
             inputs = completed(self._vlm, bind(self._undefended, args, kwargs))
-            refuse_long(self._vlm, inputs)
             original = inputs.get("input_ids")
             for entry in self._entries:
                 if entry.parts.rewrite is not None:
                     inputs = entry.parts.rewrite(inputs)
+            refuse_long(self._vlm, inputs)  # with what was added to the prompt
             output = self._judged(inputs)
             rewritten = inputs.get("input_ids")
             if original is None or rewritten is None or rewritten is original:

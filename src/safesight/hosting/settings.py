@@ -22,6 +22,8 @@ class Settings:
     """
 
     max_new_tokens: int
+    shortened: bool = False
+    """Whether the answer may have fewer tokens than that where the context leaves no more."""
     temperature: float = 0.0
     """0 is greedy."""
     top_p: float | None = None
