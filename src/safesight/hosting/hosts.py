@@ -35,6 +35,7 @@ __all__ = ["Host", "host"]
 _log = logging.getLogger("safesight")
 
 DEFAULT_BATCH = 32
+_TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"
 DEFAULT_MAX_TOKENS = 256
 
 
@@ -49,6 +50,8 @@ class Host:
 
     def __init__(self, vlm: VLM) -> None:
         self.vlm = vlm
+        # Too long a prompt is an error of ours, with both lengths; transformers would only warn.
+        vlm.tokenizer.deprecation_warnings[_TOO_LONG] = True
         self.lock = threading.RLock()
         """Held while a batch runs or a defense is attached."""
         self._attached: Arm | None = None

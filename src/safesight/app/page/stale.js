@@ -1,0 +1,1 @@
+() => document.getElementById("ss-answers").classList.add("ss-stale")
