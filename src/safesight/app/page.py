@@ -74,6 +74,11 @@ def build_page(asker: Asker, chosen: Sequence[str], examples: Sequence[Example])
                     js_on_load=page_file("answers.js"),
                     elem_id="ss-answers",
                 )
+        # Before what is asked of the server: listeners of an event run one after the other.
+        for changed in (pictures.upload, pictures.delete, question.input, names.input):
+            changed(None, js=_marked(stale=True), api_visibility="private")
+        for renewed in (button.click, question.submit, shown.click):
+            renewed(None, js=_marked(stale=False), api_visibility="private")
         ask: dict[str, Any] = {
             "fn": partial(_answered, asker),
             "inputs": [pictures, question, names],
@@ -93,8 +98,6 @@ def build_page(asker: Asker, chosen: Sequence[str], examples: Sequence[Example])
             show_progress="hidden",
             api_visibility="private",
         )
-        for changed in (pictures.upload, pictures.delete, question.input, names.input):
-            changed(None, js=page_file("stale.js"), api_visibility="private")
     page.queue(max_size=_IN_LINE)
     return page
 
@@ -117,6 +120,12 @@ def _answered(
         yield answers_html(replies, asker.look(checked))
     except SafesightError as error:
         yield error_html(str(error))
+
+
+def _marked(*, stale: bool) -> str:
+    """What marks the answers as those to an earlier question, or no longer does."""
+    value = str(stale).lower()
+    return f'() => document.getElementById("ss-answers").classList.toggle("ss-stale", {value})'
 
 
 def _own_pictures(

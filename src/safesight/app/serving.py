@@ -36,6 +36,8 @@ PASSWORD = "SAFESIGHT_APP_PASSWORD"
 _SHORTEST = 8
 _MAX_FILE = 20_000_000
 """Bytes of one picture file."""
+_WORDS = {"upload_text.drop_gallery": "Drop pictures here", "common.complete": "Complete"}
+"""In place of Gradio's own words, of which the second is missing."""
 _FOLDER = "GRADIO_TEMP_DIR"
 _LEAVE = 3
 """Seconds that open requests have when the server ends."""
@@ -108,6 +110,7 @@ def server(
             ssr_mode=False,
             enable_monitoring=False,
             pwa=False,
+            i18n=gr.I18n(en=_WORDS),
             mcp_server=False,
             theme=theme(),
             css=page_file(STYLE),

@@ -1,1 +1,0 @@
-() => document.getElementById("ss-answers").classList.add("ss-stale")
