@@ -16,7 +16,6 @@ from PIL import Image
 
 from safesight.app.asking import Asker
 from safesight.app.examples import examples_for
-from safesight.app.examples import examples_for
 from safesight.app.serving import PASSWORD, is_local, password_for
 from safesight.errors import InputError
 from safesight.hosting.ports import listening

@@ -237,6 +237,22 @@ def test_an_answer_is_as_long_as_the_context_allows(
         served.submit(arm, long, prompt).result(60)
 
 
+def test_transformers_does_not_warn_of_what_is_an_error_of_ours(
+    served: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[object] = []
+    monkeypatch.setattr(
+        "transformers.tokenization_utils_base.logger.warning",
+        lambda *words, **_: said.append(words),
+    )
+    monkeypatch.setattr(served.vlm.tokenizer, "model_max_length", 8)
+    served.vlm.tokenizer("a cup " * 20)
+    assert said == []
+    served.vlm.tokenizer.deprecation_warnings.clear()
+    served.vlm.tokenizer("a cup " * 20)
+    assert said
+
+
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_defense_stays_attached_between_requests_if_it_should(served: Host, kept: bool) -> None:
     served.keep_attached = kept

@@ -138,9 +138,10 @@ def test_a_long_text_never_reaches_the_thread_that_generates(
     assert answer.json()["action"] == "BLOCKED"
     assert not asked
     assert time.monotonic() - begin < 5
-    assert "more than 1000000 characters" in refused(
-        served, [{"role": "user", "content": "a" * 1_000_001}]
-    )["message"]
+    assert (
+        "more than 1000000 characters"
+        in refused(served, [{"role": "user", "content": "a" * 1_000_001}])["message"]
+    )
 
 
 def test_tools_count_as_text(served: Serving) -> None:

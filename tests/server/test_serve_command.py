@@ -18,10 +18,11 @@ import httpx
 import openai
 import pytest
 
+from safesight.cli.serve import _remark
 from safesight.errors import InputError
 from safesight.fitting.bundled import FOLDER
 from safesight.hosting.arms import Arm
-from safesight.hosting.ports import listening
+from safesight.hosting.ports import address_of, listening
 from tests import tiny
 from tests.cli.test_main import fails, run
 from tests.server.serving import soon
@@ -97,6 +98,34 @@ def test_a_port_that_is_taken_or_is_none() -> None:
     with listening("127.0.0.1", 0) as door:
         taken = str(door.getsockname()[1])
         fails(run("serve", *PROBE, "--port", taken), "is taken", taken)
+
+
+def test_clients_are_told_the_name_and_not_the_folder(
+    other: str, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def created(served: Any, *_: object, **__: object) -> None:
+        seen.append(served.vlm.name)
+        raise InputError("Enough.")
+
+    monkeypatch.setattr("safesight.server.app.create_app", created)
+    words = ("--model", other, "--defense", "none", "--name", "mine", "--port", str(port))
+    fails(run("serve", *words), "Enough.")
+    assert seen == ["mine"]
+
+
+@pytest.mark.parametrize("other", ["npo", "safety_prompt", "rai"])
+def test_a_detector_beside_what_changes_its_states_is_remarked(other: str) -> None:
+    remark = _remark([other, "probe", "sasa"])
+    assert remark is not None
+    assert f"probe and sasa judge by scores and thresholds of the model without {other}" in remark
+    assert _remark([other]) is _remark(["probe", "ecso"]) is _remark([]) is None
+
+
+def test_an_address_can_be_opened() -> None:
+    with listening("0.0.0.0", 0) as door:
+        assert address_of(door) == f"http://127.0.0.1:{door.getsockname()[1]}"
 
 
 def test_a_stalled_client_is_cut_off_by_the_system() -> None:

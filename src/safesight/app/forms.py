@@ -29,9 +29,7 @@ class Forms:
         False
     """
 
-    def __init__(
-        self, inputs: Mapping[int, int], names: Collection[str], examples: int
-    ) -> None:
+    def __init__(self, inputs: Mapping[int, int], names: Collection[str], examples: int) -> None:
         self._inputs, self._names, self._examples = dict(inputs), frozenset(names), examples
 
     def known(self, body: Any) -> bool:

@@ -75,10 +75,8 @@ def build_page(asker: Asker, chosen: Sequence[str], examples: Sequence[Example])
                     elem_id="ss-answers",
                 )
         # Before what is asked of the server: listeners of an event run one after the other.
-        for changed in (pictures.upload, pictures.delete, question.input, names.input):
-            changed(None, js=_marked(stale=True), api_visibility="private")
-        for renewed in (button.click, question.submit, shown.click):
-            renewed(None, js=_marked(stale=False), api_visibility="private")
+        _mark(True, pictures.upload, pictures.delete, question.input, names.input)
+        _mark(False, button.click, question.submit, shown.click)
         ask: dict[str, Any] = {
             "fn": partial(_answered, asker),
             "inputs": [pictures, question, names],
@@ -122,10 +120,15 @@ def _answered(
         yield error_html(str(error))
 
 
-def _marked(*, stale: bool) -> str:
-    """What marks the answers as those to an earlier question, or no longer does."""
-    value = str(stale).lower()
-    return f'() => document.getElementById("ss-answers").classList.toggle("ss-stale", {value})'
+def _mark(stale: bool, *events: Any) -> None:
+    """At these events, mark the answers as those to an earlier question, or no longer do so."""
+    for event in events:
+        event(
+            None,
+            js='() => document.getElementById("ss-answers").classList.toggle("ss-stale", '
+            f"{str(stale).lower()})",
+            api_visibility="private",
+        )
 
 
 def _own_pictures(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -86,6 +87,9 @@ def serve_page(
             given = artifacts_of(artifact or [], known)
             served = host_of(model, **loading)
             arms, chosen = offered(served.vlm, wanted, given)
+            own = Path(served.vlm.name)
+            if own.is_dir() and own.name not in registry.names("model"):
+                served.vlm.name = own.name  # visitors need not know the folder
             asker = Asker(served, arms, max_new_tokens=max_new_tokens, references=references)
         _run(asker, chosen, door)
 

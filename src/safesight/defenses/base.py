@@ -201,7 +201,8 @@ class Defense(ABC, Generic[ConfigT, FittedT]):
             saved = self.Config(**artifact.config)
         except ValidationError as error:
             raise ArtifactError(
-                f"The artifact cannot be used: {_first(error, self.Config)} Fit it again with this version."
+                f"The artifact cannot be used: {_first(error, self.Config)} "
+                "Fit it again with this version."
             ) from error
         if not merged.enabled and "enabled" not in given:
             raise ArtifactError(

@@ -22,8 +22,6 @@ class Settings:
     """
 
     max_new_tokens: int
-    shortened: bool = False
-    """Whether the answer may have fewer tokens than that where the context leaves no more."""
     temperature: float = 0.0
     """0 is greedy."""
     top_p: float | None = None
@@ -32,6 +30,8 @@ class Settings:
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
     """How many of the most probable tokens to report at each place; None for no probabilities."""
+    shortened: bool = False
+    """Whether the answer may have fewer than `max_new_tokens` where the context leaves no more."""
 
     @property
     def of_batch(self) -> Hashable:

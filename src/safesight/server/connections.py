@@ -28,8 +28,11 @@ class _Addressed(logging.LoggerAdapter[logging.Logger]):
 
     def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
         """Add the address."""
-        host, port = (self.extra or {}).get("client") or ("unknown", 0)
-        return f"{msg} (from {host}:{port})", kwargs
+        return f"{msg} (from {(self.extra or {})['client']})", kwargs
+
+
+def _named(client: tuple[str, int] | None) -> str:
+    return "an unknown address" if client is None else f"{client[0]}:{client[1]}"
 
 
 class Connection(H11Protocol):
@@ -42,7 +45,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
-        self.logger = _Addressed(self.logger, {"client": self.client})  # type: ignore[assignment]
+        self.logger = _Addressed(self.logger, {"client": _named(self.client)})  # type: ignore[assignment]
         self._wait(transport.abort)
 
     def data_received(self, data: bytes) -> None:
