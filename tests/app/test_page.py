@@ -31,7 +31,8 @@ def config_of(site: str) -> dict[str, Any]:
 
 def function(config: dict[str, Any], inputs: int) -> int:
     """The number of the first function of the page with so many inputs."""
-    return next(int(each["id"]) for each in config["dependencies"] if len(each["inputs"]) == inputs)
+    called = (each for each in config["dependencies"] if each["backend_fn"])
+    return next(int(each["id"]) for each in called if len(each["inputs"]) == inputs)
 
 
 def asked(site: str, *data: Any, **more: Any) -> list[dict[str, Any]]:
