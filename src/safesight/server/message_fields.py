@@ -1,6 +1,6 @@
 """Fields and parts of a message: what is served, what changes nothing, and what is refused.
 
-Whoever sends a field relies on it. Refused is what would have an effect elsewhere, such as
+A client that sends a field relies on it. Refused is what would have an effect elsewhere, such as
 `prefix`, which begins an answer; accepted is what clients echo back from an answer.
 """
 
