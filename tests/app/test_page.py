@@ -220,10 +220,12 @@ def test_uploads_end_with_the_page(asker: Asker) -> None:
 def test_a_password_is_asked_for(asker: Asker) -> None:
     with online(asker, password="correct horse") as site, httpx.Client(base_url=site) as visitor:
         closed = ("/config", "/gradio_api/info", "/gradio_api/queue/data?session_hash=s")
-        body = {"data": [[], "what?", []], "fn_index": 0, "session_hash": "s"}
+        body = {"data": [[], "what?", []], "session_hash": "s"}
         for address in closed:
             assert visitor.get(address).status_code == 401, address
-        assert visitor.post("/gradio_api/queue/join", json=body).status_code == 401
+        join = "/gradio_api/queue/join"
+        tried = [visitor.post(join, json={**body, "fn_index": each}) for each in range(16)]
+        assert {each.status_code for each in tried} == {400, 401}
         assert visitor.post("/gradio_api/upload", files={"files": b"a"}).status_code == 401
         wrong = {"username": "a", "password": "correct horses"}
         assert visitor.post("/login", data=wrong).status_code == 400

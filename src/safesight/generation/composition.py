@@ -123,6 +123,7 @@ class Protection:
             self.last = None
             self._refuse_changed(dependent=True)
             inputs = completed(self._vlm, bind(self._undefended, args, kwargs))
+            refuse_long(self._vlm, inputs)
             original = inputs.get("input_ids")
             for entry in self._entries:
                 if entry.parts.rewrite is not None:
