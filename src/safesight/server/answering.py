@@ -168,7 +168,7 @@ class Answering:
         return [found[number] for number in range(len(self._futures))]
 
     def break_off(self) -> None:
-        """Let anyone who waits for the answers hear that there will be none; call it in the loop."""
+        """Tell anyone who waits for the answers that there will be none; call it in the loop."""
         self._queue.put_nowait((0, _closing()))
 
     def leave(self) -> None:
