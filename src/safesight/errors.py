@@ -14,6 +14,7 @@ from collections.abc import Iterable
 __all__ = [
     "ArtifactError",
     "InputError",
+    "LengthError",
     "MissingExtraError",
     "ModelError",
     "PeerError",
@@ -57,6 +58,19 @@ class ArtifactError(SafesightError):
 
 class InputError(SafesightError):
     """A picture, a prompt or a data set cannot be used."""
+
+
+class LengthError(InputError):
+    """A prompt, with the answer that was asked for, is longer than the model's context.
+
+    Args:
+        message: With the lengths.
+        left: How many tokens the prompt leaves for an answer; 0 or less if none.
+    """
+
+    def __init__(self, message: str, left: int) -> None:
+        super().__init__(message)
+        self.left = left
 
 
 class StorageError(SafesightError):

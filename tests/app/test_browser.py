@@ -96,6 +96,43 @@ def test_a_picture_of_ones_own(browser: Browser, site: str, tmp_path: Path) -> N
         assert page.locator(".ss-maps figure").count() == 2
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_answers_to_an_earlier_question_are_marked(
+    browser: Browser, site: str, tmp_path: Path, size: str
+) -> None:
+    file = tmp_path / "own.png"
+    Image.new("RGB", (64, 48), "red").save(file)
+    width, height = SIZES[size]
+    with opened(browser, site, viewport={"width": width, "height": height}) as page:
+        assert page.get_by_text("Drop pictures here").count()
+        wide = page.evaluate(WIDTH)
+        page.locator("button[data-example='0']").click()
+        page.wait_for_selector(".ss-curve", timeout=WAIT)
+        assert page.evaluate(WIDTH) == wide
+        assert page.locator(".ss-stale").count() == 0
+        page.set_input_files("#ss-pictures input[type=file]", [file])
+        page.wait_for_selector(".ss-stale", timeout=WAIT)
+        page.get_by_role("button", name="Ask", exact=True).click()
+        page.wait_for_selector(".ss-waiting", timeout=WAIT)
+        assert page.locator(".ss-stale").count() == 0
+        page.get_by_label("Question").press_sequentially("?")
+        page.wait_for_selector(".ss-stale .ss-curve", timeout=WAIT)
+        # The example's picture has made way for the visitor's own.
+        assert page.locator(".ss-maps figure").count() == 1
+
+
+def test_a_defense_is_found_by_its_name_and_explained(browser: Browser, site: str) -> None:
+    with opened(browser, site) as page:
+        picker = page.get_by_label("Defenses")
+        picker.click()
+        picker.press_sequentially("safety_prompt")
+        assert page.get_by_role("option", name="safety_prompt", exact=True).count() == 1
+        page.keyboard.press("Escape")
+        page.get_by_text("What the defenses do").click()
+        assert page.locator(".ss-about dt", has_text="safety_prompt").first.is_visible()
+        assert all(page.locator(".ss-about dd").all_inner_texts())
+
+
 def test_what_people_write_stays_text(browser: Browser, site: str) -> None:
     with opened(browser, site) as page:
         page.get_by_label("Question").fill(HOSTILE)
@@ -124,6 +161,8 @@ def test_no_question_is_one_sentence(browser: Browser, site: str) -> None:
         error = page.get_by_role("alert").filter(has_text="There is no question yet.")
         error.wait_for(timeout=WAIT)
 
+
+WIDTH = "document.querySelector('main').getBoundingClientRect().width"
 
 CONTRASTS = """() => {
   const channel = (v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;

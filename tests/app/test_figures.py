@@ -87,6 +87,9 @@ def test_a_detector_that_failed_has_a_sentence_and_no_figure() -> None:
 
 def test_a_curve_has_the_layers_that_count() -> None:
     figure = curve_figure(CURVE)
+    asked = [line.style for line in figure.drawn if line.style.startswith("asked")]
+    assert asked == sorted(asked), "a thin line covers the broad one, not the other way round"
+    assert figure.drawn[-len(asked) :] == figure.lines[: len(asked)]
     assert [line.name for line in figure.lines] == [
         "undefended",
         "rai",

@@ -31,7 +31,8 @@ def config_of(site: str) -> dict[str, Any]:
 
 def function(config: dict[str, Any], inputs: int) -> int:
     """The number of the first function of the page with so many inputs."""
-    return next(int(each["id"]) for each in config["dependencies"] if len(each["inputs"]) == inputs)
+    called = (each for each in config["dependencies"] if each["backend_fn"])
+    return next(int(each["id"]) for each in called if len(each["inputs"]) == inputs)
 
 
 def asked(site: str, *data: Any, **more: Any) -> list[dict[str, Any]]:
@@ -144,10 +145,65 @@ def test_a_bad_question_is_a_sentence_on_the_page(site: str, data: Any, words: s
     assert "Traceback" not in json.dumps(messages)
 
 
-def test_a_choice_that_is_not_offered_gets_no_answer(site: str) -> None:
-    messages = asked(site, [], "what is a cake?", ["npo"])
-    assert "ss-answer" not in shown(messages)
-    assert "Traceback" not in json.dumps(messages)
+@pytest.mark.parametrize(
+    ("data", "more"),
+    [
+        ([[], "what is a cake?", ["npo"]], {}),
+        ([[], "what is a cake?", "sasa"], {}),
+        ([[], "what is a cake?", [{}]], {}),
+        ([{}, "what is a cake?", []], {}),
+        ([[{"image": {"path": 1}}], "what is a cake?", []], {}),
+        ([[{"image": None, "caption": None}], "what is a cake?", []], {}),
+        ([[{"video": {}}], "what is a cake?", []], {}),
+        ([[], {}, []], {}),
+        ([[], "what is a cake?"], {}),
+        ([[], "what is a cake?", []], {"fn_index": 999}),
+        ([[], "what is a cake?", []], {"fn_index": "0"}),
+        ([], {"event_data": {"example": 99}}),
+        ([], {"event_data": None}),
+        ({}, {}),
+    ],
+)
+def test_what_the_page_would_not_send_is_refused_before_gradio_sees_it(
+    site: str, capfd: pytest.CaptureFixture[str], data: Any, more: dict[str, Any]
+) -> None:
+    number = function(config_of(site), len(data) if len(data) != 2 else 3)
+    body = {"data": data, "fn_index": number, "session_hash": "s", **more}
+    answer = httpx.post(f"{site}/gradio_api/queue/join", json=body)
+    assert answer.status_code == 400
+    assert capfd.readouterr().err == ""
+
+
+def test_a_file_that_is_gone_is_refused_before_gradio_sees_it(site: str) -> None:
+    path = uploaded(site, png(Image.new("RGB", (8, 8))))
+    Path(path).unlink()
+    body = {
+        "data": [gallery(path), "what?", []],
+        "fn_index": function(config_of(site), 3),
+        "session_hash": "s",
+    }
+    assert httpx.post(f"{site}/gradio_api/queue/join", json=body).status_code == 400
+
+
+def test_a_long_question_is_not_cut_and_told_once(site: str) -> None:
+    assert "4800 characters" in shown(asked(site, [], "a" * 4800, []))
+    (question,) = (each for each in config_of(site)["components"] if each["type"] == "textbox")
+    assert question["props"].get("max_length") is None
+    answer = shown(asked(site, [], "a cup " * 600, ["sasa", "rai"]))
+    assert "Shorten it." in answer
+    assert "ss-card" not in answer
+
+
+def test_ones_own_pictures_take_the_place_of_those_of_an_example(site: str) -> None:
+    example = examples_for("testbed")[0].pictures[0]
+    own = Image.new("RGB", (8, 8), "red")
+
+    def kept(*pictures: Image.Image) -> int:
+        paths = [uploaded(site, png(each)) for each in pictures]
+        (value,) = asked(site, gallery(*paths))[-2]["output"]["data"]
+        return len(value)
+
+    assert [kept(example, own), kept(example), kept(own, own)] == [1, 1, 2]
 
 
 def test_uploads_end_with_the_page(asker: Asker) -> None:
@@ -164,10 +220,12 @@ def test_uploads_end_with_the_page(asker: Asker) -> None:
 def test_a_password_is_asked_for(asker: Asker) -> None:
     with online(asker, password="correct horse") as site, httpx.Client(base_url=site) as visitor:
         closed = ("/config", "/gradio_api/info", "/gradio_api/queue/data?session_hash=s")
-        body = {"data": [], "fn_index": 0, "session_hash": "s"}
+        body = {"data": [[], "what?", []], "session_hash": "s"}
         for address in closed:
             assert visitor.get(address).status_code == 401, address
-        assert visitor.post("/gradio_api/queue/join", json=body).status_code == 401
+        join = "/gradio_api/queue/join"
+        tried = [visitor.post(join, json={**body, "fn_index": each}) for each in range(16)]
+        assert {each.status_code for each in tried} == {400, 401}
         assert visitor.post("/gradio_api/upload", files={"files": b"a"}).status_code == 401
         wrong = {"username": "a", "password": "correct horses"}
         assert visitor.post("/login", data=wrong).status_code == 400

@@ -72,6 +72,7 @@ def test_another_address_needs_a_password(monkeypatch: pytest.MonkeyPatch) -> No
     [
         (("--defense", "sassa"), ("no defense called 'sassa'", "sasa")),
         (("--defense", ""), ("--defense is empty",)),
+        (("--defense", "safety_prompt+sasa,rai,probe,ecso,coca"), ("5 defenses", "at most 4")),
         (("--artifact", "nowhere"), ("nowhere",)),
         (("--model", "nowhere"), ("nowhere",)),
     ],

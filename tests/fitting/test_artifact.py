@@ -90,8 +90,8 @@ CONFIG, CARD, TENSORS = "config.json", "card.json", "tensors.safetensors"
 EDITED = "settings, numbers or card have changed"
 DEEP = '{"a":' * 100_000
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no config": (lambda f: (f / CONFIG).unlink(), "No such file"),
-    "no card": (lambda f: (f / CARD).unlink(), "No such file"),
+    "no config": (lambda f: (f / CONFIG).unlink(), "it has no config.json"),
+    "no card": (lambda f: (f / CARD).unlink(), ": card.json: No such file"),
     "no tensors": (lambda f: (f / TENSORS).unlink(), "No such file"),
     "torn tensors": (
         lambda f: (f / TENSORS).write_bytes((f / TENSORS).read_bytes()[:-7]),

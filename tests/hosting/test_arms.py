@@ -60,6 +60,8 @@ def test_every_defense_of_an_arm_takes_its_own_artifact() -> None:
 
 def test_artifacts_that_nobody_takes_or_that_are_misfiled_are_refused() -> None:
     vlm, probe = tiny.vlm("llava"), fitted("probe", "llava")
+    with pytest.raises(InputError, match="'safety_prompt' is not fitted and takes no artifact"):
+        build_arm(vlm, "safety_prompt", {"safety_prompt": probe})
     for name in ("none", "safety_prompt", "safety_prompt+sasa"):
         with pytest.raises(InputError, match="takes no artifact of 'probe'"):
             build_arm(vlm, name, {"probe": probe})

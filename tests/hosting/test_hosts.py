@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,13 +15,14 @@ from hypothesis import strategies as st
 
 from safesight.defenses import Artifact, protection
 from safesight.defenses.shared.linear_gate import LinearGate
-from safesight.errors import InputError
+from safesight.errors import InputError, LengthError
 from safesight.hosting import hosts
 from safesight.hosting.arms import Arm, build_arm
 from safesight.hosting.hosts import Host
 from safesight.hosting.requests import Generation, Request
 from safesight.hosting.settings import Settings
 from safesight.hosting.streams import Caller, cut_at, held_back
+from safesight.models import VLM
 from tests import tiny
 from tests.contracts import defense_helpers as helpers
 
@@ -194,6 +196,61 @@ def test_nothing_of_a_stop_string_is_heard(text: str, stop: list[str]) -> None:
         assert shown.startswith(heard)
         heard = shown
     assert final.startswith(heard)
+
+
+def test_a_stop_string_costs_no_more_than_the_text(served: Host) -> None:
+    """It is compared in the thread that generates, after each token."""
+    begun = time.monotonic()
+    assert held_back("a" * 300, ["a" * 300_000 + "b"]) == 300
+    assert held_back("what is a cup? " * 20, ["w" * 300_000]) == 0
+    assert time.monotonic() - begun < 1
+
+
+@pytest.mark.parametrize("name", ["none", "safety_prompt", "probe"])
+def test_an_answer_is_as_long_as_the_context_allows(
+    served: Host, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Defenses may make the prompt longer; the choices of a request still share a batch."""
+    vlm = served.vlm
+    given = {"probe": helpers.fitted("probe", "llava")} if name == "probe" else {}
+    arm = build_arm(vlm, name, given)
+    prompt = tiny.ask("hi")
+    room = 7
+    with arm.attached(vlm):
+        length, wide = vlm.encode([prompt])["input_ids"].shape[1], []
+        forward = vlm.layers[0].register_forward_pre_hook(
+            lambda _, args: wide.append(args[0].shape[1])
+        )
+        expected = vlm.answer([prompt], max_new_tokens=room)[0]
+        forward.remove()
+    limit = max(length, *wide) + room
+    monkeypatch.setattr(VLM, "context_length", limit)
+    long = Settings(500, shortened=True)
+    rows = [Request(arm, long, prompt, caller=Caller()) for _ in range(3)]
+    found = [future.result(60) for future in map(served.request, rows)]
+    assert all(each.text == expected for each in found)
+    assert all(each.output_tokens <= limit - length for each in found)
+    with pytest.raises(LengthError, match="shorter answer"):
+        served.submit(arm, Settings(500), prompt).result(60)
+    monkeypatch.setattr(VLM, "context_length", length)
+    with pytest.raises(LengthError, match="with its answer"):
+        served.submit(arm, long, prompt).result(60)
+
+
+def test_transformers_does_not_warn_of_what_is_an_error_of_ours(
+    served: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[object] = []
+    monkeypatch.setattr(
+        "transformers.tokenization_utils_base.logger.warning",
+        lambda *words, **_: said.append(words),
+    )
+    monkeypatch.setattr(served.vlm.tokenizer, "model_max_length", 8)
+    served.vlm.tokenizer("a cup " * 20)
+    assert said == []
+    served.vlm.tokenizer.deprecation_warnings.clear()
+    served.vlm.tokenizer("a cup " * 20)
+    assert said
 
 
 @pytest.mark.parametrize("kept", [False, True])

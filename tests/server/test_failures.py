@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import threading
 import time
@@ -326,6 +327,23 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
 
     monkeypatch.setattr(hosts, "generated", watched)
     return seen
+
+
+def test_the_log_says_who_sent_no_http(served: Serving) -> None:
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    host, _, port = served.root.removeprefix("http://").partition(":")
+    logger = logging.getLogger("uvicorn.error")
+    logger.addHandler(handler)
+    try:
+        with socket.create_connection((host, int(port)), timeout=30) as client:
+            client.sendall(b"hello\r\n\r\n")
+            client.recv(4096)
+            mine = client.getsockname()[1]
+    finally:
+        logger.removeHandler(handler)
+    assert said == [f"Invalid HTTP request received. (from 127.0.0.1:{mine})"]
 
 
 HEALTH = b"GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"

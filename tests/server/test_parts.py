@@ -7,7 +7,7 @@ import json
 import pytest
 
 from safesight.server.completions import tool_calls
-from safesight.server.conversation import count_text
+from safesight.server.conversation import texts_of
 from tests.server.serving import Serving
 
 TOOLS = [{"type": "function", "function": {"name": "zoom"}}]
@@ -56,12 +56,15 @@ def test_arguments_are_encoded_once(written: str, wanted: object) -> None:
     assert json.loads(call.function.arguments) == wanted
 
 
-def test_addresses_of_pictures_are_no_text() -> None:
+def test_only_what_reaches_the_model_counts_as_text() -> None:
     picture = {"type": "image_url", "image_url": {"url": "x" * 1000}}
-    parts = [picture, {"type": "text", "text": "four"}]
-    messages = [{"role": "user", "content": parts}, {"role": "user", "content": "four"}]
-    assert count_text(messages) == len("image_urltextfouruser") + len("userfour")
-    assert count_text(None) == 0
+    call = {"id": "1", "type": "function", "function": {"name": "zoom", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": [picture, {"type": "text", "text": "one"}], "name": "me"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "two", "tool_call_id": "1"},
+    ]
+    assert texts_of(messages) == ["one", "zoom", "{}", "two"]
 
 
 def test_no_request_makes_the_server_forget_its_own_defense(served: Serving) -> None:

@@ -9,17 +9,20 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
+from safesight.cli.serve import _remark
 from safesight.errors import InputError
 from safesight.fitting.bundled import FOLDER
 from safesight.hosting.arms import Arm
-from safesight.hosting.ports import listening
+from safesight.hosting.ports import address_of, listening
 from tests import tiny
 from tests.cli.test_main import fails, run
 from tests.server.serving import soon
@@ -50,6 +53,11 @@ PROBE = ("--defense", "probe")
         (("--defense", "prob"), ("prob", "probe")),
         (("--defense", "probe,"), ("--defense",)),
         (("--defense", "probe,none"), ("none",)),
+        (("--defense", f"none={FOLDER / 'probe'}"), ("takes no artifact", "none")),
+        (("--defense", f"safety_prompt={FOLDER / 'probe'}"), ("is not fitted",)),
+        (("--defense", f"probe={FOLDER}"), ("not the folder of an artifact", "config.json")),
+        (("--defense", ""), ("--defense is empty. Give it a value.",)),
+        ((*PROBE, "--log-prompts"), ("--log-prompts", "--decision-log")),
         (("--defense", "probe,probe"), ("twice",)),
         ((*PROBE, "--allow", "sasa"), ("sasa", "not served")),
         ((*PROBE, "--allow", " , "), ("--allow",)),
@@ -90,6 +98,34 @@ def test_a_port_that_is_taken_or_is_none() -> None:
     with listening("127.0.0.1", 0) as door:
         taken = str(door.getsockname()[1])
         fails(run("serve", *PROBE, "--port", taken), "is taken", taken)
+
+
+def test_clients_are_told_the_name_and_not_the_folder(
+    other: str, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def created(served: Any, *_: object, **__: object) -> None:
+        seen.append(served.vlm.name)
+        raise InputError("Enough.")
+
+    monkeypatch.setattr("safesight.server.app.create_app", created)
+    words = ("--model", other, "--defense", "none", "--name", "mine", "--port", str(port))
+    fails(run("serve", *words), "Enough.")
+    assert seen == ["mine"]
+
+
+@pytest.mark.parametrize("other", ["npo", "safety_prompt", "rai"])
+def test_a_detector_beside_what_changes_its_states_is_remarked(other: str) -> None:
+    remark = _remark([other, "probe", "sasa"])
+    assert remark is not None
+    assert f"probe and sasa judge by scores and thresholds of the model without {other}" in remark
+    assert _remark([other]) is _remark(["probe", "ecso"]) is _remark([]) is None
+
+
+def test_an_address_can_be_opened() -> None:
+    with listening("0.0.0.0", 0) as door:
+        assert address_of(door) == f"http://127.0.0.1:{door.getsockname()[1]}"
 
 
 def test_a_stalled_client_is_cut_off_by_the_system() -> None:
@@ -149,6 +185,35 @@ def test_a_signal_lets_running_answers_end(number: int, port: int) -> None:
             assert texts == whole
             assert all(reasons)
             assert program.wait(30) == 0
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_breaks_off_and_says_so(port: int) -> None:
+    asked: dict[str, Any] = {
+        "model": "testbed",
+        "messages": [{"role": "user", "content": "what is in the picture?"}],
+        "max_tokens": 900,
+        "n": 8,
+        "temperature": 2,
+        "extra_body": {"safesight": {"defense": ["none"]}},
+    }
+    with started("--port", str(port)) as (program, client), ThreadPoolExecutor() as pool:
+        stream = client.chat.completions.create(**asked, stream=True)
+        whole = pool.submit(client.chat.completions.create, **asked)
+        next(iter(stream))
+        metrics = f"http://127.0.0.1:{port}/metrics"
+        assert soon(lambda: "safesight_requests_waiting 8" in httpx.get(metrics).text)
+        program.send_signal(signal.SIGINT)
+        line = program.stderr.readline()
+        assert re.fullmatch(r"Finishing \d+ answers. Ctrl\+C again stops at once.\n", line)
+        program.send_signal(signal.SIGINT)
+        with pytest.raises(openai.APIError, match="shutting down"):
+            list(stream)
+        with pytest.raises(openai.InternalServerError, match="shutting down") as caught:
+            whole.result(30)
+        assert caught.value.status_code == 503
+        assert program.wait(30) == 0
+        assert program.stderr.read() == ""
 
 
 def _listens(port: int) -> bool:

@@ -133,7 +133,7 @@ class Asker:
         references: int = 24,
     ) -> None:
         self.host, self.arms = host, dict(arms)
-        self._settings = Settings(max_new_tokens=max_new_tokens)
+        self._settings = Settings(max_new_tokens=max_new_tokens, shortened=True)
         self._references = References(host, references) if references else None
 
     def question(self, pictures: Sequence[Any], text: str, names: Sequence[str]) -> Question:
@@ -163,7 +163,7 @@ class Asker:
         for name in names:
             if name not in self.arms:
                 raise UnknownNameError("defense", name, self.arms)
-        opened = [open_picture(each, f"number {number}") for number, each in enumerate(pictures, 1)]
+        opened = [open_picture(each, number) for number, each in enumerate(pictures, 1)]
         first, *more = [picture.copy for picture in opened] or [None]
         plain = self.host.vlm.control_tokens.plain(text)
         sample = Sample(

@@ -14,13 +14,22 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from safesight import registry
 from safesight.analysis.risk_map import RiskMap, draw
 from safesight.app.asking import Look, Reply
 from safesight.app.examples import Example
 from safesight.app.figures import Gauge, curve_figure, gauge, shown_name
 from safesight.report.pictures import to_data_uri
 
-__all__ = ["answers_html", "error_html", "examples_html", "head_html", "page_file", "start_html"]
+__all__ = [
+    "about_html",
+    "answers_html",
+    "error_html",
+    "examples_html",
+    "head_html",
+    "page_file",
+    "start_html",
+]
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,17 @@ def examples_html(examples: Sequence[Example]) -> str:
     """Buttons with a picture and a question each; the page learns which one was pressed."""
     shown = [(each.question, [to_data_uri(p) for p in each.pictures]) for each in examples]
     return _written("examples.html.j2", examples=shown)
+
+
+def about_html(names: Sequence[str]) -> str:
+    """What each defense does, folded away.
+
+    Args:
+        names: The arms that can be chosen; those of several defenses are left out.
+    """
+    known = set(registry.names("defense"))
+    about = [(each, registry.describe("defense", each)) for each in names if each in known]
+    return _written("about.html.j2", about=about)
 
 
 def start_html() -> str:

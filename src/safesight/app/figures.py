@@ -27,11 +27,11 @@ def shown_name(arm: str) -> str:
 
     Example:
         >>> shown_name("none"), shown_name("safety_prompt+sasa")
-        ('undefended', 'safety prompt + sasa')
+        ('undefended', 'safety_prompt + sasa')
     """
     if arm == UNDEFENDED:
         return "undefended"
-    return arm.replace("+", " + ").replace("_", " ")
+    return arm.replace("+", " + ")
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,8 @@ class CurveFigure:
     explanation: str
     sentence: str
     """What the figure shows, in words."""
+    drawn: tuple[Line, ...]
+    """The lines from the lowest to the highest: a thin one shows on a broad one like it."""
     width: float = 400
     height: float = 232
     left: float = 34
@@ -136,17 +138,20 @@ def curve_figure(curve: Curve) -> CurveFigure:
     up = _Scale(min([0.0, *values]) - pad, max([1.0, *values]) + pad, frame.floor, frame.top)
     first, last = levels.layers[0], levels.layers[-1]
     across = _Scale(first, last, frame.left + 10, frame.right - 10)
+    lines = tuple(
+        Line(
+            name,
+            style,
+            " ".join(f"{x},{y}" for x, y in _places(across, up, levels.layers, row)),
+            _places(across, up, levels.layers, row),
+            tuple(map(_number, row)),
+        )
+        for name, style, row in rows
+    )
+    asked = len(curve.lines)
     return CurveFigure(
-        lines=tuple(
-            Line(
-                name,
-                style,
-                " ".join(f"{x},{y}" for x, y in _places(across, up, levels.layers, row)),
-                _places(across, up, levels.layers, row),
-                tuple(map(_number, row)),
-            )
-            for name, style, row in rows
-        ),
+        lines=lines,
+        drawn=(*lines[asked:], *lines[:asked]),
         layers=levels.layers,
         across=tuple((across.at(layer), layer) for layer in _some(levels.layers)),
         up=tuple((up.at(value), f"{value:g}") for value in up.ticks()),

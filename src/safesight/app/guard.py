@@ -7,7 +7,8 @@ They do not exist here. In addition:
   alone: another site could otherwise reach it under its own name;
 - a request from another site's page is refused;
 - a body has a size, and not more than a limit;
-- a picture in a question is one that was uploaded here: no address, and no other file;
+- a question is one that the page could have sent;
+- a picture in it is one that was uploaded here: no address, and no other file;
 - from one address, only so many wrong passwords are taken in a minute.
 
 Every answer carries a content policy, under which the page can load nothing from elsewhere.
@@ -67,10 +68,18 @@ class Guard:
         app: What it guards.
         folder: Where uploads are.
         local: Whether the page is for this machine alone.
+        known: Whether the page could have sent such a question.
     """
 
-    def __init__(self, app: App, folder: Path, local: bool) -> None:
+    def __init__(
+        self,
+        app: App,
+        folder: Path,
+        local: bool,
+        known: Callable[[Any], bool] = lambda question: True,
+    ) -> None:
         self.app, self.folder, self.local = app, folder.resolve(), local
+        self._possible = known
         self._attempts = Attempts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,7 +92,7 @@ class Guard:
         fault = self._fault(scope)
         if fault is None and scope["path"].rstrip("/") == _JOIN:
             body = await _body(receive)
-            fault = None if self._clean(body) else (400, "A picture has to be uploaded first.")
+            fault = self._unclean(body)
             receive = _again(body, receive)
         if fault is None and scope["path"].rstrip("/") == _LOGIN:
             fault, send = self._attempt(scope, send)
@@ -136,12 +145,15 @@ class Guard:
             return self._ours(path.removeprefix(_FILE))
         return _READ.fullmatch(path) is not None
 
-    def _clean(self, body: bytes) -> bool:
-        """Whether every file that a question names was uploaded here."""
+    def _unclean(self, body: bytes) -> tuple[int, str] | None:
+        """Why a question is refused: a file that was not uploaded here, or its shape."""
         try:
-            return all(map(self._ours, _paths(json.loads(body))))
+            question = json.loads(body)
+            if not all(map(self._ours, _paths(question))):
+                return 400, "A picture has to be uploaded first."
         except (ValueError, RecursionError):
-            return False
+            return 400, "The question is not JSON."
+        return None if self._possible(question) else (400, "The page does not ask like this.")
 
     def _ours(self, path: Any) -> bool:
         if not isinstance(path, str) or "\0" in path:

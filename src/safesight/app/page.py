@@ -9,8 +9,11 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from safesight.app.asking import MAX_DEFENSES, MAX_PICTURES, MAX_QUESTION, Asker
+from PIL import Image
+
+from safesight.app.asking import MAX_DEFENSES, MAX_PICTURES, Asker
 from safesight.app.drawing import (
+    about_html,
     answers_html,
     error_html,
     examples_html,
@@ -20,8 +23,9 @@ from safesight.app.drawing import (
 )
 from safesight.app.examples import Example
 from safesight.app.figures import shown_name
-from safesight.errors import SafesightError
+from safesight.errors import InputError, SafesightError
 from safesight.grammar import UNDEFENDED
+from safesight.models import open_picture
 
 if TYPE_CHECKING:
     from gradio import Blocks, Theme
@@ -63,12 +67,16 @@ def build_page(asker: Asker, chosen: Sequence[str], examples: Sequence[Example])
             with gr.Column(scale=2, min_width=300):
                 pictures, question, names = _inputs(asker, chosen)
                 button = gr.Button("Ask", variant="primary")
+                gr.HTML(about_html(list(asker.arms)))
             with gr.Column(scale=5, min_width=300):
                 answers = gr.HTML(
                     start_html(),
                     js_on_load=page_file("answers.js"),
                     elem_id="ss-answers",
                 )
+        # Before what is asked of the server: listeners of an event run one after the other.
+        _mark(True, pictures.upload, pictures.delete, question.input, names.input)
+        _mark(False, button.click, question.submit, shown.click)
         ask: dict[str, Any] = {
             "fn": partial(_answered, asker),
             "inputs": [pictures, question, names],
@@ -81,6 +89,13 @@ def build_page(asker: Asker, chosen: Sequence[str], examples: Sequence[Example])
         question.submit(**ask)
         taken = shown.click(take, None, [pictures, question], api_visibility="private")
         taken.then(**ask)
+        pictures.upload(
+            partial(_own_pictures, examples),
+            pictures,
+            pictures,
+            show_progress="hidden",
+            api_visibility="private",
+        )
     page.queue(max_size=_IN_LINE)
     return page
 
@@ -95,10 +110,46 @@ def _answered(
     try:
         checked = asker.question([path for path, _ in pictures or ()], question, names)
         replies = asker.answers(checked)
+        faults = {reply.fault for reply in replies}
+        if len(faults) == 1 and (fault := faults.pop()) is not None:
+            yield error_html(fault)  # once, and not in every card
+            return
         yield answers_html(replies)
         yield answers_html(replies, asker.look(checked))
     except SafesightError as error:
         yield error_html(str(error))
+
+
+def _mark(stale: bool, *events: Any) -> None:
+    """At these events, mark the answers as those to an earlier question, or no longer do so."""
+    for event in events:
+        event(
+            None,
+            js='() => document.getElementById("ss-answers").classList.toggle("ss-stale", '
+            f"{str(stale).lower()})",
+            api_visibility="private",
+        )
+
+
+def _own_pictures(
+    examples: Sequence[Example], pictures: list[tuple[str, str | None]] | None
+) -> list[tuple[str, str | None]]:
+    """The pictures without those of an example, to which a visitor has added some."""
+    shown = [each for example in examples for each in example.pictures]
+
+    def is_own(path: str) -> bool:
+        try:
+            picture = open_picture(path)
+        except InputError:
+            return True  # which is said when it is asked about
+        return not any(_same(picture, each) for each in shown)
+
+    kept = pictures or []
+    return [each for each in kept if is_own(each[0])] or kept
+
+
+def _same(one: Image.Image, other: Image.Image) -> bool:
+    return one.size == other.size and one.tobytes() == other.convert("RGB").tobytes()
 
 
 def _inputs(asker: Asker, chosen: Sequence[str]) -> tuple[Any, Any, Any]:
@@ -120,7 +171,6 @@ def _inputs(asker: Asker, chosen: Sequence[str]) -> tuple[Any, Any, Any]:
         label="Question",
         lines=2,
         max_lines=6,
-        max_length=MAX_QUESTION,
         placeholder="What do you want to know?",
     )
     names = gr.Dropdown(

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from safesight.app.asking import Asker
 from safesight.app.drawing import page_file
 from safesight.app.examples import examples_for
+from safesight.app.forms import Forms
 from safesight.app.guard import MAX_UPLOAD, Guard
 from safesight.app.page import STYLE, build_page, theme
 from safesight.errors import InputError
@@ -35,6 +36,8 @@ PASSWORD = "SAFESIGHT_APP_PASSWORD"
 _SHORTEST = 8
 _MAX_FILE = 20_000_000
 """Bytes of one picture file."""
+_WORDS = {"upload_text.drop_gallery": "Drop pictures here", "common.complete": "Complete"}
+"""In place of Gradio's own words, of which the second is missing."""
 _FOLDER = "GRADIO_TEMP_DIR"
 _LEAVE = 3
 """Seconds that open requests have when the server ends."""
@@ -87,7 +90,11 @@ def server(
         return hmac.compare_digest(word.encode(), password.encode())
 
     with _own_folder() as folder:
-        page = build_page(asker, chosen, examples_for(asker.host.vlm.name))
+        examples = examples_for(asker.host.vlm.name)
+        page = build_page(asker, chosen, examples)
+        called = {index: each for index, each in page.fns.items() if each.fn is not None}
+        inputs = {index: len(each.inputs) for index, each in called.items()}
+        forms = Forms(inputs, asker.arms, len(examples))
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         gr.mount_gradio_app(
             app,
@@ -103,12 +110,13 @@ def server(
             ssr_mode=False,
             enable_monitoring=False,
             pwa=False,
+            i18n=gr.I18n(en=_WORDS),
             mcp_server=False,
             theme=theme(),
             css=page_file(STYLE),
         )
         config = uvicorn.Config(
-            Guard(app, folder, local),
+            Guard(app, folder, local, forms.known),
             log_level="warning",
             access_log=False,
             server_header=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ from safesight import registry
 from safesight.cli.options import Artifacts, Loading, Model, arms_of_option, loads_model
 from safesight.cli.show import examples
 from safesight.console import stderr, waiting
+from safesight.errors import InputError
 from safesight.extras import need
 from safesight.grammar import UNDEFENDED
 
@@ -64,9 +66,15 @@ def serve_page(
     """
     wanted = None if defense is None else [n for n in arms_of_option(defense) if n != UNDEFENDED]
     need("gradio", "app", "The web app")
+    from safesight.app.asking import MAX_DEFENSES
     from safesight.app.serving import is_local, password_for
     from safesight.hosting.ports import listening
 
+    if len(wanted or ()) > MAX_DEFENSES:
+        raise InputError(
+            f"--defense names {len(wanted or ())} defenses, but visitors try at most "
+            f"{MAX_DEFENSES} at once. Name fewer."
+        )
     with listening(host, port) as door:
         password_for(is_local(door))  # a missing one is told before the model is loaded
         with waiting(f"Loading {model}"):
@@ -79,6 +87,9 @@ def serve_page(
             given = artifacts_of(artifact or [], known)
             served = host_of(model, **loading)
             arms, chosen = offered(served.vlm, wanted, given)
+            own = Path(served.vlm.name)
+            if own.is_dir() and own.name not in registry.names("model"):
+                served.vlm.name = own.name  # visitors need not know the folder
             asker = Asker(served, arms, max_new_tokens=max_new_tokens, references=references)
         _run(asker, chosen, door)
 

@@ -33,8 +33,10 @@ class Command(TyperCommand):
         Raises:
             InputError: an argument cannot be used by any command.
         """
+        needed = {word for each in self.params if each.required for word in each.opts}
         for name in _empty(args):
-            raise InputError(f"{name} is empty. Give it a value, or leave it out.")
+            advice = "Give it a value" if name in needed else "Give it a value, or leave it out"
+            raise InputError(f"{name} is empty. {advice}.")
         rest = super().parse_args(ctx, args)
         for parameter in self.params:
             given = ctx.params.get(str(parameter.name))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from safesight import registry
 from safesight.cli.options import BatchSize, Loading, Model, check_names, loads_model
 from safesight.cli.show import examples
 from safesight.console import stderr, waiting
@@ -32,6 +33,8 @@ EXAMPLES = examples(
 )
 KEY = "SAFESIGHT_API_KEY"
 
+_CHANGES_STATES = frozenset({"input", "activation", "weights"})
+"""Kinds of defenses with which a detector sees other states than those that it was fitted on."""
 _LIMITS = "Limits"
 _MORE_CONNECTIONS = 100
 """Connections that wait for nothing: those kept open, and those that ask for health or metrics."""
@@ -132,6 +135,8 @@ def serve(
     need("fastapi", "serve", "A server")
     if not math.isfinite(timeout):
         raise InputError("--timeout is not a number of seconds. Use one such as 300.")
+    if log_prompts and decision_log is None:
+        raise InputError("--log-prompts writes to the decision log. Add --decision-log FILE.")
     folders = _defenses(defense)
     allowed = _allowed(allow)
     rules = _rules(
@@ -172,6 +177,11 @@ def _defenses(text: str) -> dict[str, Path | None]:
         found[name] = Path(folder) if folder else None
     if UNDEFENDED in found and len(found) > 1:
         raise InputError("--defense none serves the bare model. Leave out the other defenses.")
+    if found.get(UNDEFENDED) is not None:
+        raise InputError(
+            "--defense none serves the bare model, which takes no artifact. Name the defense "
+            f"that {found[UNDEFENDED]} belongs to instead of none."
+        )
     check_names("defense", list(found))
     found.pop(UNDEFENDED, None)
     return found
@@ -276,6 +286,7 @@ def _app(
         log = None
         if decision_log is not None:
             log = DecisionLog(decision_log, with_prompts=log_prompts, on_failure=metrics.log_failed)
+    served.vlm.name = rules.name  # what clients are told, who need not know the folder
     record = Record(rules.name, metrics, log)
     return create_app(served, choices, rules, record, local=not rules.keys)
 
@@ -284,4 +295,20 @@ def _say(door: socket.socket, rules: ServerSettings, folders: dict[str, Path | N
     from safesight.hosting.ports import address_of
 
     defended = " + ".join(folders) or "no defense"
+    if remark := _remark(list(folders)):
+        stderr().print(remark)
     stderr().print(f"Serving {rules.name} with {defended} at {address_of(door)}/v1 (Ctrl+C stops).")
+
+
+def _remark(names: list[str]) -> str | None:
+    """What to know about the detectors, if other defenses change the states that they read."""
+    kinds = {name: registry.load("defense", name).kind for name in names}
+    detectors = [name for name, kind in kinds.items() if kind == "detector"]
+    others = [name for name, kind in kinds.items() if kind in _CHANGES_STATES]
+    if not detectors or not others:
+        return None
+    return (
+        f"Note: {' and '.join(detectors)} judge by scores and thresholds of the model without "
+        f"{' and '.join(others)}, so they may refuse more or less than alone. Measure it with "
+        f"safesight eval --defense {'+'.join(names)}"
+    )

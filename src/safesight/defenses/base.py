@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, cast
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from safesight.defenses.check import require
 from safesight.defenses.contract import Contract
@@ -76,9 +77,11 @@ class Defense(ABC, Generic[ConfigT, FittedT]):
         try:
             self.config = self.Config(**config)
         except ValidationError as error:
+            known = f" Its settings are {', '.join(self.Config.model_fields)}."
+            unknown = error.errors()[0]["type"] == "extra_forbidden"
             raise InputError(
-                f"Invalid setting for {self.name}: {_first(error)} "
-                f"Its settings are {', '.join(self.Config.model_fields)}."
+                f"Invalid setting for {self.name}: {_first(error, self.Config)}"
+                f"{known if unknown else ''}"
             ) from error
 
     def fit(self, vlm: VLM, data: FitData, *, seed: int = 0, progress: bool = True) -> Artifact:
@@ -198,7 +201,8 @@ class Defense(ABC, Generic[ConfigT, FittedT]):
             saved = self.Config(**artifact.config)
         except ValidationError as error:
             raise ArtifactError(
-                f"The artifact cannot be used: {_first(error)} Fit it again with this version."
+                f"The artifact cannot be used: {_first(error, self.Config)} "
+                "Fit it again with this version."
             ) from error
         if not merged.enabled and "enabled" not in given:
             raise ArtifactError(
@@ -222,9 +226,26 @@ AnyDefense: TypeAlias = Defense[Any, Any]
 """A defense whose settings and fitted types are unknown."""
 
 
-def _first(error: ValidationError) -> str:
+_BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+
+
+def _first(error: ValidationError, settings: type[BaseModel]) -> str:
     """The first error as one sentence."""
     detail = error.errors()[0]
     place = ".".join(map(str, detail["loc"])) or "these settings"
     given = reprlib.repr(detail["input"])  # an artifact may hold anything, of any length
+    bounds = _bounds(settings.model_fields.get(place))
+    if bounds and detail["type"].startswith(("greater_than", "less_than")):
+        return f"{place}={given}. It has to be {bounds}."
     return f"{place}={given}: {detail['msg']}."
+
+
+def _bounds(field: FieldInfo | None) -> str:
+    """The range of a setting in words; empty if it has none."""
+    found = [] if field is None else field.metadata
+    return " and ".join(
+        f"{word} {getattr(each, name)}"
+        for name, word in _BOUNDS.items()
+        for each in found
+        if getattr(each, name, None) is not None
+    )

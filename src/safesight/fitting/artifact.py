@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from safesight.errors import ArtifactError, StorageError
+from safesight.errors import ArtifactError, StorageError, reason_of
 from safesight.fitting.contents import digest_of, read_json, read_tensors, tensor_hash, to_json
 from safesight.fitting.seen import SplitRow, read_split, split_hash, split_text
 
@@ -200,6 +200,11 @@ class Artifact:
             raise ArtifactError(
                 f"There is no artifact folder at {path}. Fit one: safesight fit DEFENSE -o {path}"
             )
+        if not (path / _CONFIG).exists():
+            raise ArtifactError(
+                f"{path} is not the folder of an artifact: it has no {_CONFIG}. Name the folder "
+                "that a fit has written."
+            )
         try:
             raw = read_json(path / _CONFIG)
             _refuse_older(path, raw)
@@ -215,8 +220,7 @@ class Artifact:
             expected = data.get("split") if isinstance(data, dict) else None
             split = () if expected is None else read_split(path / _SPLIT, str(expected))
         except (OSError, ValueError, SafetensorError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise _damaged(path, reason) from error
+            raise _damaged(path, _reason(error)) from error
         return cls(content.defense, content.config, content.fitted, tensors, card, split)
 
 
@@ -260,6 +264,13 @@ def _refuse_older(path: Path, raw: Any) -> None:
             f"The artifact at {path} has format {found}, but this version of safesight reads "
             f"format {_FORMAT}. Fit it again: safesight fit {_short(raw.get('defense'))} -o {path}"
         )
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a file of an artifact, without its path, which the message has."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{Path(error.filename).name}: {reason_of(error)}"
+    return reason_of(error)
 
 
 def _damaged(path: Path, reason: str) -> ArtifactError:

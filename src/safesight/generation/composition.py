@@ -128,6 +128,7 @@ class Protection:
             for entry in self._entries:
                 if entry.parts.rewrite is not None:
                     inputs = entry.parts.rewrite(inputs)
+            refuse_long(self._vlm, inputs)  # with what was added to the prompt
             output = self._judged(inputs)
             rewritten = inputs.get("input_ids")
             if original is None or rewritten is None or rewritten is original:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
 from safesight.errors import InputError, ModelError
@@ -285,9 +285,12 @@ def _last_match(row: Tokens, pattern: Tokens) -> int | None:
     return None
 
 
-def _not_by_template(where: str) -> InputError:
+def _not_by_template(where: Literal["begin", "end"]) -> InputError:
+    advice = {
+        "begin": "Begin the conversation with a user's or a system's message",
+        "end": "End the conversation with the user's message, and begin no answer (no prefill)",
+    }
     return InputError(
         f"A prompt does not {where} as the model's chat template writes it, so a defense that "
-        "rewrites prompts cannot be used. Build inputs with processor.apply_chat_template("
-        "..., add_generation_prompt=True), and begin no answer (no prefill)."
+        f"rewrites prompts cannot be used. {advice[where]}."
     )

@@ -85,6 +85,8 @@ def build_arm(
     built = [load_defense(part, **config) for part in names]
     given = dict(artifacts or {})
     if spare := sorted(given.keys() - {defense.name for defense in built if defense.fitted}):
+        if spare[0] in names:
+            raise InputError(f"{spare[0]!r} is not fitted and takes no artifact. Leave it out.")
         raise InputError(
             f"{name!r} takes no artifact of {spare[0]!r}. Leave it out, or add {spare[0]!r} to "
             "the defenses."

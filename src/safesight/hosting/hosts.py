@@ -14,10 +14,12 @@ import threading
 from collections.abc import Hashable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from safesight import registry
+from safesight.errors import LengthError
 from safesight.hosting.arms import Arm
 from safesight.hosting.batching import Batcher
 from safesight.hosting.generating import generated
@@ -33,6 +35,7 @@ __all__ = ["Host", "host"]
 _log = logging.getLogger("safesight")
 
 DEFAULT_BATCH = 32
+_TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"
 DEFAULT_MAX_TOKENS = 256
 
 
@@ -47,6 +50,8 @@ class Host:
 
     def __init__(self, vlm: VLM) -> None:
         self.vlm = vlm
+        # Too long a prompt is an error of ours, with both lengths; transformers would only warn.
+        vlm.tokenizer.deprecation_warnings[_TOO_LONG] = True
         self.lock = threading.RLock()
         """Held while a batch runs or a defense is attached."""
         self._attached: Arm | None = None
@@ -134,6 +139,11 @@ class Host:
                 return [error]
             torch.cuda.empty_cache()
             results = self._halved(batch, error)
+        except LengthError as error:
+            shorter = _shortened(batch, error.left)
+            if shorter is not None:
+                return self._generate(shorter)
+            return [error] if len(batch) == 1 else self._halved(batch, error)
         # One request must not fail those that it shares a batch with; each has its own error.
         except Exception as error:
             return [error] if len(batch) == 1 else self._halved(batch, error)
@@ -151,6 +161,26 @@ class Host:
         again = iter(self._generate(silent[:half]) + self._generate(silent[half:]))
         left = {id(row) for row in silent}
         return [next(again) if id(row) in left else error for row in batch]
+
+
+def _shortened(batch: Sequence[Request], left: int) -> list[Request] | None:
+    """The rows with answers that fit into what their prompt leaves of the context.
+
+    None if that is no help: a row takes no shorter answer, there is no room for one, or the rows
+    have several prompts. What another prompt leaves must not shorten an answer.
+    """
+    if left < 1 or any(row.messages is not batch[0].messages for row in batch):
+        return None
+    most = max(row.settings.max_new_tokens for row in batch)
+    if left >= most or not all(row.settings.shortened for row in batch):
+        return None
+    return [
+        replace(
+            row,
+            settings=replace(row.settings, max_new_tokens=min(row.settings.max_new_tokens, left)),
+        )
+        for row in batch
+    ]
 
 
 def host(name: str, **loading: Any) -> Host:

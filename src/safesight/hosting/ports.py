@@ -10,6 +10,8 @@ from safesight.errors import InputError, reason_of
 __all__ = ["address_of", "listening"]
 
 _LAST_PORT = 65_535
+_HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""An address of this machine, in place of one that stands for all of them."""
 _UNREAD_SECONDS = 60
 """How long a client may leave unread what was sent to it."""
 
@@ -55,7 +57,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def address_of(door: socket.socket) -> str:
-    """The address for a browser or a client.
+    """The address for a browser or a client on this machine.
 
     Example:
         >>> with listening("127.0.0.1", 0) as door:
@@ -63,4 +65,5 @@ def address_of(door: socket.socket) -> str:
         True
     """
     host, port = door.getsockname()[:2]
+    host = _HERE.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -30,6 +30,8 @@ class Settings:
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
     """How many of the most probable tokens to report at each place; None for no probabilities."""
+    shortened: bool = False
+    """Whether the answer may have fewer than `max_new_tokens` where the context leaves no more."""
 
     @property
     def of_batch(self) -> Hashable:

@@ -201,7 +201,15 @@ def held_back(text: str, stop: Sequence[str]) -> int:
         >>> held_back("the answer is E", ["END"]), held_back("the answer", ["END"])
         (1, 0)
     """
-    return max(
-        (length for each in stop for length in range(1, len(each)) if text.endswith(each[:length])),
-        default=0,
-    )
+    return max((_begun(text, each) for each in stop), default=0)
+
+
+def _begun(text: str, stop: str) -> int:
+    """How much of a stop string, though not all of it, a text ends with.
+
+    A stop string may be far longer than the text: only as much as the text has is compared.
+    """
+    for start in range(max(0, len(text) - len(stop) + 1), len(text)):
+        if stop.startswith(text[start:]):
+            return len(text) - start
+    return 0

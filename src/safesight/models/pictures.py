@@ -57,7 +57,7 @@ _PHOTOMETRIC, _BITS = 262, 258
 
 def open_picture(
     source: Any,
-    name: str = "",
+    name: str | int = "",
     *,
     formats: tuple[str, ...] = FORMATS,
     max_pixels: int = MAX_PIXELS,
@@ -69,7 +69,7 @@ def open_picture(
 
     Args:
         source: The PIL image, path or bytes.
-        name: What error messages call the picture; a path by default.
+        name: What error messages call the picture, such as its number; a path by default.
         formats: The formats of a file that are read, out of `FORMATS`.
         max_pixels: Refuse more pixels than this, before they are decoded.
 
@@ -83,6 +83,8 @@ def open_picture(
     """
     named = name or (str(source) if isinstance(source, (str, Path)) else "")
     title = f"The picture {named!r}" if named else "The picture"
+    if isinstance(name, int):
+        title = f"Picture {name}"
     try:
         # Opening is lazy: the size is checked before a single pixel is decoded. Pillow warns of
         # sizes and of odd metadata; what matters of either is an error below.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from safesight.errors import InputError, ModelError
+from safesight.errors import InputError, LengthError, ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,17 +79,21 @@ def check_length(name: str, limit: int | None, prompt: int, answer: int = 0) -> 
         answer: The longest that the answer may become.
 
     Raises:
-        InputError: it does not fit; the message has the numbers.
+        LengthError: it does not fit; the message has the numbers.
     """
     if limit is None or prompt + answer <= limit:
         return
-    if prompt > limit:
-        raise InputError(
-            f"A prompt has {prompt} tokens, but {name!r} was made for at most {limit}. Shorten it."
+    left = limit - prompt
+    if left <= 0:
+        raise LengthError(
+            f"A prompt has {prompt} tokens, but {name!r} was made for at most {limit}, with its "
+            "answer. Shorten it.",
+            left,
         )
-    raise InputError(
+    raise LengthError(
         f"A prompt of {prompt} tokens and an answer of up to {answer} exceed the {limit} tokens "
-        f"that {name!r} was made for. Shorten the prompt or lower max_new_tokens."
+        f"that {name!r} was made for. Shorten the prompt or ask for a shorter answer.",
+        left,
     )
 
 

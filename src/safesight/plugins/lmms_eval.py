@@ -148,7 +148,7 @@ class Safesight(lmms):
             temperature = 0.0
         elif temperature is None:
             temperature = 1.0 if kwargs.get("do_sample") else 0.0
-        sampled = {"top_p": kwargs.get("top_p"), "top_k": kwargs.get("top_k")}
+        sampled: dict[str, Any] = {"top_p": kwargs.get("top_p"), "top_k": kwargs.get("top_k")}
         return Settings(
             max_new_tokens=kwargs.get("max_new_tokens") or self._max_new_tokens,
             temperature=temperature,

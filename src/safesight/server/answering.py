@@ -52,13 +52,18 @@ class Places:
     def __init__(self, most: int, most_pixels: int = 2**63) -> None:
         self.most, self.taken = most, 0
         self.most_pixels, self.pixels = most_pixels, 0
+        self.waiting: set[Answering] = set()
+        """The requests that have places."""
+        self._closed = False
 
     def take(self, number: int) -> None:
         """Take places; each is given back with `give_back`.
 
         Raises:
-            RequestError: there are not so many left.
+            RequestError: there are not so many left, or none any more.
         """
+        if self._closed:
+            raise _closing()
         if self.taken + number > self.most:
             raise _busy(f"{self.taken} answers")
         self.taken += number
@@ -77,6 +82,12 @@ class Places:
         """Give back one place."""
         self.taken -= 1
 
+    def close(self) -> None:
+        """Give no more places, and break off what is waited for; call it in the event loop."""
+        self._closed = True
+        for each in tuple(self.waiting):
+            each.break_off()
+
 
 class Answering:
     """The choices of one request. Make it in the event loop, and call `leave` in the end.
@@ -92,6 +103,7 @@ class Answering:
 
     def __init__(self, host: Host, choices: int, places: Places) -> None:
         places.take(choices)
+        places.waiting.add(self)
         self._host, self._places, self._pixels = host, places, 0
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
@@ -143,6 +155,8 @@ class Answering:
             if isinstance(what, Future):
                 waiting -= 1
                 what = _result(what)
+            elif isinstance(what, RequestError):
+                raise what
             yield number, what
 
     async def results(self) -> Sequence[Generation]:
@@ -153,8 +167,13 @@ class Answering:
                 found[number] = what
         return [found[number] for number in range(len(self._futures))]
 
+    def break_off(self) -> None:
+        """Tell anyone who waits for the answers that there will be none; call it in the loop."""
+        self._queue.put_nowait((0, _closing()))
+
     def leave(self) -> None:
         """Stop waiting: answers that are waited for are dropped, running ones end."""
+        self._places.waiting.discard(self)
         self._places.pixels -= self._pixels
         self._pixels = 0
         for caller, future in zip(self._callers, self._futures, strict=True):
@@ -185,10 +204,14 @@ def _busy(what: str) -> RequestError:
     )
 
 
+def _closing() -> RequestError:
+    return RequestError("The server is shutting down.", status=503, kind="server_error")
+
+
 def _result(future: Future[Generation]) -> Generation:
     """The answer, or an error that may be shown to the client."""
     if future.cancelled():
-        raise RequestError("The server is shutting down.", status=503, kind="server_error")
+        raise _closing()
     error = future.exception()
     if error is None:
         return future.result()

@@ -71,6 +71,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
+    app.state.places = chat.places
     _add_routes(app, chat)
     if choices.detectors:
         app.include_router(guardrail_router(judge_of(chat)))

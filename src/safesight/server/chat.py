@@ -27,10 +27,11 @@ from safesight.server.conversation import (
     conversation,
     count_parts,
     count_pictures,
-    count_text,
+    texts_of,
 )
 from safesight.server.gone import Unsent, unless_gone
 from safesight.server.json_bodies import read_json
+from safesight.server.prompt_lengths import PromptLengths
 from safesight.server.refusals import RequestError, failure
 from safesight.server.workers import TEXTS
 
@@ -62,6 +63,7 @@ class Chat:
         most_pixels = 2 * rules.limits.max_pictures * rules.pictures.max_pixels
         self.places = Places(rules.limits.max_waiting, most_pixels)
         template = str(getattr(host.vlm.processor, "chat_template", ""))
+        self._lengths = PromptLengths(host.vlm)
         self._offers_tools = "tools" in template
 
     async def respond(self, http: HTTPRequest) -> Response:
@@ -124,15 +126,28 @@ class Chat:
             raise RequestError(
                 f"The request has more than {most} messages and parts.", param="messages"
             )
-        most = self.rules.limits.max_text
-        if count_text(asked.messages) + len(json.dumps(asked.tools or ())) > most:
-            raise RequestError(f"The texts have more than {most} characters.", param="messages")
+        self.check_texts([*texts_of(asked.messages), *map(json.dumps, asked.tools or ())])
         if asked.tools and not self._offers_tools:
             raise RequestError(
                 f"The chat template of {self.rules.name!r} offers no tools. Leave them out.",
                 param="tools",
             )
         return asked, self.choices.chosen(asked.defense)
+
+    def check_texts(self, texts: Sequence[str]) -> None:
+        """Refuse texts that are too long, before they are encoded in the thread that generates.
+
+        Args:
+            texts: All texts of a request.
+
+        Raises:
+            RequestError: they have too many characters.
+            LengthError: they have far more tokens than the model was made for.
+        """
+        most = self.rules.limits.max_text
+        if sum(map(len, texts)) > most:
+            raise RequestError(f"The texts have more than {most} characters.", param="messages")
+        self._lengths.check(texts)
 
     def _plain(self, role: str, text: str) -> str:
         # The tags of a tool call are text that the model itself may have written.

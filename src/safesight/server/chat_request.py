@@ -18,6 +18,7 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsNon
 from pydantic import TypeAdapter, ValidationError
 
 from safesight.hosting.settings import Settings
+from safesight.server.message_fields import check_message
 from safesight.server.refusals import RequestError
 from safesight.server.settings import ServerSettings
 
@@ -53,7 +54,7 @@ MESSAGES: Mapping[str, Any] = {
     "tool": ChatCompletionToolMessageParam,
 }
 """The type of a message by its role."""
-_MAX_STOPS, _MAX_TOP = 16, 20
+_MAX_STOPS, _STOP_LENGTH, _MAX_TOP = 16, 1000, 20
 _COLDEST = 1e-5
 """Lower temperatures are greedy; scores divided by them would overflow."""
 
@@ -177,6 +178,7 @@ def _messages(given: Any) -> list[dict[str, Any]]:
             raise RequestError(
                 f"{where} has no role that is served. Use {', '.join(MESSAGES)}.", param=where
             )
+        check_message(message, where)
         found.append(_valid(_of_role(role), message, f"messages.{number}."))
     return found
 
@@ -227,8 +229,11 @@ def _settings(
     if temperature < _COLDEST:
         temperature = 0.0
     stop = tuple(checked["stop"])
-    if len(stop) > _MAX_STOPS or not all(stop):
-        raise RequestError(f"Up to {_MAX_STOPS} stop strings, none of them empty.", param="stop")
+    if len(stop) > _MAX_STOPS or not all(0 < len(each) <= _STOP_LENGTH for each in stop):
+        raise RequestError(
+            f"Up to {_MAX_STOPS} stop strings, each with 1 to {_STOP_LENGTH} characters.",
+            param="stop",
+        )
     top = _number(checked, "top_logprobs", 0, _MAX_TOP, 0)
     if "top_logprobs" in checked and not checked.get("logprobs"):
         raise RequestError("top_logprobs needs logprobs=true.", param="top_logprobs")
@@ -237,6 +242,7 @@ def _settings(
     top_p = _between(checked, "top_p", 0, 1, 1)
     return Settings(
         max_new_tokens=min(asked, rules.limits.max_tokens),
+        shortened=True,
         temperature=temperature,
         # A nucleus of probability 0 is the best token alone.
         top_p=max(top_p, 1e-6) if temperature and top_p < 1 else None,

@@ -7,7 +7,8 @@ connections and send little or nothing would, after a while, hold all there may 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -15,6 +16,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Connection"]
+
+
+class _Addressed(logging.LoggerAdapter[logging.Logger]):
+    """A logger that says whose connection it is about."""
+
+    @property
+    def level(self) -> int:
+        """What uvicorn asks a logger for."""
+        return self.logger.level
+
+    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
+        """Add the address."""
+        return f"{msg} (from {(self.extra or {})['client']})", kwargs
+
+
+def _named(client: tuple[str, int] | None) -> str:
+    return "an unknown address" if client is None else f"{client[0]}:{client[1]}"
 
 
 class Connection(H11Protocol):
@@ -27,6 +45,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
+        self.logger = _Addressed(self.logger, {"client": _named(self.client)})  # type: ignore[assignment]
         self._wait(transport.abort)
 
     def data_received(self, data: bytes) -> None:

@@ -20,7 +20,7 @@ from safesight.types import Message
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["conversation", "count_parts", "count_pictures", "count_text"]
+__all__ = ["conversation", "count_parts", "count_pictures", "texts_of"]
 
 _ROLES = {
     "system": "system",
@@ -40,7 +40,7 @@ async def conversation(
     """The conversation of a request, with its pictures opened.
 
     Args:
-        messages: As the protocol has them, types checked.
+        messages: As the protocol has them, types checked; pictures are in user messages.
         picture_of: Opens the picture that a URL stands for.
         plain: Takes the control tokens in a text apart; its first argument is the role.
 
@@ -55,7 +55,7 @@ async def conversation(
         )
     parts = [
         [
-            await _part(part, message["role"], f"messages[{number}].content", picture_of)
+            await _part(part, f"messages[{number}].content", picture_of)
             for part in _parts(message.get("content"))
         ]
         for number, message in enumerate(messages)
@@ -87,13 +87,16 @@ def count_pictures(messages: Sequence[Mapping[str, Any]]) -> int:
     return sum(part.get("type") == "image_url" for part in parts)
 
 
-def count_text(value: Any) -> int:
-    """How many characters all texts in messages have; addresses of pictures are none."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, Mapping):
-        return sum(count_text(each) for name, each in value.items() if name != "image_url")
-    return sum(map(count_text, value)) if isinstance(value, list) else 0
+def texts_of(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """All texts of messages that reach the model, with the names and arguments of calls."""
+    found = []
+    for message in messages:
+        for part in _parts(message.get("content")):
+            found += [part[name] for name in ("text", "refusal") if name in part]
+        for call in message.get("tool_calls") or ():
+            function = call.get("function") or {}
+            found += [function[name] for name in ("name", "arguments") if name in function]
+    return found
 
 
 def count_parts(messages: Sequence[Mapping[str, Any]]) -> int:
@@ -110,23 +113,16 @@ def _parts(content: Any) -> list[Mapping[str, Any]]:
 
 async def _part(
     part: Mapping[str, Any],
-    role: str,
     where: str,
     picture_of: Callable[[str], Awaitable[Image]],
 ) -> dict[str, Any]:
     kind = part["type"]
     if kind in ("text", "refusal"):
         return {"type": "text", "text": part[kind]}
-    if kind == "image_url" and role == "user":
-        try:
-            return {"type": "image", "image": await picture_of(part["image_url"]["url"])}
-        except InputError as error:
-            raise RequestError(str(error), code="invalid_image", param=where) from error
-    raise RequestError(
-        f"A part of type {kind!r} cannot stand in a {role} message. "
-        "Send text, and pictures in user messages.",
-        param=where,
-    )
+    try:
+        return {"type": "image", "image": await picture_of(part["image_url"]["url"])}
+    except InputError as error:
+        raise RequestError(str(error), code="invalid_image", param=where) from error
 
 
 def _call(call: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -38,9 +38,8 @@ def judge_of(chat: Chat) -> Judge:
             raise InputError(
                 f"It has {len(images)} pictures; up to {limits.max_pictures} are taken."
             )
-        if sum(map(len, texts)) > limits.max_text:
-            raise InputError(f"Its texts have more than {limits.max_text} characters.")
         try:
+            await TEXTS.run(chat.check_texts, texts)
             async with asyncio.timeout(limits.seconds):
                 return await verdict(texts, images)
         except TimeoutError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from safesight.errors import InputError
+from safesight.errors import InputError, LengthError
 from safesight.server.errors import error_body
 
 __all__ = ["RequestError", "failure"]
@@ -42,5 +42,6 @@ def failure(error: RequestError | InputError) -> tuple[int, dict[str, Any]]:
         (429, 400)
     """
     if isinstance(error, InputError):
-        return 400, error_body(str(error))
+        code = "context_length_exceeded" if isinstance(error, LengthError) else None
+        return 400, error_body(str(error), code=code)
     return error.status, error_body(str(error), kind=error.kind, code=error.code, param=error.param)
