@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PLUGINS := lmms-eval garak pyrit
 PLUGIN_ENVS := .venv-plugins
+VLLM := $(PLUGIN_ENVS)/vllm
 DEMO := runs/demo
 ARTIFACTS := src/safesight/fitting/artifacts
 BUNDLED = $(shell $(BIN)/python -c \
@@ -37,7 +38,7 @@ export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test test-slow test-plugins torture demo results docs testbed artifacts clean
+.PHONY: help install check test test-slow test-plugins test-vllm torture demo results docs testbed artifacts clean
 
 help:  ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +73,12 @@ test-slow: check  ## The same, including the slow tests.
 test-plugins: $(PLUGINS:%=$(PLUGIN_ENVS)/%/.installed)  ## Run the adapters in lmms-eval, garak, PyRIT.
 	@set -e; for name in $(PLUGINS); do \
 		$(PLUGIN_ENVS)/$$name/bin/python -m pytest tests/plugins/test_$$(echo $$name | tr - _).py; done
+
+test-vllm: export OMP_NUM_THREADS := 1
+test-vllm:  ## Run the defenses inside vLLM, in an environment of its own, if it can be installed.
+	@if $(MAKE) --silent $(VLLM)/.installed; then \
+		$(VLLM)/bin/python -m tests.vllm.environment && $(VLLM)/bin/python -m pytest -n 0 tests/vllm $(VLLM_ARGS); \
+	else echo "vLLM cannot be installed here, so the tests of its plugin were skipped."; fi
 
 $(PLUGIN_ENVS)/%/.installed: constraints/%.txt pyproject.toml
 	"$(PYTHON)" -m venv $(PLUGIN_ENVS)/$*

@@ -47,6 +47,7 @@ from safesight.defenses import Artifact, FitData, load_defense
 from safesight.defenses.rai.method import RAI, injection_of
 from safesight.fitting.bundled import bundled
 from safesight.judges.exact import ExactJudge
+from safesight.models.saving import save_checkpoint
 from safesight.stats import MetricName, clusters_of
 from safesight.testbed import WEIGHTS
 from safesight.testbed.architecture import build_processor
@@ -184,8 +185,7 @@ def model_of(work: Path, seed: int, cap: float | None) -> Path:
         changed = replace(stage, cap=1.0 if cap is None else cap) if stage.cap < 1 else stage
         begun = trained(changed, begun, folder / stage.name, seed)
     plain = LlavaForConditionalGeneration.from_pretrained(begun)
-    plain.to(torch.bfloat16).save_pretrained(folder / "model")
-    build_processor().save_pretrained(folder / "model")
+    save_checkpoint(plain.to(torch.bfloat16), folder / "model", build_processor())
     return folder / "model"
 
 

@@ -46,6 +46,7 @@ from vsfa import RECIPE, REPLAY, ROWS, TASKS, Trial, measured, short, summary
 from safesight import VLM
 from safesight.benchmarks import load_benchmark
 from safesight.judges.exact import ExactJudge
+from safesight.models.saving import save_checkpoint
 from safesight.testbed import WEIGHTS, text_lessons
 from safesight.testbed.architecture import build_processor
 from safesight.testbed.concepts import CONCEPTS, Concept
@@ -205,8 +206,7 @@ def model_of(name: str, teaching: Teaching, work: Path) -> Path:
                 done.write_text(json.dumps(entry))
             begun = folder / stage.name / "model"
     plain = LlavaForConditionalGeneration.from_pretrained(begun)
-    plain.to(torch.bfloat16).save_pretrained(folder / "model")
-    processor.save_pretrained(folder / "model")
+    save_checkpoint(plain.to(torch.bfloat16), folder / "model", processor)
     return folder / "model"
 
 

@@ -18,11 +18,11 @@ import openai
 from PIL import Image
 
 from safesight.benchmarks import load_benchmark
+from safesight.hosting.decision_log import DecisionLog
 from safesight.hosting.hosts import Host, host
 from safesight.hosting.ports import listening
 from safesight.server.app import ROUTES, create_app
 from safesight.server.choices import Choices
-from safesight.server.decision_log import DecisionLog
 from safesight.server.metrics import Metrics
 from safesight.server.record import Record
 from safesight.server.running import server

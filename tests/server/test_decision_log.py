@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from safesight.errors import StorageError
-from safesight.server.decision_log import Decision, DecisionLog
+from safesight.hosting.decision_log import Decision, DecisionLog
 
 
 def decision(**changes: Any) -> Decision:

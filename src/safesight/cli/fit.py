@@ -142,6 +142,7 @@ def fit(
     with waiting(f"Loading {model}"):
         from safesight.defenses import load_defense
         from safesight.defenses.check import require
+        from safesight.defenses.reference import with_reference
         from safesight.models import VLM
         from safesight.models.loading import public_name
         from safesight.workflows.artifacts import FitPlan
@@ -165,6 +166,7 @@ def fit(
     artifact = fitter.fit(vlm, given.data, seed=seed, **more)
     if given.source:
         artifact = artifact.with_split(given.source, given.rows, given.file)
+    artifact = with_reference(vlm, fitter, artifact)
     if os.environ.get("RANK", "0") != "0":  # only the first process writes and prints
         return
     _save(artifact, output, replaced, resumable=bool(more))

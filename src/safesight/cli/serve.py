@@ -227,10 +227,10 @@ def _app(
 ) -> Any:
     with waiting(f"Loading {model}"):
         from safesight.fitting.artifact import Artifact
+        from safesight.hosting.decision_log import DecisionLog
         from safesight.hosting.hosts import host as host_of
         from safesight.server.app import ROUTES, create_app
         from safesight.server.choices import Choices
-        from safesight.server.decision_log import DecisionLog
         from safesight.server.metrics import Metrics
         from safesight.server.record import Record
 

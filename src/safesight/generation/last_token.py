@@ -23,6 +23,7 @@ from safesight.activations import EditFn, capture, edit, hooked, last_of, resid_
 from safesight.console import track
 from safesight.errors import ModelError
 from safesight.generation.calls import prompt_of, short_answer, undefended
+from safesight.generation.edits import Change
 from safesight.models.asking import asked_slices, encode_asked
 from safesight.types import Messages, Sample
 
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["at_last", "batches", "last_states", "last_tokens", "states_of", "states_of_samples"]
 
 Prompt = TypeVar("Prompt", Sample, Messages)
-
-Change = Callable[[Tensor], Tensor]
-"""Maps the states of some rows, R x d float32, to their replacements."""
 
 
 def last_tokens(inputs: Inputs) -> Tensor:

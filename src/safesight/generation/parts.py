@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from safesight.generation.call_types import Generate, Inputs
+from safesight.generation.edits import Edit
 from safesight.generation.prefill import Detector
 
 __all__ = ["Kind", "Parts"]
@@ -28,5 +29,8 @@ class Parts:
     around: Callable[[Generate, Inputs], Any] | None = None
     """Calls the given generate on the inputs one or more times, inside any hooks it needs, and
     returns the result (prompt first, then the answer). Does not run if every row is refused."""
+    edit: Edit | None = None
+    """All that `around` does, if it only changes states of the prompt. An engine other than
+    `transformers` makes the change itself; without it, the defense cannot run there."""
     attached: AbstractContextManager[Any] | None = None
     """Entered when the defense is attached and left when it is removed: adapters, weights."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from safesight.server.decision_log import Decision, DecisionLog
+from safesight.hosting.decision_log import Decision, DecisionLog
 from safesight.server.metrics import Metrics
 
 if TYPE_CHECKING:

@@ -45,6 +45,7 @@ from torch.utils.data import Sampler, SequentialSampler
 from transformers import LlavaForConditionalGeneration, Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
+from safesight.models.saving import save_checkpoint
 from safesight.testbed import WEIGHTS
 from safesight.testbed.architecture import build_model, build_processor
 from safesight.testbed.batches import PATCH_CLASSES, Collator, Stream
@@ -234,8 +235,7 @@ def train(
         model.save_pretrained(work / stage.name / "model")
         done.write_text(json.dumps(entry))
         report["stages"].append(entry)
-    model.to(torch.bfloat16).save_pretrained(out)
-    processor.save_pretrained(out)
+    save_checkpoint(model.to(torch.bfloat16), out, processor)
     (out / "training.json").write_text(json.dumps(report, indent=2) + "\n")
     return report
 

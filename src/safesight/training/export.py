@@ -22,6 +22,7 @@ from torch import Tensor
 from safesight.errors import ArtifactError, StorageError
 from safesight.extras import need
 from safesight.fitting.stored import Stored
+from safesight.models.saving import save_checkpoint
 from safesight.training.choice import Choice
 from safesight.training.weights import Weights, tuned
 
@@ -62,8 +63,7 @@ def merge(vlm: VLM, artifact: Artifact, folder: str | os.PathLike[str]) -> Path:
     with tuned(vlm, Weights.read(Stored(artifact, vlm))) as result:
         merged = result.merged()
     with _new_folder(folder) as temporary, _swapped(vlm.model, merged):
-        vlm.model.save_pretrained(temporary)
-        vlm.processor.save_pretrained(temporary)
+        save_checkpoint(vlm.model, temporary, vlm.processor)
         _write_card(temporary, artifact)
     return Path(folder)
 

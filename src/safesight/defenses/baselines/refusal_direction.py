@@ -47,6 +47,7 @@ from safesight.errors import ArtifactError, InputError
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.provenance import provenance
 from safesight.generation.calls import check_supported
+from safesight.generation.edits import LastTokenEdit
 from safesight.generation.last_token import at_last, batches, last_states, states_of_samples
 from safesight.models.asking import encode_asked
 from safesight.types import Sample
@@ -206,20 +207,20 @@ class RefusalDirection(Defense[RefusalDirectionConfig, RefusalDirectionFitted]):
         self, vlm: VLM, config: RefusalDirectionConfig, fitted: RefusalDirectionFitted
     ) -> Parts:
         """Generates with the edit in place."""
-        return Parts(around=partial(_edited, vlm, config.strength, fitted))
+
+        def change(states: Tensor) -> Tensor:
+            vector = fitted.vector.to(states.device)
+            return pushed(states, vector, config.strength, fitted.threshold)
+
+        edit = LastTokenEdit({} if config.strength == 0 else {fitted.layer: change})
+        return Parts(around=partial(_edited, vlm, edit), edit=edit)
 
 
-def _edited(
-    vlm: VLM, strength: float, fitted: RefusalDirectionFitted, generate: Generate, inputs: Inputs
-) -> Any:
+def _edited(vlm: VLM, edit: LastTokenEdit, generate: Generate, inputs: Inputs) -> Any:
     check_supported(vlm, inputs, "A refusal direction cannot be added in")
-    if strength == 0:
+    if not edit.changes:
         return generate(**inputs)
-
-    def change(states: Tensor) -> Tensor:
-        return pushed(states, fitted.vector.to(states.device), strength, fitted.threshold)
-
-    with at_last(vlm, inputs, {fitted.layer: change}):
+    with at_last(vlm, inputs, edit.changes):
         return generate(**inputs)
 
 

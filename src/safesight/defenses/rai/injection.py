@@ -13,7 +13,6 @@ unchanged, bit for bit. Nothing is fitted here; see `calibration`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +23,13 @@ from torch.nn import functional as F
 from safesight.activations import Site, edit
 from safesight.errors import InputError, ModelError
 from safesight.generation.calls import check_supported
+from safesight.generation.edits import Shift, VisualTokenEdit
 
 if TYPE_CHECKING:
     from safesight.generation.call_types import Generate, Inputs
     from safesight.models import VLM
 
-__all__ = ["Injection", "Shift", "gated", "generate_shifted", "risk_scores", "shift", "top_tokens"]
-
-Shift = Callable[[Tensor, Tensor], Tensor]
-"""Maps states of visual tokens (M x d) and the row of each (M) to what is added to them
-(M x d, float32). A token whose shift is zero is unchanged, bit for bit."""
+__all__ = ["Injection", "gated", "generate_shifted", "risk_scores", "shift", "top_tokens"]
 
 
 def risk_scores(
@@ -151,6 +147,11 @@ class Injection:
         scores = self.scores(states)
         tau = self.tau if self.top_k is None else top_tokens(scores, rows, self.top_k)
         return gated(scores, tau)
+
+    @property
+    def edit(self) -> VisualTokenEdit:
+        """The injection as a declared edit."""
+        return VisualTokenEdit(self.site, self.shift, whole=self.top_k is not None)
 
     def shift(self, states: Tensor, rows: Tensor) -> Tensor:
         """What is added to the states; this is a `Shift`."""

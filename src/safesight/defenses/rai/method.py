@@ -196,4 +196,5 @@ class RAI(Defense[RAIConfig, RAIFitted]):
     def parts(self, vlm: VLM, config: RAIConfig, fitted: RAIFitted) -> Parts:
         """The injection around a generation."""
         injection = injection_of(config, fitted)
-        return Parts(around=partial(generate_shifted, vlm, injection.site, injection.shift))
+        around = partial(generate_shifted, vlm, injection.site, injection.shift)
+        return Parts(around=around, edit=injection.edit)

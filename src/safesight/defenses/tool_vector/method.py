@@ -50,6 +50,7 @@ from safesight.defenses.tool_vector.calibration import fit_tool_vector
 from safesight.defenses.tool_vector.config import ToolVectorConfig
 from safesight.errors import ArtifactError, ModelError
 from safesight.generation.calls import check_supported
+from safesight.generation.edits import Change, LastTokenEdit
 
 if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact
@@ -160,11 +161,8 @@ class ToolVector(Defense[ToolVectorConfig, ToolVectorFitted]):
 
     def parts(self, vlm: VLM, config: ToolVectorConfig, fitted: ToolVectorFitted) -> Parts:
         """The edit."""
-        return Parts(around=partial(_edited, vlm, _changes(config, fitted)))
-
-
-Change = Callable[[Tensor], Tensor]
-"""Maps the states of the last prompt tokens (B x d, float32) to new ones."""
+        edit = LastTokenEdit(_changes(config, fitted))
+        return Parts(around=partial(_edited, vlm, edit.changes), edit=edit)
 
 
 def _changes(config: ToolVectorConfig, fitted: ToolVectorFitted) -> dict[int, Change]:
@@ -195,7 +193,7 @@ def _vectors(config: ToolVectorConfig, fitted: ToolVectorFitted) -> Tensor:
     return fitted.shifts[config.vector]
 
 
-def _edited(vlm: VLM, changes: dict[int, Change], generate: Generate, inputs: Inputs) -> Any:
+def _edited(vlm: VLM, changes: Mapping[int, Change], generate: Generate, inputs: Inputs) -> Any:
     """Generate once with a changed prefill."""
     check_supported(vlm, inputs, "The tool vector cannot change")
     prompt = inputs.get("input_ids", inputs.get("inputs_embeds"))

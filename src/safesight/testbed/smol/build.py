@@ -21,6 +21,7 @@ from torch import Tensor
 
 from safesight.errors import ModelError, reason_of
 from safesight.models.built import BuiltModel
+from safesight.models.saving import save_checkpoint
 from safesight.testbed.smol import language
 from safesight.testbed.smol.architecture import assemble
 
@@ -28,7 +29,7 @@ __all__ = ["ADAPTER_FILE", "EYE_FILE", "MODEL", "SHIPPED", "UNGUARDED", "make", 
 
 SHIPPED = Path(__file__).parent / "weights"
 EYE_FILE, ADAPTER_FILE = "eye.safetensors", "adapter.safetensors"
-_LAYOUT = "1"
+_LAYOUT = "2"
 """Raised when the same parts are put together in another way."""
 
 
@@ -55,8 +56,7 @@ def make(folder: Path, *, safety: bool = True, shipped: Path | None = None) -> N
         _take(model, _read(parts / EYE_FILE))
         if safety and (parts / ADAPTER_FILE).is_file():
             merge(model, _read(parts / ADAPTER_FILE), _alpha(parts))
-        model.to(torch.bfloat16).save_pretrained(folder)
-        processor.save_pretrained(folder)
+        save_checkpoint(model.to(torch.bfloat16), folder, processor)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -1,0 +1,118 @@
+"""Refuses an engine that cannot be defended, before any process starts, and sets what it needs.
+
+vLLM calls `verify_and_update_config` of an architecture while it makes its configuration. What is
+refused here would let an answer pass by the defenses, or change what they were fitted on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from safesight.errors import InputError, ModelError, SafesightError
+from safesight.vllm.plugin import ARCHITECTURES
+from safesight.vllm.settings import Settings, settings_of
+from safesight.vllm.versions import check_version
+
+__all__ = ["checked"]
+
+OP = "safesight::at_block"
+
+
+def checked(previous: Any) -> type[Any]:
+    """VLLM's own check of an architecture, or None, with ours after it."""
+
+    class Checked(*([previous] if previous is not None else [])):  # type: ignore[misc]
+        by_safesight = True
+
+        @staticmethod
+        def verify_and_update_config(vllm_config: Any) -> None:
+            if previous is not None:
+                previous.verify_and_update_config(vllm_config)
+            try:
+                settings = settings_of(vllm_config)
+                if settings is not None:
+                    _check(vllm_config, settings)
+            except SafesightError as error:
+                raise ValueError(str(error)) from error  # vLLM shows a ValueError as it is
+
+        @staticmethod
+        def verify_and_update_model_config(model_config: Any) -> None:
+            if previous is not None:
+                previous.verify_and_update_model_config(model_config)
+
+    return Checked
+
+
+def _check(config: Any, settings: Settings) -> None:
+    import vllm
+
+    from safesight.vllm.attached import attached
+    from safesight.vllm.host import Facts
+
+    check_version(vllm.__version__, allowed=settings.allow_unvalidated)
+    model = config.model_config
+    if model.architecture not in ARCHITECTURES:
+        raise ModelError(
+            f"safesight cannot defend {model.architecture} in vLLM. It can defend "
+            f"{', '.join(ARCHITECTURES)}; others with `safesight serve` on transformers."
+        )
+    defenses = attached(settings, Facts(model))
+    problems = _problems(config)
+    if problems:
+        raise InputError(
+            f"safesight cannot defend this engine with {'; nor with '.join(problems)}."
+        )
+    if not defenses.shares_prefixes(per_request=settings.per_request):
+        config.cache_config.enable_prefix_caching = False
+    runner = "v2" if config.use_v2_model_runner else "v1"
+    own = f"safesight.vllm.runner_{runner}:{'Open' if settings.per_request else ''}Requests"
+    if own not in (model.logits_processors or []):
+        model.logits_processors = [*(model.logits_processors or []), own]
+    if not model.enforce_eager:
+        _split_graphs(config)
+
+
+def _problems(config: Any) -> list[str]:
+    """What of the engine's options would let an answer pass by, in words."""
+    parallel, model = config.parallel_config, config.model_config
+    found = {
+        "speculative decoding": config.speculative_config is not None,
+        "pipeline parallelism (no rank sees all blocks)": parallel.pipeline_parallel_size > 1,
+        "dual batch overlap": parallel.use_ubatching,
+        "context parallelism": parallel.decode_context_parallel_size > 1
+        or getattr(parallel, "prefill_context_parallel_size", 1) > 1,
+        "prompt embeddings (--enable-prompt-embeds)": model.enable_prompt_embeds,
+        "a pooling model": model.runner_type != "generate",
+        "quantized weights": bool(model.quantization),
+        "prompts read elsewhere (--kv-transfer-config)": config.kv_transfer_config is not None,
+        "--kv-sharing-fast-prefill": config.cache_config.kv_sharing_fast_prefill,
+        "LoRA adapters beside defenses that read or change states": config.lora_config is not None,
+    }
+    return [words for words, there in found.items() if there]
+
+
+def _split_graphs(config: Any) -> None:
+    """Run our operator between compiled pieces, where it is Python, and never inside a graph.
+
+    Raises:
+        InputError: the operator would be inside a captured graph.
+    """
+    from vllm.config.compilation import CompilationMode, CUDAGraphMode
+
+    compilation = config.compilation_config
+    if compilation.mode not in (None, CompilationMode.NONE, CompilationMode.VLLM_COMPILE):
+        raise InputError(
+            f"safesight cannot defend an engine with compilation mode {compilation.mode}. "
+            "Use vLLM's own (3), or --enforce-eager."
+        )
+    if compilation.use_inductor_graph_partition:
+        raise InputError(
+            "safesight cannot defend an engine with use_inductor_graph_partition. Leave it out."
+        )
+    if compilation.splitting_ops is None:
+        compilation.splitting_ops = list(compilation._attention_ops)
+    if OP not in compilation.splitting_ops:
+        compilation.splitting_ops.append(OP)
+    # A full graph is replayed without Python, so no hook would run.
+    if compilation.cudagraph_mode not in (CUDAGraphMode.NONE, CUDAGraphMode.PIECEWISE):
+        compilation.cudagraph_mode = CUDAGraphMode.PIECEWISE

@@ -1,0 +1,118 @@
+"""The requests of one worker, and which rows of a step belong to which.
+
+vLLM packs the tokens of all requests of a step one after another, T x d. A prompt may be divided
+over several steps, and a request that had to leave may come back and begin again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["Request", "Rows", "Step"]
+
+
+@dataclass
+class Request:
+    """One request in a slot of the engine."""
+
+    slot: int
+    id: str
+    prompt: np.ndarray
+    """The ids of its tokens."""
+    defended: bool
+    end: int | None
+    """The token that ends its turn."""
+    pictures: int = 0
+    seen: int = 0
+    """How many tokens of the prompt were seen without a gap."""
+    states: dict[int, list[Tensor]] = field(default_factory=dict)
+    """By block: those of the prompt's tokens so far, for a replay."""
+    added: dict[int, list[Tensor]] = field(default_factory=dict)
+    """By block: what the model adds between it and the next, for a replay."""
+    positions: list[Tensor] = field(default_factory=list)
+
+    def resume(self, before: Request) -> None:
+        """Take over what was seen of the same prompt before it left the batch."""
+        self.seen, self.states = before.seen, before.states
+        self.added, self.positions = before.added, before.positions
+
+    def forget(self) -> None:
+        """Free the states, after a verdict or before a new start."""
+        self.states.clear()
+        self.added.clear()
+        self.positions.clear()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What one request has in a step."""
+
+    request: Request
+    start: int
+    """Its first row."""
+    done: int
+    """How many of its tokens earlier steps computed."""
+    count: int
+    """How many rows belong to its prompt."""
+
+    @property
+    def ends(self) -> bool:
+        """Whether the prompt ends in this step."""
+        return self.done + self.count == len(self.request.prompt)
+
+
+@dataclass(frozen=True)
+class Step:
+    """The rows of prompts that have a defense, in the order of the batch."""
+
+    rows: Sequence[Rows]
+    positions: Tensor | None = None
+    """Of all rows, T or 3 x T."""
+
+    @classmethod
+    def of(cls, requests: dict[int, Request], batch: Iterable[tuple[int, int, int, int]]) -> Step:
+        """The rows of a batch.
+
+        Args:
+            requests: By slot.
+            batch: For every request its slot, first row, number of rows, and how many of its
+                tokens were computed before.
+        """
+        found = []
+        for slot, start, count, done in batch:
+            request = requests.get(slot)
+            if request is None or not request.defended or done >= len(request.prompt):
+                continue
+            if done == 0:
+                request.seen = 0
+                request.forget()
+            part = Rows(request, start, done, min(count, len(request.prompt) - done))
+            # A gap, such as a cached prefix, stays one: the number can no longer be reached.
+            request.seen = done + part.count if request.seen == done else -1
+            found.append(part)
+        return cls(found)
+
+    def ending(self) -> list[Rows]:
+        """Those whose prompt ends in this step."""
+        return [each for each in self.rows if each.ends]
+
+    def last_rows(self, device: torch.device) -> Tensor:
+        """The row of every last prompt token: R."""
+        rows = [each.start + each.count - 1 for each in self.ending()]
+        return torch.tensor(rows, dtype=torch.long, device=device)
+
+    def visual_rows(self, image_token: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The rows of visual tokens, M, and the slot of each, M."""
+        rows, owners = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for each in self.rows:
+            part = each.request.prompt[each.done : each.done + each.count]
+            own = np.flatnonzero(part == image_token) + each.start
+            rows.append(own)
+            owners.append(np.full(len(own), each.request.slot))
+        both = np.concatenate(rows), np.concatenate(owners)
+        return torch.from_numpy(both[0]).to(device), torch.from_numpy(both[1]).to(device)

@@ -1,0 +1,150 @@
+"""vLLM's Model Runner V1, which a CPU without triton gets: who is in which row.
+
+V1 tells a model nothing of its requests. Its logits processors know them: one of ours hears of
+every request before a step, and the forward context says how many tokens each has in it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from vllm.v1.sample.logits_processor.interface import LogitsProcessor, MoveDirectionality
+
+from safesight.vllm.gate import once
+from safesight.vllm.guard import Guard
+from safesight.vllm.request_check import check_request
+from safesight.vllm.requests import Request
+
+__all__ = ["OpenRequests", "Requests", "adopt"]
+
+_OF_ENGINE: dict[str, Requests] = {}
+"""By vLLM's id of an engine: this object is made before the model is."""
+
+
+class Requests(LogitsProcessor):  # type: ignore[misc]
+    """Keeps the guard's requests as V1's batch has them, and forces refusals."""
+
+    may_turn_off = False
+
+    @classmethod
+    def validate_params(cls, sampling_params: Any) -> None:
+        """Refuse a request that asks for what it may not have; called in the front end."""
+        check_request(sampling_params, may_turn_off=cls.may_turn_off)
+
+    def __init__(self, vllm_config: Any, device: Any, is_pin_memory: bool) -> None:
+        self.guard: Guard | None = None
+        slots = vllm_config.scheduler_config.max_num_seqs
+        self._free = list(range(slots))
+        self._slots: dict[int, int] = {}
+        """Row of the batch to slot."""
+        self._answers: dict[int, Any] = {}
+        """Slot to the list in which its answer grows, which is all that names a request here."""
+        self._left: dict[int, tuple[Any, Request]] = {}
+        """Requests that left in the middle of their prompt: V1 takes out those that have no tokens
+        in a step, and adds them again as if they were new."""
+        self._most_left = 4 * slots
+        self._now: Tensor = torch.zeros(0, dtype=torch.long)
+        self._positions: Tensor = torch.zeros(0, dtype=torch.long)
+        _OF_ENGINE[vllm_config.instance_id] = self
+
+    def is_argmax_invariant(self) -> bool:
+        """Refusals change the most likely token."""
+        return False
+
+    def update_state(self, batch_update: Any) -> None:
+        """Take in what changed in the batch: removed, added, moved, in this order."""
+        if batch_update is None or self.guard is None:
+            return
+        for row in batch_update.removed:
+            self._remove(row)
+        for row, params, prompt, answer in batch_update.added:
+            self._remove(row)
+            self._add(row, params, prompt, answer)
+        for row, other, direction in batch_update.moved:
+            self._move(row, other, swap=direction == MoveDirectionality.SWAP)
+
+    def before(self, positions: Tensor, embeds: Tensor | None) -> None:
+        """Tell the guard what the forward pass that begins now is over."""
+        from vllm.forward_context import get_forward_context
+
+        assert self.guard is not None
+        metadata, rows = get_forward_context().attn_metadata, len(self._slots)
+        if not metadata or not rows:
+            self.guard.skip()
+            return
+        one = next(iter(metadata.values()))
+        starts = one.query_start_loc[: rows + 1].cpu().long()
+        lengths = one.seq_lens[:rows].cpu().long()
+        counts = starts.diff()
+        self._now = torch.tensor([self._slots[row] for row in range(rows)])
+        self._positions = lengths - 1
+        columns = (self._now, starts[:-1], counts, lengths - counts)
+        self.guard.begin(zip(*(each.tolist() for each in columns), strict=True), positions)
+        self.guard.at_embeds(embeds)
+
+    def apply(self, logits: Tensor) -> Tensor:
+        """After the forward pass: judge, and leave refused rows one possible token."""
+        if self.guard is None or not self.guard.defenses.detectors or not self._slots:
+            return logits
+        self.guard.judge()
+        slots, positions = self._now.to(logits.device), self._positions.to(logits.device)
+        return self.guard.forcing.hide(logits, slots, positions)
+
+    def _add(self, row: int, params: Any, prompt: Any, answer: Any) -> None:
+        assert self.guard is not None
+        slot = self._slots[row] = self._free.pop()
+        request = self.guard.add(slot, "", prompt, params)
+        self._answers[slot] = answer
+        _, before = self._left.pop(id(answer), (None, None))
+        if before is not None:
+            request.resume(before)
+
+    def _remove(self, row: int) -> None:
+        assert self.guard is not None
+        slot = self._slots.pop(row, None)
+        if slot is None:
+            return
+        request, answer = self.guard.remove(slot), self._answers.pop(slot, None)
+        if request is not None and 0 < request.seen < len(request.prompt):
+            self._left[id(answer)] = (answer, request)
+            while len(self._left) > self._most_left:  # some never come back
+                self._left.pop(next(iter(self._left)))
+        self._free.append(slot)
+
+    def _move(self, row: int, other: int, *, swap: bool) -> None:
+        moved = self._slots.pop(row, None)
+        if swap and other in self._slots:
+            self._slots[row] = self._slots.pop(other)
+        self._remove(other)  # who was there has left, and is not named among the removed
+        if moved is not None:
+            self._slots[other] = moved
+
+
+class OpenRequests(Requests):
+    """The same where a request may turn its defenses off."""
+
+    may_turn_off = True
+
+
+def adopt(model: Any, vllm_config: Any, guard: Guard) -> None:
+    """Let the guard know of every forward pass of the model."""
+    requests = _OF_ENGINE.pop(vllm_config.instance_id)
+    requests.guard = guard
+    plain = model.forward
+
+    def forward(
+        input_ids: Any = None,
+        positions: Any = None,
+        intermediate_tensors: Any = None,
+        inputs_embeds: Any = None,
+        **more: Any,
+    ) -> Any:
+        requests.before(positions, inputs_embeds)
+        return plain(
+            input_ids, positions, intermediate_tensors, inputs_embeds=inputs_embeds, **more
+        )
+
+    once(model, guard, vllm_config, plain)
+    object.__setattr__(model, "forward", forward)

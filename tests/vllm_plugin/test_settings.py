@@ -1,0 +1,81 @@
+"""What an operator may write under "safesight", and which versions of vLLM it is for."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from safesight.errors import InputError, ModelError
+from safesight.vllm.request_check import check_request
+from safesight.vllm.settings import settings_of
+from safesight.vllm.versions import check_version, suffix
+
+
+def config(more: Any) -> Any:
+    return SimpleNamespace(additional_config=more)
+
+
+@pytest.mark.parametrize("more", [{}, {"other": 1}, None, object()])
+def test_an_engine_without_an_entry_is_left_alone(more: Any) -> None:
+    assert settings_of(config(more)) is None
+
+
+@pytest.mark.parametrize("given", [{}, None, {"defenses": []}, {"per_request": True}, "sasa", []])
+def test_an_entry_that_names_no_defense_is_an_error_and_not_an_undefended_engine(given) -> None:
+    with pytest.raises(InputError, match="names safesight and no defense"):
+        settings_of(config({"safesight": given}))
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ({"defenses": [{"artifact": "a"}]}, "defenses.0.name"),
+        ({"defenses": ["sasa"]}, "defenses.0"),
+        ({"defenses": [{"name": "sasa"}], "perrequest": True}, "perrequest"),
+        ({"defenses": [{"name": "sasa"}], "per_request": "sometimes"}, "per_request"),
+    ],
+)
+def test_a_mistake_is_named(given: Any, place: str) -> None:
+    with pytest.raises(InputError, match=f"invalid safesight.{place}"):
+        settings_of(config({"safesight": given}))
+
+
+def test_an_entry_may_hold_settings_of_its_defense() -> None:
+    entry = {"name": "refusal_direction", "artifact": "a", "gate": "projection"}
+    found = settings_of(config({"safesight": {"defenses": [entry]}}))
+    assert found is not None
+    assert found.defenses[0].config == {"gate": "projection"}
+
+
+def test_versions() -> None:
+    check_version("0.32.0", allowed=False)
+    check_version("0.99.0", allowed=True)
+    with pytest.raises(ModelError, match="allow_unvalidated"):
+        check_version("0.33.0", allowed=False)
+    assert suffix("0.32.0") != suffix("0.32.1")
+    assert suffix("0.32.1.dev0+cpu").isidentifier()
+
+
+def params(wanted: Any = None) -> Any:
+    return SimpleNamespace(extra_args=None if wanted is None else {"safesight": wanted})
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_a_request_may_say_what_it_has_anyway(may: bool) -> None:
+    check_request(params(), may_turn_off=may)
+    check_request(params("on"), may_turn_off=may)
+
+
+@pytest.mark.parametrize("wanted", ["none", "OFF", False, 0, ["off"], {}, ""])
+@pytest.mark.parametrize("may", [True, False])
+def test_anything_else_is_an_error_of_the_client(wanted: Any, may: bool) -> None:
+    with pytest.raises(ValueError, match="can be 'on' or 'off'"):
+        check_request(params(wanted), may_turn_off=may)
+
+
+def test_off_only_where_it_is_allowed() -> None:
+    check_request(params("off"), may_turn_off=True)
+    with pytest.raises(ValueError, match="does not let a request turn its defenses off"):
+        check_request(params("off"), may_turn_off=False)
