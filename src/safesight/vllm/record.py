@@ -62,6 +62,7 @@ class Record:
         score = float(decision.scores[index])
         return Line(
             request=rows.request.id,
+            choice=0,  # vLLM gives every answer of a request an id of its own
             model=self._model,
             defense=self._names,
             detector=name,
