@@ -1,8 +1,8 @@
 """What safesight costs beside what people would use instead, measured in one run.
 
-    python benchmarks/peers.py                     # all rows, about 35 minutes on two idle CPU cores
-    python benchmarks/peers.py --rows "vllm,a step"      # rows whose names begin so, into the same file
-    python benchmarks/peers.py --small             # every row once with the smallest sizes, for a test
+    python benchmarks/peers.py                       # about 35 minutes on two idle CPU cores
+    python benchmarks/peers.py --rows "vllm,a step"  # rows that begin so, into the same file
+    python benchmarks/peers.py --small --out FILE    # every row once with small sizes: a test
 
 The rows:
 
@@ -13,11 +13,12 @@ a step of NPO     ours, and open-unlearning's loss
 start             import, `--help`, a first answer; memory of an evaluation
 real shapes       detector, replay and edit at the shapes of 3B and 7B models, beside their FLOPs
 
-The arms of a row take turns, round by round, so that a slow minute of the machine hits all of them.
-A ratio is that of two arms in the same round; the table shows the median over rounds with the
-smallest and the largest. What cannot share an environment runs in a process of its own that waits
-while others are measured. Environments lie in `.venv-plugins` (`make test-vllm`, `make test-plugins`)
-unless an option names a Python. A row whose environment is missing is left out and said.
+The arms of a row take turns, round by round, so that a slow minute of the machine hits all of
+them. A ratio is that of two arms in the same round; the table shows the median over rounds with
+the smallest and the largest. What cannot share an environment runs in a process of its own that
+waits while others are measured. Environments lie in `.venv-plugins` (`make test-vllm`,
+`make test-plugins`) unless an option names a Python. A row whose environment is missing is left
+out, and the file says so.
 
 A stopped run resumes from its file, round by round. Writes `runs/benchmarks/peers.json`.
 """
@@ -28,7 +29,6 @@ import argparse
 import os
 import platform
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -57,17 +57,24 @@ ROWS: tuple[Row, ...] = (
 def main() -> None:
     """Measure the rows that are missing."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rows", default="", help="beginnings of names, by comma; default: all")
-    parser.add_argument("--cases", default="", help="the same for cases, such as bundled")
-    parser.add_argument("--rounds", type=int, help="rounds of each row; default: each row's own")
-    parser.add_argument("--small", action="store_true", help="smallest sizes: a test, no result")
+    add_options(parser)
     parser.add_argument("--vllm-python", type=Path, help="Python of an environment with vLLM")
     parser.add_argument("--lmms-python", type=Path, help="Python of one with lmms-eval")
-    parser.add_argument("--edit-python", type=Path, help="Python of one with the steering libraries")
+    parser.add_argument(
+        "--edit-python", type=Path, help="Python of one with the steering libraries"
+    )
     parser.add_argument("--open-unlearning", type=Path, help="checkout of open-unlearning")
     add_output(parser, "peers")
     arguments = parser.parse_args()
     measure_rows(arguments, ROWS, head_of(arguments))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that say what to measure."""
+    parser.add_argument("--rows", default="", help="beginnings of names, by comma; default: all")
+    parser.add_argument("--cases", default="", help="the same for cases, such as bundled")
+    parser.add_argument("--rounds", type=int, help="rounds of each row; default: each row's own")
+    parser.add_argument("--small", action="store_true", help="smallest sizes: a test, no result")
 
 
 def head_of(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -85,7 +92,7 @@ def measure_rows(
     arguments: argparse.Namespace, rows: tuple[Row, ...], head: dict[str, Any]
 ) -> None:
     """Measure round by round, and write the results after each measurement."""
-    results = opened(arguments, head, facts=[], summary=[])
+    results = opened(arguments, head, facts=[], summary=[], shapes=[])
     results["left_out"] = []
     names = chosen(arguments.rows, [row.name for row in rows])
     for row in rows:
@@ -95,6 +102,7 @@ def measure_rows(
                     measure_case(arguments, results, row, case)
             count_facts(arguments, results, row)
     results["summary"] = summarized(results["rows"], rows)
+    results["shapes"] = peers_shapes.scaled(results["rows"])
     saved(arguments.out, results)
     for line in results["summary"]:
         print(said(line))

@@ -1,9 +1,10 @@
 """An evaluation: safesight eval, lmms-eval, and the bare batched loop.
 
-Not a benchmark; a row of `peers.py`. All ask a LLaVA of random weights the same questions about the
-same pictures, and each answer has the same length. The time is that of the whole evaluation with the
-model already loaded: prompts, answers, verdicts, logs. lmms-eval's backend of this architecture
-(`llava_hf_chat`) takes one question at a time, so ours is measured at that batch size, too.
+Not a benchmark; a row of `peers.py`. All ask a LLaVA of random weights the same questions about
+the same pictures, and each answer has the same length. The time is that of the whole evaluation
+with the model already loaded: prompts, answers, verdicts, logs. lmms-eval's backend of this
+architecture (`llava_hf_chat`) takes one question at a time, so ours is measured at that batch
+size, too.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 from peers_rounds import Arms, Entry, Pair, Row, Unavailable
 from peers_worker import Worker, answering, python_of, work
 
-__all__ = ["ROW"]
+__all__ = ["ROW", "our_arms"]
 
 BATCHES = (32, 1)
 TASK, N, TOKENS = "image_harm", 64, 16
@@ -78,8 +79,8 @@ def write_task(folder: Path, samples: Any, tokens: int) -> None:
     (folder / "peers_functions.py").write_text(FUNCTIONS, encoding="utf-8")
 
 
-def _ours(told: dict[str, Any]) -> Arms:
-    """In our worker: the bare loop, and the evaluation, on one copy of the weights."""
+def our_arms(told: dict[str, Any]) -> Arms:
+    """The bare loop and the evaluation on one copy of the weights."""
     from safesight import registry
     from safesight.evals import run_eval
     from safesight.hosting.hosts import host
@@ -168,7 +169,7 @@ def _theirs(told: dict[str, Any]) -> Arms:
 
 
 def _made(told: dict[str, Any]) -> Arms:
-    return _ours(told) if told["who"] == "ours" else _theirs(told)
+    return our_arms(told) if told["who"] == "ours" else _theirs(told)
 
 
 @contextmanager

@@ -1,13 +1,14 @@
 """A step of NPO: ours, that of open-unlearning, and the passes that any of them needs.
 
-Not a benchmark; a row of `peers.py` and of `gpu.py`. All train the same parameters of one model (those
-of its decoder, in full) with AdamW, on the same batches of text, and with the same loss: the sum over
-tokens, and cross-entropy on the rows to retain. Its value is compared before anything is timed.
+Not a benchmark; a row of `peers.py` and of `gpu.py`. All train the same parameters of one model
+(those of its decoder, in full) with AdamW, on the same batches of text, and with the same loss:
+the sum over tokens, and cross-entropy on the rows to retain. Its value is compared before
+anything is timed.
 
 open-unlearning's loss is its own code, read from a checkout and run under this version of
-`transformers`; `main` at 2025-10 asks for an older one, for parts that are not used here. Ours looks up
-what the model said before training once it has seen a row, as it does from the second epoch on;
-`first epoch` does not. open-unlearning runs a copy of the model for that in every step.
+`transformers`; `main` at 2025-10 asks for an older one, for parts that are not used here. Ours
+looks up what the model said before training once it has seen a row, as it does from the second
+epoch on; `first epoch` does not. open-unlearning runs a copy of the model for that in every step.
 """
 
 from __future__ import annotations
@@ -159,8 +160,8 @@ def _text(rows: Any) -> Text:
 def _theirs(checkout: Path, model: nn.Module) -> Any:
     """open-unlearning's NPO around a model.
 
-    Its classes extend a trainer of its own, which asks for packages of its evaluations; `compute_loss`
-    uses nothing of it, so that an empty class takes its place.
+    Its classes extend a trainer of its own, which asks for packages of its evaluations;
+    `compute_loss` uses nothing of it, so an empty class takes its place.
     """
     source = Path(tempfile.mkdtemp())
     for name in FILES:

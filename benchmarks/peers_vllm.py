@@ -1,12 +1,12 @@
 """vLLM's throughput without safesight, and with its defenses off and on.
 
-Not a benchmark; a row of `peers.py`. Two engines wait side by side: one without the plugin, one with
-a defense that requests may turn off. All get the same prompts in one batch and write the same number
-of tokens, so that only the defense differs. The prompts are those that the defense answers; detectors
-also get prompts that they refuse, against the same ones answered without them.
+Not a benchmark; a row of `peers.py`. Two engines wait side by side: one without the plugin, one
+with a defense that requests may turn off. All get the same prompts in one batch and write the
+same number of tokens, so that only the defense differs. The prompts are those that the defense
+answers; detectors also get prompts that they refuse, against the same ones answered without them.
 
-Two models: the bundled one, and a wider one with random weights, on which every defense is fitted first.
-Engines run without a prefix cache, which would know the prompts of the round before.
+Two models: the bundled one, and a wider one with random weights, on which every defense is fitted
+first. Engines run without a prefix cache, which would know the prompts of the round before.
 """
 
 from __future__ import annotations
@@ -110,9 +110,8 @@ class Engine:
 
         threads = os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))
         os.environ |= {**ENVIRONMENT, "OMP_NUM_THREADS": threads}
-        from vllm import LLM
-
         from safesight import registry
+        from vllm import LLM
 
         self.name: str | None = told["defense"]
         self.tokens: int = told["tokens"]
@@ -136,8 +135,8 @@ class Engine:
         self.talks = talks[: 4 * n]
         self.n = n
 
-    def ask(self, talks: Sequence[Any], *, on: bool, tokens: int) -> list[str]:
-        """The answers in one batch, each of the same length."""
+    def ask(self, talks: Sequence[Any], *, on: bool, tokens: int) -> list[list[int]]:
+        """The tokens of answers in one batch, all of the same length."""
         from vllm import SamplingParams
 
         params = SamplingParams(
@@ -146,10 +145,8 @@ class Engine:
             ignore_eos=True,
             extra_args=None if on or self.name is None else {"safesight": "off"},
         )
-        found = self.llm.chat(
-            talks, params, use_tqdm=False, chat_template_content_format="openai"
-        )
-        return [each.outputs[0].text.strip() for each in found]
+        found = self.llm.chat(talks, params, use_tqdm=False, chat_template_content_format="openai")
+        return [list(each.outputs[0].token_ids) for each in found]
 
     def ends(self, talks: Sequence[Any], *, on: bool) -> None:
         """Answer as far as each answer goes: a refusal ends with its last word."""
@@ -160,13 +157,15 @@ class Engine:
         self.llm.chat(talks, params, use_tqdm=False, chat_template_content_format="openai")
 
     def refused(self) -> list[bool]:
-        """Which prompts are refused, by the first words of the answer."""
+        """Which prompts are refused, by the first tokens of the answer."""
         from safesight import load_defense
 
         if self.name not in DETECTORS:
             return [False] * len(self.talks)
-        start = load_defense(self.name).config.refusal[:16]
-        return [answer.startswith(start) for answer in self.ask(self.talks, on=True, tokens=12)]
+        refusal = load_defense(self.name).config.refusal
+        start = self.llm.get_tokenizer().encode(refusal, add_special_tokens=False)[:6]
+        answers = self.ask(self.talks, on=True, tokens=len(start))
+        return [answer == start for answer in answers]
 
 
 def _made(told: dict[str, Any]) -> Arms:

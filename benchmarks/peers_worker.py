@@ -1,8 +1,8 @@
 """A program of its own that measures arms on request, in whatever environment they need.
 
-Not a benchmark. `Worker` starts a script with a Python of its choice and sends it the name of an arm
-a line; the script answers with a line of JSON. Between requests it waits and costs no time, so
-programs that cannot share an environment can take turns.
+Not a benchmark. `Worker` starts a script with a Python of its choice and sends it the name of an
+arm a line; the script answers with a line of JSON. Between requests it waits and costs no time,
+so programs that cannot share an environment can take turns.
 """
 
 from __future__ import annotations
