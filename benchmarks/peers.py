@@ -125,7 +125,7 @@ def measure_case(
             for name, measure in ask_rounds(results["rows"], row, case, arms, rounds):
                 measure()
                 begin = written(arguments, results, begin)
-                print(f"{name}: {results['rows'][-1]['seconds']:.3g} s", flush=True)
+                print(f"{name}: {results['rows'][-1].get('seconds', 0):.3g} s", flush=True)
     except Unavailable as error:
         results["left_out"].append(f"{row.name}, {case}: {error}")
         written(arguments, results, begin)
@@ -149,9 +149,12 @@ def count_facts(arguments: argparse.Namespace, results: dict[str, Any], row: Row
         if name in done:
             continue
         begin = time.monotonic()
-        results["facts"].append({"row": row.name, "name": name, **count(arguments)})
+        try:
+            results["facts"].append({"row": row.name, "name": name, **count(arguments)})
+            print(results["facts"][-1], flush=True)
+        except Unavailable as error:
+            results["left_out"].append(f"{row.name}, {name}: {error}")
         written(arguments, results, begin)
-        print(results["facts"][-1], flush=True)
 
 
 def written(arguments: argparse.Namespace, results: dict[str, Any], begin: float) -> float:

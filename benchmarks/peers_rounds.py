@@ -133,8 +133,10 @@ def _add(
 def summarized(entries: Sequence[Entry], rows: Sequence[Row]) -> list[Entry]:
     """One line per pair of arms: medians over rounds, with the smallest and the largest ratio.
 
-    An arm without a partner in any pair has a line too, without a ratio.
+    An arm without a partner in any pair has a line too, without a ratio. What has no seconds,
+    because it was only counted, has none.
     """
+    entries = [entry for entry in entries if "seconds" in entry]
     lines = []
     for row in rows:
         for case in dict.fromkeys(entry["case"] for entry in entries if entry["row"] == row.name):

@@ -81,7 +81,6 @@ def shape_arms(name: str, device: str, layers: int | None, tokens: int) -> Arms:
 
     def facts() -> Entry:
         found: Entry = {
-            "seconds": 0.0,
             "layers": vlm.num_layers,
             "all_layers": SHAPES[name].layers,
             "replayed": vlm.num_layers - safety - 1,

@@ -74,30 +74,32 @@ class Worker:
 
     def close(self) -> None:
         """End the program."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
         try:
             self._process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._reader.join()
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            self._process.wait()
-            self._reader.join(timeout=5)
+            self.close()
             raise Unavailable(f"{self._script} ended:\n" + "".join(self._said))
         found: dict[str, Any] = json.loads(line)
         if sentence := found.get("unavailable"):
-            self._process.wait()
+            self.close()
             raise Unavailable(sentence)
         return found
 
     def _listen(self, stream: IO[str]) -> None:
-        for line in stream:
-            self._said.append(line)
+        with stream:
+            for line in stream:
+                self._said.append(line)
 
 
 @contextmanager
