@@ -24,7 +24,7 @@ from peers_worker import Worker, answering, python_of, work
 __all__ = ["ROW", "our_arms"]
 
 BATCHES = (32, 1)
-TASK, N, TOKENS = "image_harm", 64, 16
+TASK, N, TOKENS = "image_harm", 48, 16
 PEER = "lmms-eval, batch 1"
 HOW = "Make it with make test-plugins, or name a Python with --lmms-python."
 YAML = """

@@ -33,14 +33,14 @@ class Shape:
     """A published model."""
 
     layers: int
-    """Of its decoder."""
+    """Blocks of its decoder."""
     vision_layers: int
     vision_share: int
     """Its vision tower can be cut to one part in so many, with the same mixture of blocks."""
     side: int
-    """Of a picture that makes 576 visual tokens, in pixels."""
+    """Pixels on each side of a picture that makes 576 visual tokens."""
     make: Callable[[int, int], tuple[Any, Any]]
-    """Of both depths: config and processor."""
+    """Makes config and processor from both depths."""
 
 
 def _llava(layers: int, vision_layers: int) -> tuple[Any, Any]:

@@ -54,11 +54,11 @@ class Row:
     cases: Sequence[str]
     """Models, sizes or the like; each is measured with all arms."""
     start: Callable[[Any, str], AbstractContextManager[Arms]]
-    """Of the command's arguments and a case: the arms, ready to be measured.
+    """Takes the command's arguments and a case; gives the arms, ready to be measured.
 
     Raises `Unavailable` if they cannot be."""
     pairs: Callable[[str, Sequence[str]], Sequence[Pair]]
-    """Of a case and the arms that were measured."""
+    """Takes a case and the arms that were measured."""
     rounds: int = 5
     facts: Mapping[str, Callable[[Any], Entry]] = field(default_factory=dict)
     """By name, what is counted once and has no rounds."""

@@ -218,7 +218,9 @@ def _counted(vlm: Any, counter: Any) -> dict[str, int]:
     found = {name: sum(each.values()) for name, each in counter.get_flop_counts().items()}
 
     def of(module: Any) -> int:
-        return int(found.get(f"{root}.{names[id(module)]}", 0))
+        # The tower may be called before the model is, and then goes by the name of its class.
+        inside = found.get(f"{root}.{names[id(module)]}", 0)
+        return int(inside or found.get(type(module).__name__, 0))
 
     return {
         "whole": int(counter.get_total_flops()),

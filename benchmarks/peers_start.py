@@ -102,6 +102,6 @@ ROW = Row(
     ("import", "--help", "first answer"),
     _started,
     _pairs,
-    rounds=7,
+    rounds=5,
     facts={"memory of an evaluation": _memory},
 )

@@ -381,7 +381,7 @@ def _absent(results: Results, page: str, what: str, name: str, card: Scorecard |
     return NOT_MEASURED
 
 
-TABLES = {"beside", "scorecard", "overhead", "seeds", "summary", "pivot"}
+TABLES = {"beside", "scorecard", "overhead", "seeds", "summary", "pivot", "peers"}
 """Commands that turn a result, their first argument, into a table."""
 
 COMMANDS: dict[str, Callable[..., str]] = {
