@@ -29,6 +29,7 @@ import argparse
 import os
 import platform
 import time
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -135,11 +136,8 @@ def measure_case(
 def counted(results: dict[str, Any], row: Row, case: str) -> int:
     """The number of whole rounds of a case, as far as the file tells without its arms."""
     own = [e for e in results["rows"] if (e["row"], e["case"]) == (row.name, case)]
-    arms = {entry["arm"] for entry in own}
-    return min(
-        (len({e["round"] for e in own if e["arm"] == arm}) for arm in arms),
-        default=0,
-    )
+    measured = Counter(entry["round"] for entry in own)
+    return sum(measured[turn] == own[0]["arms"] for turn in measured)
 
 
 def count_facts(arguments: argparse.Namespace, results: dict[str, Any], row: Row) -> None:

@@ -113,21 +113,15 @@ def ask_rounds(
         for arm in order(names, turn):
             yield (
                 f"{row.name}, {case}, round {turn + 1}: {arm}",
-                partial(_add, entries, row.name, case, turn, (arm, arms[arm])),
+                partial(_add, entries, (row.name, case, turn), arm, arms),
             )
 
 
-def _add(
-    entries: list[Entry],
-    row: str,
-    case: str,
-    turn: int,
-    arm: tuple[str, Callable[[], Entry]],
-) -> None:
-    name, measure = arm
-    found = measure()
+def _add(entries: list[Entry], key: tuple[str, str, int], arm: str, arms: Arms) -> None:
+    found = arms[arm]()
+    about = dict(zip(("row", "case", "round"), key, strict=True))
     load = round(os.getloadavg()[0], 1)
-    entries.append({"row": row, "case": case, "arm": name, "round": turn, **found, "load": load})
+    entries.append({**about, "arm": arm, "arms": len(arms), **found, "load": load})
 
 
 def summarized(entries: Sequence[Entry], rows: Sequence[Row]) -> list[Entry]:

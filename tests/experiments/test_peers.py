@@ -124,6 +124,16 @@ def test_a_stopped_run_resumes_at_its_whole_rounds(script: Any, tmp_path: Path) 
     assert once_more.calls == []
 
 
+def test_a_round_cut_at_its_first_arm_is_not_whole(script: Any, tmp_path: Path) -> None:
+    peers, path = script("peers"), tmp_path / "peers.json"
+    cut = Clock(script("peers_rounds"), stop_after=2 + 1)
+    with pytest.raises(KeyboardInterrupt):
+        peers.measure_rows(arguments(path, rounds=1), (cut.row,), {})
+    again = Clock(script("peers_rounds"))
+    peers.measure_rows(arguments(path, rounds=1), (again.row,), {})
+    assert Counter(row["arm"] for row in json.loads(path.read_text())["rows"]) == {"a": 1, "b": 1}
+
+
 def test_a_row_that_cannot_be_measured_is_left_out_and_said(script: Any, tmp_path: Path) -> None:
     peers, rounds, path = script("peers"), script("peers_rounds"), tmp_path / "peers.json"
 
