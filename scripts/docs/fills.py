@@ -16,6 +16,7 @@ Commands on committed results (`docs/results/NAME.json`, a scorecard unless stat
                                        answered right | answer time, from cost.json
     cell NAME ARM KEY                  one rate or change of a benchmark's summary
     counts NAME                        trials, right results, refusals and faults, as torture counts
+    peers NAME, shapes NAME, facts NAME    what `benchmarks/peers.py` measured; nothing before that
     output FILE                        a text file of docs/results, as a code block
 
 A line below a table of results says what its intervals are over, how long its benchmark took, and
@@ -49,6 +50,7 @@ from safesight.models.families import FAMILIES
 from scripts.docs import source
 from scripts.docs.benchmarks import benchmark, benchmarks
 from scripts.docs.matrix import render_matrix
+from scripts.docs.peers import facts, peers, shapes
 from scripts.docs.results import COSTS, Results
 from scripts.docs.tables import (
     render_beside,
@@ -382,7 +384,7 @@ def _absent(results: Results, page: str, what: str, name: str, card: Scorecard |
     return NOT_MEASURED
 
 
-TABLES = {"beside", "scorecard", "overhead", "seeds", "summary", "pivot"}
+TABLES = {"beside", "scorecard", "overhead", "seeds", "summary", "pivot", "peers"}
 """Commands that turn a result, their first argument, into a table."""
 
 COMMANDS: dict[str, Callable[..., str]] = {
@@ -399,6 +401,9 @@ COMMANDS: dict[str, Callable[..., str]] = {
     "axes": axes,
     "cell": cell,
     "counts": counts,
+    "peers": peers,
+    "shapes": shapes,
+    "facts": facts,
     "output": output,
     "config": config,
     "columns": columns,

@@ -58,7 +58,7 @@ LIBRARY_USERS = {
     "fastapi": ("safesight.server.", "safesight.app.serving"),
     "openai": ("safesight.server.",),
     "starlette": ("safesight.server.",),
-    "prometheus_client": ("safesight.server.metrics",),
+    "prometheus_client": ("safesight.server.metrics", "safesight.vllm.record"),
     "httpcore": ("safesight.server.",),
     "httpx": ("safesight.server.",),
     "typer": ("safesight.cli.",),
@@ -85,6 +85,7 @@ WIDE_SIGNATURES = {
 # may hold one each.
 BROAD_EXCEPTS = {
     "safesight.generation.detectors": "fail closed: a detector that cannot run refuses",
+    "safesight.vllm.judging": "fail closed: a detector that cannot run refuses",
     "safesight.models.check": "a self-check reports whatever goes wrong",
     "safesight.registry": "a package of others may fail in any way; the error names the package",
     "safesight.evals.damaged": "a damaged log may fail anywhere in the libraries that read it",

@@ -111,7 +111,8 @@ def _bad_words(words: list[str], tree: Mapping[str, set[str]], line: str) -> lis
         return []
     if words[0] not in tree:
         return [f"{line}: there is no command {words[0]}"]
-    options = [word.partition("=")[0] for word in words if re.match(r"-[-a-zA-Z]", word)]
+    own = words[: words.index("--")] if "--" in words else words  # the rest is another program's
+    options = [word.partition("=")[0] for word in own if re.match(r"-[-a-zA-Z]", word)]
     return [f"{line}: no option {option}" for option in options if option not in tree[words[0]]]
 
 

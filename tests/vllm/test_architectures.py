@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from safesight.vllm.plugin import ARCHITECTURES
+from safesight.vllm.architectures import ARCHITECTURES
 from tests.vllm import checkpoints, engines
 from tests.vllm.engines import Job, Result
 from tests.vllm.expected import DETECTORS, EDITS, TALKS, TOKENS, Expected, expected, settings_of

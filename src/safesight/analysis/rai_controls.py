@@ -26,10 +26,11 @@ import torch
 from torch import Tensor
 
 from safesight.activations import Site
-from safesight.defenses.rai.injection import Injection, Shift, generate_shifted, shift
+from safesight.defenses.rai.injection import Injection, generate_shifted, shift
 from safesight.defenses.rai.method import RAI, injection_of
 from safesight.defenses.rai.prototypes import PLAIN_WORDS, word_vectors
 from safesight.defenses.rai.search import answers
+from safesight.generation.edits import Shift
 from safesight.judges import ExactJudge
 from safesight.stats import METRICS, Judgement, MetricName, clusters_of, share_of
 from safesight.types import Sample, group_of

@@ -138,11 +138,10 @@ def serve(
     if log_prompts and decision_log is None:
         raise InputError("--log-prompts writes to the decision log. Add --decision-log FILE.")
     folders = _defenses(defense)
-    allowed = _allowed(allow)
     rules = _rules(
         name or model,
         keys=_keys(api_key_file),
-        allowed=allowed,
+        allowed=_allowed(allow),
         allow_threshold=allow_threshold,
         origins=allow_image_host or [],
         max_pixels=max_pixels,

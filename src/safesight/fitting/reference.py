@@ -119,9 +119,10 @@ def relative_error(states: Tensor, prompt: ReferencePrompt) -> Tensor:
     stored = [[float(number) for number in line.split()] for line in prompt.states]
     if [len(numbers) for numbers in stored] != [1 + _K] * len(states):
         return torch.full((len(states),), torch.inf)
-    norms, sketches = torch.tensor(stored, dtype=torch.float32).split([1, _K], dim=1)
-    distance = (sketch(states) - sketches).square().mean(dim=1).sqrt()
-    return distance / norms[:, 0].clamp_min(torch.finfo(torch.float32).tiny)
+    numbers = torch.tensor(stored, dtype=torch.float32)
+    distance = (sketch(states) - numbers[:, 1:]).square().mean(dim=1).sqrt()
+    error: Tensor = distance / numbers[:, 0].clamp_min(torch.finfo(torch.float32).tiny)
+    return error
 
 
 def lines_of(states: Tensor) -> list[str]:

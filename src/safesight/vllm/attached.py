@@ -48,7 +48,7 @@ class Attached:
     detectors: Mapping[str, Detector]
     edits: Mapping[str, Edit]
     artifacts: Mapping[str, Artifact]
-    """Of those that have one."""
+    """One for each defense that has one."""
 
     def references(self) -> dict[str, Reference]:
         """What the artifacts say about their model."""

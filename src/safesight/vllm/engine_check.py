@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from safesight.errors import InputError, ModelError, SafesightError
-from safesight.vllm.plugin import ARCHITECTURES
+from safesight.vllm.architectures import ARCHITECTURES
 from safesight.vllm.settings import Settings, settings_of
 from safesight.vllm.versions import check_version
 

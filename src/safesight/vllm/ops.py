@@ -6,18 +6,24 @@ among vLLM's splitting operators, so it runs as Python between two pieces of a g
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from safesight.vllm.guard import Guard
+__all__ = ["GUARDS", "Reader", "at_block"]
 
-__all__ = ["GUARDS", "at_block"]
 
-GUARDS: WeakValueDictionary[int, Guard] = WeakValueDictionary()
+class Reader(Protocol):
+    """What reads and changes states: a guard."""
+
+    def at_block(self, layer: int, hidden: Tensor, residual: Tensor | None) -> None:
+        """Read what block `layer` returns, and change it in place."""
+        ...
+
+
+GUARDS: WeakValueDictionary[int, Reader] = WeakValueDictionary()
 """Those of this process, as an operator takes numbers and no objects."""
 
 

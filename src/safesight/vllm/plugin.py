@@ -12,22 +12,9 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["ARCHITECTURES", "base_of", "register"]
+from safesight.vllm.architectures import ARCHITECTURES
 
-ARCHITECTURES = (
-    "Gemma3ForConditionalGeneration",
-    "Idefics3ForConditionalGeneration",
-    "InternVLForConditionalGeneration",
-    "LlavaForConditionalGeneration",
-    "LlavaNextForConditionalGeneration",
-    "LlavaOnevisionForConditionalGeneration",
-    "Mistral3ForConditionalGeneration",
-    "Qwen2VLForConditionalGeneration",
-    "Qwen2_5_VLForConditionalGeneration",
-    "Qwen3VLForConditionalGeneration",
-    "SmolVLMForConditionalGeneration",
-)
-"""Those of the parity suite, by the names in checkpoints."""
+__all__ = ["base_of", "register"]
 
 _BASES: dict[str, tuple[str, str]] = {}
 """Architecture to module and class of vLLM's own model."""

@@ -84,7 +84,7 @@ class Step:
 
     rows: Sequence[Rows]
     positions: Tensor | None = None
-    """Of all rows, T or 3 x T."""
+    """Those of all rows, T or 3 x T."""
 
     @classmethod
     def of(cls, requests: dict[int, Request], batch: Iterable[tuple[int, int, int, int]]) -> Step:
