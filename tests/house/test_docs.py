@@ -112,7 +112,7 @@ def _bad_words(words: list[str], tree: Mapping[str, set[str]], line: str) -> lis
     if words[0] not in tree:
         return [f"{line}: there is no command {words[0]}"]
     own = words[: words.index("--")] if "--" in words else words  # the rest is another program's
-    options = [word.partition("=")[0] for word in own if re.match(r"-[-a-zA-Z]", word)]
+    options = [found[0] for word in own if (found := re.match(r"-[-a-zA-Z][^\s=]*(?=$|=)", word))]
     return [f"{line}: no option {option}" for option in options if option not in tree[words[0]]]
 
 
