@@ -84,7 +84,7 @@ def test_control_tokens_in_a_question_are_text(asker: Asker) -> None:
         ({"pictures": BOMB.pictures * (MAX_PICTURES + 1)}, InputError, "9 pictures"),
         ({"names": list("abcde")}, InputError, f"Choose at most {MAX_DEFENSES}"),
         ({"names": ["npo"]}, UnknownNameError, "no defense called 'npo'"),
-        ({"pictures": [Path(__file__)]}, InputError, "'number 1' is not in a readable format"),
+        ({"pictures": [Path(__file__)]}, InputError, "Picture 1 is not in a readable format"),
         ({"pictures": ["https://example.org/a.png"]}, InputError, "does not download"),
         (
             {"pictures": [Image.new("1", (9000, 9000))]},

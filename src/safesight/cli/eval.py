@@ -149,7 +149,7 @@ def evaluate(
             fit_on=fit_on,
             overhead_inputs=overhead,
             model_args=loading,
-            engine=Engine(engine, base_url, shlex.split(vllm_options or "")),
+            engine=Engine(engine, base_url, tuple(shlex.split(vllm_options or ""))),
             own=OwnData(data or (), pairs_of(column or [], "--column"), rows),
         )
     )

@@ -51,7 +51,7 @@ class Host:
     def __init__(self, vlm: VLM) -> None:
         self.vlm = vlm
         # Too long a prompt is an error of ours, with both lengths; transformers would only warn.
-        vlm.tokenizer.deprecation_warnings[_TOO_LONG] = True
+        getattr(vlm.tokenizer, "deprecation_warnings", {})[_TOO_LONG] = True
         self.lock = threading.RLock()
         """Held while a batch runs or a defense is attached."""
         self._attached: Arm | None = None
