@@ -77,7 +77,7 @@ test-plugins: $(PLUGINS:%=$(PLUGIN_ENVS)/%/.installed)  ## Run the adapters in l
 test-vllm: export OMP_NUM_THREADS := 1
 test-vllm:  ## Run the defenses inside vLLM, in an environment of its own, if it can be installed.
 	@if $(MAKE) --silent $(VLLM)/.installed; then \
-		$(VLLM)/bin/python -m tests.vllm.environment && $(VLLM)/bin/python -m pytest -n 0 tests/vllm $(VLLM_ARGS); \
+		$(VLLM)/bin/python -m tests.vllm.environment && $(VLLM)/bin/python -m pytest -n 2 --dist loadfile tests/vllm $(VLLM_ARGS); \
 	else echo "vLLM cannot be installed here, so the tests of its plugin were skipped."; fi
 
 $(PLUGIN_ENVS)/%/.installed: constraints/%.txt pyproject.toml
