@@ -50,9 +50,12 @@ def test_overhead_of_another_model_or_device_is_measured_again(
 ) -> None:
     wanted = Evaluation("testbed", ["none", "safety_prompt"], ["vqa"], tmp_path)
     arms = [arm("none"), arm("safety_prompt")]
-    vlm: Any = {"identity": "f32", "device": "cpu"}
-    evaluation._note(wanted, SimpleNamespace(**vlm), arms, 0.0)  # type: ignore[arg-type]
-    evaluation._note(wanted, SimpleNamespace(**vlm | changed), arms, 0.0)  # type: ignore[arg-type]
+    for vlm in (
+        {"identity": "f32", "device": "cpu"},
+        {"identity": "f32", "device": "cpu", **changed},
+    ):
+        about = (vlm["identity"], [])
+        evaluation._note(wanted, SimpleNamespace(**vlm), arms, 0.0, about)  # type: ignore[arg-type]
     assert len(timed) == 1 + again
 
 
