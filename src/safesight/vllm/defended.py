@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from safesight.vllm.architectures import ARCHITECTURES
 from safesight.vllm.plugin import base_of
 from safesight.vllm.settings import settings_of
 from safesight.vllm.versions import suffix
@@ -35,12 +36,11 @@ class Defended:
 
 
 def __getattr__(name: str) -> type[Any]:
+    if not name.startswith(ARCHITECTURES):
+        raise AttributeError(name)
     import vllm
 
-    end = suffix(vllm.__version__)
-    if name.startswith("__") or not name.endswith(end):
-        raise AttributeError(name)
-    base = base_of(name.removesuffix(end))
+    base = base_of(name.removesuffix(suffix(vllm.__version__)))
     about = {"__module__": __name__, "__doc__": base.__doc__}
     made = type(base.__name__, (Defended, base), about)
     globals()[name] = made
