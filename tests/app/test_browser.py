@@ -104,7 +104,7 @@ def test_answers_to_an_earlier_question_are_marked(
     Image.new("RGB", (64, 48), "red").save(file)
     width, height = SIZES[size]
     with opened(browser, site, viewport={"width": width, "height": height}) as page:
-        assert page.get_by_text("Drop pictures here").count()
+        page.get_by_text("Drop pictures here").first.wait_for(timeout=WAIT)
         wide = page.evaluate(WIDTH)
         page.locator("button[data-example='0']").click()
         page.wait_for_selector(".ss-curve", timeout=WAIT)
