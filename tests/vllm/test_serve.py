@@ -157,12 +157,12 @@ def test_several_answers_are_all_refused(client: openai.OpenAI, refused: Any, re
     assert [choice.message.content for choice in found.choices] == [refusal, refusal]
 
 
-def test_log_probabilities_of_a_refusal_are_the_model_s_own(
+def test_log_probabilities_of_a_refusal_tell_nothing(
     client: openai.OpenAI, refused: Any, refusal: str
 ) -> None:
     found = chat(client, refused, logprobs=True).choices[0]
     assert "".join(each.token for each in found.logprobs.content).strip() == refusal
-    assert min(each.logprob for each in found.logprobs.content) < -1
+    assert {each.logprob for each in found.logprobs.content} == {0.0}
 
 
 def test_a_request_may_turn_the_defense_off_where_that_is_allowed(

@@ -205,6 +205,23 @@ def test_a_prompt_that_passes_the_detectors_by_is_refused(name, patched, pool) -
     assert set(pool.submit(_blind, patched, [{"name": name}]).result()) == {REFUSAL}
 
 
+def _passed_by() -> str:
+    """An engine whose loader never says that the model is complete."""
+    from unittest.mock import patch
+
+    from safesight.vllm import runner_v1
+
+    with patch.object(runner_v1, "once"), Engine([{"name": "rai"}]) as engine:
+        try:
+            return engine.say()[0]
+        except Exception as error:
+            return str(error)
+
+
+def test_a_model_that_was_never_compared_answers_nothing(pool: Any) -> None:
+    assert "passed by the comparison" in pool.submit(_passed_by).result()
+
+
 def _start(defenses: list[Any] | None, options: Any, more: Any = None) -> str:
     try:
         with Engine(defenses, **options):

@@ -52,6 +52,7 @@ def once(model: Any, guard: Guard, vllm_config: Any, forward: Any) -> None:
         object.__delattr__(model, "eval")
         result = plain()
         _compare(_Runner(model, guard, vllm_config, forward))
+        guard.compared = True
         return result
 
     object.__setattr__(model, "eval", evaluating)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from safesight.activations import resid_post
+from safesight.errors import ModelError
 from safesight.generation.edits import Edit, LastTokenEdit, VisualTokenEdit
 from safesight.generation.prefill import Decision, Detector
 from safesight.models.families import FAMILIES
@@ -63,6 +64,8 @@ class Guard:
         self._per_request = settings.per_request
         self._image_token = _image_token(config.hf_config)
         self._pictures_see_ahead = bool(config.is_mm_prefix_lm)
+        self.compared = False
+        """Whether the model has been compared with the artifacts'; see `gate`."""
         self._requests: dict[int, Request] = {}
         self._replaying = False
         self._read = _reads(self.defenses.detectors.values())
@@ -87,7 +90,15 @@ class Guard:
             prompt: The ids of its tokens.
             params: vLLM's `SamplingParams`. `extra_args={"safesight": "off"}` turns the defenses
                 off, where that is allowed.
+
+        Raises:
+            ModelError: the model was never compared with the artifacts'.
         """
+        if params is not None and not self.compared:  # the comparison's own requests have none
+            raise ModelError(
+                f"{self.host.name!r} was loaded in a way that passed by the comparison with its "
+                "artifacts, so nothing is served. Load it from its checkpoint."
+            )
         wanted = (getattr(params, "extra_args", None) or {}).get("safesight")
         defended = not (self._per_request and wanted == "off")
         ids = np.asarray([] if prompt is None else prompt, dtype=np.int64)
