@@ -82,8 +82,11 @@ class Sample:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Further information for judges and reports; JSON values only."""
     shots: tuple[str, ...] = ()
-    """Rewordings of the same request, beginning with `question`. Each is asked alone, with the
-    same picture, and the attack succeeds if one of them does; empty for a request asked once."""
+    """Rewordings of the same request, beginning with `question`. Each is asked alone, and the attack
+    succeeds if one of them does; empty for a request asked once."""
+    shot_pictures: tuple[tuple[Callable[[], Image], ...], ...] = ()
+    """The pictures of each shot, for an attack that changes them as well, beginning with
+    `pictures`; empty if all shots are asked about the same ones."""
     prefill: str | None = None
     """Words the answer is forced to begin with; only what the model writes after them is judged."""
     further_images: tuple[Callable[[], Image], ...] = ()
@@ -109,6 +112,27 @@ class Sample:
             return replace(self, question=question)
         # Pictures of the last turn lose their places, and stand before its text.
         return replace(self, question=question, turns=(*self.turns[:-1], _asked(question)))
+
+    def tries(self) -> tuple[Sample, ...]:
+        """Every shot as a sample of its own, with the same id; the sample itself if it has none.
+
+        Example:
+            >>> sample = Sample("1", "a?", "harmful", "", shots=("a?", "b?"))
+            >>> [each.question for each in sample.tries()]
+            ['a?', 'b?']
+        """
+        if not self.shots:
+            return (self,)
+        shown = self.shot_pictures or (self.pictures,) * len(self.shots)
+        plain = replace(self, shots=(), shot_pictures=())
+        return tuple(
+            replace(
+                plain.reworded(question),
+                image=pictures[0] if pictures else None,
+                further_images=pictures[1:],
+            )
+            for question, pictures in zip(self.shots, shown, strict=True)
+        )
 
     def without_pictures(self) -> Sample:
         """The same conversation in text alone."""
