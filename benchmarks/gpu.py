@@ -88,8 +88,8 @@ def _step(arguments: Any, case: str) -> Iterator[Arms]:
 
 @contextmanager
 def _evaluation(arguments: Any, case: str) -> Iterator[Arms]:
-    told = {"model": _wide(), "n": 128, "tokens": peers_eval.TOKENS, "batches": peers_eval.BATCHES}
-    yield peers_eval.our_arms({**told, "n": 8} if arguments.small else told)
+    counts = dict.fromkeys(peers_eval.COUNTS, 8 if arguments.small else 128)
+    yield peers_eval.our_arms({"model": _wide(), "counts": counts, "tokens": peers_eval.TOKENS})
 
 
 @contextmanager

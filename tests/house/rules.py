@@ -25,6 +25,7 @@ LEVELS = (
     {"compare"},
     {"evals"},
     {"hosting"},
+    {"adversary"},
     {"defenses", "attacks", "judges", "benchmarks", "testbed"},
     {"training"},
     {"generation"},

@@ -61,7 +61,7 @@ def test_overhead_of_another_model_or_device_is_measured_again(
 
 def test_a_control_that_was_fitted_on_other_data_is_reported() -> None:
     arms = [arm("none"), arm("probe", "x"), arm("sasa", "y")]
-    (warning,) = evaluation._unlike_controls(arms)
+    (warning,) = remarks.unlike_controls(arms)
     assert "The control arm probe was fitted on different data than sasa." in warning
     assert "\n" not in warning
 
@@ -76,7 +76,7 @@ def test_a_control_that_was_fitted_on_other_data_is_reported() -> None:
     ],
 )
 def test_arms_fitted_alike_need_no_warning(arms: list[Arm]) -> None:
-    assert not list(evaluation._unlike_controls(arms))
+    assert not list(remarks.unlike_controls(arms))
 
 
 @pytest.mark.parametrize(

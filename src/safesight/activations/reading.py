@@ -28,7 +28,11 @@ __all__ = ["capture"]
 
 @contextmanager
 def capture(
-    layers: Blocks, sites: Iterable[Site], tokens: TokenSelector = None
+    layers: Blocks,
+    sites: Iterable[Site],
+    tokens: TokenSelector = None,
+    *,
+    gradients: bool = False,
 ) -> Iterator[dict[Site, Tensor]]:
     """Collect the states at `sites` during the first forward pass of this thread inside.
 
@@ -40,6 +44,7 @@ def capture(
         layers: The decoder blocks, in order.
         sites: Where to read.
         tokens: None for B x L x d, "last" for B x d, a B x L mask for n x d.
+        gradients: Keep the copies in the graph, so that a function of them can be differentiated.
 
     Raises:
         ModelError: a site names a block the model does not have.
@@ -60,23 +65,23 @@ def capture(
     with hooked() as hooks:
         for site in sites:
             if site.place == "resid_pre":
-                hooks.before(layers[site.layer], _before(states, site, tokens))
+                hooks.before(layers[site.layer], _before(states, site, (tokens, gradients)))
             else:
-                hooks.after(layers[site.layer], _after(states, site, tokens))
+                hooks.after(layers[site.layer], _after(states, site, (tokens, gradients)))
         yield states
 
 
-def _before(states: dict[Site, Tensor], site: Site, tokens: TokenSelector) -> Before:
+def _before(states: dict[Site, Tensor], site: Site, how: tuple[TokenSelector, bool]) -> Before:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if site not in states:
-            states[site] = select(read_input(args, kwargs), tokens)
+            states[site] = select(read_input(args, kwargs), *how)
 
     return hook
 
 
-def _after(states: dict[Site, Tensor], site: Site, tokens: TokenSelector) -> After:
+def _after(states: dict[Site, Tensor], site: Site, how: tuple[TokenSelector, bool]) -> After:
     def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if site not in states:
-            states[site] = select(read_output(output), tokens)
+            states[site] = select(read_output(output), *how)
 
     return hook

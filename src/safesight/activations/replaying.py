@@ -58,10 +58,13 @@ class BlockCall:
 
 
 @contextmanager
-def record_calls(layers: Blocks, start: int = 0) -> Iterator[dict[int, BlockCall]]:
+def record_calls(
+    layers: Blocks, start: int = 0, *, gradients: bool = False
+) -> Iterator[dict[int, BlockCall]]:
     """Record how blocks `start` .. N-1 are called in this thread's first forward pass inside.
 
-    Enter it inside any `edit` of the same blocks, so that it sees the edited states.
+    Enter it inside any `edit` of the same blocks, so that it sees the edited states. With
+    `gradients`, what the model adds between blocks stays in the graph.
 
     Raises:
         ModelError: the model has no block `start`.
@@ -84,9 +87,9 @@ def record_calls(layers: Blocks, start: int = 0) -> Iterator[dict[int, BlockCall
     with hooked() as hooks:
         hooks.before(layers[0], _refuse_continued(calls, prompt))
         for index in range(start, len(layers)):
-            hooks.before(layers[index], _before(calls, outputs, prompt, index))
+            hooks.before(layers[index], _before(calls, outputs, prompt, index, gradients))
         for index in range(max(start - 1, 0), len(layers) - 1):
-            hooks.after(layers[index], _after(calls, outputs, index))
+            hooks.after(layers[index], _after(calls, outputs, index, gradients))
         yield calls
 
 
@@ -160,12 +163,17 @@ def _refuse_continued(calls: dict[int, BlockCall], prompt: list[int]) -> Before:
 
 
 def _before(
-    calls: dict[int, BlockCall], outputs: dict[int, Tensor], prompt: list[int], index: int
+    calls: dict[int, BlockCall],
+    outputs: dict[int, Tensor],
+    prompt: list[int],
+    index: int,
+    gradients: bool,
 ) -> Before:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if index in calls:
             return
-        hidden = read_input(args, kwargs).detach()
+        hidden = read_input(args, kwargs)
+        hidden = hidden if gradients else hidden.detach()
         previous = outputs.pop(index - 1, None)
         added = None
         if previous is not None:
@@ -184,11 +192,14 @@ def _before(
     return hook
 
 
-def _after(calls: dict[int, BlockCall], outputs: dict[int, Tensor], index: int) -> After:
+def _after(
+    calls: dict[int, BlockCall], outputs: dict[int, Tensor], index: int, gradients: bool
+) -> After:
     def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         # A copy, because a model may modify this tensor in place before the next block.
         if index + 1 not in calls:
-            outputs[index] = read_output(output).detach().clone()
+            hidden = read_output(output)
+            outputs[index] = (hidden if gradients else hidden.detach()).clone()
 
     return hook
 

@@ -127,13 +127,17 @@ def kept_of(states: Tensor, length: int) -> Tensor:
     return states if states.shape[1] == length else states[:, -length:]
 
 
-def select(hidden: Tensor, tokens: TokenSelector) -> Tensor:
-    """The chosen tokens as a copy: B x L x d (all), B x d (last) or n x d (mask, row by row)."""
+def select(hidden: Tensor, tokens: TokenSelector, gradients: bool = False) -> Tensor:
+    """The chosen tokens as a copy: B x L x d (all), B x d (last) or n x d (mask, row by row).
+
+    Detached, unless gradients are to flow through it.
+    """
+    given = hidden if gradients else hidden.detach()
     if tokens is None:
-        return hidden.detach().clone()
+        return given.clone()
     if isinstance(tokens, str):
-        return hidden[:, -1].detach().clone()
-    return hidden[_mask(hidden, tokens)].detach()
+        return given[:, -1].clone()
+    return given[_mask(hidden, tokens)]
 
 
 def replace(hidden: Tensor, new: Tensor, tokens: TokenSelector) -> Tensor:

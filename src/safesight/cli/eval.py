@@ -31,6 +31,7 @@ from safesight.console import stderr
 
 if TYPE_CHECKING:
     from safesight.compare import Scorecard
+    from safesight.workflows.adaptive import Adaptive
 
 __all__ = ["EXAMPLES", "evaluate"]
 
@@ -41,6 +42,7 @@ EXAMPLES = examples(
     "safesight eval --defense hidden_detect --tasks image_harm --only category=weapon",
     "safesight eval --model ./my-model --data mine.csv --column question=ask --defense adashield",
     "safesight eval --model ./my-model --data mine.csv --defense sasa --fit-on data",
+    "safesight eval --defense sasa --tasks image_harm --limit 50 --adaptive --epsilon 8",
     'safesight eval --engine vllm --defense sasa --vllm-options "--max-model-len 4096"',
 )
 
@@ -93,6 +95,18 @@ _VllmOptions = Annotated[
     str | None,
     typer.Option(metavar="OPTIONS", help="With vLLM: options of `vllm serve`, in one argument."),
 ]
+_AdaptiveFlag = Annotated[
+    bool,
+    typer.Option(
+        "--adaptive",
+        help="Also attack each arm as someone who knows it: pixels by gradient, words, many tries.",
+    ),
+]
+_Epsilon = Annotated[
+    str,
+    typer.Option(metavar="LIST", help="With --adaptive: how far a pixel may move, in 255ths."),
+]
+_Steps = Annotated[int, typer.Option(help="With --adaptive: gradient steps of a search.")]
 
 
 @loads_model
@@ -117,6 +131,9 @@ def evaluate(
     engine: _Engine = "transformers",
     base_url: _BaseUrl = None,
     vllm_options: _VllmOptions = None,
+    adaptive: _AdaptiveFlag = False,
+    epsilon: _Epsilon = "4,8,16",
+    steps: _Steps = 50,
 ) -> None:
     """Evaluate a model on each task, undefended and with each defense, and compare.
 
@@ -151,10 +168,24 @@ def evaluate(
             model_args=loading,
             engine=Engine(engine, base_url, tuple(shlex.split(vllm_options or ""))),
             own=OwnData(data or (), pairs_of(column or [], "--column"), rows),
+            adaptive=_adaptive(epsilon, steps, seed) if adaptive else None,
         )
     )
     if card is not None:  # the first of several processes shows it
         _show(card, json, log_dir)
+
+
+def _adaptive(epsilon: str, steps: int, seed: int) -> Adaptive:
+    from safesight.errors import InputError
+    from safesight.workflows.adaptive import Adaptive
+
+    try:
+        sizes = [float(size) for size in names_of(epsilon)]
+    except ValueError:
+        raise InputError(
+            f"--epsilon {epsilon!r} is not a list of numbers. Write it like 4,8,16."
+        ) from None
+    return Adaptive(sizes, steps, seed)
 
 
 def _show(card: Scorecard, json: str | None, log_dir: Path) -> None:

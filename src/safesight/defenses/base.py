@@ -63,6 +63,8 @@ class Defense(ABC, Generic[ConfigT, FittedT]):
     in_demo: ClassVar[bool] = False
     """Whether `safesight demo` shows it. Only for built-in defenses; if it needs an artifact, the
     package includes one for the bundled model."""
+    attacks: ClassVar[tuple[str, ...]] = ()
+    """Registry names of attacks in words that know it; adaptive evaluations run them."""
     contract: ClassVar[Contract] = Contract()
     """How the contract suite tests it on tiny models."""
     Config: type[ConfigT] = cast("type[ConfigT]", DefenseConfig)

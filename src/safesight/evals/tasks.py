@@ -31,7 +31,6 @@ from inspect_ai.model import (
     GenerateConfig,
     ModelOutput,
     ModelUsage,
-    get_model,
 )
 from inspect_ai.scorer import Metric
 from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
@@ -39,6 +38,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
 from safesight import registry
 from safesight.benchmarks import Benchmark, describe_benchmark, load_benchmark, published_as
 from safesight.errors import InputError, SafesightError
+from safesight.evals.active import active_api
 from safesight.evals.house_rules import forbidden_by
 from safesight.evals.messages import data_uri
 from safesight.evals.placeholders import check_placeholders
@@ -93,7 +93,7 @@ def benchmark_task(
         raise InputError(
             f"The benchmark {benchmark!r} uses a sample id twice. Give each sample its own id."
         )
-    api = _active_api()
+    api = active_api()
     arm, config = _described_arm(api)
     _check_texts(api, benchmark, samples)
     judge = judge_for(arm.get("model", ""), benchmark, judge)
@@ -352,16 +352,6 @@ def fit_caveat(model: str, artifacts: Sequence[Artifact | None]) -> str | None:
         f"{' and '.join(names)} {'was' if len(names) == 1 else 'were'} fitted on the pictograms "
         f"that come with the package, which say little about pictures that {model} will see."
     )
-
-
-def _active_api() -> Any | None:
-    """The provider of the arm this task is created for; None for other providers."""
-    # Not imported, for its type: its module loads torch, which listing tasks must not.
-    try:
-        api: Any = get_model().api
-    except ValueError:  # no model is active, as when tasks are only listed
-        return None
-    return None if getattr(api, "arm", None) is None else api
 
 
 def _check_texts(api: Any | None, benchmark: str, samples: Sequence[Sample]) -> None:

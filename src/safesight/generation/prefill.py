@@ -88,7 +88,12 @@ class Detector(Protocol):
 
 @contextmanager
 def watch(
-    vlm: VLM, sites: Iterable[Site], replay_from: int | None, mask: Tensor | None = None
+    vlm: VLM,
+    sites: Iterable[Site],
+    replay_from: int | None,
+    mask: Tensor | None = None,
+    *,
+    gradients: bool = False,
 ) -> Iterator[Prefill]:
     """Record the first forward pass inside the context; the result fills as it runs.
 
@@ -97,10 +102,11 @@ def watch(
         sites: Where to read states.
         replay_from: The first block whose call is recorded, or None for no replay.
         mask: The prompt's attention mask, B x L.
+        gradients: Keep what is recorded in the graph, so that a score of it can be differentiated.
     """
     with ExitStack() as stack:
-        states = stack.enter_context(capture(vlm.layers, sites))
+        states = stack.enter_context(capture(vlm.layers, sites, gradients=gradients))
         calls: Mapping[int, BlockCall] = {}
         if replay_from is not None:
-            calls = stack.enter_context(record_calls(vlm.layers, replay_from))
+            calls = stack.enter_context(record_calls(vlm.layers, replay_from, gradients=gradients))
         yield Prefill(vlm, states, calls, mask)

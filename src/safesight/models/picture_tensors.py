@@ -34,6 +34,7 @@ __all__ = [
     "PictureTensors",
     "join_pictures",
     "last_picture",
+    "layout_of",
     "picture_tokens",
     "split_pictures",
 ]
@@ -65,7 +66,7 @@ def split_pictures(vlm: VLM, inputs: Mapping[str, Any]) -> list[PictureTensors]:
     if not sum(tokens):
         return [{} for _ in tokens]
     _refuse_unknown(vlm, inputs, tensors)
-    layout = _layout(tensors)
+    layout = layout_of(tensors)
     if layout == "rows":
         return [_real_tiles(tensors, row) if count else {} for row, count in enumerate(tokens)]
     if layout == "flat":
@@ -134,7 +135,7 @@ def last_picture(vlm: VLM, pictures: PictureTensors) -> Image.Image:
     if not pictures:
         raise InputError("This prompt has no picture. Add one to the message.")
     pixels = pictures["pixel_values"]
-    layout = _layout(pictures)
+    layout = layout_of(pictures)
     if layout == "grid":
         picture = _unpatched(vlm, pixels, pictures["image_grid_thw"][-1])
     elif layout == "placed":
@@ -180,7 +181,8 @@ def picture_tokens(vlm: VLM, tensors: Mapping[str, Tensor]) -> list[int] | None:
     return [int(count) for count in counts]
 
 
-def _layout(tensors: Mapping[str, Tensor]) -> Layout:
+def layout_of(tensors: Mapping[str, Tensor]) -> Layout:
+    """How picture tensors are laid out; those of a single row of "rows" count as "flat"."""
     if "image_grid_thw" in tensors:
         return "grid"
     if "image_sizes" in tensors:

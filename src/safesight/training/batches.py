@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from safesight.models import VLM
     from safesight.types import TuningSample
 
-__all__ = ["IGNORE", "Ahead", "Collator", "Draws", "Rows"]
+__all__ = ["IGNORE", "Ahead", "Collator", "Draws", "Rows", "with_answers"]
 
 IGNORE = -100
 """The label of a token that is not predicted."""
@@ -109,24 +109,9 @@ class Collator:
         """
         prompts = self.vlm.encode([sample.messages() for sample in samples])
         tails = [self.answer_tokens(sample) for sample in samples]
-        length, width = prompts["input_ids"].shape[1], max(map(len, tails))
         self._check_lengths(samples, prompts["attention_mask"].sum(dim=1).tolist(), tails)
-        device, pad = prompts["input_ids"].device, self.vlm.tokenizer.pad_token_id
-        added = torch.full((len(tails), width), pad)
-        real = torch.zeros_like(added)
-        for row, tokens in enumerate(tails):
-            added[row, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
-            real[row, : len(tokens)] = 1
-        added, real = added.to(device), real.to(device)
-        inputs = dict(prompts)
-        inputs["input_ids"] = torch.cat([prompts["input_ids"], added], dim=1)
-        inputs["attention_mask"] = torch.cat([prompts["attention_mask"], real], dim=1)
-        for name in inputs:
-            if name.endswith("token_type_ids"):  # 0 is text
-                inputs[name] = torch.cat([inputs[name], torch.zeros_like(added)], dim=1)
-        ids = inputs["input_ids"]
-        answer = ids.masked_fill(torch.arange(length + width, device=device) < length, IGNORE)
-        answer = answer.masked_fill(inputs["attention_mask"] == 0, IGNORE)
+        inputs, answer = with_answers(prompts, tails, self.vlm.tokenizer.pad_token_id)
+        ids, width = inputs["input_ids"], max(map(len, tails))
         query = torch.full_like(ids, IGNORE)
         if self.queries:
             for row, sample in enumerate(samples):
@@ -235,6 +220,45 @@ class Collator:
         said = getattr(self.vlm.model.generation_config, "eos_token_id", None)
         several = said if isinstance(said, list) else [said]
         return {token for token in (*several, self.vlm.tokenizer.eos_token_id) if token is not None}
+
+
+def with_answers(
+    prompts: Mapping[str, Tensor], tails: Sequence[Sequence[int]], pad: int
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Prompts followed by the tokens of an answer each.
+
+    Args:
+        prompts: The model's inputs, padded on the left.
+        tails: The tokens of every row's answer.
+        pad: The token that fills up shorter answers, on the right.
+
+    Returns:
+        The model's inputs, and labels: the answers' tokens, IGNORE elsewhere; B x L.
+
+    Example:
+        >>> ids = torch.tensor([[5, 6], [7, 8]])
+        >>> prompts = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        >>> inputs, labels = with_answers(prompts, [[1, 2], [3]], pad=0)
+        >>> inputs["input_ids"].tolist(), labels.tolist()
+        ([[5, 6, 1, 2], [7, 8, 3, 0]], [[-100, -100, 1, 2], [-100, -100, 3, -100]])
+    """
+    length, width = prompts["input_ids"].shape[1], max(map(len, tails))
+    device = prompts["input_ids"].device
+    added = torch.full((len(tails), width), pad)
+    real = torch.zeros_like(added)
+    for row, tokens in enumerate(tails):
+        added[row, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
+        real[row, : len(tokens)] = 1
+    added, real = added.to(device), real.to(device)
+    inputs = dict(prompts)
+    inputs["input_ids"] = torch.cat([prompts["input_ids"], added], dim=1)
+    inputs["attention_mask"] = torch.cat([prompts["attention_mask"], real], dim=1)
+    for name in inputs:
+        if name.endswith("token_type_ids"):  # 0 is text
+            inputs[name] = torch.cat([inputs[name], torch.zeros_like(added)], dim=1)
+    ids = inputs["input_ids"]
+    labels = ids.masked_fill(torch.arange(length + width, device=device) < length, IGNORE)
+    return inputs, labels.masked_fill(inputs["attention_mask"] == 0, IGNORE)
 
 
 class Ahead:

@@ -7,7 +7,7 @@ resumes where it stopped. Of several processes each answers its part; the first 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,12 @@ from safesight.data.counts import counted
 from safesight.errors import InputError
 from safesight.extras import need
 from safesight.files import check_place
-from safesight.fitting.facts import Facts, covers, select, told
+from safesight.fitting.facts import Facts, select, told
 from safesight.grammar import ANY_MODEL, check_arm, check_task, load_judge
 from safesight.judges.scope import common_judge, judge_for
 from safesight.workflows.engines import Engine, identity_with
 from safesight.workflows.own_data import OwnData, add_tasks, leave_out_seen, sources_of, tasks_with
+from safesight.workflows.remarks import seen_in_fits, unlike_controls
 
 if TYPE_CHECKING:
     from safesight.compare import Overhead, Scorecard
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from safesight.hosting.arms import Arm
     from safesight.models import VLM
     from safesight.types import Sample
+    from safesight.workflows.adaptive import Adaptive
     from safesight.workflows.artifacts import FitOn
 
 __all__ = [
@@ -85,6 +87,8 @@ class Evaluation:
     model_args: dict[str, Any] = field(default_factory=dict)
     own: OwnData = field(default_factory=OwnData)
     engine: Engine = field(default_factory=Engine)
+    adaptive: Adaptive | None = None
+    """How hard to attack every arm; None for no attacks but those of the tasks."""
 
 
 def arms_of(defenses: Sequence[str]) -> list[str]:
@@ -177,15 +181,17 @@ def evaluate(wanted: Evaluation) -> None:
     arms = [build_arm(vlm, name, artifacts_for(name, artifacts)) for name in wanted.arms]
     fits = {each.name: fit for arm in arms for each, fit in arm.defenses if fit is not None}
     unseen = leave_out_seen(own, fits, wanted.own.rows)
+    added, about_attacks = _attacked(wanted, vlm, arms)
     with wanted.engine.endpoints(vlm, arms, wanted.log_dir, wanted.model_args) as endpoints:
-        remarks = [*_unlike_controls(arms), *_seen(arms, wanted.only), *unseen]
+        remarks = [*unlike_controls(arms), *seen_in_fits(arms, wanted.only), *unseen]
+        remarks += about_attacks
         remarks += wanted.engine.remarks(endpoints)
         for remark in remarks:
             stderr().print(remark, soft_wrap=True)
         run_eval(
             wanted.model,
             wanted.arms,
-            wanted.tasks,
+            [*wanted.tasks, *added],
             log_dir=wanted.log_dir,
             limit=wanted.limit,
             only=[told({fact: values}) for fact, values in wanted.only.items()],
@@ -235,48 +241,23 @@ def _check(wanted: Evaluation) -> None:
         judge_for(wanted.model, task, wanted.judge)
     if wanted.fit_on == "data" and not wanted.own.sources:
         raise InputError("--fit-on data needs files to fit on. Name them with --data.")
+    if wanted.adaptive is not None and wanted.engine.name != "transformers":
+        raise InputError(
+            f"{wanted.engine.name} computes no gradients, which adaptive attacks need. Leave out "
+            "--engine."
+        )
     check_place(wanted.log_dir, folder=True)
     wanted.engine.check()
 
 
-def _unlike_controls(arms: Sequence[Arm]) -> Iterator[str]:
-    """A sentence for each control that was fitted on different data than its arm."""
-    from safesight.compare import control_of
+def _attacked(wanted: Evaluation, vlm: VLM, arms: Sequence[Arm]) -> tuple[list[str], list[str]]:
+    """The tasks of adaptive attacks, with their pictures crafted, and remarks on them."""
+    if wanted.adaptive is None:
+        return [], []
+    from safesight.workflows.adaptive import add_attacks
 
-    fitted_on = {
-        arm.name: {
-            artifact.card.get("data", {}).get("hash") for _, artifact in arm.defenses if artifact
-        }
-        for arm in arms
-    }
-    for name, data in fitted_on.items():
-        control = control_of(name)
-        if control is not None and fitted_on.get(control, data) != data:
-            yield (
-                f"The control arm {control} was fitted on different data than {name}. To compare "
-                "them, fit both on the same data and pass both with --artifact."
-            )
-
-
-def _seen(arms: Sequence[Arm], only: Facts) -> Iterator[str]:
-    """A sentence for each fit that saw what it is tested on, or is tested on more than that."""
-    fits = {
-        defense.name: artifact.card.get("data", {}).get("held_out", {})
-        for arm in arms
-        for defense, artifact in arm.defenses
-        if artifact is not None
-    }
-    for name, held_out in fits.items():
-        if only and not covers(held_out, only):
-            yield (
-                f"{name} was fitted with samples of {told(only)}, so these rates are not about "
-                "things it has not seen. Fit it with --hold-out, and pass it with --artifact."
-            )
-        elif held_out and not only:
-            yield (
-                f"{name} was fitted without {told(held_out)}, but is asked about other samples as "
-                "well. Add --only with the same facts to see what it does on what it never saw."
-            )
+    samples = {task: _samples(task, wanted) for task in wanted.tasks}
+    return add_attacks(vlm, arms, samples, wanted.adaptive, wanted.log_dir / "adaptive")
 
 
 def _draw_risk(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> None:
@@ -296,9 +277,11 @@ def _draw_risk(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> None:
 
 
 def _with_pictures(task: str, wanted: Evaluation) -> list[Sample]:
-    drawn = load_benchmark(task)(wanted.limit, seed=wanted.seed)
-    samples = select(drawn, wanted.only, task)
-    return [sample for sample in samples if sample.image is not None]
+    return [sample for sample in _samples(task, wanted) if sample.image is not None]
+
+
+def _samples(task: str, wanted: Evaluation) -> list[Sample]:
+    return select(load_benchmark(task)(wanted.limit, seed=wanted.seed), wanted.only, task)
 
 
 def _note(

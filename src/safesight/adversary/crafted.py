@@ -1,0 +1,139 @@
+"""Crafted pictures on disk, so that a stopped search resumes and an evaluation can ask about them.
+
+A folder belongs to one arm, budget and seed; their hash is in its name, so pictures that were
+crafted against something else are never used. A picture is found by the request that it was made
+for, its pixels included.
+
+    pgd-8-<hash>/card.json       what it was crafted against, and with what
+    pgd-8-<hash>/rows.json       by request: what was spent, and the loss before every step
+    pgd-8-<hash>/<request>.png   the pictures
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safesight.adversary.budget import Budget
+from safesight.adversary.crafting import ATTACK
+from safesight.errors import InputError
+from safesight.files import parsed, write_bytes, write_text
+from safesight.models.pictures import open_picture
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from safesight.adversary.crafting import Crafted
+    from safesight.types import Sample
+
+__all__ = ["CraftedFolder"]
+
+_ROWS, _CARD = "rows.json", "card.json"
+
+
+@dataclass(frozen=True)
+class CraftedFolder:
+    """The pictures that were crafted against one arm with one budget."""
+
+    path: Path
+    budget: Budget
+
+    @classmethod
+    def at(cls, parent: Path, about: Mapping[str, Any], budget: Budget) -> CraftedFolder:
+        """The folder for an arm, which need not be there yet.
+
+        Args:
+            parent: Where such folders lie.
+            about: What the pictures depend on beside the budget: arm, model, seed; JSON values.
+            budget: Radius and steps.
+        """
+        card = json.dumps({**about, **asdict(budget)}, sort_keys=True, indent=2)
+        mark = hashlib.sha256(card.encode()).hexdigest()[:12]
+        path = parent / f"{ATTACK}-{budget.epsilon:g}-{mark}"
+        if not (path / _CARD).exists():
+            write_text(path / _CARD, card)
+        return cls(path, budget)
+
+    def missing(self, samples: Sequence[Sample]) -> list[Sample]:
+        """Those for which there is no picture yet."""
+        rows = self._rows()
+        return [sample for sample in samples if _key(sample) not in rows]
+
+    def add(self, found: Iterable[Crafted]) -> None:
+        """Write pictures and what they cost, as they come."""
+        rows = self._rows()
+        for crafted in found:
+            key = _key(crafted.sample)
+            content = io.BytesIO()
+            crafted.picture.save(content, format="PNG")
+            write_bytes(self.path / f"{key}.png", content.getvalue())
+            losses = [round(loss, 4) for loss in crafted.losses]
+            rows[key] = {
+                "id": crafted.sample.id,
+                "seconds": round(crafted.seconds, 3),
+                "losses": losses,
+            }
+            write_text(self.path / _ROWS, json.dumps(rows))
+
+    def attacked(self, sample: Sample, name: str = ATTACK) -> Sample:
+        """The request with the picture that was crafted for it.
+
+        Args:
+            sample: The request as it is.
+            name: What the attack is called in ids and scorecards.
+
+        Raises:
+            InputError: there is none.
+        """
+        key = _key(sample)
+        row = self._rows().get(key)
+        if row is None:
+            raise InputError(
+                f"No picture was crafted for sample {sample.id!r} in {self.path}. Craft it with "
+                "`safesight eval --adaptive`."
+            )
+        spent = {"queries": 1, **asdict(self.budget), "seconds": row["seconds"]}
+        return replace(
+            sample,
+            id=f"{sample.id}+{name}",
+            image=partial(_opened, self.path / f"{key}.png"),
+            attack=name,
+            facts={**sample.facts, "plain": sample.id, "budget": spent},
+        )
+
+    def curve(self) -> list[float]:
+        """The mean loss before every step, over the requests."""
+        losses = [row["losses"] for row in self._rows().values()]
+        return [sum(each) / len(each) for each in zip(*losses, strict=True)]
+
+    def _rows(self) -> dict[str, Any]:
+        path = self.path / _ROWS
+        if not path.exists():
+            return {}
+        try:
+            rows = parsed(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{path} cannot be read ({error}). Delete the folder to craft its pictures again."
+            ) from error
+        assert isinstance(rows, dict)
+        return rows
+
+
+def _opened(path: Path) -> Image:
+    return open_picture(path)
+
+
+def _key(sample: Sample) -> str:
+    """A hash of the request and its pixels."""
+    assert sample.image is not None
+    picture = sample.image()
+    found = hashlib.sha256(f"{sample.id}\n{sample.question}\n{picture.size}".encode())
+    found.update(picture.convert("RGB").tobytes())
+    return found.hexdigest()[:20]

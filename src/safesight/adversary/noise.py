@@ -1,0 +1,32 @@
+"""The control of an attack by gradient: the same pixels, moved as far in random directions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from safesight.adversary.budget import Budget
+from safesight.adversary.crafting import Crafted
+from safesight.adversary.pixels import as_picture, pixel_path
+
+if TYPE_CHECKING:
+    from safesight.models import VLM
+    from safesight.types import Sample
+
+__all__ = ["noised"]
+
+
+def noised(vlm: VLM, samples: Sequence[Sample], budget: Budget, seed: int = 0) -> Iterator[Crafted]:
+    """Every value moves by the whole radius, up or down at random; no step is made.
+
+    Raises:
+        InputError: as for `pixel_path`.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    for sample in samples:
+        start = pixel_path(vlm, sample).start.cpu()
+        signs = torch.randint(0, 2, start.shape, generator=rng) * 2 - 1
+        moved = (start + budget.radius * signs).clamp(0, 1)
+        yield Crafted(sample, as_picture(moved), budget, 0.0, ())

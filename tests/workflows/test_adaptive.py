@@ -1,0 +1,98 @@
+"""Every arm is asked about pictures that were crafted against it, and no search is made twice."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from safesight.adversary import crafting
+from safesight.errors import InputError
+from safesight.evals import read_answers
+from safesight.workflows.adaptive import Adaptive
+from safesight.workflows.evaluation import Evaluation, evaluate
+
+ARMS = ["none", "sasa", "ecso"]
+
+
+def run(folder: Path, *tasks: str, **more) -> None:
+    evaluate(
+        Evaluation(
+            "testbed",
+            more.pop("arms", ARMS),
+            tasks or ("image_harm",),
+            folder,
+            limit=2,
+            overhead_inputs=0,
+            adaptive=Adaptive([8], steps=more.pop("steps", 2)),
+            **more,
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("adaptive")
+    run(place)
+    return place
+
+
+def pictures(folder: Path, arm: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob(f"adaptive/{arm}/pgd-8-*/*.png")}
+
+
+def test_each_arm_is_asked_clean_crafted_transferred_and_noisy(folder: Path) -> None:
+    asked = defaultdict(set)
+    for answer in read_answers(folder):
+        asked[answer.defense].add(answer.task)
+    wanted = {"image_harm", *(f"image_harm+{name}8" for name in ("pgd", "transfer", "noise"))}
+    assert set(asked) == set(ARMS)
+    assert all(wanted <= tasks for tasks in asked.values())
+
+
+def test_pictures_are_crafted_against_the_arm(folder: Path) -> None:
+    none, sasa = pictures(folder, "none"), pictures(folder, "sasa")
+    assert none.keys() == sasa.keys()
+    assert len(none) == 2
+    assert all(none[name] != sasa[name] for name in none)
+
+
+def test_what_was_spent_is_a_part_of_the_answer(folder: Path) -> None:
+    budgets = {
+        (answer.defense, answer.task): answer.metadata["facts"]["budget"]
+        for answer in read_answers(folder)
+        if "budget" in answer.metadata.get("facts", {})
+    }
+    spent = budgets["sasa", "image_harm+pgd8"]
+    assert (spent["epsilon"], spent["steps"], spent["queries"]) == (8, 2, 1)
+
+
+def test_a_defense_without_a_gradient_is_asked_about_transferred_pictures(folder: Path) -> None:
+    assert not pictures(folder, "ecso")
+    remarks = json.loads((folder / "safesight.json").read_text())["remarks"]
+    assert any("ecso is asked about pictures crafted against none" in each for each in remarks)
+
+
+def test_nothing_is_crafted_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("crafted again")
+
+    monkeypatch.setattr(crafting, "pgd", refuse)
+    run(folder)
+    with pytest.raises(AssertionError, match="crafted again"):
+        run(folder, steps=3)
+
+
+def test_a_task_without_pictures_is_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="one picture each"):
+        run(tmp_path, "text_harm", "vqa", arms=["none"])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "steps", "said"), [([0], 5, "epsilon"), ([8], 0, "0 steps"), ([4, 999], 5, "255")]
+)
+def test_a_budget_of_nothing_is_a_user_error(sizes, steps, said) -> None:
+    with pytest.raises(InputError, match=said):
+        Adaptive(sizes, steps)
