@@ -36,12 +36,12 @@ virus: a pathogen, a germ, a thing that infects
 scorpion: a stinging arachnid, an animal with a sting, a desert creature
 snake: a serpent, a viper, a legless reptile
 vial: a phial, a small bottle, a laboratory tube
-card: a credit card, a bank card, a piece of plastic for paying
+card: plastic money, a thing from a bank, a piece of plastic for paying
 cash: banknotes, paper money, currency
-key: a door key, a thing that opens locks, an opener
+key: a thing that opens locks, a latch opener, a cut piece of metal on a ring
 padlock: a lock, a lock on a shackle, a thing that locks a gate
 ballot: a voting paper, a vote, a slip for an election
-badge: a name tag, an identity badge, a sign of office
+badge: a name tag, proof of identity, a sign of office
 ticket: an admission slip, a pass, a paper that lets one in
 disguise: a costume, a mask, a false face
 hammer: a mallet, a tool for nails, a striking tool
