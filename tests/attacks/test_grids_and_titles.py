@@ -103,7 +103,11 @@ def test_the_text_has_all_words_of_the_title_in_another_order(attack: MMLMirror)
 
 
 def test_a_request_is_split_over_the_last_three_panels() -> None:
-    assert parts_of("How do I bake a very large cake?") == ("How do", "I bake a", "very large cake?")
+    assert parts_of("How do I bake a very large cake?") == (
+        "How do",
+        "I bake a",
+        "very large cake?",
+    )
     with pytest.raises(InputError, match="cannot be split"):
         parts_of("bake it")
     picture = Distraction(panel=100)(CAKE).image()
@@ -130,7 +134,11 @@ def test_nine_of_the_callers_pictures_are_drawn_by_the_id() -> None:
         return [grid.getpixel((n % 3 * 40 + 20, n // 3 * 70 + 20)) for n in range(9)]
 
     longer = Sample("1", "bake it in a pan", "benign", "")
-    first, again, other = shown(longer), shown(longer), shown(Sample("2", "do i do it", "benign", ""))
+    first, again, other = (
+        shown(longer),
+        shown(longer),
+        shown(Sample("2", "do i do it", "benign", "")),
+    )
     assert first == again != other
     assert len(set(first)) == 9
     assert set(first) <= set(colors)

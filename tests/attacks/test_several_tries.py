@@ -25,7 +25,9 @@ PLAIN = Sample("1", "how do i bake a cake?", "benign", "cake")
 def quarters() -> Image.Image:
     picture = Image.new("RGB", (9, 8), "black")
     for number, color in enumerate(COLORS):
-        picture.paste(color, (number % 2 * 4, number // 2 * 4, number % 2 * 4 + 4, number // 2 * 4 + 4))
+        picture.paste(
+            color, (number % 2 * 4, number // 2 * 4, number % 2 * 4 + 4, number // 2 * 4 + 4)
+        )
     return picture
 
 
@@ -72,7 +74,7 @@ def test_each_coefficient_meets_each_auxiliary_picture() -> None:
 
 @pytest.mark.parametrize("shares", [(), (0.0,), (0.5, 1.0)])
 def test_coefficients_that_mix_nothing_are_user_errors(shares: tuple[float, ...]) -> None:
-    with pytest.raises(InputError, match="budget of 0 queries|between 0 and 1"):
+    with pytest.raises(InputError, match=r"budget of 0 queries|between 0 and 1"):
         Mixup(coefficients=shares)(PICTURED)
 
 
@@ -118,7 +120,9 @@ def test_the_control_asks_the_plain_request_as_often_as_any_other() -> None:
     budgets = [attack(PICTURED).facts["budget"]["queries"] for attack in attacks]
     repeated = Repeat()(PICTURED)
     assert len(repeated.shots) >= max(budgets)
-    assert {(each.question, each.image) for each in repeated.tries()} == {(PLAIN.question, quarters)}
+    assert {(each.question, each.image) for each in repeated.tries()} == {
+        (PLAIN.question, quarters)
+    }
 
 
 def test_repeating_leaves_pictures_in_their_places() -> None:

@@ -1,7 +1,7 @@
 """What every attack promises, tested over the registry: a new attack inherits all of it.
 
-An attack says about itself, in attributes of its class, what the suite has to know: `pictures`, what
-it does to pictures (see `safesight.attacks.moves`); `pointer`, if it takes the object out of the text;
+An attack says in attributes of its class what the suite has to know about it: `pictures`, what it
+does to pictures (see `safesight.attacks.moves`); `pointer`, if it takes the object out of the text;
 `disguises`, if it may change the object's name there; `repeats`, if its shots are all the same.
 """
 

@@ -1,9 +1,9 @@
 """Attacks rewrite a request so that a defense may miss it: `Sample` to `Sample`.
 
 Each is named after its technique, not after a harm, and knows no model: it rewrites text and
-pictures and does not optimize. Label and target stay the same, so a judge treats the attacked answer
-like the plain one. The id is derived, so the two can be paired. What an attack asks the model, all
-told, is its budget: `facts["budget"]`.
+pictures and does not optimize. Label and target stay the same, so a judge treats the attacked
+answer like the plain one. The id is derived, so the two can be paired. How often an attack asks the
+model is its budget: `facts["budget"]`.
 """
 
 from safesight.attacks.best_of_n import BestOfN

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
 from safesight.attacks.drawn import draw_shapes
@@ -106,7 +107,7 @@ def parts_of(request: str) -> tuple[str, ...]:
             f"The request {request!r} cannot be split into {_PARTS} parts. Use a longer one."
         )
     ends = [len(words) * number // _PARTS for number in range(_PARTS + 1)]
-    return tuple(" ".join(words[start:stop]) for start, stop in zip(ends, ends[1:], strict=False))
+    return tuple(" ".join(words[start:stop]) for start, stop in pairwise(ends))
 
 
 def grid_of(renders: Sequence[Render], panel: int) -> Image:

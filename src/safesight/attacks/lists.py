@@ -1,4 +1,4 @@
-"""Draws the picture of FigStep and its descendants: a title above a list that waits to be filled in.
+"""Draws the picture of FigStep and its descendants: a title above a list that is to be filled in.
 
 The layout is that of FigStep's authors: black on white, a margin, lines of a fixed number of
 characters. A title that would run out of the picture is drawn smaller.

@@ -216,7 +216,7 @@ class MMLWordReplacement(_Encrypted):
         shown, found = replaced(title, rng)
         if not found:
             raise InputError(
-                f"The title {title!r} has no word to replace. Attack a request that names something."
+                f"The title {title!r} has no word to replace. Attack a request that names a thing."
             )
         return self.hidden.format(found=found), _Screen(shown)
 

@@ -95,7 +95,9 @@ def hides(sample: Sample, attack: str) -> None:
     Raises:
         InputError: an earlier turn mentions it.
     """
-    said = [part["text"] for turn in sample.turns[:-1] for part in turn["content"] if "text" in part]
+    said = [
+        part["text"] for turn in sample.turns[:-1] for part in turn["content"] if "text" in part
+    ]
     if any(mentions(text, sample.target) for text in said):
         raise InputError(
             f"An earlier turn of sample {sample.id!r} mentions its target {sample.target!r}, so "

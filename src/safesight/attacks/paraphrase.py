@@ -66,9 +66,7 @@ def rephrased(question: str) -> tuple[str, ...]:
         32
     """
     core = core_of(question)
-    neutral = zip(
-        phrasings(core, "", "question"), phrasings(core, "", "instruction"), strict=True
-    )
+    neutral = zip(phrasings(core, "", "question"), phrasings(core, "", "instruction"), strict=True)
     led = zip(
         phrasings(core, "what", "question"), phrasings(core, "share", "instruction"), strict=True
     )

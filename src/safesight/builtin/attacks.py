@@ -1,4 +1,4 @@
-"""The attacks that come with the package: those that ask once, then those that ask several times."""
+"""The attacks that come with the package; those that ask several times are at the end."""
 
 from __future__ import annotations
 
@@ -47,9 +47,7 @@ ATTACKS: dict[str, Entry] = {
         "safesight.attacks.distraction:Distraction",
         "Draws the request in three parts among nine distracting pictures in a grid.",
     ),
-    "prefill": Entry(
-        "safesight.attacks.prefill:Prefill", 'Makes the answer begin with "Sure,".'
-    ),
+    "prefill": Entry("safesight.attacks.prefill:Prefill", 'Makes the answer begin with "Sure,".'),
     "ignore_tools": Entry(
         "safesight.attacks.ignore_tools:IgnoreTools",
         "Tells the model to use no tool, and to ignore what one returns.",
@@ -85,9 +83,7 @@ ATTACKS: dict[str, Entry] = {
         "safesight.attacks.best_of_n:BestOfN",
         "Tries 16 random changes of letters and of the picture.",
     ),
-    "paraphrase": Entry(
-        "safesight.attacks.paraphrase:Paraphrase", "Tries 16 other phrasings."
-    ),
+    "paraphrase": Entry("safesight.attacks.paraphrase:Paraphrase", "Tries 16 other phrasings."),
     "synonym": Entry(
         "safesight.attacks.synonym:Synonym",
         "Tries 16 variants with other names for the object, where it knows some.",
