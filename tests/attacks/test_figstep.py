@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from safesight.attacks.figstep import FigStep, title_of
+from safesight.attacks.figstep import FigStep
+from safesight.attacks.lists import title_of
 from safesight.errors import InputError
 from safesight.types import Sample
 

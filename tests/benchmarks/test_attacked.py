@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from safesight import registry
-from safesight.benchmarks import describe_benchmark, load_benchmark
+from safesight.benchmarks import describe_benchmark, draw_samples, load_benchmark
 from safesight.errors import InputError, UnknownNameError
 
 
@@ -21,6 +21,13 @@ def test_samples_are_those_of_the_benchmark_under_attack() -> None:
 def test_a_split_is_passed_on() -> None:
     attacked = load_benchmark("vqa+prefill")(2, seed=0, split="fit")
     assert attacked[0].id == "vqa/fit/0/0+prefill"
+
+
+def test_samples_are_chosen_before_they_are_attacked() -> None:
+    with pytest.raises(InputError, match="already has a picture"):
+        load_benchmark("text_harm+typography")(6)
+    drawn = draw_samples("text_harm+typography", 6, seed=0, only={"form": ["plain", "caption"]})
+    assert [sample.facts["plain"].rpartition("/")[2] for sample in drawn] == ["0", "1", "3", "4"]
 
 
 def test_it_is_described() -> None:

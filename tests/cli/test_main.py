@@ -354,6 +354,21 @@ def test_a_scorecard_that_cannot_be_written_is_said(
     fails(run("eval", "--json", str(tmp_path / "file" / "card.json")), "cannot be written")
 
 
+@pytest.mark.parametrize(
+    ("task", "fault"),
+    [
+        ("text_harm+shuffle", "has no picture, and the attack 'shuffle' changes one"),
+        ("image_harm+mml_mirror", "already has a picture, and the attack 'mml_mirror' would"),
+        ("image_harm+mixup+repeat", "already has 9 shots"),
+        ("text_harm+picture", "needs arguments"),
+    ],
+)
+def test_an_attack_that_cannot_be_made_is_said_before_a_model_is_loaded(
+    task: str, fault: str
+) -> None:
+    fails(run("eval", "--model", "nosuch", "--tasks", task), fault)
+
+
 @pytest.mark.parametrize("words", [("--limit", "0"), ("--limit", "many"), ("--color", "red")])
 def test_options_that_make_no_sense_end_with_code_2(words: tuple[str, ...]) -> None:
     assert run("eval", *words).exit_code == 2

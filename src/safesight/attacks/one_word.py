@@ -21,9 +21,10 @@ phrasings around what the request asks for, so that nothing else changes by chan
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
+from safesight.attacks.moves import tried
 from safesight.attacks.wording import (
     Mood,
     capitalized_as,
@@ -179,16 +180,4 @@ def _first(forms: tuple[str, ...], shots: int | None, sample: Sample) -> tuple[s
 
 def _asked(sample: Sample, attack: str, questions: tuple[str, ...]) -> Sample:
     """The sample with these questions in place of its own."""
-    if sample.shots:
-        raise InputError(
-            f"Sample {sample.id!r} already has {len(sample.shots)} shots. "
-            f"Attack the plain sample with {attack!r}."
-        )
-    questions = tuple(capitalized_as(question, sample.question) for question in questions)
-    return replace(
-        sample.reworded(questions[0]),
-        id=f"{sample.id}+{attack}",
-        shots=questions if len(questions) > 1 else (),
-        attack=attack,
-        facts={"plain": sample.id, **sample.facts},
-    )
+    return tried(sample, attack, [capitalized_as(each, sample.question) for each in questions])

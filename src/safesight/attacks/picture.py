@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from safesight.attacks.moves import derive, point_at
+from safesight.attacks.moves import Pictures, derive, point_at
 from safesight.types import Sample
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Picture:
     """
 
     name: ClassVar[str] = "picture"
+    pictures: ClassVar[Pictures] = "made"
 
     render: Callable[[str], Image]
     pointer: str = "the object in the picture"
@@ -53,4 +54,4 @@ class Picture:
         """
         question = point_at(sample.question, sample.target, self.pointer)
         image = partial(self.render, sample.target)
-        return derive(sample, self.name, question, image, picture="object")
+        return derive(sample, self.name, question, [image], picture="object")

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from safesight.attacks.moves import signed
 from safesight.errors import InputError
 from safesight.types import Sample
 
@@ -51,10 +52,4 @@ class Prefill:
                 f"The answer to sample {sample.id!r} already begins with {sample.prefill!r}. "
                 "Attack the plain sample."
             )
-        return replace(
-            sample,
-            id=f"{sample.id}+{self.name}",
-            prefill=self.words,
-            attack=self.name,
-            facts={"plain": sample.id, **sample.facts},
-        )
+        return signed(replace(sample, prefill=self.words), sample, self.name)

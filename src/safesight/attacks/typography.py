@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from safesight.attacks.moves import derive, point_at
+from safesight.attacks.moves import Pictures, derive, point_at
 from safesight.errors import InputError
 from safesight.types import Sample
 
@@ -47,6 +47,7 @@ class Typography:
     """
 
     name: ClassVar[str] = "typography"
+    pictures: ClassVar[Pictures] = "made"
 
     width: int = 336
     height: int = 336
@@ -65,7 +66,7 @@ class Typography:
         image = partial(
             render_text, sample.target, self.width, self.height, ink=self.ink, paper=self.paper
         )
-        return derive(sample, self.name, question, image, picture="word")
+        return derive(sample, self.name, question, [image], picture="word")
 
 
 def render_text(

@@ -5,7 +5,13 @@ that file reads a folder (`folder`). `attacked` puts any registered benchmark un
 questions for the bundled model come from its own world, in `testbed`.
 """
 
-from safesight.benchmarks.attacked import Attacked, describe_benchmark, load_benchmark, published_as
+from safesight.benchmarks.attacked import (
+    Attacked,
+    describe_benchmark,
+    draw_samples,
+    load_benchmark,
+    published_as,
+)
 from safesight.benchmarks.published import Benchmark
 from safesight.benchmarks.spec import Spec
 
@@ -14,6 +20,7 @@ __all__ = [
     "Benchmark",
     "Spec",
     "describe_benchmark",
+    "draw_samples",
     "load_benchmark",
     "published_as",
 ]

@@ -7,7 +7,7 @@ that before and after can be paired by `facts["plain"]`. Nothing is asked or jud
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -15,11 +15,12 @@ from typing import Any
 from safesight import registry
 from safesight.benchmarks.published import Benchmark
 from safesight.errors import InputError, PluginError
+from safesight.fitting.facts import Facts, select
 from safesight.grammar import check_task, task_parts
 from safesight.guests import Kind, samples_fault
 from safesight.types import Sample
 
-__all__ = ["Attacked", "describe_benchmark", "load_benchmark", "published_as"]
+__all__ = ["Attacked", "describe_benchmark", "draw_samples", "load_benchmark", "published_as"]
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,14 @@ class Attacked:
             UnknownNameError: no such benchmark or attack.
             InputError: an attack needs more than its name, or a sample cannot be attacked.
         """
-        samples = load_benchmark(self.benchmark)(n, **which)
-        for name in self.attacks:
-            attack = _built(name)
-            samples = _checked("attack", name, [attack(sample) for sample in samples])
-        return samples
+        return _attacked(load_benchmark(self.benchmark)(n, **which), self.attacks)
+
+
+def _attacked(samples: list[Sample], attacks: Sequence[str]) -> list[Sample]:
+    for name in attacks:
+        attack = _built(name)
+        samples = _checked("attack", name, [attack(sample) for sample in samples])
+    return samples
 
 
 def _built(name: str) -> Callable[[Sample], Sample]:
@@ -91,6 +95,31 @@ def load_benchmark(task: str) -> Callable[..., list[Sample]]:
         return _checked("benchmark", benchmark, plain(*args, **which))
 
     return samples
+
+
+def draw_samples(task: str, n: int | None, *, seed: int, only: Facts) -> list[Sample]:
+    """The samples of a task that have some facts.
+
+    They are chosen before they are attacked: an attack may be one that the others would not take.
+
+    Args:
+        task: A registered benchmark, or one joined with attacks.
+        n: Number of samples to choose from; None for the benchmark's default.
+        seed: Seed of the samples.
+        only: The facts; without any, all samples are taken.
+
+    Raises:
+        UnknownNameError: no such benchmark or attack.
+        InputError: no sample has the facts, or one that does cannot be attacked.
+
+    Example:
+        >>> plain = {"form": ["plain"]}
+        >>> drawn = draw_samples("text_harm+typography", 6, seed=0, only=plain)
+        >>> [sample.facts["form"] for sample in drawn]
+        ['plain', 'plain']
+    """
+    benchmark, attacks = task_parts(task)
+    return _attacked(select(load_benchmark(benchmark)(n, seed=seed), only, task), attacks)
 
 
 def _checked(kind: Kind, name: str, found: Any) -> list[Sample]:

@@ -36,7 +36,7 @@ from inspect_ai.scorer import Metric
 from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
 
 from safesight import registry
-from safesight.benchmarks import Benchmark, describe_benchmark, load_benchmark, published_as
+from safesight.benchmarks import Benchmark, describe_benchmark, draw_samples, published_as
 from safesight.errors import InputError, SafesightError
 from safesight.evals.active import active_api
 from safesight.evals.house_rules import forbidden_by
@@ -44,7 +44,7 @@ from safesight.evals.messages import data_uri
 from safesight.evals.placeholders import check_placeholders
 from safesight.evals.scorers import grouped_utility, metrics_for, verdict
 from safesight.evals.session import failed, once, planned
-from safesight.fitting.facts import parsed_facts, select
+from safesight.fitting.facts import parsed_facts
 from safesight.grammar import UNDEFENDED, task_parts
 from safesight.judges.scope import judge_for
 from safesight.types import Message, Sample
@@ -82,8 +82,7 @@ def benchmark_task(
             holds the model's image placeholder; a published benchmark is not there or not complete.
     """
     published = published_as(benchmark)
-    drawn: list[Sample] = load_benchmark(benchmark)(limit, seed=seed)
-    samples = select(drawn, parsed_facts(only, "only"), benchmark)
+    samples = draw_samples(benchmark, limit, seed=seed, only=parsed_facts(only, "only"))
     if not samples:
         raise InputError(
             f"The benchmark {benchmark!r} has no samples with limit {limit}. Raise the limit."

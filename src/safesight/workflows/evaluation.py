@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safesight import ranks, registry
-from safesight.benchmarks import load_benchmark, published_as
+from safesight.benchmarks import draw_samples, published_as
 from safesight.console import stderr, steps, waiting
 from safesight.data.counts import counted
 from safesight.errors import InputError
 from safesight.extras import need
 from safesight.files import check_place
-from safesight.fitting.facts import Facts, select, told
-from safesight.grammar import ANY_MODEL, check_arm, check_task, load_judge
+from safesight.fitting.facts import Facts, told
+from safesight.grammar import ANY_MODEL, check_arm, check_task, load_judge, task_parts
 from safesight.judges.scope import common_judge, judge_for
 from safesight.workflows.engines import Engine, identity_with
 from safesight.workflows.own_data import OwnData, add_tasks, leave_out_seen, sources_of, tasks_with
@@ -236,8 +236,9 @@ def _check(wanted: Evaluation) -> None:
         check_arm(arm)
     for task in wanted.tasks:
         check_task(task)
-        if wanted.only or published_as(task) is not None:  # which may be incomplete
-            select(load_benchmark(task)(wanted.limit, seed=wanted.seed), wanted.only, task)
+        # A published benchmark may be incomplete, and an attack may not take a sample.
+        if wanted.only or task_parts(task)[1] or published_as(task) is not None:
+            draw_samples(task, wanted.limit, seed=wanted.seed, only=wanted.only)
         judge_for(wanted.model, task, wanted.judge)
     if wanted.fit_on == "data" and not wanted.own.sources:
         raise InputError("--fit-on data needs files to fit on. Name them with --data.")
@@ -281,7 +282,7 @@ def _with_pictures(task: str, wanted: Evaluation) -> list[Sample]:
 
 
 def _samples(task: str, wanted: Evaluation) -> list[Sample]:
-    return select(load_benchmark(task)(wanted.limit, seed=wanted.seed), wanted.only, task)
+    return draw_samples(task, wanted.limit, seed=wanted.seed, only=wanted.only)
 
 
 def _note(

@@ -5,28 +5,11 @@ Nothing is imported here. `registry` reads this table, and adds what other packa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
+from safesight.builtin.attacks import ATTACKS
+from safesight.builtin.entry import Entry
 from safesight.guests import Kind
 
 __all__ = ["BUILTIN", "Entry"]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Where a named thing lives, and one sentence about it."""
-
-    target: str
-    """`"module:Object"`."""
-    summary: str = ""
-    """The sentence for a built-in name; a plug-in provides its own."""
-    package: str | None = None
-    """Name and version of the package that adds it; None for a built-in name."""
-    thing: Any = None
-    """What the name stands for, if it was added by `add`."""
-    group: str = ""
-    """What it is listed under, if there are groups of such names."""
 
 
 BUILTIN: dict[Kind, dict[str, Entry]] = {
@@ -113,38 +96,7 @@ BUILTIN: dict[Kind, dict[str, Entry]] = {
             "Gradient ascent on harmful answers; predictions on benign ones are kept.",
         ),
     },
-    "attack": {
-        "picture": Entry(
-            "safesight.attacks.picture:Picture",
-            "Moves the object of a request from the text into a picture.",
-        ),
-        "typography": Entry(
-            "safesight.attacks.typography:Typography",
-            "Moves the object of a request into a picture that shows its name in letters.",
-        ),
-        "one_word": Entry(
-            "safesight.attacks.one_word:OneWord",
-            'Rewrites harmful requests to ask "What ...?" and benign ones to say "Share ...".',
-        ),
-        "one_word_strict": Entry(
-            "safesight.attacks.one_word:OneWordStrict", "Replaces the first word and nothing else."
-        ),
-        "one_word_mood": Entry(
-            "safesight.attacks.one_word:OneWordMood",
-            "Turns instructions into questions, or back, without the cue word: a control.",
-        ),
-        "one_word_paraphrase": Entry(
-            "safesight.attacks.one_word:OneWordParaphrase",
-            "Paraphrases the request as often, without the cue word: a control.",
-        ),
-        "figstep": Entry(
-            "safesight.attacks.figstep:FigStep",
-            "Draws the request as the title of an empty list, and asks to fill it in.",
-        ),
-        "prefill": Entry(
-            "safesight.attacks.prefill:Prefill", 'Makes the answer begin with "Sure,".'
-        ),
-    },
+    "attack": ATTACKS,
     "benchmark": {
         "text_harm": Entry("safesight.testbed.tasks:text_harm", "Harmful requests in plain text."),
         "image_harm": Entry(
