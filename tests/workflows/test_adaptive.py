@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from safesight.adversary import crafting
 from safesight.errors import InputError
 from safesight.evals import read_answers
+from safesight.workflows import adaptive
 from safesight.workflows.adaptive import Adaptive
 from safesight.workflows.evaluation import Evaluation, evaluate
 
@@ -30,6 +32,14 @@ def run(folder: Path, *tasks: str, **more) -> None:
             **more,
         )
     )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_tries() -> Iterator[None]:
+    """Without the attacks of many tries, which take as many answers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adaptive, "EVERYONE", ())
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +71,9 @@ def test_pictures_are_crafted_against_the_arm(folder: Path) -> None:
 
 def test_what_was_spent_is_a_part_of_the_answer(folder: Path) -> None:
     budgets = {
-        (answer.defense, answer.task): answer.metadata["facts"]["budget"]
+        (answer.defense, answer.task): answer.facts["budget"]
         for answer in read_answers(folder)
-        if "budget" in answer.metadata.get("facts", {})
+        if "budget" in answer.facts
     }
     spent = budgets["sasa", "image_harm+pgd8"]
     assert (spent["epsilon"], spent["steps"], spent["queries"]) == (8, 2, 1)

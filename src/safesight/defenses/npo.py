@@ -130,6 +130,7 @@ class NPO(Defense[NPOConfig, Weights]):
     name = "npo"
     headline = ()
     kind = "weights"
+    attacks = ("one_word", "prefill")
     paper = (
         "Chen et al., Safety Mirage: How Spurious Correlations Undermine VLM Safety Fine-Tuning "
         "and Can Be Mitigated by Machine Unlearning, ICLR 2026, arXiv 2503.11832"

@@ -106,6 +106,7 @@ class Probe(Defense[ProbeConfig, ProbeFitted]):
 
     name = "probe"
     kind = "detector"
+    attacks = ("paraphrase",)
     paper = "none: the control arm of SASA"
     needs = frozenset({"activations", "labels"})
     fitted = True

@@ -144,6 +144,7 @@ class RMU(Defense[RMUConfig, Weights]):
     name = "rmu"
     headline = ("sft",)
     kind = "weights"
+    attacks = ("one_word", "prefill")
     paper = (
         "Chen et al., Safety Mirage: How Spurious Correlations Undermine VLM Safety Fine-Tuning "
         "and Can Be Mitigated by Machine Unlearning, ICLR 2026, arXiv 2503.11832"

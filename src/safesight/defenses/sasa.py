@@ -174,6 +174,7 @@ class SASA(Defense[SASAConfig, SASAFitted]):
     control = "probe"
     headline = ("probe",)
     kind = "detector"
+    attacks = ("paraphrase",)
     paper = "Wang et al., Self-Aware Safety Augmentation, ACM MM 2025, arXiv 2507.21637"
     needs = frozenset({"activations", "labels"})
     fitted = True

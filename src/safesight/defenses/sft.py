@@ -113,6 +113,7 @@ class SFT(Defense[SFTConfig, Weights]):
 
     name = "sft"
     kind = "weights"
+    attacks = ("one_word", "prefill")
     paper = (
         "Zong et al., Safety Fine-Tuning at (Almost) No Cost: A Baseline for Vision Large "
         "Language Models, ICML 2024, arXiv 2402.02207"

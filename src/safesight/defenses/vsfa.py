@@ -128,6 +128,7 @@ class VSFA(Defense[VSFAConfig, Weights]):
     name = "vsfa"
     headline = ()
     kind = "weights"
+    attacks = ("one_word", "prefill")
     paper = "Yang et al., Visual Self-Fulfilling Alignment, ACL 2026, arXiv 2603.08486"
     needs = frozenset({"gradients", "neutral_set"})
     fitted = True

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from safesight.hosting.arms import Arm
     from safesight.models import VLM
 
-__all__ = ["Adaptive", "CraftedAttack", "add_attacks"]
+__all__ = ["EVERYONE", "Adaptive", "CraftedAttack", "add_attacks"]
 
-_EVERYONE = ("best_of_n", "repeat")
+EVERYONE = ("best_of_n", "repeat")
 """Attacks that every arm is asked under: many tries, and as many tries of the plain request."""
 
 
@@ -224,7 +224,7 @@ def _in_words(arms: Sequence[Arm], tasks: Mapping[str, Sequence[Sample]]) -> lis
         f"{task}+{name}"
         for task, samples in tasks.items()
         if _are_harmful(samples)
-        for name in dict.fromkeys([*names, *_EVERYONE])
+        for name in dict.fromkeys([*names, *EVERYONE])
         if _applies(name, samples)
     ]
 

@@ -83,6 +83,7 @@ class GradAscent(Defense[TuningConfig, Weights]):
 
     name = "grad_ascent"
     kind = "weights"
+    attacks = ("one_word", "prefill")
     paper = (
         "Jang et al., Knowledge Unlearning for Mitigating Privacy Risks in Language Models, "
         "ACL 2023, arXiv 2210.01504"
@@ -120,6 +121,7 @@ class GradDiff(Defense[RetainConfig, Weights]):
 
     name = "grad_diff"
     kind = "weights"
+    attacks = ("one_word", "prefill")
     paper = "Liu et al., Continual Learning and Private Unlearning, CoLLAs 2022, arXiv 2203.12817"
     needs = frozenset({"gradients", "forget_set", "retain_set"})
     fitted = True
@@ -155,6 +157,7 @@ class KL(Defense[RetainConfig, Weights]):
 
     name = "kl"
     kind = "weights"
+    attacks = ("one_word", "prefill")
     paper = (
         "Maini et al., TOFU: A Task of Fictitious Unlearning for LLMs, COLM 2024, arXiv 2401.06121"
     )

@@ -178,6 +178,7 @@ class HiddenDetect(Defense[HiddenDetectConfig, HiddenDetectFitted]):
 
     name = "hidden_detect"
     kind = "detector"
+    attacks = ("paraphrase",)
     paper = "Jiang et al., HiddenDetect, ACL 2025, https://arxiv.org/abs/2502.14744"
     needs = frozenset({"activations", "labels"})
     fitted = True

@@ -110,6 +110,7 @@ class ImageTools(Defense[ImageToolsConfig, None]):
     name = "image_tools"
     headline = ("look_carefully",)
     kind = "pipeline"
+    attacks = ("ignore_tools", "injected_result")
     paper = (
         "Tian et al., When Think-with-Image Meets Safety: What Determines Multimodal Jailbreak "
         "Robustness?, 2026, arXiv 2605.27932"

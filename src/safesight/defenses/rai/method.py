@@ -119,6 +119,7 @@ class RAI(Defense[RAIConfig, RAIFitted]):
     name = "rai"
     headline = ()
     kind = "activation"
+    attacks = ("synonym",)
     paper = "Wang et al., Risk Awareness Injection, ICML 2026, arXiv 2602.03402"
     needs = frozenset({"activations"})
     fitted = True

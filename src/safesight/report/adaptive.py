@@ -1,0 +1,103 @@
+"""Attacks that know the defense, in words and in a table of their own, beside the plain requests.
+
+The number of a defense is the weaker one: what an attacker gets who knows it, wherever that is more
+than the plain requests get. Only numbers of the scorecard are shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from safesight.compare import Adaptive, Row, Scorecard
+from safesight.grammar import UNDEFENDED, task_parts
+from safesight.report.words import listed, share_told
+
+__all__ = ["AdaptiveLine", "adaptive_lines", "adaptive_notes", "adaptive_sentence"]
+
+
+@dataclass(frozen=True)
+class AdaptiveLine:
+    """One defense on one task: attack success as it is, and what was tried to raise it."""
+
+    defense: str
+    task: str
+    cells: tuple[tuple[str, Row | None], ...]
+    """Clean, noise, transfer and strongest, each with the attack that it is about, if it is
+    under one."""
+
+
+def adaptive_lines(card: Scorecard) -> list[AdaptiveLine]:
+    """The rows of the table, in the order of the scorecard."""
+    return [
+        AdaptiveLine(
+            found.defense,
+            found.task,
+            (
+                ("", found.clean),
+                (_name(found.noise), found.noise),
+                (_name(found.transfer), found.transfer),
+                (_name(found.strongest), found.strongest),
+            ),
+        )
+        for found in card.adaptive
+    ]
+
+
+def adaptive_sentence(card: Scorecard, arm: str) -> str | None:
+    """What an attacker gets who knows an arm, on the task where that is most; None if not asked."""
+    own = [each for each in card.adaptive if each.defense == arm and each.strongest is not None]
+    if not own:
+        return None
+    worst = max(own, key=lambda each: _value(each.strongest))
+    assert worst.strongest is not None
+    against = "the undefended model" if arm == UNDEFENDED else arm
+    plain = "was not asked as it is" if worst.clean is None else share_told(worst.clean)
+    if _value(worst.strongest) <= _value(worst.clean):
+        return (
+            f"Nothing that knows {against} succeeded on {worst.task} more often than the requests "
+            f"as they are ({plain}); the best of {len(worst.attacks)} attacks, "
+            f"{_name(worst.strongest)}, did in {share_told(worst.strongest)}."
+        )
+    return (
+        f"Against an attacker who knows {against}, {worst.task} succeeds in "
+        f"{share_told(worst.strongest)} of the requests ({_name(worst.strongest)}); as they are, "
+        f"they do in {plain}."
+    )
+
+
+def adaptive_notes(card: Scorecard) -> list[str]:
+    """What the table does not show: a search that is too weak to say anything."""
+    if not card.adaptive:
+        return []
+    notes = [
+        "The strongest attack is the largest of several rates, so where they are alike it is a "
+        "little too high."
+    ]
+    weak = [
+        each.task
+        for each in card.adaptive
+        if each.defense == UNDEFENDED and _value(_searched(each)) < _ENOUGH
+    ]
+    if weak:
+        notes.append(
+            f"On {listed(weak)} the search succeeds in less than {_ENOUGH:.0%} even against the "
+            "undefended model, so it is too weak to say that a defense holds. Give it more steps."
+        )
+    return notes
+
+
+_ENOUGH = 0.9
+
+
+def _searched(found: Adaptive) -> Row | None:
+    """The most that pixels searched by gradient get."""
+    rows = [row for row in found.attacks if (row.budget or {}).get("steps")]
+    return max(rows, key=_value, default=found.strongest)
+
+
+def _value(row: Row | None) -> float:
+    return 0.0 if row is None or row.value is None else row.value
+
+
+def _name(row: Row | None) -> str:
+    return "" if row is None else task_parts(row.task)[1][-1]
