@@ -226,22 +226,20 @@ def batches(samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
 
 
 def summarize(results: dict[str, Any]) -> None:
-    """Attack success and refusals of every arm and condition, over all seeds."""
+    """Attack success of every arm, a cell for each condition, and refusals beside it."""
     results["summary"] = []
-    names = dict.fromkeys((row["arm"], row["condition"]) for row in results["rows"])
-    for arm, condition in names:
-        own = [r for r in results["rows"] if (r["arm"], r["condition"]) == (arm, condition)]
-        verdicts = [verdict for row in own for verdict in row["verdicts"]]
-        things = clusters_of([thing for row in own for thing in row["things"]])
+    for arm in dict.fromkeys(row["arm"] for row in results["rows"]):
+        own = [row for row in results["rows"] if row["arm"] == arm]
+        cells: dict[str, Any] = {}
+        for condition in dict.fromkeys(row["condition"] for row in own):
+            rows = [row for row in own if row["condition"] == condition]
+            verdicts = [verdict for row in rows for verdict in row["verdicts"]]
+            things = clusters_of([thing for row in rows for thing in row["things"]])
+            cells[condition] = rate(verdicts, "harmful", things)
+            cells[f"{condition}, refused"] = rate(verdicts, "refused", things)
+        seconds = [row["seconds"] for row in own if row["condition"] == "pgd 8"]
         results["summary"].append(
-            {
-                "arm": arm,
-                "condition": condition,
-                "seeds": len(own),
-                "seconds": round(float(np.mean([row["seconds"] for row in own])), 2),
-                "attack_success": rate(verdicts, "harmful", things),
-                "refused": rate(verdicts, "refused", things),
-            }
+            {"arm": arm, "seeds": len(seconds), "seconds": float(np.mean(seconds)), **cells}
         )
 
 
