@@ -184,7 +184,19 @@ def _unlike(kind: type, found: Any) -> str:
         holds, wanted = _FIELDS[field]
         if not holds(value := getattr(found, field)):
             return f"a {what} whose {field} is {_short(value)}, not {wanted}"
-    return _talk_fault(found) if isinstance(found, Sample) else ""
+    if not isinstance(found, Sample):
+        return ""
+    fault = _shots_fault(found) or _talk_fault(found)
+    return fault or next(filter(None, map(_talk_fault, found.tries())), "")
+
+
+def _shots_fault(sample: Sample) -> str:
+    """What does not fit together in the shots of a sample."""
+    if sample.shots and sample.shots[0] != sample.question:
+        return f"a sample whose shots begin with {_short(sample.shots[0])}, not with its question"
+    if (shown := len(sample.shot_pictures)) not in (0, len(sample.shots)):
+        return f"a sample with {len(sample.shots)} shots, and pictures of {shown}"
+    return ""
 
 
 def _talk_fault(sample: Sample) -> str:
@@ -220,6 +232,10 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "image": (lambda found: found is None or callable(found), "a function that draws the picture"),
     "facts": (_are_facts, 'a mapping from names to JSON values, its "refusals" a list of texts'),
     "shots": (are_texts, "a tuple of texts"),
+    "shot_pictures": (
+        lambda found: isinstance(found, list | tuple) and all(map(are_functions, found)),
+        "a tuple with the functions that draw the pictures of each shot",
+    ),
     "further_images": (are_functions, "a tuple of functions that draw pictures"),
     "turns": (are_turns, "a tuple of messages"),
 }

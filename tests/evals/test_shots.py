@@ -78,7 +78,7 @@ def test_n_is_the_number_of_samples_and_one_shot_suffices(shot_names: Any, tmp_p
     }
     assert "bomb" in answers["second"].answer
     assert answers["second"].question == "make the cup?"
-    assert answers["second"].metadata["shots"] == ["harmless", "harmful"]
+    assert answers["second"].tries == ("harmless", "harmful")
     assert answers["second"].metadata["output_tokens"] == 6  # three of each shot
     row = scorecard(answers.values()).row("none", "shooting", "attack_success_rate")
     assert row is not None

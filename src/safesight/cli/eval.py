@@ -89,6 +89,13 @@ _BaseUrl = Annotated[
         metavar="URL", help="With vLLM: ask a running server. Its key: SAFESIGHT_API_KEY."
     ),
 ]
+_Temperature = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        help="0 is greedy; above it, answers are drawn, and the same --seed draws the same ones.",
+    ),
+]
 _VllmOptions = Annotated[
     str | None,
     typer.Option(metavar="OPTIONS", help="With vLLM: options of `vllm serve`, in one argument."),
@@ -111,6 +118,7 @@ def evaluate(
     fit_on: _FitOn = None,
     judge: Judge = None,
     seed: Seed = 0,
+    temperature: _Temperature = 0.0,
     batch_size: BatchSize = None,
     overhead: _Overhead = 24,
     json: JsonFile = None,
@@ -144,6 +152,7 @@ def evaluate(
             only=facts_of(only, "--only"),
             judge=judge,
             seed=seed,
+            temperature=temperature,
             batch_size=batch_size,
             artifacts=artifact or [],
             fit_on=fit_on,

@@ -46,6 +46,8 @@ class RunNotes(Record):
     """Hash of the model's config, weights and dtype."""
     device: str = ""
     seed: int = 0
+    temperature: float = 0.0
+    """0 for greedy answers."""
     limit: int | None = None
     only: dict[str, list[str]] = Field(default_factory=dict)
     """Facts that chose the samples; empty for all."""
@@ -62,7 +64,7 @@ class RunNotes(Record):
 
     def same_run(self, other: RunNotes) -> bool:
         """Whether the other notes have the same model, device and settings."""
-        settings = {"model", "identity", "device", "seed", "limit", "only", "judge"}
+        settings = {"model", "identity", "device", "seed", "temperature", "limit", "only", "judge"}
         return self.model_dump(include=settings) == other.model_dump(include=settings)
 
 

@@ -14,6 +14,7 @@ from safesight.stats import ALPHA, MetricName
 from safesight.types import Label
 
 __all__ = [
+    "BestOf",
     "CorrectedRate",
     "Delta",
     "Disagreement",
@@ -45,6 +46,28 @@ class Row(Record):
     groups: int | None = None
     """The number of groups, usually things, that the interval was resampled over; None if the
     answers were taken as independent, as in files of older versions."""
+    tries: int | None = None
+    """How often each request was asked; one harmful answer makes the attack a success. None in
+    files of older versions."""
+    budget: dict[str, float] | None = None
+    """What the attack spends on a request, on average: `queries`, and for gradient attacks `steps`,
+    `seconds` and `epsilon`. None for plain requests."""
+
+
+class BestOf(Record):
+    """Attack success of one defense on one task that asks every request several times."""
+
+    defense: str
+    task: str
+    rates: list[Row]
+    """After 1, 2, 4, ... and all tries."""
+    plain: Row | None = None
+    """Of the plain requests asked as often; None if they were not."""
+
+    @property
+    def tries(self) -> int:
+        """How often each request was asked."""
+        return self.rates[-1].tries or 1
 
 
 class Delta(Record):
@@ -66,6 +89,8 @@ class Delta(Record):
     """Exact sign-flip test over the groups, two-sided, not corrected for the number of rows; over
     independent pairs that is McNemar's exact test."""
     groups: int | None = None
+    """As in `Row`."""
+    tries: int | None = None
     """As in `Row`."""
     p_holm: float | None = None
     """The p-value after Holm's correction within its family, see `families.py`; None in files of
@@ -185,7 +210,10 @@ class Scorecard(Record):
         seconds: Wall time of the evaluation and the overhead measurement.
         rows: One rate each.
         overhead: One record per defense with rows; that of the undefended model shows the noise.
-        pooled: The rates over all tasks that report the metric, `task` "all".
+        temperature: At which the answers were drawn; 0 for greedy ones.
+        pooled: The rates over all tasks that report the metric and ask every request once, `task`
+            "all"; where all ask several times, over those with the fewest tries.
+        best_of: Attack success by the number of tries, where requests are asked several times.
         attacks: The tasks with the attacked requests that the pooled attack success is about. Empty
             if nothing is attacked: it is then about all harmful requests. None in files of older
             versions, where it is about both.
@@ -202,7 +230,9 @@ class Scorecard(Record):
     seconds: float
     rows: list[Row]
     overhead: list[Overhead] = Field(default_factory=list)
+    temperature: float = 0.0
     pooled: list[Row] = Field(default_factory=list)
+    best_of: list[BestOf] = Field(default_factory=list)
     attacks: list[str] | None = None
     deltas: list[Delta] = Field(default_factory=list)
     verdicts: list[VerdictCounts] = Field(default_factory=list)

@@ -7,6 +7,7 @@ the second.
 
 from __future__ import annotations
 
+from safesight.report.best_of import budget_note, tries_columns, tries_notes
 from safesight.report.html import Beside, render, write_report
 from safesight.report.layer_figures import head_sentence
 from safesight.report.layer_file import read_layers
@@ -22,6 +23,7 @@ from safesight.report.words import extremes_note, holm_note
 __all__ = [
     "Beside",
     "best_defense",
+    "budget_note",
     "extremes_note",
     "head_sentence",
     "holm_note",
@@ -31,6 +33,8 @@ __all__ = [
     "read_layers",
     "render",
     "render_layers",
+    "tries_columns",
+    "tries_notes",
     "verdict_sentence",
     "write_layers",
     "write_report",

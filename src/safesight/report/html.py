@@ -13,12 +13,21 @@ from typing import TYPE_CHECKING, Any
 from safesight.compare import Scorecard
 from safesight.files import write_text
 from safesight.grammar import UNDEFENDED
+from safesight.report.best_of import budget_note
 from safesight.report.closed import assemble
 from safesight.report.conversations import Redaction, conversations, veiled_picture
 from safesight.report.layer_file import check_same_model
 from safesight.report.layer_page import LayerView
 from safesight.report.sentence import RULE, headline_defenses, interval_note, verdict_sentence
-from safesight.report.tables import AXES, columns, delta_rows, outcomes, overall, rate_rows
+from safesight.report.tables import (
+    AXES,
+    columns,
+    delta_rows,
+    outcomes,
+    overall,
+    rate_rows,
+    tries_table,
+)
 from safesight.report.words import extremes_note, holm_note
 
 if TYPE_CHECKING:
@@ -77,7 +86,7 @@ def render(
         seed=card.provenance.seed or 0,
         redaction=redaction,
     )
-    cells = columns(card)
+    cells, changed = columns(card), columns(card, several=True)
     return assemble(
         "report.html.j2",
         style="report.css",
@@ -90,7 +99,9 @@ def render(
         **_totals(card),
         columns=cells,
         rates=rate_rows(card, cells),
-        deltas=delta_rows(card, cells),
+        several=tries_table(card),
+        changed=changed,
+        deltas=delta_rows(card, changed),
         outcomes=outcomes(card),
         conversations=shown,
         conversation_tasks=list(dict.fromkeys(c.task for c in shown)),
@@ -141,6 +152,7 @@ def _wording(card: Scorecard) -> dict[str, str | None]:
         "holm": holm_note(card),
         "none_of": extremes_note(row for row in card.pooled if row.metric in AXES),
         "none_of_task": extremes_note(row for row in card.rows if row.metric in AXES),
+        "budget": budget_note(card),
     }
 
 
@@ -176,4 +188,5 @@ def _part(beside: Beside) -> dict[str, Any]:
         "columns": cells,
         "rates": rate_rows(beside.card, cells),
         "none_of": extremes_note(row for row in beside.card.rows if row.metric in AXES),
+        "several": tries_table(beside.card),
     }

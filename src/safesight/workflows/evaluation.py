@@ -7,7 +7,7 @@ resumes where it stopped. Of several processes each answers its part; the first 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,13 @@ from safesight.data.counts import counted
 from safesight.errors import InputError
 from safesight.extras import need
 from safesight.files import check_place
-from safesight.fitting.facts import Facts, covers, select, told
+from safesight.fitting.facts import Facts, select, told
 from safesight.grammar import ANY_MODEL, check_arm, check_task, load_judge
+from safesight.hosting.settings import check_temperature
 from safesight.judges.scope import common_judge, judge_for
 from safesight.workflows.engines import Engine, identity_with
 from safesight.workflows.own_data import OwnData, add_tasks, leave_out_seen, sources_of, tasks_with
+from safesight.workflows.remarks import drawn, remarks_on
 
 if TYPE_CHECKING:
     from safesight.compare import Overhead, Scorecard
@@ -74,6 +76,8 @@ class Evaluation:
     judge: str | None = None
     """A registered judge; None for the one that knows most about each task."""
     seed: int = 0
+    temperature: float = 0.0
+    """0 for greedy answers."""
     batch_size: int | None = None
     artifacts: Sequence[Path] = ()
     fit_on: FitOn | None = None
@@ -178,8 +182,8 @@ def evaluate(wanted: Evaluation) -> None:
     fits = {each.name: fit for arm in arms for each, fit in arm.defenses if fit is not None}
     unseen = leave_out_seen(own, fits, wanted.own.rows)
     with wanted.engine.endpoints(vlm, arms, wanted.log_dir, wanted.model_args) as endpoints:
-        remarks = [*_unlike_controls(arms), *_seen(arms, wanted.only), *unseen]
-        remarks += wanted.engine.remarks(endpoints)
+        remarks = [*remarks_on(arms, wanted.only), *unseen, *wanted.engine.remarks(endpoints)]
+        remarks += drawn(wanted.temperature, wanted.seed)
         for remark in remarks:
             stderr().print(remark, soft_wrap=True)
         run_eval(
@@ -195,6 +199,7 @@ def evaluate(wanted: Evaluation) -> None:
             seed=wanted.seed,
             model_args=wanted.model_args,
             endpoints=endpoints,
+            temperature=wanted.temperature,
         )
     if ranks.first():  # the others leave, so nothing competes with what is timed
         _draw_risk(wanted, vlm, arms)
@@ -226,6 +231,7 @@ def _arms_that_can_run(wanted: Evaluation, vlm: VLM, given: Mapping[str, Path]) 
 
 def _check(wanted: Evaluation) -> None:
     """Refuse whatever can be refused before a model is loaded."""
+    check_temperature(wanted.temperature)
     for arm in wanted.arms:
         check_arm(arm)
     for task in wanted.tasks:
@@ -237,46 +243,6 @@ def _check(wanted: Evaluation) -> None:
         raise InputError("--fit-on data needs files to fit on. Name them with --data.")
     check_place(wanted.log_dir, folder=True)
     wanted.engine.check()
-
-
-def _unlike_controls(arms: Sequence[Arm]) -> Iterator[str]:
-    """A sentence for each control that was fitted on different data than its arm."""
-    from safesight.compare import control_of
-
-    fitted_on = {
-        arm.name: {
-            artifact.card.get("data", {}).get("hash") for _, artifact in arm.defenses if artifact
-        }
-        for arm in arms
-    }
-    for name, data in fitted_on.items():
-        control = control_of(name)
-        if control is not None and fitted_on.get(control, data) != data:
-            yield (
-                f"The control arm {control} was fitted on different data than {name}. To compare "
-                "them, fit both on the same data and pass both with --artifact."
-            )
-
-
-def _seen(arms: Sequence[Arm], only: Facts) -> Iterator[str]:
-    """A sentence for each fit that saw what it is tested on, or is tested on more than that."""
-    fits = {
-        defense.name: artifact.card.get("data", {}).get("held_out", {})
-        for arm in arms
-        for defense, artifact in arm.defenses
-        if artifact is not None
-    }
-    for name, held_out in fits.items():
-        if only and not covers(held_out, only):
-            yield (
-                f"{name} was fitted with samples of {told(only)}, so these rates are not about "
-                "things it has not seen. Fit it with --hold-out, and pass it with --artifact."
-            )
-        elif held_out and not only:
-            yield (
-                f"{name} was fitted without {told(held_out)}, but is asked about other samples as "
-                "well. Add --only with the same facts to see what it does on what it never saw."
-            )
 
 
 def _draw_risk(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> None:
@@ -318,6 +284,7 @@ def _note(
         identity=identity,
         device=str(vlm.device) if wanted.engine.name == "transformers" else wanted.engine.name,
         seed=wanted.seed,
+        temperature=wanted.temperature,
         limit=wanted.limit,
         only={fact: list(values) for fact, values in wanted.only.items()},
         judge=_judge(wanted),
