@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from safesight import registry
 from safesight.compare import REPEAT, BestOf, Row, Scorecard, plain_tasks
 from safesight.grammar import UNDEFENDED, task_parts
 from safesight.report.words import listed, share_told
@@ -63,7 +64,7 @@ def _tasks(card: Scorecard) -> list[str]:
 
 
 def tries_sentence(card: Scorecard, arm: str) -> str | None:
-    """How often the strongest attack with several tries succeeds against an arm, if there is one."""
+    """How often the strongest attack with several tries succeeds against an arm, if any does."""
     attacks = [
         each
         for each in card.best_of
@@ -116,6 +117,8 @@ def _command(card: Scorecard, benchmark: str) -> str:
     arms = ",".join(arm for arm in card.defenses if arm != UNDEFENDED) or UNDEFENDED
     words = ["safesight", "eval", "--model", card.model, "--defense", arms]
     words += ["--tasks", f"{benchmark}+{REPEAT}"]
+    if benchmark not in registry.names("benchmark") or registry.is_local("benchmark", benchmark):
+        words += ["--data", "FILE"]
     words += ["--temperature", f"{card.temperature:g}"] if card.temperature else []
     words += ["--log-dir", card.provenance.log_dir] if card.provenance.log_dir else []
     return shlex.join(words)
