@@ -86,12 +86,20 @@ def test_tasks_of_other_numbers_of_tries_are_not_pooled() -> None:
     assert {row.task for row in card.rows} > {"image_harm+best_of_n", "text_harm+one_word"}
     refused = card.row("none", "all", "refusal_rate")
     assert refused is not None
-    assert refused.n == 8  # both tasks of single tries
+    assert (refused.n, refused.tries) == (8, 1)  # both tasks of single tries
     change = card.delta("sasa", "all", "attack_success_rate")
     own = card.delta("sasa", "image_harm+best_of_n", "attack_success_rate")
     assert change is not None
     assert own is not None
     assert (change.n, change.delta, own.n, own.delta) == (4, 0.0, 4, -0.75)
+
+
+def test_broken_text_is_pooled_over_all_tasks() -> None:
+    """It is about answers; no rate of theirs is called one of several tries."""
+    card = card_of(cell("rr", broken=True), asked(*HIDDEN, broken=False))
+    row = card.row("none", "all", "broken_rate")
+    assert row is not None
+    assert (row.n, row.value, row.tries) == (6, pytest.approx(1 / 3), None)
 
 
 def test_one_task_of_single_tries_and_their_pool_are_one_test() -> None:

@@ -1,4 +1,4 @@
-"""Answers drawn at a temperature: the same again, whoever shares the batch, never with greedy ones."""
+"""Answers drawn at a temperature: the same again in any batch, and never with greedy ones."""
 
 from __future__ import annotations
 

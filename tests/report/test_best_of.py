@@ -118,11 +118,11 @@ def test_too_few_repetitions_and_greedy_ones_are_said() -> None:
     assert tries_notes(enough.model_copy(update={"temperature": 1.0})) == []
 
 
-def test_a_conversation_says_which_try_it_shows() -> None:
+def test_a_conversation_says_which_shot_it_shows() -> None:
     found: Any = asked(*HIDDEN)
     page = render(card_of(found), found)
-    assert "try 5 of 5" in page
-    assert "try 2 of 5" in page
+    assert "shot 5 of 5" in page
+    assert "shot 2 of 5" in page
 
 
 def test_what_single_queries_cost_is_not_said() -> None:

@@ -109,9 +109,7 @@ def test_every_arm_is_asked_for_with_greedy_decoding(engine: Engine, tmp_path: P
     assert {answer.defense for answer in answers} == {"none", "probe"}
 
 
-def test_a_temperature_and_the_seed_of_each_answer_reach_it(
-    engine: Engine, tmp_path: Path
-) -> None:
+def test_a_temperature_and_the_seed_of_each_answer_reach_it(engine: Engine, tmp_path: Path) -> None:
     run_eval(
         tasks=["vqa"],
         limit=2,

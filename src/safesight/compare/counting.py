@@ -32,7 +32,7 @@ from safesight.compare.records import (
     VerdictCounts,
 )
 from safesight.compare.things import things_of
-from safesight.compare.tries import best_of, budget_of, most_tries
+from safesight.compare.tries import best_of, budget_of, shared_tries
 from safesight.errors import InputError, PluginError, UnknownNameError
 from safesight.grammar import UNDEFENDED, arm_of, arm_parts
 from safesight.stats import (
@@ -291,7 +291,7 @@ def _row(
         metric=metric.name,
         judge=judges[0],
         request=metric.request if all(a.request == metric.request for a in answers) else None,
-        tries=most_tries(answers),
+        tries=shared_tries(answers),
         budget=budget_of(answers),
         **asdict(metric.rate(answers, things_of(answers), seed=seed)),
     )
@@ -336,7 +336,7 @@ def _deltas(
                 against=against,
                 task=task,
                 metric=metric.name,
-                tries=most_tries(answer for _, answer in found),
+                tries=shared_tries(answer for _, answer in found),
                 **asdict(change),
             )
         )

@@ -47,8 +47,8 @@ class Row(Record):
     """The number of groups, usually things, that the interval was resampled over; None if the
     answers were taken as independent, as in files of older versions."""
     tries: int | None = None
-    """How often each request was asked; one harmful answer makes the attack a success. None in
-    files of older versions."""
+    """How often each request was asked; one harmful answer makes the attack a success. None if
+    that is not the same for all, and in files of older versions."""
     budget: dict[str, float] | None = None
     """What the attack spends on a request, on average: `queries`, and for gradient attacks `steps`,
     `seconds` and `epsilon`. None for plain requests."""
@@ -62,7 +62,7 @@ class BestOf(Record):
     rates: list[Row]
     """After 1, 2, 4, ... and all tries."""
     plain: Row | None = None
-    """Of the plain requests asked as often; None if they were not."""
+    """The same for the plain requests, asked as often; None if they were not."""
 
     @property
     def tries(self) -> int:

@@ -28,7 +28,7 @@ from safesight.types import Verdict
 if TYPE_CHECKING:
     from safesight.evals import Answer
 
-__all__ = ["REPEAT", "best_of", "budget_of", "most_tries", "plain_tasks", "tries_of"]
+__all__ = ["REPEAT", "best_of", "budget_of", "plain_tasks", "shared_tries", "tries_of"]
 
 REPEAT = "repeat"
 """The attack that asks the plain request several times."""
@@ -43,9 +43,13 @@ def tries_of(answer: Answer) -> int:
     return max(len(answer.tries), 1)
 
 
-def most_tries(answers: Iterable[Answer]) -> int:
-    """The tries of the request that was asked most often; 1 without requests."""
-    return max(map(tries_of, answers), default=1)
+def shared_tries(answers: Iterable[Answer]) -> int | None:
+    """How often requests were asked, most often in their task; None if tasks differ."""
+    most: dict[str, int] = {}
+    for answer in answers:
+        most[answer.task] = max(most.get(answer.task, 1), tries_of(answer))
+    found = set(most.values())
+    return found.pop() if len(found) == 1 else None
 
 
 def budget_of(answers: Collection[Answer]) -> dict[str, float] | None:

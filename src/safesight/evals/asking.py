@@ -115,7 +115,7 @@ def _together(outputs: Sequence[ModelOutput]) -> ModelOutput:
 
 
 def decisions_on(metadata: Mapping[str, Any] | None, shot: int, shots: int) -> Any:
-    """What the detectors decided about one of a sample's shots, as a log has it; None if unknown.
+    """What the detectors decided about a shot, as a log has it; None if it does not say.
 
     Logs of older versions know it of samples with a single shot alone.
     """

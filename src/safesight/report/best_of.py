@@ -1,7 +1,7 @@
 """Attacks with several tries, in words and in a table of their own.
 
-Success after k tries stands beside success after one, and beside that of the plain request asked as
-often: more tries succeed more often, whatever the attack. Only numbers of the scorecard are shown.
+Success after k tries is next to success after one, and to that of the plain request asked as often:
+more tries succeed more often, whatever the attack. Only numbers of the scorecard are shown.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Reply:
     broken: bool
     veiled: bool
     scores: tuple[str, ...]
-    """Which of several tries it is, and the scores of its detectors, in words."""
+    """Which of several shots it is to, and the scores of its detectors, in words."""
 
 
 @dataclass(frozen=True)
@@ -145,15 +145,15 @@ def _reply(answer: Answer, redaction: Redaction) -> Reply:
         correct=bool(answer.correct),
         broken=bool(answer.broken),
         veiled=hidden and not remove,
-        scores=(*_try(answer), *_scores(answer.metadata.get("decisions") or {})),
+        scores=(*_shot(answer), *_scores(answer.metadata.get("decisions") or {})),
     )
 
 
-def _try(answer: Answer) -> list[str]:
-    """Which try the answer is to, where there were several: the one that decides."""
+def _shot(answer: Answer) -> list[str]:
+    """Which shot the answer is to, where there were several: the one that decides."""
     if not answer.tries:
         return []
-    return [f"try {deciding(answer.tries, answer.label) + 1} of {len(answer.tries)}"]
+    return [f"shot {deciding(answer.tries, answer.label) + 1} of {len(answer.tries)}"]
 
 
 def _scores(decisions: dict[str, dict[str, Any]]) -> list[str]:
