@@ -162,11 +162,12 @@ def evaluate(
             own=OwnData(data or (), pairs_of(column or [], "--column"), rows),
         )
     )
-    if card is not None:  # the first of several processes shows it
-        _show(card, json, log_dir)
+    _show(card, json, log_dir)
 
 
-def _show(card: Scorecard, json: str | None, log_dir: Path) -> None:
+def _show(card: Scorecard | None, json: str | None, log_dir: Path) -> None:
+    if card is None:  # the first of several processes shows it
+        return
     if json is not None:
         write_json(card, json)
     if json != "-":

@@ -129,8 +129,7 @@ def scorecard(
     model, temperature = _model(answers), _temperature(answers)
     _refuse_two_judges(answers)
     cells = _cells(answers)
-    rows: list[Row] = []
-    verdicts: list[VerdictCounts] = []
+    rows, verdicts = list[Row](), list[VerdictCounts]()
     pools: dict[tuple[str, MetricName], list[str]] = defaultdict(list)
     defenses = _ordered({defense for defense, _ in cells}, "defense")
     for defense in defenses:
@@ -142,7 +141,6 @@ def scorecard(
                     rows.append(found)
                     pools[defense, metric.name].append(task)
     pool = Pool.of(rows, answers)
-    pooled = list(_pooled(pools, cells, pool, seed))
     deltas = [
         delta
         for (defense, name), tasks in pools.items()
@@ -157,7 +155,7 @@ def scorecard(
         temperature=temperature,
         rows=rows,
         overhead=[cost for name in defenses for cost in overhead if cost.defense == name],
-        pooled=pooled,
+        pooled=list(_pooled(pools, cells, pool, seed)),
         best_of=list(best_of(rows, cells, seed)),
         attacks=_ordered(set(pool.attacks), "benchmark"),
         deltas=with_holm(deltas),

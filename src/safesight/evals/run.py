@@ -83,37 +83,25 @@ def run_eval(
         progress: Show a progress bar.
         model_args: As for `VLM.load`, JSON values only: `dtype`, `device_map`, `revision`, ...
         endpoints: Where another engine answers, by arm; None to answer here.
-        temperature: 0 for greedy answers. Others are drawn, each with a seed of its own that
-            depends on `seed`, the sample and the shot alone.
+        temperature: 0 for greedy answers; above, each is drawn with a seed of its own.
 
     Returns:
         One log per arm and task; `read_answers(log_dir)` reads them.
 
     Raises:
         SafesightError: an unknown name, a model or artifact that cannot be used, a folder
-            that cannot be written, a bad sample or temperature. Finished answers stay in the
-            folder.
+            that cannot be written, a bad sample or temperature. Finished answers stay there.
         KeyboardInterrupt: the run was stopped, at the latest once the running batch has ended.
             Finished answers stay in the folder.
     """
-    check_temperature(temperature)
+    unrecorded = {"batch_size": batch_size, "config": _config(temperature)}
     folder, places = _writable(Path(log_dir)), endpoints or {}
     judge = common_judge(model, tasks, judge)  # named, as in older logs, so that these are resumed
     task_args = {"limit": limit, "seed": seed, "judge": judge, "only": [*only] or None}
     names = [registered(task) for task in tasks]
     arms = [
-        _arm(
-            model,
-            defense,
-            artifacts or {},
-            {
-                "batch_size": batch_size,
-                "endpoint": places.get(defense),
-                "config": _config(temperature),
-            },
-            model_args or {},
-        )
-        for defense in dict.fromkeys(defenses)
+        _arm(model, name, (artifacts or {}, model_args or {}), unrecorded, places)
+        for name in dict.fromkeys(defenses)
     ]
     given = {name: value for name, value in task_args.items() if value is not None}
     cells = _Cells(folder, names, arms, given, progress, places)
@@ -210,18 +198,19 @@ def _answered(cells: _Cells, folder: Path) -> list[EvalLog]:
 def _arm(
     model: str,
     defense: str,
-    artifacts: Mapping[str, str | Path],
+    given: tuple[Mapping[str, str | Path], Mapping[str, Any]],
     unrecorded: Mapping[str, Any],
-    loading: Mapping[str, Any],
+    places: Mapping[str, Endpoint],
 ) -> Model:
     """Inspect's model for one arm. The log records only the arguments that change answers."""
-    args = dict(loading)
+    artifacts, args = given[0], dict(given[1])
     args["defense"] = defense
     folders = [str(folder) for _, folder in sorted(artifacts_for(defense, artifacts).items())]
     if folders:  # one alone as a string: what was recorded in a log stays what it was
         args["artifact"] = folders[0] if len(folders) == 1 else folders
     try:
-        arm = get_model(f"safesight/{model}", memoize=False, **{**unrecorded, **args})
+        more = {**unrecorded, "endpoint": places.get(defense), **args}
+        arm = get_model(f"safesight/{model}", memoize=False, **more)
     except Exception as error:
         if isinstance(error.__cause__, SafesightError):
             raise error.__cause__ from None  # the provider wrapped it for Inspect
@@ -231,7 +220,12 @@ def _arm(
 
 
 def _config(temperature: float) -> GenerateConfig:
-    """Without a temperature as before there was one, so that older logs are resumed."""
+    """The settings of the model; none for greedy answers, so that older logs are resumed.
+
+    Raises:
+        InputError: such a temperature is not possible.
+    """
+    check_temperature(temperature)
     return GenerateConfig(temperature=temperature) if temperature else GenerateConfig()
 
 

@@ -86,7 +86,7 @@ def render(
         seed=card.provenance.seed or 0,
         redaction=redaction,
     )
-    cells, changed = columns(card), columns(card, several=True)
+    cells = columns(card)
     return assemble(
         "report.html.j2",
         style="report.css",
@@ -100,8 +100,7 @@ def render(
         columns=cells,
         rates=rate_rows(card, cells),
         several=tries_table(card),
-        changed=changed,
-        deltas=delta_rows(card, changed),
+        **_changes(card),
         outcomes=outcomes(card),
         conversations=shown,
         conversation_tasks=list(dict.fromkeys(c.task for c in shown)),
@@ -154,6 +153,12 @@ def _wording(card: Scorecard) -> dict[str, str | None]:
         "none_of_task": extremes_note(row for row in card.rows if row.metric in AXES),
         "budget": budget_note(card),
     }
+
+
+def _changes(card: Scorecard) -> dict[str, Any]:
+    """The table of paired changes, for the template; those within several tries are among them."""
+    cells = columns(card, several=True)
+    return {"changed": cells, "deltas": delta_rows(card, cells)}
 
 
 def _totals(card: Scorecard) -> dict[str, Any]:

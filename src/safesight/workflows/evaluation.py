@@ -182,8 +182,7 @@ def evaluate(wanted: Evaluation) -> None:
     fits = {each.name: fit for arm in arms for each, fit in arm.defenses if fit is not None}
     unseen = leave_out_seen(own, fits, wanted.own.rows)
     with wanted.engine.endpoints(vlm, arms, wanted.log_dir, wanted.model_args) as endpoints:
-        remarks = [*remarks_on(arms, wanted.only), *unseen, *wanted.engine.remarks(endpoints)]
-        remarks += drawn(wanted.temperature, wanted.seed)
+        remarks = [*_remarks(wanted, arms), *unseen, *wanted.engine.remarks(endpoints)]
         for remark in remarks:
             stderr().print(remark, soft_wrap=True)
         run_eval(
@@ -243,6 +242,10 @@ def _check(wanted: Evaluation) -> None:
         raise InputError("--fit-on data needs files to fit on. Name them with --data.")
     check_place(wanted.log_dir, folder=True)
     wanted.engine.check()
+
+
+def _remarks(wanted: Evaluation, arms: Sequence[Arm]) -> list[str]:
+    return [*remarks_on(arms, wanted.only), *drawn(wanted.temperature, wanted.seed)]
 
 
 def _draw_risk(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> None:
