@@ -105,10 +105,7 @@ def run_eval(
     ]
     given = {name: value for name, value in task_args.items() if value is not None}
     cells = _Cells(folder, names, arms, given, progress, places)
-    if ranks.place().count > 1:
-        return _by_ranks(cells)
-    _tidy(folder)
-    return cells.in_order(_answered(cells, folder))
+    return _by_ranks(cells) if ranks.place().count > 1 else _alone(cells)
 
 
 @dataclass(frozen=True)
@@ -143,6 +140,11 @@ def _tidy(folder: Path) -> None:
     """Make logs that an earlier run left ready to be resumed."""
     set_aside_torn(folder)
     join(folder)
+
+
+def _alone(cells: _Cells) -> list[Path]:
+    _tidy(cells.folder)
+    return cells.in_order(_answered(cells, cells.folder))
 
 
 def _by_ranks(cells: _Cells) -> list[Path]:
