@@ -10,7 +10,14 @@ from rich.console import Console
 
 from safesight.cli.show import print_beside, print_scorecard
 from safesight.compare import Provenance, Scorecard
-from safesight.report import Beside, budget_note, render, tries_notes, verdict_sentence
+from safesight.report import (
+    Beside,
+    budget_note,
+    render,
+    tries_columns,
+    tries_notes,
+    verdict_sentence,
+)
 from safesight.report.tables import columns
 from tests.compare.fake_answers import FakeAnswer, cell
 from tests.compare.test_tries import HIDDEN, asked, card_of
@@ -65,8 +72,9 @@ def test_success_after_several_tries_has_a_table_of_its_own() -> None:
     line = next(line for line in tries.splitlines() if line.startswith("sasa"))
     values = [word for word in line.split() if "–" not in word]
     assert values[1:6] == ["25.0", "50.0", "50.0", "75.0", "25.0"]
-    for head in ("1 try", "2 tries", "4 tries", "5 tries", "plain request, 5 tries"):
-        assert head in " ".join(tries.split())
+    heads = ["1 try", "2 tries", "4 tries", "5 tries", "plain request, 5 tries"]
+    assert [column.head for column in tries_columns(card)][:5] == heads
+    assert all(word in tries for head in heads for word in head.split())
     assert "best of 5" in " ".join(changes.split())
     assert "Spent on each request: image_harm+best_of_n 5 queries" in text
 

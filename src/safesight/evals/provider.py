@@ -84,6 +84,7 @@ class SafesightAPI(ModelAPI):
         **settings: Any,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
+        self.config = config
         try:
             served = serve(
                 model_name,
