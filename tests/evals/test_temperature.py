@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
+from inspect_ai.model import ModelOutput
 
 from safesight.compare.folder import scorecard_of
 from safesight.errors import InputError
 from safesight.evals import read_answers, run_eval, skipped
 from safesight.evals.asking import seed_of
+from safesight.evals.endpoint import Endpoint
 from safesight.hosting.sampling import SeededSampling
+from safesight.hosting.settings import Settings
 from tests.evals.test_shots import SHOTS
 from tests.evals.test_shots import shot_names as shot_names
 
@@ -66,6 +71,24 @@ def test_greedy_and_drawn_answers_never_mix(fakes: Any, tmp_path: Path) -> None:
     drawn(tmp_path, 0.5, limit=2, tasks=["pictures"])
     with pytest.raises(InputError, match=r"2 temperatures: 0.5 \(none\), 1 \(none\)"):
         scorecard_of(tmp_path)
+
+
+class Elsewhere(Endpoint):
+    """Another engine, which keeps how it was asked to decode."""
+
+    asked: ClassVar[list[Settings]] = []
+
+    async def ask(self, vlm: Any, input: Any, settings: Settings) -> ModelOutput:
+        self.asked.append(settings)
+        return ModelOutput.from_content("fake", "no.")
+
+
+def test_another_engine_gets_the_temperature_and_the_seeds(shot_names: Any, tmp_path: Path) -> None:
+    server: Any = SimpleNamespace(engine="vllm 9", running=nullcontext)
+    drawn(tmp_path, 0.7, tasks=["shooting"], endpoints={"none": Elsewhere(server)})
+    assert {each.temperature for each in Elsewhere.asked} == {0.7}
+    seeds = {seed_of(0, id, shot) for id in SHOTS for shot in range(2)}
+    assert {each.seed for each in Elsewhere.asked} == seeds
 
 
 @pytest.mark.parametrize("temperature", [-1.0, float("nan"), float("inf")])

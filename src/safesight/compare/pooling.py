@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Pool", "pooled_tasks"]
 
 
-def pooled_tasks(rows: Sequence[Row], metric: MetricName) -> list[str]:
+def pooled_tasks(rows: Sequence[Row], metric: str) -> list[str]:
     """The tasks that a rate over all tasks is about; all of them in files of older versions.
 
     Example:
@@ -47,7 +47,7 @@ def pooled_tasks(rows: Sequence[Row], metric: MetricName) -> list[str]:
 class Pool:
     """The answers in the rates over all tasks."""
 
-    tasks: Mapping[str, Sequence[str]]
+    tasks: Mapping[MetricName, Sequence[str]]
     """By the name of a metric."""
     attacks: Set[str]
     """Those of the tasks for attack success that have attacked requests."""
