@@ -72,6 +72,7 @@ def render_beside(card: Scorecard, defense: str) -> str:
             points += f" ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
             rates = (_rate(card, arm, task, metric) for arm in (first, defense))
             about = f"{name}, {_pool(card, metric) if task == 'all' else f'`{task}`'}"
+            about += f", best of {change.tries}" if (change.tries or 1) > 1 else ""
             lines.append(_line([about, str(change.n), *rates, points]))
     answer, refused = _times(card, defense)
     if answer:

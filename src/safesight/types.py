@@ -116,6 +116,8 @@ class Sample:
     def tries(self) -> tuple[Sample, ...]:
         """Every shot as a sample of its own, with the same id; the sample itself if it has none.
 
+        A shot with the words of `question` is the same conversation, pictures in their places.
+
         Example:
             >>> sample = Sample("1", "a?", "harmful", "", shots=("a?", "b?"))
             >>> [each.question for each in sample.tries()]
@@ -127,7 +129,7 @@ class Sample:
         plain = replace(self, shots=(), shot_pictures=())
         return tuple(
             replace(
-                plain.reworded(question),
+                plain if question == self.question else plain.reworded(question),
                 image=pictures[0] if pictures else None,
                 further_images=pictures[1:],
             )
@@ -140,7 +142,7 @@ class Sample:
             {**turn, "content": [part for part in turn["content"] if part["type"] == "text"]}
             for turn in self.turns
         )
-        return replace(self, image=None, further_images=(), turns=turns)
+        return replace(self, image=None, further_images=(), shot_pictures=(), turns=turns)
 
     def messages(self) -> list[Message]:
         """The conversation, with all pictures rendered; by default, pictures before text."""

@@ -24,6 +24,7 @@ class FakeAnswer:
     ruled: bool = False
     broken: bool | None = None
     attack: str | None = "picture"
+    tries: tuple[str, ...] = ()
 
     @property
     def request(self) -> str | None:

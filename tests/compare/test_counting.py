@@ -28,7 +28,7 @@ def test_rows_carry_the_documented_keys() -> None:
     assert {"model", "seconds", "rows", "overhead"} <= data.keys()
     assert set(data["rows"][0]) == {
         *("defense", "task", "metric", "value", "low", "high", "n", "invalid", "judge"),
-        *("request", "groups"),
+        *("request", "groups", "tries", "budget"),
     }
     assert Scorecard.model_validate(data) == card
 

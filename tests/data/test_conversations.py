@@ -10,8 +10,9 @@ from PIL import Image
 
 from safesight.attacks import OneWord
 from safesight.data.samples import Data
+from safesight.evals.asking import conversation
 from safesight.evals.messages import hf_messages
-from safesight.evals.tasks import _conversation, _hash
+from safesight.evals.tasks import _hash
 from safesight.fitting.data import FitData
 from safesight.report.pictures import _side_by_side
 from safesight.types import Message, Sample
@@ -50,7 +51,7 @@ def seen(messages: list[Message]) -> list[tuple[str, list[object]]]:
 @pytest.mark.parametrize("prefill", [None, "Sure,"])
 def test_an_evaluation_asks_the_conversation_of_the_sample(prefill: str | None) -> None:
     one = sample(prefill=prefill)
-    assert seen(hf_messages(_conversation(one))) == seen(one.messages())
+    assert seen(hf_messages(conversation(one))) == seen(one.messages())
     assert len(one.messages()) == 4 + (prefill is not None)
 
 

@@ -18,8 +18,9 @@ from safesight.compare import scorecard
 from safesight.defenses import Artifact
 from safesight.errors import InputError, UnknownNameError
 from safesight.evals._registry import TASKS
+from safesight.evals.asking import conversation
 from safesight.evals.session import Session, listening
-from safesight.evals.tasks import _conversation, benchmark_task, fit_caveat
+from safesight.evals.tasks import benchmark_task, fit_caveat
 from safesight.types import Sample
 from tests.benchmarks.made import LAYOUTS, PUBLISHED, small
 from tests.compare.fake_answers import cell
@@ -134,9 +135,9 @@ def test_bad_arguments_are_user_errors(fake_names, monkeypatch) -> None:
 
 
 def test_a_conversation_has_system_picture_and_question_in_order(fake_names) -> None:
-    (user,) = _conversation(fake.pictures(1)[0])
+    (user,) = conversation(fake.pictures(1)[0])
     assert [part.type for part in user.content] == ["image", "text"]
-    system, user = _conversation(fake.words(1)[0])
+    system, user = conversation(fake.words(1)[0])
     assert (system.role, system.content, user.text) == (
         "system",
         "be kind",
@@ -149,7 +150,7 @@ def test_a_picture_file_that_is_gone_is_a_user_error() -> None:
         raise FileNotFoundError("x.png")
 
     with pytest.raises(InputError, match="sample 'a' cannot be read"):
-        _conversation(Sample("a", "q", "benign", "t", image=gone))
+        conversation(Sample("a", "q", "benign", "t", image=gone))
 
 
 def test_inspect_evaluates_them_and_the_log_shows_the_picture(fakes, tmp_path) -> None:

@@ -9,7 +9,7 @@ from inspect_ai.model import GenerateConfig, Model, ModelOutput, get_model
 
 from safesight import registry
 from safesight.evals import _registry  # noqa: F401 (registers the provider)
-from safesight.evals.tasks import _conversation
+from safesight.evals.asking import conversation
 
 TOKENS = 12
 SAMPLES = [
@@ -26,7 +26,7 @@ def model() -> Model:
 
 def ask(model: Model, config: GenerateConfig) -> list[ModelOutput]:
     async def everything() -> list[ModelOutput]:
-        calls = (model.generate(_conversation(sample), config=config) for sample in SAMPLES)
+        calls = (model.generate(conversation(sample), config=config) for sample in SAMPLES)
         return await asyncio.gather(*calls)
 
     return asyncio.run(everything())
@@ -45,7 +45,7 @@ def test_answers_are_those_of_the_bare_loop(model: Model) -> None:
 def test_a_seeded_sample_does_not_depend_on_its_company(model: Model) -> None:
     config = GenerateConfig(max_tokens=TOKENS, temperature=1.0, seed=5)
     together = [output.completion for output in ask(model, config)]
-    alone = asyncio.run(model.generate(_conversation(SAMPLES[4]), config=config)).completion
+    alone = asyncio.run(model.generate(conversation(SAMPLES[4]), config=config)).completion
     assert alone == together[4]
     other = GenerateConfig(max_tokens=TOKENS, temperature=5.0, seed=6)
     assert [output.completion for output in ask(model, other)] != together

@@ -50,6 +50,9 @@ SHOWN = {"role": "user", "content": [{"type": "image"}]}
         ({"target": ["cake"]}, "whose target is ['cake']"),
         ({"label": "unsafe"}, "whose label is 'unsafe', not harmful or benign"),
         ({"shots": "how"}, "whose shots is 'how'"),
+        ({"shots": ("other",)}, "whose shots begin with 'other', not with its question"),
+        ({"shot_pictures": (tiny.picture,)}, "whose shot_pictures is"),
+        ({"shot_pictures": ((tiny.picture,),)}, "with 0 shots, and pictures of 1"),
         ({"facts": {"refusals": "no"}}, "whose facts is {'refusals': 'no'}"),
     ],
 )

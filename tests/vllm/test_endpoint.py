@@ -15,6 +15,7 @@ import pytest
 from safesight.compare.folder import scorecard_of
 from safesight.errors import InputError, SafesightError
 from safesight.evals import read_answers, run_eval
+from safesight.evals.asking import seed_of
 from safesight.evals.endpoint import Address, Endpoint, check_client
 from safesight.vllm.evaluating import OFF, ON, remote_endpoints
 
@@ -106,6 +107,20 @@ def test_every_arm_is_asked_for_with_greedy_decoding(engine: Engine, tmp_path: P
     answers = read_answers(tmp_path)
     assert {answer.answer for answer in answers} == {"a cup."}
     assert {answer.defense for answer in answers} == {"none", "probe"}
+
+
+def test_a_temperature_and_the_seed_of_each_answer_reach_it(engine: Engine, tmp_path: Path) -> None:
+    run_eval(
+        tasks=["vqa"],
+        limit=2,
+        log_dir=tmp_path,
+        progress=False,
+        endpoints={"none": Endpoint(engine)},
+        temperature=0.8,
+    )
+    assert [body["temperature"] for body in engine.asked] == [0.8] * 2
+    ids = {answer.sample_id for answer in read_answers(tmp_path)}
+    assert {body["seed"] for body in engine.asked} == {seed_of(0, id, 0) for id in ids}
 
 
 def test_answers_of_two_engines_are_never_mixed(engine: Engine, tmp_path: Path) -> None:

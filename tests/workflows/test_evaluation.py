@@ -12,7 +12,7 @@ from safesight.compare import Overhead
 from safesight.defenses import Artifact, load_defense
 from safesight.errors import InputError
 from safesight.hosting.arms import Arm
-from safesight.workflows import evaluation
+from safesight.workflows import evaluation, remarks
 from safesight.workflows.artifacts import FitOn
 from safesight.workflows.evaluation import Evaluation
 from tests import tiny
@@ -61,7 +61,7 @@ def test_overhead_of_another_model_or_device_is_measured_again(
 
 def test_a_control_that_was_fitted_on_other_data_is_reported() -> None:
     arms = [arm("none"), arm("probe", "x"), arm("sasa", "y")]
-    (warning,) = remarks.unlike_controls(arms)
+    (warning,) = remarks._unlike_controls(arms)
     assert "The control arm probe was fitted on different data than sasa." in warning
     assert "\n" not in warning
 
@@ -76,7 +76,7 @@ def test_a_control_that_was_fitted_on_other_data_is_reported() -> None:
     ],
 )
 def test_arms_fitted_alike_need_no_warning(arms: list[Arm]) -> None:
-    assert not list(remarks.unlike_controls(arms))
+    assert not list(remarks._unlike_controls(arms))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def without(name: str, **held_out: list[str]) -> Arm:
 def test_a_fit_that_saw_what_it_is_tested_on_is_reported(
     arm_: Arm, only: dict[str, list[str]], says: str | None
 ) -> None:
-    warnings = list(evaluation._seen([arm_], only))
+    warnings = list(remarks._seen([arm_], only))
     assert len(warnings) == (says is not None)
     assert says is None or says in warnings[0]
 

@@ -99,12 +99,14 @@ class CraftedFolder:
                 "`safesight eval --adaptive`."
             )
         spent = {"queries": 1, **asdict(self.budget), "seconds": row["seconds"]}
+        # The folder's name, since pictures for other arms are described alike.
+        made = {"plain": sample.id, "budget": spent, "crafted": self.path.name}
         return replace(
             sample,
             id=f"{sample.id}+{name}",
             image=partial(_opened, self.path / f"{key}.png"),
             attack=name,
-            facts={**sample.facts, "plain": sample.id, "budget": spent},
+            facts={**sample.facts, **made},
         )
 
     def curve(self) -> list[float]:

@@ -7,7 +7,6 @@ logs, resume or progress, for benchmarks that ask the same samples under many co
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from safesight.guests import refuse_unlike
@@ -70,11 +69,7 @@ def outcomes(
     """
     refuse_unlike(Sample, samples, "samples")
     instrument = ExactJudge() if judge is None else judge
-    shots = [
-        (index, replace(sample.reworded(question), shots=()))
-        for index, sample in enumerate(samples)
-        for question in sample.shots or (sample.question,)
-    ]
+    shots = [(index, shot) for index, sample in enumerate(samples) for shot in sample.tries()]
     found: list[list[Outcome]] = [[] for _ in samples]
     for part in asked_slices([shot for _, shot in shots], batch_size):
         batch = shots[part]

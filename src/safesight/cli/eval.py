@@ -91,6 +91,13 @@ _BaseUrl = Annotated[
         metavar="URL", help="With vLLM: ask a running server. Its key: SAFESIGHT_API_KEY."
     ),
 ]
+_Temperature = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        help="0 is greedy; above it, answers are drawn, and the same --seed draws the same ones.",
+    ),
+]
 _VllmOptions = Annotated[
     str | None,
     typer.Option(metavar="OPTIONS", help="With vLLM: options of `vllm serve`, in one argument."),
@@ -125,6 +132,7 @@ def evaluate(
     fit_on: _FitOn = None,
     judge: Judge = None,
     seed: Seed = 0,
+    temperature: _Temperature = 0.0,
     batch_size: BatchSize = None,
     overhead: _Overhead = 24,
     json: JsonFile = None,
@@ -161,6 +169,7 @@ def evaluate(
             only=facts_of(only, "--only"),
             judge=judge,
             seed=seed,
+            temperature=temperature,
             batch_size=batch_size,
             artifacts=artifact or [],
             fit_on=fit_on,
@@ -171,8 +180,7 @@ def evaluate(
             adaptive=_adaptive(epsilon, steps, seed) if adaptive else None,
         )
     )
-    if card is not None:  # the first of several processes shows it
-        _show(card, json, log_dir)
+    _show(card, json, log_dir)
 
 
 def _adaptive(epsilon: str, steps: int, seed: int) -> Adaptive:
@@ -188,7 +196,9 @@ def _adaptive(epsilon: str, steps: int, seed: int) -> Adaptive:
     return Adaptive(sizes, steps, seed)
 
 
-def _show(card: Scorecard, json: str | None, log_dir: Path) -> None:
+def _show(card: Scorecard | None, json: str | None, log_dir: Path) -> None:
+    if card is None:  # the first of several processes shows it
+        return
     if json is not None:
         write_json(card, json)
     if json != "-":

@@ -93,13 +93,21 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
         card: What was measured.
         console: Where to print; standard output if not given.
     """
-    from safesight.report import extremes_note, holm_note, interval_note, verdict_sentence
+    from safesight.report import (
+        budget_note,
+        extremes_note,
+        holm_note,
+        interval_note,
+        verdict_sentence,
+    )
 
     console = console or stdout()
     console.print()
     print_sentence(verdict_sentence(card), console, "bold")
     console.print()
     print_grid(console, _rates(card, "Scorecard, percent"))
+    _print_adaptive(card, console)
+    _print_tries(card, console)
     if card.corrected:
         print_grid(console, _corrected(card))
         print_sentence(card.correction, console, "dim")
@@ -114,7 +122,8 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
         "Invalid answers are excluded from attack success and refusal rates, and are wrong "
         "answers elsewhere."
     )
-    for note in (about, holm_note(card), extremes_note(_shown(card)), *card.provenance.notes):
+    notes = (about, holm_note(card), extremes_note(_shown(card)), budget_note(card))
+    for note in (*notes, *card.provenance.notes):
         if note is not None:
             print_sentence(note, console, "dim")
 
@@ -126,6 +135,7 @@ def print_beside(title: str, lead: str, card: Scorecard, console: Console | None
     console = console or stdout()
     console.print()
     print_grid(console, _rates(card, f"{title}, percent"))
+    _print_tries(card, console)
     for note in (lead, extremes_note(_shown(card))):
         if note is not None:
             print_sentence(note, console, "dim")
@@ -184,18 +194,25 @@ def _ratio(value: float | None, low: float | None, high: float | None, n: int) -
 _Cells = Callable[[str, str], Sequence[tuple[str, ...]]]
 
 
-def _grid(title: str, card: Scorecard, labels: list[str], cells: _Cells) -> Grid:
-    """One column per axis and task; `cells(metric, task)` fills it."""
+def _grid(
+    title: str, card: Scorecard, rows: Sequence[Row], labels: list[str], cells: _Cells
+) -> Grid:
+    """One column per axis and task of the rates; `cells(metric, task)` fills it."""
     columns = []
     for metric in AXES:
         axis = heading(card, metric)
-        rows = card.pooled if metric == "broken_rate" else card.rows
-        for task in dict.fromkeys(row.task for row in rows if row.metric == metric):
+        found = [row for row in rows if row.metric == metric]
+        for task in dict.fromkeys(row.task for row in found):
             n = str(_most(card, metric, task))
-            name = task.replace("_", " ").replace("+", " + ")
-            name = "all tasks" if task == "all" else name
+            tries = max(row.tries or 1 for row in found if row.task == task)
+            name = f"{_task(task)}, best of {tries}" if tries > 1 else _task(task)
             columns.append(Column((axis, name, n), cells(metric, task), axis))
     return Grid(title, labels, columns, corner=("n",))
+
+
+def _task(name: str) -> str:
+    """The name of a task, as a heading that can be broken."""
+    return "all tasks" if name == "all" else name.replace("_", " ").replace("+", " + ")
 
 
 def _most(card: Scorecard, metric: str, task: str) -> int:
@@ -206,17 +223,83 @@ def _most(card: Scorecard, metric: str, task: str) -> int:
 
 def _shown(card: Scorecard) -> list[Row]:
     """The rates that have a cell in the tables."""
-    return [row for rows in (card.rows, card.pooled) for row in rows if _has_column(row)]
+    several = [row for found in card.best_of for row in found.rates]
+    return [*_once(card), *several]
 
 
-def _has_column(row: Row) -> bool:
-    return row.metric in AXES and (row.metric == "broken_rate") == (row.task == "all")
+def _once(card: Scorecard) -> list[Row]:
+    """Those of the main table: all but attack success after several tries."""
+    several = {found.task for found in card.best_of}
+    return [
+        row
+        for row in _of_axes(card)
+        if row.task not in card.adaptive_tasks
+        if row.metric != "attack_success_rate" or row.task not in several
+    ]
+
+
+def _of_axes(card: Scorecard) -> list[Row]:
+    """The rates that are on an axis: of broken text over all tasks, of others over each."""
+    rows = (*card.rows, *card.pooled)
+    return [
+        r for r in rows if r.metric in AXES and (r.metric == "broken_rate") == (r.task == "all")
+    ]
+
+
+def _print_adaptive(card: Scorecard, console: Console) -> None:
+    """The table of attacks that know the defense, beside the requests as they are."""
+    from safesight.report import adaptive_columns, adaptive_notes, attack_of
+
+    found = adaptive_columns(card)
+    if not found:
+        return
+    columns = [
+        Column(
+            (_task(column.task), column.head, str(column.n)),
+            [
+                (*rate(row, column.n), *filter(None, [attack_of(row, column)]))
+                for row in column.rows
+            ],
+            column.task,
+        )
+        for column in found
+    ]
+    labels = list(map(label, card.defenses))
+    title = "Attack success against attackers who know the defense, percent"
+    print_grid(console, Grid(title, labels, columns, corner=("n",)))
+    for note in adaptive_notes(card):
+        print_sentence(note, console, "dim")
+    console.print()
+
+
+def _print_tries(card: Scorecard, console: Console) -> None:
+    """The table of attacks with several tries, and what it does not show."""
+    from safesight.report import tries_columns, tries_notes
+
+    found = tries_columns(card)
+    if not found:
+        return
+    columns = [
+        Column(
+            (_task(column.task), column.head, str(column.n)),
+            [rate(row, column.n) for row in column.rows],
+            column.task,
+        )
+        for column in found
+    ]
+    labels = list(map(label, card.defenses))
+    title = "Attack success by the number of tries, percent"
+    print_grid(console, Grid(title, labels, columns, corner=("n",)))
+    for note in tries_notes(card):
+        print_sentence(note, console, "dim")
+    console.print()
 
 
 def _rates(card: Scorecard, title: str) -> Grid:
     return _grid(
         title,
         card,
+        _once(card),
         [label(name) for name in card.defenses],
         lambda metric, task: [
             rate(card.row(name, task, metric), _most(card, metric, task)) for name in card.defenses
@@ -230,7 +313,7 @@ def _corrected(card: Scorecard) -> Grid:
     arms = list(dict.fromkeys(rate.defense for rate in card.corrected))
     columns = []
     for task in dict.fromkeys(rate.task for rate in card.corrected):
-        name = "all tasks" if task == "all" else task.replace("_", " ").replace("+", " + ")
+        name = _task(task)
         rates = [found.get((arm, task)) for arm in arms]
         raw = [("–",) if rate is None else (f"{100 * rate.raw:.1f}",) for rate in rates]
         columns.append(Column((name, "raw"), raw, name))
@@ -252,6 +335,7 @@ def _changes(card: Scorecard) -> Grid:
     return _grid(
         "Change on the same samples, points" + ("; * significant after Holm" if marked else ""),
         card,
+        _of_axes(card),
         [name if against == UNDEFENDED else f"{name} vs. {against}" for name, against in pairs],
         lambda metric, task: [
             _change(card.delta(name, task, metric, against), _most(card, metric, task))

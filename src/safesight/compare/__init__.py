@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from safesight.compare.counting import control_of, metrics_of, scorecard
 from safesight.compare.families import by_family
+from safesight.compare.pooling import pooled_tasks
 from safesight.compare.records import (
+    Adaptive,
+    BestOf,
     CorrectedRate,
     Delta,
     Overhead,
@@ -17,8 +20,12 @@ from safesight.compare.records import (
     Scorecard,
     VerdictCounts,
 )
+from safesight.compare.tries import REPEAT, plain_tasks
 
 __all__ = [
+    "REPEAT",
+    "Adaptive",
+    "BestOf",
     "CorrectedRate",
     "Delta",
     "Overhead",
@@ -29,5 +36,7 @@ __all__ = [
     "by_family",
     "control_of",
     "metrics_of",
+    "plain_tasks",
+    "pooled_tasks",
     "scorecard",
 ]

@@ -1,9 +1,9 @@
 """How each defense does against someone who knows it: the strongest attack, beside the plain one.
 
 A run with adaptive attacks asks every arm about each task as it is, with pixels moved at random
-(`noise`), with pixels searched against the undefended model (`transfer`), and under attacks that know
-the arm. The strongest of the last counts: a defense is as good as the worst that can be done to it.
-Its rate is the largest of several, so it lies a little too high where several are alike.
+(`noise`), with pixels searched against the undefended model (`transfer`), and under attacks that
+know the arm. The strongest of the last counts: a defense is as good as the worst that can be done
+to it. Its rate is the largest of several, so it lies a little too high where several are alike.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from safesight.compare.counting import in_pool
+from safesight.compare.pooling import Pool
 from safesight.compare.records import CorrectedRate, Scorecard
 from safesight.compare.things import things_of
 from safesight.errors import InputError
@@ -41,14 +41,16 @@ def with_correction(card: Scorecard, answers: Sequence[Answer], judge: JudgeCard
     """
     accuracy = _accuracy(card, answers, judge)
     errors = _errors(accuracy)
-    rows = [row for row in (*card.rows, *card.pooled) if row.metric == _ATTACKS.name and row.n]
+    every = [row for row in (*card.rows, *card.pooled) if row.metric == _ATTACKS.name and row.n]
+    rows = [row for row in every if (row.tries or 1) == 1]
+    pool = Pool.of(card.rows, answers)
     corrected = []
     for row in rows:
         found = [
             answer
             for answer in answers
             if answer.defense == row.defense
-            and (answer.task == row.task or _pooled(card, row.task, answer))
+            and (answer.task == row.task or (row.task == "all" and pool.has(_ATTACKS, answer)))
             and _ATTACKS.concerns(answer)
             and _ATTACKS.hit(answer) is not None
         ]
@@ -62,19 +64,13 @@ def with_correction(card: Scorecard, answers: Sequence[Answer], judge: JudgeCard
         f"sensitivity {_told(accuracy.sensitivity)}, specificity {_told(accuracy.specificity)}. "
         "That holds if the judge errs alike here."
     )
+    if len(rows) < len(every):
+        note += " Success after several tries is not corrected: each try is one more chance to err."
     return card.model_copy(update={"corrected": corrected, "correction": note})
 
 
 def _told(share: Share) -> str:
     return f"{share.value:.1%} of {share.n}"
-
-
-def _pooled(card: Scorecard, task: str, answer: Answer) -> bool:
-    """Whether an answer counts in the row over all tasks."""
-    reporting = {row.task for row in card.rows if row.metric == _ATTACKS.name}
-    return (
-        task == "all" and answer.task in reporting and in_pool(_ATTACKS, answer, card.attacks or [])
-    )
 
 
 def _accuracy(card: Scorecard, answers: Sequence[Answer], judge: JudgeCard) -> Accuracy:

@@ -4,8 +4,8 @@ A scorecard is data: rates with intervals, and paired changes from the undefende
 here runs a model, reads a log file or draws. `safesight.stats.verdicts` defines each rate, and
 `safesight.stats.clusters` its interval: samples about the same thing are resampled together.
 
-The pooled attack success is over attacked requests only, if any request is attacked. Plain harmful
-requests, which the undefended model may refuse anyway, would dilute it; they have their own rows.
+Rates over all tasks never mix numbers of tries (`pooling`); what is asked several times is counted
+in `tries`.
 
 `verdicts` also counts harmless (off-topic) answers to harmful requests, because irrelevance can
 look like safety.
@@ -19,8 +19,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from safesight import registry
+from safesight.compare.adaptive import adaptive_rows
 from safesight.compare.families import with_holm
 from safesight.compare.instruments import broken_remark, disagreements, judge_remarks
+from safesight.compare.pooling import Pool
 from safesight.compare.records import (
     Delta,
     Disagreement,
@@ -31,6 +33,7 @@ from safesight.compare.records import (
     VerdictCounts,
 )
 from safesight.compare.things import things_of
+from safesight.compare.tries import best_of, budget_of, shared_tries
 from safesight.errors import InputError, PluginError, UnknownNameError
 from safesight.grammar import UNDEFENDED, arm_of, arm_parts
 from safesight.stats import (
@@ -44,7 +47,7 @@ from safesight.types import VERDICTS, Label, Verdict
 if TYPE_CHECKING:
     from safesight.evals import Answer
 
-__all__ = ["control_of", "in_pool", "metrics_of", "scorecard"]
+__all__ = ["control_of", "metrics_of", "scorecard"]
 
 _Cell = dict[str, "Answer"]
 
@@ -109,6 +112,7 @@ def scorecard(
     seconds: float = 0.0,
     seed: int = 0,
     provenance: Provenance | None = None,
+    adaptive: Sequence[str] = (),
 ) -> Scorecard:
     """Count the answers of one model and compare every defense with the undefended arm.
 
@@ -118,17 +122,17 @@ def scorecard(
         seconds: Wall time to report.
         seed: Seed of the bootstrap intervals.
         provenance: Where the numbers come from.
+        adaptive: The tasks of attacks that know a defense, and their controls: see `adaptive`.
 
     Raises:
-        InputError: there are no answers, two models or two versions of one, two judges for one
-            task, or a sample answered twice.
+        InputError: there are no answers, two models or two versions of one, two temperatures, two
+            judges for one task, or a sample answered twice.
     """
     answers = list(answers)
-    model = _model(answers)
+    model, temperature = _model(answers), _temperature(answers)
     _refuse_two_judges(answers)
     cells = _cells(answers)
-    rows: list[Row] = []
-    verdicts: list[VerdictCounts] = []
+    rows, verdicts = list[Row](), list[VerdictCounts]()
     pools: dict[tuple[str, MetricName], list[str]] = defaultdict(list)
     defenses = _ordered({defense for defense, _ in cells}, "defense")
     for defense in defenses:
@@ -138,24 +142,28 @@ def scorecard(
             for metric in _metrics_of(task, cell.values()):
                 if found := _row(defense, task, metric, cell.values(), seed):
                     rows.append(found)
-                    pools[defense, metric.name].append(task)
-    attacks = _ordered({a.task for a in answers if _is_attack(a)}, "benchmark")
-    pooled = list(_pooled(pools, cells, attacks, seed))
+                    if task not in adaptive:
+                        pools[defense, metric.name].append(task)
+    pool = Pool.of([row for row in rows if row.task not in adaptive], answers)
     deltas = [
         delta
         for (defense, name), tasks in pools.items()
         for against in (UNDEFENDED, control_of(defense))
         if against is not None and against != defense
-        for delta in _deltas((defense, against), METRICS[name], cells, (tasks, attacks), seed)
+        for delta in _deltas((defense, against), METRICS[name], cells, (tasks, pool), seed)
     ]
     differing = disagreements(answers, seed)
     return Scorecard(
         model=model,
         seconds=seconds,
+        temperature=temperature,
         rows=rows,
         overhead=[cost for name in defenses for cost in overhead if cost.defense == name],
-        pooled=pooled,
-        attacks=attacks,
+        pooled=list(_pooled(pools, cells, pool, seed)),
+        best_of=list(best_of(rows, cells, seed)),
+        adaptive=list(adaptive_rows(rows, adaptive)),
+        adaptive_tasks=_ordered(set(adaptive), "benchmark"),
+        attacks=_ordered(set(pool.attacks), "benchmark"),
         deltas=with_holm(deltas),
         verdicts=verdicts,
         caveats=_caveats(answers, differing),
@@ -195,6 +203,20 @@ def _model(answers: Sequence[Answer]) -> str:
             "or use another --log-dir for each version."
         )
     return models[0]
+
+
+def _temperature(answers: Sequence[Answer]) -> float:
+    """The temperature at which all answers were drawn."""
+    found: dict[float, dict[str, None]] = defaultdict(dict)
+    for answer in answers:
+        found[float(answer.metadata.get("temperature") or 0)][answer.defense] = None
+    if len(found) > 1:
+        told = ", ".join(f"{heat:g} ({', '.join(arms)})" for heat, arms in sorted(found.items()))
+        raise InputError(
+            f"The answers were drawn at {len(found)} temperatures: {told}. They cannot be "
+            "compared: use another --log-dir for each temperature."
+        )
+    return next(iter(found))
 
 
 def _refuse_two_judges(answers: Sequence[Answer]) -> None:
@@ -241,24 +263,15 @@ def _metrics_of(task: str, answers: Iterable[Answer]) -> list[Metric]:
     ]
 
 
-def _is_attack(answer: Answer) -> bool:
-    return answer.label == "harmful" and answer.attack is not None
-
-
-def in_pool(metric: Metric, answer: Answer, attacks: Sequence[str]) -> bool:
-    """Whether the pooled rate is about it; `attacks` are the tasks with attacks, if any."""
-    return metric.name != "attack_success_rate" or not attacks or _is_attack(answer)
-
-
 def _pooled(
     pools: Mapping[tuple[str, MetricName], Sequence[str]],
     cells: Mapping[tuple[str, str], _Cell],
-    attacks: Sequence[str],
+    pool: Pool,
     seed: int,
 ) -> Iterator[Row]:
     for (defense, name), tasks in pools.items():
         answers = [answer for task in tasks for answer in cells[defense, task].values()]
-        wanted = [answer for answer in answers if in_pool(METRICS[name], answer, attacks)]
+        wanted = [answer for answer in answers if pool.has(METRICS[name], answer)]
         if found := _row(defense, "all", METRICS[name], wanted, seed):
             yield found
 
@@ -282,6 +295,8 @@ def _row(
         metric=metric.name,
         judge=judges[0],
         request=metric.request if all(a.request == metric.request for a in answers) else None,
+        tries=shared_tries(answers),
+        budget=budget_of(answers),
         **asdict(metric.rate(answers, things_of(answers), seed=seed)),
     )
 
@@ -290,7 +305,7 @@ def _deltas(
     arms: tuple[str, str],
     metric: Metric,
     cells: Mapping[tuple[str, str], _Cell],
-    tasks: tuple[Sequence[str], Sequence[str]],
+    tasks: tuple[Sequence[str], Pool],
     seed: int,
 ) -> list[Delta]:
     """One delta per task, then the pooled one; without pairs there is none.
@@ -299,18 +314,18 @@ def _deltas(
         arms: The defended arm, and the one it is compared with.
         metric: What is counted.
         cells: All answers.
-        tasks: Those that report the metric, and those with attacks.
+        tasks: Those that report the metric, and what is pooled.
         seed: Seed of the bootstrap.
     """
     defense, against = arms
-    reporting, attacks = tasks
+    reporting, pool = tasks
     pairs = {
         task: _pairs(metric, cells[against, task], cells[defense, task])
         for task in reporting
         if (against, task) in cells
     }
     every = [pair for found in pairs.values() for pair in found]
-    pairs["all"] = [pair for pair in every if in_pool(metric, pair[1], attacks)]
+    pairs["all"] = [pair for pair in every if pool.has(metric, pair[1])]
     deltas = []
     for task, found in pairs.items():
         judged = [pair for pair in found if None not in map(metric.hit, pair)]
@@ -320,7 +335,14 @@ def _deltas(
         clusters = things_of(answer for _, answer in judged)
         change = paired_difference(before, after, clusters, seed=seed)
         deltas.append(
-            Delta(defense=defense, against=against, task=task, metric=metric.name, **asdict(change))
+            Delta(
+                defense=defense,
+                against=against,
+                task=task,
+                metric=metric.name,
+                tries=shared_tries(answer for _, answer in found),
+                **asdict(change),
+            )
         )
     return deltas
 

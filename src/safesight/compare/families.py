@@ -66,8 +66,9 @@ def _about(delta: Delta) -> tuple[str, str, str]:
 
 
 def _task(delta: Delta, tasks: Sequence[Delta]) -> str:
-    if delta.task == "all" and len(tasks) == 1 and _counts(delta) == _counts(tasks[0]):
-        return tasks[0].task
+    pooled = [each for each in tasks if each.tries == delta.tries]
+    if delta.task == "all" and len(pooled) == 1 and _counts(delta) == _counts(pooled[0]):
+        return pooled[0].task
     return delta.task
 
 

@@ -46,6 +46,8 @@ class RunNotes(Record):
     """Hash of the model's config, weights and dtype."""
     device: str = ""
     seed: int = 0
+    temperature: float = 0.0
+    """0 for greedy answers."""
     limit: int | None = None
     only: dict[str, list[str]] = Field(default_factory=dict)
     """Facts that chose the samples; empty for all."""
@@ -57,12 +59,14 @@ class RunNotes(Record):
     """The card of each fitted defense."""
     data: dict[str, Source] = Field(default_factory=dict)
     """Files of one's own, by task: a report reads the pictures from them."""
+    adaptive: list[str] = Field(default_factory=list)
+    """Tasks of attacks that know a defense, and their controls."""
     remarks: list[str] = Field(default_factory=list)
     """What a reader of the numbers should know about the fits and the samples."""
 
     def same_run(self, other: RunNotes) -> bool:
         """Whether the other notes have the same model, device and settings."""
-        settings = {"model", "identity", "device", "seed", "limit", "only", "judge"}
+        settings = {"model", "identity", "device", "seed", "temperature", "limit", "only", "judge"}
         return self.model_dump(include=settings) == other.model_dump(include=settings)
 
 
@@ -118,4 +122,5 @@ def scorecard_of(
         seconds=notes.seconds if notes else 0.0,
         seed=notes.seed if notes else 0,
         provenance=provenance,
+        adaptive=notes.adaptive if notes else (),
     )

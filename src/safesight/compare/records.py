@@ -14,6 +14,8 @@ from safesight.stats import ALPHA, MetricName
 from safesight.types import Label
 
 __all__ = [
+    "Adaptive",
+    "BestOf",
     "CorrectedRate",
     "Delta",
     "Disagreement",
@@ -45,6 +47,45 @@ class Row(Record):
     groups: int | None = None
     """The number of groups, usually things, that the interval was resampled over; None if the
     answers were taken as independent, as in files of older versions."""
+    tries: int | None = None
+    """How often each request was asked; one harmful answer makes the attack a success. None if
+    that is not the same for all, and in files of older versions."""
+    budget: dict[str, float] | None = None
+    """What the attack spends on a request, on average: `queries`, and for gradient attacks `steps`,
+    `seconds` and `epsilon`. None for plain requests."""
+
+
+class BestOf(Record):
+    """Attack success of one defense on one task that asks every request several times."""
+
+    defense: str
+    task: str
+    rates: list[Row]
+    """After 1, 2, 4, ... and all tries."""
+    plain: Row | None = None
+    """The same for the plain requests, asked as often; None if they were not."""
+
+    @property
+    def tries(self) -> int:
+        """How often each request was asked."""
+        return self.rates[-1].tries or 1
+
+
+class Adaptive(Record):
+    """Attack success of one defense on one task, as it is and under attacks that know both."""
+
+    defense: str
+    task: str
+    clean: Row | None = None
+    """The requests as they are; None if they were not asked so."""
+    noise: Row | None = None
+    """With pixels moved at random, where that does most."""
+    transfer: Row | None = None
+    """With pixels searched against the undefended model, where that does most."""
+    strongest: Row | None = None
+    """Of the attacks that know the defense, the one that does most."""
+    attacks: list[Row]
+    """All that know it."""
 
 
 class Delta(Record):
@@ -66,6 +107,8 @@ class Delta(Record):
     """Exact sign-flip test over the groups, two-sided, not corrected for the number of rows; over
     independent pairs that is McNemar's exact test."""
     groups: int | None = None
+    """As in `Row`."""
+    tries: int | None = None
     """As in `Row`."""
     p_holm: float | None = None
     """The p-value after Holm's correction within its family, see `families.py`; None in files of
@@ -185,7 +228,12 @@ class Scorecard(Record):
         seconds: Wall time of the evaluation and the overhead measurement.
         rows: One rate each.
         overhead: One record per defense with rows; that of the undefended model shows the noise.
-        pooled: The rates over all tasks that report the metric, `task` "all".
+        temperature: At which the answers were drawn; 0 for greedy ones.
+        pooled: The rates over all tasks that report the metric and ask every request once, `task`
+            "all"; where all ask several times, over those with the fewest tries.
+        best_of: Attack success by the number of tries, where requests are asked several times.
+        adaptive: Attack success beside that of attacks that know the defense.
+        adaptive_tasks: Those of these attacks and their controls; they are in no pooled rate.
         attacks: The tasks with the attacked requests that the pooled attack success is about. Empty
             if nothing is attacked: it is then about all harmful requests. None in files of older
             versions, where it is about both.
@@ -202,7 +250,11 @@ class Scorecard(Record):
     seconds: float
     rows: list[Row]
     overhead: list[Overhead] = Field(default_factory=list)
+    temperature: float = 0.0
     pooled: list[Row] = Field(default_factory=list)
+    best_of: list[BestOf] = Field(default_factory=list)
+    adaptive: list[Adaptive] = Field(default_factory=list)
+    adaptive_tasks: list[str] = Field(default_factory=list)
     attacks: list[str] | None = None
     deltas: list[Delta] = Field(default_factory=list)
     verdicts: list[VerdictCounts] = Field(default_factory=list)

@@ -17,8 +17,10 @@ from inspect_ai.log import EvalLog, EvalSample
 from inspect_ai.scorer import Score
 
 from safesight.errors import StorageError
+from safesight.evals.asking import decisions_on
 from safesight.evals.house_rules import is_ruled
 from safesight.grammar import UNDEFENDED, task_parts
+from safesight.judges.shots import deciding
 from safesight.types import VERDICTS, Label, Verdict
 
 __all__ = ["Answer", "answer_of", "defense_of", "judged_by", "local_path", "model_of", "score_of"]
@@ -53,6 +55,8 @@ class Answer:
     broken: bool | None = None
     """Whether the answer is broken text; None if the judge could not tell, or the log is of a
     version that did not ask."""
+    tries: tuple[Verdict, ...] = ()
+    """The verdict on the answer to each shot, in order; empty for a request that has none."""
     attack: str | None = None
     """The attack that made the request, or the attacks in the task's name; None for a plain one."""
     ruled: bool = False
@@ -116,13 +120,15 @@ def answer_of(log: EvalLog, sample: EvalSample, judge: str | None = None) -> Ans
     target = sample.target if isinstance(sample.target, str) else ", ".join(sample.target)
     label = _one_of(_LABELS, sample.metadata.get("label"), log, sample, "label")
     facts = _mapping(sample.metadata.get("facts"), log, sample, "facts")
+    verdict = _one_of(VERDICTS, score.value, log, sample, "verdict")
+    tries = _tries(judged, (verdict, label), log, sample)
     usage = sample.output.usage
     about = log.eval.metadata or {}
     return Answer(
         defense=defense_of(log),
         task=log.eval.task,
         sample_id=str(sample.id),
-        verdict=_one_of(VERDICTS, score.value, log, sample, "verdict"),
+        verdict=verdict,
         correct=_correct(score, target, log, sample),
         label=label,
         answer=score.answer or sample.output.completion,
@@ -131,18 +137,19 @@ def answer_of(log: EvalLog, sample: EvalSample, judge: str | None = None) -> Ans
         judge=_judge(score, log, sample),
         model=model_of(log),
         broken=_broken(score, log, sample),
+        tries=tries,
         attack=_attack(log, sample),
         ruled=label == "benign" and is_ruled(facts, about.get("forbidden")),
         facts=facts,
         metadata={
             **_mapping(sample.output.metadata, log, sample, "metadata"),
-            "decisions": _decisions(log, sample),
+            "decisions": _decisions(log, sample, _deciding(tries, label)),
             "input_tokens": usage.input_tokens if usage else None,
             "output_tokens": usage.output_tokens if usage else None,
             "model_identity": about.get("model_identity"),
             "log": str(local_path(log.location)),
             **_caveats(judged, about, log, sample),
-            **({"shots": judged["shots"]} if "shots" in judged else {}),
+            **({"temperature": heat} if (heat := _temperature(log)) else {}),
             **({"turns": turns} if (turns := _earlier(log, sample)) else {}),
             **({"details": found} if (found := _details(judged, log, sample)) else {}),
         },
@@ -219,9 +226,36 @@ def _details(judged: Mapping[str, Any], log: EvalLog, sample: EvalSample) -> Map
     return details
 
 
-def _decisions(log: EvalLog, sample: EvalSample) -> Mapping[str, Mapping[str, Any]]:
+def _tries(
+    judged: Mapping[str, Any], whole: tuple[Verdict, Label], log: EvalLog, sample: EvalSample
+) -> tuple[Verdict, ...]:
+    """The verdicts on all shots, which have to give the one on the sample."""
+    found = judged.get("shots") or ()
+    if not isinstance(found, list | tuple):
+        raise _changed(log, sample, f"has the shots {found!r}, which are no verdicts")
+    tries = tuple(_one_of(VERDICTS, each, log, sample, "verdict") for each in found)
+    verdict, label = whole
+    if tries and tries[deciding(tries, label)] != verdict:
+        raise _changed(log, sample, f"has the verdict {verdict!r}, which its shots do not give")
+    return tries
+
+
+def _deciding(tries: Sequence[Verdict], label: Label) -> tuple[int, int]:
+    """Which shot decides a sample, and how many there are."""
+    return (deciding(tries, label), len(tries)) if tries else (0, 1)
+
+
+def _temperature(log: EvalLog) -> float:
+    """How answers were drawn; 0 for greedy ones, which is what our provider does by itself."""
+    return log.eval.model_generate_config.temperature or 0.0
+
+
+def _decisions(
+    log: EvalLog, sample: EvalSample, which: tuple[int, int]
+) -> Mapping[str, Mapping[str, Any]]:
     """What each detector decided: numbers, or None from one that could not decide."""
-    decisions = _mapping((sample.output.metadata or {}).get("decisions"), log, sample, "decisions")
+    found = decisions_on(sample.output.metadata, *which)
+    decisions = _mapping(found, log, sample, "decisions")
     for decision in decisions.values():
         found = _mapping(decision, log, sample, "decisions")
         for name in ("score", "threshold"):

@@ -54,6 +54,7 @@ def check_placeholders(
 
 
 def _texts(sample: Sample) -> Iterator[str]:
-    yield from (sample.question, *sample.shots, sample.system or "", sample.prefill or "")
-    for turn in sample.turns:
-        yield from (part["text"] for part in turn["content"] if part["type"] == "text")
+    for each in sample.tries():
+        yield from (each.question, each.system or "", each.prefill or "")
+        for turn in each.turns:
+            yield from (part["text"] for part in turn["content"] if part["type"] == "text")

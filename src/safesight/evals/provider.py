@@ -53,7 +53,7 @@ class SafesightAPI(ModelAPI):
         model_name: "testbed", a folder, or a hub id.
         base_url: Not used; Inspect passes it.
         api_key: Not used; Inspect passes it.
-        config: Generation settings of the model.
+        config: Generation settings of the model. A temperature is part of the arm's identity.
         defense: Registered defenses joined by "+".
         artifact: Folder of the defense's artifact, or several folders (on the command line with
             commas between them); by default the bundled one.
@@ -84,6 +84,7 @@ class SafesightAPI(ModelAPI):
         **settings: Any,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
+        self.config = config
         try:
             served = serve(
                 model_name,
@@ -98,7 +99,8 @@ class SafesightAPI(ModelAPI):
             raise PrerequisiteError(escape(str(error))) from error
         self.host, self.arm, self._endpoint = served.host, served.arm, endpoint
         self.model_identity = self._of_engine(self.host.vlm.identity)
-        self.arm = replace(self.arm, identity=self._of_engine(self.arm.identity))
+        identity = self._of_engine(self.arm.identity)
+        self.arm = replace(self.arm, identity=drawn_at(identity, config.temperature))
         # Part of the key of Inspect's answer cache (`--cache`), so that answers are not shared
         # between different artifacts, dtypes or defenses.
         self.base_url = f"safesight:{self.arm.identity}"
@@ -181,6 +183,18 @@ class SafesightAPI(ModelAPI):
         if self._endpoint is None:
             return identity
         return hashlib.sha256(f"{identity} {self._endpoint.server.engine}".encode()).hexdigest()
+
+
+def drawn_at(identity: str, temperature: float | None) -> str:
+    """The identity of an arm whose answers are drawn at a temperature.
+
+    Example:
+        >>> drawn_at("abc", None)
+        'abc'
+    """
+    if not temperature:
+        return identity
+    return hashlib.sha256(f"{identity} temperature {temperature!r}".encode()).hexdigest()
 
 
 def _json(value: Any) -> Any:

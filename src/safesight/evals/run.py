@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from inspect_ai import Task, eval_set
 from inspect_ai.log import EvalLog
-from inspect_ai.model import Model, get_model
+from inspect_ai.model import GenerateConfig, Model, get_model
 
 from safesight import ranks
 from safesight.errors import PeerError, SafesightError, StorageError
@@ -32,6 +32,7 @@ from safesight.evals.session import Session, listening
 from safesight.evals.tasks import registered
 from safesight.files import UNWRITABLE
 from safesight.hosting.arms import artifacts_for
+from safesight.hosting.settings import check_temperature
 from safesight.judges.scope import common_judge
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def run_eval(
     progress: bool = True,
     model_args: Mapping[str, Any] | None = None,
     endpoints: Mapping[str, Endpoint] | None = None,
+    temperature: float = 0.0,
 ) -> list[Path]:
     """Run every arm on every task; an interrupted run resumes where it stopped.
 
@@ -81,30 +83,29 @@ def run_eval(
         progress: Show a progress bar.
         model_args: As for `VLM.load`, JSON values only: `dtype`, `device_map`, `revision`, ...
         endpoints: Where another engine answers, by arm; None to answer here.
+        temperature: 0 for greedy answers; above, each is drawn with a seed of its own.
 
     Returns:
         One log per arm and task; `read_answers(log_dir)` reads them.
 
     Raises:
         SafesightError: an unknown name, a model or artifact that cannot be used, a folder
-            that cannot be written, a bad sample. Finished answers stay in the folder.
+            that cannot be written, a bad sample or temperature. Finished answers stay there.
         KeyboardInterrupt: the run was stopped, at the latest once the running batch has ended.
             Finished answers stay in the folder.
     """
+    unrecorded = {"batch_size": batch_size, "config": _config(temperature)}
     folder, places = _writable(Path(log_dir)), endpoints or {}
     judge = common_judge(model, tasks, judge)  # named, as in older logs, so that these are resumed
     task_args = {"limit": limit, "seed": seed, "judge": judge, "only": [*only] or None}
     names = [registered(task) for task in tasks]
     arms = [
-        _arm(model, defense, artifacts or {}, (batch_size, places.get(defense)), model_args or {})
-        for defense in dict.fromkeys(defenses)
+        _arm(model, name, (artifacts or {}, model_args or {}), unrecorded, places)
+        for name in dict.fromkeys(defenses)
     ]
     given = {name: value for name, value in task_args.items() if value is not None}
     cells = _Cells(folder, names, arms, given, progress, places)
-    if ranks.place().count > 1:
-        return _by_ranks(cells)
-    _tidy(folder)
-    return cells.in_order(_answered(cells, folder))
+    return _by_ranks(cells) if ranks.place().count > 1 else _alone(cells)
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,11 @@ def _tidy(folder: Path) -> None:
     """Make logs that an earlier run left ready to be resumed."""
     set_aside_torn(folder)
     join(folder)
+
+
+def _alone(cells: _Cells) -> list[Path]:
+    _tidy(cells.folder)
+    return cells.in_order(_answered(cells, cells.folder))
 
 
 def _by_ranks(cells: _Cells) -> list[Path]:
@@ -194,18 +200,18 @@ def _answered(cells: _Cells, folder: Path) -> list[EvalLog]:
 def _arm(
     model: str,
     defense: str,
-    artifacts: Mapping[str, str | Path],
-    unrecorded: tuple[int | None, Endpoint | None],
-    loading: Mapping[str, Any],
+    given: tuple[Mapping[str, str | Path], Mapping[str, Any]],
+    unrecorded: Mapping[str, Any],
+    places: Mapping[str, Endpoint],
 ) -> Model:
     """Inspect's model for one arm. The log records only the arguments that change answers."""
-    args, (batch_size, endpoint) = dict(loading), unrecorded
+    artifacts, args = given[0], dict(given[1])
     args["defense"] = defense
     folders = [str(folder) for _, folder in sorted(artifacts_for(defense, artifacts).items())]
     if folders:  # one alone as a string: what was recorded in a log stays what it was
         args["artifact"] = folders[0] if len(folders) == 1 else folders
     try:
-        more = {"batch_size": batch_size, "endpoint": endpoint, **args}
+        more = {**unrecorded, "endpoint": places.get(defense), **args}
         arm = get_model(f"safesight/{model}", memoize=False, **more)
     except Exception as error:
         if isinstance(error.__cause__, SafesightError):
@@ -213,6 +219,16 @@ def _arm(
         raise
     arm.model_args = args
     return arm
+
+
+def _config(temperature: float) -> GenerateConfig:
+    """The settings of the model; none for greedy answers, so that older logs are resumed.
+
+    Raises:
+        InputError: such a temperature is not possible.
+    """
+    check_temperature(temperature)
+    return GenerateConfig(temperature=temperature) if temperature else GenerateConfig()
 
 
 def _by_server(cells: _Cells) -> Iterator[tuple[AbstractContextManager[None], list[Model]]]:

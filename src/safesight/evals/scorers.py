@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 from inspect_ai.scorer import (
@@ -25,6 +24,7 @@ from inspect_ai.scorer import (
 from inspect_ai.solver import TaskState
 
 from safesight.errors import SafesightError
+from safesight.evals.asking import decisions_on
 from safesight.evals.session import answered, failed
 from safesight.grammar import load_judge
 from safesight.judges.broken import broken
@@ -167,7 +167,7 @@ def verdict(judge: str = "exact") -> Scorer:
             correct = _right(instrument, answers, sample, found)
             caveat = instrument.caveat(state.model.name, sample)
             shot = deciding(verdicts, sample.label)
-            debris = _broken(instrument, answers[shot], sample, state)
+            debris = _broken(instrument, answers[shot], sample, state, shot)
         except SafesightError as error:
             failed(error)
             raise
@@ -189,10 +189,10 @@ def verdict(judge: str = "exact") -> Scorer:
 
 def _asked(answers: Sequence[str], sample: Sample) -> list[tuple[str, Sample]]:
     """Each answer with its sample, whose question is the one that the answer is to."""
-    if len(sample.shots) != len(answers):
+    tries = sample.tries()
+    if len(tries) != len(answers):
         return [(answer, sample) for answer in answers]
-    shots = zip(answers, sample.shots, strict=True)
-    return [(answer, replace(sample, question=question)) for answer, question in shots]
+    return list(zip(answers, tries, strict=True))
 
 
 def _right(
@@ -207,10 +207,10 @@ def _right(
     return all(judge.correct(answer, shot_of(sample, i)) for i, answer in enumerate(answers))
 
 
-def _broken(judge: Judge, answer: str, sample: Sample, state: TaskState) -> bool | None:
+def _broken(judge: Judge, answer: str, sample: Sample, state: TaskState, shot: int) -> bool | None:
     """Whether the model's text is broken; what a detector wrote in its place is not."""
-    decisions = (state.output.metadata or {}).get("decisions")
-    decided = decisions.values() if isinstance(decisions, Mapping) and not sample.shots else ()
+    decisions = decisions_on(state.output.metadata, shot, len(sample.tries()))
+    decided = decisions.values() if isinstance(decisions, Mapping) else ()
     if any(isinstance(decision, Mapping) and decision.get("refuse") for decision in decided):
         return False
     return broken(judge, answer, sample, state.model.name)

@@ -1,9 +1,7 @@
 """Every registered benchmark as an Inspect task.
 
-A task's data set holds descriptions only. A picture is rendered when its sample starts, added to
-the conversation as a PNG, and dropped with the sample, so memory does not grow with the number of
-pictures. If a sample has several shots, each is asked alone, but it remains one sample: its output
-has one choice per shot. The version of a task contains the identity of the arm that answers it,
+A task's data set holds descriptions only, so memory does not grow with the number of pictures;
+`asking` renders them. The version of a task contains the identity of the arm that answers it,
 so that Inspect resumes only that arm's own answers, and a hash of the samples, for which every
 picture is rendered once in advance.
 """
@@ -20,34 +18,23 @@ from typing import TYPE_CHECKING, Any
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 from inspect_ai.dataset import Sample as InspectSample
-from inspect_ai.model import (
-    ChatMessage,
-    ChatMessageAssistant,
-    ChatMessageSystem,
-    ChatMessageUser,
-    Content,
-    ContentImage,
-    ContentText,
-    GenerateConfig,
-    ModelOutput,
-    ModelUsage,
-)
+from inspect_ai.model import GenerateConfig
 from inspect_ai.scorer import Metric
-from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
+from inspect_ai.solver import Solver, generate
 
 from safesight import registry
 from safesight.benchmarks import Benchmark, describe_benchmark, draw_samples, published_as
-from safesight.errors import InputError, SafesightError
+from safesight.errors import InputError
 from safesight.evals.active import active_api
+from safesight.evals.asking import asking, shooting, unreadable
 from safesight.evals.house_rules import forbidden_by
-from safesight.evals.messages import data_uri
 from safesight.evals.placeholders import check_placeholders
 from safesight.evals.scorers import grouped_utility, metrics_for, verdict
-from safesight.evals.session import failed, once, planned
+from safesight.evals.session import once, planned
 from safesight.fitting.facts import parsed_facts
 from safesight.grammar import UNDEFENDED, task_parts
 from safesight.judges.scope import judge_for
-from safesight.types import Message, Sample
+from safesight.types import Sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -101,8 +88,8 @@ def benchmark_task(
     )
     return Task(
         dataset=MemoryDataset([_described(sample) for sample in samples], name=benchmark),
-        setup=_asking(by_id),
-        solver=_shooting(by_id) if any(s.shots for s in samples) else generate(),
+        setup=asking(by_id),
+        solver=_solver(by_id, _drawn_with(api, seed)),
         scorer=verdict(judge),
         metrics=[*_metrics(samples, published)],
         config=_with_length(config, published),
@@ -118,6 +105,19 @@ def benchmark_task(
             **arm,
         },
     )
+
+
+def _solver(samples: Mapping[str, Sample], seed: int | None) -> Solver:
+    if seed is None and not any(sample.shots for sample in samples.values()):
+        return generate()
+    return shooting(samples, seed)
+
+
+def _drawn_with(api: Any | None, seed: int) -> int | None:
+    """The seed of sampled answers; None if they are greedy, or another provider's."""
+    if api is None or not api.config.temperature:
+        return None
+    return seed if api.config.seed is None else int(api.config.seed)
 
 
 def _metrics(samples: Sequence[Sample], published: Benchmark | None) -> list[Metric]:
@@ -172,102 +172,6 @@ def _register(benchmark: str) -> Callable[..., Task]:
     return made
 
 
-def _asking(samples: Mapping[str, Sample]) -> Solver:
-    """A solver that sets a sample's conversation, with the picture rendered on the spot."""
-
-    # No arguments: Inspect would copy them into the log and the task's identity.
-    @solver
-    def ask() -> Solver:
-        async def solve(state: TaskState, generate: Generate) -> TaskState:
-            try:
-                state.messages = _conversation(samples[str(state.sample_id)])
-            except SafesightError as error:
-                failed(error)
-                raise
-            return state
-
-        return solve
-
-    return ask()
-
-
-def _shooting(samples: Mapping[str, Sample]) -> Solver:
-    """A solver that asks the shots of a sample one after the other.
-
-    They need not run concurrently: shots of other samples fill the batches.
-    """
-
-    @solver
-    def shoot() -> Solver:
-        async def solve(state: TaskState, generate: Generate) -> TaskState:
-            sample = samples[str(state.sample_id)]
-            outputs: list[ModelOutput] = []
-            for question in sample.shots or (sample.question,):
-                if outputs:
-                    state.messages = _conversation(sample.reworded(question))
-                state = await generate(state)
-                outputs.append(state.output)
-            if len(outputs) > 1:
-                state.output = _together(outputs)
-            return state
-
-        return solve
-
-    return shoot()
-
-
-def _together(outputs: Sequence[ModelOutput]) -> ModelOutput:
-    """One output with one choice per shot, and the token counts of all of them."""
-    usages = [output.usage for output in outputs if output.usage is not None]
-    total = {
-        name: sum(getattr(usage, name) for usage in usages)
-        for name in ("input_tokens", "output_tokens", "total_tokens")
-    }
-    return outputs[0].model_copy(
-        update={
-            "choices": [choice for output in outputs for choice in output.choices[:1]],
-            "usage": ModelUsage(**total) if usages else None,
-        }
-    )
-
-
-def _conversation(sample: Sample) -> list[ChatMessage]:
-    turns: list[ChatMessage] = []
-    for turn in _rendered(sample):
-        if turn["role"] == "system":  # as text, which is how logs show it
-            turns.append(ChatMessageSystem(content=turn["content"][0]["text"], source="input"))
-        elif turn["role"] == "user":
-            turns.append(ChatMessageUser(content=_parts(turn), source="input"))
-        else:
-            turns.append(ChatMessageAssistant(content=_parts(turn), source="input"))
-    if sample.prefill is not None:
-        turns[-1] = ChatMessageAssistant(content=sample.prefill, source="input")
-    return turns
-
-
-def _rendered(sample: Sample) -> list[Message]:
-    try:
-        return sample.messages()
-    except OSError as error:
-        raise _unreadable(sample, error) from error
-
-
-def _parts(turn: Message) -> list[Content]:
-    return [
-        ContentText(text=part["text"])
-        if part["type"] == "text"
-        else ContentImage(image=data_uri(part["image"]))
-        for part in turn["content"]
-    ]
-
-
-def _unreadable(sample: Sample, error: OSError) -> InputError:
-    return InputError(
-        f"The picture of sample {sample.id!r} cannot be read ({error}). "
-        "Replace it, or leave the sample out."
-    )
-
-
 def _described(sample: Sample) -> InspectSample:
     return InspectSample(
         id=sample.id,
@@ -300,10 +204,11 @@ def _pixel_hash(samples: Sequence[Sample]) -> str:
 
 def _pixels_of(sample: Sample) -> list[str]:
     """A hash of every picture; the pictures are not kept."""
+    shown = sample.tries() if sample.shot_pictures else (sample,)
     try:
-        return [_pixels(picture()) for picture in sample.pictures]
+        return [_pixels(picture()) for each in shown for picture in each.pictures]
     except OSError as error:
-        raise _unreadable(sample, error) from error
+        raise unreadable(sample, error) from error
 
 
 def _pixels(picture: Image) -> str:
@@ -323,13 +228,22 @@ def _description_hash(samples: Sequence[Sample]) -> str:
             s.system,
             s.attack,
             s.image is None,
-            s.facts,
+            _repeatable(s.facts),
             s.shots,
             s.prefill,
             *([len(s.further_images), s.turns] if s.further_images or s.turns else []),
+            *([{"shots": [len(shown) for shown in s.shot_pictures]}] if s.shot_pictures else []),
         ]
         digest.update(json.dumps(parts, sort_keys=True, default=dict).encode())
     return digest.hexdigest()
+
+
+def _repeatable(facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Facts without the seconds that an attack took, which are others the next time."""
+    budget = facts.get("budget")
+    if not isinstance(budget, Mapping):
+        return facts
+    return {**facts, "budget": {key: budget[key] for key in budget if key != "seconds"}}
 
 
 def fit_caveat(model: str, artifacts: Sequence[Artifact | None]) -> str | None:

@@ -69,6 +69,8 @@ class Host:
     ) -> Future[Generation]:
         """Request an answer from an arm; it shares a batch with equal arms and settings.
 
+        Seeds may differ: what a row draws does not depend on the others.
+
         If the last turn is the assistant's, the answer continues it. Such rows only share
         batches with each other, since they get no generation prompt.
         """
@@ -77,11 +79,11 @@ class Host:
     def request(self, asked: Request) -> Future[Generation]:
         """Request an answer, perhaps with tools, perhaps followed while it is written.
 
-        Rows that are followed may share a batch though their lengths, stop strings and seeds
-        differ, and each is settled as soon as its own answer has ended.
+        Rows that are followed may share a batch though their lengths and stop strings differ
+        as well, and each is settled as soon as its own answer has ended.
         """
         followed = asked.caller is not None
-        alike = asked.settings.of_batch if followed else asked.settings
+        alike = asked.settings.of_batch if followed else asked.settings.but_seed
         tools = json.dumps(asked.tools, sort_keys=True)
         key = (asked.arm.identity, followed, alike, begins_answer(asked.messages), tools)
         return self.batcher.submit(key, asked, size_of(asked.messages), asked.future)

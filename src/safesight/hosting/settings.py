@@ -5,10 +5,13 @@ Knows nothing about Inspect or models.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-__all__ = ["Settings"]
+from safesight.errors import InputError
+
+__all__ = ["Settings", "check_temperature"]
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,32 @@ class Settings:
     """Whether the answer may have fewer than `max_new_tokens` where the context leaves no more."""
 
     @property
+    def but_seed(self) -> Settings:
+        """All but the value of a seed, which each row of a batch has for itself.
+
+        Example:
+            >>> Settings(8, 1.0, seed=1).but_seed == Settings(8, 1.0, seed=2).but_seed
+            True
+        """
+        return self if self.seed is None else replace(self, seed=0)
+
+    @property
     def of_batch(self) -> Hashable:
         """What must be equal for all rows of a batch that is followed token by token.
 
         Length, stop strings and the value of a seed may then differ from row to row.
         """
         return (self.temperature, self.top_p, self.top_k, self.seed is None, self.logprobs)
+
+
+def check_temperature(temperature: float) -> None:
+    """Refuse a temperature at which nothing can be drawn.
+
+    Raises:
+        InputError: it is negative, infinite or no number.
+    """
+    if not (math.isfinite(temperature) and temperature >= 0):
+        raise InputError(
+            f"A temperature of {temperature:g} is not possible. Use 0 for greedy decoding, or a "
+            "number above it, such as 1."
+        )

@@ -7,6 +7,8 @@ the second.
 
 from __future__ import annotations
 
+from safesight.report.adaptive import adaptive_columns, adaptive_notes, attack_of
+from safesight.report.best_of import budget_note, tries_columns, tries_notes
 from safesight.report.html import Beside, render, write_report
 from safesight.report.layer_figures import head_sentence
 from safesight.report.layer_file import read_layers
@@ -21,7 +23,11 @@ from safesight.report.words import extremes_note, holm_note
 
 __all__ = [
     "Beside",
+    "adaptive_columns",
+    "adaptive_notes",
+    "attack_of",
     "best_defense",
+    "budget_note",
     "extremes_note",
     "head_sentence",
     "holm_note",
@@ -31,6 +37,8 @@ __all__ = [
     "read_layers",
     "render",
     "render_layers",
+    "tries_columns",
+    "tries_notes",
     "verdict_sentence",
     "write_layers",
     "write_report",

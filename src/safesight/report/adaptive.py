@@ -6,41 +6,39 @@ than the plain requests get. Only numbers of the scorecard are shown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from safesight.compare import Adaptive, Row, Scorecard
 from safesight.grammar import UNDEFENDED, task_parts
+from safesight.report.best_of import TriesColumn
 from safesight.report.words import listed, share_told
 
-__all__ = ["AdaptiveLine", "adaptive_lines", "adaptive_notes", "adaptive_sentence"]
+__all__ = ["adaptive_columns", "adaptive_notes", "adaptive_sentence", "attack_of"]
 
 
-@dataclass(frozen=True)
-class AdaptiveLine:
-    """One defense on one task: attack success as it is, and what was tried to raise it."""
-
-    defense: str
-    task: str
-    cells: tuple[tuple[str, Row | None], ...]
-    """Clean, noise, transfer and strongest, each with the attack that it is about, if it is
-    under one."""
+_HEADS = ("as it is", "moved at random", "searched on the undefended", "strongest")
 
 
-def adaptive_lines(card: Scorecard) -> list[AdaptiveLine]:
-    """The rows of the table, in the order of the scorecard."""
-    return [
-        AdaptiveLine(
-            found.defense,
-            found.task,
-            (
-                ("", found.clean),
-                (_name(found.noise), found.noise),
-                (_name(found.transfer), found.transfer),
-                (_name(found.strongest), found.strongest),
-            ),
-        )
-        for found in card.adaptive
-    ]
+def adaptive_columns(card: Scorecard) -> list[TriesColumn]:
+    """The columns of the table, four for each task that was attacked."""
+    found: list[TriesColumn] = []
+    for task in dict.fromkeys(each.task for each in card.adaptive):
+        arms = {each.defense: each for each in card.adaptive if each.task == task}
+        for place, head in enumerate(_HEADS):
+            rows = [_rows(arms.get(name))[place] for name in card.defenses]
+            if any(rows):
+                first = not any(column.task == task for column in found)
+                found.append(TriesColumn(task, head, rows, first))
+    return found
+
+
+def _rows(found: Adaptive | None) -> tuple[Row | None, Row | None, Row | None, Row | None]:
+    if found is None:
+        return (None, None, None, None)
+    return (found.clean, found.noise, found.transfer, found.strongest)
+
+
+def attack_of(row: Row | None, column: TriesColumn) -> str:
+    """The attack that a rate is about; empty for the requests as they are."""
+    return "" if row is None or row.task == column.task else _name(row)
 
 
 def adaptive_sentence(card: Scorecard, arm: str) -> str | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from safesight.grammar import UNDEFENDED
+from safesight.judges.shots import deciding
 from safesight.report.pictures import draw
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Reply:
     broken: bool
     veiled: bool
     scores: tuple[str, ...]
-    """The scores of its detectors, in words."""
+    """Which of several shots it is to, and the scores of its detectors, in words."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,15 @@ def _reply(answer: Answer, redaction: Redaction) -> Reply:
         correct=bool(answer.correct),
         broken=bool(answer.broken),
         veiled=hidden and not remove,
-        scores=tuple(_scores(answer.metadata.get("decisions") or {})),
+        scores=(*_shot(answer), *_scores(answer.metadata.get("decisions") or {})),
     )
+
+
+def _shot(answer: Answer) -> list[str]:
+    """Which shot the answer is to, where there were several: the one that decides."""
+    if not answer.tries:
+        return []
+    return [f"shot {deciding(answer.tries, answer.label) + 1} of {len(answer.tries)}"]
 
 
 def _scores(decisions: dict[str, dict[str, Any]]) -> list[str]:

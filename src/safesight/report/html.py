@@ -13,12 +13,22 @@ from typing import TYPE_CHECKING, Any
 from safesight.compare import Scorecard
 from safesight.files import write_text
 from safesight.grammar import UNDEFENDED
+from safesight.report.best_of import budget_note
 from safesight.report.closed import assemble
 from safesight.report.conversations import Redaction, conversations, veiled_picture
 from safesight.report.layer_file import check_same_model
 from safesight.report.layer_page import LayerView
 from safesight.report.sentence import RULE, headline_defenses, interval_note, verdict_sentence
-from safesight.report.tables import AXES, columns, delta_rows, outcomes, overall, rate_rows
+from safesight.report.tables import (
+    AXES,
+    adaptive_table,
+    columns,
+    delta_rows,
+    outcomes,
+    overall,
+    rate_rows,
+    tries_table,
+)
 from safesight.report.words import extremes_note, holm_note
 
 if TYPE_CHECKING:
@@ -90,7 +100,9 @@ def render(
         **_totals(card),
         columns=cells,
         rates=rate_rows(card, cells),
-        deltas=delta_rows(card, cells),
+        several=tries_table(card),
+        adaptive=adaptive_table(card),
+        **_changes(card),
         outcomes=outcomes(card),
         conversations=shown,
         conversation_tasks=list(dict.fromkeys(c.task for c in shown)),
@@ -141,7 +153,14 @@ def _wording(card: Scorecard) -> dict[str, str | None]:
         "holm": holm_note(card),
         "none_of": extremes_note(row for row in card.pooled if row.metric in AXES),
         "none_of_task": extremes_note(row for row in card.rows if row.metric in AXES),
+        "budget": budget_note(card),
     }
+
+
+def _changes(card: Scorecard) -> dict[str, Any]:
+    """The table of paired changes, for the template; those within several tries are among them."""
+    cells = columns(card, several=True)
+    return {"changed": cells, "deltas": delta_rows(card, cells)}
 
 
 def _totals(card: Scorecard) -> dict[str, Any]:
@@ -176,4 +195,5 @@ def _part(beside: Beside) -> dict[str, Any]:
         "columns": cells,
         "rates": rate_rows(beside.card, cells),
         "none_of": extremes_note(row for row in beside.card.rows if row.metric in AXES),
+        "several": tries_table(beside.card),
     }

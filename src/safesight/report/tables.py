@@ -5,10 +5,12 @@ Arranges and formats the numbers of a scorecard; computes none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from safesight.compare import Delta, Row, Scorecard, VerdictCounts, control_of
 from safesight.grammar import UNDEFENDED
+from safesight.report.adaptive import adaptive_columns, adaptive_notes, attack_of
+from safesight.report.best_of import TriesColumn, tries_columns, tries_notes
 from safesight.report.words import points, share
 from safesight.stats import HOW_TO, METRICS, MetricName
 
@@ -16,11 +18,14 @@ __all__ = [
     "Cell",
     "Column",
     "Outcome",
+    "TriesTable",
+    "adaptive_table",
     "columns",
     "delta_rows",
     "outcomes",
     "overall",
     "rate_rows",
+    "tries_table",
 ]
 
 AXES: dict[MetricName, str] = {
@@ -48,6 +53,8 @@ class Column:
     n: int
     """Number of answers behind most of its rates; cells with fewer, because of invalid answers,
     say so."""
+    tries: int = 1
+    """How often each request was asked."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +85,25 @@ class Outcome:
     """Verdict, count, percent; only those that occur."""
 
 
-def columns(card: Scorecard) -> list[Column]:
-    """The columns of the four-axis table, without overhead."""
+def columns(card: Scorecard, *, several: bool = False) -> list[Column]:
+    """The columns of the four-axis table, without overhead.
+
+    Args:
+        card: The numbers.
+        several: Whether to include attack success after several tries, which has its own table.
+    """
     found: list[Column] = []
     for metric in AXES:
         axis = _axis(card, metric)
         asked = ["all"] if metric == "broken_rate" else card.tasks
-        tasks = [t for t in asked if any(card.row(d, t, metric) for d in card.defenses)]
+        left_out = set(card.adaptive_tasks)
+        if metric == "attack_success_rate" and not several:
+            left_out |= _best_of(card)
+        tasks = [
+            t
+            for t in asked
+            if t not in left_out and any(card.row(d, t, metric) for d in card.defenses)
+        ]
         found += [
             Column(
                 metric,
@@ -93,6 +112,7 @@ def columns(card: Scorecard) -> list[Column]:
                 METRICS[metric].better,
                 first=index == 0,
                 n=_answers(card, task, metric),
+                tries=_tries(card, task, metric),
             )
             for index, task in enumerate(tasks)
         ]
@@ -109,6 +129,7 @@ def overall(card: Scorecard) -> list[Column]:
             METRICS[metric].better,
             True,
             _answers(card, "all", metric),
+            _tries(card, "all", metric) if metric != "broken_rate" else 1,
         )
         for metric in AXES
         if any(card.row(defense, "all", metric) for defense in card.defenses)
@@ -125,6 +146,59 @@ def _axis(card: Scorecard, metric: MetricName) -> str:
 def _answers(card: Scorecard, task: str, metric: str) -> int:
     rows = [card.row(defense, task, metric) for defense in card.defenses]
     return max(row.n for row in rows if row is not None)
+
+
+def _tries(card: Scorecard, task: str, metric: str) -> int:
+    rows = [card.row(defense, task, metric) for defense in card.defenses]
+    return max(row.tries or 1 for row in rows if row is not None)
+
+
+def _best_of(card: Scorecard) -> set[str]:
+    return {each.task for each in card.best_of}
+
+
+@dataclass(frozen=True)
+class TriesTable:
+    """Attack success by the number of tries."""
+
+    columns: list[TriesColumn]
+    rates: list[tuple[str, list[Cell | None]]]
+    """Each defense with its cells, one per column."""
+    notes: list[str]
+
+
+def tries_table(card: Scorecard) -> TriesTable | None:
+    """The table of attacks with several tries; None if there are none."""
+    cells = tries_columns(card)
+    rates = [
+        (
+            defense,
+            [
+                None if (row := column.rows[place]) is None else _rate(row, column)
+                for column in cells
+            ],
+        )
+        for place, defense in enumerate(card.defenses)
+    ]
+    return TriesTable(cells, rates, tries_notes(card)) if cells else None
+
+
+def adaptive_table(card: Scorecard) -> TriesTable | None:
+    """The table of attacks that know the defense; None if there are none."""
+    cells = adaptive_columns(card)
+    rates = [
+        (defense, [_attacked(column.rows[place], column) for column in cells])
+        for place, defense in enumerate(card.defenses)
+    ]
+    return TriesTable(cells, rates, adaptive_notes(card)) if cells else None
+
+
+def _attacked(row: Row | None, column: TriesColumn) -> Cell | None:
+    """The rate, and which attack it is about."""
+    if row is None:
+        return None
+    cell, name = _rate(row, column), attack_of(row, column)
+    return replace(cell, notes=(name, *cell.notes)) if name else cell
 
 
 def rate_rows(card: Scorecard, cells: list[Column]) -> list[tuple[str, list[Cell | None]]]:
@@ -168,7 +242,7 @@ def outcomes(card: Scorecard) -> list[tuple[str, list[Outcome]]]:
     return [(task, [_outcome(c) for c in harmful if c.task == task]) for task in tasks]
 
 
-def _rate(row: Row, column: Column) -> Cell:
+def _rate(row: Row, column: Column | TriesColumn) -> Cell:
     interval = f"{100 * row.low:.1f}–{100 * row.high:.1f}"
     notes = () if row.invalid or row.n == column.n else (f"n {row.n}",)
     warning = f"{row.invalid} invalid, n {row.n}" if row.invalid else ""

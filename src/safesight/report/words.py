@@ -13,7 +13,10 @@ from safesight.compare import Row, Scorecard, by_family
 from safesight.console import numbered
 from safesight.stats import ALPHA
 
-__all__ = ["extreme", "extremes_note", "holm_note", "points", "share"]
+__all__ = ["extreme", "extremes_note", "holm_note", "listed", "points", "share", "share_told"]
+
+_FEW = 400
+"""Below this number of answers, the interval of a rate near a half is wider than ten points."""
 
 _NAMED = 3
 """Bounds that a note names one by one; of more, only the widest and the narrowest."""
@@ -32,6 +35,34 @@ def share(value: float) -> str:
     if text == "100.0" and value < 1:
         return ">99.9%"
     return text.removesuffix(".0") + "%"
+
+
+def share_told(row: Row) -> str:
+    """A rate in a sentence, with what makes it uncertain.
+
+    Example:
+        >>> share_told(Row(defense="sasa", task="vqa", metric="refusal_rate", value=0.25,
+        ...                low=0.142, high=0.402, n=40, invalid=0, judge="exact"))
+        '25% (14.2–40.2)'
+    """
+    if row.value is None:
+        return "a rate that could not be judged"
+    if bound := extreme(row):
+        return f"{share(row.value)} ({bound})"
+    if row.n >= _FEW:
+        return share(row.value)
+    return f"{share(row.value)} ({100 * row.low:.1f}–{100 * row.high:.1f})"
+
+
+def listed(names: list[str]) -> str:
+    """Names in a sentence.
+
+    Example:
+        >>> listed(["sasa", "rai", "npo"])
+        'sasa, rai and npo'
+    """
+    *rest, last = names
+    return f"{', '.join(rest)} and {last}" if rest else last
 
 
 def points(value: float) -> str:

@@ -21,10 +21,11 @@ from safesight.extras import need
 from safesight.files import check_place
 from safesight.fitting.facts import Facts, told
 from safesight.grammar import ANY_MODEL, check_arm, check_task, load_judge, task_parts
+from safesight.hosting.settings import check_temperature
 from safesight.judges.scope import common_judge, judge_for
 from safesight.workflows.engines import Engine, identity_with
 from safesight.workflows.own_data import OwnData, add_tasks, leave_out_seen, sources_of, tasks_with
-from safesight.workflows.remarks import seen_in_fits, unlike_controls
+from safesight.workflows.remarks import drawn, remarks_on
 
 if TYPE_CHECKING:
     from safesight.compare import Overhead, Scorecard
@@ -76,6 +77,8 @@ class Evaluation:
     judge: str | None = None
     """A registered judge; None for the one that knows most about each task."""
     seed: int = 0
+    temperature: float = 0.0
+    """0 for greedy answers."""
     batch_size: int | None = None
     artifacts: Sequence[Path] = ()
     fit_on: FitOn | None = None
@@ -183,8 +186,7 @@ def evaluate(wanted: Evaluation) -> None:
     unseen = leave_out_seen(own, fits, wanted.own.rows)
     added, about_attacks = _attacked(wanted, vlm, arms)
     with wanted.engine.endpoints(vlm, arms, wanted.log_dir, wanted.model_args) as endpoints:
-        remarks = [*unlike_controls(arms), *seen_in_fits(arms, wanted.only), *unseen]
-        remarks += about_attacks
+        remarks = [*_remarks(wanted, arms), *unseen, *about_attacks]
         remarks += wanted.engine.remarks(endpoints)
         for remark in remarks:
             stderr().print(remark, soft_wrap=True)
@@ -201,10 +203,11 @@ def evaluate(wanted: Evaluation) -> None:
             seed=wanted.seed,
             model_args=wanted.model_args,
             endpoints=endpoints,
+            temperature=wanted.temperature,
         )
     if ranks.first():  # the others leave, so nothing competes with what is timed
         _draw_risk(wanted, vlm, arms)
-        _note(wanted, vlm, arms, start, (identity_with(vlm.identity, endpoints), remarks))
+        _note(wanted, vlm, arms, start, (identity_with(vlm.identity, endpoints), remarks), added)
 
 
 def _arms_that_can_run(wanted: Evaluation, vlm: VLM, given: Mapping[str, Path]) -> list[str]:
@@ -232,6 +235,7 @@ def _arms_that_can_run(wanted: Evaluation, vlm: VLM, given: Mapping[str, Path]) 
 
 def _check(wanted: Evaluation) -> None:
     """Refuse whatever can be refused before a model is loaded."""
+    check_temperature(wanted.temperature)
     for arm in wanted.arms:
         check_arm(arm)
     for task in wanted.tasks:
@@ -259,6 +263,10 @@ def _attacked(wanted: Evaluation, vlm: VLM, arms: Sequence[Arm]) -> tuple[list[s
 
     samples = {task: _samples(task, wanted) for task in wanted.tasks}
     return add_attacks(vlm, arms, samples, wanted.adaptive, wanted.log_dir / "adaptive")
+
+
+def _remarks(wanted: Evaluation, arms: Sequence[Arm]) -> list[str]:
+    return [*remarks_on(arms, wanted.only), *drawn(wanted.temperature, wanted.seed)]
 
 
 def _draw_risk(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> None:
@@ -291,6 +299,7 @@ def _note(
     arms: list[Arm],
     start: float,
     about: tuple[str, Sequence[str]],
+    added: Sequence[str],
 ) -> None:
     """Measure overhead that is not known yet, and write down what the logs do not contain."""
     from safesight.compare.folder import NOTES, RunNotes, read_notes
@@ -302,15 +311,19 @@ def _note(
         identity=identity,
         device=str(vlm.device) if wanted.engine.name == "transformers" else wanted.engine.name,
         seed=wanted.seed,
+        temperature=wanted.temperature,
         limit=wanted.limit,
         only={fact: list(values) for fact, values in wanted.only.items()},
         judge=_judge(wanted),
         data=sources_of(wanted.own),
+        adaptive=[*added],
         remarks=[*remarks],
     )
     before = read_notes(wanted.log_dir)
     if before is not None and before.same_run(notes):
-        notes = before.model_copy(update={"data": notes.data, "remarks": notes.remarks})
+        asked = [*dict.fromkeys([*before.adaptive, *added])]
+        new = {"data": notes.data, "remarks": notes.remarks, "adaptive": asked}
+        notes = before.model_copy(update=new)
     known: dict[str, dict[str, Any]] = dict(notes.artifacts)
     overhead = {cost.defense: cost for cost in notes.overhead}
     for arm in arms:

@@ -1,4 +1,4 @@
-"""What a reader of a scorecard should know about the fits of its arms, a sentence each."""
+"""What a reader of an evaluation's numbers should know about its fits and its answers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,35 @@ from safesight.fitting.facts import Facts, covers, told
 if TYPE_CHECKING:
     from safesight.hosting.arms import Arm
 
-__all__ = ["seen_in_fits", "unlike_controls"]
+__all__ = ["drawn", "remarks_on"]
 
 
-def unlike_controls(arms: Sequence[Arm]) -> Iterator[str]:
+def remarks_on(arms: Sequence[Arm], only: Facts) -> list[str]:
+    """Sentences about fits that cannot be compared, or that saw what they are tested on.
+
+    Args:
+        arms: The arms of the evaluation.
+        only: Facts of the samples that are asked; empty for all.
+    """
+    return [*_unlike_controls(arms), *_seen(arms, only)]
+
+
+def drawn(temperature: float, seed: int) -> list[str]:
+    """A sentence if the answers are not greedy.
+
+    Example:
+        >>> drawn(0.0, seed=0)
+        []
+    """
+    if not temperature:
+        return []
+    return [
+        f"The answers are drawn at temperature {temperature:g}, with seeds that follow from "
+        f"{seed}, the sample and the try."
+    ]
+
+
+def _unlike_controls(arms: Sequence[Arm]) -> Iterator[str]:
     """A sentence for each control that was fitted on different data than its arm."""
     from safesight.compare import control_of
 
@@ -32,7 +57,7 @@ def unlike_controls(arms: Sequence[Arm]) -> Iterator[str]:
             )
 
 
-def seen_in_fits(arms: Sequence[Arm], only: Facts) -> Iterator[str]:
+def _seen(arms: Sequence[Arm], only: Facts) -> Iterator[str]:
     """A sentence for each fit that saw what it is tested on, or is tested on more than that."""
     fits = {
         defense.name: artifact.card.get("data", {}).get("held_out", {})
