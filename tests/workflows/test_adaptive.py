@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from safesight import load_defense, registry
 from safesight.adversary import crafting
 from safesight.errors import InputError
 from safesight.evals import read_answers
+from safesight.hosting.arms import Arm
+from safesight.types import Sample
 from safesight.workflows import adaptive
 from safesight.workflows.adaptive import Adaptive
 from safesight.workflows.evaluation import Evaluation, evaluate
@@ -93,6 +96,27 @@ def test_nothing_is_crafted_twice(folder: Path, monkeypatch: pytest.MonkeyPatch)
     run(folder)
     with pytest.raises(AssertionError, match="crafted again"):
         run(folder, steps=3)
+
+
+@pytest.mark.parametrize(
+    ("arms", "wanted"),
+    [
+        (["npo"], {"one_word", "prefill"}),
+        (["npo", "safety_prompt"], {"one_word"}),
+        (["image_tools", "rai"], {"ignore_tools", "injected_result", "synonym"}),
+        (["none"], set()),
+    ],
+)
+def test_attacks_in_words_are_those_that_know_an_arm(arms: list[str], wanted: set[str]) -> None:
+    """All arms are asked under all of them; one that begins the answer only if all can be."""
+    built = [Arm(name, ((load_defense(name), None),), "") for name in arms if name != "none"]
+    samples = registry.load("benchmark", "image_harm")(2)
+    asked = adaptive.in_words(built, {"image_harm": samples, "vqa": [vqa()]})
+    assert set(asked) == {f"image_harm+{name}" for name in wanted}
+
+
+def vqa() -> Sample:
+    return registry.load("benchmark", "vqa")(1)[0]
 
 
 def test_a_task_without_pictures_is_a_user_error(tmp_path: Path) -> None:

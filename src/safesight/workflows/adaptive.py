@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from safesight.hosting.arms import Arm
     from safesight.models import VLM
 
-__all__ = ["EVERYONE", "Adaptive", "CraftedAttack", "add_attacks"]
+__all__ = ["EVERYONE", "Adaptive", "CraftedAttack", "add_attacks", "in_words"]
 
 EVERYONE = ("best_of_n", "repeat")
 """Attacks that every arm is asked under: many tries, and as many tries of the plain request."""
@@ -126,7 +126,7 @@ def add_attacks(
             attack = CraftedAttack(name, folders)
             registry.add("attack", name, lambda attack=attack: attack, said)
             added += [f"{task}+{name}" for task in pictured]
-    return [*added, *_in_words(arms, tasks)], remarks
+    return [*added, *in_words(arms, tasks)], remarks
 
 
 def _check(pictured: Mapping[str, object], tasks: Mapping[str, object]) -> None:
@@ -217,24 +217,36 @@ class _Crafts:
         return [self._answers[sample.id] for sample in samples]
 
 
-def _in_words(arms: Sequence[Arm], tasks: Mapping[str, Sequence[Sample]]) -> list[str]:
-    """Every task of harmful requests under every attack in words that applies to it."""
-    names = [name for arm in arms for defense, _ in arm.defenses for name in defense.attacks]
+def in_words(arms: Sequence[Arm], tasks: Mapping[str, Sequence[Sample]]) -> list[str]:
+    """Every task of harmful requests under every attack in words that applies to it.
+
+    Args:
+        arms: Their defenses say which attacks know them (`Defense.attacks`).
+        tasks: The samples of each task.
+    """
+    defenses = [defense for arm in arms for defense, _ in arm.defenses]
+    names = [name for defense in defenses for name in defense.attacks]
+    # What rewrites or asks again needs a question, not the beginning of an answer.
+    begun = all(defense.kind not in ("input", "pipeline") for defense in defenses)
     return [
         f"{task}+{name}"
         for task, samples in tasks.items()
         if _are_harmful(samples)
         for name in dict.fromkeys([*names, *EVERYONE])
-        if _applies(name, samples)
+        if _applies(name, samples, begun=begun)
     ]
 
 
-def _applies(name: str, samples: Sequence[Sample]) -> bool:
-    """Whether an attack can be made on these samples; one that moves a picture may not be."""
+def _applies(name: str, samples: Sequence[Sample], *, begun: bool) -> bool:
+    """Whether an attack can be made on these samples; one that moves a picture may not be.
+
+    Args:
+        name: The attack.
+        samples: The requests.
+        begun: Whether every arm can continue the beginning of an answer.
+    """
     attack = registry.load("attack", name)()
     try:
-        for sample in samples:
-            attack(sample)
+        return all(attack(sample).prefill is None or begun for sample in samples)
     except InputError:
         return False
-    return True

@@ -54,7 +54,6 @@ class AdaShieldS(Defense[AdaShieldConfig, None]):
 
     name = "adashield"
     kind = "input"
-    attacks = ("prefill",)
     paper = "Wang et al., AdaShield, ECCV 2024, https://arxiv.org/abs/2403.09513"
     in_demo = True
     Config = AdaShieldConfig

@@ -94,7 +94,6 @@ class CoCA(Defense[CoCAConfig, None]):
 
     name = "coca"
     kind = "pipeline"
-    attacks = ("prefill",)
     paper = "Gao et al., CoCA, COLM 2024, https://arxiv.org/abs/2409.11365"
     in_demo = True
     Config = CoCAConfig

@@ -122,7 +122,6 @@ class ECSO(Defense[ECSOConfig, None]):
 
     name = "ecso"
     kind = "pipeline"
-    attacks = ("prefill",)
     paper = "Gou et al., Eyes Closed, Safety On, ECCV 2024, https://arxiv.org/abs/2403.09572"
     in_demo = True
     contract = Contract(

@@ -42,7 +42,6 @@ class LookCarefully(Defense[LookCarefullyConfig, None]):
 
     name = "look_carefully"
     kind = "input"
-    attacks = ("prefill",)
     paper = "none: the control arm of image tools and of safety prompts"
     in_demo = True
     Config = LookCarefullyConfig

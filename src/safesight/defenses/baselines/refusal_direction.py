@@ -122,7 +122,6 @@ class RefusalDirection(Defense[RefusalDirectionConfig, RefusalDirectionFitted]):
 
     name = "refusal_direction"
     kind = "activation"
-    attacks = ("prefill",)
     paper = (
         "Arditi et al., Refusal in Language Models Is Mediated by a Single Direction, "
         "NeurIPS 2024, https://arxiv.org/abs/2406.11717"

@@ -50,7 +50,6 @@ class SafetyPrompt(Defense[SafetyPromptConfig, None]):
 
     name = "safety_prompt"
     kind = "input"
-    attacks = ("prefill",)
     paper = "Liu et al., MM-SafetyBench, ECCV 2024, https://arxiv.org/abs/2311.17600"
     in_demo = True
     Config = SafetyPromptConfig

@@ -140,7 +140,6 @@ class ShiftDC(Defense[ShiftDCConfig, ShiftDCFitted]):
 
     name = "shiftdc"
     kind = "activation"
-    attacks = ("prefill",)
     paper = "Zou et al., ShiftDC, NeurIPS 2025, https://arxiv.org/abs/2502.13095"
     needs = frozenset({"activations", "labels"})
     fitted = True

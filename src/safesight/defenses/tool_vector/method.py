@@ -116,7 +116,6 @@ class ToolVector(Defense[ToolVectorConfig, ToolVectorFitted]):
     name = "tool_vector"
     headline = ()
     kind = "activation"
-    attacks = ("prefill",)
     paper = (
         "Tian et al., When Think-with-Image Meets Safety: What Determines Multimodal Jailbreak "
         "Robustness?, 2026, arXiv 2605.27932"
