@@ -211,9 +211,10 @@ class _Crafts:
 
     def _wanted(self, samples: Sequence[Sample]) -> list[list[int]]:
         new = [sample for sample in samples if sample.id not in self._answers]
-        judge = load_judge("exact" if self.vlm.name == BUNDLED else ANY_MODEL)
-        tokens = wanted_answers(self.vlm, new, judge, progress=True)
-        self._answers.update(zip((sample.id for sample in new), tokens, strict=True))
+        if new:
+            judge = load_judge("exact" if self.vlm.name == BUNDLED else ANY_MODEL)
+            tokens = wanted_answers(self.vlm, new, judge, progress=True)
+            self._answers.update(zip((sample.id for sample in new), tokens, strict=True))
         return [self._answers[sample.id] for sample in samples]
 
 
