@@ -37,7 +37,7 @@ _LIGHT = 0.25
 
 @dataclass(frozen=True)
 class BestOfN:
-    """Changes letters and, if there is one, the picture, anew for each shot.
+    """Changes letters and, if there is one, the picture, at random for each shot.
 
     Args:
         shots: Number of tries.
