@@ -94,10 +94,11 @@ def noisy(text: str, strength: float, rng: random.Random) -> str:
     often, seldom = strength**0.5, strength**3
 
     def scrambled(found: re.Match[str]) -> str:
-        first, *middle, last = found[0]
+        word = found[0]
+        middle = list(word[1:-1])
         if rng.random() < often:
             rng.shuffle(middle)
-        return "".join((first, *middle, last))
+        return "".join((word[0], *middle, word[-1]))
 
     def changed(letter: str) -> str:
         if letter.isalpha() and rng.random() < often:

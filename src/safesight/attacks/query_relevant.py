@@ -73,7 +73,7 @@ class QueryRelevant:
         question = sample.question
         if not own or not sample.target.strip() or mentions(question, sample.target):
             question = point_at(question, sample.target, self.pointer)
-        shown = own[-1] if own else partial(self._shown, sample.target)
+        shown: Render = own[-1] if own else partial(self._shown, sample.target)
         pictures = (*own[:-1], partial(with_strip, shown, sample.target))
         return tried(sample, self.name, [question], [pictures], picture="object and word")
 
