@@ -5,8 +5,8 @@ letters are scrambled and characters moved to a neighbor in ASCII get through by
 tries get through more often. The strength s sets the odds, as in the paper: a word is scrambled and
 a letter changes its case with probability sqrt(s), a character is moved with s^3, and s is 0.4.
 
-Where we differ: the paper goes to 10,000 tries, here there are 16 by default, all different; and
-the paper's pictures are the request itself in random fonts, places and colors, while here the
+Where we differ: the paper goes to 10,000 tries, here there are 16 by default, all different; spaces
+stay; the paper's pictures are the request itself in random fonts, places and colors, while here the
 sample's picture is turned, cropped, and changed in brightness and contrast a little. Compare it
 only with as many tries of something else, such as `repeat`.
 """
