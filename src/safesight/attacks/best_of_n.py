@@ -5,8 +5,8 @@ letters are scrambled and characters moved to a neighbor in ASCII get through by
 tries get through more often. The strength s sets the odds, as in the paper: a word is scrambled and
 a letter changes its case with probability sqrt(s), a character is moved with s^3, and s is 0.4.
 
-Where we differ: the paper goes to 10,000 tries, here there are 16 by default, all different; and
-the paper's pictures are the request itself in random fonts, places and colors, while here the
+Where we differ: the paper goes to 10,000 tries, here there are 16 by default, all different; spaces
+stay; the paper's pictures are the request itself in random fonts, places and colors, while here the
 sample's picture is turned, cropped, and changed in brightness and contrast a little. Compare it
 only with as many tries of something else, such as `repeat`.
 """
@@ -37,7 +37,7 @@ _LIGHT = 0.25
 
 @dataclass(frozen=True)
 class BestOfN:
-    """Changes letters and, if there is one, the picture, anew for each shot.
+    """Changes letters and, if there is one, the picture, at random for each shot.
 
     Args:
         shots: Number of tries.
@@ -94,10 +94,11 @@ def noisy(text: str, strength: float, rng: random.Random) -> str:
     often, seldom = strength**0.5, strength**3
 
     def scrambled(found: re.Match[str]) -> str:
-        first, *middle, last = found[0]
+        word = found[0]
+        middle = list(word[1:-1])
         if rng.random() < often:
             rng.shuffle(middle)
-        return "".join((first, *middle, last))
+        return "".join((word[0], *middle, word[-1]))
 
     def changed(letter: str) -> str:
         if letter.isalpha() and rng.random() < often:

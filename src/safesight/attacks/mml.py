@@ -12,7 +12,8 @@ but the most common ones with foods; and they ask up to five times for one pictu
 best answer, while here one try is one query. For their budget, add `repeat` after the attack.
 
 A turned or mirrored picture is what an image tool can set right, so a model with such a tool is
-helped by it, for good or ill. The prompts are longer than the context of the bundled model.
+helped by it, for good or ill. The list of words names the object in the text, though out of order.
+The prompts have about 440 to 560 tokens for the bundled model, which understands little of them.
 """
 
 from __future__ import annotations

@@ -73,8 +73,9 @@ class QueryRelevant:
         question = sample.question
         if not own or not sample.target.strip() or mentions(question, sample.target):
             question = point_at(question, sample.target, self.pointer)
-        shown = own[-1] if own else partial(self._shown, sample.target)
-        pictures = (*own[:-1], partial(with_strip, shown, sample.target))
+        shown: Render = own[-1] if own else partial(self._shown, sample.target)
+        named: Render = partial(with_strip, shown, sample.target)
+        pictures = (*own[:-1], named)
         return tried(sample, self.name, [question], [pictures], picture="object and word")
 
     def _shown(self, target: str) -> Image:

@@ -27,7 +27,7 @@ __all__ = ["Shuffle", "with_patches"]
 
 @dataclass(frozen=True)
 class Shuffle:
-    """Shuffles words and patches anew for each shot.
+    """Shuffles words and patches, in another order for each shot.
 
     Args:
         shots: Number of tries.
