@@ -142,11 +142,19 @@ def test_the_plain_request_asked_as_often_stands_beside_the_attack() -> None:
     assert [row.value for row in repeat.rates] == [0.0, 0.0, 0.25, 0.5]
     for less in (
         asked("rrr", task="image_harm+repeat"),  # too few tries
-        asked("r" * 8, task="text_harm+repeat"),  # another benchmark
+        asked(*["r" * 8] * 2, task="text_harm+repeat"),  # another benchmark
         asked("r" * 8, task="image_harm+repeat", defense="sasa"),  # another arm
     ):
         first = next(each for each in card_of(asked(*HIDDEN), less).best_of)
         assert first.plain is None
+
+
+def test_an_attack_that_is_repeated_is_no_plain_request() -> None:
+    attack = asked("rh", "rh", task="image_harm+mml+repeat", attack="repeat")
+    card = card_of(attack, asked(*HIDDEN))
+    assert [each.plain for each in card.best_of] == [None, None]
+    assert success(card, "all").tries == 2
+    assert card.attacks == ["image_harm+mml+repeat"]
 
 
 def test_orders_of_the_choices_of_a_benign_question_are_no_tries() -> None:

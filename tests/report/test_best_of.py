@@ -21,6 +21,7 @@ from safesight.report import (
 from safesight.report.tables import columns
 from tests.compare.fake_answers import FakeAnswer, cell
 from tests.compare.test_tries import HIDDEN, asked, card_of
+from tests.report.test_html import Page
 
 TASK = "image_harm+best_of_n"
 
@@ -84,6 +85,7 @@ def test_the_page_has_the_table_too(beside: bool) -> None:
     card = card_of(*arms("rrrrr", "rrrrh", "rrrrr", "rrrrr"))
     plain = card_of(cell("hr"))
     page = render(plain, beside=[Beside("Again", "Look.", card)]) if beside else render(card)
+    assert not Page(page).open  # every element is closed
     table = page.split("attack success by the number of tries, table")[1].split("</table>")[0]
     assert "plain request, 5 tries" in table
     assert table.count("75%") == 1

@@ -290,9 +290,10 @@ def _print_tries(card: Scorecard, console: Console) -> None:
     labels = list(map(label, card.defenses))
     title = "Attack success by the number of tries, percent"
     print_grid(console, Grid(title, labels, columns, corner=("n",)))
-    for note in tries_notes(card):
-        print_sentence(note, console, "dim")
-    console.print()
+    if notes := tries_notes(card):
+        for note in notes:
+            print_sentence(note, console, "dim")
+        console.print()
 
 
 def _rates(card: Scorecard, title: str) -> Grid:

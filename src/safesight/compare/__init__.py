@@ -20,7 +20,7 @@ from safesight.compare.records import (
     Scorecard,
     VerdictCounts,
 )
-from safesight.compare.tries import REPEAT, plain_tasks
+from safesight.compare.tries import REPEAT, plain_task
 
 __all__ = [
     "REPEAT",
@@ -36,7 +36,7 @@ __all__ = [
     "by_family",
     "control_of",
     "metrics_of",
-    "plain_tasks",
+    "plain_task",
     "pooled_tasks",
     "scorecard",
 ]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from safesight.compare.records import Row
-from safesight.compare.tries import REPEAT
+from safesight.compare.tries import plain_task
 from safesight.stats import METRICS, Metric, MetricName
 
 if TYPE_CHECKING:
@@ -68,5 +68,6 @@ class Pool:
 
 
 def _is_attack(answer: Answer) -> bool:
-    """Whether something else than repetition was done to a harmful request."""
-    return answer.label == "harmful" and answer.attack not in (None, REPEAT)
+    """Whether more than repetition was done to a harmful request."""
+    attacked = answer.label == "harmful" and answer.attack is not None
+    return attacked and plain_task(answer.task) is not None

@@ -28,10 +28,10 @@ from safesight.types import Verdict
 if TYPE_CHECKING:
     from safesight.evals import Answer
 
-__all__ = ["REPEAT", "best_of", "budget_of", "plain_tasks", "shared_tries", "tries_of"]
+__all__ = ["REPEAT", "best_of", "budget_of", "plain_task", "shared_tries", "tries_of"]
 
 REPEAT = "repeat"
-"""The attack that asks the plain request several times."""
+"""The attack that asks a request several times: alone, it asks the plain one."""
 
 _SUCCESS = METRICS["attack_success_rate"]
 
@@ -77,19 +77,15 @@ def _is_number(found: object) -> bool:
     return isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found)
 
 
-def plain_tasks(task: str, tasks: Iterable[str]) -> list[str]:
-    """Those of the tasks in which the plain requests of a task are asked several times.
+def plain_task(task: str) -> str | None:
+    """The task in which the plain requests of a task are asked several times; None of that itself.
 
     Example:
-        >>> plain_tasks("text_harm+best_of_n", ["text_harm", "text_harm+repeat", "vqa+repeat"])
-        ['text_harm+repeat']
+        >>> plain_task("text_harm+best_of_n"), plain_task("text_harm+repeat")
+        ('text_harm+repeat', None)
     """
     benchmark, attacks = task_parts(task)
-    if REPEAT in attacks:
-        return []
-    parts = {other: task_parts(other) for other in tasks}
-    found = [other for other, (of, by) in parts.items() if of == benchmark and REPEAT in by]
-    return sorted(found, key=len)
+    return None if attacks == (REPEAT,) else f"{benchmark}+{REPEAT}"
 
 
 def best_of(
@@ -107,8 +103,9 @@ def best_of(
     for row in found:
         tries = row.tries or 1
         answers = list(cells[row.defense, row.task].values())
-        asked = (several.get((row.defense, task)) for task in plain_tasks(row.task, _tasks(found)))
-        plain = next((each for each in asked if each and (each.tries or 1) >= tries), None)
+        plain = several.get((row.defense, str(plain_task(row.task))))
+        if plain is not None and (plain.tries or 1) < tries:
+            plain = None
         yield BestOf(
             defense=row.defense,
             task=row.task,
@@ -117,10 +114,6 @@ def best_of(
             if plain is None
             else _after(plain, list(cells[row.defense, plain.task].values()), tries, seed),
         )
-
-
-def _tasks(rows: Iterable[Row]) -> list[str]:
-    return list(dict.fromkeys(row.task for row in rows))
 
 
 def _doubled(tries: int) -> list[int]:

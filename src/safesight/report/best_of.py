@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from safesight import registry
-from safesight.compare import REPEAT, BestOf, Row, Scorecard, plain_tasks
+from safesight.compare import REPEAT, BestOf, Row, Scorecard, plain_task
 from safesight.grammar import UNDEFENDED, task_parts
 from safesight.report.words import listed, share_told
 
@@ -65,11 +65,7 @@ def _tasks(card: Scorecard) -> list[str]:
 
 def tries_sentence(card: Scorecard, arm: str) -> str | None:
     """How often the strongest attack with several tries succeeds against an arm, if any does."""
-    attacks = [
-        each
-        for each in card.best_of
-        if each.defense == arm and REPEAT not in task_parts(each.task)[1]
-    ]
+    attacks = [each for each in card.best_of if each.defense == arm and plain_task(each.task)]
     if not attacks:
         return None
     worst = max(attacks, key=lambda each: each.rates[-1].value or 0.0)
@@ -93,30 +89,29 @@ def _without_plain(card: Scorecard) -> Iterator[str]:
     """A sentence for each benchmark whose plain requests were not asked as often."""
     lacking: dict[str, dict[str, int]] = {}
     for each in card.best_of:
-        benchmark, attacks = task_parts(each.task)
-        if REPEAT not in attacks and each.plain is None:
-            lacking.setdefault(benchmark, {})[each.task] = each.tries
-    for benchmark, tries in lacking.items():
+        if (plain := plain_task(each.task)) and each.plain is None:
+            lacking.setdefault(plain, {})[each.task] = each.tries
+    for plain, tries in lacking.items():
         tasks, most = listed(list(tries)), max(tries.values())
-        plain = plain_tasks(f"{benchmark}+any", _tasks(card))
-        fewer = max((each.tries for each in card.best_of if each.task in plain), default=most)
+        fewer = max((each.tries for each in card.best_of if each.task == plain), default=most)
         if fewer < most:
             yield (
-                f"{tasks} had up to {most} tries and {plain[0]} only {fewer}, so part of the "
+                f"{tasks} had up to {most} tries and {plain} only {fewer}, so part of the "
                 f"difference may be due to their number. Repeat the plain requests {most} times, "
                 f"with the attack {REPEAT} from Python."
             )
         else:
             yield (
                 f"Success of {tasks} may be due to the number of tries alone; to see how often the "
-                f"plain request succeeds in {most}, run: {_command(card, benchmark)}"
+                f"plain request succeeds in {most}, run: {_command(card, plain)}"
             )
 
 
-def _command(card: Scorecard, benchmark: str) -> str:
+def _command(card: Scorecard, task: str) -> str:
+    benchmark, _ = task_parts(task)
     arms = ",".join(arm for arm in card.defenses if arm != UNDEFENDED) or UNDEFENDED
     words = ["safesight", "eval", "--model", card.model, "--defense", arms]
-    words += ["--tasks", f"{benchmark}+{REPEAT}"]
+    words += ["--tasks", task]
     if benchmark not in registry.names("benchmark") or registry.is_local("benchmark", benchmark):
         words += ["--data", "FILE"]
     words += ["--temperature", f"{card.temperature:g}"] if card.temperature else []
