@@ -7,7 +7,7 @@ resumes where it stopped. Of several processes each answers its part; the first 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,12 +150,12 @@ def evaluate(wanted: Evaluation) -> None:
     wanted = replace(wanted, tasks=tasks_with(wanted.tasks, own))
     _check(wanted)
     wanted = replace(wanted, model_args=wanted.engine.loading(wanted.model_args))
-    for task, data in own.items():
-        stderr().print(f"{task}: {counted(data.samples)}", soft_wrap=True)
+    _say(f"{task}: {counted(data.samples)}" for task, data in own.items())
     need("inspect_ai", "eval", "An evaluation")
     with waiting(f"Loading {wanted.model}"):
         from safesight.defenses.check import require
         from safesight.evals import run_eval
+        from safesight.generation.outside import noted
         from safesight.hosting.arms import artifacts_for, build_arm
         from safesight.hosting.hosts import host
         from safesight.workflows.artifacts import FitPlan, artifacts_of, fit_missing
@@ -177,11 +177,11 @@ def evaluate(wanted: Evaluation) -> None:
     arms = [build_arm(vlm, name, artifacts_for(name, artifacts)) for name in wanted.arms]
     fits = {each.name: fit for arm in arms for each, fit in arm.defenses if fit is not None}
     unseen = leave_out_seen(own, fits, wanted.own.rows)
-    with wanted.engine.endpoints(vlm, arms, wanted.log_dir, wanted.model_args) as endpoints:
+    server = wanted.engine.endpoints(vlm, arms, wanted.log_dir, wanted.model_args)
+    with noted() as outside, server as endpoints:
         remarks = [*_unlike_controls(arms), *_seen(arms, wanted.only), *unseen]
         remarks += wanted.engine.remarks(endpoints)
-        for remark in remarks:
-            stderr().print(remark, soft_wrap=True)
+        _say(remarks)
         run_eval(
             wanted.model,
             wanted.arms,
@@ -198,7 +198,13 @@ def evaluate(wanted: Evaluation) -> None:
         )
     if ranks.first():  # the others leave, so nothing competes with what is timed
         _draw_risk(wanted, vlm, arms)
-        _note(wanted, vlm, arms, start, (identity_with(vlm.identity, endpoints), remarks))
+        known = identity_with(vlm.identity, endpoints)
+        _note(wanted, vlm, arms, start, (known, remarks, outside))
+
+
+def _say(sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        stderr().print(sentence, soft_wrap=True)
 
 
 def _arms_that_can_run(wanted: Evaluation, vlm: VLM, given: Mapping[str, Path]) -> list[str]:
@@ -306,13 +312,13 @@ def _note(
     vlm: VLM,
     arms: list[Arm],
     start: float,
-    about: tuple[str, Sequence[str]],
+    about: tuple[str, Sequence[str], Mapping[str, Sequence[str]]],
 ) -> None:
     """Measure overhead that is not known yet, and write down what the logs do not contain."""
     from safesight.compare.folder import NOTES, RunNotes, read_notes
     from safesight.files import write_text
 
-    identity, remarks = about
+    identity, remarks, said = about
     notes = RunNotes(
         model=wanted.model,
         identity=identity,
@@ -338,24 +344,13 @@ def _note(
     if here and wanted.overhead_inputs and {arm.name for arm in arms} - {"none"} - overhead.keys():
         measured = _overhead(wanted, vlm, arms)
         overhead |= {cost.defense: cost for cost in measured}
-    done = _updated(notes, list(overhead.values()), known, time.monotonic() - start)
+    done = notes.after(list(overhead.values()), known, said, time.monotonic() - start)
     write_text(wanted.log_dir / NOTES, done.model_dump_json(indent=2))
 
 
 def _judge(wanted: Evaluation) -> str:
     """The judge of the run: that of all tasks, or one that can read any answer."""
     return common_judge(wanted.model, wanted.tasks, wanted.judge) or ANY_MODEL
-
-
-def _updated(
-    notes: RunNotes, overhead: list[Overhead], artifacts: dict[str, Any], seconds: float
-) -> RunNotes:
-    changes = {
-        "overhead": overhead,
-        "artifacts": artifacts,
-        "seconds": round(notes.seconds + seconds, 1),
-    }
-    return notes.model_copy(update=changes)
 
 
 def _overhead(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> list[Overhead]:
