@@ -194,7 +194,7 @@ def _sentences(found: Calibrated, listed: bool) -> Iterator[str]:
         yield "All rows are of one group, so none is left to check the threshold on."
     yield f"These prompts score {_spread(found.scores)}."
     if found.scores_before is not None and not found.fitted_again:
-        yield f"Where the threshold was set until now, prompts scored {_spread(found.scores_before)}."
+        yield f"Those that set the threshold until now scored {_spread(found.scores_before)}."
 
 
 def _spread(scores: Spread) -> str:
@@ -207,6 +207,6 @@ def _warning(found: Calibrated) -> str | None:
     if not found.few:
         return None
     return (
-        f"Warning: {numbered(found.set_on.n, 'row')} set the threshold. At least {found.needed} are "
-        f"needed to show that no more than {100 * found.fpr:g}% of such prompts are refused."
+        f"Warning: only {numbered(found.set_on.n, 'row')} set the threshold. To show that no more "
+        f"than {100 * found.fpr:g}% of such prompts are refused takes {found.needed} or more."
     )

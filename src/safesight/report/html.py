@@ -19,10 +19,12 @@ from safesight.report.layer_file import check_same_model
 from safesight.report.layer_page import LayerView
 from safesight.report.sentence import RULE, headline_defenses, interval_note, verdict_sentence
 from safesight.report.tables import AXES, columns, delta_rows, outcomes, overall, rate_rows
+from safesight.report.transfer_page import TransferView
 from safesight.report.words import extremes_note, holm_note
 
 if TYPE_CHECKING:
     from safesight.analysis import LayerReport
+    from safesight.analysis.transfer import TransferReport
     from safesight.evals import Answer
     from safesight.report.risk import RiskPicture
 
@@ -51,6 +53,7 @@ def render(
     risk: Sequence[RiskPicture] = (),
     beside: Sequence[Beside] = (),
     layers: LayerReport | None = None,
+    transfer: TransferReport | None = None,
 ) -> str:
     """The report as HTML text.
 
@@ -62,6 +65,7 @@ def render(
         risk: RAI's risk maps of some pictures.
         beside: Further tables, for other tasks on the same model.
         layers: A layer report, shown as a separate section.
+        transfer: How a detector does on other sets, likewise; see `read_transfer`.
 
     Raises:
         InputError: the layers are of another model than the answers.
@@ -99,6 +103,7 @@ def render(
         beside=[_part(each) for each in beside],
         risk=[(one, veiled_picture(one.task, one.label)) for one in risk],
         look=look,
+        matrix=None if transfer is None else TransferView.of(transfer),
         judges=_judges(card),
     )
 

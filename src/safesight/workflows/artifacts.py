@@ -40,6 +40,7 @@ __all__ = [
     "data_for",
     "fit_data",
     "fit_missing",
+    "split_of",
     "unfitted",
 ]
 
@@ -73,11 +74,11 @@ def fit_data(plan: FitPlan) -> FitData:
         InputError: a task has no split for fitting, the share leaves a label without samples, or
             no sample has the facts to hold out.
     """
-    pool = [sample for task in plan.tasks for sample in _split(task, plan.pool, plan.seed, "fit")]
+    pool = [sample for task in plan.tasks for sample in split_of(task, plan.pool, plan.seed, "fit")]
     held_out = [
         sample
         for task in plan.tasks
-        for sample in _split(task, plan.calibration, plan.seed, "calibration")
+        for sample in split_of(task, plan.calibration, plan.seed, "calibration")
         if sample.label == "benign"
     ]
     if plan.held_out:
@@ -172,7 +173,12 @@ def _types(function: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-def _split(task: str, n: int, seed: int, split: str) -> list[Sample]:
+def split_of(task: str, n: int, seed: int, split: str) -> list[Sample]:
+    """The samples of one split of a task.
+
+    Raises:
+        InputError: the task has no splits.
+    """
     benchmark: Callable[..., list[Sample]] = load_benchmark(task)
     if "split" not in inspect.signature(benchmark).parameters:
         raise InputError(

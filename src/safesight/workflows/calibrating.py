@@ -269,7 +269,7 @@ def halves(samples: Sequence[Sample], seed: int) -> tuple[list[int], list[int]]:
 
     Example:
         >>> from safesight.types import Sample
-        >>> rows = [Sample(str(i), "?", "benign", "", facts={"group": str(i // 2)}) for i in range(6)]
+        >>> rows = [Sample(str(i), "?", "benign", "", facts={"group": i // 2}) for i in range(6)]
         >>> [len(part) for part in halves(rows, 0)]
         [4, 2]
     """

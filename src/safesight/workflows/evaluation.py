@@ -27,7 +27,6 @@ from safesight.workflows.own_data import OwnData, add_tasks, leave_out_seen, sou
 
 if TYPE_CHECKING:
     from safesight.compare import Overhead, Scorecard
-    from safesight.compare.folder import RunNotes
     from safesight.defenses import AnyDefense
     from safesight.hosting.arms import Arm
     from safesight.models import VLM
