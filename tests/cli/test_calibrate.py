@@ -80,7 +80,6 @@ BAD = [
     (("sasaa",), "sasaa"),
     (("probe", "--layers", "3"), "--layers auto"),
     (("probe", "--artifact", "gone"), "no artifact folder"),
-    (("probe", "--artifact", str(FOLDER / "sasa")), "belongs to 'sasa'"),
     (("probe", "--artifact", str(FOLDER / "probe")), "was fitted on"),
     (("probe",), "no bundled artifact"),
 ]
@@ -102,10 +101,12 @@ def test_rows_that_cannot_set_a_threshold_are_refused(
 ) -> None:
     words = ["calibrate", "probe", "--model", model, "--artifact", probe, "-o", str(tmp_path / "n")]
     words += ["--column", "question=ask"]
+    other = ["calibrate", "sasa", *words[2:]]
     harmful = written(tmp_path / "harmful.jsonl", ("harmful", 3))
     fails(run(*words, "--data", harmful), "All 3 rows", "label benign")
     benign = written(tmp_path / "benign.jsonl", ("benign", 8))
     fails(run(*words, "--data", benign, "--layers", "auto"), "needs harmful rows")
+    fails(run(*other, "--data", benign), "belongs to 'probe'")
     fails(run(*words, "--data", str(tmp_path / "gone.jsonl")), "gone.jsonl")
     folder = tmp_path / "full"
     folder.mkdir()

@@ -73,3 +73,13 @@ def test_notes_from_before_they_named_the_version_are_read_and_are_another_run(
 
 def test_a_folder_without_notes_has_none(tmp_path: Path) -> None:
     assert read_notes(tmp_path) is None
+
+
+def test_what_is_outside_a_calibration_stays_with_its_artifact() -> None:
+    """A second call asks only for answers that are missing, so it adds to what is known."""
+    empty, card = RunNotes(model="testbed"), {"calibration": 1}
+    first = empty.after([], {"probe": card, "sasa": card}, {"probe": ["long"], "sasa": ["long"]}, 1)
+    again = first.after([], {"probe": card, "sasa": {}}, {"probe": ["large", "long"]}, 2)
+    assert again.outside == {"probe": ["long", "large"]}
+    assert again.seconds == 3
+    assert first.outside == {"probe": ["long"], "sasa": ["long"]}

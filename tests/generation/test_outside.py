@@ -1,9 +1,8 @@
-"""Prompts unlike those that set a threshold: measured from tensors, said once, verdicts the same."""
+"""Prompts unlike those that set a threshold: measured from tensors, said once, verdicts kept."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -30,11 +29,10 @@ PICTURES = tiny.ask("i bake", *(tiny.picture(each) for each in range(4)))
 
 
 @pytest.fixture(autouse=True)
-def unsaid(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def unsaid(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process in which nothing has been said."""
     monkeypatch.setattr(outside, "_logged", fresh := outside._Listener())
     monkeypatch.setattr(outside, "_listeners", [fresh])
-    yield
 
 
 def plain(artifact: Artifact) -> Artifact:

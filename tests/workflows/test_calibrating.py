@@ -154,7 +154,7 @@ def test_layers_are_chosen_again_on_labelled_rows(name: str) -> None:
     }
     assert sum(map(len, groups.values())) == len(set().union(*groups.values())) == 16
     assert report.left_out == 24
-    with pytest.raises(InputError, match="means fitting .* again, which needs harmful rows"):
+    with pytest.raises(InputError, match=r"means fitting .* again, which needs harmful rows"):
         chosen_again(VLM, defense, before, Data("benign.jsonl", rows()), seed=0)
 
 

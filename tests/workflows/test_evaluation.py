@@ -54,7 +54,7 @@ def test_overhead_of_another_model_or_device_is_measured_again(
         {"identity": "f32", "device": "cpu"},
         {"identity": "f32", "device": "cpu", **changed},
     ):
-        about = (vlm["identity"], [])
+        about = (vlm["identity"], [], {})
         evaluation._note(wanted, SimpleNamespace(**vlm), arms, 0.0, about)  # type: ignore[arg-type]
     assert len(timed) == 1 + again
 

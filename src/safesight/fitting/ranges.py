@@ -34,7 +34,7 @@ class Spread(Record):
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Of at least one value.
+        """The spread of at least one value.
 
         Example:
             >>> Spread.of([3, 1, 2]).median
@@ -75,7 +75,7 @@ class CalibrationRange(Record):
     pictures: Spread
     """Pictures of each prompt or, if the processor cuts them up, their tiles."""
     pixels: Spread | None = None
-    """Of each picture after the processor's resizing; None without pictures, or if not known."""
+    """Pixels of each picture after the processor's resizing; None if there are none, or unknown."""
     scores: Spread
     """The detector's."""
 

@@ -28,12 +28,12 @@ class PromptSizes:
     """The sizes of one batch."""
 
     tokens: Sequence[int]
-    """Of each row, without the placeholders of pictures."""
+    """Tokens of each row, without the placeholders of pictures."""
     pictures: Sequence[int]
     """Some rows' pictures. Of one row exact; of several, no more than the most and no fewer than
     the fewest, since the tensors need not say whose picture is whose."""
     pixels: Sequence[int]
-    """Of each picture; empty if the tensors do not say."""
+    """Pixels of each picture; empty if the tensors do not say."""
 
 
 def prompt_sizes(vlm: VLM, inputs: Mapping[str, Any]) -> PromptSizes | None:
@@ -65,7 +65,7 @@ def _pictures(inputs: Mapping[str, Any], rows: int) -> list[int]:
         if isinstance(found, Tensor):
             if name == "pixel_values" and found.dim() == 5:  # one entry per row, padded
                 return [found.shape[1]]
-            return [len(found) // rows, -(-len(found) // rows)]
+            return sorted({len(found) // rows, -(-len(found) // rows)})
     return []
 
 

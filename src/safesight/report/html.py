@@ -14,7 +14,12 @@ from safesight.compare import Scorecard
 from safesight.files import write_text
 from safesight.grammar import UNDEFENDED
 from safesight.report.closed import assemble
-from safesight.report.conversations import Redaction, conversations, veiled_picture
+from safesight.report.conversations import (
+    Conversation,
+    Redaction,
+    conversations,
+    veiled_picture,
+)
 from safesight.report.layer_file import check_same_model
 from safesight.report.layer_page import LayerView
 from safesight.report.sentence import RULE, headline_defenses, interval_note, verdict_sentence
@@ -70,7 +75,6 @@ def render(
     Raises:
         InputError: the layers are of another model than the answers.
     """
-    look = None if layers is None else _look(layers, card)
     if redaction == "remove":
         risk = [one for one in risk if not veiled_picture(one.task, one.label)]
     shown = conversations(
@@ -97,12 +101,11 @@ def render(
         deltas=delta_rows(card, cells),
         outcomes=outcomes(card),
         conversations=shown,
-        conversation_tasks=list(dict.fromkeys(c.task for c in shown)),
-        answered=len({(a.task, a.sample_id) for a in answers}),
+        **_counts(answers, shown),
         redaction=redaction,
         beside=[_part(each) for each in beside],
         risk=[(one, veiled_picture(one.task, one.label)) for one in risk],
-        look=look,
+        look=None if layers is None else _look(layers, card),
         matrix=None if transfer is None else TransferView.of(transfer),
         judges=_judges(card),
     )
@@ -146,6 +149,14 @@ def _wording(card: Scorecard) -> dict[str, str | None]:
         "holm": holm_note(card),
         "none_of": extremes_note(row for row in card.pooled if row.metric in AXES),
         "none_of_task": extremes_note(row for row in card.rows if row.metric in AXES),
+    }
+
+
+def _counts(answers: Sequence[Answer], shown: Sequence[Conversation]) -> dict[str, Any]:
+    """Of which tasks conversations are shown, and how many samples were asked."""
+    return {
+        "conversation_tasks": list(dict.fromkeys(each.task for each in shown)),
+        "answered": len({(each.task, each.sample_id) for each in answers}),
     }
 
 

@@ -97,11 +97,11 @@ class Calibrated(Record):
     """The threshold until now."""
     threshold: float
     refused_before: Achieved
-    """Of all benign rows, with the threshold until now."""
+    """All benign rows, with the threshold until now."""
     set_on: Achieved
-    """Of the rows that set the new threshold."""
+    """The rows that set the new threshold."""
     checked_on: Achieved | None
-    """Of the other rows; None if all rows are of one group."""
+    """The other rows; None if all rows are of one group."""
     left_out: int
     """Benign rows that the fit, or an earlier calibration, has seen."""
     needed: int

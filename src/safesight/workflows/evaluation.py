@@ -197,8 +197,7 @@ def evaluate(wanted: Evaluation) -> None:
         )
     if ranks.first():  # the others leave, so nothing competes with what is timed
         _draw_risk(wanted, vlm, arms)
-        known = identity_with(vlm.identity, endpoints)
-        _note(wanted, vlm, arms, start, (known, remarks, outside))
+        _note(wanted, vlm, arms, start, (identity_with(vlm.identity, endpoints), remarks, outside))
 
 
 def _say(sentences: Iterable[str]) -> None:

@@ -123,7 +123,7 @@ class GateFit(Generic[Key]):
     validations: Mapping[Key, Validation]
     """The cross-validation of every candidate."""
     scores: Tensor | None = None
-    """Of the prompts that set the threshold."""
+    """The scores of the prompts that set the threshold."""
 
 
 def read_feature(prefill: Prefill, final: Tensor, feature: Feature) -> Tensor:
