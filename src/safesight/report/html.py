@@ -153,7 +153,7 @@ def _wording(card: Scorecard) -> dict[str, str | None]:
 
 
 def _counts(answers: Sequence[Answer], shown: Sequence[Conversation]) -> dict[str, Any]:
-    """Of which tasks conversations are shown, and how many samples were asked."""
+    """The tasks that have conversations on the page, and how many samples were asked."""
     return {
         "conversation_tasks": list(dict.fromkeys(each.task for each in shown)),
         "answered": len({(each.task, each.sample_id) for each in answers}),
