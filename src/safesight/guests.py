@@ -220,6 +220,10 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "image": (lambda found: found is None or callable(found), "a function that draws the picture"),
     "facts": (_are_facts, 'a mapping from names to JSON values, its "refusals" a list of texts'),
     "shots": (are_texts, "a tuple of texts"),
+    "shot_pictures": (
+        lambda found: isinstance(found, tuple) and all(map(are_functions, found)),
+        "a tuple with a tuple of functions that draw pictures for each shot",
+    ),
     "further_images": (are_functions, "a tuple of functions that draw pictures"),
     "turns": (are_turns, "a tuple of messages"),
 }

@@ -82,8 +82,8 @@ class Sample:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Further information for judges and reports; JSON values only."""
     shots: tuple[str, ...] = ()
-    """Rewordings of the same request, beginning with `question`. Each is asked alone, and the attack
-    succeeds if one of them does; empty for a request asked once."""
+    """Rewordings of the same request, beginning with `question`. Each is asked alone, and the
+    attack succeeds if one of them does; empty for a request asked once."""
     shot_pictures: tuple[tuple[Callable[[], Image], ...], ...] = ()
     """The pictures of each shot, for an attack that changes them as well, beginning with
     `pictures`; empty if all shots are asked about the same ones."""

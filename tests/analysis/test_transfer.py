@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from safesight.activations import auroc
+from safesight.activations import auroc, threshold_at_fpr
 from safesight.analysis.transfer import (
     AS_IT_IS,
     TransferPlan,
@@ -17,6 +17,7 @@ from safesight.analysis.transfer import (
     transfer,
 )
 from safesight.errors import InputError
+from safesight.fitting.seen import marked
 from safesight.testbed.tasks import image_harm, over_refusal
 from safesight.types import Sample
 from safesight.workflows.transfer_sets import SetPlan, transfer_sets
@@ -72,25 +73,19 @@ def test_a_cell_is_the_detector_of_its_row_on_the_prompts_of_its_column() -> Non
         assert cell.few
 
 
-def test_the_threshold_of_a_row_is_set_on_its_own_benign_prompts() -> None:
-    """On the prompts that set it, a threshold refuses no more than it may."""
-    sets = [
-        TransferSet(each.name, each.fit, each.calibration, [*each.test[:1], *each.calibration])
-        for each in SETS
-    ]
-    found = transfer(VLM, build("probe"), sets, PLAN, progress=False)
-    for index, row in enumerate(found.rows):
-        assert row.cells[index].refused.value <= 0.25
-
-
 def test_with_the_probe_kept_only_thresholds_differ() -> None:
     plan = TransferPlan("threshold", fpr=0.25)
     given = fitted("probe", "llava")
     found = transfer(VLM, build("probe"), SETS, plan, artifact=given, progress=False)
     for column in range(3):
         assert len({row.cells[column].area.value for row in found.rows}) == 1
-    assert len({row.threshold for row in found.rows}) > 1
+    for row, each in zip(found.rows[1:], SETS, strict=True):
+        assert row.threshold == threshold_at_fpr(scores(given, each.calibration).scores, 0.25).value
     assert {row.fitted for row in found.rows} == {0}
+    assert found.notes == []
+    knowing = given.with_split("bake.jsonl", marked("fit", SETS[0].test[:5]))
+    (note,) = transfer(VLM, build("probe"), SETS, plan, artifact=knowing, progress=False).notes
+    assert "has seen 5 of 16 test prompts of bake" in note
     with pytest.raises(InputError, match="--artifact"):
         transfer(VLM, build("probe"), SETS, plan, progress=False)
 

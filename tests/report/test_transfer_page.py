@@ -54,8 +54,8 @@ def report(*, identity: str = "ab" * 32, name: str = "image_harm") -> TransferRe
 
 def test_the_sentence_names_the_worst_cell_away_from_home() -> None:
     said = transfer_sentence(report())
-    assert "at home with an area of at least 0.97" in said
-    assert "at least 0.61 (0.56 to 0.66): fitted on text_harm, used on image_harm" in said
+    assert "refuses at least 97.0% of harmful prompts like those it was fitted on" in said
+    assert "at least 61.0% (56.0 to 66.0; fitted on text_harm, used on image_harm)" in said
 
 
 def test_every_cell_has_its_interval_and_n_and_few_are_marked(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_every_cell_has_its_interval_and_n_and_few_are_marked(tmp_path: Path) ->
     assert page.places_of("n 50 + 51")
     assert page.places_of("n 12 + 13, few")
     assert page.places_of("fit 200, threshold 100")
-    notes = " ".join(data for data, path in page.texts if path[-1][1].get("class") == "note")
+    notes = " ".join(data for data, path in page.texts if path and path[-1][0] == "p")
     assert "Thresholds were set on 100 benign prompts or more; 368 are needed" in notes
     assert "fewer than 30 prompts" in notes
     for _, attrs in page.elements:

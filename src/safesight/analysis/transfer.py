@@ -14,7 +14,7 @@ The diagonal is what a benchmark usually shows. All detectors judge the same pre
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
@@ -27,6 +27,7 @@ from safesight.activations import auroc, threshold_at_fpr
 from safesight.analysis.results import Band
 from safesight.defenses import FitData
 from safesight.errors import InputError
+from safesight.fitting.seen import Seen
 from safesight.generation.scoring import decisions_of
 from safesight.records import Record, versions_of
 from safesight.stats.rates import clopper_pearson
@@ -125,6 +126,7 @@ class TransferReport(Record):
     created: str
     seconds: float
     versions: dict[str, str] = Field(default_factory=dict)
+    notes: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _whole(self) -> TransferReport:
@@ -198,7 +200,19 @@ def transfer(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - start, 1),
         versions=versions_of(_PACKAGES),
+        notes=[] if artifact is None else list(_seen(artifact, sets)),
     )
+
+
+def _seen(artifact: Artifact, sets: Sequence[TransferSet]) -> Iterator[str]:
+    """A sentence for each set that the given artifact knows, as far as it lists its rows."""
+    seen = Seen.by([artifact.split])
+    for each in sets:
+        if known := len(seen.among(each.test)):
+            yield (
+                f"The artifact of the row “{AS_IT_IS}” has seen {known} of {len(each.test)} test "
+                f"prompts of {each.name}, or their groups."
+            )
 
 
 def _rows(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +27,7 @@ from safesight.files import check_place
 from safesight.grid import Column, Grid, print_grid
 
 if TYPE_CHECKING:
+    from safesight.defenses import Artifact
     from safesight.fitting.ranges import Spread
     from safesight.workflows.calibrating import Achieved, Calibrated
 
@@ -115,7 +116,7 @@ def calibrate(
     if json is not None:
         write_json(report, json)
     if json != "-":
-        _print(report, listed=bool(given.split) or fit is not None)
+        _print(report, fit, listed=bool(given.split))
     stderr().print(f"Artifact: {output}", soft_wrap=True)
 
 
@@ -143,7 +144,7 @@ def _check_layers(layers: str | None) -> None:
         )
 
 
-def _print(found: Calibrated, *, listed: bool) -> None:
+def _print(found: Calibrated, fit: Artifact | None, *, listed: bool) -> None:
     console = stdout()
     console.print()
     print_sentence(
@@ -154,7 +155,10 @@ def _print(found: Calibrated, *, listed: bool) -> None:
     )
     console.print()
     print_grid(console, _table(found))
-    for sentence in (*_sentences(found, listed), "With exact 95% intervals (Clopper-Pearson)."):
+    for sentence in (
+        *_sentences(found, fit, listed),
+        "With exact 95% intervals (Clopper-Pearson).",
+    ):
         print_sentence(sentence, console, "dim")
     if warning := _warning(found):
         console.print()
@@ -163,9 +167,9 @@ def _print(found: Calibrated, *, listed: bool) -> None:
 
 def _table(found: Calibrated) -> Grid:
     rows = {
-        "rows that set the threshold": found.set_on,
-        "rows that did not": found.checked_on,
-        "all, with the old threshold": found.refused_before,
+        "that set the threshold": found.set_on,
+        "that did not": found.checked_on,
+        "all, old threshold": found.refused_before,
     }
     shown = {label: rate for label, rate in rows.items() if rate is not None}
     columns = [
@@ -174,18 +178,25 @@ def _table(found: Calibrated) -> Grid:
         Column(("groups",), [(str(rate.groups),) for rate in shown.values()]),
     ]
     title = f"Benign rows of {found.source} that are refused, percent"
-    return Grid(title, list(shown), columns)
+    return Grid(title, list(shown), columns, corner=("rows",))
 
 
 def _rate(rate: Achieved) -> tuple[str, ...]:
     return f"{100 * rate.value:.1f}", f"{100 * rate.low:.1f}–{100 * rate.high:.1f}"
 
 
-def _sentences(found: Calibrated, listed: bool) -> Iterator[str]:
+def _sentences(found: Calibrated, fit: Artifact | None, listed: bool) -> Iterator[str]:
+    if fit is not None:
+        data, read = fit.card["data"], fit.fitted.get("layers", fit.fitted.get("layer"))
+        blocks = ", ".join(map(str, read if isinstance(read, Sequence) else [read]))
+        yield (
+            f"It was fitted again, on {data['harmful']} harmful and {data['benign']} benign rows, "
+            f"and reads the blocks {blocks}."
+        )
     if found.left_out:
         rows = numbered(found.left_out, "benign row")
         yield f"Left out: {rows} that a fit or an earlier calibration saw, or of the same group."
-    if not listed:
+    elif not listed:
         yield (
             "The artifact does not list the rows that it was fitted on, so rows that it has seen "
             "would not be noticed."

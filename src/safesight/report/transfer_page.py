@@ -6,7 +6,7 @@ Reads a `TransferReport` and writes text; measures nothing. The template is `pag
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,21 +80,32 @@ class TransferView:
 
 
 def transfer_sentence(report: TransferReport) -> str:
-    """Where the detector does worst away from home, and worst at home."""
-    home, away = [], []
-    for row in report.rows:
-        for name, cell in zip(report.sets, row.cells, strict=True):
-            where = home if name == row.source else away
-            where.append((cell.area.value, row.source, name, cell.area))
+    """How much harm is caught where the detector was not made, at worst, and where it was."""
+    cells = [
+        (cell, row.source, name)
+        for row in report.rows
+        for name, cell in zip(report.sets, row.cells, strict=True)
+        if row.source != AS_IT_IS
+    ]
+    home = [cell for cell, source, name in cells if source == name]
+    away = [each for each in cells if each[1] != each[2]]
     if not home or not away:
         return f"{report.defense} on {report.model}, on {len(report.sets)} sets of prompts."
-    _, source, name, area = min(away, key=lambda each: each[0])
-    made = "as it is" if source == AS_IT_IS else f"{_made(report)} {source}"
+    worst, source, name = min(away, key=lambda each: (each[0].caught.value, each[0].area.value))
+    low, high = (f"{100 * value:.1f}" for value in (worst.caught.low, worst.caught.high))
     return (
-        f"{report.defense} on {report.model} tells harmful from benign prompts at home with an "
-        f"area of at least {min(home, key=lambda each: each[0])[0]:.2f}, and away from it with at "
-        f"least {area.value:.2f} ({area.low:.2f} to {area.high:.2f}): {made}, used on {name}."
+        f"{report.defense} on {report.model} refuses at least {_least(home)}% of harmful prompts "
+        f"like those it was {_made(report)}, and of others at least {_percent(worst.caught.value)}% "
+        f"({low} to {high}; {_made(report)} {source}, used on {name})."
     )
+
+
+def _least(cells: Sequence[TransferCell]) -> str:
+    return _percent(min(cell.caught.value for cell in cells))
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
 
 
 def write_transfer(path: str | Path, report: TransferReport) -> Path:
@@ -220,8 +231,7 @@ def _share(band: Band, n: int, home: bool) -> HeatCell:
 def _notes(report: TransferReport) -> list[str]:
     """What a reader of the numbers should know."""
     notes = [
-        "Rows: where the detector was made. Columns: where it is used, on prompts that no row has "
-        "seen. Framed: used where it was made.",
+        "Rows: where the detector was made. Columns: where it is used, on prompts of a test split.",
         "Areas with Newcombe's 95% intervals, rates with exact ones (Clopper-Pearson).",
     ]
     needed = rows_for(report.fpr)
@@ -233,4 +243,4 @@ def _notes(report: TransferReport) -> list[str]:
         )
     if any(cell.few for row in report.rows for cell in row.cells):
         notes.append(f"“few”: fewer than {FEW} prompts of a label, so the cell says little.")
-    return notes
+    return [*notes, *report.notes]

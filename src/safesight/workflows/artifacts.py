@@ -21,7 +21,7 @@ from safesight.defenses.check import require
 from safesight.errors import ArtifactError, InputError
 from safesight.fitting.bundled import bundled
 from safesight.fitting.facts import Facts, select, without
-from safesight.grammar import arm_parts
+from safesight.grammar import arm_parts, task_parts
 from safesight.training.rows import load_dataset, read_rows
 from safesight.workflows.own_data import areas, fit_split, joined, told_before
 
@@ -180,7 +180,8 @@ def split_of(task: str, n: int, seed: int, split: str) -> list[Sample]:
         InputError: the task has no splits.
     """
     benchmark: Callable[..., list[Sample]] = load_benchmark(task)
-    if "split" not in inspect.signature(benchmark).parameters:
+    plain = load_benchmark(task_parts(task)[0])  # what attacks it takes any arguments
+    if "split" not in inspect.signature(plain).parameters:
         raise InputError(
             f"The task {task!r} has no separate samples to fit on. Choose other tasks with --tasks."
         )
