@@ -95,8 +95,9 @@ def transfer_sentence(report: TransferReport) -> str:
     low, high = (f"{100 * value:.1f}" for value in (worst.caught.low, worst.caught.high))
     return (
         f"{report.defense} on {report.model} refuses at least {_least(home)}% of harmful prompts "
-        f"like those it was {_made(report)}, and of others at least {_percent(worst.caught.value)}% "
-        f"({low} to {high}; {_made(report)} {source}, used on {name})."
+        f"like those it was {_made(report)}, and of others at least "
+        f"{_percent(worst.caught.value)}% ({low} to {high}; {_made(report)} {source}, used on "
+        f"{name})."
     )
 
 
@@ -147,7 +148,7 @@ def _maps(report: TransferReport) -> list[HeatMap]:
     return [
         _map(
             report,
-            ("area", "Area under the ROC curve", "1 is perfect, 0.5 chance. No threshold counts."),
+            ("area", "Area under the ROC curve", "1 is perfect, 0.5 is chance. It needs no threshold."),
             "less",
             _area,
         ),
