@@ -32,12 +32,13 @@ def test_notes_reach_the_scorecard(logs: Path) -> None:
         artifacts={"sasa": {"seed": 3}},
         only={"category": ["weapon"]},
         remarks=["sasa saw 3 of 4 rows."],
+        outside={"sasa": ["sasa was calibrated on short prompts."]},
     )
     write_text(logs / NOTES, notes.model_dump_json())
     card = scorecard_of(logs)
     assert (card.model, card.seconds, card.provenance.seed) == ("testbed", 12.5, 7)
     assert card.provenance.artifacts == {"sasa": {"seed": 3}}
-    for part in ("not finished", "only those with category=weapon", "sasa saw 3 of 4 rows."):
+    for part in ("not finished", "only those with category=weapon", "sasa saw 3 of 4 rows.", "on short"):
         assert any(part in remark for remark in card.provenance.notes)
 
 
