@@ -71,6 +71,18 @@ def test_a_threshold_is_set_shown_and_kept(model: str, probe: str, tmp_path: Pat
     assert Artifact.load(new).hash == loaded.hash
 
 
+def test_a_fit_for_other_layers_is_said(model: str, probe: str, tmp_path: Path) -> None:
+    data = written(tmp_path / "mine.jsonl", ("benign", 60), ("harmful", 60))
+    words = ["calibrate", "probe", "--model", model, "--artifact", probe, "--data", data]
+    words += ["--column", "question=ask", "--layers", "auto", "-o", str(tmp_path / "new")]
+    result = run(*words)
+    assert result.exit_code == 0, (result.output, result.exception)
+    said = " ".join(result.stdout.split())
+    block = Artifact.load(tmp_path / "new").fitted["layer"]
+    assert f"again, on 30 harmful and 30 benign rows, and reads block {block}." in said
+    assert "Left out: 30 benign rows that a fit or an earlier calibration saw" in said
+
+
 BAD = [
     (("probe", "--fpr", "0"), "above 0 and below 1"),
     (("probe", "--fpr", "1"), "above 0 and below 1"),

@@ -38,7 +38,12 @@ def test_notes_reach_the_scorecard(logs: Path) -> None:
     card = scorecard_of(logs)
     assert (card.model, card.seconds, card.provenance.seed) == ("testbed", 12.5, 7)
     assert card.provenance.artifacts == {"sasa": {"seed": 3}}
-    for part in ("not finished", "only those with category=weapon", "sasa saw 3 of 4 rows.", "on short"):
+    for part in (
+        "not finished",
+        "only those with category=weapon",
+        "sasa saw 3 of 4 rows.",
+        "on short",
+    ):
         assert any(part in remark for remark in card.provenance.notes)
 
 

@@ -54,8 +54,9 @@ def report(*, identity: str = "ab" * 32, name: str = "image_harm") -> TransferRe
 
 def test_the_sentence_names_the_worst_cell_away_from_home() -> None:
     said = transfer_sentence(report())
-    assert "refuses at least 97.0% of harmful prompts like those it was fitted on" in said
-    assert "at least 61.0% (56.0 to 66.0; fitted on text_harm, used on image_harm)" in said
+    assert "at least 61.0% of harmful prompts (fitted on text_harm, used on image_harm)" in said
+    assert "at most 2.0% of benign ones" in said
+    assert said.endswith("On the set that it was fitted on, at least 97.0% and at most 2.0%.")
 
 
 def test_every_cell_has_its_interval_and_n_and_few_are_marked(tmp_path: Path) -> None:

@@ -188,10 +188,11 @@ def _rate(rate: Achieved) -> tuple[str, ...]:
 def _sentences(found: Calibrated, fit: Artifact | None, listed: bool) -> Iterator[str]:
     if fit is not None:
         data, read = fit.card["data"], fit.fitted.get("layers", fit.fitted.get("layer"))
-        blocks = ", ".join(map(str, read if isinstance(read, Sequence) else [read]))
+        several = isinstance(read, Sequence)
+        blocks = f"blocks {', '.join(map(str, read))}" if several else f"block {read}"
         yield (
             f"It was fitted again, on {data['harmful']} harmful and {data['benign']} benign rows, "
-            f"and reads the blocks {blocks}."
+            f"and reads {blocks}."
         )
     if found.left_out:
         rows = numbered(found.left_out, "benign row")

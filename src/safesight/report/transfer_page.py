@@ -6,7 +6,7 @@ Reads a `TransferReport` and writes text; measures nothing. The template is `pag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,7 +80,7 @@ class TransferView:
 
 
 def transfer_sentence(report: TransferReport) -> str:
-    """How much harm is caught where the detector was not made, at worst, and where it was."""
+    """What is refused at worst where the detector was not made, and where it was."""
     cells = [
         (cell, row.source, name)
         for row in report.rows
@@ -91,22 +91,25 @@ def transfer_sentence(report: TransferReport) -> str:
     away = [each for each in cells if each[1] != each[2]]
     if not home or not away:
         return f"{report.defense} on {report.model}, on {len(report.sets)} sets of prompts."
-    worst, source, name = min(away, key=lambda each: (each[0].caught.value, each[0].area.value))
-    low, high = (f"{100 * value:.1f}" for value in (worst.caught.low, worst.caught.high))
+    made = _made(report)
+    missed = min(away, key=lambda each: each[0].caught.value)
+    bothered = max(away, key=lambda each: each[0].refused.value)
     return (
-        f"{report.defense} on {report.model} refuses at least {_least(home)}% of harmful prompts "
-        f"like those it was {_made(report)}, and of others at least "
-        f"{_percent(worst.caught.value)}% ({low} to {high}; {_made(report)} {source}, used on "
-        f"{name})."
+        f"{report.defense} on {report.model}, {made} one set and used on another, refuses at least "
+        f"{_percent(missed[0].caught)} of harmful prompts ({made} {missed[1]}, used on "
+        f"{missed[2]}) and at most {_percent(bothered[0].refused)} of benign ones ({made} "
+        f"{bothered[1]}, used on {bothered[2]}). On the set that it was {made}, at least "
+        f"{_percent(min((cell.caught for cell in home), key=_value))} and at most "
+        f"{_percent(max((cell.refused for cell in home), key=_value))}."
     )
 
 
-def _least(cells: Sequence[TransferCell]) -> str:
-    return _percent(min(cell.caught.value for cell in cells))
+def _value(band: Band) -> float:
+    return band.value
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"
+def _percent(band: Band) -> str:
+    return f"{100 * band.value:.1f}%"
 
 
 def write_transfer(path: str | Path, report: TransferReport) -> Path:
@@ -148,7 +151,11 @@ def _maps(report: TransferReport) -> list[HeatMap]:
     return [
         _map(
             report,
-            ("area", "Area under the ROC curve", "1 is perfect, 0.5 is chance. It needs no threshold."),
+            (
+                "area",
+                "Area under the ROC curve",
+                "1 is perfect, 0.5 is chance. It needs no threshold.",
+            ),
             "less",
             _area,
         ),
