@@ -73,6 +73,17 @@ def test_of_a_mixed_batch_the_pictures_have_bounds() -> None:
     assert found.pixels == [tiny.SIDE**2]
 
 
+@pytest.mark.parametrize("name", ["image_grid_thw", "image_sizes"])
+def test_tables_of_another_layout_are_passed_by(name: str) -> None:
+    """A size that cannot be read must not keep an answer back."""
+    vlm = tiny.vlm("llava")
+    inputs = vlm.encode([tiny.ask("b", tiny.picture(0))])
+    found = prompt_sizes(vlm, {**inputs, name: torch.ones(1, 7)})
+    assert found is not None
+    assert found.pictures == [1]
+    assert found.pixels == [tiny.SIDE**2]
+
+
 @pytest.mark.parametrize("name", DETECTORS)
 def test_a_fit_remembers_what_set_its_threshold(name: str) -> None:
     found = CalibrationRange.of(fitted(name, "llava").card)

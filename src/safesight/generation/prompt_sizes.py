@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from torch import Tensor
 
@@ -73,16 +73,21 @@ def _pixels(vlm: VLM, inputs: Mapping[str, Any]) -> list[int]:
     grid, sizes, pixels = (
         inputs.get(name) for name in ("image_grid_thw", "image_sizes", "pixel_values")
     )
-    if isinstance(grid, Tensor):
+    if _is_table(grid, 3):
         patch = getattr(getattr(vlm.processor, "image_processor", None), "patch_size", None)
         if not isinstance(patch, int):
             return []
         return [int(rows * columns) * patch**2 for _, rows, columns in grid.tolist()]
-    if isinstance(sizes, Tensor):
+    if _is_table(sizes, 2):
         return [int(height * width) for height, width in sizes.tolist()]
     if isinstance(pixels, Tensor) and pixels.dim() in (4, 5) and "image_position_ids" not in inputs:
         return [pixels.shape[-2] * pixels.shape[-1]]
     return []
+
+
+def _is_table(found: Any, columns: int) -> TypeGuard[Tensor]:
+    """Whether it is a tensor with so many numbers for each picture."""
+    return isinstance(found, Tensor) and found.dim() == 2 and found.shape[1] == columns
 
 
 def calibration_range(
