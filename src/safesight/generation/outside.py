@@ -129,8 +129,8 @@ def _sentence(name: str, kind: str, spread: Spread, far: float) -> str:
         noun = "picture" if spread.low == spread.high == 1 else "pictures"
         what = f"prompts with {between} {noun}, but one here has {far:,.0f}"
     return (
-        f"{name} was calibrated on {what}. Its threshold may not hold for such prompts; "
-        f"safesight calibrate sets it on your own."
+        f"{name} was calibrated on {what}. Its threshold may not hold for such prompts: set it on "
+        "yours with safesight calibrate."
     )
 
 
