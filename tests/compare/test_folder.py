@@ -32,12 +32,18 @@ def test_notes_reach_the_scorecard(logs: Path) -> None:
         artifacts={"sasa": {"seed": 3}},
         only={"category": ["weapon"]},
         remarks=["sasa saw 3 of 4 rows."],
+        outside={"sasa": ["sasa was calibrated on short prompts."]},
     )
     write_text(logs / NOTES, notes.model_dump_json())
     card = scorecard_of(logs)
     assert (card.model, card.seconds, card.provenance.seed) == ("testbed", 12.5, 7)
     assert card.provenance.artifacts == {"sasa": {"seed": 3}}
-    for part in ("not finished", "only those with category=weapon", "sasa saw 3 of 4 rows."):
+    for part in (
+        "not finished",
+        "only those with category=weapon",
+        "sasa saw 3 of 4 rows.",
+        "on short",
+    ):
         assert any(part in remark for remark in card.provenance.notes)
 
 
@@ -73,3 +79,13 @@ def test_notes_from_before_they_named_the_version_are_read_and_are_another_run(
 
 def test_a_folder_without_notes_has_none(tmp_path: Path) -> None:
     assert read_notes(tmp_path) is None
+
+
+def test_what_is_outside_a_calibration_stays_with_its_artifact() -> None:
+    """A second call asks only for answers that are missing, so it adds to what is known."""
+    empty, card = RunNotes(model="testbed"), {"calibration": 1}
+    first = empty.after([], {"probe": card, "sasa": card}, {"probe": ["long"], "sasa": ["long"]}, 1)
+    again = first.after([], {"probe": card, "sasa": {}}, {"probe": ["large", "long"]}, 2)
+    assert again.outside == {"probe": ["long", "large"]}
+    assert again.seconds == 3
+    assert first.outside == {"probe": ["long"], "sasa": ["long"]}

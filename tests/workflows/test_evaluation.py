@@ -37,7 +37,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names = [arm.name for arm in arms if arm.name != "none"]
         return [cost.model_copy(update={"defense": name}) for name in names]
 
-    monkeypatch.setattr(evaluation, "_overhead", measured)
+    monkeypatch.setattr(evaluation, "measured_overhead", measured)
     return devices
 
 
@@ -54,7 +54,7 @@ def test_overhead_of_another_model_or_device_is_measured_again(
         {"identity": "f32", "device": "cpu"},
         {"identity": "f32", "device": "cpu", **changed},
     ):
-        about = (vlm["identity"], [])
+        about = evaluation._About(vlm["identity"])
         evaluation._note(wanted, SimpleNamespace(**vlm), arms, 0.0, about)  # type: ignore[arg-type]
     assert len(timed) == 1 + again
 

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from safesight import __version__, ranks
 from safesight.cli import (
     app_,
+    calibrate,
     check,
     compare,
     data,
@@ -34,6 +35,7 @@ from safesight.cli import (
     run,
     serve,
     spurious,
+    transfer,
     try_,
 )
 from safesight.cli.arguments import Command
@@ -116,6 +118,7 @@ for _name, _command, _examples in (
     ("demo", demo.demo, demo.EXAMPLES),
     ("eval", eval.evaluate, eval.EXAMPLES),
     ("fit", fit.fit, fit.EXAMPLES),
+    ("calibrate", calibrate.calibrate, calibrate.EXAMPLES),
     ("merge", merge.merge, merge.EXAMPLES),
     ("judge", judge.judge, judge.EXAMPLES),
     ("compare", compare.compare, compare.EXAMPLES),
@@ -124,6 +127,7 @@ for _name, _command, _examples in (
     ("serve", serve.serve, serve.EXAMPLES),
     ("layers", layers.layers, layers.EXAMPLES),
     ("spurious", spurious.spurious, spurious.EXAMPLES),
+    ("transfer", transfer.transfer, transfer.EXAMPLES),
     ("try", try_.try_defense, try_.EXAMPLES),
     ("app", app_.serve_page, app_.EXAMPLES),
     ("data", data.data, data.EXAMPLES),

@@ -40,13 +40,17 @@ def report(
         typer.Option(metavar="FILE", help="Add the figures of a `safesight layers --json` file."),
     ] = None,
 ) -> None:
-    """Write a self-contained page: verdict, plots, scorecard, conversations."""
+    """Write a self-contained page: verdict, plots, scorecard, conversations.
+
+    A transfer matrix is on it if the folder holds one, in transfer.json (see `safesight transfer`).
+    """
     need("inspect_ai", "eval", "The report")
     page = page_of(output, "report.html")
     with waiting("Writing the report"):
         from safesight.compare.folder import scorecard_of
         from safesight.evals import read_answers
-        from safesight.report import read_layers, write_report
+        from safesight.files import write_text
+        from safesight.report import read_layers, read_transfer, render
         from safesight.report.risk import read_risk
         from safesight.workflows.own_data import add_again
 
@@ -56,13 +60,14 @@ def report(
             stderr().print(sentence, soft_wrap=True)
         answers = read_answers(log_dir, judge)
         card = scorecard_of(log_dir, answers, judge)
-        path = write_report(
-            page,
+        text = render(
             card,
             answers,
             per_task=conversations,
             redaction="remove" if remove_harmful else "blur",
             risk=read_risk(log_dir),
             layers=look,
+            transfer=read_transfer(log_dir, card),
         )
+        path = write_text(page, text)
     typer.echo(path)

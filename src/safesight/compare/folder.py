@@ -19,7 +19,7 @@ from safesight.fitting.facts import told
 from safesight.records import Record, code_hash, read_record, versions_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from safesight.evals import Answer
 
@@ -63,11 +63,40 @@ class RunNotes(Record):
     """Tasks of attacks that know a defense, and their controls."""
     remarks: list[str] = Field(default_factory=list)
     """What a reader of the numbers should know about the fits and the samples."""
+    outside: dict[str, list[str]] = Field(default_factory=dict)
+    """By detector, how prompts of the run are unlike those that set its threshold."""
 
     def same_run(self, other: RunNotes) -> bool:
         """Whether the other notes have the same model, device and settings."""
         settings = {"model", "identity", "device", "seed", "temperature", "limit", "only", "judge"}
         return self.model_dump(include=settings) == other.model_dump(include=settings)
+
+    def after(
+        self,
+        overhead: Sequence[Overhead],
+        artifacts: Mapping[str, dict[str, Any]],
+        outside: Mapping[str, Sequence[str]],
+        seconds: float,
+    ) -> RunNotes:
+        """The notes after one more call on the folder.
+
+        Args:
+            overhead: All that is known.
+            artifacts: The card of each fitted defense.
+            outside: What the call has found, added to what is known of the same artifacts.
+            seconds: How long it took.
+        """
+        same = {name for name, card in artifacts.items() if self.artifacts.get(name) == card}
+        found = {name: said for name, said in self.outside.items() if name in same}
+        for name, said in outside.items():
+            found[name] = list(dict.fromkeys([*found.get(name, []), *said]))
+        changes = {
+            "overhead": list(overhead),
+            "artifacts": dict(artifacts),
+            "outside": found,
+            "seconds": round(self.seconds + seconds, 1),
+        }
+        return self.model_copy(update=changes)
 
 
 def read_notes(log_dir: Path) -> RunNotes | None:
@@ -103,7 +132,7 @@ def scorecard_of(
     if notes is None:
         remarks.append(f"No {NOTES} beside the logs: no overhead, seed or wall time is known.")
     else:
-        remarks += notes.remarks
+        remarks += [*notes.remarks, *(each for said in notes.outside.values() for each in said)]
         if notes.only:
             remarks.append(f"Of the samples, only those with {told(notes.only)} were asked.")
     provenance = Provenance(

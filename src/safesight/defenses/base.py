@@ -11,6 +11,7 @@ import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
@@ -23,6 +24,7 @@ from safesight.fitting.artifact import Artifact
 from safesight.fitting.bundled import bundled
 from safesight.fitting.config import DefenseConfig
 from safesight.fitting.provenance import about_model
+from safesight.fitting.ranges import CalibrationRange
 from safesight.fitting.stored import Stored
 from safesight.generation.call_types import Inputs
 from safesight.generation.composition import Protection, protection
@@ -126,23 +128,33 @@ class Defense(ABC, Generic[ConfigT, FittedT]):
         Raises:
             ArtifactError: the artifact is missing, damaged, or for another model or defense.
         """
+        return self._resolved(vlm, self._found(vlm, artifact))
+
+    def _found(self, vlm: VLM, artifact: Artifact | None) -> Artifact | None:
+        """The artifact to use: the given one, the bundled one, or none if none is needed."""
         if artifact is not None:
             artifact.check_model(vlm)
         elif self.fitted:
-            artifact = bundled(self.name, vlm)
+            return bundled(self.name, vlm)
+        return artifact
+
+    def _resolved(self, vlm: VLM, artifact: Artifact | None) -> tuple[ConfigT, FittedT]:
         config = self.settings(artifact)
         stored = Stored(Artifact(self.name, {}) if artifact is None else artifact, vlm)
         return config, self.read(stored, config)
 
     def build(self, vlm: VLM, artifact: Artifact | None = None) -> Parts:
         """The parts that `apply` would use on this model. Same errors as `resolve`."""
-        parts = self.parts(vlm, *self.resolve(vlm, artifact))
+        found = self._found(vlm, artifact)
+        parts = self.parts(vlm, *self._resolved(vlm, found))
         if not isinstance(parts, Parts):
             raise PluginError(
                 f"The defense {self.name!r} gives {type(parts).__name__} instead of its Parts. "
                 "Repair the package that it comes with."
             )
-        return parts
+        if parts.detector is None or found is None:
+            return parts
+        return replace(parts, calibrated=CalibrationRange.of(found.card))
 
     @contextmanager
     def apply(self, vlm: VLM, artifact: Artifact | None = None) -> Iterator[VLM]:

@@ -109,10 +109,22 @@ class Artifact:
             rows: Its rows, each with its split.
             file: Hash of the file's content, to tell whether it has changed.
         """
+        return self._with_rows(rows, source=source, file=file)
+
+    def with_more_rows(self, rows: Sequence[SplitRow]) -> Artifact:
+        """The same, with the rows of another file, or other splits of rows that it lists already.
+
+        Args:
+            rows: The rows, each with its split.
+        """
+        again = {(row.id, row.shown) for row in rows}
+        kept = [row for row in self.split if (row.id, row.shown) not in again]
+        return self._with_rows([*kept, *rows])
+
+    def _with_rows(self, rows: Sequence[SplitRow], **about: str) -> Artifact:
         counts = dict(sorted(Counter(row.split for row in rows).items()))
-        about = {"source": source, "file": file, "split": split_hash(rows), "rows": counts}
-        card = {**self.card, "data": {**self.card.get("data", {}), **about}}
-        return replace(self, card=card, split=tuple(rows))
+        data = {**self.card.get("data", {}), **about, "split": split_hash(rows), "rows": counts}
+        return replace(self, card={**self.card, "data": data}, split=tuple(rows))
 
     @property
     def identity(self) -> str | None:

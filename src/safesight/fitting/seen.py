@@ -19,7 +19,7 @@ from safesight.fitting.contents import check_file
 from safesight.fitting.data import FitData
 from safesight.types import Label, Messages, Sample
 
-__all__ = ["Seen", "SplitRow", "read_split", "rows_of", "split_hash", "split_text"]
+__all__ = ["Seen", "SplitRow", "marked", "read_split", "rows_of", "split_hash", "split_text"]
 
 _WIDTH = 16
 """Hexadecimal digits of a hash: 64 bits, so that no two rows of a file collide."""
@@ -50,23 +50,27 @@ def rows_of(data: FitData, test: Sequence[Sample] = ()) -> list[SplitRow]:
         >>> [row.split for row in rows_of(FitData([one], [other]))]
         ['fit', 'fit']
     """
-    fitted = [_row("fit", sample) for sample in (*data.harmful, *data.benign)]
+    fitted = marked("fit", [*data.harmful, *data.benign])
     trained = [
         SplitRow(split="fit", id=row.id, label=row.label, group=None, **_hashes(row.messages()))
         for row in data.tuning
     ]
-    calibration = [_row("calibration", sample) for sample in data.calibration_benign]
-    return [*fitted, *trained, *calibration, *(_row("test", sample) for sample in test)]
+    calibration = marked("calibration", data.calibration_benign)
+    return [*fitted, *trained, *calibration, *marked("test", test)]
 
 
-def _row(split: Split, sample: Sample) -> SplitRow:
-    return SplitRow(
-        split=split,
-        id=sample.id,
-        label=sample.label,
-        group=_group(sample),
-        **_hashes(sample.messages()),
-    )
+def marked(split: Split, samples: Iterable[Sample]) -> list[SplitRow]:
+    """The rows of samples that are all in one split."""
+    return [
+        SplitRow(
+            split=split,
+            id=sample.id,
+            label=sample.label,
+            group=_group(sample),
+            **_hashes(sample.messages()),
+        )
+        for sample in samples
+    ]
 
 
 def _group(sample: Sample) -> str | None:

@@ -27,6 +27,7 @@ from safesight.errors import ModelError
 from safesight.generation.answers import put_back_prompt
 from safesight.generation.calls import bind, completed, refuse_full_cache, refuse_long
 from safesight.generation.detectors import Outcome, generate_after, generate_guarded
+from safesight.generation.outside import tell_outside
 from safesight.generation.parts import Kind, Parts
 from safesight.generation.with_blocks import Undo, WithBlocks, no_copy, undo_all
 from safesight.models.changes import weights_state
@@ -180,7 +181,12 @@ class Protection:
         if not detectors:
             return generate(**inputs)
         run = generate_after if arounds else generate_guarded
-        output, self.last = run(generate, self._vlm, detectors, inputs)
+        output, outcome = run(generate, self._vlm, detectors, inputs)
+        self.last = outcome
+        ranges = {
+            e.name: e.parts.calibrated for e in self._entries if e.parts.calibrated is not None
+        }
+        tell_outside(self._vlm, inputs, ranges, outcome.decisions)
         return output
 
     def _fitting(self, **inputs: Any) -> Any:

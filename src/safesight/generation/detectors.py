@@ -21,7 +21,7 @@ from torch import Tensor
 from safesight.errors import ModelError
 from safesight.generation.answers import refusal_tokens, replace_answers, sequences_of, stream_out
 from safesight.generation.calls import check_supported, run_prefill, short_answer, undefended
-from safesight.generation.prefill import Decision, Detector, Prefill, watch
+from safesight.generation.prefill import Decision, Detector, Prefill, watch, watched_by
 from safesight.generation.row_streams import RowStreamer
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def generate_after(
         InputError: a decoding mode in which the prefill cannot be judged.
     """
     check_supported(vlm, inputs)
-    sites, replay_from = _wanted(detectors)
+    sites, replay_from = watched_by(detectors.values())
     output, prefill = run_prefill(vlm, inputs, sites, replay_from)
     rows = len(sequences_of(output))
     with torch.no_grad():
@@ -127,7 +127,7 @@ class _Guard:
         self.prompt_length = 0 if tokens is None else tokens.shape[1]
         self.finished: Tensor | None = None
         self.watching = ExitStack()
-        sites, replay_from = _wanted(detectors)
+        sites, replay_from = watched_by(detectors.values())
         mask = inputs.get("attention_mask")
         self.prefill: Prefill | None = self.watching.enter_context(
             watch(vlm, sites, replay_from, mask)
@@ -239,12 +239,6 @@ def _tell(streamer: RowStreamer, outcome: Outcome, answers: Mapping[int, Sequenc
     streamer.judged(outcome.decisions)
     for row, tokens in answers.items():
         streamer.replace(row, tokens)
-
-
-def _wanted(detectors: Mapping[str, Detector]) -> tuple[list[Any], int | None]:
-    sites = sorted({site for detector in detectors.values() for site in detector.sites})
-    starts = [d.replay_from for d in detectors.values() if d.replay_from is not None]
-    return sites, min(starts, default=None)
 
 
 def _decide(detectors: Mapping[str, Detector], prefill: Prefill, rows: int) -> Outcome:

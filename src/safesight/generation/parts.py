@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from safesight.fitting.ranges import CalibrationRange
 from safesight.generation.call_types import Generate, Inputs
 from safesight.generation.edits import Edit
 from safesight.generation.prefill import Detector
@@ -26,6 +27,8 @@ class Parts:
     """Returns the inputs with a changed prompt. Runs before everything else."""
     detector: Detector | None = None
     """Judges the prefill of the model without edits."""
+    calibrated: CalibrationRange | None = None
+    """The prompts that set the detector's threshold, if its artifact says; see `outside`."""
     around: Callable[[Generate, Inputs], Any] | None = None
     """Calls the given generate on the inputs one or more times, inside any hooks it needs, and
     returns the result (prompt first, then the answer). Does not run if every row is refused."""

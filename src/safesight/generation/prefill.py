@@ -19,7 +19,7 @@ from safesight.activations import BlockCall, Site, capture, last_of, record_call
 if TYPE_CHECKING:
     from safesight.models import VLM
 
-__all__ = ["Decision", "Detector", "Prefill", "watch"]
+__all__ = ["Decision", "Detector", "Prefill", "watch", "watched_by"]
 
 
 @dataclass(frozen=True)
@@ -110,3 +110,11 @@ def watch(
         if replay_from is not None:
             calls = stack.enter_context(record_calls(vlm.layers, replay_from, gradients=gradients))
         yield Prefill(vlm, states, calls, mask)
+
+
+def watched_by(detectors: Iterable[Detector]) -> tuple[list[Site], int | None]:
+    """The sites that detectors read, and the first block that one of them may rerun."""
+    every = list(detectors)
+    sites = sorted({site for detector in every for site in detector.sites})
+    starts = [each.replay_from for each in every if each.replay_from is not None]
+    return sites, min(starts, default=None)

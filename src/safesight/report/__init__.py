@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: a scorecard with its conversations, and a layer report.
+"""Self-contained HTML pages: a scorecard with its conversations, a layer report, a transfer matrix.
 
 Reads data and writes text. It measures nothing and loads no model; pictures are rendered again
 from their benchmark. Start at `html.py` or `layer_page.py`; the first can include the figures of
@@ -19,6 +19,7 @@ from safesight.report.layer_page import (
     write_layers,
 )
 from safesight.report.sentence import best_defense, interval_note, verdict_sentence
+from safesight.report.transfer_page import read_transfer, transfer_sentence, write_transfer
 from safesight.report.words import extremes_note, holm_note
 
 __all__ = [
@@ -35,11 +36,14 @@ __all__ = [
     "layer_sentence",
     "layer_table",
     "read_layers",
+    "read_transfer",
     "render",
     "render_layers",
+    "transfer_sentence",
     "tries_columns",
     "tries_notes",
     "verdict_sentence",
     "write_layers",
     "write_report",
+    "write_transfer",
 ]

@@ -15,7 +15,12 @@ from safesight.files import write_text
 from safesight.grammar import UNDEFENDED
 from safesight.report.best_of import budget_note
 from safesight.report.closed import assemble
-from safesight.report.conversations import Redaction, conversations, veiled_picture
+from safesight.report.conversations import (
+    Conversation,
+    Redaction,
+    conversations,
+    veiled_picture,
+)
 from safesight.report.layer_file import check_same_model
 from safesight.report.layer_page import LayerView
 from safesight.report.sentence import RULE, headline_defenses, interval_note, verdict_sentence
@@ -29,10 +34,12 @@ from safesight.report.tables import (
     rate_rows,
     tries_table,
 )
+from safesight.report.transfer_page import TransferView
 from safesight.report.words import extremes_note, holm_note
 
 if TYPE_CHECKING:
     from safesight.analysis import LayerReport
+    from safesight.analysis.transfer import TransferReport
     from safesight.evals import Answer
     from safesight.report.risk import RiskPicture
 
@@ -61,6 +68,7 @@ def render(
     risk: Sequence[RiskPicture] = (),
     beside: Sequence[Beside] = (),
     layers: LayerReport | None = None,
+    transfer: TransferReport | None = None,
 ) -> str:
     """The report as HTML text.
 
@@ -72,11 +80,11 @@ def render(
         risk: RAI's risk maps of some pictures.
         beside: Further tables, for other tasks on the same model.
         layers: A layer report, shown as a separate section.
+        transfer: How a detector does on other sets, likewise; see `read_transfer`.
 
     Raises:
         InputError: the layers are of another model than the answers.
     """
-    look = None if layers is None else _look(layers, card)
     if redaction == "remove":
         risk = [one for one in risk if not veiled_picture(one.task, one.label)]
     shown = conversations(
@@ -105,12 +113,12 @@ def render(
         **_changes(card),
         outcomes=outcomes(card),
         conversations=shown,
-        conversation_tasks=list(dict.fromkeys(c.task for c in shown)),
-        answered=len({(a.task, a.sample_id) for a in answers}),
+        **_counts(answers, shown),
         redaction=redaction,
         beside=[_part(each) for each in beside],
         risk=[(one, veiled_picture(one.task, one.label)) for one in risk],
-        look=look,
+        look=None if layers is None else _look(layers, card),
+        matrix=None if transfer is None else TransferView.of(transfer),
         judges=_judges(card),
     )
 
@@ -161,6 +169,14 @@ def _changes(card: Scorecard) -> dict[str, Any]:
     """The table of paired changes, for the template; those within several tries are among them."""
     cells = columns(card, several=True)
     return {"changed": cells, "deltas": delta_rows(card, cells)}
+
+
+def _counts(answers: Sequence[Answer], shown: Sequence[Conversation]) -> dict[str, Any]:
+    """The tasks that have conversations on the page, and how many samples were asked."""
+    return {
+        "conversation_tasks": list(dict.fromkeys(each.task for each in shown)),
+        "answered": len({(each.task, each.sample_id) for each in answers}),
+    }
 
 
 def _totals(card: Scorecard) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-__all__ = ["ALPHA", "LEVEL", "Interval", "clopper_pearson", "wilson"]
+__all__ = ["ALPHA", "LEVEL", "Interval", "clopper_pearson", "rows_for", "wilson"]
 
 LEVEL = 0.95
 """Confidence of every interval in safesight."""
@@ -79,3 +79,19 @@ def clopper_pearson(successes: int, n: int) -> Interval:
     """
     ci = stats.binomtest(successes, n).proportion_ci(LEVEL, method="exact")
     return Interval(successes / n, float(ci.low), float(ci.high), n)
+
+
+def rows_for(rate: float) -> int:
+    """The fewest observations that can show a rate to be at most `rate`: without any success.
+
+    Below this number the exact interval reaches above `rate` whatever is observed.
+
+    Args:
+        rate: Above 0 and below 1.
+
+    Example:
+        >>> n = rows_for(0.01)
+        >>> n, clopper_pearson(0, n).high <= 0.01 < clopper_pearson(0, n - 1).high
+        (368, True)
+    """
+    return math.ceil(math.log((1 - LEVEL) / 2) / math.log1p(-rate) - 1e-9)

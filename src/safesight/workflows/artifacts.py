@@ -21,7 +21,7 @@ from safesight.defenses.check import require
 from safesight.errors import ArtifactError, InputError
 from safesight.fitting.bundled import bundled
 from safesight.fitting.facts import Facts, select, without
-from safesight.grammar import arm_parts
+from safesight.grammar import arm_parts, task_parts
 from safesight.training.rows import load_dataset, read_rows
 from safesight.workflows.own_data import areas, fit_split, joined, told_before
 
@@ -40,6 +40,7 @@ __all__ = [
     "data_for",
     "fit_data",
     "fit_missing",
+    "split_of",
     "unfitted",
 ]
 
@@ -73,11 +74,11 @@ def fit_data(plan: FitPlan) -> FitData:
         InputError: a task has no split for fitting, the share leaves a label without samples, or
             no sample has the facts to hold out.
     """
-    pool = [sample for task in plan.tasks for sample in _split(task, plan.pool, plan.seed, "fit")]
+    pool = [sample for task in plan.tasks for sample in split_of(task, plan.pool, plan.seed, "fit")]
     held_out = [
         sample
         for task in plan.tasks
-        for sample in _split(task, plan.calibration, plan.seed, "calibration")
+        for sample in split_of(task, plan.calibration, plan.seed, "calibration")
         if sample.label == "benign"
     ]
     if plan.held_out:
@@ -172,9 +173,15 @@ def _types(function: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-def _split(task: str, n: int, seed: int, split: str) -> list[Sample]:
+def split_of(task: str, n: int, seed: int, split: str) -> list[Sample]:
+    """The samples of one split of a task.
+
+    Raises:
+        InputError: the task has no splits.
+    """
     benchmark: Callable[..., list[Sample]] = load_benchmark(task)
-    if "split" not in inspect.signature(benchmark).parameters:
+    plain = load_benchmark(task_parts(task)[0])  # what attacks it takes any arguments
+    if "split" not in inspect.signature(plain).parameters:
         raise InputError(
             f"The task {task!r} has no separate samples to fit on. Choose other tasks with --tasks."
         )

@@ -7,29 +7,29 @@ resumes where it stopped. Of several processes each answers its part; the first 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safesight import ranks, registry
 from safesight.benchmarks import draw_samples, published_as
-from safesight.console import stderr, steps, waiting
+from safesight.console import stderr, waiting
 from safesight.data.counts import counted
 from safesight.errors import InputError
 from safesight.extras import need
 from safesight.files import check_place
 from safesight.fitting.facts import Facts, told
-from safesight.grammar import ANY_MODEL, check_arm, check_task, load_judge, task_parts
+from safesight.grammar import ANY_MODEL, check_arm, check_task, task_parts
 from safesight.hosting.settings import check_temperature
 from safesight.judges.scope import common_judge, judge_for
 from safesight.workflows.engines import Engine, identity_with
+from safesight.workflows.overhead import measured_overhead
 from safesight.workflows.own_data import OwnData, add_tasks, leave_out_seen, sources_of, tasks_with
 from safesight.workflows.remarks import drawn, remarks_on
 
 if TYPE_CHECKING:
-    from safesight.compare import Overhead, Scorecard
-    from safesight.compare.folder import RunNotes
+    from safesight.compare import Scorecard
     from safesight.defenses import AnyDefense
     from safesight.hosting.arms import Arm
     from safesight.models import VLM
@@ -157,39 +157,28 @@ def evaluate(wanted: Evaluation) -> None:
     wanted = replace(wanted, tasks=tasks_with(wanted.tasks, own))
     _check(wanted)
     wanted = replace(wanted, model_args=wanted.engine.loading(wanted.model_args))
-    for task, data in own.items():
-        stderr().print(f"{task}: {counted(data.samples)}", soft_wrap=True)
+    _say(f"{task}: {counted(data.samples)}" for task, data in own.items())
     need("inspect_ai", "eval", "An evaluation")
     with waiting(f"Loading {wanted.model}"):
         from safesight.defenses.check import require
         from safesight.evals import run_eval
-        from safesight.hosting.arms import artifacts_for, build_arm
+        from safesight.generation.outside import noted
         from safesight.hosting.hosts import host
-        from safesight.workflows.artifacts import FitPlan, artifacts_of, fit_missing
+        from safesight.workflows.artifacts import artifacts_of
 
         given = artifacts_of(wanted.artifacts, wanted.arms)
         vlm = host(wanted.model, **wanted.model_args).vlm
         require(vlm, "input")
     wanted = replace(wanted, arms=_arms_that_can_run(wanted, vlm, given))
-    artifacts = fit_missing(
-        vlm,
-        wanted.arms,
-        given,
-        wanted.log_dir / "artifacts",
-        plan=FitPlan(seed=wanted.seed),
-        fit_on=wanted.fit_on,
-        own=own,
-        say=stderr().print,
-    )
-    arms = [build_arm(vlm, name, artifacts_for(name, artifacts)) for name in wanted.arms]
+    artifacts, arms = _fitted(wanted, vlm, given, own)
     fits = {each.name: fit for arm in arms for each, fit in arm.defenses if fit is not None}
     unseen = leave_out_seen(own, fits, wanted.own.rows)
     added, about_attacks = _attacked(wanted, vlm, arms)
-    with wanted.engine.endpoints(vlm, arms, wanted.log_dir, wanted.model_args) as endpoints:
+    server = wanted.engine.endpoints(vlm, arms, wanted.log_dir, wanted.model_args)
+    with noted() as outside, server as endpoints:
         remarks = [*_remarks(wanted, arms), *unseen, *about_attacks]
         remarks += wanted.engine.remarks(endpoints)
-        for remark in remarks:
-            stderr().print(remark, soft_wrap=True)
+        _say(remarks)
         run_eval(
             wanted.model,
             wanted.arms,
@@ -207,7 +196,33 @@ def evaluate(wanted: Evaluation) -> None:
         )
     if ranks.first():  # the others leave, so nothing competes with what is timed
         _draw_risk(wanted, vlm, arms)
-        _note(wanted, vlm, arms, start, (identity_with(vlm.identity, endpoints), remarks), added)
+        identity = identity_with(vlm.identity, endpoints)
+        _note(wanted, vlm, arms, start, _About(identity, remarks, outside, added))
+
+
+def _fitted(
+    wanted: Evaluation, vlm: VLM, given: Mapping[str, Path], own: Mapping[str, Any]
+) -> tuple[dict[str, Path], list[Arm]]:
+    """The artifacts of all arms, those that were missing fitted first, and the arms."""
+    from safesight.hosting.arms import artifacts_for, build_arm
+    from safesight.workflows.artifacts import FitPlan, fit_missing
+
+    artifacts = fit_missing(
+        vlm,
+        wanted.arms,
+        given,
+        wanted.log_dir / "artifacts",
+        plan=FitPlan(seed=wanted.seed),
+        fit_on=wanted.fit_on,
+        own=own,
+        say=stderr().print,
+    )
+    return artifacts, [build_arm(vlm, name, artifacts_for(name, artifacts)) for name in wanted.arms]
+
+
+def _say(sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        stderr().print(sentence, soft_wrap=True)
 
 
 def _arms_that_can_run(wanted: Evaluation, vlm: VLM, given: Mapping[str, Path]) -> list[str]:
@@ -293,22 +308,25 @@ def _samples(task: str, wanted: Evaluation) -> list[Sample]:
     return draw_samples(task, wanted.limit, seed=wanted.seed, only=wanted.only)
 
 
-def _note(
-    wanted: Evaluation,
-    vlm: VLM,
-    arms: list[Arm],
-    start: float,
-    about: tuple[str, Sequence[str]],
-    added: Sequence[str],
-) -> None:
+class _About(NamedTuple):
+    """What is known of a run once its answers are there."""
+
+    identity: str
+    remarks: Sequence[str] = ()
+    outside: Mapping[str, Sequence[str]] = {}
+    """By defense, on which prompts it was used outside of what it was calibrated on."""
+    adaptive: Sequence[str] = ()
+    """Tasks of attacks that know a defense, and their controls."""
+
+
+def _note(wanted: Evaluation, vlm: VLM, arms: list[Arm], start: float, about: _About) -> None:
     """Measure overhead that is not known yet, and write down what the logs do not contain."""
     from safesight.compare.folder import NOTES, RunNotes, read_notes
     from safesight.files import write_text
 
-    identity, remarks = about
     notes = RunNotes(
         model=wanted.model,
-        identity=identity,
+        identity=about.identity,
         device=str(vlm.device) if wanted.engine.name == "transformers" else wanted.engine.name,
         seed=wanted.seed,
         temperature=wanted.temperature,
@@ -316,12 +334,12 @@ def _note(
         only={fact: list(values) for fact, values in wanted.only.items()},
         judge=_judge(wanted),
         data=sources_of(wanted.own),
-        adaptive=[*added],
-        remarks=[*remarks],
+        adaptive=[*about.adaptive],
+        remarks=[*about.remarks],
     )
     before = read_notes(wanted.log_dir)
     if before is not None and before.same_run(notes):
-        asked = [*dict.fromkeys([*before.adaptive, *added])]
+        asked = [*dict.fromkeys([*before.adaptive, *about.adaptive])]
         new = {"data": notes.data, "remarks": notes.remarks, "adaptive": asked}
         notes = before.model_copy(update=new)
     known: dict[str, dict[str, Any]] = dict(notes.artifacts)
@@ -333,63 +351,13 @@ def _note(
                 overhead.pop(arm.name, None)  # measured with another artifact
     here = wanted.engine.name == "transformers"  # where overhead is measured
     if here and wanted.overhead_inputs and {arm.name for arm in arms} - {"none"} - overhead.keys():
-        measured = _overhead(wanted, vlm, arms)
-        overhead |= {cost.defense: cost for cost in measured}
-    done = _updated(notes, list(overhead.values()), known, time.monotonic() - start)
+        shown = [sample for task in wanted.tasks for sample in _with_pictures(task, wanted)]
+        timed = measured_overhead(vlm, arms, shown, _judge(wanted), wanted.overhead_inputs)
+        overhead |= {cost.defense: cost for cost in timed}
+    done = notes.after(list(overhead.values()), known, about.outside, time.monotonic() - start)
     write_text(wanted.log_dir / NOTES, done.model_dump_json(indent=2))
 
 
 def _judge(wanted: Evaluation) -> str:
     """The judge of the run: that of all tasks, or one that can read any answer."""
     return common_judge(wanted.model, wanted.tasks, wanted.judge) or ANY_MODEL
-
-
-def _updated(
-    notes: RunNotes, overhead: list[Overhead], artifacts: dict[str, Any], seconds: float
-) -> RunNotes:
-    changes = {
-        "overhead": overhead,
-        "artifacts": artifacts,
-        "seconds": round(notes.seconds + seconds, 1),
-    }
-    return notes.model_copy(update=changes)
-
-
-def _overhead(wanted: Evaluation, vlm: VLM, arms: list[Arm]) -> list[Overhead]:
-    from safesight.compare.overhead import measure
-
-    benign, harmful = _inputs(wanted)
-    if not benign:
-        stderr().print("Overhead is skipped: no task has benign requests about pictures.")
-        return []
-    judge = load_judge(_judge(wanted))
-    with steps("overhead", len(benign) + len(harmful)) as advance:
-        return measure(
-            vlm,
-            arms,
-            benign,
-            harmful,
-            judge,
-            memory_inputs=max(1, wanted.overhead_inputs // 8),
-            on_input=advance,
-        )
-
-
-def _inputs(wanted: Evaluation) -> tuple[list[Sample], list[Sample]]:
-    """Benign and harmful samples with pictures, spread over the tasks.
-
-    Samples in which an attack writes the beginning of the answer are not timed.
-    """
-    samples = [
-        sample
-        for task in wanted.tasks
-        for sample in _with_pictures(task, wanted)
-        if sample.prefill is None
-    ]
-    found = []
-    for label in ("benign", "harmful"):
-        some = [sample for sample in samples if sample.label == label]
-        # Spread over all tasks of a label: the list is in the order of the tasks.
-        step = max(1, len(some) // max(1, wanted.overhead_inputs))
-        found.append(some[::step][: wanted.overhead_inputs])
-    return found[0], found[1]

@@ -46,8 +46,10 @@ from safesight.defenses.shared.refusals_seen import refusals_seen
 from safesight.errors import InputError, ModelError
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.provenance import provenance
+from safesight.fitting.ranges import in_card
 from safesight.generation.last_token import states_of_samples
 from safesight.generation.prefill import Decision, Prefill
+from safesight.generation.prompt_sizes import calibration_range
 from safesight.types import Sample
 
 if TYPE_CHECKING:
@@ -202,7 +204,7 @@ class HiddenDetect(Defense[HiddenDetectConfig, HiddenDetectFitted]):
         layers = safety_aware(*values)
         scores = torch.cat([area(each[:, layers]) for each in values])
         labels = torch.tensor([1] * len(harmful) + [0] * len(benign))
-        calibration, threshold = None, PUBLISHED_THRESHOLD
+        calibration, calibrated, threshold = None, None, PUBLISHED_THRESHOLD
         if data.calibration_benign:
             held_out = states_of_samples(
                 vlm, data.calibration_benign, self.config.batch_size, "calibrating", progress
@@ -211,6 +213,7 @@ class HiddenDetect(Defense[HiddenDetectConfig, HiddenDetectFitted]):
             found = threshold_at_fpr(held_out_scores, self.config.max_fpr)
             calibration = {"max_fpr": self.config.max_fpr, **asdict(found)}
             threshold = found.value
+            calibrated = calibration_range(vlm, data.calibration_benign, held_out_scores)
         own = self.config.tokens != "published"
         seen = refusals_seen(vlm, data.harmful, "the model's own refusal words") if own else None
         return Artifact(
@@ -225,6 +228,7 @@ class HiddenDetect(Defense[HiddenDetectConfig, HiddenDetectFitted]):
                 "refusal_words": [vlm.tokenizer.decode([token]) for token in tokens],
                 "training_auroc": asdict(auroc(scores, labels)),
                 "calibration": calibration,
+                **in_card(calibrated),
             },
         )
 

@@ -32,8 +32,10 @@ from safesight.errors import InputError
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.data import thing_of
 from safesight.fitting.provenance import provenance
+from safesight.fitting.ranges import in_card
 from safesight.generation.calls import run_prefill
-from safesight.generation.prefill import Decision, Prefill
+from safesight.generation.prefill import Decision, Prefill, watched_by
+from safesight.generation.prompt_sizes import calibration_range
 from safesight.models.asking import by_batches, encode_asked
 from safesight.types import Sample
 
@@ -120,6 +122,8 @@ class GateFit(Generic[Key]):
     has seen; None without calibration data, or if there are too few things."""
     validations: Mapping[Key, Validation]
     """The cross-validation of every candidate."""
+    scores: Tensor | None = None
+    """The scores of the prompts that set the threshold."""
 
 
 def read_feature(prefill: Prefill, final: Tensor, feature: Feature) -> Tensor:
@@ -190,8 +194,8 @@ def fit_gate(
         fit,
         config.max_fpr,
     )
-    threshold = threshold_at_fpr(probe.score(benign), config.max_fpr)
-    return GateFit(chosen, probe, threshold, unseen, validations)
+    threshold = threshold_at_fpr(scores := probe.score(benign), config.max_fpr)
+    return GateFit(chosen, probe, threshold, unseen, validations, scores)
 
 
 def solver(config: GateConfig, seed: int) -> Callable[[Tensor, Tensor], LinearProbe]:
@@ -214,10 +218,12 @@ def gate_artifact(
     """
     best = fit.validations[fit.chosen]
     threshold = fit.threshold
-    calibration = None
+    calibration, calibrated = None, None
     if threshold is not None:
         unseen = None if fit.unseen is None else asdict(fit.unseen)
         calibration = {"max_fpr": config.max_fpr, **asdict(threshold), "unseen_things": unseen}
+    if fit.scores is not None:
+        calibrated = calibration_range(vlm, data.calibration_benign, fit.scores)
     return Artifact(
         name,
         config.model_dump(mode="json"),
@@ -231,6 +237,7 @@ def gate_artifact(
                 for key, each in fit.validations.items()
             },
             "calibration": calibration,
+            **in_card(calibrated),
         },
     )
 
@@ -264,12 +271,11 @@ def _features(
     progress: bool,
 ) -> dict[Key, Tensor]:
     """Every candidate's features of every sample, n x features; one prefill per batch."""
-    sites = sorted({site for gate in gates.values() for site in gate.sites})
-    starts = [gate.replay_from for gate in gates.values() if gate.replay_from is not None]
+    sites, replay_from = watched_by(gates.values())
 
     def read(batch: Sequence[Sample]) -> dict[Key, Tensor]:
         inputs = encode_asked(vlm, batch)
-        _, prefill = run_prefill(vlm, dict(inputs), sites, min(starts, default=None))
+        _, prefill = run_prefill(vlm, dict(inputs), sites, replay_from)
         with torch.no_grad():
             return {key: gate.read(prefill).cpu() for key, gate in gates.items()}
 
