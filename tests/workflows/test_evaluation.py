@@ -31,7 +31,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The devices on which overhead was measured."""
     devices: list[str] = []
 
-    def measured(wanted: Evaluation, vlm: Any, arms: list[Arm]) -> list[Overhead]:
+    def measured(vlm: Any, arms: list[Arm], *_: Any) -> list[Overhead]:
         devices.append(vlm.device)
         (cost,) = card().overhead
         names = [arm.name for arm in arms if arm.name != "none"]

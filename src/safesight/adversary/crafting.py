@@ -17,8 +17,8 @@ import torch
 from safesight.adversary.budget import Budget
 from safesight.adversary.defended import DefendedModel
 from safesight.adversary.objective import Objective
-from safesight.adversary.pgd import pgd
 from safesight.adversary.pixels import PixelPath, as_picture, pixel_path
+from safesight.adversary.search import pgd
 from safesight.console import steps
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Crafted:
     picture: Image
     budget: Budget
     seconds: float
-    """Of its batch, divided by the rows."""
+    """The time of its batch, divided by the rows."""
     losses: tuple[float, ...]
     """Before every step."""
 

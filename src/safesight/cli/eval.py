@@ -32,6 +32,7 @@ from safesight.console import stderr
 if TYPE_CHECKING:
     from safesight.compare import Scorecard
     from safesight.workflows.adaptive import Adaptive
+    from safesight.workflows.own_data import OwnData
 
 __all__ = ["EXAMPLES", "evaluate"]
 
@@ -146,7 +147,6 @@ def evaluate(
     """Evaluate a model on each task, undefended and with each defense, and compare.
 
     The undefended model is always included (alone: --defense none), and so are control arms.
-
     Defenses without an artifact for the bundled model are fitted first, on samples that no task
     uses. For another model, fit them on data like yours (safesight fit DEFENSE --data), or let
     --fit-on data do that: half of the groups in the file are then fitted on, and not asked.
@@ -154,33 +154,38 @@ def evaluate(
     Started with torchrun or accelerate launch, one process for each device shares the samples.
     """
     from safesight.workflows.evaluation import Engine, Evaluation, arms_of, run
-    from safesight.workflows.own_data import OwnData
 
     named = arms_of_option(defense)
     check_output(json, *(data or []))
-    card = run(
-        Evaluation(
-            model=model,
-            arms=arms_of(named),
-            asked=named,
-            tasks=names_of(tasks) if tasks else [] if data else names_of(_TASKS),
-            log_dir=log_dir,
-            limit=limit,
-            only=facts_of(only, "--only"),
-            judge=judge,
-            seed=seed,
-            temperature=temperature,
-            batch_size=batch_size,
-            artifacts=artifact or [],
-            fit_on=fit_on,
-            overhead_inputs=overhead,
-            model_args=loading,
-            engine=Engine(engine, base_url, tuple(shlex.split(vllm_options or ""))),
-            own=OwnData(data or (), pairs_of(column or [], "--column"), rows),
-            adaptive=_adaptive(epsilon, steps, seed) if adaptive else None,
-        )
+    wanted = Evaluation(
+        model=model,
+        arms=arms_of(named),
+        asked=named,
+        tasks=names_of(tasks) if tasks else [] if data else names_of(_TASKS),
+        log_dir=log_dir,
+        limit=limit,
+        only=facts_of(only, "--only"),
+        judge=judge,
+        seed=seed,
+        temperature=temperature,
+        batch_size=batch_size,
+        artifacts=artifact or [],
+        fit_on=fit_on,
+        overhead_inputs=overhead,
+        model_args=loading,
+        engine=Engine(engine, base_url, tuple(shlex.split(vllm_options or ""))),
+        own=_own(data, column, rows),
+        adaptive=_adaptive(epsilon, steps, seed) if adaptive else None,
     )
-    _show(card, json, log_dir)
+    _show(run(wanted), json, log_dir)
+
+
+def _own(
+    data: list[str] | None, column: list[str] | None, rows: Literal["unseen", "all"]
+) -> OwnData:
+    from safesight.workflows.own_data import OwnData
+
+    return OwnData(data or (), pairs_of(column or [], "--column"), rows)
 
 
 def _adaptive(epsilon: str, steps: int, seed: int) -> Adaptive:

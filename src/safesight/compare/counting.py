@@ -145,13 +145,6 @@ def scorecard(
                     if task not in adaptive:
                         pools[defense, metric.name].append(task)
     pool = Pool.of([row for row in rows if row.task not in adaptive], answers)
-    deltas = [
-        delta
-        for (defense, name), tasks in pools.items()
-        for against in (UNDEFENDED, control_of(defense))
-        if against is not None and against != defense
-        for delta in _deltas((defense, against), METRICS[name], cells, (tasks, pool), seed)
-    ]
     differing = disagreements(answers, seed)
     return Scorecard(
         model=model,
@@ -164,7 +157,7 @@ def scorecard(
         adaptive=list(adaptive_rows(rows, adaptive)),
         adaptive_tasks=_ordered(set(adaptive), "benchmark"),
         attacks=_ordered(set(pool.attacks), "benchmark"),
-        deltas=with_holm(deltas),
+        deltas=with_holm(_all_deltas(pools, cells, pool, seed)),
         verdicts=verdicts,
         caveats=_caveats(answers, differing),
         disagreements=differing,
@@ -299,6 +292,22 @@ def _row(
         budget=budget_of(answers),
         **asdict(metric.rate(answers, things_of(answers), seed=seed)),
     )
+
+
+def _all_deltas(
+    pools: Mapping[tuple[str, MetricName], Sequence[str]],
+    cells: Mapping[tuple[str, str], _Cell],
+    pool: Pool,
+    seed: int,
+) -> list[Delta]:
+    """Those of every arm against the undefended one, and against its control."""
+    return [
+        delta
+        for (defense, name), tasks in pools.items()
+        for against in (UNDEFENDED, control_of(defense))
+        if against is not None and against != defense
+        for delta in _deltas((defense, against), METRICS[name], cells, (tasks, pool), seed)
+    ]
 
 
 def _deltas(

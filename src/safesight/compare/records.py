@@ -83,7 +83,7 @@ class Adaptive(Record):
     transfer: Row | None = None
     """With pixels searched against the undefended model, where that does most."""
     strongest: Row | None = None
-    """Of the attacks that know the defense, the one that does most."""
+    """The attack that does most, among those that know the defense."""
     attacks: list[Row]
     """All that know it."""
 

@@ -95,7 +95,6 @@ def render(
         seed=card.provenance.seed or 0,
         redaction=redaction,
     )
-    cells = columns(card)
     return assemble(
         "report.html.j2",
         style="report.css",
@@ -106,10 +105,7 @@ def render(
         undefended=UNDEFENDED,
         costs={cost.defense: cost for cost in card.overhead},
         **_totals(card),
-        columns=cells,
-        rates=rate_rows(card, cells),
-        several=tries_table(card),
-        adaptive=adaptive_table(card),
+        **_tables(card),
         **_changes(card),
         outcomes=outcomes(card),
         conversations=shown,
@@ -162,6 +158,17 @@ def _wording(card: Scorecard) -> dict[str, str | None]:
         "none_of": extremes_note(row for row in card.pooled if row.metric in AXES),
         "none_of_task": extremes_note(row for row in card.rows if row.metric in AXES),
         "budget": budget_note(card),
+    }
+
+
+def _tables(card: Scorecard) -> dict[str, Any]:
+    """The tables of rates, for the template."""
+    cells = columns(card)
+    return {
+        "columns": cells,
+        "rates": rate_rows(card, cells),
+        "several": tries_table(card),
+        "adaptive": adaptive_table(card),
     }
 
 
