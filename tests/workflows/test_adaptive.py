@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +88,16 @@ def test_a_defense_without_a_gradient_is_asked_about_transferred_pictures(folder
     assert not pictures(folder, "ecso")
     remarks = json.loads((folder / "safesight.json").read_text())["remarks"]
     assert any("ecso is asked about pictures crafted against none" in each for each in remarks)
+
+
+def test_another_process_reads_the_folder(folder: Path, tmp_path: Path) -> None:
+    """The attacks are known only where they were crafted."""
+    page = tmp_path / "page.html"
+    command = [sys.executable, "-m", "safesight", "report", str(folder), "-o", str(page)]
+    subprocess.run(command, check=True, timeout=100)
+    text = page.read_text()
+    assert "Against an attacker who knows" in text or "Nothing that knows" in text
+    assert "searched on the undefended" in text
 
 
 def test_nothing_is_crafted_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
