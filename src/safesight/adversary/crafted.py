@@ -98,7 +98,9 @@ class CraftedFolder:
                 f"No picture was crafted for sample {sample.id!r} in {self.path}. Craft it with "
                 "`safesight eval --adaptive`."
             )
-        spent = {"queries": 1, **asdict(self.budget), "seconds": row["seconds"]}
+        spent = {"queries": 1, "epsilon": self.budget.epsilon}
+        if row["losses"]:  # noise is not searched for
+            spent |= {"steps": self.budget.steps, "seconds": row["seconds"]}
         # The folder's name, since pictures for other arms are described alike.
         made = {"plain": sample.id, "budget": spent, "crafted": self.path.name}
         return replace(

@@ -233,16 +233,21 @@ def _once(card: Scorecard) -> list[Row]:
     return [
         row
         for row in _of_axes(card)
-        if row.task not in card.adaptive_tasks
         if row.metric != "attack_success_rate" or row.task not in several
     ]
 
 
 def _of_axes(card: Scorecard) -> list[Row]:
-    """The rates that are on an axis: of broken text over all tasks, of others over each."""
-    rows = (*card.rows, *card.pooled)
+    """The rates that are on an axis: of broken text over all tasks, of others over each.
+
+    Attacks that know a defense have a table of their own.
+    """
     return [
-        r for r in rows if r.metric in AXES and (r.metric == "broken_rate") == (r.task == "all")
+        row
+        for row in (*card.rows, *card.pooled)
+        if row.metric in AXES
+        and (row.metric == "broken_rate") == (row.task == "all")
+        and row.task not in card.adaptive_tasks
     ]
 
 
