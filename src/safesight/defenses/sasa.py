@@ -24,9 +24,10 @@ prompts; s and f by cross-validation over whole things (the paper's relative dep
 balanced accuracy of another pair is greater by a margin); the threshold on held-out benign prompts.
 Cost: one prefill per prompt and, for each candidate pair, blocks s+1 .. N-1 once more.
 
-What it cannot do: a linear probe can be attacked directly, no adaptive attack has been ruled
-out, and a probe may learn what its training pictures look like instead of what they mean:
-include benign pictures of every kind in the fit. Its only cost in utility is false refusals.
+What it cannot do: hold against an attacker with gradients, who gets below the threshold of a
+linear probe through both passes. And a probe may learn what its training pictures look like
+instead of what they mean: include benign pictures of every kind in the fit. Its only cost in
+utility is false refusals.
 
 Where we differ: projection in float32 (half precision overflows on attention sinks); layers
 chosen by cross-validation around the paper's relative depths instead of fixed per model; the

@@ -24,7 +24,7 @@ samples: the setting that refuses the most attacks with benign losses within a b
 
 What it cannot do: it restores refusals, so a model that does not refuse the same request in
 text has nothing to restore. Harm that no single visual token shows, and harm in text, get
-through. Nothing is known about attackers who optimise against the gate. Words and visual tokens
+through, and so does an attacker who moves pixels by gradient. Words and visual tokens
 must share a space, which a projector provides only weakly. A video is refused with an error,
 as its frames are not read.
 
