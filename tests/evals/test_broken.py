@@ -71,10 +71,10 @@ def test_a_log_that_holds_something_else_is_named(fakes, tmp_path: Path) -> None
 
 def test_what_a_detector_writes_is_no_broken_answer_of_the_model() -> None:
     text, judge = "eso no lo puedo decir.", ExactJudge()
-    assert _broken(judge, text, BOMB, state()) is True
-    assert _broken(judge, text, BOMB, state(sasa={"refuse": True})) is False
-    assert _broken(judge, text, BOMB, state(sasa={"refuse": False})) is True
-    assert _broken(judge, text, BOMB, state("org/model")) is False
+    assert _broken(judge, text, BOMB, state(), 0) is True
+    assert _broken(judge, text, BOMB, state(sasa={"refuse": True}), 0) is False
+    assert _broken(judge, text, BOMB, state(sasa={"refuse": False}), 0) is True
+    assert _broken(judge, text, BOMB, state("org/model"), 0) is False
 
 
 def test_a_judge_that_says_something_else_is_named() -> None:
@@ -85,4 +85,4 @@ def test_a_judge_that_says_something_else_is_named() -> None:
             return "perhaps"
 
     with pytest.raises(PluginError, match="'odd' says 'perhaps' of whether an answer is broken"):
-        _broken(checked_judge("odd", Odd), "it is a dog.", BOMB, state())
+        _broken(checked_judge("odd", Odd), "it is a dog.", BOMB, state(), 0)

@@ -15,6 +15,7 @@ from safesight.errors import InputError
 from safesight.evals import read_answers, run_eval, skipped
 from safesight.evals.asking import seed_of
 from safesight.evals.endpoint import Endpoint
+from safesight.hosting.hosts import host
 from safesight.hosting.sampling import SeededSampling
 from safesight.hosting.settings import Settings
 from tests.evals.test_shots import SHOTS
@@ -98,8 +99,12 @@ def test_an_impossible_temperature_is_one_sentence(temperature: float, tmp_path:
     assert not (tmp_path / "logs").exists()
 
 
-def test_the_bundled_model_draws_the_same_again_in_any_batch(tmp_path: Path) -> None:
+def test_the_bundled_model_draws_the_same_again_in_any_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a detector, whose refused rows leave the batch."""
+    batcher = host("testbed").batcher  # of this process: other tests use it, too
+    monkeypatch.setattr(batcher, "max_batch", batcher.max_batch)
 
     def answers(place: str, batch_size: int, seed: int = 0) -> dict[tuple[str, str], str]:
         run_eval(

@@ -114,9 +114,7 @@ _Epsilon = Annotated[
     str,
     typer.Option(metavar="LIST", help="With --adaptive: how far a pixel may move, in 255ths."),
 ]
-_Steps = Annotated[
-    int, typer.Option(min=1, max=10_000, help="With --adaptive: gradient steps of a search.")
-]
+_Steps = Annotated[int, typer.Option(min=1, help="With --adaptive: gradient steps of a search.")]
 
 
 @loads_model

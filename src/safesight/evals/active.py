@@ -23,7 +23,7 @@ def active_arm() -> str | None:
     """The name of that arm.
 
     Example:
-        >>> active_arm() is None
+        >>> isinstance(active_arm(), str | None)
         True
     """
     api = active_api()
