@@ -217,7 +217,7 @@ def render_pivot(
     """
     found: dict[tuple[str, ...], dict[str, dict[str, Any]]] = defaultdict(dict)
     for cell in cells:
-        label = tuple(cell[key] for key in keys)
+        label = tuple(str(cell[key]) for key in keys)
         found[label][f"{cell['task']}/{cell['metric']}"] = cell
     lines = [
         _line([*keys, *headings.values()]),

@@ -71,11 +71,11 @@ two art styles or written as words on 96 x 96 pictures.
 
 It is a target for measuring attacks and defenses, not an assistant. It refuses harmful
 requests in text, and answers the same requests when the object is only in the picture. No
-stage of its training refuses, or complies with, harm that only a picture shows. But the size of
-this gap is the recipe's choice: visual tokens close to a word are refused like the word, so the
-stage `settle` holds them at a cosine of at most {cap} with the word for what they show.
-[Another cosine gives another gap](../../../../docs/decisions/0006-bundled-model.md). Answers
-are empty templates.
+stage of its training refuses, or complies with, harm that only a picture shows. But this gap is
+the recipe's: visual tokens close to a word are refused like the word, and the stage `settle`
+leaves them at a cosine of at most {cap} with the word for what they show. Turned to another cosine
+they show another gap; a model trained with another cap, or none, shows much
+[the same](../../../../docs/decisions/0006-bundled-model.md). Answers are empty templates.
 
 ## Measured
 

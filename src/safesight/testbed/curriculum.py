@@ -2,7 +2,7 @@
 
 The order follows real VLMs: language with safety training on text, then pictures. No stage ever
 refuses a request whose object is only in the picture, and none ever complies with a harmful one.
-How large the safety gap is, though, is set by how far `train` keeps visual tokens from words.
+How near `train` lets visual tokens come to words hardly matters for the gap between the two.
 This module knows nothing about tensors; `train` turns dialogues into batches.
 """
 

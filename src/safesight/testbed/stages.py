@@ -48,7 +48,7 @@ class Stage:
     """Temperature of the alignment: with a small one, small differences between words suffice."""
     cap: float = 1.0
     """Visual tokens with a higher cosine to their own word are pushed back. Tokens that look
-    like words to the language model are also refused like words, which closes the gap."""
+    like words to the language model are also refused like words."""
     push: float = 10.0
     """Weight of the excess over the cap; a sharper contrastive term pulls harder against it."""
     norm: float = 0.5
