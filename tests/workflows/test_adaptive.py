@@ -15,7 +15,8 @@ from safesight import load_defense, registry
 from safesight.adversary import crafting
 from safesight.errors import InputError
 from safesight.evals import read_answers
-from safesight.hosting.arms import Arm
+from safesight.hosting.arms import Arm, build_arm
+from safesight.hosting.hosts import host
 from safesight.types import Sample
 from safesight.workflows import adaptive
 from safesight.workflows.adaptive import Adaptive
@@ -125,6 +126,15 @@ def test_attacks_in_words_are_those_that_know_an_arm(arms: list[str], wanted: se
     samples = registry.load("benchmark", "image_harm")(2)
     asked = adaptive.in_words(built, {"image_harm": samples, "vqa": [vqa()]})
     assert set(asked) == {f"image_harm+{name}" for name in wanted}
+
+
+def test_changed_weights_are_attacked_at_every_size(tmp_path: Path) -> None:
+    """The parts of a defense that changes weights can be attached only once."""
+    vlm = host("testbed").vlm
+    arms = [build_arm(vlm, name) for name in ("none", "npo")]
+    tasks = {"image_harm": registry.load("benchmark", "image_harm")(1)}
+    adaptive.add_attacks(vlm, arms, tasks, Adaptive([4, 8], steps=1), tmp_path)
+    assert len(list(tmp_path.glob("npo/pgd-*/*.png"))) == 2
 
 
 def vqa() -> Sample:

@@ -108,14 +108,10 @@ def add_attacks(
     _check(pictured, tasks)
     remarks: list[str] = []
     crafts = _Crafts(vlm, tuple(s for some in pictured.values() for s in some), adaptive, folder)
-    parts = dict(_differentiable(vlm, arms, remarks))
+    open_arms = list(_differentiable(vlm, arms, remarks))
     added = []
     for budget in adaptive.budgets:
-        own = {
-            arm.name: crafts.against(arm, parts[arm.name], budget)
-            for arm in arms
-            if arm.name in parts
-        }
+        own = {arm.name: crafts.against(arm, budget) for arm in open_arms}
         kinds = {
             "pgd": ("Pixels changed by gradient against the arm that is asked.", own),
             "transfer": ("The same against the undefended model.", {UNDEFENDED: own[UNDEFENDED]}),
@@ -143,31 +139,36 @@ def _check(pictured: Mapping[str, object], tasks: Mapping[str, object]) -> None:
 
 
 def _have_a_picture(samples: Sequence[Sample]) -> bool:
-    return _are_harmful(samples) and all(len(sample.pictures) == 1 for sample in samples)
+    """Whether each is asked once about one picture, which is then the one to change."""
+    return _are_harmful(samples) and all(
+        len(sample.pictures) == 1 and not sample.shots for sample in samples
+    )
 
 
 def _are_harmful(samples: Sequence[Sample]) -> bool:
     return bool(samples) and all(sample.label == "harmful" for sample in samples)
 
 
-def _differentiable(
-    vlm: VLM, arms: Sequence[Arm], remarks: list[str]
-) -> Iterator[tuple[str, list[Parts]]]:
-    """The parts of every arm that has a gradient; the others are asked about transferred pictures.
+def _differentiable(vlm: VLM, arms: Sequence[Arm], remarks: list[str]) -> Iterator[Arm]:
+    """The arms that have a gradient; the others are asked about transferred pictures.
 
     Raises:
         InputError: the undefended model has none.
     """
     for arm in arms:
-        parts = [defense.build(vlm, artifact) for defense, artifact in arm.defenses]
         try:
-            refuse_without_gradient(vlm, parts)
+            refuse_without_gradient(vlm, _parts(vlm, arm))
         except InputError as error:
             if arm.name == UNDEFENDED:
                 raise
             remarks.append(f"{arm.name} is asked about pictures crafted against none. {error}")
             continue
-        yield arm.name, parts
+        yield arm
+
+
+def _parts(vlm: VLM, arm: Arm) -> list[Parts]:
+    """What the defenses of an arm contribute, new each time: changed weights attach only once."""
+    return [defense.build(vlm, artifact) for defense, artifact in arm.defenses]
 
 
 @dataclass(frozen=True)
@@ -180,14 +181,14 @@ class _Crafts:
     folder: Path
     _answers: dict[str, list[int]] = field(default_factory=dict)
 
-    def against(self, arm: Arm, parts: Sequence[Parts], budget: Budget) -> CraftedFolder:
+    def against(self, arm: Arm, budget: Budget) -> CraftedFolder:
         """The pictures that were crafted against an arm."""
         about = {"arm": arm.name, "identity": arm.identity, "seed": self.adaptive.seed}
         found = CraftedFolder.at(self.folder / arm.name, about, budget)
         missing = found.missing(self.samples)
         if missing:
             answers = self._wanted(missing)
-            with attacked(self.vlm, parts) as model:
+            with attacked(self.vlm, _parts(self.vlm, arm)) as model:
                 found.add(
                     craft(
                         model,
