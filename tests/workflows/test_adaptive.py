@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from safesight import load_defense, registry
 from safesight.adversary import crafting
+from safesight.cli.main import app
 from safesight.errors import InputError
 from safesight.evals import read_answers
 from safesight.hosting.arms import Arm, build_arm
@@ -144,6 +146,13 @@ def vqa() -> Sample:
 def test_a_task_without_pictures_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="one picture each"):
         run(tmp_path, "text_harm", "vqa", arms=["none"])
+
+
+@pytest.mark.parametrize("option", ["--epsilon", "--steps"])
+def test_how_hard_to_attack_without_attacking_is_a_user_error(option: str) -> None:
+    result = CliRunner().invoke(app, ["eval", option, "8"])
+    assert result.exit_code == 2
+    assert f"{option} is for adaptive attacks. Add --adaptive" in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize(

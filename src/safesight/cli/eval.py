@@ -111,10 +111,16 @@ _AdaptiveFlag = Annotated[
     ),
 ]
 _Epsilon = Annotated[
-    str,
-    typer.Option(metavar="LIST", help="With --adaptive: how far a pixel may move, in 255ths."),
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="With --adaptive: how far a pixel may move, in 255ths. Default: 4,8,16.",
+    ),
 ]
-_Steps = Annotated[int, typer.Option(min=1, help="With --adaptive: gradient steps of a search.")]
+_Steps = Annotated[
+    int | None,
+    typer.Option(min=1, help="With --adaptive: gradient steps of a search. Default: 50."),
+]
 
 
 @loads_model
@@ -141,8 +147,8 @@ def evaluate(
     base_url: _BaseUrl = None,
     vllm_options: _VllmOptions = None,
     adaptive: _AdaptiveFlag = False,
-    epsilon: _Epsilon = "4,8,16",
-    steps: _Steps = 50,
+    epsilon: _Epsilon = None,
+    steps: _Steps = None,
 ) -> None:
     """Evaluate a model on each task, undefended and with each defense, and compare.
 
@@ -175,7 +181,7 @@ def evaluate(
         model_args=loading,
         engine=Engine(engine, base_url, tuple(shlex.split(vllm_options or ""))),
         own=_own(data, column, rows),
-        adaptive=_adaptive(epsilon, steps, seed) if adaptive else None,
+        adaptive=_adaptive(adaptive, epsilon, steps, seed),
     )
     _show(run(wanted), json, log_dir)
 
@@ -188,17 +194,23 @@ def _own(
     return OwnData(data or (), pairs_of(column or [], "--column"), rows)
 
 
-def _adaptive(epsilon: str, steps: int, seed: int) -> Adaptive:
+def _adaptive(wanted: bool, epsilon: str | None, steps: int | None, seed: int) -> Adaptive | None:
     from safesight.errors import InputError
+
+    if not wanted:
+        if epsilon is not None or steps is not None:
+            option = "--steps" if epsilon is None else "--epsilon"
+            raise InputError(f"{option} is for adaptive attacks. Add --adaptive, or leave it out.")
+        return None
     from safesight.workflows.adaptive import Adaptive
 
     try:
-        sizes = [float(size) for size in names_of(epsilon)]
+        sizes = [float(size) for size in names_of(epsilon or "4,8,16")]
     except ValueError:
         raise InputError(
             f"--epsilon {epsilon!r} is not a list of numbers. Write it like 4,8,16."
         ) from None
-    return Adaptive(sizes, steps, seed)
+    return Adaptive(sizes, 50 if steps is None else steps, seed)
 
 
 def _show(card: Scorecard | None, json: str | None, log_dir: Path) -> None:
