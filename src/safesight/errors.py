@@ -91,11 +91,18 @@ class MissingExtraError(SafesightError):
     Example:
         >>> print(MissingExtraError("A report", "inspect_ai", "eval"))
         A report needs inspect_ai, which is not installed: pip install "safesight[eval]"
+
+    A package that wants more than safesight uses of it is installed apart:
+        >>> print(MissingExtraError("It", "one 1.0", "smol", apart="--no-deps one==1.0"))
+        It needs one 1.0, which is not installed: pip install "safesight[smol]" && pip install \
+--no-deps one==1.0
     """
 
-    def __init__(self, what: str, module: str, extra: str) -> None:
+    def __init__(self, what: str, module: str, extra: str, *, apart: str | None = None) -> None:
+        more = f" && pip install {apart}" if apart else ""
         super().__init__(
-            f'{what} needs {module}, which is not installed: pip install "safesight[{extra}]"'
+            f"{what} needs {module}, which is not installed: "
+            f'pip install "safesight[{extra}]"{more}'
         )
 
 

@@ -52,7 +52,8 @@ def package_file() -> Path:
     except PackageNotFoundError:
         right = False
     if found is None or found.origin is None or not right:
-        raise MissingExtraError(_WHAT, f"{PACKAGE} {_VERSION}", "smol")
+        alone = f"--no-deps {PACKAGE}=={_VERSION}"  # it depends on what would run the model
+        raise MissingExtraError(_WHAT, f"{PACKAGE} {_VERSION}", "smol", apart=alone)
     path = Path(found.origin).parent / FILE
     if not path.is_file() or _digest(path) != SHA256:
         what = "is not the file that it should be" if path.is_file() else "is missing"
