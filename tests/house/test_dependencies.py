@@ -28,6 +28,7 @@ MODULES = {
 # Declared and imported nowhere in src, and why.
 NOT_IMPORTED = {
     "accelerate": "the Trainer and device maps of transformers need it",
+    "gguf": "transformers reads the language model of testbed-smol with it",
     "onnxruntime": "what rapidocr runs on",
     "optimum": "quanto, which transformers quantizes with",
     "torchvision": "the image processors of some models need it",
