@@ -20,7 +20,14 @@ from safesight.grammar import check_task, task_parts
 from safesight.guests import Kind, samples_fault
 from safesight.types import Sample
 
-__all__ = ["Attacked", "describe_benchmark", "draw_samples", "load_benchmark", "published_as"]
+__all__ = [
+    "Attacked",
+    "describe_benchmark",
+    "draw_samples",
+    "load_benchmark",
+    "published_as",
+    "under_attack",
+]
 
 
 @dataclass(frozen=True)
@@ -50,10 +57,17 @@ class Attacked:
             UnknownNameError: no such benchmark or attack.
             InputError: an attack needs more than its name, or a sample cannot be attacked.
         """
-        return _attacked(load_benchmark(self.benchmark)(n, **which), self.attacks)
+        return under_attack(load_benchmark(self.benchmark)(n, **which), self.attacks)
 
 
-def _attacked(samples: list[Sample], attacks: Sequence[str]) -> list[Sample]:
+def under_attack(samples: list[Sample], attacks: Sequence[str]) -> list[Sample]:
+    """Samples under registered attacks, one after the other.
+
+    Raises:
+        UnknownNameError: no such attack.
+        InputError: an attack needs more than its name, or a sample cannot be attacked.
+        PluginError: what an attack of another package returns are no samples.
+    """
     for name in attacks:
         attack = _built(name)
         samples = _checked("attack", name, [attack(sample) for sample in samples])
@@ -119,7 +133,7 @@ def draw_samples(task: str, n: int | None, *, seed: int, only: Facts) -> list[Sa
         ['plain', 'plain']
     """
     benchmark, attacks = task_parts(task)
-    return _attacked(select(load_benchmark(benchmark)(n, seed=seed), only, task), attacks)
+    return under_attack(select(load_benchmark(benchmark)(n, seed=seed), only, task), attacks)
 
 
 def _checked(kind: Kind, name: str, found: Any) -> list[Sample]:

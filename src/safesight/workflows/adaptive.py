@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from safesight import ranks, registry
 from safesight.adversary import Budget, attacked, craft, refuse_without_gradient
 from safesight.adversary.budget import EPSILONS
-from safesight.adversary.crafted import CraftedFolder
+from safesight.adversary.crafted import CraftedFolder, request_key
 from safesight.adversary.noise import noised
 from safesight.adversary.wanted import wanted_answers
 from safesight.errors import InputError
@@ -211,12 +211,13 @@ class _Crafts:
         return found
 
     def _wanted(self, samples: Sequence[Sample]) -> list[list[int]]:
-        new = [sample for sample in samples if sample.id not in self._answers]
+        by_key = {request_key(sample): sample for sample in samples}
+        new = {key: sample for key, sample in by_key.items() if key not in self._answers}
         if new:
             judge = load_judge("exact" if self.vlm.name == BUNDLED else ANY_MODEL)
-            tokens = wanted_answers(self.vlm, new, judge, progress=True)
-            self._answers.update(zip((sample.id for sample in new), tokens, strict=True))
-        return [self._answers[sample.id] for sample in samples]
+            tokens = wanted_answers(self.vlm, [*new.values()], judge, progress=True)
+            self._answers.update(zip(new, tokens, strict=True))
+        return [self._answers[key] for key in by_key]
 
 
 def in_words(arms: Sequence[Arm], tasks: Mapping[str, Sequence[Sample]]) -> list[str]:

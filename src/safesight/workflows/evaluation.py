@@ -274,10 +274,11 @@ def _attacked(wanted: Evaluation, vlm: VLM, arms: Sequence[Arm]) -> tuple[list[s
     """The tasks of adaptive attacks, with their pictures crafted, and remarks on them."""
     if wanted.adaptive is None:
         return [], []
+    from safesight.compare.searches import CRAFTED
     from safesight.workflows.adaptive import add_attacks
 
     samples = {task: _samples(task, wanted) for task in wanted.tasks}
-    return add_attacks(vlm, arms, samples, wanted.adaptive, wanted.log_dir / "adaptive")
+    return add_attacks(vlm, arms, samples, wanted.adaptive, wanted.log_dir / CRAFTED)
 
 
 def _remarks(wanted: Evaluation, arms: Sequence[Arm]) -> list[str]:
