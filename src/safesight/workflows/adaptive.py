@@ -22,7 +22,7 @@ from safesight.adversary.noise import noised
 from safesight.adversary.wanted import wanted_answers
 from safesight.errors import InputError
 from safesight.evals.active import active_arm
-from safesight.grammar import ANY_MODEL, UNDEFENDED, load_judge
+from safesight.grammar import ANY_MODEL, UNDEFENDED, load_attack, load_judge
 from safesight.judges.scope import BUNDLED
 from safesight.types import Sample
 
@@ -248,7 +248,7 @@ def _applies(name: str, samples: Sequence[Sample], *, begun: bool) -> bool:
         samples: The requests.
         begun: Whether every arm can continue the beginning of an answer.
     """
-    attack = registry.load("attack", name)()
+    attack, _ = load_attack(name)
     try:
         return all(attack(sample).prefill is None or begun for sample in samples)
     except InputError:
