@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import replace
+from fnmatch import fnmatch
 
 import pytest
 from PIL import Image
@@ -14,7 +16,9 @@ from safesight.benchmarks import draw_samples, load_benchmark
 from safesight.errors import InputError, SafesightError, UnknownNameError
 from safesight.grammar import _numbers_of, check_task, load_attack
 from safesight.types import Sample
+from tests.house.source import ROOT
 
+PAGE = (ROOT / "docs/concepts/attacks.md").read_text(encoding="utf-8")
 NAMES = registry.names("attack", builtin=True)
 SETTABLE = [(name, key) for name in NAMES for key in _numbers_of(registry.load("attack", name))]
 
@@ -75,3 +79,19 @@ def test_any_number_works_or_is_a_user_error(name: str, key: str, number: str) -
             plain = replace(plain, image=lambda: Image.new("RGB", (32, 32), "red"))
         for each in attack(plain).tries()[:2]:
             assert all(picture().size > (0, 0) for picture in each.pictures)
+
+
+def test_the_page_about_attacks_lists_every_setting() -> None:
+    rows = PAGE.split("## Settings")[1].split("\n## ")[0].splitlines()
+    listed = [
+        (
+            re.findall(r"`(\w+)`", row.split(" | ")[0]),
+            re.findall(r"`([\w*]+)`", row.split(" | ")[1]),
+        )
+        for row in rows
+        if row.startswith("| `")
+    ]
+    for name, key in SETTABLE:
+        assert any(
+            key in keys and any(fnmatch(name, each) for each in names) for keys, names in listed
+        ), (name, key)

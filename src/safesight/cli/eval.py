@@ -52,7 +52,8 @@ _TASKS = "text_harm,image_harm,typographic_harm,over_refusal,sensitive_benign,vq
 _Tasks = Annotated[
     str | None,
     typer.Option(
-        help="Comma-separated names; see `safesight list tasks`. Default: the file of --data, or "
+        help="Comma-separated names; see `safesight list tasks`. + adds an attack, : sets its "
+        "numbers: text_harm+best_of_n:shots=64. Default: the file of --data, or "
         f"{_TASKS.replace(',', ', ')}.",
     ),
 ]
