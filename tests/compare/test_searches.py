@@ -13,9 +13,9 @@ from safesight.errors import StorageError
 from tests.compare.fake_answers import FakeAnswer
 
 ROWS = {
-    "a": {"losses": [3.0, 1.0], "random": 2.9, "seconds": 1.0, "id": "1"},
-    "b": {"losses": [5.0, 4.0], "random": 5.1, "seconds": 1.0, "id": "2"},
-    "c": {"losses": [9.0, 9.0], "random": 9.0, "seconds": 1.0, "id": "3"},
+    "a": {"losses": [3.0, 1.0, 2.0], "random": 2.9, "seconds": 1.0, "id": "1"},
+    "b": {"losses": [5.0, 4.0, 3.0], "random": 5.1, "seconds": 1.0, "id": "2"},
+    "c": {"losses": [9.0, 9.0, 9.0], "random": 9.0, "seconds": 1.0, "id": "3"},
 }
 
 
@@ -42,7 +42,8 @@ def test_median_and_range_are_over_what_was_asked(tmp_path: Path) -> None:
     searched(tmp_path, ROWS)
     (curve,) = search_curves(tmp_path, about("a", "b", "b"))
     assert (curve.against, curve.epsilon, curve.n) == ("sasa", 8, 2)
-    assert (curve.median, curve.low, curve.high) == ([4.0, 2.5], [3.0, 1.0], [5.0, 4.0])
+    assert curve.median == [4.0, 2.5, 2.0], "the best picture is kept"
+    assert (curve.low, curve.high) == ([3.0, 1.0, 1.0], [5.0, 4.0, 3.0])
     assert curve.random == 4.0
 
 

@@ -90,7 +90,7 @@ class Adaptive(Record):
 
 
 class SearchCurve(Record):
-    """The loss of the searches for pixels against one arm, at one size, over the steps."""
+    """What the searches for pixels against one arm found, at one size, over the steps."""
 
     against: str
     """The arm that the pictures were searched against."""
@@ -99,7 +99,7 @@ class SearchCurve(Record):
     n: int
     """Pictures."""
     median: list[float]
-    """Over the pictures, before every step; what an attacker minimizes."""
+    """Over the pictures: the least loss, which an attacker minimizes, up to each step."""
     low: list[float]
     """The smallest."""
     high: list[float]

@@ -1,4 +1,4 @@
-"""What the searches by gradient of a run saw: the loss over the steps, and where pictures lie.
+"""What the searches by gradient of a run found: the loss over the steps, and where pictures lie.
 
 An answer about a crafted picture says in `facts["crafted"]` where that lies, below the folder
 `CRAFTED` of the run. The folder that holds it has the losses of its search in `rows.json`, as
@@ -58,7 +58,7 @@ def crafted_file(log_dir: Path, answer: Answer) -> Path | None:
 
 
 def search_curves(log_dir: Path, answers: Iterable[Answer]) -> Iterator[SearchCurve]:
-    """The losses of every search that the answers are about, over the steps.
+    """The least loss of every search that the answers are about, up to each step.
 
     Args:
         log_dir: The folder of the run.
@@ -97,7 +97,8 @@ _REMEDY = "Delete its folder to leave the curve out."
 
 
 def _curve(folder: Path, size: float, rows: list[_Row]) -> SearchCurve:
-    losses = np.array([row.losses for row in rows])
+    # Steps of signs overshoot, and the search keeps the best picture that it has seen.
+    losses = np.minimum.accumulate([row.losses for row in rows], axis=1)
     asides = [row.random for row in rows if row.random is not None]
     return SearchCurve(
         against=folder.parent.name,

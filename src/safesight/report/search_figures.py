@@ -36,7 +36,7 @@ class SearchView:
 def _figure(searches: list[SearchCurve]) -> Figure:
     size = searches[0].epsilon
     base = next((each for each in searches if each.against == UNDEFENDED), None)
-    counts = sorted({each.n for each in searches})
+    most = max(each.n for each in searches)
     return Figure(
         key=f"search-{size:g}".replace(".", "-"),
         heading=f"The search at {size:g}/255, step by step",
@@ -45,11 +45,12 @@ def _figure(searches: list[SearchCurve]) -> Figure:
             "What the attacker minimizes: how unlikely the wanted answer is, and what a detector "
             "or an edit of the arm adds to that, in units of its value on the picture as it is. So "
             "levels of arms with different defenses cannot be compared, but how far each falls "
-            f"can. Median over {' or '.join(map(str, counts))} pictures; bands are from the "
-            "smallest to the largest. Dotted: the median with every value moved as far at random. "
-            "That the loss falls does not mean that the attack succeeds; the table above says that."
+            "can. The best picture up to each step counts, which the search keeps. Median over "
+            f"{most} picture{'' if most == 1 else 's'}; bands are from the smallest to the "
+            "largest. Dotted: the median with every value moved as far at random. That the loss "
+            "falls does not mean that the attack succeeds; the table above says that."
         ),
-        y="loss of the attack",
+        y="least loss so far",
         x="step",
         panels=[_panel(each, base) for each in searches],
         gray="the search against the undefended model",
