@@ -25,7 +25,8 @@ def test_a_figure_for_each_size_and_a_panel_for_each_arm() -> None:
     assert (base.title, sasa.title) == ("against the undefended model", "against sasa")
     assert (base.others, sasa.others) == ([], [base.curves[0].y])
     assert sasa.marks == [9.0]
-    assert min(*small.drawings[1].marks) >= 0, "the control is inside the panel"
+    drawing = small.drawings[1]
+    assert 0 < drawing.marks[0] < drawing.floor, "the control is inside the panel"
 
 
 def test_a_search_of_another_length_is_not_drawn_over_this_one() -> None:
