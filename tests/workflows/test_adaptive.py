@@ -184,6 +184,22 @@ def test_how_hard_to_attack_without_attacking_is_a_user_error(option: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--tasks", "image_harm+pgd5"], "Name image_harm instead, with --adaptive --epsilon 5."),
+        (["--tasks", "vqa,image_harm+noise"], "Name image_harm instead, with --adaptive."),
+        (["--adaptive", "--epsilon", ","], "--epsilon ',' is not a list of numbers"),
+        (["--adaptive", "--epsilon", "8,nan"], "An epsilon of nan is not possible"),
+        (["--adaptive", "--engine", "vllm"], "vllm computes no gradients"),
+    ],
+)
+def test_what_cannot_be_crafted_is_a_user_error(options: list[str], said: str) -> None:
+    result = CliRunner().invoke(app, ["eval", "--defense", "none", *options])
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
     ("sizes", "steps", "said"), [([0], 5, "epsilon"), ([8], 0, "0 steps"), ([4, 999], 5, "255")]
 )
 def test_a_budget_of_nothing_is_a_user_error(sizes, steps, said) -> None:

@@ -206,7 +206,7 @@ def _adaptive(wanted: bool, epsilon: str | None, steps: int | None, seed: int) -
     from safesight.workflows.adaptive import Adaptive
 
     try:
-        sizes = [float(size) for size in names_of(epsilon or "4,8,16")]
+        sizes = [float(size) for size in (epsilon or "4,8,16").split(",")]
     except ValueError:
         raise InputError(
             f"--epsilon {epsilon!r} is not a list of numbers. Write it like 4,8,16."
