@@ -29,6 +29,7 @@ __all__ = [
     "ANY_MODEL",
     "UNDEFENDED",
     "ArmPart",
+    "AttackPart",
     "arm_of",
     "arm_parts",
     "attack_name",

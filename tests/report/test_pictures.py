@@ -84,16 +84,24 @@ def test_a_benchmark_is_drawn_once_for_all_its_tasks(drawn: list[int]) -> None:
     assert drawn == [3]
 
 
-def test_only_what_is_shown_is_attacked(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("plain", [{}, {"plain": "of the benchmark's own attack"}])
+def test_only_what_is_shown_is_attacked(
+    monkeypatch: pytest.MonkeyPatch, plain: dict[str, str]
+) -> None:
     attacked = []
+
+    def benchmark(total: int, seed: int) -> list[Sample]:
+        samples = _benchmark(total, seed)
+        return [replace(s, facts=plain) if s.id == "s-2" else s for s in samples]
 
     def attack(sample: Sample) -> Sample:
         attacked.append(sample.id)
-        return replace(sample, id=f"{sample.id}+prefill", facts={"plain": sample.id})
+        facts = {"plain": sample.id, **sample.facts}
+        return replace(sample, id=f"{sample.id}+prefill", facts=facts)
 
-    things = {"benchmark": _benchmark, "attack": lambda: attack}
+    things = {"benchmark": benchmark, "attack": lambda: attack}
     monkeypatch.setattr(registry, "load", lambda kind, name: things[kind])
-    answer = _answer("s-2+prefill", task="vqa+prefill", plain="s-2")
+    answer = _answer("s-2+prefill", task="vqa+prefill", **{"plain": "s-2", **plain})
     found = Album(limit=5).pictures("vqa+prefill", {answer.sample_id: answer}, 5)
     assert list(found) == ["s-2+prefill"]
     assert attacked == ["s-2"]

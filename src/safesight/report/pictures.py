@@ -56,7 +56,7 @@ class Album:
     limit: int | None = None
     only: Facts = field(default_factory=dict)
     known: bool = True
-    _drawn: dict[tuple[str, int | None], list[Sample]] = field(default_factory=dict)
+    _drawn: dict[tuple[str, int | None], list[Sample]] = field(init=False, default_factory=dict)
 
     @classmethod
     def of(cls, provenance: Provenance) -> Album:
@@ -95,7 +95,9 @@ class Album:
         samples = self._samples(benchmark, self._count(total))
         if not attacks:
             return samples
-        return under_attack([sample for sample in samples if sample.id in origins], attacks)
+        # A benchmark may itself be one of attacked requests.
+        wanted = [s for s in samples if s.id in origins or s.facts.get("plain") in origins]
+        return under_attack(wanted, attacks)
 
     def _count(self, total: int) -> int | None:
         """How many samples were drawn; a folder may hold tasks of runs with several limits."""
