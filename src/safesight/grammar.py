@@ -1,18 +1,20 @@
 """How several names are combined into one.
 
-    arm   = defense ["~" stress test] { "+" defense ["~" stress test] }
-    task  = benchmark { "+" attack }
-    judge = name [":" argument]
+    arm    = defense ["~" stress test] { "+" defense ["~" stress test] }
+    task   = benchmark { "+" attack }
+    attack = name { ":" setting "=" number }
+    judge  = name [":" argument]
 
-An arm is "safety_prompt+npo~int4", for example; a task is "image_harm+one_word+prefill"; a judge is
-"graded:openai/gpt-4o". The undefended model is the arm "none", and stands alone. Spaces around a
-name do not count. This file splits and joins names and checks that they go together; `registry`
-knows what they stand for.
+An arm is "safety_prompt+npo~int4", for example; a task is "image_harm+one_word+prefill" or
+"image_harm+best_of_n:shots=64"; a judge is "graded:openai/gpt-4o". The undefended model is the arm
+"none", and stands alone. Spaces around a name do not count. This file splits and joins names and
+checks that they go together; `registry` knows what they stand for.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -21,18 +23,22 @@ from typing import Any, NamedTuple
 from safesight import registry
 from safesight.errors import InputError
 from safesight.guests import checked_judge
-from safesight.types import Judge
+from safesight.types import Judge, Sample
 
 __all__ = [
     "ANY_MODEL",
     "UNDEFENDED",
     "ArmPart",
+    "AttackPart",
     "arm_of",
     "arm_parts",
+    "attack_name",
+    "attack_parts",
     "check_arm",
     "check_task",
     "close_up",
     "judge_parts",
+    "load_attack",
     "load_judge",
     "task_parts",
 ]
@@ -84,11 +90,119 @@ def task_parts(task: str) -> tuple[str, tuple[str, ...]]:
     """The benchmark of a task and the attacks on it, in the order in which they are applied.
 
     Example:
-        >>> task_parts("vqa+prefill"), task_parts("vqa")
-        (('vqa', ('prefill',)), ('vqa', ()))
+        >>> task_parts("vqa+prefill+repeat:shots=2"), task_parts("vqa")
+        (('vqa', ('prefill', 'repeat:shots=2')), ('vqa', ()))
     """
     benchmark, *attacks = (part.strip() for part in task.split("+"))
     return benchmark, tuple(attacks)
+
+
+class AttackPart(NamedTuple):
+    """An attack in a task, and its settings as they are written."""
+
+    name: str
+    settings: dict[str, str]
+
+
+def attack_name(attack: str) -> str:
+    """The registered name of an attack, without its settings, whatever these are.
+
+    Example:
+        >>> attack_name("best_of_n:shots=4")
+        'best_of_n'
+    """
+    return attack.partition(":")[0].strip()
+
+
+def attack_parts(attack: str) -> AttackPart:
+    """The registered name of an attack, and its settings.
+
+    Raises:
+        InputError: a setting does not have the form NAME=NUMBER, or is repeated.
+
+    Example:
+        >>> tuple(attack_parts("best_of_n:shots=4:strength=0.2"))
+        ('best_of_n', {'shots': '4', 'strength': '0.2'})
+    """
+    texts = [part.strip() for part in attack.split(":")[1:]]
+    settings: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not (key and equals and value):
+            raise InputError(
+                f"The attack {attack!r} has the setting {text!r}. Write it like "
+                "best_of_n:shots=64, and more of them with further colons."
+            )
+        if key in settings:
+            raise InputError(f"The attack {attack!r} sets {key!r} twice. Set it once.")
+        settings[key] = value
+    return AttackPart(attack_name(attack), settings)
+
+
+def load_attack(attack: str) -> tuple[Callable[[Sample], Sample], dict[str, float]]:
+    """The attack that a name stands for, and the settings in the name as numbers.
+
+    A name sets numbers only; texts and pictures are set from Python.
+
+    Args:
+        attack: A registered name, or a name with settings, such as "best_of_n:shots=64".
+
+    Raises:
+        UnknownNameError: no such attack; the message suggests the nearest one.
+        PluginError: another package adds the attack, and it cannot be used.
+        InputError: it has no such setting, the value is no such number, or it needs more than that.
+
+    Example:
+        >>> load_attack("repeat:shots=2")
+        (Repeat(shots=2), {'shots': 2})
+    """
+    name, settings = attack_parts(attack)
+    made_by: Callable[..., Callable[[Sample], Sample]] = registry.load("attack", name)
+    known = _numbers_of(made_by) if settings else {}
+    given: dict[str, float] = {}
+    for key, text in settings.items():
+        if key not in known:
+            told = f"It can set {', '.join(known)}" if known else "It can set none"
+            raise InputError(f"A task cannot set {key!r} of the attack {name!r}. {told}.")
+        given[key] = _number(known[key], key, text, name)
+    try:
+        return made_by(**given), given
+    except TypeError as error:
+        raise InputError(
+            f"The attack {name!r} needs arguments ({error}), so it cannot be part of a task name. "
+            "Apply it to the samples from Python."
+        ) from error
+
+
+_NUMBERS: dict[str, type[int] | type[float]] = {"int": int, "float": float}
+_MOST = 1_000_000
+"""The largest number in a name; more tries or pixels would run for days without a word."""
+
+
+def _numbers_of(made_by: Callable[..., Any]) -> dict[str, type[int] | type[float]]:
+    """The settings of an attack that are numbers, or numbers or None."""
+    found = {}
+    for name, parameter in inspect.signature(made_by).parameters.items():
+        hint = parameter.annotation
+        words = hint.__name__ if isinstance(hint, type) else str(hint)
+        kinds = {word.strip() for word in words.split("|")} - {"None"}
+        if len(kinds) == 1 and (kind := _NUMBERS.get(kinds.pop())):
+            found[name] = kind
+    return found
+
+
+def _number(kind: type[int] | type[float], key: str, text: str, attack: str) -> float:
+    try:
+        value = kind(text)
+        if not (math.isfinite(value) and abs(value) <= _MOST):
+            raise ValueError
+    except ValueError:
+        wanted = "whole number" if kind is int else "number"
+        raise InputError(
+            f"{key}={text} of the attack {attack!r} is not a {wanted} up to {_MOST}. Write it like "
+            "best_of_n:shots=64."
+        ) from None
+    return value
 
 
 def check_arm(arm: str) -> None:
@@ -138,14 +252,17 @@ def check_task(task: str) -> None:
     Raises:
         UnknownNameError: no such benchmark or attack; the message suggests the nearest one.
         PluginError: another package adds one of the names, and it cannot be used.
-        InputError: a name is missing, or an attack is repeated.
+        InputError: a name is missing, an attack is repeated, or a setting cannot be used.
     """
     _check_whole("task", task, "+")
     benchmark, attacks = task_parts(task)
     registry.check("benchmark", benchmark)
     for attack in attacks:
-        registry.check("attack", attack)
-    _check_once("task", task, attacks)
+        name, settings = attack_parts(attack)
+        registry.check("attack", name)
+        if settings:
+            load_attack(attack)
+    _check_once("task", task, map(attack_name, attacks))
 
 
 def judge_parts(judge: str) -> tuple[str, str | None]:

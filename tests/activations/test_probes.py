@@ -79,6 +79,22 @@ def test_threshold_never_flags_more_than_asked_and_wastes_nothing(n, fpr):
     assert threshold.low <= threshold.rate <= threshold.high
 
 
+def test_threshold_flags_the_same_scores_after_other_rounding():
+    scores = torch.randn(200, generator=torch.Generator().manual_seed(0))
+    threshold = threshold_at_fpr(scores, 0.05).value
+    flagged = scores >= threshold
+    for bits in (1, -1):
+        rounded = scores + bits * 2e-6 * scores.abs()
+        assert torch.equal(rounded >= threshold, flagged)
+
+
+def test_scores_without_a_number_between_them_are_still_told_apart():
+    low = torch.tensor(1.0)
+    high = torch.nextafter(low, torch.tensor(2.0))
+    threshold = threshold_at_fpr(torch.stack([low] * 9 + [high]), 0.1)
+    assert (threshold.value, threshold.rate) == (high.item(), 0.1)
+
+
 def test_ties_are_never_flagged_beyond_the_rate():
     threshold = threshold_at_fpr(torch.tensor([0.0] * 5 + [1.0] * 5), 0.2)
     assert threshold.rate == 0.0

@@ -47,6 +47,16 @@ HIDDEN = ("rrrrh", "rhrrr", "hrrrr", "rrrrr")
 once, and the last never."""
 
 
+def test_the_plain_requests_beside_an_attack_are_those_repeated_often_enough() -> None:
+    few = asked("rr", task="image_harm+repeat")
+    more, most = (asked("r" * n, task=f"image_harm+repeat:shots={n}") for n in (6, 9))
+    found = {each.task: each for each in card_of(asked(*HIDDEN), few, more, most).best_of}
+    plain = found["image_harm+best_of_n"].plain
+    assert plain is not None
+    assert (plain.task, plain.tries) == ("image_harm+repeat:shots=6", 5)
+    assert found["image_harm+repeat:shots=6"].plain is None, "it is the plain one itself"
+
+
 def test_success_is_shown_after_any_number_of_tries() -> None:
     card = card_of(asked(*HIDDEN))
     (found,) = card.best_of

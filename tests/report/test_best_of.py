@@ -122,10 +122,18 @@ def test_an_attack_without_the_plain_request_says_what_to_run() -> None:
 def test_too_few_repetitions_and_greedy_ones_are_said() -> None:
     short, greedy = tries_notes(card_of(*arms("rr", "rr", "rr", "rr")))
     assert f"{TASK} had up to 5 tries and image_harm+repeat only 2" in short
+    assert "repeat the plain requests 5 times, run: safesight eval" in short
+    assert "--tasks image_harm+repeat:shots=5" in short
     assert "image_harm+repeat is that of a single try; --temperature 1" in greedy
     enough = card_of(*arms(*["rrrrr"] * 4))
     assert tries_notes(enough) == [greedy]
     assert tries_notes(enough.model_copy(update={"temperature": 1.0})) == []
+
+
+def test_more_tries_than_usual_are_a_setting_of_the_command() -> None:
+    (note,) = tries_notes(card_of(asked("r" * 20)))
+    assert "succeeds in 20, run: " in note
+    assert "--tasks image_harm+repeat:shots=20" in note
 
 
 def test_a_conversation_says_which_shot_it_shows() -> None:

@@ -3,57 +3,162 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
 from safesight import registry
+from safesight.compare import Provenance
 from safesight.errors import InputError
-from safesight.report.conversations import conversations
-from safesight.report.pictures import draw, to_data_uri
+from safesight.report.conversations import Conversation, conversations
+from safesight.report.pictures import Album, crafted_pictures, to_data_uri
 from safesight.types import Sample
 from tests.compare.fake_answers import FakeAnswer
 
 
-def _benchmark(total: int, seed: int) -> list[Sample]:
-    def paint() -> Image.Image:
-        return Image.new("RGB", (8, 8), "red")
+def _paint() -> Image.Image:
+    return Image.new("RGB", (8, 8), "red")
 
-    question = f"what is this? {seed}"
+
+def _benchmark(total: int, seed: int) -> list[Sample]:
     return [
-        Sample(id=f"s-{i}", question=question, label="benign", target="x", image=paint)
+        Sample(
+            id=f"s-{i}",
+            question=f"what is this? {seed}",
+            label="benign",
+            target="x",
+            image=_paint,
+            facts={"kind": "rare" if i % 5 == 4 else "common"},
+        )
         for i in range(total)
     ]
 
 
+def _answer(id: str, seed: int = 0, task: str = "vqa", **facts: Any) -> Any:
+    question = f"what is this? {seed}"
+    return FakeAnswer(task=task, sample_id=id, label="benign", question=question, facts=facts)
+
+
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "load", lambda kind, name: _benchmark)
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many samples were drawn each time."""
+    counts: list[int] = []
+
+    def benchmark(total: int, seed: int) -> list[Sample]:
+        counts.append(total)
+        return _benchmark(total, seed)
+
+    monkeypatch.setattr(registry, "load", lambda kind, name: benchmark)
+    return counts
 
 
-@pytest.mark.usefixtures("bench")
+@pytest.mark.usefixtures("drawn")
 def test_the_same_sample_gets_its_picture() -> None:
-    found = draw("vqa", {"s-1": "what is this? 3"}, total=4, seed=3)
+    found = Album(seed=3, known=False).pictures("vqa", {"s-1": _answer("s-1", seed=3)}, 4)
     assert list(found) == ["s-1"]
     assert (found["s-1"] or "").startswith("data:image/webp;base64,")
 
 
-@pytest.mark.usefixtures("bench")
+@pytest.mark.usefixtures("drawn")
 def test_a_sample_of_another_seed_gets_none() -> None:
-    assert draw("vqa", {"s-1": "what is this? 3"}, total=4, seed=4) == {}
+    assert Album(seed=4, known=False).pictures("vqa", {"s-1": _answer("s-1", seed=3)}, 4) == {}
+
+
+@pytest.mark.usefixtures("drawn")
+def test_samples_that_were_chosen_by_a_fact_get_their_pictures() -> None:
+    """Two of ten drawn samples were asked; drawing two would give others."""
+    about = Provenance(seed=0, limit=10, only={"kind": ["rare"]})
+    answers = [_answer(id, kind="rare") for id in ("s-4", "s-9")]
+    shown = conversations(answers, defenses=["none"], tasks=["vqa"], per_task=9, provenance=about)
+    assert [each.picture is not None for each in shown] == [True, True]
+
+
+def test_a_benchmark_is_drawn_once_for_all_its_tasks(drawn: list[int]) -> None:
+    answers = [_answer("s-1"), _answer("s-1+pgd8", task="vqa+pgd8", plain="s-1", crafted="x")]
+    tasks, about = ["vqa", "vqa+pgd8"], Provenance(seed=0, limit=3)
+    shown = conversations(answers, defenses=["none"], tasks=tasks, per_task=9, provenance=about)
+    assert all(each.picture for each in shown), "the crafted one shows what it was made of"
+    assert drawn == [3]
+
+
+@pytest.mark.parametrize("plain", [{}, {"plain": "of the benchmark's own attack"}])
+def test_only_what_is_shown_is_attacked(
+    monkeypatch: pytest.MonkeyPatch, plain: dict[str, str]
+) -> None:
+    attacked = []
+
+    def benchmark(total: int, seed: int) -> list[Sample]:
+        samples = _benchmark(total, seed)
+        return [replace(s, facts=plain) if s.id == "s-2" else s for s in samples]
+
+    def attack(sample: Sample) -> Sample:
+        attacked.append(sample.id)
+        facts = {"plain": sample.id, **sample.facts}
+        return replace(sample, id=f"{sample.id}+prefill", facts=facts)
+
+    things = {"benchmark": benchmark, "attack": lambda: attack}
+    monkeypatch.setattr(registry, "load", lambda kind, name: things[kind])
+    answer = _answer("s-2+prefill", task="vqa+prefill", **{"plain": "s-2", **plain})
+    found = Album(limit=5).pictures("vqa+prefill", {answer.sample_id: answer}, 5)
+    assert list(found) == ["s-2+prefill"]
+    assert attacked == ["s-2"]
+
+
+@pytest.mark.usefixtures("drawn")
+def test_each_crafted_picture_stands_beside_the_one_it_was_made_of(tmp_path: Path) -> None:
+    answers = []
+    for arm, color in (("none", "green"), ("sasa", "blue"), ("ecso", "green")):
+        against = "none" if arm == "ecso" else arm
+        place = f"{against}/pgd-8-1/a.png"
+        file = tmp_path / "adaptive" / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), color).save(file)
+        answer = _answer("s-1+pgd8", task="image_harm+pgd8", plain="s-1", crafted=place)
+        answers.append(replace(answer, defense=arm, label="harmful"))
+
+    def shown(redaction: Any) -> Conversation:
+        about = Provenance(seed=0, limit=3, log_dir=str(tmp_path))
+        arms, tasks = ["none", "sasa", "ecso"], ["image_harm+pgd8"]
+        (found,) = conversations(
+            answers,
+            defenses=arms,
+            tasks=tasks,
+            per_task=1,
+            provenance=about,
+            redaction=redaction,
+        )
+        return found
+
+    blurred = shown("blur")
+    said = [each.made for each in blurred.crafted]
+    assert said == ["searched on the undefended model", "searched on sasa"]
+    assert blurred.picture not in {None, *(each.picture for each in blurred.crafted)}
+    assert blurred.picture_veiled
+    removed = shown("remove")
+    assert (removed.picture, removed.crafted) == (None, ())
+
+
+@pytest.mark.parametrize("place", ["../secret.png", "none/gone.png", "a\0b.png", 5, "x" * 5000])
+def test_a_log_that_names_another_file_gets_no_picture(tmp_path: Path, place: Any) -> None:
+    (tmp_path / "adaptive").mkdir()
+    _paint().save(tmp_path / "secret.png")
+    assert [*crafted_pictures(tmp_path, [_answer("s", crafted=place)])] == []
 
 
 def test_an_unknown_task_and_a_lost_data_set_leave_a_report_without_pictures(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert draw("their_task", {"s-1": "x"}, total=1, seed=0) == {}
+    shown = {"s-1": _answer("s-1")}
+    assert Album().pictures("their_task", shown, 1) == {}
 
     def gone(*_: Any, **__: Any) -> Callable[..., Any]:
         raise InputError("The data set is gone. Fetch it again.")
 
     monkeypatch.setattr(registry, "load", lambda kind, name: gone)
-    assert draw("vqa", {"s-1": "x"}, total=1, seed=0) == {}
+    assert Album().pictures("vqa", shown, 1) == {}
 
 
 def test_large_pictures_are_made_small() -> None:
@@ -62,7 +167,7 @@ def test_large_pictures_are_made_small() -> None:
     assert len(large) < 5 * len(small)
 
 
-@pytest.mark.usefixtures("bench")
+@pytest.mark.usefixtures("drawn")
 def test_pictures_of_harmful_things_are_veiled_even_with_a_harmless_question() -> None:
     fakes: Any = [
         FakeAnswer(task=task, sample_id="s-0", label="benign", question="what is this? 0")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from safesight import load_defense, registry
 from safesight.adversary import crafting
 from safesight.cli.main import app
+from safesight.compare.folder import scorecard_of
 from safesight.errors import InputError
 from safesight.evals import read_answers
 from safesight.hosting.arms import Arm, build_arm
@@ -101,6 +103,32 @@ def test_another_process_reads_the_folder(folder: Path, tmp_path: Path) -> None:
     text = page.read_text()
     assert "Against an attacker who knows" in text or "Nothing that knows" in text
     assert "searched on the undefended" in text
+    assert "The search at 8/255, step by step" in text
+    assert text.count("<figcaption>searched on sasa</figcaption>") == 2
+    assert text.count("<figcaption>moved at random</figcaption>") == 2
+
+
+def test_the_scorecard_has_the_losses_and_the_control_of_each_search(folder: Path) -> None:
+    curves = {each.against: each for each in scorecard_of(folder).searches}
+    assert set(curves) == {"none", "sasa"}
+    assert all((each.n, len(each.median)) == (2, 2) for each in curves.values())
+    assert all(each.random is not None for each in curves.values())
+
+
+def test_a_wanted_answer_is_of_the_request_not_of_its_id(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two files may use the same ids."""
+
+    def wanted(_: object, samples: list[Sample], *__: object, **___: object) -> list[list[int]]:
+        return [[len(sample.system or "")] for sample in samples]
+
+    monkeypatch.setattr(adaptive, "wanted_answers", wanted)
+    plain = registry.load("benchmark", "image_harm")(1)[0]
+    other = replace(plain, system="be brief.")
+    crafts = adaptive._Crafts(host("testbed").vlm, (plain, other), Adaptive([8]), tmp_path)
+    assert crafts._wanted([plain]) == [[0]]
+    assert crafts._wanted([plain, other]) == [[0], [9]]
 
 
 def test_nothing_is_crafted_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,6 +181,22 @@ def test_how_hard_to_attack_without_attacking_is_a_user_error(option: str) -> No
     result = CliRunner().invoke(app, ["eval", option, "8"])
     assert result.exit_code == 2
     assert f"{option} is for adaptive attacks. Add --adaptive" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--tasks", "image_harm+pgd5"], "Name image_harm instead, with --adaptive --epsilon 5."),
+        (["--tasks", "vqa,image_harm+noise"], "Name image_harm instead, with --adaptive."),
+        (["--adaptive", "--epsilon", ","], "--epsilon ',' is not a list of numbers"),
+        (["--adaptive", "--epsilon", "8,nan"], "An epsilon of nan is not possible"),
+        (["--adaptive", "--engine", "vllm"], "vllm computes no gradients"),
+    ],
+)
+def test_what_cannot_be_crafted_is_a_user_error(options: list[str], said: str) -> None:
+    result = CliRunner().invoke(app, ["eval", "--defense", "none", *options])
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize(

@@ -103,10 +103,14 @@ class Threshold:
 
 
 def threshold_at_fpr(benign: Tensor, fpr: float) -> Threshold:
-    """The lowest threshold that flags at most a fraction `fpr` of the benign scores.
+    """A threshold that flags as many of the benign scores as a fraction `fpr` allows, and no more.
 
     A score is flagged when it is at or above the threshold, as in `LinearProbe`. Tied scores
     are flagged together or not at all, so the actual rate may be lower than requested.
+
+    The threshold is midway between the lowest score that it flags and the one below, so that the
+    same are flagged where arithmetic differs in the last bits, as on another device or with another
+    batch size. If it flags none, it is the next number above the highest score.
 
     Args:
         benign: n scores of held-out benign samples.
@@ -116,8 +120,9 @@ def threshold_at_fpr(benign: Tensor, fpr: float) -> Threshold:
         InputError: no scores, scores that are not finite, or a rate outside its range.
 
     Example:
-        >>> threshold_at_fpr(torch.arange(100.0), 0.02).rate
-        0.02
+        >>> found = threshold_at_fpr(torch.arange(100.0), 0.02)
+        >>> found.value, found.rate
+        (97.5, 0.02)
     """
     if not 0 <= fpr < 1:
         raise InputError(f"A false-positive rate of {fpr} is not possible. Use one in [0, 1).")
@@ -131,6 +136,9 @@ def threshold_at_fpr(benign: Tensor, fpr: float) -> Threshold:
     allowed = math.floor(fpr * len(scores) + 1e-9)
     first_unflagged = scores.sort(descending=True).values[allowed]
     value = torch.nextafter(first_unflagged, torch.tensor(math.inf))
+    above = scores[scores > first_unflagged]
+    if len(above):
+        value = value.maximum(((first_unflagged.double() + above.min().double()) / 2).float())
     flagged = int((scores >= value).sum())
     rate = clopper_pearson(flagged, len(scores))
     return Threshold(float(value), rate.value, rate.low, rate.high, rate.n)

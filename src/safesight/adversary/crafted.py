@@ -2,10 +2,11 @@
 
 A folder belongs to one arm, budget and seed; their hash is in its name, so pictures that were
 crafted against something else are never used. A picture is found by the request that it was made
-for, its pixels included.
+for: all that the model reads, pixels included.
 
     pgd-8-<hash>/card.json       what it was crafted against, and with what
-    pgd-8-<hash>/rows.json       by request: what was spent, and the loss before every step
+    pgd-8-<hash>/rows.json       by request: what was spent, the loss before every step, and that of
+                                 a move in a random direction
     pgd-8-<hash>/<request>.png   the pictures
 """
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from safesight.adversary.crafting import Crafted
     from safesight.types import Sample
 
-__all__ = ["CraftedFolder"]
+__all__ = ["CraftedFolder", "request_key"]
 
 _ROWS, _CARD = "rows.json", "card.json"
 
@@ -61,23 +62,24 @@ class CraftedFolder:
         return cls(path, budget)
 
     def missing(self, samples: Sequence[Sample]) -> list[Sample]:
-        """Those for which there is no picture yet."""
+        """Those for which there is no picture yet, each request once."""
         rows = self._rows()
-        return [sample for sample in samples if _key(sample) not in rows]
+        by_key = {request_key(sample): sample for sample in samples}
+        return [sample for key, sample in by_key.items() if key not in rows]
 
     def add(self, found: Iterable[Crafted]) -> None:
         """Write pictures and what they cost, as they come."""
         rows = self._rows()
         for crafted in found:
-            key = _key(crafted.sample)
+            key = request_key(crafted.sample)
             content = io.BytesIO()
             crafted.picture.save(content, format="PNG")
             write_bytes(self.path / f"{key}.png", content.getvalue())
-            losses = [round(loss, 4) for loss in crafted.losses]
             rows[key] = {
                 "id": crafted.sample.id,
                 "seconds": round(crafted.seconds, 3),
-                "losses": losses,
+                "losses": [round(loss, 4) for loss in crafted.losses],
+                "random": None if crafted.random is None else round(crafted.random, 4),
             }
             write_text(self.path / _ROWS, json.dumps(rows))
 
@@ -91,7 +93,7 @@ class CraftedFolder:
         Raises:
             InputError: there is none.
         """
-        key = _key(sample)
+        key = request_key(sample)
         row = self._rows().get(key)
         if row is None:
             raise InputError(
@@ -101,20 +103,17 @@ class CraftedFolder:
         spent = {"queries": 1, "epsilon": self.budget.epsilon}
         if row["losses"]:  # noise is not searched for
             spent |= {"steps": self.budget.steps, "seconds": row["seconds"]}
-        # The folder's name, since pictures for other arms are described alike.
-        made = {"plain": sample.id, "budget": spent, "crafted": self.path.name}
+        file = self.path / f"{key}.png"
+        # The place, since pictures for other arms are described alike; a report opens it again.
+        place = file.relative_to(self.path.parent.parent).as_posix()
+        made = {"plain": sample.id, "budget": spent, "crafted": place}
         return replace(
             sample,
             id=f"{sample.id}+{name}",
-            image=partial(_opened, self.path / f"{key}.png"),
+            image=partial(_opened, file),
             attack=name,
             facts={**sample.facts, **made},
         )
-
-    def curve(self) -> list[float]:
-        """The mean loss before every step, over the requests."""
-        losses = [row["losses"] for row in self._rows().values()]
-        return [sum(each) / len(each) for each in zip(*losses, strict=True)]
 
     def _rows(self) -> dict[str, Any]:
         path = self.path / _ROWS
@@ -134,10 +133,18 @@ def _opened(path: Path) -> Image:
     return open_picture(path)
 
 
-def _key(sample: Sample) -> str:
-    """A hash of the request and its pixels."""
+def request_key(sample: Sample) -> str:
+    """A hash of all that a model reads of a request with one picture, and of its id."""
     assert sample.image is not None
     picture = sample.image()
     found = hashlib.sha256(f"{sample.id}\n{sample.question}\n{picture.size}".encode())
     found.update(picture.convert("RGB").tobytes())
+    if around := _around(sample):
+        found.update(json.dumps(around, sort_keys=True, default=dict).encode())
     return found.hexdigest()[:20]
+
+
+def _around(sample: Sample) -> dict[str, Any]:
+    """What the model reads beside the question and the picture; empty for most requests."""
+    parts = {"system": sample.system, "prefill": sample.prefill, "turns": sample.turns or None}
+    return {name: part for name, part in parts.items() if part is not None}

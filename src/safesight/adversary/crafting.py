@@ -18,7 +18,7 @@ from safesight.adversary.budget import Budget
 from safesight.adversary.defended import DefendedModel
 from safesight.adversary.objective import Objective
 from safesight.adversary.pixels import PixelPath, as_picture, pixel_path
-from safesight.adversary.search import pgd
+from safesight.adversary.search import at_random, pgd
 from safesight.console import steps
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ class Crafted:
     """The time of its batch, divided by the rows."""
     losses: tuple[float, ...]
     """Before every step."""
+    random: float | None = None
+    """With every value moved by the whole radius, up or down at random; None if that is what the
+    picture is."""
 
     @property
     def asked(self) -> Sample:
@@ -112,8 +115,11 @@ def _batch(
     start = torch.stack([path.start for path in paths])
     with torch.no_grad():
         objective = Objective(model.scores(batch, tensors(start)))
+        moved = at_random(start, budget, torch.Generator().manual_seed(seed))
+        aside = objective(model.scores(batch, tensors(moved))).tolist()
     found = pgd(start, lambda x: objective(model.scores(batch, tensors(x))), budget, seed)
     seconds = (time.monotonic() - begin) / len(samples)
     for row, sample in enumerate(samples):
         losses = tuple(found.losses[:, row].tolist())
-        yield Crafted(sample, as_picture(found.best[row]), budget, seconds, losses)
+        picture = as_picture(found.best[row])
+        yield Crafted(sample, picture, budget, seconds, losses, aside[row])

@@ -10,6 +10,7 @@ import torch
 from safesight.adversary.budget import Budget
 from safesight.adversary.crafting import Crafted
 from safesight.adversary.pixels import as_picture, pixel_path
+from safesight.adversary.search import at_random
 
 if TYPE_CHECKING:
     from safesight.models import VLM
@@ -27,6 +28,4 @@ def noised(vlm: VLM, samples: Sequence[Sample], budget: Budget, seed: int = 0) -
     rng = torch.Generator().manual_seed(seed)
     for sample in samples:
         start = pixel_path(vlm, sample).start.cpu()
-        signs = torch.randint(0, 2, start.shape, generator=rng) * 2 - 1
-        moved = (start + budget.radius * signs).clamp(0, 1)
-        yield Crafted(sample, as_picture(moved), budget, 0.0, ())
+        yield Crafted(sample, as_picture(at_random(start, budget, rng)), budget, 0.0, ())

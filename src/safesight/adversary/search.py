@@ -21,7 +21,7 @@ from torch import Tensor
 
 from safesight.adversary.budget import Budget
 
-__all__ = ["Search", "pgd"]
+__all__ = ["Search", "at_random", "pgd"]
 
 Losses = Callable[[Tensor], Tensor]
 """Maps B x 3 x H x W pixels from 0 to 1 to the loss of every row, B; less is better."""
@@ -68,6 +68,19 @@ def pgd(start: Tensor, losses: Losses, budget: Budget, seed: int = 0) -> Search:
         best[better] = pixels[better]
         pixels = torch.clamp(pixels - budget.step(number) * gradient.sign(), low, high)
     return Search(_rounded(best, low, high), torch.stack(curve).cpu())
+
+
+def at_random(start: Tensor, budget: Budget, rng: torch.Generator) -> Tensor:
+    """The pixels with every value moved by the whole radius, up or down at random.
+
+    Example:
+        >>> grey = torch.full((3, 4, 4), 0.5)
+        >>> moved = at_random(grey, Budget(epsilon=8), torch.Generator())
+        >>> round(255 * (moved - grey).abs().min().item())
+        8
+    """
+    signs = torch.randint(0, 2, start.shape, generator=rng) * 2 - 1
+    return (start + budget.radius * signs.to(start.device)).clamp(0, 1)
 
 
 def _rounded(pixels: Tensor, low: Tensor, high: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
 from safesight.attacks.drawn import draw_shapes
-from safesight.attacks.moves import Pictures, Render, derive, generator
+from safesight.attacks.moves import Pictures, Render, check_side, derive, generator
 from safesight.attacks.typography import render_text
 from safesight.errors import InputError
 from safesight.types import Sample
@@ -72,9 +72,10 @@ class Distraction:
 
         Raises:
             InputError: the sample already has a picture, has fewer than three words, there are
-                fewer than nine distracting pictures, or a part of the request does not fit into a
-                panel (raised when it is rendered).
+                fewer than nine distracting pictures, there is no panel of that size, or a part of
+                the request does not fit into one (raised when it is rendered).
         """
+        check_side(self.panel, "a panel", most=2_000)
         parts = parts_of(sample.question)
         rng = generator(sample, self.name)
         wanted = _PANELS - _PARTS

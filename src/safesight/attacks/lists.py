@@ -58,7 +58,8 @@ def draw_list(
         items: Number of items.
 
     Raises:
-        InputError: the title does not fit, or the font cannot be read.
+        InputError: the title does not fit, the font cannot be read, or it is too small or too
+            large.
 
     Example:
         >>> draw_list("Steps to bake a cake.", font=None, points=80).size
@@ -66,6 +67,10 @@ def draw_list(
     """
     from PIL import Image, ImageDraw
 
+    if not _MIN_FONT <= points <= _SIZE:
+        raise InputError(
+            f"A list cannot be drawn with {points} points. Choose from {_MIN_FONT} to {_SIZE}."
+        )
     numbers = "".join(f"\n{number}. " for number in range(1, items + 1))
     text = textwrap.fill(title, width=width) + numbers
     picture = Image.new("RGB", (_SIZE, _SIZE), "#FFFFFF")

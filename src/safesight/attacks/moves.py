@@ -23,6 +23,7 @@ __all__ = [
     "Pictures",
     "Render",
     "check_budget",
+    "check_side",
     "derive",
     "distinct",
     "generator",
@@ -47,6 +48,8 @@ changed  it changes those of the last turn, and refuses a sample that has none t
 either   it takes both kinds of samples
 """
 
+_MOST_QUERIES = 10_000
+"""As many as in the paper of Best-of-N."""
 _DRAWS = 100
 """Draws per try before `distinct` gives up."""
 
@@ -221,15 +224,35 @@ def signed(made: Sample, plain: Sample, attack: str, **facts: Any) -> Sample:
 
 
 def check_budget(queries: int, attack: str) -> None:
-    """Refuse a budget that allows no query.
+    """Refuse a budget that allows no query, or so many that drawing them would not end.
 
     Raises:
-        InputError: it is below 1.
+        InputError: it is below 1 or above 10,000.
     """
     if queries < 1:
         raise InputError(
             f"The attack {attack!r} has a budget of {queries} queries. Allow at least 1."
         )
+    if queries > _MOST_QUERIES:
+        raise InputError(
+            f"The attack {attack!r} has a budget of {queries} queries. Allow at most "
+            f"{_MOST_QUERIES}."
+        )
+
+
+def check_side(side: int, what: str, most: int = 10_000) -> None:
+    """Refuse a number that nothing can be drawn with.
+
+    Args:
+        side: How many pixels, or other parts, one side has.
+        what: What it is a side of, as the error calls it.
+        most: The largest that can be drawn in reasonable time.
+
+    Raises:
+        InputError: it is below 1 or above the largest.
+    """
+    if not 1 <= side <= most:
+        raise InputError(f"The side of {what} is {side}. Choose a number from 1 to {most:,}.")
 
 
 def generator(sample: Sample, attack: str) -> random.Random:

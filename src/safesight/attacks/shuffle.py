@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from safesight.attacks.moves import Pictures, Render, distinct, generator, own_pictures, tried
+from safesight.attacks.moves import (
+    Pictures,
+    Render,
+    check_side,
+    distinct,
+    generator,
+    own_pictures,
+    tried,
+)
 from safesight.errors import InputError
 from safesight.types import Sample
 
@@ -53,9 +61,10 @@ class Shuffle:
 
         Raises:
             InputError: the sample has no picture or already has shots, the budget is 0, there are
-                fewer arrangements than shots, or a picture is smaller than the grid (raised when
-                it is rendered).
+                fewer arrangements than shots, there is no such grid, or a picture is smaller than
+                it (raised when it is rendered).
         """
+        check_side(self.grid, f"the grid of {self.name!r}", most=100)
         _, own = own_pictures(sample, self.name)
         rng = generator(sample, self.name)
         words, places = sample.question.split(), range(self.grid**2)

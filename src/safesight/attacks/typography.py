@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from safesight.attacks.moves import Pictures, derive, point_at
+from safesight.attacks.moves import Pictures, check_side, derive, point_at
 from safesight.errors import InputError
 from safesight.types import Sample
 
@@ -75,10 +75,13 @@ def render_text(
     """The text, centered and as large as fits, with one word per line if that is larger.
 
     Raises:
-        InputError: the text does not fit even at the smallest font size.
+        InputError: the text does not fit even at the smallest font size, or there is no picture of
+            that size.
     """
     from PIL import Image, ImageDraw
 
+    check_side(min(width, height), "a picture of a text")
+    check_side(max(width, height), "a picture of a text")
     picture = Image.new("RGB", (width, height), paper)
     draw = ImageDraw.Draw(picture)
     room = (width * (1 - 2 * _MARGIN), height * (1 - 2 * _MARGIN))

@@ -11,6 +11,7 @@ from safesight.benchmarks.attacked import (
     draw_samples,
     load_benchmark,
     published_as,
+    under_attack,
 )
 from safesight.benchmarks.published import Benchmark
 from safesight.benchmarks.spec import Spec
@@ -23,4 +24,5 @@ __all__ = [
     "draw_samples",
     "load_benchmark",
     "published_as",
+    "under_attack",
 ]

@@ -1,26 +1,34 @@
 """A registered benchmark with every sample under one or more registered attacks.
 
 The names are joined: "mirage_harm+one_word" or, one attack after the other,
-"image_harm+one_word+prefill". The samples are those of the plain benchmark, in the same order, so
-that before and after can be paired by `facts["plain"]`. Nothing is asked or judged here.
+"image_harm+one_word+prefill"; an attack may have settings, "text_harm+best_of_n:shots=64", which
+`facts["attack_settings"]` then has. The samples are those of the plain benchmark, in the same
+order, so that before and after can be paired by `facts["plain"]`. Nothing is asked or judged here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any
 
 from safesight import registry
 from safesight.benchmarks.published import Benchmark
-from safesight.errors import InputError, PluginError
+from safesight.errors import PluginError
 from safesight.fitting.facts import Facts, select
-from safesight.grammar import check_task, task_parts
+from safesight.grammar import attack_name, check_task, load_attack, task_parts
 from safesight.guests import Kind, samples_fault
 from safesight.types import Sample
 
-__all__ = ["Attacked", "describe_benchmark", "draw_samples", "load_benchmark", "published_as"]
+__all__ = [
+    "Attacked",
+    "describe_benchmark",
+    "draw_samples",
+    "load_benchmark",
+    "published_as",
+    "under_attack",
+]
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Attacked:
 
     Args:
         benchmark: A registered benchmark.
-        attacks: Registered attacks, in the order they are applied.
+        attacks: Registered attacks, with settings or without, in the order they are applied.
 
     Example:
         >>> Attacked("mirage_benign", ("one_word",))(1)[0].question.split()[0]
@@ -50,25 +58,31 @@ class Attacked:
             UnknownNameError: no such benchmark or attack.
             InputError: an attack needs more than its name, or a sample cannot be attacked.
         """
-        return _attacked(load_benchmark(self.benchmark)(n, **which), self.attacks)
+        return under_attack(load_benchmark(self.benchmark)(n, **which), self.attacks)
 
 
-def _attacked(samples: list[Sample], attacks: Sequence[str]) -> list[Sample]:
-    for name in attacks:
-        attack = _built(name)
+def under_attack(samples: list[Sample], attacks: Sequence[str]) -> list[Sample]:
+    """Samples under registered attacks, one after the other.
+
+    Raises:
+        UnknownNameError: no such attack.
+        InputError: an attack needs more than its name, or a sample cannot be attacked.
+        PluginError: what an attack of another package returns are no samples.
+    """
+    for named in attacks:
+        attack, settings = load_attack(named)
+        name = attack_name(named)
         samples = _checked("attack", name, [attack(sample) for sample in samples])
+        if settings:
+            samples = [_with_settings(sample, name, settings) for sample in samples]
     return samples
 
 
-def _built(name: str) -> Callable[[Sample], Sample]:
-    attack: Callable[..., Callable[[Sample], Sample]] = registry.load("attack", name)
-    try:
-        return attack()
-    except TypeError as error:
-        raise InputError(
-            f"The attack {name!r} needs arguments ({error}), so it cannot be part of a task name. "
-            "Apply it to the samples from Python."
-        ) from error
+def _with_settings(sample: Sample, attack: str, settings: Mapping[str, float]) -> Sample:
+    known = sample.facts.get("attack_settings", {})
+    return replace(
+        sample, facts={**sample.facts, "attack_settings": {**known, attack: dict(settings)}}
+    )
 
 
 def load_benchmark(task: str) -> Callable[..., list[Sample]]:
@@ -119,7 +133,7 @@ def draw_samples(task: str, n: int | None, *, seed: int, only: Facts) -> list[Sa
         ['plain', 'plain']
     """
     benchmark, attacks = task_parts(task)
-    return _attacked(select(load_benchmark(benchmark)(n, seed=seed), only, task), attacks)
+    return under_attack(select(load_benchmark(benchmark)(n, seed=seed), only, task), attacks)
 
 
 def _checked(kind: Kind, name: str, found: Any) -> list[Sample]:

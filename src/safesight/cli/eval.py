@@ -52,7 +52,8 @@ _TASKS = "text_harm,image_harm,typographic_harm,over_refusal,sensitive_benign,vq
 _Tasks = Annotated[
     str | None,
     typer.Option(
-        help="Comma-separated names; see `safesight list tasks`. Default: the file of --data, or "
+        help="Comma-separated names; see `safesight list tasks`. + adds an attack, : sets its "
+        "numbers: text_harm+best_of_n:shots=64. Default: the file of --data, or "
         f"{_TASKS.replace(',', ', ')}.",
     ),
 ]
@@ -205,7 +206,7 @@ def _adaptive(wanted: bool, epsilon: str | None, steps: int | None, seed: int) -
     from safesight.workflows.adaptive import Adaptive
 
     try:
-        sizes = [float(size) for size in names_of(epsilon or "4,8,16")]
+        sizes = [float(size) for size in (epsilon or "4,8,16").split(",")]
     except ValueError:
         raise InputError(
             f"--epsilon {epsilon!r} is not a list of numbers. Write it like 4,8,16."

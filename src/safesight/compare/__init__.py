@@ -18,6 +18,7 @@ from safesight.compare.records import (
     Provenance,
     Row,
     Scorecard,
+    SearchCurve,
     VerdictCounts,
 )
 from safesight.compare.tries import REPEAT, plain_task
@@ -32,6 +33,7 @@ __all__ = [
     "Provenance",
     "Row",
     "Scorecard",
+    "SearchCurve",
     "VerdictCounts",
     "by_family",
     "control_of",

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from safesight.compare.counting import scorecard
 from safesight.compare.records import Overhead, Provenance, Scorecard
+from safesight.compare.searches import search_curves
 from safesight.fitting.facts import told
 from safesight.records import Record, code_hash, read_record, versions_of
 
@@ -119,7 +120,8 @@ def scorecard_of(
         judge: The judge that labels the answers; None for each run's first judge.
 
     Raises:
-        StorageError: there is no such folder or no finished run in it, or its notes are unreadable.
+        StorageError: there is no such folder or no finished run in it, or its notes or the losses
+            of its searches are unreadable.
         InputError: the runs cannot share a scorecard.
     """
     from safesight.evals import read_answers, skipped
@@ -140,12 +142,14 @@ def scorecard_of(
         versions=versions_of(_PACKAGES),
         code=code_hash(),
         seed=notes.seed if notes else None,
+        limit=notes.limit if notes else None,
+        only=notes.only if notes else {},
         log_dir=str(folder),
         model_identity=str(answers[0].metadata.get("model_identity") or "") if answers else "",
         artifacts=notes.artifacts if notes else {},
         notes=remarks,
     )
-    return scorecard(
+    found = scorecard(
         answers,
         notes.overhead if notes else (),
         seconds=notes.seconds if notes else 0.0,
@@ -153,3 +157,4 @@ def scorecard_of(
         provenance=provenance,
         adaptive=notes.adaptive if notes else (),
     )
+    return found.model_copy(update={"searches": list(search_curves(folder, answers))})

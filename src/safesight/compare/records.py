@@ -23,6 +23,7 @@ __all__ = [
     "Provenance",
     "Row",
     "Scorecard",
+    "SearchCurve",
     "VerdictCounts",
 ]
 
@@ -86,6 +87,25 @@ class Adaptive(Record):
     """The attack that does most, among those that know the defense."""
     attacks: list[Row]
     """All that know it."""
+
+
+class SearchCurve(Record):
+    """What the searches for pixels against one arm found, at one size, over the steps."""
+
+    against: str
+    """The arm that the pictures were searched against."""
+    epsilon: float
+    """The most that a value of a pixel may change, in 255ths."""
+    n: int
+    """Pictures."""
+    median: list[float]
+    """Over the pictures: the least loss, which an attacker minimizes, up to each step."""
+    low: list[float]
+    """The smallest."""
+    high: list[float]
+    """The largest."""
+    random: float | None = None
+    """The median with every value moved as far at random; None if it was not computed."""
 
 
 class Delta(Record):
@@ -211,6 +231,10 @@ class Provenance(Record):
     """ISO 8601, UTC."""
     versions: dict[str, str] = Field(default_factory=dict)
     seed: int | None = None
+    limit: int | None = None
+    """Samples drawn per task; None for each task's own number. Known if the seed is."""
+    only: dict[str, list[str]] = Field(default_factory=dict)
+    """Facts of the samples that were asked, of those drawn; empty for all."""
     code: str = ""
     """Hash of the package's sources that counted the answers."""
     log_dir: str = ""
@@ -234,6 +258,7 @@ class Scorecard(Record):
         best_of: Attack success by the number of tries, where requests are asked several times.
         adaptive: Attack success beside that of attacks that know the defense.
         adaptive_tasks: Those of these attacks and their controls; they are in no pooled rate.
+        searches: What the attacks by gradient minimized, over their steps.
         attacks: The tasks with the attacked requests that the pooled attack success is about. Empty
             if nothing is attacked: it is then about all harmful requests. None in files of older
             versions, where it is about both.
@@ -255,6 +280,7 @@ class Scorecard(Record):
     best_of: list[BestOf] = Field(default_factory=list)
     adaptive: list[Adaptive] = Field(default_factory=list)
     adaptive_tasks: list[str] = Field(default_factory=list)
+    searches: list[SearchCurve] = Field(default_factory=list)
     attacks: list[str] | None = None
     deltas: list[Delta] = Field(default_factory=list)
     verdicts: list[VerdictCounts] = Field(default_factory=list)

@@ -20,7 +20,7 @@ import numpy as np
 
 from safesight.compare.records import BestOf, Row
 from safesight.compare.things import things_of
-from safesight.grammar import task_parts
+from safesight.grammar import attack_name, task_parts
 from safesight.judges.shots import deciding
 from safesight.stats import METRICS, Judgement
 from safesight.types import Verdict
@@ -81,11 +81,11 @@ def plain_task(task: str) -> str | None:
     """The task in which the plain requests of a task are asked several times; None of that itself.
 
     Example:
-        >>> plain_task("text_harm+best_of_n"), plain_task("text_harm+repeat")
+        >>> plain_task("text_harm+best_of_n"), plain_task("text_harm+repeat:shots=4")
         ('text_harm+repeat', None)
     """
     benchmark, attacks = task_parts(task)
-    return None if attacks == (REPEAT,) else f"{benchmark}+{REPEAT}"
+    return None if [*map(attack_name, attacks)] == [REPEAT] else f"{benchmark}+{REPEAT}"
 
 
 def best_of(
@@ -99,13 +99,10 @@ def best_of(
         seed: Seed of the bootstrap.
     """
     found = [row for row in rows if row.metric == _SUCCESS.name and (row.tries or 1) > 1]
-    several = {(row.defense, row.task): row for row in found}
     for row in found:
         tries = row.tries or 1
         answers = list(cells[row.defense, row.task].values())
-        plain = several.get((row.defense, str(plain_task(row.task))))
-        if plain is not None and (plain.tries or 1) < tries:
-            plain = None
+        plain = _repeated(row, found)
         yield BestOf(
             defense=row.defense,
             task=row.task,
@@ -114,6 +111,21 @@ def best_of(
             if plain is None
             else _after(plain, list(cells[row.defense, plain.task].values()), tries, seed),
         )
+
+
+def _repeated(row: Row, rows: Iterable[Row]) -> Row | None:
+    """The row of the plain requests, asked at least as often; of several the one asked least."""
+    tries, plain = row.tries or 1, plain_task(row.task)
+    asked = [
+        each
+        for each in rows
+        if plain is not None
+        and each.defense == row.defense
+        and plain_task(each.task) is None
+        and task_parts(each.task)[0] == task_parts(plain)[0]
+        and (each.tries or 1) >= tries
+    ]
+    return min(asked, key=lambda each: each.tries or 1, default=None)
 
 
 def _doubled(tries: int) -> list[int]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from safesight import registry
 from safesight.compare import REPEAT, BestOf, Row, Scorecard, plain_task
-from safesight.grammar import UNDEFENDED, task_parts
+from safesight.grammar import UNDEFENDED, attack_name, task_parts
 from safesight.report.words import listed, share_told
 
 __all__ = ["TriesColumn", "budget_note", "tries_columns", "tries_notes", "tries_sentence"]
@@ -87,24 +87,37 @@ def tries_notes(card: Scorecard) -> list[str]:
 
 def _without_plain(card: Scorecard) -> Iterator[str]:
     """A sentence for each benchmark whose plain requests were not asked as often."""
+    usual = registry.load("attack", REPEAT)().shots
     lacking: dict[str, dict[str, int]] = {}
     for each in card.best_of:
         if (plain := plain_task(each.task)) and each.plain is None:
             lacking.setdefault(plain, {})[each.task] = each.tries
     for plain, tries in lacking.items():
         tasks, most = listed(list(tries)), max(tries.values())
-        fewer = max((each.tries for each in card.best_of if each.task == plain), default=most)
+        often = f"{plain}:shots={most}"
+        fewer = max(_plain_tries(card, plain), default=most)
         if fewer < most:
             yield (
                 f"{tasks} had up to {most} tries and {plain} only {fewer}, so part of the "
-                f"difference may be due to their number. Repeat the plain requests {most} times, "
-                f"with the attack {REPEAT} from Python."
+                f"difference may be due to their number. To repeat the plain requests {most} "
+                f"times, run: {_command(card, often)}"
             )
         else:
             yield (
                 f"Success of {tasks} may be due to the number of tries alone; to see how often the "
-                f"plain request succeeds in {most}, run: {_command(card, plain)}"
+                f"plain request succeeds in {most}, run: "
+                f"{_command(card, plain if most <= usual else often)}"
             )
+
+
+def _plain_tries(card: Scorecard, plain: str) -> list[int]:
+    """How often the plain requests of a benchmark were asked, in each task that repeats them."""
+    benchmark = task_parts(plain)[0]
+    return [
+        each.tries
+        for each in card.best_of
+        if plain_task(each.task) is None and task_parts(each.task)[0] == benchmark
+    ]
 
 
 def _command(card: Scorecard, task: str) -> str:
@@ -120,7 +133,7 @@ def _command(card: Scorecard, task: str) -> str:
 
 
 def _greedy(card: Scorecard) -> Iterator[str]:
-    repeated = [task for task in _tasks(card) if REPEAT in task_parts(task)[1]]
+    repeated = [t for t in _tasks(card) if REPEAT in map(attack_name, task_parts(t)[1])]
     if repeated and not card.temperature:
         yield (
             "Greedy answers to equal requests are equal, so the rate of "

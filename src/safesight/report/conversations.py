@@ -9,11 +9,13 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from safesight.compare import Provenance
 from safesight.grammar import UNDEFENDED
 from safesight.judges.shots import deciding
-from safesight.report.pictures import draw
+from safesight.report.pictures import Album, Crafted, crafted_pictures
 
 if TYPE_CHECKING:
     from safesight.evals import Answer
@@ -59,7 +61,10 @@ class Conversation:
     """Whether the question and the turns before it are hidden until clicked."""
     picture: str | None
     """A data URI; several pictures are one, side by side."""
+    crafted: tuple[Crafted, ...]
+    """What was made of it and asked about instead."""
     picture_veiled: bool
+    """Whether these pictures are hidden until clicked."""
     replies: tuple[Reply, ...]
 
     @property
@@ -79,25 +84,37 @@ def conversations(
     defenses: Sequence[str],
     tasks: Sequence[str],
     per_task: int,
-    seed: int = 0,
+    provenance: Provenance | None = None,
     redaction: Redaction = "blur",
 ) -> list[Conversation]:
-    """Up to `per_task` samples per task, in seeded order; first those where the arms differ."""
+    """Up to `per_task` samples per task, in seeded order; first those where the arms differ.
+
+    Args:
+        answers: All answers of a run.
+        defenses: The arms to show, in order.
+        tasks: The tasks to show, in order.
+        per_task: Maximum number of samples per task.
+        provenance: How the samples were drawn, and where the run lies.
+        redaction: What becomes of harmful content.
+    """
+    about = provenance or Provenance()
+    album = Album.of(about)
     table: dict[str, dict[str, dict[str, Answer]]] = {task: {} for task in tasks}
     for answer in answers:
         table[answer.task].setdefault(answer.sample_id, {})[answer.defense] = answer
     shown: list[Conversation] = []
     for task, samples in table.items():
         ids = sorted(samples)
-        random.Random(f"{seed}/{task}").shuffle(ids)
+        random.Random(f"{about.seed or 0}/{task}").shuffle(ids)
         ids.sort(key=lambda id: len({a.verdict for a in samples[id].values()}) == 1)
         ids = ids[:per_task]
-        questions = {id: next(iter(samples[id].values())).question for id in ids}
-        pictures = draw(task, questions, total=len(samples), seed=seed) if ids else {}
-        shown += [
-            _conversation(f"c{len(shown) + i}", samples[id], defenses, pictures.get(id), redaction)
-            for i, id in enumerate(ids)
-        ]
+        first = {id: next(iter(samples[id].values())) for id in ids}
+        pictures = album.pictures(task, first, total=len(samples)) if ids else {}
+        for id in ids:
+            arms = {name: samples[id][name] for name in defenses if name in samples[id]}
+            made = crafted_pictures(Path(about.log_dir), arms.values()) if about.log_dir else ()
+            key = f"c{len(shown)}"
+            shown.append(_conversation(key, arms, pictures.get(id), tuple(made), redaction))
     return shown
 
 
@@ -109,13 +126,14 @@ def veiled_picture(task: str, label: str) -> bool:
 def _conversation(
     key: str,
     arms: dict[str, Answer],
-    defenses: Sequence[str],
     picture: str | None,
+    crafted: tuple[Crafted, ...],
     redaction: Redaction,
 ) -> Conversation:
     first = arms.get(UNDEFENDED) or next(iter(arms.values()))
     task, harmful = first.task, first.label == "harmful"
-    picture_veiled = picture is not None and veiled_picture(task, first.label)
+    shown = picture is not None or bool(crafted)
+    picture_veiled = shown and veiled_picture(task, first.label)
     remove = redaction == "remove"
     earlier = first.metadata.get("turns") or ()
     return Conversation(
@@ -127,8 +145,9 @@ def _conversation(
         earlier=tuple((role, REMOVED if harmful and remove else words) for role, words in earlier),
         question_veiled=harmful and not remove,
         picture=None if picture_veiled and remove else picture,
+        crafted=() if picture_veiled and remove else crafted,
         picture_veiled=picture_veiled and not remove,
-        replies=tuple(_reply(arms[name], redaction) for name in defenses if name in arms),
+        replies=tuple(_reply(answer, redaction) for answer in arms.values()),
     )
 
 

@@ -23,6 +23,7 @@ from safesight.report.conversations import (
 )
 from safesight.report.layer_file import check_same_model
 from safesight.report.layer_page import LayerView
+from safesight.report.search_figures import SearchView
 from safesight.report.sentence import RULE, headline_defenses, interval_note, verdict_sentence
 from safesight.report.tables import (
     AXES,
@@ -92,7 +93,7 @@ def render(
         defenses=card.defenses,
         tasks=card.tasks,
         per_task=per_task,
-        seed=card.provenance.seed or 0,
+        provenance=card.provenance,
         redaction=redaction,
     )
     return assemble(
@@ -111,6 +112,7 @@ def render(
         conversations=shown,
         **_counts(answers, shown),
         redaction=redaction,
+        searches=SearchView.of(card.searches),
         beside=[_part(each) for each in beside],
         risk=[(one, veiled_picture(one.task, one.label)) for one in risk],
         look=None if layers is None else _look(layers, card),

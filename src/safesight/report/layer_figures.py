@@ -38,6 +38,8 @@ class Figure:
     caption: str
     y: str
     """What the vertical axis or the cells of a heat map show."""
+    x: str = "layer"
+    """What the horizontal axis counts."""
     panels: list[Panel] = field(default_factory=list)
     cells: list[list[float]] = field(default_factory=list)
     """A heat map: one row per layer, one cell per head."""

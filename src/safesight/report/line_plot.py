@@ -1,4 +1,4 @@
-"""Curves over the layers of a model as coordinates of a small drawing.
+"""Curves over the layers of a model, or over steps, as coordinates of a small drawing.
 
 Each panel is drawn by itself, so that no curve hides another, and all panels of a figure share
 their scales. Only geometry is computed here; `page/layer_parts.html.j2` writes it as SVG.
@@ -24,13 +24,15 @@ Look = Literal["plain", "harmful", "benign"]
 
 @dataclass(frozen=True)
 class Curve:
-    """One value per layer, with its interval where there is one."""
+    """One value per layer or step, with its interval where there is one."""
 
     name: str
     y: list[float]
     low: list[float] | None = None
     high: list[float] | None = None
     look: Look = "plain"
+    dotted: bool = True
+    """Whether each value has a dot; where there are many, dots hide the line."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Panel:
     curves: list[Curve]
     others: list[list[float]] = field(default_factory=list)
     """Curves of other panels, drawn in gray for comparison."""
+    marks: list[float] = field(default_factory=list)
+    """Horizontal lines of this panel alone."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Drawing:
     others: list[str]
     marks: list[float]
     across: list[tuple[float, str]]
-    """Horizontal places with the number of the layer."""
+    """Horizontal places with the number of the layer or step."""
     up: list[tuple[float, str]]
     """Vertical places with their value."""
     width: int = _WIDTH
@@ -123,14 +127,15 @@ def draw_panels(
 
     Args:
         panels: What to draw.
-        marks: Values of horizontal lines.
+        marks: Values of horizontal lines in all panels.
         span: Values that the scale includes whatever the curves do.
         log: Whether the scale is logarithmic, with 1 on top.
     """
     curves = [curve for panel in panels for curve in panel.curves]
     values = [v for c in curves for row in (c.y, c.low or [], c.high or []) for v in row]
-    scale = Scale.of([*values, *marks, *span], log=log)
-    return [_drawing(panel, scale, marks) for panel in panels]
+    own = [value for panel in panels for value in panel.marks]
+    scale = Scale.of([*values, *own, *marks, *span], log=log)
+    return [_drawing(panel, scale, [*marks, *panel.marks]) for panel in panels]
 
 
 def _drawing(panel: Panel, scale: Scale, marks: Sequence[float]) -> Drawing:
@@ -152,7 +157,7 @@ def _line(curve: Curve, scale: Scale) -> Line:
     if curve.low is not None and curve.high is not None:
         outline = _places(scale, curve.low) + _places(scale, curve.high)[::-1]
         band = " ".join(f"{x},{y}" for x, y in outline)
-    return Line(curve.look, _path(scale, curve.y), band, places)
+    return Line(curve.look, _path(scale, curve.y), band, places if curve.dotted else [])
 
 
 def _path(scale: Scale, row: Sequence[float]) -> str:
@@ -164,7 +169,7 @@ def _places(scale: Scale, row: Sequence[float]) -> list[tuple[float, float]]:
 
 
 def _across(layer: int, layers: int) -> float:
-    """The horizontal place of a layer; a single one is in the middle."""
+    """The horizontal place of a layer or step; a single one is in the middle."""
     part = 0.5 if layers == 1 else layer / (layers - 1)
     inset = 8
     return round(_LEFT + inset + part * (_WIDTH - _LEFT - _RIGHT - 2 * inset), 1)

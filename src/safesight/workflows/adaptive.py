@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 from safesight import ranks, registry
 from safesight.adversary import Budget, attacked, craft, refuse_without_gradient
 from safesight.adversary.budget import EPSILONS
-from safesight.adversary.crafted import CraftedFolder
+from safesight.adversary.crafted import CraftedFolder, request_key
 from safesight.adversary.noise import noised
 from safesight.adversary.wanted import wanted_answers
 from safesight.errors import InputError
 from safesight.evals.active import active_arm
-from safesight.grammar import ANY_MODEL, UNDEFENDED, load_judge
+from safesight.grammar import ANY_MODEL, UNDEFENDED, load_attack, load_judge
 from safesight.judges.scope import BUNDLED
 from safesight.types import Sample
 
@@ -211,12 +211,13 @@ class _Crafts:
         return found
 
     def _wanted(self, samples: Sequence[Sample]) -> list[list[int]]:
-        new = [sample for sample in samples if sample.id not in self._answers]
+        by_key = {request_key(sample): sample for sample in samples}
+        new = {key: sample for key, sample in by_key.items() if key not in self._answers}
         if new:
             judge = load_judge("exact" if self.vlm.name == BUNDLED else ANY_MODEL)
-            tokens = wanted_answers(self.vlm, new, judge, progress=True)
-            self._answers.update(zip((sample.id for sample in new), tokens, strict=True))
-        return [self._answers[sample.id] for sample in samples]
+            tokens = wanted_answers(self.vlm, [*new.values()], judge, progress=True)
+            self._answers.update(zip(new, tokens, strict=True))
+        return [self._answers[key] for key in by_key]
 
 
 def in_words(arms: Sequence[Arm], tasks: Mapping[str, Sequence[Sample]]) -> list[str]:
@@ -247,7 +248,7 @@ def _applies(name: str, samples: Sequence[Sample], *, begun: bool) -> bool:
         samples: The requests.
         begun: Whether every arm can continue the beginning of an answer.
     """
-    attack = registry.load("attack", name)()
+    attack, _ = load_attack(name)
     try:
         return all(attack(sample).prefill is None or begun for sample in samples)
     except InputError:

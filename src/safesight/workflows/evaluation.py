@@ -6,6 +6,7 @@ resumes where it stopped. Of several processes each answers its part; the first 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -254,6 +255,7 @@ def _check(wanted: Evaluation) -> None:
     for arm in wanted.arms:
         check_arm(arm)
     for task in wanted.tasks:
+        _refuse_crafted(task)
         check_task(task)
         # A published benchmark may be incomplete, and an attack may not take a sample.
         if wanted.only or task_parts(task)[1] or published_as(task) is not None:
@@ -270,14 +272,31 @@ def _check(wanted: Evaluation) -> None:
     wanted.engine.check()
 
 
+def _refuse_crafted(task: str) -> None:
+    """Refuse the name that a scorecard has for pictures which a run with --adaptive crafts."""
+    benchmark, attacks = task_parts(task)
+    for attack in attacks:
+        found = _CRAFTED_NAME.fullmatch(attack)
+        if found and attack not in registry.names("attack"):
+            size = f" --epsilon {found[1]}" if found[1] else ""
+            raise InputError(
+                f"The pictures of {task} are crafted for each run. Name {benchmark} instead, with "
+                f"--adaptive{size}."
+            )
+
+
+_CRAFTED_NAME = re.compile(r"(?:pgd|transfer|noise)(\d*(?:\.\d+)?)")
+
+
 def _attacked(wanted: Evaluation, vlm: VLM, arms: Sequence[Arm]) -> tuple[list[str], list[str]]:
     """The tasks of adaptive attacks, with their pictures crafted, and remarks on them."""
     if wanted.adaptive is None:
         return [], []
+    from safesight.compare.searches import CRAFTED
     from safesight.workflows.adaptive import add_attacks
 
     samples = {task: _samples(task, wanted) for task in wanted.tasks}
-    return add_attacks(vlm, arms, samples, wanted.adaptive, wanted.log_dir / "adaptive")
+    return add_attacks(vlm, arms, samples, wanted.adaptive, wanted.log_dir / CRAFTED)
 
 
 def _remarks(wanted: Evaluation, arms: Sequence[Arm]) -> list[str]:
