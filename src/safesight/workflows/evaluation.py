@@ -236,7 +236,9 @@ def _arms_that_can_run(wanted: Evaluation, vlm: VLM, given: Mapping[str, Path]) 
         lacking: list[str] = []
         if arm not in asked:
             lacking = unfitted(vlm, arm, given, wanted.log_dir / "artifacts", wanted.fit_on)
-        if lacking:
+        if arm not in asked and wanted.engine.base_url is not None:
+            _say([f"The control arm {arm} is left out: a running server has one configuration."])
+        elif lacking:
             stderr().print(
                 f"The control arm {arm} is left out: {', '.join(lacking)} has no artifact for "
                 f"{vlm.name}. To compare with it, fit it on the same data and pass it with "
