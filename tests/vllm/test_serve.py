@@ -5,11 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,18 +19,12 @@ import openai
 from safesight import VLM, load_defense, registry
 from safesight.defenses.reference import with_reference
 from safesight.fitting.bundled import bundled
-from safesight.hosting.ports import listening
+from tests.vllm.servers import serving
 
 pytestmark = pytest.mark.slow
 
 KEY = "a-key-of-the-test-suite"
 TOKENS = 24
-ENGINE = (
-    "--enforce-eager",
-    "--max-model-len=512",
-    "--distributed-executor-backend=uni",
-)
-CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
 
 
 @pytest.fixture(scope="module")
@@ -58,25 +47,9 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(probe: Path, log: Path) -> Iterator[str]:
-    with listening("127.0.0.1", 0) as door:
-        port = int(door.getsockname()[1])
-    words = ["--engine", "vllm", "--defense", f"probe={probe}", "--port", str(port)]
-    words += ["--allow", "none", "--decision-log", str(log), "--max-tokens", str(TOKENS)]
-    command = [sys.executable, "-m", "safesight", "serve", *words, "--", *ENGINE]
-    process = subprocess.Popen(command, env={**os.environ, **CPU, "SAFESIGHT_API_KEY": KEY})
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            assert process.poll() is None, "the server ended"
-            try:
-                if httpx.get(f"{address}/health").status_code == 200:
-                    break
-            except httpx.TransportError:
-                time.sleep(0.5)
+    words = ("--allow", "none", "--decision-log", str(log), "--max-tokens", str(TOKENS))
+    with serving("--defense", f"probe={probe}", *words, key=KEY) as address:
         yield address
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from safesight.defenses.front_door import load_defense
 from safesight.errors import ArtifactError, InputError
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.bundled import FOLDER
+from safesight.fitting.ranges import CalibrationRange
 from safesight.fitting.reference import Reference
 from safesight.fitting.stored import Stored
 from safesight.generation.edits import LastTokenEdit, VisualTokenEdit
@@ -56,6 +57,12 @@ class Attached:
     def references(self) -> dict[str, Reference]:
         """What the artifacts say about their model."""
         found = {name: Reference.of(each.card) for name, each in self.artifacts.items()}
+        return {name: each for name, each in found.items() if each is not None}
+
+    def ranges(self) -> dict[str, CalibrationRange]:
+        """What the prompts were like that set each detector's threshold, where that is known."""
+        fitted = {name: self.artifacts[name] for name in self.detectors if name in self.artifacts}
+        found = {name: CalibrationRange.of(each.card) for name, each in fitted.items()}
         return {name: each for name, each in found.items() if each is not None}
 
     def shares_prefixes(self, *, per_request: bool) -> bool:
