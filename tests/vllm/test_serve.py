@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,15 @@ pytest.importorskip("vllm", reason="vLLM is not installed; see make test-vllm")
 
 import httpx
 import openai
+import torch
 
 from safesight import VLM, load_defense, registry
+from safesight.defenses import Artifact
 from safesight.defenses.reference import with_reference
+from safesight.errors import InputError
 from safesight.fitting.bundled import bundled
+from safesight.hosting.arms import build_arm
+from safesight.vllm.remote import OFF, ON, remote_endpoints
 from tests.vllm.servers import serving
 
 pytestmark = pytest.mark.slow
@@ -103,13 +109,33 @@ def chat(client: openai.OpenAI, messages: Any, **more: Any) -> Any:
 def test_the_answers_are_those_of_transformers(
     client: openai.OpenAI, vlm: VLM, probe: Path
 ) -> None:
-    from safesight.defenses import Artifact
-
     wanted = samples("image_harm", "vqa", "text_harm", "over_refusal")
     with load_defense("probe").apply(vlm, Artifact.load(probe)):
         theirs = [vlm.answer([each.messages()], max_new_tokens=TOKENS)[0] for each in wanted]
     ours = [chat(client, asked(each)).choices[0].message.content.strip() for each in wanted]
     assert ours == theirs
+
+
+def test_an_evaluation_asks_a_running_server_who_it_is(
+    address: str, vlm: VLM, probe: Path, tmp_path: Path
+) -> None:
+    def endpoints(place: Path, *names: str, of: VLM = vlm) -> Any:
+        arms = [build_arm(of, name, {"probe": place} if name == "probe" else {}) for name in names]
+        return remote_endpoints(of, address, KEY, arms)
+
+    found = endpoints(probe, "none", "probe")
+    assert {name: dict(each.body) for name, each in found.items()} == {"none": OFF, "probe": ON}
+    fit = Artifact.load(probe)
+    other = replace(fit, fitted={**fit.fitted, "threshold": 0.123}).save(tmp_path / "probe")
+    with pytest.raises(InputError, match="another artifact"):
+        endpoints(other, "none", "probe")
+    with pytest.raises(InputError, match="defended by probe, not by hidden_detect"):
+        endpoints(probe, "none", "hidden_detect")
+    unlearned = VLM.load("testbed", dtype="float32", device="cpu")
+    with torch.no_grad():
+        unlearned.layers[0].mlp.down_proj.weight.zero_()
+    with pytest.raises(InputError, match="another model"):
+        endpoints(probe, "none", of=unlearned)
 
 
 def test_a_refusal_is_an_answer_that_stopped(
