@@ -98,7 +98,6 @@ def test_a_control_that_nobody_asked_for_is_left_out_if_it_cannot_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     arms = ["none", "probe", "sasa"]
-    """It has no artifact, or a running server has another configuration."""
     engine = Engine("vllm" if url else "transformers", url)
     wanted = Evaluation(
         "theirs", arms, ["vqa"], tmp_path, fit_on=fit_on, asked=asked, engine=engine

@@ -1,12 +1,14 @@
 """Ends vLLM at once when its server is stopped while it starts, and leaves no process behind.
 
-By itself vLLM would go on: Ctrl-C only cancels a task that is looked at once the engine is up, the
-engine's own process puts signals off for as long, and a program that leaves at once, as ours does
-when it is stopped, would leave it behind. And as a terminal sends Ctrl-C to all of them, each would
-print where it was.
+By itself vLLM would go on. Its front end turns SIGTERM into a KeyboardInterrupt and then loses that
+in the context of a socket; Ctrl-C only cancels a task that is looked at once the engine is up; the
+engine's own process puts signals off for as long. A program that leaves at once, as ours does when
+it is stopped, would leave that process behind. And as a terminal sends Ctrl-C to all of them, each
+would print where it was.
 
-So inside `stopped_at_once` Ctrl-C is blocked, also in processes that are started there, and a
-thread that waits for it sends SIGTERM to this process alone, which vLLM's front end obeys.
+So inside `interrupts_kept` that context loses none, and inside `stopped_at_once` Ctrl-C is blocked,
+also in processes that are started there. A thread waits for it, and sends SIGTERM to this process
+alone.
 """
 
 from __future__ import annotations
@@ -16,10 +18,14 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import active_children
+from multiprocessing import active_children, resource_tracker
 from typing import Any, NoReturn
 
-__all__ = ["Stopped", "stopped_at_once"]
+__all__ = ["Stopped", "interrupts_kept", "stopped_at_once"]
+
+
+class _Kept(BaseException):
+    """An interrupt, on its way past code that ends a KeyboardInterrupt."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -45,22 +51,45 @@ def stopped_at_once() -> Iterator[None]:
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     # With Python's own handler, asyncio would put one in its place that only cancels a task.
     signal.signal(signal.SIGINT, _interrupt)
+    resource_tracker.ensure_running()  # which unblocks Ctrl-C when it starts
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     threading.Thread(target=_pass_on, args=(pressed,), daemon=True).start()
     try:
         yield
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, _Kept) as error:
         if pressed.is_set():
             raise Stopped(signal.SIGINT) from None
         if error.args:  # vLLM has put its handler of SIGTERM in the place of ours
             raise Stopped(signal.SIGTERM) from None
-        raise
+        raise KeyboardInterrupt from None
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # impatience must not end this
         _end_children()
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+@contextmanager
+def interrupts_kept() -> Iterator[None]:
+    """Inside, vLLM loses no interrupt while it waits for its engine; see `stopped_at_once`."""
+    from vllm.v1.engine import utils
+
+    plain = utils.zmq_socket_ctx
+
+    @contextmanager
+    def keeping(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        with plain(*args, **kwargs) as socket:
+            try:
+                yield socket
+            except KeyboardInterrupt as error:
+                raise _Kept(*error.args) from None
+
+    utils.zmq_socket_ctx = keeping
+    try:
+        yield
+    finally:
+        utils.zmq_socket_ctx = plain
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:
