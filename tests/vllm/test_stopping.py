@@ -14,6 +14,7 @@ pytest.importorskip("vllm", reason="vLLM is not installed; see make test-vllm")
 import psutil
 
 from tests.vllm.servers import PATIENCE, start
+from tests.vllm_plugin.test_stopping import heed_ctrl_c
 
 pytestmark = pytest.mark.slow
 
@@ -40,6 +41,7 @@ def test_it_ends_at_once_and_says_one_sentence(number: signal.Signals, whole: bo
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_ctrl_c,
     )
     try:
         end = time.monotonic() + PATIENCE

@@ -13,7 +13,6 @@ alone.
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -49,11 +48,9 @@ def stopped_at_once() -> Iterator[None]:
     """
     pressed = threading.Event()
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-    # With Python's own handler, asyncio would put one in its place that only cancels a task.
-    signal.signal(signal.SIGINT, _interrupt)
-    resource_tracker.ensure_running()  # which unblocks Ctrl-C when it starts
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    threading.Thread(target=_pass_on, args=(pressed,), daemon=True).start()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    if handlers[signal.SIGINT] != signal.SIG_IGN:  # as it is in the background of a script
+        _watch_for_ctrl_c(pressed)
     try:
         yield
     except (KeyboardInterrupt, _Kept) as error:
@@ -96,11 +93,22 @@ def _interrupt(number: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _watch_for_ctrl_c(pressed: threading.Event) -> None:
+    # With Python's own handler, asyncio would put one in its place that only cancels a task.
+    signal.signal(signal.SIGINT, _interrupt)
+    resource_tracker.ensure_running()  # which unblocks Ctrl-C when it starts
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    threading.Thread(target=_pass_on, args=(pressed,), daemon=True).start()
+
+
 def _pass_on(pressed: threading.Event) -> None:
+    main = threading.main_thread().ident
+    assert main is not None
     while True:  # again while it serves: the second time ends what the first one waits for
         signal.sigwait({signal.SIGINT})
         pressed.set()
-        os.kill(os.getpid(), signal.SIGTERM)
+        # To the thread that has to wake up: the process might hear of it in this one.
+        signal.pthread_kill(main, signal.SIGTERM)
 
 
 def _end_children() -> None:
