@@ -39,8 +39,8 @@ OFF = {"vllm_xargs": {"safesight": "off"}}
 CLOSE = 0.5
 """How far the logarithm of a probability may be off, in any dtype. Other models differ by more on
 one of the prompts."""
-_PATIENCE = 120.0
-"""Seconds for one answer."""
+_PATIENCE = 600.0
+"""Seconds for one answer: the first one may have to wait for kernels to be compiled."""
 _SHARED = {
     "input": "is in the chat template of a server",
     "weights": "is in the weights of a server",
