@@ -52,7 +52,7 @@ class Attached:
     artifacts: Mapping[str, Artifact]
     """One for each defense that has one."""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
-    """Of all defenses, in the order in which they act."""
+    """One for every defense, in the order in which they act."""
 
     def references(self) -> dict[str, Reference]:
         """What the artifacts say about their model."""
