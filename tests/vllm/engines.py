@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from safesight.errors import SafesightError
+
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -114,7 +116,7 @@ def run(job: Job) -> Result:
         try:
             llm = LLM(str(job.checkpoint), **{**OPTIONS, **job.options}, **_defended(job))
             return _asked(llm, job)
-        except (ValueError, RuntimeError) as error:  # pydantic's is a ValueError
+        except (SafesightError, ValueError, RuntimeError) as error:  # pydantic's is a ValueError
             if llm is not None:
                 raise
             return Result(error=str(error))

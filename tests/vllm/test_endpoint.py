@@ -17,7 +17,7 @@ from safesight.errors import InputError, SafesightError
 from safesight.evals import read_answers, run_eval
 from safesight.evals.asking import seed_of
 from safesight.evals.endpoint import Address, Endpoint, check_client
-from safesight.vllm.evaluating import OFF, ON, remote_endpoints
+from safesight.vllm.remote import OFF, ON
 
 try:
     check_client()
@@ -138,24 +138,3 @@ def test_a_request_that_the_server_refuses_ends_the_run(engine: Engine, tmp_path
     engine.status = 400
     with pytest.raises(SafesightError, match="not allowed"):
         evaluate(tmp_path, engine, "none")
-
-
-class Arm:
-    def __init__(self, name: str) -> None:
-        self.name, self.defenses = name, () if name == "none" else ((object(), None),)
-
-
-def test_a_running_server_is_asked_who_it_is(engine: Engine) -> None:
-    arms: Any = [Arm("none"), Arm("probe")]
-    found = remote_endpoints(engine.url + "/v1/", "a-key", arms)
-    assert {name: dict(each.body) for name, each in found.items()} == {"none": OFF, "probe": ON}
-    server = found["probe"].server
-    assert (server.engine, server.address) == ("vllm 9.9", engine.address)
-    several: Any = [*arms, Arm("sasa")]
-    with pytest.raises(InputError, match="one configuration"):
-        remote_endpoints(engine.url, "", several)
-
-
-def test_an_address_where_nobody_answers() -> None:
-    with pytest.raises(InputError, match="Check address and key"):
-        remote_endpoints("http://127.0.0.1:9", "", [])

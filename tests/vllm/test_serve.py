@@ -5,12 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +16,21 @@ pytest.importorskip("vllm", reason="vLLM is not installed; see make test-vllm")
 
 import httpx
 import openai
+import torch
 
 from safesight import VLM, load_defense, registry
+from safesight.defenses import Artifact
 from safesight.defenses.reference import with_reference
+from safesight.errors import InputError
 from safesight.fitting.bundled import bundled
-from safesight.hosting.ports import listening
+from safesight.hosting.arms import build_arm
+from safesight.vllm.remote import OFF, ON, remote_endpoints
+from tests.vllm.servers import serving
 
 pytestmark = pytest.mark.slow
 
 KEY = "a-key-of-the-test-suite"
 TOKENS = 24
-ENGINE = (
-    "--enforce-eager",
-    "--max-model-len=512",
-    "--distributed-executor-backend=uni",
-)
-CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
 
 
 @pytest.fixture(scope="module")
@@ -58,25 +53,9 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(probe: Path, log: Path) -> Iterator[str]:
-    with listening("127.0.0.1", 0) as door:
-        port = int(door.getsockname()[1])
-    words = ["--engine", "vllm", "--defense", f"probe={probe}", "--port", str(port)]
-    words += ["--allow", "none", "--decision-log", str(log), "--max-tokens", str(TOKENS)]
-    command = [sys.executable, "-m", "safesight", "serve", *words, "--", *ENGINE]
-    process = subprocess.Popen(command, env={**os.environ, **CPU, "SAFESIGHT_API_KEY": KEY})
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            assert process.poll() is None, "the server ended"
-            try:
-                if httpx.get(f"{address}/health").status_code == 200:
-                    break
-            except httpx.TransportError:
-                time.sleep(0.5)
+    words = ("--allow", "none", "--decision-log", str(log), "--max-tokens", str(TOKENS))
+    with serving("--defense", f"probe={probe}", *words, key=KEY) as address:
         yield address
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -130,13 +109,33 @@ def chat(client: openai.OpenAI, messages: Any, **more: Any) -> Any:
 def test_the_answers_are_those_of_transformers(
     client: openai.OpenAI, vlm: VLM, probe: Path
 ) -> None:
-    from safesight.defenses import Artifact
-
     wanted = samples("image_harm", "vqa", "text_harm", "over_refusal")
     with load_defense("probe").apply(vlm, Artifact.load(probe)):
         theirs = [vlm.answer([each.messages()], max_new_tokens=TOKENS)[0] for each in wanted]
     ours = [chat(client, asked(each)).choices[0].message.content.strip() for each in wanted]
     assert ours == theirs
+
+
+def test_an_evaluation_asks_a_running_server_who_it_is(
+    address: str, vlm: VLM, probe: Path, tmp_path: Path
+) -> None:
+    def endpoints(place: Path, *names: str, of: VLM = vlm) -> Any:
+        arms = [build_arm(of, name, {"probe": place} if name == "probe" else {}) for name in names]
+        return remote_endpoints(of, address, KEY, arms)
+
+    found = endpoints(probe, "none", "probe")
+    assert {name: dict(each.body) for name, each in found.items()} == {"none": OFF, "probe": ON}
+    fit = Artifact.load(probe)
+    other = replace(fit, fitted={**fit.fitted, "threshold": 0.123}).save(tmp_path / "probe")
+    with pytest.raises(InputError, match="another artifact"):
+        endpoints(other, "none", "probe")
+    with pytest.raises(InputError, match="defended by probe, not by hidden_detect"):
+        endpoints(probe, "none", "hidden_detect")
+    unlearned = VLM.load("testbed", dtype="float32", device="cpu")
+    with torch.no_grad():
+        unlearned.layers[0].mlp.down_proj.weight.zero_()
+    with pytest.raises(InputError, match="another model"):
+        endpoints(probe, "none", of=unlearned)
 
 
 def test_a_refusal_is_an_answer_that_stopped(

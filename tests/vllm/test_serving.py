@@ -251,6 +251,7 @@ def test_what_cannot_be_defended_does_not_start(options: Any, words: str, pool: 
         ([], "names safesight and no defense"),
         ([{"name": "ecso"}], "ecso asks the model several times"),
         ([{"name": "npo"}], "npo changes weights"),
+        ([{"name": "safety_prompt"}], "safety_prompt rewrites the prompt"),
         ([{"name": "sassa"}], "Did you mean 'sasa'"),
         ([{"name": "rai"}, {"name": "probe"}], "probe reads states that rai changes"),
         ([{"name": "probe", "artifact": "nowhere"}], "no artifact folder"),

@@ -14,9 +14,11 @@ from safesight import registry
 from safesight.defenses import load_defense
 from safesight.defenses.reference import with_reference
 from safesight.errors import ArtifactError, InputError, SafesightError, UnknownNameError
+from safesight.fitting.artifact import Artifact
 from safesight.fitting.bundled import bundled
 from safesight.fitting.reference import KEY
 from safesight.models import VLM
+from safesight.vllm.about import fingerprint
 from safesight.vllm.attached import attached
 from safesight.vllm.host import Facts
 from safesight.vllm.settings import Settings
@@ -64,6 +66,8 @@ def test_what_reads_or_changes_states_runs_inside(folders: dict[str, Path], name
     found = attached(settings(entry(folders, name)), facts())
     assert [*found.detectors, *found.edits] == [name]
     assert list(found.references()) == [name]
+    artifact = Artifact.load(folders[name])
+    assert found.fingerprints == {name: fingerprint(load_defense(name), artifact)}
 
 
 @pytest.mark.parametrize("name", sorted(set(registry.names("defense")) - {*INSIDE, "none"}))
@@ -77,7 +81,7 @@ def test_anything_else_is_refused_by_name(name: str) -> None:
 
 def test_none_is_an_engine_without_defenses() -> None:
     found = attached(settings("none"), facts())
-    assert (found.detectors, found.edits) == ({}, {})
+    assert (found.detectors, found.edits, found.fingerprints) == ({}, {}, {})
     assert found.shares_prefixes(per_request=True)
 
 

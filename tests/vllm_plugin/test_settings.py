@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from safesight.errors import InputError, ModelError
+from safesight.vllm.about import About
 from safesight.vllm.request_check import check_request
 from safesight.vllm.settings import settings_of
 from safesight.vllm.versions import check_version, suffix
@@ -64,28 +65,39 @@ def params(wanted: Any = None, **sampling: Any) -> Any:
     return SimpleNamespace(extra_args=more, **plain | sampling)
 
 
+def about(may: bool) -> About:
+    return About(defenses={"probe": "a1"}, per_request=may)
+
+
 @pytest.mark.parametrize("may", [True, False])
 def test_a_request_may_say_what_it_has_anyway(may: bool) -> None:
-    check_request(params(), may_turn_off=may)
-    check_request(params("on"), may_turn_off=may)
+    check_request(params(), about(may))
+    check_request(params("on"), about(may))
 
 
 @pytest.mark.parametrize("wanted", ["none", "OFF", False, 0, ["off"], {}, ""])
 @pytest.mark.parametrize("may", [True, False])
 def test_anything_else_is_an_error_of_the_client(wanted: Any, may: bool) -> None:
     with pytest.raises(ValueError, match="can be 'on' or 'off'"):
-        check_request(params(wanted), may_turn_off=may)
+        check_request(params(wanted), about(may))
 
 
 def test_off_only_where_it_is_allowed() -> None:
-    check_request(params("off"), may_turn_off=True)
+    check_request(params("off"), about(True))
     with pytest.raises(ValueError, match="does not let a request turn its defenses off"):
-        check_request(params("off"), may_turn_off=False)
+        check_request(params("off"), about(False))
 
 
 def test_a_step_of_beam_search_is_refused_and_its_neighbours_are_not() -> None:
     step = {"max_tokens": 1, "logprobs": 4, "detokenize": False}
     with pytest.raises(ValueError, match="Beam search cannot be defended"):
-        check_request(params(**step), may_turn_off=True)
+        check_request(params(**step), about(True))
     for other in ({"max_tokens": 2}, {"logprobs": None}, {"detokenize": True}):
-        check_request(params(**step | other), may_turn_off=True)
+        check_request(params(**step | other), about(True))
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_a_request_that_asks_for_the_defenses_gets_them_and_no_answer(may: bool) -> None:
+    with pytest.raises(ValueError, match="The defenses of this server") as told:
+        check_request(params("describe"), about(may))
+    assert About.in_answer(str(told.value)) == about(may)

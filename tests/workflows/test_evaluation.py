@@ -14,7 +14,7 @@ from safesight.errors import InputError
 from safesight.hosting.arms import Arm
 from safesight.workflows import evaluation, remarks
 from safesight.workflows.artifacts import FitOn
-from safesight.workflows.evaluation import Evaluation
+from safesight.workflows.evaluation import Engine, Evaluation
 from tests import tiny
 from tests.report.fakes import card
 
@@ -80,23 +80,28 @@ def test_arms_fitted_alike_need_no_warning(arms: list[Arm]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "fit_on", "left"),
+    ("asked", "fit_on", "url", "left"),
     [
-        (["sasa"], None, ["none", "sasa"]),
-        (["sasa", "probe"], None, ["none", "probe", "sasa"]),
-        (None, None, ["none", "probe", "sasa"]),
-        (["sasa"], "bundled", ["none", "probe", "sasa"]),
+        (["sasa"], None, None, ["none", "sasa"]),
+        (["sasa", "probe"], None, None, ["none", "probe", "sasa"]),
+        (None, None, None, ["none", "probe", "sasa"]),
+        (["sasa"], "bundled", None, ["none", "probe", "sasa"]),
+        (["sasa"], "bundled", "http://a.example", ["none", "sasa"]),
     ],
 )
-def test_a_control_that_nobody_asked_for_is_left_out_if_it_has_no_artifact(
+def test_a_control_that_nobody_asked_for_is_left_out_if_it_cannot_run(
     asked: list[str] | None,
     fit_on: FitOn | None,
+    url: str | None,
     left: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     arms = ["none", "probe", "sasa"]
-    wanted = Evaluation("theirs", arms, ["vqa"], tmp_path, fit_on=fit_on, asked=asked)
+    engine = Engine("vllm" if url else "transformers", url)
+    wanted = Evaluation(
+        "theirs", arms, ["vqa"], tmp_path, fit_on=fit_on, asked=asked, engine=engine
+    )
     found = evaluation._arms_that_can_run(wanted, tiny.vlm("llava"), {"sasa": tmp_path})
     assert found == left
     assert ("The control arm probe is left out" in capsys.readouterr().err) == (left != arms)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safesight.cli.stopping import stopped_by
 from safesight.console import stderr, waiting
 from safesight.errors import InputError, StorageError, reason_of
 from safesight.grammar import UNDEFENDED
@@ -59,6 +60,7 @@ def serve_with_vllm(
         SafesightError: something cannot be served so.
     """
     from safesight.vllm.command import need_engine, run
+    from safesight.vllm.stopping import Stopped
 
     _refuse_others(ctx)
     need_engine()
@@ -75,7 +77,11 @@ def serve_with_vllm(
             f"Starting vLLM for {serving.name} with {defended} at {address} (Ctrl+C stops).",
             soft_wrap=True,
         )
-        run(serving)
+        try:
+            run(serving)
+        except Stopped as stop:
+            stopped_by(stop.number)
+            raise
 
 
 def _refuse_others(ctx: typer.Context) -> None:

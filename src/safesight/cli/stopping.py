@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-__all__ = ["exit_code", "leave", "stop_like_ctrl_c"]
+__all__ = ["exit_code", "leave", "stop_like_ctrl_c", "stopped_by"]
 
 _LIKE_CTRL_C = ("SIGTERM", "SIGHUP")  # by name: not every system has both
 _MOMENT = 0.02
@@ -55,6 +55,11 @@ def _raise_again(lost: UnraisableHookArgs) -> None:
     again = threading.Timer(_MOMENT, _thread.interrupt_main, [number])
     again.daemon = True
     again.start()
+
+
+def stopped_by(number: int) -> None:
+    """Say which signal ended the program, where another handler than ours received it."""
+    _received[:] = [number]
 
 
 def exit_code() -> int:

@@ -29,6 +29,7 @@ from safesight.generation.calls import bind, completed, refuse_full_cache, refus
 from safesight.generation.detectors import Outcome, generate_after, generate_guarded
 from safesight.generation.outside import tell_outside
 from safesight.generation.parts import Kind, Parts
+from safesight.generation.prompt_sizes import prompt_sizes
 from safesight.generation.with_blocks import Undo, WithBlocks, no_copy, undo_all
 from safesight.models.changes import weights_state
 from safesight.models.decoding import ending
@@ -186,7 +187,8 @@ class Protection:
         ranges = {
             e.name: e.parts.calibrated for e in self._entries if e.parts.calibrated is not None
         }
-        tell_outside(self._vlm, inputs, ranges, outcome.decisions)
+        measure = functools.partial(prompt_sizes, self._vlm, inputs)
+        tell_outside(ranges, outcome.decisions, measure)
         return output
 
     def _fitting(self, **inputs: Any) -> Any:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from safesight.fitting.ranges import CalibrationRange, Spread
-from safesight.generation.prompt_sizes import prompt_sizes
 
 if TYPE_CHECKING:
     from safesight.generation.prefill import Decision
-    from safesight.models import VLM
+    from safesight.generation.prompt_sizes import PromptSizes
 
 __all__ = ["noted", "tell_outside"]
 
@@ -57,23 +56,21 @@ def noted() -> Iterator[Mapping[str, Sequence[str]]]:
 
 
 def tell_outside(
-    vlm: VLM,
-    inputs: Mapping[str, Any],
     ranges: Mapping[str, CalibrationRange],
     decisions: Mapping[str, Decision],
+    measure: Callable[[], PromptSizes | None],
 ) -> None:
     """Compare a batch that was judged with the ranges of its detectors.
 
     Args:
-        vlm: The model.
-        inputs: What was judged.
         ranges: By detector; one that has no range is left out.
         decisions: By detector.
+        measure: Gives the sizes of what was judged; asked only if there is still something to say.
     """
     open_ = {name: kinds for name, each in ranges.items() if (kinds := _open(name, each))}
     if not open_:
         return
-    sizes = prompt_sizes(vlm, inputs)
+    sizes = measure()
     for name, kinds in open_.items():
         scores = decisions[name].scores
         values: dict[str, Sequence[float]] = {"scores": scores[scores.isfinite()].tolist()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from safesight.activations import resid_post
@@ -16,11 +16,13 @@ from safesight.defenses.front_door import load_defense
 from safesight.errors import ArtifactError, InputError
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.bundled import FOLDER
+from safesight.fitting.ranges import CalibrationRange
 from safesight.fitting.reference import Reference
 from safesight.fitting.stored import Stored
 from safesight.generation.edits import LastTokenEdit, VisualTokenEdit
 from safesight.generation.parts import Parts
 from safesight.grammar import UNDEFENDED
+from safesight.vllm.about import fingerprint
 from safesight.vllm.host import Facts, as_vlm
 
 if TYPE_CHECKING:
@@ -49,10 +51,18 @@ class Attached:
     edits: Mapping[str, Edit]
     artifacts: Mapping[str, Artifact]
     """One for each defense that has one."""
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    """One for every defense, in the order in which they act."""
 
     def references(self) -> dict[str, Reference]:
         """What the artifacts say about their model."""
         found = {name: Reference.of(each.card) for name, each in self.artifacts.items()}
+        return {name: each for name, each in found.items() if each is not None}
+
+    def ranges(self) -> dict[str, CalibrationRange]:
+        """What the prompts were like that set each detector's threshold, where that is known."""
+        fitted = {name: self.artifacts[name] for name in self.detectors if name in self.artifacts}
+        found = {name: CalibrationRange.of(each.card) for name, each in fitted.items()}
         return {name: each for name, each in found.items() if each is not None}
 
     def shares_prefixes(self, *, per_request: bool) -> bool:
@@ -80,6 +90,7 @@ def attached(settings: Settings, facts: Facts) -> Attached:
     detectors: dict[str, Detector] = {}
     edits: dict[str, Edit] = {}
     artifacts: dict[str, Artifact] = {}
+    fingerprints: dict[str, str] = {}
     for entry in settings.defenses:
         if entry.name in (*detectors, *edits):
             raise InputError(f"{entry.name!r} is named twice. Name it once.")
@@ -88,6 +99,8 @@ def attached(settings: Settings, facts: Facts) -> Attached:
             raise InputError(f"{entry.name} {_ELSEWHERE[defense.kind]}.")
         artifact = _artifact(entry, defense, facts)
         parts = _parts(defense, artifact, facts)
+        if entry.name != UNDEFENDED:
+            fingerprints[entry.name] = fingerprint(defense, artifact)
         if artifact is not None:
             artifacts[entry.name] = artifact
         if parts.detector is not None:
@@ -98,7 +111,7 @@ def attached(settings: Settings, facts: Facts) -> Attached:
             raise InputError(f"{entry.name} {_ELSEWHERE['pipeline']}.")
     _check_order(detectors, edits)
     _check_edits(edits)
-    return Attached(detectors, edits, artifacts)
+    return Attached(detectors, edits, artifacts, fingerprints)
 
 
 def _artifact(entry: Entry, defense: AnyDefense, facts: Facts) -> Artifact | None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from safesight.errors import InputError, ModelError
 from safesight.extras import need
+from safesight.vllm.stopping import interrupts_kept, stopped_at_once
 
 if TYPE_CHECKING:
     from safesight.vllm.settings import Settings
@@ -188,8 +189,10 @@ def run(serving: Serving) -> None:
 
     Raises:
         InputError: vLLM or the plugin refuses the configuration, before any process starts.
+        Stopped: it was told to before it served.
     """
-    with _placed(surroundings(serving, os.environ)), _counters():
+    surrounded = _placed(surroundings(serving, os.environ))
+    with surrounded, _counters(), stopped_at_once(), interrupts_kept():
         from vllm.entrypoints.cli.serve import ServeSubcommand
         from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from safesight.errors import InputError, ModelError, SafesightError
+from safesight.vllm.about import About
 from safesight.vllm.architectures import ARCHITECTURES
 from safesight.vllm.settings import Settings, settings_of
 from safesight.vllm.versions import check_version
@@ -65,7 +66,8 @@ def _check(config: Any, settings: Settings) -> None:
     if not defenses.shares_prefixes(per_request=settings.per_request):
         config.cache_config.enable_prefix_caching = False
     runner = "v2" if config.use_v2_model_runner else "v1"
-    own = f"safesight.vllm.runner_{runner}:{'Open' if settings.per_request else ''}Requests"
+    about = About(defenses=defenses.fingerprints, per_request=settings.per_request)
+    own = f"safesight.vllm.runner_{runner}:{about.class_name}"
     if own not in (model.logits_processors or []):
         model.logits_processors = [*(model.logits_processors or []), own]
     if not model.enforce_eager:

@@ -1,4 +1,4 @@
-"""Answers of vLLM to the arms of an evaluation: from servers started for them, or a running one.
+"""Answers of vLLM to the arms of an evaluation, from servers started for them.
 
 An arm that needs another configuration of the engine gets a server of its own, one at a time. The
 undefended arm shares the first one that can be asked without its defenses.
@@ -6,13 +6,11 @@ undefended arm shares the first one that can be asked without its defenses.
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from safesight.console import waiting
 from safesight.defenses.reference import with_reference
-from safesight.errors import InputError, ModelError
+from safesight.errors import ModelError
 from safesight.evals.endpoint import Address, Endpoint
 from safesight.fitting.reference import Reference
 from safesight.hosting.ports import listening
@@ -32,20 +30,19 @@ from safesight.training.export import merge
 from safesight.vllm.attached import attached
 from safesight.vllm.command import need_engine
 from safesight.vllm.host import Facts
+from safesight.vllm.remote import OFF, ON
 from safesight.vllm.wanted import wanted_of
 
 if TYPE_CHECKING:
     from safesight.hosting.arms import Arm
     from safesight.models import VLM
 
-__all__ = ["installed", "local_endpoints", "remote_endpoints"]
+__all__ = ["installed", "local_endpoints"]
 
 PATIENCE = 1800.0
 """Seconds that a server may take to start: it may have to download and compile."""
 _ANSWER = 4096
 """Tokens of one answer; evaluations ask for fewer."""
-ON = {"vllm_xargs": {"safesight": "on"}}
-OFF = {"vllm_xargs": {"safesight": "off"}}
 
 
 @dataclass
@@ -109,18 +106,6 @@ class _Local:
         raise ModelError(f"vLLM did not start within {PATIENCE:.0f} seconds. See {self.log}.")
 
 
-@dataclass(frozen=True)
-class _Remote:
-    """A server that somebody else started."""
-
-    engine: str
-    address: Address
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        yield
-
-
 def local_endpoints(
     vlm: VLM, arms: Sequence[Arm], folder: Path, loading: Mapping[str, Any], more: Sequence[str]
 ) -> dict[str, Endpoint]:
@@ -158,45 +143,6 @@ def local_endpoints(
             else:
                 found[arm.name] = Endpoint(shared, OFF)
     return {arm.name: found[arm.name] for arm in arms}
-
-
-def remote_endpoints(url: str, key: str, arms: Sequence[Arm]) -> dict[str, Endpoint]:
-    """One server for all arms; it is taken at its word about model and defenses.
-
-    Args:
-        url: Where it is, with or without /v1.
-        key: An API key.
-        arms: The undefended arm, and one with the server's defenses.
-
-    Raises:
-        InputError: it does not answer as vLLM does, or there are several defended arms.
-    """
-    defended = [arm.name for arm in arms if arm.defenses]
-    if len(defended) > 1:
-        raise InputError(
-            f"A running server has one configuration, so it cannot answer both {defended[0]} and "
-            f"{defended[1]}. Name one of them, or leave out --base-url."
-        )
-    root = url.rstrip("/").removesuffix("/v1")
-    about, models = _asked(root, "/version", key), _asked(root, "/v1/models", key)
-    try:
-        engine, model = f"vllm {about['version']}", str(models["data"][0]["id"])
-    except (KeyError, IndexError, TypeError) as error:
-        raise InputError(f"{url} does not answer as vLLM does. Check the address.") from error
-    server = _Remote(engine, Address(f"{root}/v1", key or "none", model))
-    if not defended:
-        return {arm.name: Endpoint(server) for arm in arms}
-    return {arm.name: Endpoint(server, ON if arm.defenses else OFF) for arm in arms}
-
-
-def _asked(root: str, path: str, key: str) -> Any:
-    request = urllib.request.Request(root + path, headers={"Authorization": f"Bearer {key}"})
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
-    except (OSError, ValueError) as error:
-        why = f"status {error.code}" if isinstance(error, urllib.error.HTTPError) else str(error)
-        raise InputError(f"{root + path} cannot be read ({why}). Check address and key.") from error
 
 
 def _words(vlm: VLM, arm: Arm, place: Path, loading: Mapping[str, Any]) -> tuple[list[str], bool]:

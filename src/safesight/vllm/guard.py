@@ -105,6 +105,7 @@ class Guard:
         end = getattr(params, "_eos_token_id", None)
         request = self._requests[slot] = Request(slot, name, ids, defended, end)
         request.pictures = len(runs(ids, self._image_token))
+        request.words = int((ids != self._image_token).sum())
         self.forcing.allow(slot)
         if request.defended and self.defenses.detectors:
             self.forcing.refuse(slot, next(iter(self.defenses.detectors)), len(ids), end)

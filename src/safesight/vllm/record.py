@@ -1,4 +1,4 @@
-"""Writes down what detectors decide: lines of the decision log, and counters for Prometheus.
+"""Writes down what detectors decide: the decision log, counters for Prometheus, and warnings.
 
 The counters are in the worker's process. vLLM's `/metrics` shows them if the variable
 PROMETHEUS_MULTIPROC_DIR names a folder, as `safesight serve --engine vllm` sees to.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from safesight.hosting.decision_log import Decision as Line
 from safesight.hosting.decision_log import DecisionLog
+from safesight.vllm.outside import tell
 
 if TYPE_CHECKING:
     from prometheus_client import Counter
@@ -41,6 +42,7 @@ class Record:
         self._model = model
         self._names = "+".join((*defenses.detectors, *defenses.edits))
         self._hashes = {name: each.hash for name, each in defenses.artifacts.items()}
+        self._ranges = defenses.ranges()
         self._first = get_tensor_model_parallel_rank() == 0
         self._refusals, self._failures = _counters()
         self._log: DecisionLog | None = None
@@ -52,6 +54,8 @@ class Record:
         if not self._first:
             return
         for name, decision in decisions:
+            if name in self._ranges:
+                tell(name, self._ranges[name], decision, [each.request for each in prompts])
             lines = [self._line(name, decision, index, rows) for index, rows in enumerate(prompts)]
             self._refusals.labels(name).inc(sum(line.refused for line in lines))
             self._failures.labels(name).inc(sum(line.error is not None for line in lines))

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from safesight.vllm.about import About
 
 __all__ = ["check_request"]
 
+_DESCRIBE = "describe"
 _VALUES = ("on", "off")
 
 
-def check_request(params: Any, *, may_turn_off: bool) -> None:
+def check_request(params: Any, about: About) -> None:
     """Refuse a request that turns its defenses off where that is not allowed, or passes them by.
 
     Args:
         params: vLLM's `SamplingParams`.
-        may_turn_off: Whether the operator allows it.
+        about: The engine's defenses, and what the operator allows.
 
     Raises:
-        ValueError: it asks for what it may not have; vLLM makes an error of the client of it.
+        ValueError: it asks for what it may not have, or only which defenses there are; vLLM makes
+            an error of the client of it.
     """
     if params.max_tokens == 1 and params.logprobs and not params.detokenize:
         raise ValueError(
@@ -25,9 +30,11 @@ def check_request(params: Any, *, may_turn_off: bool) -> None:
             "answer so far as part of the prompt. Leave out use_beam_search."
         )
     wanted = (getattr(params, "extra_args", None) or {}).get("safesight", "on")
+    if wanted == _DESCRIBE:
+        raise ValueError(about.told())
     if wanted not in _VALUES:
         raise ValueError(f"safesight can be 'on' or 'off' for a request, not {wanted!r:.40}.")
-    if wanted == "off" and not may_turn_off:
+    if wanted == "off" and not about.per_request:
         raise ValueError(
             "This server does not let a request turn its defenses off. Leave out safesight."
         )

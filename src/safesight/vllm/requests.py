@@ -40,6 +40,8 @@ class Request:
     end: int | None
     """The token that ends its turn."""
     pictures: int = 0
+    words: int = 0
+    """Tokens of its prompt that do not stand for a picture."""
     seen: int = 0
     """How many tokens of the prompt were seen without a gap."""
     states: dict[int, list[Tensor]] = field(default_factory=dict)

@@ -6,32 +6,37 @@ every request before a step, and the forward context says how many tokens each h
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from vllm.v1.sample.logits_processor.interface import LogitsProcessor, MoveDirectionality
 
+from safesight.vllm.about import About
 from safesight.vllm.gate import once
 from safesight.vllm.guard import Guard
 from safesight.vllm.request_check import check_request
 from safesight.vllm.requests import Request
 
-__all__ = ["OpenRequests", "Requests", "adopt"]
+__all__ = ["Requests", "adopt"]
 
 _OF_ENGINE: dict[str, Requests] = {}
 """By vLLM's id of an engine: this object is made before the model is."""
 
 
 class Requests(LogitsProcessor):  # type: ignore[misc]
-    """Keeps the guard's requests as V1's batch has them, and forces refusals."""
+    """Keeps the guard's requests as V1's batch has them, and forces refusals.
 
-    may_turn_off = False
+    vLLM is given the name of a subclass; see `about`.
+    """
+
+    about: About
 
     @classmethod
     def validate_params(cls, sampling_params: Any) -> None:
         """Refuse a request that asks for what it may not have; called in the front end."""
-        check_request(sampling_params, may_turn_off=cls.may_turn_off)
+        check_request(sampling_params, cls.about)
 
     def __init__(self, vllm_config: Any, device: Any, is_pin_memory: bool) -> None:
         self.guard: Guard | None = None
@@ -137,10 +142,9 @@ class Requests(LogitsProcessor):  # type: ignore[misc]
             self._slots[other] = moved
 
 
-class OpenRequests(Requests):
-    """The same where a request may turn its defenses off."""
-
-    may_turn_off = True
+@cache
+def __getattr__(name: str) -> type[Requests]:
+    return type(name, (Requests,), {"about": About.of_class(name), "__module__": __name__})
 
 
 def adopt(model: Any, vllm_config: Any, guard: Guard) -> None:

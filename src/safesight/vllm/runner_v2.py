@@ -6,6 +6,7 @@ put a sampler of its own before vLLM's.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -13,22 +14,26 @@ from torch import Tensor
 from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsProcessor
 
 from safesight.errors import ModelError
+from safesight.vllm.about import About
 from safesight.vllm.gate import once
 from safesight.vllm.guard import Guard
 from safesight.vllm.request_check import check_request
 
-__all__ = ["DefendedState", "OpenRequests", "Requests", "adopt"]
+__all__ = ["DefendedState", "Requests", "adopt"]
 
 
 class Requests(LogitsProcessor):  # type: ignore[misc]
-    """Only checks what requests ask for, in the front end; `DefendedState` does the rest."""
+    """Only checks what requests ask for, in the front end; `DefendedState` does the rest.
 
-    may_turn_off = False
+    vLLM is given the name of a subclass; see `about`.
+    """
+
+    about: About
 
     @classmethod
     def validate_params(cls, sampling_params: Any) -> None:
         """Refuse a request that asks for what it may not have."""
-        check_request(sampling_params, may_turn_off=cls.may_turn_off)
+        check_request(sampling_params, cls.about)
 
     def add_request(self, req_idx: int, sampling_params: Any) -> bool:
         """No logits of it have to be processed here."""
@@ -39,10 +44,9 @@ class Requests(LogitsProcessor):  # type: ignore[misc]
         return logits
 
 
-class OpenRequests(Requests):
-    """The same where a request may turn its defenses off."""
-
-    may_turn_off = True
+@cache
+def __getattr__(name: str) -> type[Requests]:
+    return type(name, (Requests,), {"about": About.of_class(name), "__module__": __name__})
 
 
 class DefendedState:

@@ -38,7 +38,8 @@ class Engine:
 
         Raises:
             InputError: an option is for another engine.
-            SafesightError: the engine, or the client that asks it, is not installed.
+            SafesightError: the engine, or the client that asks it, is not installed, or no server
+                answers.
         """
         if self.name == "transformers" and (self.base_url is not None or self.options):
             option = "--vllm-options" if self.base_url is None else "--base-url"
@@ -54,6 +55,10 @@ class Engine:
         if self.base_url is None:
             need_engine()
         check_client()
+        if self.base_url is not None:
+            from safesight.vllm.remote import found_at
+
+            found_at(self.base_url, _key())
 
     def loading(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """How to load the model here: on the CPU if the answers come from elsewhere."""
@@ -78,12 +83,13 @@ class Engine:
         if self.name == "transformers":
             yield None
             return
-        from safesight.vllm.evaluating import local_endpoints, remote_endpoints
-
         if self.base_url is not None:
-            key = os.environ.get("SAFESIGHT_API_KEY", "")
-            yield remote_endpoints(self.base_url, key, arms)
+            from safesight.vllm.remote import remote_endpoints
+
+            yield remote_endpoints(vlm, self.base_url, _key(), arms)
             return
+        from safesight.vllm.evaluating import local_endpoints
+
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".vllm-", dir=folder) as place:
             with waiting("Preparing vLLM"):
@@ -98,9 +104,14 @@ class Engine:
         if self.base_url is None:
             return [f"The answers are those of {engine}."]
         return [
-            f"The answers are those of {engine} at {self.base_url}, which was taken at its word "
-            "about its model and its defenses."
+            f"The answers are those of {engine} at {self.base_url}. A few prompts were compared "
+            "with the model here before the run, and the server says which defenses it has. That "
+            "it answered every request with them is its word."
         ]
+
+
+def _key() -> str:
+    return os.environ.get("SAFESIGHT_API_KEY", "")
 
 
 def identity_with(identity: str, endpoints: Mapping[str, Endpoint] | None) -> str:

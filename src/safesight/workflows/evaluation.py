@@ -85,7 +85,7 @@ class Evaluation:
     fit_on: FitOn | None = None
     """See `fit_missing`."""
     asked: Sequence[str] | None = None
-    """The arms that must run; others are left out if they have no artifact. None for all."""
+    """The arms that must run; others are left out if they cannot. None for all."""
     overhead_inputs: int = 24
     """Benign inputs, and as many harmful ones, to time overhead on; 0 skips it."""
     model_args: dict[str, Any] = field(default_factory=dict)
@@ -227,7 +227,7 @@ def _say(sentences: Iterable[str]) -> None:
 
 
 def _arms_that_can_run(wanted: Evaluation, vlm: VLM, given: Mapping[str, Path]) -> list[str]:
-    """All arms but the controls that nobody asked for and that have no artifact."""
+    """All arms but the controls that nobody asked for and that cannot run."""
     from safesight.grammar import UNDEFENDED
     from safesight.workflows.artifacts import unfitted
 
@@ -237,7 +237,9 @@ def _arms_that_can_run(wanted: Evaluation, vlm: VLM, given: Mapping[str, Path]) 
         lacking: list[str] = []
         if arm not in asked:
             lacking = unfitted(vlm, arm, given, wanted.log_dir / "artifacts", wanted.fit_on)
-        if lacking:
+        if arm not in asked and wanted.engine.base_url is not None:
+            _say([f"The control arm {arm} is left out: a running server has one configuration."])
+        elif lacking:
             stderr().print(
                 f"The control arm {arm} is left out: {', '.join(lacking)} has no artifact for "
                 f"{vlm.name}. To compare with it, fit it on the same data and pass it with "
