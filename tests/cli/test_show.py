@@ -15,6 +15,7 @@ from safesight.cli.demo_screen import print_all, print_screen
 from safesight.cli.main import app
 from safesight.cli.show import print_beside, print_scorecard
 from safesight.compare import Scorecard, scorecard
+from safesight.errors import InputError
 from safesight.report import verdict_sentence
 from tests.compare.fake_answers import cell
 from tests.house.source import ROOT
@@ -133,6 +134,45 @@ def test_the_demo_prints_one_screen_unless_asked_for_all(
     assert ("Change on the same samples" in result.stdout) == has_all
     assert str(tmp_path / "report.html") in result.stdout
     assert (tmp_path / "one_word.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("option", "arms"),
+    [
+        (("--defense", "rai,npo"), (["none", "rai", "npo"], ["none", "npo"])),
+        (("--defense", "safety_prompt"), (["none", "safety_prompt"], ["none"])),
+    ],
+)
+def test_the_demo_asks_the_chosen_arms(
+    option: tuple[str, ...],
+    arms: tuple[list[str], list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from safesight.workflows import evaluation
+
+    asked = []
+
+    def evaluate(wanted: evaluation.Evaluation) -> None:
+        asked.append(wanted.arms)
+        if len(asked) == 2:
+            raise InputError("enough")
+
+    monkeypatch.setattr(evaluation, "evaluate", evaluate)
+    CliRunner().invoke(app, ["demo", "-o", str(tmp_path), *option])
+    assert asked == list(arms)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [(("--defense", "saza"), "Did you mean 'sasa'?"), (("--model", "org/m"), "bundled model")],
+)
+def test_the_demo_names_what_it_does_not_know(
+    option: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    result = CliRunner().invoke(app, ["demo", "-o", str(tmp_path), *option])
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.split())
 
 
 def test_the_screen_says_what_attack_success_is_over_and_how_noisy_times_are() -> None:

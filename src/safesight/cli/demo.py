@@ -1,4 +1,4 @@
-"""`safesight demo`: a full evaluation of the bundled model, from scratch to a report."""
+"""`safesight demo`: a full evaluation of a bundled model, from scratch to a report."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ from typing import Annotated
 
 import typer
 
+from safesight import registry
 from safesight.cli.demo_screen import LEAD, TITLE, print_all, print_screen
-from safesight.cli.options import Seed
+from safesight.cli.options import Seed, names_of
 from safesight.cli.show import examples, write_json
 from safesight.console import waiting
+from safesight.errors import UnknownNameError
 from safesight.extras import need
 from safesight.files import check_place
 
 __all__ = ["EXAMPLES", "demo"]
 
 EXAMPLES = examples(
-    "safesight demo", "safesight demo --all", "safesight demo --limit 30 --output /tmp/demo"
+    "safesight demo",
+    "safesight demo --all",
+    "safesight demo --limit 30 --output /tmp/demo",
+    "safesight demo --defense sasa,rai,npo",
 )
 
 ONE_WORD = ("ruled_harm", "ruled_harm+one_word", "ruled_benign", "ruled_benign+one_word")
@@ -32,11 +37,16 @@ def demo(
     ] = Path("runs/demo"),
     limit: Annotated[int, typer.Option(min=1, help="Samples per task.")] = 40,
     seed: Seed = 0,
+    model: Annotated[str, typer.Option(help="A bundled model.")] = "testbed",
+    defense: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated names. Default: all that the model has artifacts for."),
+    ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Print every table, not only the main methods.")
     ] = False,
 ) -> None:
-    """Compare defenses with the undefended bundled model.
+    """Compare defenses with an undefended bundled model.
 
     Writes scorecard.json, one_word.json and report.html. A run that was stopped resumes when the
     command is repeated.
@@ -44,9 +54,11 @@ def demo(
     for module, extra in (("inspect_ai", "eval"), ("peft", "train")):
         need(module, extra, "The demo")
     check_place(output, folder=True)
+    if model not in registry.names("model", builtin=True):
+        raise UnknownNameError("bundled model", model, registry.names("model", builtin=True))
     from safesight.workflows.evaluation import ALL_TASKS, Evaluation, arms_of, evaluate
 
-    others, tuned = _shown()
+    others, tuned = _shown(model, names_of(defense) if defense else None)
     logs, attacked = output / "logs", output / "one_word"
     for folder, defenses, tasks, timed in (
         (logs, [*others, *tuned], ALL_TASKS, _TIMED),
@@ -54,7 +66,7 @@ def demo(
     ):
         evaluate(
             Evaluation(
-                model="testbed",
+                model=model,
                 arms=arms_of(defenses),
                 tasks=tasks,
                 log_dir=folder,
@@ -88,13 +100,23 @@ def demo(
         print_screen(card, page)
 
 
-def _shown() -> tuple[list[str], list[str]]:
+def _shown(model: str, chosen: list[str] | None) -> tuple[list[str], list[str]]:
     """The defenses that leave the weights alone, and those that change them.
 
     The latter are evaluated again with one word changed.
     """
+    from safesight.fitting.bundled import is_bundled
     from safesight.workflows.evaluation import demo_defenses
 
-    shown = demo_defenses()
-    others = [defense.name for defense in shown if defense.kind != "weights"]
-    return others, [defense.name for defense in shown if defense.kind == "weights"]
+    known = demo_defenses()
+    names = [each.name for each in known]
+    for name in chosen or []:
+        if name not in names:
+            raise UnknownNameError("defense in the demo", name, names)
+    shown = [
+        each
+        for each in known
+        if (not each.fitted or is_bundled(each.name, model)) and each.name in (chosen or names)
+    ]
+    others = [each.name for each in shown if each.kind != "weights"]
+    return others, [each.name for each in shown if each.kind == "weights"]

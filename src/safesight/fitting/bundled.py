@@ -1,4 +1,4 @@
-"""Artifacts bundled with the package: `artifacts/<defense>/`, one folder per model.
+"""Artifacts bundled with the package: `artifacts/<defense>/`, and a folder in it for another model.
 
 This module only finds them; `Artifact` reads them.
 """
@@ -14,9 +14,20 @@ from safesight.fitting.artifact import Artifact, how_to_fit
 if TYPE_CHECKING:
     from safesight.models import VLM
 
-__all__ = ["FOLDER", "bundled"]
+__all__ = ["FOLDER", "bundled", "is_bundled"]
 
 FOLDER = Path(__file__).parent / "artifacts"
+
+
+def is_bundled(defense: str, model: str) -> bool:
+    """Whether an artifact of a defense comes with the package for a model of this name.
+
+    Example:
+        >>> is_bundled("sasa", "testbed"), is_bundled("sasa", "org/model")
+        (True, False)
+    """
+    place = FOLDER / defense / ("" if model == "testbed" else model)
+    return (place / "config.json").is_file()
 
 
 def bundled(defense: str, vlm: VLM, folder: Path | None = None) -> Artifact:
