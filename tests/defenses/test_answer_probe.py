@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from safesight import VLM
-from safesight.defenses import FitData, Parts, answer_probe, load_defense
-from safesight.errors import InputError, ModelError
-from safesight.generation.answer_states import answer_states, answer_tokens
+from safesight.activations import LinearProbe
+from safesight.defenses import FitData, Parts, load_defense
+from safesight.errors import InputError
 from safesight.judges.exact import ExactJudge
 from safesight.testbed import tasks
 from safesight.testbed.tuning import tuning_rows
@@ -33,14 +33,10 @@ def parts_of(vlm: VLM, threshold: float) -> Parts:
     return helpers.build("answer_probe").build(vlm, replace(artifact, fitted=fitted))
 
 
-def tokens(vlm: VLM, text: str) -> list[int]:
-    return list(vlm.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
 def margins(vlm: VLM, prompts: Any, *answers: str) -> torch.Tensor:
     found = parts_of(vlm, 0.0).answers
     assert found is not None
-    return found(dict(vlm.encode(prompts)), [tokens(vlm, each) for each in answers])
+    return found(dict(vlm.encode(prompts)), answers)
 
 
 def test_the_picture_moves_the_score_through_the_words_alone(vlm: VLM) -> None:
@@ -50,14 +46,15 @@ def test_the_picture_moves_the_score_through_the_words_alone(vlm: VLM) -> None:
     assert not torch.equal(same[0], margins(vlm, [one], "a cake here"))
 
 
-def test_words_behind_the_harm_cannot_hide_it(vlm: VLM) -> None:
-    """The score is the largest of every beginning of the answer."""
-    prompt = tiny.ask("what is it?", tiny.picture(1))
-    words = "take the bomb and then a cake on the table".split()
-    growing = [" ".join(words[: i + 1]) for i in range(len(words))]
-    found = torch.cat([margins(vlm, [prompt], each) for each in growing])
-    assert bool((found.diff() >= -1e-4).all())
-    assert found[-1] > found[0]
+def test_harmless_words_before_and_behind_the_harm_cannot_hide_it(vlm: VLM) -> None:
+    """Every part is judged as it is alone."""
+    prompt, parts = (
+        tiny.ask("what is it?", tiny.picture(1)),
+        ["a cake.", "take the bomb.", "a cup."],
+    )
+    alone = torch.cat([margins(vlm, [prompt], each) for each in parts])
+    together = margins(vlm, [prompt], " ".join(parts))
+    assert together[0] >= alone.max() - 1e-4
 
 
 def test_an_answer_without_words_passes(vlm: VLM) -> None:
@@ -105,8 +102,7 @@ def test_nothing_is_streamed_before_it_is_judged(vlm: VLM) -> None:
 def test_no_number_and_no_judgement_let_nothing_out(
     vlm: VLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nothing = [torch.full((3, 1, vlm.hidden_size), torch.nan)] * 2
-    monkeypatch.setattr(answer_probe, "answer_states", lambda *_: nothing)
+    monkeypatch.setattr(LinearProbe, "score", lambda self, x: torch.full((len(x),), torch.nan))
     script, found = run(vlm, 1e30, ["take the bomb apart", "a cake"])
     refusal = load_defense("answer_probe").config.refusal
     assert vlm.decode(found, script.calls[0]["input_ids"].shape[1]) == [refusal] * 2
@@ -114,7 +110,7 @@ def test_no_number_and_no_judgement_let_nothing_out(
     def fails(*_: Any) -> None:
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(answer_probe, "answer_states", fails)
+    monkeypatch.setattr(LinearProbe, "score", fails)
     with pytest.raises(RuntimeError, match="no memory"):
         run(vlm, 1e30, ["take the bomb apart"])
 
@@ -126,34 +122,6 @@ def test_several_answers_to_a_prompt_are_refused(vlm: VLM) -> None:
         pytest.raises(InputError, match="num_return_sequences"),
     ):
         vlm.generate(vlm.encode(shown("a")), do_sample=True, num_return_sequences=2)
-
-
-def test_one_retain_row_cannot_set_a_threshold_too(vlm: VLM) -> None:
-    rows = [row for row in helpers.fit_data().tuning if row.set == "forget"]
-    retain = [row for row in helpers.fit_data().tuning if row.set == "retain"][:1]
-    with pytest.raises(InputError, match="at least two retain rows"):
-        helpers.build("answer_probe").fit(vlm, FitData((), (), tuning=[*rows, *retain]))
-
-
-def test_the_words_of_an_answer_end_where_it_ends(vlm: VLM) -> None:
-    end, pad = vlm.tokenizer.eos_token_id, vlm.tokenizer.pad_token_id
-    words = tokens(vlm, "a cake")
-    written = [words[0], vlm.image_token_id, *words[1:], end, 5, pad]
-    assert answer_tokens(vlm, {}, written) == words
-
-
-def test_a_block_that_sees_the_last_token_alone_cannot_be_read(
-    vlm: VLM, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = vlm.layers[2].forward
-    monkeypatch.setattr(vlm.layers[2], "forward", lambda *a, **k: _last(real(*a, **k)))
-    prompts = dict(vlm.encode([tiny.ask("a")]))
-    with pytest.raises(ModelError, match="last token alone"):
-        answer_states(vlm, prompts, [tokens(vlm, "a cake")], [2])
-
-
-def _last(output: Any) -> Any:
-    return (output[0][:, -1:], *output[1:]) if isinstance(output, tuple) else output[:, -1:]
 
 
 def test_on_the_bundled_model() -> None:

@@ -73,7 +73,7 @@ def harmful_answers(
         harmful = [text for text in texts if judge(text, sample) == "harmful"]
         pairs += [(sample, text) for text in harmful or [complying(sample)]]
     tokens = [wanted_tokens(vlm, text, _LONGEST) for _, text in pairs]
-    margins = asker.margins([sample for sample, _ in pairs], tokens, parts)
+    margins = asker.margins(*zip(*pairs, strict=True), parts)
     found: dict[str, list[HarmfulAnswer]] = {sample.id: [] for sample in samples}
     for (sample, text), ids, margin in zip(pairs, tokens, margins, strict=True):
         found[sample.id].append(HarmfulAnswer(text, ids, margin))
@@ -108,7 +108,7 @@ class _Asker:
         return list(zip(self.said(samples), *rounds, strict=True))
 
     def margins(
-        self, samples: Sequence[Sample], answers: Sequence[Sequence[int]], parts: Sequence[Parts]
+        self, samples: Sequence[Sample], answers: Sequence[str], parts: Sequence[Parts]
     ) -> list[float]:
         """The largest margin of each answer over the defenses that judge answers."""
         judges = [part.answers for part in parts if part.answers is not None]

@@ -1,36 +1,38 @@
-"""Answer probe: judge the answer, read back without the picture, and refuse in its place.
+"""Answer probe: the model reads its answer back without the picture, and a probe judges it.
 
 A probe of the prompt reads states that every pixel moves, so whoever has gradients moves its score
-to where they want it. This one reads the answer instead. The model answers; then it reads the
-question and that answer again, as words and without the picture, and a linear probe looks at the
-states of the answer's tokens. The picture moves this score only through the words that the model
-wrote about it. No paper proposes it in this form: that a model which a picture misleads still
-recognizes harm in words is the idea of ECSO, which asks it in words, with the picture there.
+to where they want it. This one judges the answer instead. The model answers; then it is asked
+whether that answer is harmful, in words and without the picture, and a linear probe reads the state
+at the end of that question. The picture moves this score only through the words that the model
+wrote about it. No paper proposes it in this form. The question is TELL of ECSO (Gou et al., ECCV
+2024, arXiv 2403.09572), which is asked with the picture there, and whose answer in words decides.
 
-Where it acts: around the generation. With h_t the state after one block at token t of the answer,
-in a pass over the question and the answer alone,
+Where it acts: around the generation. For a question q and an answer y, with h(.) the state of the
+last prompt token after one block,
 
-    score = max over t of (w . h_t + b)
+    score = max over y' of (w . h(TELL(q, y')) + b)        y' is y, or a part of it
 
-and an answer at or above the threshold is replaced by the refusal. So an answer is refused if any
-beginning of it would be, whatever stands before or behind the harm. Any other is returned as the
-model wrote it. Nothing is streamed before it is judged.
+and an answer at or above the threshold is replaced by the refusal. The parts are runs of sentences,
+so harm cannot hide behind or before harmless words. Any other answer is returned as the model wrote
+it. Nothing is streamed before it is judged.
 
-What is fitted: w and b by logistic regression on tokens of harmful and benign answers, those of a
-forget and a retain set; the block by cross-validation over whole things; the threshold on the
-model's own answers to the half of the retain set that the probe has not seen. Cost: one prefill per
-answer, of its question and its words, without a picture. Seconds to fit.
+What is fitted: w and b by logistic regression on harmful and benign answers, those of a forget and
+a retain set; the block by cross-validation over whole things; the threshold on the model's own
+answers to the half of the retain set that the probe has not seen. Cost: one prefill for an answer
+and for each of its parts, without a picture. Nothing of the answer is generated again.
 
-What it cannot do: see harm that its fit did not see, such as an answer in another language or in a
-code, which a model that can write one may be made to write. Nor can it judge what is harmful only
-beside the picture. It reads the question, too, whose words an attacker chooses.
+What it cannot do: see harm that the model does not recognize in words, such as an answer in a code,
+which a model that can write one may be made to write. Nor can it judge what is harmful only beside
+the picture. It reads the question, too, whose words an attacker chooses.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, final
 
@@ -38,18 +40,26 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from safesight.activations import LinearProbe, threshold_at_fpr
-from safesight.defenses.base import Defense, DefenseConfig, Parts, Stored
+from safesight.activations import LinearProbe, resid_post, threshold_at_fpr
+from safesight.defenses.base import Defense, Parts, Stored
+from safesight.defenses.baselines.ecso import tell_prompt
 from safesight.defenses.contract import Contract
 from safesight.defenses.probe import candidate_blocks
-from safesight.defenses.shared.validation import Validation, choose, folds_of, validated
+from safesight.defenses.shared.linear_gate import (
+    GateConfig,
+    LinearGate,
+    blank_probe,
+    fit_gate,
+    gate_artifact,
+    gate_probe,
+    read_feature,
+)
 from safesight.errors import InputError
-from safesight.fitting.artifact import Artifact
-from safesight.fitting.provenance import provenance
-from safesight.generation.answer_states import answer_states, answer_tokens
+from safesight.fitting.data import FitData
 from safesight.generation.answers import refusal_tokens, replace_answers, sequences_of, stream_rows
 from safesight.generation.calls import (
     check_supported,
+    run_prefill,
     setting,
     short_answer,
     undefended,
@@ -62,55 +72,51 @@ from safesight.training.rows import TuningData
 from safesight.types import Sample
 
 if TYPE_CHECKING:
-    from safesight.fitting.data import FitData
+    from safesight.fitting.artifact import Artifact
     from safesight.generation.call_types import Generate, Inputs
+    from safesight.generation.prefill import Prefill
     from safesight.models import VLM
     from safesight.types import Messages, TuningSample
 
-__all__ = ["AnswerProbe", "AnswerProbeConfig", "spread"]
+__all__ = ["AnswerProbe", "AnswerProbeConfig", "parts_of"]
+
+Answers = Callable[["Inputs", Sequence[str]], Tensor]
+"""Maps a call and an answer to each of its prompts to margins, B."""
 
 
-class AnswerProbeConfig(DefenseConfig):
+class AnswerProbeConfig(GateConfig):
     """Settings of the answer probe."""
 
-    at_use: ClassVar[frozenset[str]] = frozenset({"enabled", "refusal", "threshold", "batch_size"})
+    at_use: ClassVar[frozenset[str]] = GateConfig.at_use | {"pieces"}
 
     layer: Annotated[int, Field(ge=0)] | Literal["auto"] | None = "auto"
     """The block to read. "auto" compares up to eight, spread over the depth, and keeps the last one
     unless another is better; None is the last one. Source: ours."""
-    C: float = Field(0.01, gt=0, allow_inf_nan=False)
-    """Inverse strength of the probe's regularisation. Source: ours, as for the probe."""
-    tokens: int = Field(8, ge=1)
-    """Maximum number of tokens of each answer that the fit reads, spread evenly, the last one
-    among them. Source: ours."""
-    folds: int = Field(5, ge=2, le=20)
-    """Validation folds; a fold holds out whole things, not single answers. Source: ours."""
-    margin: float = Field(0.01, ge=0, lt=1)
-    """How much greater the balanced accuracy of another block has to be to replace the preferred
-    one. Source: ours."""
-    max_fpr: float = Field(0.01, ge=0, lt=1)
-    """Maximum share of answers to held-out benign prompts refused. Source: ours."""
+    pieces: int = Field(8, ge=0, le=64)
+    """The most parts of an answer that are judged beside the whole; 0 judges only the whole.
+    Source: ours."""
     max_answer_tokens: int = Field(128, ge=1)
-    """Maximum length of the answers that set the threshold. Source: ours."""
-    threshold: float | None = Field(None, gt=0, lt=1)
-    """A probability that replaces the calibrated threshold. Source: ours."""
-    batch_size: int = Field(16, ge=1)
-    """Prompts per forward pass during a fit. Source: ours."""
-    refusal: str = Field(
-        "I'm sorry, but I cannot help with that request.", min_length=1, max_length=10_000
-    )
-    """What replaces a harmful answer. Source: ours, as for the probe."""
+    """Maximum length of the model's own answers that set the threshold. Source: ours."""
 
 
-def spread(length: int, most: int) -> list[int]:
-    """At most so many indices below a length, spread evenly, the last one among them.
+def parts_of(answer: str, most: int) -> list[str]:
+    """The answer, and the runs of sentences that it is divided into if it has several.
+
+    Args:
+        answer: Any text.
+        most: The most runs.
 
     Example:
-        >>> spread(9, 3), spread(2, 3)
-        ([2, 5, 8], [0, 1])
+        >>> parts_of("a cat. to sit: sit.", 8)
+        ['a cat. to sit: sit.', 'a cat.', 'to sit:', 'sit.']
+        >>> parts_of("a. b. c. d.", 2), parts_of("a. b.", 0), parts_of(" ", 8)
+        (['a. b. c. d.', 'a. b.', 'c. d.'], ['a. b.'], [])
     """
-    number = min(length, most)
-    return [round((i + 1) * length / number) - 1 for i in range(number)]
+    said = [each for each in re.split(r"(?<=[.!?:])\s+|\n+", answer.strip()) if each.strip()]
+    number = min(len(said), most)
+    edges = [round(i * len(said) / number) for i in range(number + 1)] if number else []
+    runs = [" ".join(said[a:b]) for a, b in itertools.pairwise(edges)]
+    return [answer.strip(), *(runs if len(runs) > 1 else [])] if said else []
 
 
 @dataclass(frozen=True)
@@ -121,18 +127,27 @@ class AnswerProbeFitted:
     probe: LinearProbe
 
 
+def _read(prefill: Prefill, config: AnswerProbeConfig, layer: int) -> Tensor:
+    return read_feature(prefill, prefill.states[resid_post(layer)], config.feature)
+
+
+def _gate(config: AnswerProbeConfig, layer: int, probe: LinearProbe) -> LinearGate:
+    read = partial(_read, config=config, layer=layer)
+    return LinearGate([resid_post(layer)], None, config.refusal, probe, read)
+
+
 @final
 class AnswerProbe(Defense[AnswerProbeConfig, AnswerProbeFitted]):
-    """A linear probe on the answer, read back without its picture."""
+    """A linear probe on what the model makes of its answer, in words."""
 
     name = "answer_probe"
     kind = "pipeline"
     attacks = ("paraphrase",)
-    paper = "none: ours, after the idea of ECSO (Gou et al., ECCV 2024, arXiv 2403.09572)"
+    paper = "none: ours, after the TELL step of ECSO (Gou et al., ECCV 2024, arXiv 2403.09572)"
     needs = frozenset({"activations", "forget_set", "retain_set"})
     fitted = True
     contract = Contract(
-        settings={"layer": 2, "max_answer_tokens": 5},
+        settings={"layer": 2, "folds": 2, "max_answer_tokens": 5},
         zero={"threshold": 1 - 1e-9},
         fitted={"threshold": -1e30},
     )
@@ -148,63 +163,60 @@ class AnswerProbe(Defense[AnswerProbeConfig, AnswerProbeFitted]):
         config = self.config
         rows = TuningData(data.tuning, ("forget", "retain"))
         rows.need_answers(self.name, "forget", "retain")
-        if len(rows.retain) < 2:
-            raise InputError(
-                f"{self.name} fits a probe on half of the retain set and sets its threshold with "
-                "the other half. Give at least two retain rows."
-            )
-        reader, held_out = _Reader(vlm, config, progress), rows.retain[1::2]
-        found = _probe(reader, rows.forget, rows.retain[::2], seed)
-        said = reader.own_answers(held_out)
-        scores = _scores(reader.states(held_out, said, [found.layer], "calibrating"), found.probe)
-        threshold = threshold_at_fpr(scores, config.max_fpr)
-        best = found.validations[found.layer]
-        return Artifact(
-            self.name,
-            config.model_dump(mode="json"),
-            {"layer": found.layer, "threshold": threshold.value},
-            {"weight": found.probe.weight, "bias": found.probe.bias.reshape(1)},
-            {
-                **provenance(vlm, data, seed),
-                "validation_auroc": {"folds": best.folds, "by": best.by, **asdict(best.area)},
-                "candidates": {
-                    str(layer): {"balanced_accuracy": each.accuracy, "auroc": each.area.value}
-                    for layer, each in found.validations.items()
-                },
-                "calibration": {"max_fpr": config.max_fpr, **asdict(threshold)},
-            },
+        benign, held_out = rows.retain[::2], rows.retain[1::2]
+        layers = candidate_blocks(vlm.num_layers, config.layer)
+        gates = {layer: _gate(config, layer, blank_probe()) for layer in layers}
+        told = FitData(
+            [_told(row, row.answer) for row in rows.forget],
+            [_told(row, row.answer) for row in benign],
+            tuning=data.tuning,
+            tuning_source=data.tuning_source,
         )
+        fit = fit_gate(vlm, told, config, gates, seed=seed, progress=progress)
+        own = _own_answers(vlm, held_out, config, progress)
+        said = [(row, answer) for row, answer in zip(held_out, own, strict=True) if answer]
+        calibration = [_told(row, answer) for row, answer in said]
+        gate = _gate(config, fit.chosen, fit.probe)
+        scores = _scores(vlm, gate, said, config, progress)
+        threshold = threshold_at_fpr(scores, config.max_fpr)
+        told = replace(told, calibration_benign=calibration)
+        fit = replace(fit, threshold=threshold, scores=scores)
+        return gate_artifact(self.name, vlm, told, config, fit, seed, layer=fit.chosen)
 
     def read(self, stored: Stored, config: AnswerProbeConfig) -> AnswerProbeFitted:
         """The block, the probe and its threshold."""
-        weight, bias = stored.tensor("weight", stored.vlm.hidden_size), stored.tensor("bias", 1)
-        threshold = stored.number("threshold")
-        if config.threshold is not None:
-            threshold = math.log(config.threshold / (1 - config.threshold))
-        return AnswerProbeFitted(stored.layer(), LinearProbe(weight, bias[0], threshold))
+        return AnswerProbeFitted(stored.layer(), gate_probe(stored, config))
 
     def parts(self, vlm: VLM, config: AnswerProbeConfig, fitted: AnswerProbeFitted) -> Parts:
         """Judges what was generated."""
-        margins = partial(_margins, vlm, fitted)
+        gate = _gate(config, fitted.layer, fitted.probe)
+        margins = partial(_margins, vlm, gate, config.pieces)
         return Parts(around=partial(_judged, vlm, config, margins), answers=margins)
 
 
 def _margins(
-    vlm: VLM, fitted: AnswerProbeFitted, inputs: Inputs, answers: Sequence[Sequence[int]]
+    vlm: VLM, gate: LinearGate, pieces: int, inputs: Inputs, answers: Sequence[str]
 ) -> Tensor:
-    """By how much each answer is above the threshold; B, on the CPU."""
+    """By how much each answer is above the threshold; B, on the CPU. No words, no harm."""
     questions = questions_of(vlm, inputs)
-    blind = in_words(vlm, without_cache(inputs), questions, range(len(questions)))
-    states = answer_states(vlm, blind, answers, [fitted.layer])
-    return _scores(states, fitted.probe) - fitted.probe.threshold
+    parts = [(row, part) for row, said in enumerate(answers) for part in parts_of(said, pieces)]
+    found = torch.full((len(answers),), -math.inf)
+    # As many at once as there are prompts, which fit into memory with their pictures.
+    for start in range(0, len(parts), len(answers)):
+        some = parts[start : start + len(answers)]
+        rows, texts = [row for row, _ in some], [_tell(questions[row], part) for row, part in some]
+        _, prefill = run_prefill(
+            vlm, in_words(vlm, without_cache(inputs), texts, rows), gate.sites, None
+        )
+        with torch.no_grad():
+            scores = gate.judge(prefill).scores.cpu()
+        for row, score in zip(rows, scores, strict=True):
+            found[row] = torch.maximum(found[row], score)  # no number stays none
+    return found - gate.probe.threshold
 
 
 def _judged(
-    vlm: VLM,
-    config: AnswerProbeConfig,
-    margins: Callable[[Inputs, Sequence[Sequence[int]]], Tensor],
-    generate: Generate,
-    inputs: Inputs,
+    vlm: VLM, config: AnswerProbeConfig, margins: Answers, generate: Generate, inputs: Inputs
 ) -> Any:
     check_supported(vlm, inputs, "The answer probe cannot judge")
     if (setting(vlm, inputs, "num_return_sequences") or 1) > 1:
@@ -214,8 +226,7 @@ def _judged(
     streamer, inputs = inputs.get("streamer"), {**inputs, "streamer": None}
     output = generate(**for_rows(inputs, rows))
     length = inputs["input_ids"].shape[1]
-    written = sequences_of(output)[:, length:].tolist()
-    passed = margins(inputs, [answer_tokens(vlm, inputs, tokens) for tokens in written]) < 0
+    passed = margins(inputs, vlm.decode(sequences_of(output), length)) < 0
     refusal = refusal_tokens(vlm, inputs, config.refusal)
     refused = (~passed).nonzero().flatten().tolist()  # what is no number, too
     output = replace_answers(vlm, inputs, output, length, dict.fromkeys(refused, refusal))
@@ -224,93 +235,59 @@ def _judged(
     return output
 
 
-def _scores(states: Sequence[Tensor], probe: LinearProbe) -> Tensor:
-    """The largest score of each answer's tokens, from tokens x 1 x d each; of none, the least."""
-    none = torch.tensor(-math.inf)
-    return torch.stack(
-        [probe.score(each[:, 0]).amax().cpu() if len(each) else none for each in states]
-    )
+def _tell(question: str, answer: str) -> str:
+    """TELL, with all of the answer."""
+    return tell_prompt(question, answer, len(answer))
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """Reads answers to rows of a fit, in batches."""
-
-    vlm: VLM
-    config: AnswerProbeConfig
-    progress: bool
-
-    def states(
-        self,
-        rows: Sequence[TuningSample],
-        answers: Sequence[Sequence[int]],
-        layers: Sequence[int],
-        label: str,
-    ) -> list[Tensor]:
-        """Of the answer to each question, tokens x layers x d, on the CPU."""
-        asked = [
-            Sample(str(number), row.question, row.label, target="")
-            for number, row in enumerate(rows)
-        ]
-
-        def read(batch: Sequence[Sample]) -> list[Tensor]:
-            own = [answers[int(sample.id)] for sample in batch]
-            found = answer_states(self.vlm, dict(encode_asked(self.vlm, batch)), own, layers)
-            return [each.cpu() for each in found]
-
-        size = self.config.batch_size
-        found = by_batches(asked, size, read, label, progress=self.progress)
-        return [each for batch in found for each in batch]
-
-    def own_answers(self, rows: Sequence[TuningSample]) -> list[list[int]]:
-        """The tokens of the model's own answers."""
-        vlm, config = self.vlm, self.config
-
-        def said(batch: Sequence[Messages]) -> list[list[int]]:
-            inputs = dict(vlm.encode(batch))
-            pad = {"pad_token_id": vlm.tokenizer.pad_token_id}
-            with torch.no_grad():
-                found = undefended(vlm)(
-                    **inputs, **short_answer(vlm, config.max_answer_tokens), **pad
-                )
-            length = inputs["input_ids"].shape[1]
-            written = sequences_of(found)[:, length:].tolist()
-            return [answer_tokens(vlm, inputs, tokens) for tokens in written]
-
-        prompts = [row.messages() for row in rows]
-        found = by_batches(prompts, config.batch_size, said, "answering", progress=self.progress)
-        return [each for batch in found for each in batch]
+def _told(row: TuningSample, answer: str) -> Sample:
+    """The question about an answer to a row."""
+    facts = {} if row.group is None else {"concept": row.group}
+    return Sample(row.id, _tell(row.question, answer), row.label, target="", facts=facts)
 
 
-@dataclass(frozen=True)
-class _Found:
-    """The best block, a probe of its states, and the cross-validation of every block."""
-
-    layer: int
-    probe: LinearProbe
-    validations: Mapping[int, Validation]
-
-
-def _probe(
-    reader: _Reader, forget: Sequence[TuningSample], retain: Sequence[TuningSample], seed: int
-) -> _Found:
-    vlm, config = reader.vlm, reader.config
-    rows = [*forget, *retain]
-    tokens = [vlm.tokenizer(row.answer, add_special_tokens=False)["input_ids"] for row in rows]
-    layers = candidate_blocks(vlm.num_layers, config.layer)
-    states = reader.states(rows, tokens, layers, "reading answers")
-    kept = [each[spread(len(each), config.tokens)] for each in states]
-    lengths = torch.tensor([len(each) for each in kept])
-    of_rows = torch.tensor([1] * len(forget) + [0] * len(retain))
-    features, labels = torch.cat(kept), of_rows.repeat_interleave(lengths)
-    things = [
-        row.group or f"row {row.id}" for row, each in zip(rows, kept, strict=True) for _ in each
+def _scores(
+    vlm: VLM,
+    gate: LinearGate,
+    said: Sequence[tuple[TuningSample, str]],
+    config: AnswerProbeConfig,
+    progress: bool,
+) -> Tensor:
+    """The score of every answer: the largest of its parts."""
+    parts = [
+        (number, _told(row, part))
+        for number, (row, answer) in enumerate(said)
+        for part in parts_of(answer, config.pieces)
     ]
-    folds = folds_of(labels, things, config.folds, seed)
-    solve = partial(LinearProbe.fit, C=config.C, standardize=True, seed=seed)
-    validations = {
-        layer: validated(features[:, place], labels, folds, solve)
-        for place, layer in enumerate(layers)
-    }
-    chosen = choose(validations, config.margin)
-    return _Found(chosen, solve(features[:, layers.index(chosen)], labels), validations)
+
+    def read(batch: Sequence[Sample]) -> Tensor:
+        _, prefill = run_prefill(vlm, dict(encode_asked(vlm, batch)), gate.sites, None)
+        with torch.no_grad():
+            return gate.judge(prefill).scores.cpu()
+
+    asked = [sample for _, sample in parts]
+    found = by_batches(asked, config.batch_size, read, "calibrating", progress=progress)
+    of_parts = torch.cat([torch.zeros(0), *found])
+    rows = torch.tensor([number for number, _ in parts], dtype=torch.long)
+    least = torch.full((len(said),), -math.inf)
+    return least.scatter_reduce(0, rows, of_parts, "amax")
+
+
+def _own_answers(
+    vlm: VLM, rows: Sequence[TuningSample], config: AnswerProbeConfig, progress: bool
+) -> list[str]:
+    """What the undefended model answers."""
+
+    def answered(batch: Sequence[Messages]) -> list[str]:
+        inputs = dict(vlm.encode(batch))
+        with torch.no_grad():
+            found = undefended(vlm)(
+                **inputs,
+                **short_answer(vlm, config.max_answer_tokens),
+                pad_token_id=vlm.tokenizer.pad_token_id,
+            )
+        return vlm.decode(found, inputs["input_ids"].shape[1])
+
+    prompts = [row.messages() for row in rows]
+    found = by_batches(prompts, config.batch_size, answered, "answering", progress=progress)
+    return [each for batch in found for each in batch]

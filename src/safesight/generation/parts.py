@@ -34,11 +34,10 @@ class Parts:
     around: Callable[[Generate, Inputs], Any] | None = None
     """Calls the given generate on the inputs one or more times, inside any hooks it needs, and
     returns the result (prompt first, then the answer). Does not run if every row is refused."""
-    answers: Callable[[Inputs, Sequence[Sequence[int]]], Tensor] | None = None
-    """All that `around` does, if it only replaces answers: how far an answer (its tokens) to each
-    prompt of a call is above the threshold; at 0 or above it is replaced. Such a defense does not
-    change what the model writes, so an attack has the model's own gradient, towards an answer that
-    is let pass."""
+    answers: Callable[[Inputs, Sequence[str]], Tensor] | None = None
+    """All that `around` does, if it only replaces answers: by how much an answer to each prompt of
+    a call is above the threshold, at which it is replaced. Such a defense does not change what the
+    model writes, so an attack has the model's own gradient, towards an answer that passes."""
     edit: Edit | None = None
     """All that `around` does, if it only changes states of the prompt. An engine other than
     `transformers` makes the change itself; without it, the defense cannot run there."""
