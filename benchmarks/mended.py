@@ -66,7 +66,26 @@ READINGS = ("last block", "block 5", "last 8 tokens", "visual tokens", "all toke
 SCORES = ("class means", "far from benign")
 BLOCKS = ("drawn block", "any block")
 TRAINED = "trained on attacks"
-CASES = ("none", *READINGS, *SCORES, *BLOCKS, *CHANGES, TRAINED, "answers")
+CASES = (
+    "none",
+    "last block",
+    "answers",
+    "drawn block",
+    "all blocks",
+    TRAINED,
+    "blur",
+    "visual tokens",
+    "class means",
+    "jpeg 50",
+    "last 8 tokens",
+    "all tokens",
+    "noise 16",
+    "far from benign",
+    "half size",
+    "8 values",
+    "block 5",
+    "any block",
+)
 EPSILON, BATCH = 8, 16
 ROUNDS, TRAIN_STEPS = 3, 20
 RESTARTS = 3
