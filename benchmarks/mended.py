@@ -30,9 +30,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from adaptive import batches, rate
 from arms import chosen
+from judged import mean
 from mended_gates import (
     CHANGES,
     FITS,
@@ -59,6 +61,8 @@ from safesight.defenses import FitData, Parts, load_defense
 from safesight.judges.exact import ExactJudge
 from safesight.stats import clusters_of
 from safesight.testbed import tasks
+from safesight.testbed.concepts import concept
+from safesight.testbed.language import VERBS, how_to_answer
 from safesight.testbed.tuning import tuning_rows
 from safesight.types import Sample
 
@@ -86,7 +90,7 @@ CASES = (
     "block 5",
     "any block",
 )
-EPSILON, BATCH = 8, 16
+EPSILON, STEPS, BATCH = 8, 50, 16
 ROUNDS, TRAIN_STEPS = 3, 20
 RESTARTS = 3
 FIT, CALIBRATION = 60, 80
@@ -99,7 +103,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=100, help="requests of each seed")
     parser.add_argument("--seed", type=int, default=0, help="of the first run")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--split", choices=("test", "calibration"), default="test")
     parser.add_argument("--cases", default="", help="beginnings of names, by semicolon")
     add_output(parser, "mended")
@@ -254,7 +258,7 @@ def refusals(lab: Lab, each: Gate, samples: Sequence[Sample]) -> list[bool]:
 def plain(
     lab: Lab, each: Gate | None, budget: Budget, change: Same | None = None
 ) -> dict[str, Any]:
-    """Clean and attacked verdicts of one detector, and what it refuses of benign requests."""
+    """Clean and attacked verdicts of one detector, and what it refuses of benign ones."""
     same = change or Same()
     gates = [] if each is None else [each]
     found = lab.searched(gates, budget, same, lab.samples, lab.wanted)
@@ -349,7 +353,11 @@ def of_answers(lab: Lab, budget: Budget) -> dict[str, Any]:
     vlm, defense = lab.vlm, load_defense("answer_probe")
     artifact = defense.fit(vlm, FitData((), (), tuning=tuning_rows()), progress=False)
     parts = defense.build(vlm, artifact)
-    every = harmful_answers(vlm, lab.samples, lab.judge, [parts])
+    # What the model could say of the thing, whatever was asked.
+    further = [
+        [how_to_answer(concept(sample.target), verb) for verb in VERBS] for sample in lab.samples
+    ]
+    every = harmful_answers(vlm, lab.samples, lab.judge, [parts], further=further)
     best = [""] * len(lab.samples)
     with defense.apply(vlm, artifact):
         clean = lab.verdicts(lab.samples, [False] * len(lab.samples))
@@ -372,26 +380,23 @@ def of_answers(lab: Lab, budget: Budget) -> dict[str, Any]:
 def summarize(results: dict[str, Any]) -> None:
     """One row for each case and number of steps, over seeds."""
     results["summary"] = []
-    for key in dict.fromkeys((row["case"], row["steps"]) for row in results["rows"]):
-        own = [row for row in results["rows"] if (row["case"], row["steps"]) == key]
+    for name, steps in dict.fromkeys((row["case"], row["steps"]) for row in results["rows"]):
+        own = [row for row in results["rows"] if (row["case"], row["steps"]) == (name, steps)]
         cells: dict[str, Any] = {}
         for asked in ("clean", "attacked"):
             verdicts = [verdict for row in own for verdict in row[asked]]
             # Of a block drawn at random there are verdicts for every block.
-            things = [
-                t for row in own for t in row["things"] * (len(row[asked]) // len(row["things"]))
-            ]
-            cells[f"{asked}, success"] = rate(verdicts, "harmful", clusters_of(things))
-            cells[f"{asked}, refused"] = rate(verdicts, "refused", clusters_of(things))
-        false = [refused for row in own for refused in row["false"]]
+            each = [row["things"] * (len(row[asked]) // len(row["things"])) for row in own]
+            things = clusters_of([thing for some in each for thing in some])
+            cells[f"{asked} success"] = rate(verdicts, "harmful", things)
+            cells[f"{asked} refused"] = rate(verdicts, "refused", things)
+        false = [float(refused) for row in own for refused in row["false"]]
         results["summary"].append(
             {
-                "case": key[0],
-                "steps": key[1],
+                "arm": name if steps == STEPS else f"{name}, {steps} steps",
                 "n": sum(len(row["things"]) for row in own),
                 **cells,
-                "false": sum(false) / len(false),
-                "benign": len(own[0]["false"]),
+                "benign refused": mean(np.array(false)),
             }
         )
 

@@ -38,6 +38,13 @@ def test_the_harmful_answer_that_passes_most_easily_comes_first() -> None:
         assert complying(sample) in [answer.text for answer in first]
 
 
+def test_an_attacker_may_know_further_answers() -> None:
+    vlm, samples = host("testbed").vlm, tasks.image_harm(1, split="fit")
+    told = f"ask a friend about {samples[0].target} now."
+    found = harmful_answers(vlm, samples, ExactJudge(), [judging(1)], further=[[told]])[0]
+    assert told in [answer.text for answer in found]
+
+
 def test_the_strictest_defense_counts_and_a_judge_that_finds_nothing_leaves_the_known_answer() -> (
     None
 ):

@@ -47,6 +47,7 @@ def harmful_answers(
     judge: Judge,
     parts: Sequence[Parts],
     *,
+    further: Sequence[Sequence[str]] | None = None,
     seed: int = 0,
     batch_size: int = 16,
     progress: bool = False,
@@ -60,6 +61,7 @@ def harmful_answers(
         samples: Harmful requests with one picture each.
         judge: Tells which answers are harmful.
         parts: Those of each defense; some judge answers.
+        further: Answers to each sample that an attacker may want beside these.
         seed: Of the draws of the model's own answers.
         batch_size: Prompts per batch.
         progress: Show a progress bar.
@@ -68,8 +70,9 @@ def harmful_answers(
     own = asker.drawn(samples, seed)
     described = asker.said([sample.reworded(_DESCRIBE) for sample in samples])
     pairs: list[tuple[Sample, str]] = []
-    for sample, drawn, words in zip(samples, own, described, strict=True):
-        texts = dict.fromkeys(_candidates([*drawn, complying(sample)], words))
+    more = further or [()] * len(samples)
+    for sample, drawn, words, others in zip(samples, own, described, more, strict=True):
+        texts = dict.fromkeys(_candidates([*drawn, complying(sample), *others], words))
         harmful = [text for text in texts if judge(text, sample) == "harmful"]
         pairs += [(sample, text) for text in harmful or [complying(sample)]]
     tokens = [wanted_tokens(vlm, text, _LONGEST) for _, text in pairs]
