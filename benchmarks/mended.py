@@ -47,15 +47,14 @@ from mended_gates import (
     gate,
     linear,
     readings,
+    searched,
 )
 from results_file import add_output, add_summarise, measured, opened, summarised
 from torch import Tensor
 
 from safesight import VLM
-from safesight.adversary import Budget, DefendedModel, attacked, pgd, pixel_path
-from safesight.adversary.objective import Objective
+from safesight.adversary import Budget, attacked
 from safesight.adversary.passing import harmful_answers
-from safesight.adversary.pixels import as_picture
 from safesight.adversary.wanted import wanted_answers
 from safesight.defenses import FitData, Parts, load_defense
 from safesight.judges.exact import ExactJudge
@@ -208,7 +207,7 @@ class Lab:
         with attacked(self.vlm, [Parts(detector=each) for each in gates]) as model:
             for at in range(0, len(samples), BATCH):
                 some, own = samples[at : at + BATCH], wanted[at : at + BATCH]
-                found += _searched(model, some, own, budget, change, self.seed)
+                found += searched(model, some, own, budget, change, self.seed)
         return found
 
     def answers(self, samples: Sequence[Sample]) -> list[str]:
@@ -222,31 +221,6 @@ class Lab:
         """The verdict on what comes out."""
         pairs = zip(samples, self.answers(samples), refused, strict=True)
         return ["refused" if stop else self.judge(said, each) for each, said, stop in pairs]
-
-
-def _searched(
-    model: DefendedModel,
-    samples: Sequence[Sample],
-    wanted: Sequence[Sequence[int]],
-    budget: Budget,
-    change: Same,
-    seed: int,
-) -> list[Any]:
-    paths, batch = [pixel_path(model.vlm, each) for each in samples], model.batch(samples, wanted)
-
-    def tensors(pixels: Tensor) -> list[Any]:
-        pairs = zip(paths, pixels.unbind(), strict=True)
-        return [path.tensors(model.vlm, change(own)) for path, own in pairs]
-
-    start = torch.stack([path.start for path in paths])
-    with torch.no_grad():
-        objective = Objective(model.scores(batch, tensors(start)))
-
-    def losses(pixels: Tensor) -> Tensor:
-        each = [objective(model.scores(batch, tensors(pixels))) for _ in range(change.draws)]
-        return torch.stack(each).mean(dim=0)
-
-    return [as_picture(each) for each in pgd(start, losses, budget, seed).best]
 
 
 def refusals(lab: Lab, each: Gate, samples: Sequence[Sample]) -> list[bool]:

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from safesight import VLM
 from safesight.activations import LinearProbe, Site, last_of, resid_post, threshold_at_fpr
+from safesight.adversary import Budget, DefendedModel, pgd, pixel_path
+from safesight.adversary.objective import Objective
 from safesight.adversary.pixels import as_picture, as_pixels
 from safesight.generation.calls import run_prefill
 from safesight.generation.prefill import Decision, Prefill
@@ -32,10 +34,14 @@ __all__ = [
     "Gate",
     "Reading",
     "Same",
+    "blocks_gate",
     "changed",
+    "each_block",
     "features",
     "gate",
+    "linear",
     "readings",
+    "searched",
 ]
 
 Score = Callable[[Tensor], Tensor]
@@ -291,3 +297,29 @@ def changed(sample: Sample, change: Same, picture: Any = None) -> Sample:
         return sample
     content = np.asarray(as_picture(change(as_pixels(shown()))))
     return replace(sample, image=lambda: Image.fromarray(content))
+
+
+def searched(
+    model: DefendedModel,
+    samples: Sequence[Sample],
+    wanted: Sequence[Sequence[int]],
+    budget: Budget,
+    change: Same,
+    seed: int,
+) -> list[Any]:
+    """The pictures that a search finds through a change of pictures, for one batch."""
+    paths, batch = [pixel_path(model.vlm, each) for each in samples], model.batch(samples, wanted)
+
+    def tensors(pixels: Tensor) -> list[Any]:
+        pairs = zip(paths, pixels.unbind(), strict=True)
+        return [path.tensors(model.vlm, change(own)) for path, own in pairs]
+
+    start = torch.stack([path.start for path in paths])
+    with torch.no_grad():
+        objective = Objective(model.scores(batch, tensors(start)))
+
+    def losses(pixels: Tensor) -> Tensor:
+        each = [objective(model.scores(batch, tensors(pixels))) for _ in range(change.draws)]
+        return torch.stack(each).mean(dim=0)
+
+    return [as_picture(each) for each in pgd(start, losses, budget, seed).best]
