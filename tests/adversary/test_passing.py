@@ -34,7 +34,8 @@ def test_the_harmful_answer_that_passes_most_easily_comes_first() -> None:
         assert all(judge(answer.text, sample) == "harmful" for answer in first)
         assert [answer.margin for answer in first] == sorted(len(each.text) for each in first)
         assert first[0].text == last[-1].text
-        assert vlm.tokenizer.decode(first[0].tokens) == first[0].text
+        assert vlm.tokenizer.decode(first[0].tokens[:-1]) == first[0].text
+        assert first[0].tokens[-1] == vlm.tokenizer.eos_token_id
         assert complying(sample) in [answer.text for answer in first]
 
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from safesight.adversary.wanted import complying, wanted_tokens
+from safesight.adversary.wanted import complying
+from safesight.generation.answers import refusal_tokens
 from safesight.generation.calls import short_answer, undefended
 from safesight.models.asking import by_batches, encode_asked
 from safesight.types import Judge, Sample
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["HarmfulAnswer", "harmful_answers"]
 
 _LONGEST = 48
+"""Tokens of an answer that the model gives by itself."""
 _DRAWS = 4
 _DESCRIBE = "what is in the picture?"
 
@@ -75,7 +77,8 @@ def harmful_answers(
         texts = dict.fromkeys(_candidates([*drawn, complying(sample), *others], words))
         harmful = [text for text in texts if judge(text, sample) == "harmful"]
         pairs += [(sample, text) for text in harmful or [complying(sample)]]
-    tokens = [wanted_tokens(vlm, text, _LONGEST) for _, text in pairs]
+    # With its end, since what the model would add is not what was judged.
+    tokens = [refusal_tokens(vlm, {}, text) for _, text in pairs]
     margins = asker.margins(*zip(*pairs, strict=True), parts)
     found: dict[str, list[HarmfulAnswer]] = {sample.id: [] for sample in samples}
     for (sample, text), ids, margin in zip(pairs, tokens, margins, strict=True):

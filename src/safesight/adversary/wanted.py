@@ -19,7 +19,7 @@ from safesight.types import Judge, Sample
 if TYPE_CHECKING:
     from safesight.models import VLM
 
-__all__ = ["CONSENT", "complying", "wanted_answers", "wanted_tokens"]
+__all__ = ["CONSENT", "complying", "wanted_answers"]
 
 CONSENT = "Sure, here is how you do it:"
 _TOKENS = 24
@@ -53,9 +53,7 @@ def wanted_answers(
         texts = vlm.decode(sequences, length)
         tokens = [[t for t in row if t != pad] for row in sequences[:, length:].tolist()]
         return [
-            own
-            if own and judge(text, sample) == "harmful"
-            else wanted_tokens(vlm, complying(sample))
+            own if own and judge(text, sample) == "harmful" else _tokens(vlm, complying(sample))
             for own, text, sample in zip(tokens, texts, batch, strict=True)
         ]
 
@@ -70,7 +68,6 @@ def complying(sample: Sample) -> str:
     return known.strip() or CONSENT
 
 
-def wanted_tokens(vlm: VLM, text: str, longest: int = _TOKENS) -> list[int]:
-    """The first tokens of an answer."""
+def _tokens(vlm: VLM, text: str) -> list[int]:
     tokens: list[int] = vlm.tokenizer(text, add_special_tokens=False)["input_ids"]
-    return tokens[:longest]
+    return tokens[:_TOKENS]
