@@ -9,7 +9,7 @@ judge finds harmful are kept, and the one that the defense finds least harmful c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -79,7 +79,7 @@ def harmful_answers(
         pairs += [(sample, text) for text in harmful or [complying(sample)]]
     # With its end, since what the model would add is not what was judged.
     tokens = [refusal_tokens(vlm, {}, text) for _, text in pairs]
-    margins = asker.margins(*zip(*pairs, strict=True), parts)
+    margins = asker.margins(pairs, parts)
     found: dict[str, list[HarmfulAnswer]] = {sample.id: [] for sample in samples}
     for (sample, text), ids, margin in zip(pairs, tokens, margins, strict=True):
         found[sample.id].append(HarmfulAnswer(text, ids, margin))
@@ -113,23 +113,23 @@ class _Asker:
             rounds = [self._asked(samples, sampled) for _ in range(_DRAWS)]
         return list(zip(self.said(samples), *rounds, strict=True))
 
-    def margins(
-        self, samples: Sequence[Sample], answers: Sequence[str], parts: Sequence[Parts]
-    ) -> list[float]:
+    def margins(self, pairs: Sequence[tuple[Sample, str]], parts: Sequence[Parts]) -> list[float]:
         """The largest margin of each answer over the defenses that judge answers."""
         judges = [part.answers for part in parts if part.answers is not None]
-        numbered = [replace(sample, id=str(row)) for row, sample in enumerate(samples)]
+        numbered = [replace(sample, id=str(row)) for row, (sample, _) in enumerate(pairs)]
 
         def judged(batch: Sequence[Sample]) -> list[float]:
             inputs = dict(encode_asked(self.vlm, batch))
-            own = [answers[int(sample.id)] for sample in batch]
+            own = [pairs[int(sample.id)][1] for sample in batch]
             margins = torch.stack([margin(inputs, own) for margin in judges])
             return [float(value) for value in margins.amax(dim=0)]
 
-        found = by_batches(numbered, self.batch_size, judged, "judging", progress=self.progress)
+        found = by_batches(
+            numbered, self.batch_size, judged, "judging answers", progress=self.progress
+        )
         return [margin for batch in found for margin in batch]
 
-    def _asked(self, samples: Sequence[Sample], settings: dict[str, object]) -> list[str]:
+    def _asked(self, samples: Sequence[Sample], settings: Mapping[str, object]) -> list[str]:
         def answered(batch: Sequence[Sample]) -> list[str]:
             inputs = dict(encode_asked(self.vlm, batch))
             with torch.no_grad():

@@ -286,7 +286,8 @@ def _own_answers(
                 **short_answer(vlm, config.max_answer_tokens),
                 pad_token_id=vlm.tokenizer.pad_token_id,
             )
-        return vlm.decode(found, inputs["input_ids"].shape[1])
+        texts: list[str] = vlm.decode(found, inputs["input_ids"].shape[1])
+        return texts
 
     prompts = [row.messages() for row in rows]
     found = by_batches(prompts, config.batch_size, answered, "answering", progress=progress)
