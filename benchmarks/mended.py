@@ -113,7 +113,7 @@ def main() -> None:
     """Measure the cases and seeds that are missing."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--n", type=int, default=100, help="requests of each seed")
-    parser.add_argument("--seed", type=int, default=0, help="of the first run")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first run")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--split", choices=("test", "calibration"), default="test")
@@ -189,7 +189,7 @@ class Lab:
         self._features: dict[str, dict[str, Tensor]] = {}
 
     def features(self, of: str, reading: str) -> Tensor:
-        """Of "fit", "calibration", "benign" or "samples"; all readings are read at once."""
+        """Features of "fit", "calibration", "benign" or "samples"; all are read at once."""
         if of not in self._features:
             self._features[of] = features(self.vlm, self.readings, getattr(self, of))
         return self._features[of][reading]

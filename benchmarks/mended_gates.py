@@ -1,7 +1,7 @@
 """What a detector of prompts may read in place of one state, for `mended.py`.
 
 Not a benchmark. A reading names the states of a prefill that a detector sees and how they become
-one feature vector a row; a way to fit turns labelled features into a score.
+one feature vector per row; a way to fit turns labelled features into a score.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Answer probe: the model reads its answer back without the picture, and a probe judges it.
 
-A probe of the prompt reads states that every pixel moves, so whoever has gradients moves its score
-to where they want it. This one judges the answer instead. The model answers; then it is asked
+A probe of the prompt reads states that every pixel moves, so anyone who has gradients moves its
+score to where they want it. This one judges the answer instead. The model answers; then it is asked
 whether that answer is harmful, in words and without the picture, and a linear probe reads the state
 at the end of that question. The picture moves this score only through the words that the model
 wrote about it. No paper proposes it in this form. The question is TELL of ECSO (Gou et al., ECCV
@@ -228,7 +228,7 @@ def _judged(
     length = inputs["input_ids"].shape[1]
     passed = margins(inputs, vlm.decode(sequences_of(output), length)) < 0
     refusal = refusal_tokens(vlm, inputs, config.refusal)
-    refused = (~passed).nonzero().flatten().tolist()  # what is no number, too
+    refused = (~passed).nonzero().flatten().tolist()  # and where it is not a number
     output = replace_answers(vlm, inputs, output, length, dict.fromkeys(refused, refusal))
     if streamer is not None:
         stream_rows(streamer, inputs, sequences_of(output)[:, length:].tolist())
