@@ -106,10 +106,10 @@ def fitted(name: str, family: str) -> Artifact:
 
 
 def some_refused(defense: Defense, artifact: Artifact, vlm: VLM, batch: list[Any]) -> Artifact:
-    """The artifact with its threshold amid the scores of these rows, if it has one, and with the
-    numbers that the defense wants to be tried with."""
+    """The artifact of a detector with its threshold amid the scores of these rows, that of any
+    other defense with the numbers that it wants to be tried with."""
     artifact = replace(artifact, fitted={**artifact.fitted, **defense.contract.fitted})
-    if "threshold" not in artifact.fitted:
+    if defense.name not in DETECTORS:
         return artifact
     with defense.apply(vlm, artifact):
         answers(vlm, batch)

@@ -20,6 +20,7 @@ FITTED = [name for name in DEFENSES if registry.load("defense", name).fitted]
 NUMBERS = {
     "sasa": ("layers", "threshold"),
     "probe": ("threshold",),
+    "answer_probe": ("layer", "threshold"),
     "rai": ("layer", "tau", "strength", "words"),
     "tool_vector": ("layer",),
     "shiftdc": ("layers",),

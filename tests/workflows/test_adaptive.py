@@ -14,13 +14,15 @@ import pytest
 from typer.testing import CliRunner
 
 from safesight import load_defense, registry
-from safesight.adversary import crafting
+from safesight.adversary import DefendedModel, crafting
 from safesight.cli.main import app
 from safesight.compare.folder import scorecard_of
+from safesight.defenses import FitData
 from safesight.errors import InputError
 from safesight.evals import read_answers
 from safesight.hosting.arms import Arm, build_arm
 from safesight.hosting.hosts import host
+from safesight.testbed.tuning import tuning_rows
 from safesight.types import Sample
 from safesight.workflows import adaptive
 from safesight.workflows.adaptive import Adaptive
@@ -165,6 +167,34 @@ def test_changed_weights_are_attacked_at_every_size(tmp_path: Path) -> None:
     tasks = {"image_harm": registry.load("benchmark", "image_harm")(1)}
     adaptive.add_attacks(vlm, arms, tasks, Adaptive([4, 8], steps=1), tmp_path)
     assert len(list(tmp_path.glob("npo/pgd-*/*.png"))) == 2
+
+
+def test_a_defense_of_answers_is_attacked_towards_one_that_it_lets_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vlm, defense = host("testbed").vlm, load_defense("answer_probe", layer=7, max_answer_tokens=16)
+    artifact = defense.fit(vlm, FitData((), (), tuning=tuning_rows(30)), progress=False)
+    arms = [build_arm(vlm, "none"), Arm(defense.name, ((defense, artifact),), "1")]
+    answers = defense.build(vlm, artifact).answers
+    assert answers is not None
+    wanted: dict[bool, list[list[int]]] = {}
+    crafted = adaptive.craft
+
+    def noting(model: DefendedModel, samples, tokens, *rest, **more):
+        wanted[bool(model.parts)] = tokens
+        return crafted(model, samples, tokens, *rest, **more)
+
+    monkeypatch.setattr(adaptive, "craft", noting)
+    tasks = {"image_harm": registry.load("benchmark", "image_harm")(1)}
+    _, remarks = adaptive.add_attacks(vlm, arms, tasks, Adaptive([8], steps=1), tmp_path)
+    assert not any("against none" in each for each in remarks)
+    assert len(list(tmp_path.glob("answer_probe/pgd-*/*.png"))) == 1
+    inputs = dict(vlm.encode([each.messages() for each in tasks["image_harm"]]))
+    plain, known = (
+        float(answers(inputs, [vlm.tokenizer.decode(wanted[key][0], skip_special_tokens=True)]))
+        for key in (False, True)
+    )
+    assert known <= plain
 
 
 def vqa() -> Sample:

@@ -2,8 +2,9 @@
 
 A defense is differentiated as it acts, from the same parts as in a generation: its rewritten
 prompt, its detector's score on the prefill (through a replay, too), its edit of the states, its
-weights. The answer's tokens follow the prompt in the same pass, as in training. A defense that
-calls the model several times has no single pass, and is refused.
+weights. The answer's tokens follow the prompt in the same pass, as in training. A defense that only
+replaces answers leaves the pass as it is; which answer to want is then a matter of `wanted`. Any
+other that calls the model several times has no single pass, and is refused.
 """
 
 from __future__ import annotations
@@ -224,7 +225,7 @@ def refuse_without_gradient(vlm: VLM, parts: Sequence[Parts]) -> None:
     Raises:
         InputError: naming it.
     """
-    if any(part.around is not None and part.edit is None for part in parts):
+    if any(part.around and not part.edit and not part.answers for part in parts):
         raise InputError(
             "A defense that calls the model several times has no gradient from its answer back to "
             "the picture. Use an attack that needs no gradient against it."

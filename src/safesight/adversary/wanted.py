@@ -19,7 +19,7 @@ from safesight.types import Judge, Sample
 if TYPE_CHECKING:
     from safesight.models import VLM
 
-__all__ = ["CONSENT", "wanted_answers"]
+__all__ = ["CONSENT", "complying", "wanted_answers"]
 
 CONSENT = "Sure, here is how you do it:"
 _TOKENS = 24
@@ -53,7 +53,7 @@ def wanted_answers(
         texts = vlm.decode(sequences, length)
         tokens = [[t for t in row if t != pad] for row in sequences[:, length:].tolist()]
         return [
-            own if own and judge(text, sample) == "harmful" else _complying(vlm, sample)
+            own if own and judge(text, sample) == "harmful" else _tokens(vlm, complying(sample))
             for own, text, sample in zip(tokens, texts, batch, strict=True)
         ]
 
@@ -62,8 +62,12 @@ def wanted_answers(
     return [tokens for batch in found for tokens in batch]
 
 
-def _complying(vlm: VLM, sample: Sample) -> list[int]:
+def complying(sample: Sample) -> str:
+    """The answer that complies, where the sample knows one, else words of consent."""
     known = str(sample.facts.get("answer", "")) if sample.label == "harmful" else ""
-    text = known.strip() or CONSENT
+    return known.strip() or CONSENT
+
+
+def _tokens(vlm: VLM, text: str) -> list[int]:
     tokens: list[int] = vlm.tokenizer(text, add_special_tokens=False)["input_ids"]
     return tokens[:_TOKENS]

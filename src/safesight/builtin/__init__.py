@@ -67,6 +67,10 @@ BUILTIN: dict[Kind, dict[str, Entry]] = {
             "safesight.defenses.baselines.ecso:ECSO",
             "The model judges its own answer, and writes a harmful one again without the picture.",
         ),
+        "answer_probe": Entry(
+            "safesight.defenses.answer_probe:AnswerProbe",
+            "Reads its answer back without the picture; a probe may put a refusal in its place.",
+        ),
         "coca": Entry(
             "safesight.defenses.baselines.coca:CoCA",
             "Amplifies, at every token, the effect of a safety principle on the logits.",

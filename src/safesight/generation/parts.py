@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from torch import Tensor
 
 from safesight.fitting.ranges import CalibrationRange
 from safesight.generation.call_types import Generate, Inputs
@@ -32,6 +34,10 @@ class Parts:
     around: Callable[[Generate, Inputs], Any] | None = None
     """Calls the given generate on the inputs one or more times, inside any hooks it needs, and
     returns the result (prompt first, then the answer). Does not run if every row is refused."""
+    answers: Callable[[Inputs, Sequence[str]], Tensor] | None = None
+    """All that `around` does, if it only replaces answers: by how much an answer to each prompt of
+    a call is above the threshold, at which it is replaced. Such a defense does not change what the
+    model writes, so an attack has the model's own gradient, towards an answer that passes."""
     edit: Edit | None = None
     """All that `around` does, if it only changes states of the prompt. An engine other than
     `transformers` makes the change itself; without it, the defense cannot run there."""

@@ -19,6 +19,7 @@ from safesight.adversary import Budget, attacked, craft, refuse_without_gradient
 from safesight.adversary.budget import EPSILONS
 from safesight.adversary.crafted import CraftedFolder, request_key
 from safesight.adversary.noise import noised
+from safesight.adversary.passing import harmful_answers
 from safesight.adversary.wanted import wanted_answers
 from safesight.errors import InputError
 from safesight.evals.active import active_arm
@@ -187,8 +188,9 @@ class _Crafts:
         found = CraftedFolder.at(self.folder / arm.name, about, budget)
         missing = found.missing(self.samples)
         if missing:
-            answers = self._wanted(missing)
-            with attacked(self.vlm, _parts(self.vlm, arm)) as model:
+            parts = _parts(self.vlm, arm)
+            answers = self._wanted(missing, parts)
+            with attacked(self.vlm, parts) as model:
                 found.add(
                     craft(
                         model,
@@ -210,11 +212,16 @@ class _Crafts:
         found.add(noised(self.vlm, missing, budget, self.adaptive.seed))
         return found
 
-    def _wanted(self, samples: Sequence[Sample]) -> list[list[int]]:
+    def _wanted(self, samples: Sequence[Sample], parts: Sequence[Parts]) -> list[list[int]]:
+        """The answer to want to each: where a defense judges answers, one that it lets pass."""
+        judge = load_judge("exact" if self.vlm.name == BUNDLED else ANY_MODEL)
+        if any(part.answers is not None for part in parts):
+            seed = self.adaptive.seed
+            found = harmful_answers(self.vlm, samples, judge, parts, seed=seed, progress=True)
+            return [list(answers[0].tokens) for answers in found]
         by_key = {request_key(sample): sample for sample in samples}
         new = {key: sample for key, sample in by_key.items() if key not in self._answers}
         if new:
-            judge = load_judge("exact" if self.vlm.name == BUNDLED else ANY_MODEL)
             tokens = wanted_answers(self.vlm, [*new.values()], judge, progress=True)
             self._answers.update(zip(new, tokens, strict=True))
         return [self._answers[key] for key in by_key]
