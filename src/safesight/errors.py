@@ -101,8 +101,7 @@ class MissingExtraError(SafesightError):
     def __init__(self, what: str, module: str, extra: str, *, apart: str | None = None) -> None:
         more = f" && pip install {apart}" if apart else ""
         super().__init__(
-            f"{what} needs {module}, which is not installed: "
-            f'pip install "safesight[{extra}]"{more}'
+            f'{what} needs {module}, which is not installed: pip install "safesight[{extra}]"{more}'
         )
 
 
