@@ -129,8 +129,8 @@ def test_a_wanted_answer_is_of_the_request_not_of_its_id(
     plain = registry.load("benchmark", "image_harm")(1)[0]
     other = replace(plain, system="be brief.")
     crafts = adaptive._Crafts(host("testbed").vlm, (plain, other), Adaptive([8]), tmp_path)
-    assert crafts._wanted([plain]) == [[0]]
-    assert crafts._wanted([plain, other]) == [[0], [9]]
+    assert crafts._wanted([plain], []) == [[0]]
+    assert crafts._wanted([plain, other], []) == [[0], [9]]
 
 
 def test_nothing_is_crafted_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

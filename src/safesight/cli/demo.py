@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from safesight.console import waiting
 from safesight.errors import UnknownNameError
 from safesight.extras import need
 from safesight.files import check_place
+
+if TYPE_CHECKING:
+    from safesight.compare import Scorecard
 
 __all__ = ["EXAMPLES", "demo"]
 
@@ -77,14 +80,24 @@ def demo(
                 overhead_inputs=timed,
             )
         )
-    with waiting("Writing the report"):
-        from safesight.compare.folder import scorecard_of
-        from safesight.evals import read_answers
-        from safesight.report import Beside, write_report
-        from safesight.report.risk import read_risk
+    card, beside, page = _written(output)
+    if everything:
+        print_all(card, beside, page)
+    else:
+        print_screen(card, page)
 
+
+def _written(output: Path) -> tuple[Scorecard, Scorecard, Path]:
+    """The scorecards of both runs and the page, which are also written to the folder."""
+    from safesight.compare.folder import scorecard_of
+    from safesight.evals import read_answers
+    from safesight.report import Beside, write_report
+    from safesight.report.risk import read_risk
+
+    logs = output / "logs"
+    with waiting("Writing the report"):
         answers = read_answers(logs)
-        card, beside = scorecard_of(logs, answers), scorecard_of(attacked)
+        card, beside = scorecard_of(logs, answers), scorecard_of(output / "one_word")
         write_json(card, str(output / "scorecard.json"))
         write_json(beside, str(output / "one_word.json"))
         page = write_report(
@@ -94,10 +107,7 @@ def demo(
             risk=read_risk(logs),
             beside=[Beside(TITLE, LEAD, beside)],
         )
-    if everything:
-        print_all(card, beside, page)
-    else:
-        print_screen(card, page)
+    return card, beside, page
 
 
 def _shown(model: str, chosen: list[str] | None) -> tuple[list[str], list[str]]:

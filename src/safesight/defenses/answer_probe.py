@@ -56,6 +56,7 @@ from safesight.defenses.shared.linear_gate import (
 )
 from safesight.errors import InputError
 from safesight.fitting.data import FitData
+from safesight.fitting.provenance import provenance
 from safesight.generation.answers import refusal_tokens, replace_answers, sequences_of, stream_rows
 from safesight.generation.calls import (
     check_supported,
@@ -181,7 +182,9 @@ class AnswerProbe(Defense[AnswerProbeConfig, AnswerProbeFitted]):
         threshold = threshold_at_fpr(scores, config.max_fpr)
         told = replace(told, calibration_benign=calibration)
         fit = replace(fit, threshold=threshold, scores=scores)
-        return gate_artifact(self.name, vlm, told, config, fit, seed, layer=fit.chosen)
+        artifact = gate_artifact(self.name, vlm, told, config, fit, seed, layer=fit.chosen)
+        # Whose rows they were, not the questions that they were made into.
+        return replace(artifact, card={**artifact.card, **provenance(vlm, data, seed)})
 
     def read(self, stored: Stored, config: AnswerProbeConfig) -> AnswerProbeFitted:
         """The block, the probe and its threshold."""
