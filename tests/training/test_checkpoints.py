@@ -71,9 +71,14 @@ def test_a_damaged_optimizer_is_one_sentence_whatever_wrote_it(tmp_path: Path) -
     fit("npo", vlm, TuningRun(run, save_every=1), max_steps=2)
     shutil.rmtree(run / "checkpoint-2")
     first = run / "checkpoint-1"
-    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+    damaged: dict[str, list[object]] = {
+        "optimizer.pt": [b"junk", {"state": 5}],
+        "scheduler.pt": [pickle.dumps([print]), [1]],
+        "rng_state.pth": [b"", {}],
+    }
+    for name, values in damaged.items():
         content = (first / name).read_bytes()
-        for value in (b"", b"junk", pickle.dumps([print]), {}, {"state": 5}, [1]):
+        for value in values:
             if isinstance(value, bytes):
                 (first / name).write_bytes(value)
             else:
