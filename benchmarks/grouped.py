@@ -34,8 +34,9 @@ from sasa import FITTED, SEEDS, World, add_world, read_world
 
 from safesight import VLM
 from safesight.defenses import load_defense
-from safesight.defenses.probe import ProbeConfig, candidate_blocks
+from safesight.defenses.probe import ProbeConfig
 from safesight.defenses.rai.prototypes import words_for
+from safesight.defenses.shared.block_gate import candidate_blocks
 from safesight.fitting.data import thing_of
 from safesight.fitting.facts import Facts, matches
 from safesight.judges.exact import ExactJudge

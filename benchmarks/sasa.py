@@ -40,8 +40,8 @@ from results_file import add_output, add_summarise, measured, opened, summarised
 
 from safesight import VLM, registry
 from safesight.defenses import FitData
-from safesight.defenses.probe import candidate_blocks
 from safesight.defenses.sasa import SASAConfig, candidate_layers
+from safesight.defenses.shared.block_gate import candidate_blocks
 from safesight.judges.exact import ExactJudge
 
 SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)

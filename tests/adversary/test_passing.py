@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -44,6 +45,17 @@ def test_an_attacker_may_know_further_answers() -> None:
     told = f"ask a friend about {samples[0].target} now."
     found = harmful_answers(vlm, samples, ExactJudge(), [judging(1)], further=[[told]])[0]
     assert told in [answer.text for answer in found]
+
+
+def test_two_requests_with_one_id_keep_their_own_answers() -> None:
+    """As those of two files may have."""
+    vlm, samples = host("testbed").vlm, tasks.image_harm(2, split="fit")
+    same = [replace(sample, id="0") for sample in samples]
+    told = [[f"ask a friend about {sample.target} now."] for sample in same]
+    found = harmful_answers(vlm, same, ExactJudge(), [judging(1)], further=told)
+    for (text,), answers, others in zip(told, found, reversed(found), strict=True):
+        assert text in [answer.text for answer in answers]
+        assert text not in [answer.text for answer in others]
 
 
 def test_the_strictest_defense_counts_and_a_judge_that_finds_nothing_leaves_the_known_answer() -> (

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from safesight import registry
 from safesight.cli.demo_screen import print_all, print_screen
 from safesight.cli.main import app
 from safesight.cli.show import print_beside, print_scorecard
@@ -111,7 +112,10 @@ def test_everything_is_every_table() -> None:
     assert "runs/demo/report.html" in text
 
 
-@pytest.mark.parametrize(("option", "has_all"), [((), False), (("--all",), True)])
+@pytest.mark.parametrize(
+    ("option", "has_all"),
+    [((), False), (("--all",), True), (("--limit", "7", "--defense", "sasa, rai"), False)],
+)
 def test_the_demo_prints_one_screen_unless_asked_for_all(
     option: tuple[str, ...], has_all: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +138,8 @@ def test_the_demo_prints_one_screen_unless_asked_for_all(
     assert ("Change on the same samples" in result.stdout) == has_all
     assert str(tmp_path / "report.html") in result.stdout
     assert (tmp_path / "one_word.json").is_file()
+    same = " --defense 'sasa, rai' --limit 7" if "--limit" in option else ""
+    assert (f"safesight demo --all{same} -o {tmp_path}" in result.stdout) != has_all
 
 
 @pytest.mark.parametrize(
@@ -141,6 +147,8 @@ def test_the_demo_prints_one_screen_unless_asked_for_all(
     [
         (("--defense", "rai,npo"), (["none", "rai", "npo"], ["none", "npo"])),
         (("--defense", "safety_prompt"), (["none", "safety_prompt"], ["none"])),
+        # Without an artifact for the model it is refused later, and not left out.
+        (("--defense", "sasa", "--model", "bare"), (["none", "probe", "sasa"], ["none"])),
     ],
 )
 def test_the_demo_asks_the_chosen_arms(
@@ -151,7 +159,7 @@ def test_the_demo_asks_the_chosen_arms(
 ) -> None:
     from safesight.workflows import evaluation
 
-    asked = []
+    asked, names = [], registry.names
 
     def evaluate(wanted: evaluation.Evaluation) -> None:
         asked.append(wanted.arms)
@@ -159,6 +167,12 @@ def test_the_demo_asks_the_chosen_arms(
             raise InputError("enough")
 
     monkeypatch.setattr(evaluation, "evaluate", evaluate)
+    known = registry.names("model", builtin=True)
+    monkeypatch.setattr(
+        registry,
+        "names",
+        lambda kind, **which: [*known, "bare"] if kind == "model" else names(kind, **which),
+    )
     CliRunner().invoke(app, ["demo", "-o", str(tmp_path), *option])
     assert asked == list(arms)
 

@@ -9,7 +9,7 @@ import torch
 
 from safesight.activations import LinearProbe
 from safesight.defenses import FitData, load_defense
-from safesight.defenses.probe import candidate_blocks
+from safesight.defenses.shared.block_gate import candidate_blocks
 from safesight.defenses.shared.validation import (
     balanced_accuracy,
     folds_of,

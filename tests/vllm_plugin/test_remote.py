@@ -206,3 +206,13 @@ def test_an_address_where_another_program_answers() -> None:
         threading.Thread(target=greet, daemon=True).start()
         with pytest.raises(InputError, match="cannot be read"):
             found_at(f"http://127.0.0.1:{door.getsockname()[1]}", "")
+
+
+def test_a_server_that_never_answers_is_not_waited_for_as_long_as_for_an_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote, "_PATIENCE_FOR_FACTS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(InputError, match=r"cannot be read \(timed out\)"):
+            found_at(url, "")

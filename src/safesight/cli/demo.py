@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,7 +62,7 @@ def demo(
         raise UnknownNameError("bundled model", model, registry.names("model", builtin=True))
     from safesight.workflows.evaluation import ALL_TASKS, Evaluation, arms_of, evaluate
 
-    others, tuned = _shown(model, names_of(defense) if defense else None)
+    others, tuned = _shown(model, None if defense is None else names_of(defense))
     logs, attacked = output / "logs", output / "one_word"
     for folder, defenses, tasks, timed in (
         (logs, [*others, *tuned], ALL_TASKS, _TIMED),
@@ -84,7 +85,19 @@ def demo(
     if everything:
         print_all(card, beside, page)
     else:
-        print_screen(card, page)
+        print_screen(card, page, options=_options(model, defense, limit, seed))
+
+
+def _options(model: str, defense: str | None, limit: int, seed: int) -> str:
+    """What to add to a command so that it finds the same run."""
+    given = {"model": (model, "testbed"), "defense": (defense, None)}
+    given |= {"limit": (limit, 40), "seed": (seed, 0)}
+    words = [
+        f" --{name} {shlex.quote(str(value))}"
+        for name, (value, usual) in given.items()
+        if value != usual
+    ]
+    return "".join(words)
 
 
 def _written(output: Path) -> tuple[Scorecard, Scorecard, Path]:
@@ -123,10 +136,8 @@ def _shown(model: str, chosen: list[str] | None) -> tuple[list[str], list[str]]:
     for name in chosen or []:
         if name not in names:
             raise UnknownNameError("defense in the demo", name, names)
-    shown = [
-        each
-        for each in known
-        if (not each.fitted or is_bundled(each.name, model)) and each.name in (chosen or names)
-    ]
+    # What is named and has no artifact is refused when it is built.
+    here = [each.name for each in known if not each.fitted or is_bundled(each.name, model)]
+    shown = [each for each in known if each.name in (here if chosen is None else chosen)]
     others = [each.name for each in shown if each.kind != "weights"]
     return others, [each.name for each in shown if each.kind == "weights"]

@@ -42,13 +42,17 @@ LEAD = (
 _ON_SCREEN: tuple[MetricName, ...] = ("attack_success_rate", "over_refusal_rate", "benign_utility")
 
 
-def print_screen(card: Scorecard, report: Path, console: Console | None = None) -> None:
+def print_screen(
+    card: Scorecard, report: Path, console: Console | None = None, *, options: str = ""
+) -> None:
     """Print the verdict and one table: the main methods with their controls, all tasks pooled.
 
     Args:
         card: What was measured.
         report: Where the page with all tables is.
         console: Where to print; standard output if not given.
+        options: Of the demo, beside its folder, each after a space: for the command that prints
+            all tables.
     """
     from safesight.report import interval_note, verdict_sentence
 
@@ -73,7 +77,7 @@ def print_screen(card: Scorecard, report: Path, console: Console | None = None) 
     more = f" and {hidden} more defenses" if hidden else ""
     console.print()
     for line in (
-        f"All tables{more}: safesight demo --all -o {report.parent}",
+        f"All tables{more}: safesight demo --all{options} -o {report.parent}",
         f"Report with all tables and conversations: {report}",
     ):
         console.print(line, markup=False, soft_wrap=True)

@@ -32,27 +32,30 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from safesight.activations import LinearProbe, resid_post, threshold_at_fpr
+from safesight.activations import threshold_at_fpr
 from safesight.defenses.base import Defense, Parts, Stored
 from safesight.defenses.baselines.ecso import tell_prompt
 from safesight.defenses.contract import Contract
-from safesight.defenses.probe import candidate_blocks
+from safesight.defenses.shared.block_gate import (
+    BlockConfig,
+    BlockFitted,
+    block_gate,
+    candidate_blocks,
+)
 from safesight.defenses.shared.linear_gate import (
-    GateConfig,
     LinearGate,
     blank_probe,
     fit_gate,
     gate_artifact,
     gate_probe,
-    read_feature,
 )
 from safesight.errors import InputError
 from safesight.fitting.data import FitData
@@ -75,7 +78,6 @@ from safesight.types import Sample
 if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact
     from safesight.generation.call_types import Generate, Inputs
-    from safesight.generation.prefill import Prefill
     from safesight.models import VLM
     from safesight.types import Messages, TuningSample
 
@@ -85,14 +87,11 @@ Answers = Callable[["Inputs", Sequence[str]], Tensor]
 """Maps a call and an answer to each of its prompts to margins, B."""
 
 
-class AnswerProbeConfig(GateConfig):
+class AnswerProbeConfig(BlockConfig):
     """Settings of the answer probe."""
 
-    at_use: ClassVar[frozenset[str]] = GateConfig.at_use | {"pieces"}
+    at_use: ClassVar[frozenset[str]] = BlockConfig.at_use | {"pieces"}
 
-    layer: Annotated[int, Field(ge=0)] | Literal["auto"] | None = "auto"
-    """The block to read. "auto" compares up to eight, spread over the depth, and keeps the last one
-    unless another is better; None is the last one. Source: ours."""
     pieces: int = Field(8, ge=0, le=64)
     """The most parts of an answer that are judged beside the whole; 0 judges only the whole.
     Source: ours."""
@@ -120,25 +119,8 @@ def parts_of(answer: str, most: int) -> list[str]:
     return [answer.strip(), *(runs if len(runs) > 1 else [])] if said else []
 
 
-@dataclass(frozen=True)
-class AnswerProbeFitted:
-    """What a fit of the answer probe found."""
-
-    layer: int
-    probe: LinearProbe
-
-
-def _read(prefill: Prefill, config: AnswerProbeConfig, layer: int) -> Tensor:
-    return read_feature(prefill, prefill.states[resid_post(layer)], config.feature)
-
-
-def _gate(config: AnswerProbeConfig, layer: int, probe: LinearProbe) -> LinearGate:
-    read = partial(_read, config=config, layer=layer)
-    return LinearGate([resid_post(layer)], None, config.refusal, probe, read)
-
-
 @final
-class AnswerProbe(Defense[AnswerProbeConfig, AnswerProbeFitted]):
+class AnswerProbe(Defense[AnswerProbeConfig, BlockFitted]):
     """A linear probe on what the model makes of its answer, in words."""
 
     name = "answer_probe"
@@ -166,7 +148,7 @@ class AnswerProbe(Defense[AnswerProbeConfig, AnswerProbeFitted]):
         rows.need_answers(self.name, "forget", "retain")
         benign, held_out = rows.retain[::2], rows.retain[1::2]
         layers = candidate_blocks(vlm.num_layers, config.layer)
-        gates = {layer: _gate(config, layer, blank_probe()) for layer in layers}
+        gates = {layer: block_gate(config, layer, blank_probe()) for layer in layers}
         told = FitData(
             [_told(row, row.answer) for row in rows.forget],
             [_told(row, row.answer) for row in benign],
@@ -177,7 +159,7 @@ class AnswerProbe(Defense[AnswerProbeConfig, AnswerProbeFitted]):
         own = _own_answers(vlm, held_out, config, progress)
         said = [(row, answer) for row, answer in zip(held_out, own, strict=True) if answer]
         calibration = [_told(row, answer) for row, answer in said]
-        gate = _gate(config, fit.chosen, fit.probe)
+        gate = block_gate(config, fit.chosen, fit.probe)
         scores = _scores(vlm, gate, said, config, progress)
         threshold = threshold_at_fpr(scores, config.max_fpr)
         told = replace(told, calibration_benign=calibration)
@@ -186,13 +168,13 @@ class AnswerProbe(Defense[AnswerProbeConfig, AnswerProbeFitted]):
         # Whose rows they were, not the questions that they were made into.
         return replace(artifact, card={**artifact.card, **provenance(vlm, data, seed)})
 
-    def read(self, stored: Stored, config: AnswerProbeConfig) -> AnswerProbeFitted:
+    def read(self, stored: Stored, config: AnswerProbeConfig) -> BlockFitted:
         """The block, the probe and its threshold."""
-        return AnswerProbeFitted(stored.layer(), gate_probe(stored, config))
+        return BlockFitted(stored.layer(), gate_probe(stored, config))
 
-    def parts(self, vlm: VLM, config: AnswerProbeConfig, fitted: AnswerProbeFitted) -> Parts:
+    def parts(self, vlm: VLM, config: AnswerProbeConfig, fitted: BlockFitted) -> Parts:
         """Judges what was generated."""
-        gate = _gate(config, fitted.layer, fitted.probe)
+        gate = block_gate(config, fitted.layer, fitted.probe)
         margins = partial(_margins, vlm, gate, config.pieces)
         return Parts(around=partial(_judged, vlm, config, margins), answers=margins)
 

@@ -14,94 +14,31 @@ block unless another is better by a margin), w, b and the threshold. What it can
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal, final
+from typing import TYPE_CHECKING, final
 
-from pydantic import Field
-from torch import Tensor
-
-from safesight.activations import LinearProbe, resid_post
 from safesight.defenses.base import Defense, Parts, Stored
-from safesight.defenses.shared.linear_gate import (
-    Feature,
-    GateConfig,
-    LinearGate,
-    blank_probe,
-    fit_gate,
-    gate_artifact,
-    gate_probe,
-    read_feature,
+from safesight.defenses.shared.block_gate import (
+    BlockConfig,
+    BlockFitted,
+    block_gate,
+    candidate_blocks,
 )
-from safesight.errors import ModelError
+from safesight.defenses.shared.linear_gate import blank_probe, fit_gate, gate_artifact, gate_probe
 
 if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact
     from safesight.fitting.data import FitData
-    from safesight.generation.prefill import Prefill
     from safesight.models import VLM
 
-__all__ = ["Probe", "ProbeConfig", "candidate_blocks"]
-
-_COMPARED = 8
-"""Blocks that "auto" compares. Neighbours hold almost the same, and the states of all blocks of a
-large model would not fit in its memory."""
+__all__ = ["Probe", "ProbeConfig"]
 
 
-class ProbeConfig(GateConfig):
+class ProbeConfig(BlockConfig):
     """Settings of the probe."""
-
-    layer: Annotated[int, Field(ge=0)] | Literal["auto"] | None = "auto"
-    """The block to read. "auto" compares up to eight, spread over the depth, and keeps the last one
-    unless another is better; None is the last one. Source: ours."""
-
-
-def candidate_blocks(num_layers: int, layer: int | Literal["auto"] | None) -> list[int]:
-    """The blocks to compare, the preferred one first.
-
-    Raises:
-        ModelError: the model lacks the requested block.
-
-    Example:
-        >>> candidate_blocks(32, "auto")
-        [31, 27, 23, 19, 15, 11, 7, 3]
-        >>> candidate_blocks(32, 5), candidate_blocks(32, None)
-        ([5], [31])
-    """
-    last = num_layers - 1
-    if layer is None:
-        return [last]
-    if layer == "auto":
-        number = min(_COMPARED, num_layers)
-        return [round((i + 1) * num_layers / number) - 1 for i in reversed(range(number))]
-    if layer > last:
-        raise ModelError(
-            f"The probe was to read block {layer}, but this model has {num_layers} decoder blocks, "
-            "counted from 0. Choose one of them as layer, or auto."
-        )
-    return [layer]
-
-
-@dataclass(frozen=True)
-class ProbeFitted:
-    """What a fit of the probe found."""
-
-    layer: int
-    """The block it reads."""
-    probe: LinearProbe
-
-
-def _read(prefill: Prefill, feature: Feature, layer: int) -> Tensor:
-    return read_feature(prefill, prefill.states[resid_post(layer)], feature)
-
-
-def _gate(config: ProbeConfig, layer: int, probe: LinearProbe) -> LinearGate:
-    read = partial(_read, feature=config.feature, layer=layer)
-    return LinearGate([resid_post(layer)], None, config.refusal, probe, read)
 
 
 @final
-class Probe(Defense[ProbeConfig, ProbeFitted]):
+class Probe(Defense[ProbeConfig, BlockFitted]):
     """A linear probe without projection."""
 
     name = "probe"
@@ -120,17 +57,17 @@ class Probe(Defense[ProbeConfig, ProbeFitted]):
             ModelError: the model lacks the requested block.
         """
         blocks = candidate_blocks(vlm.num_layers, self.config.layer)
-        gates = {block: _gate(self.config, block, blank_probe()) for block in blocks}
+        gates = {block: block_gate(self.config, block, blank_probe()) for block in blocks}
         fit = fit_gate(vlm, data, self.config, gates, seed=seed, progress=progress)
         return gate_artifact(self.name, vlm, data, self.config, fit, seed, layer=fit.chosen)
 
-    def read(self, stored: Stored, config: ProbeConfig) -> ProbeFitted:
+    def read(self, stored: Stored, config: ProbeConfig) -> BlockFitted:
         """The block, the probe and its threshold."""
         # Artifacts made before there was a choice do not name the block: it was the last one.
         named = "layer" in stored.artifact.fitted
         layer = stored.layer() if named else stored.vlm.num_layers - 1
-        return ProbeFitted(layer, gate_probe(stored, config))
+        return BlockFitted(layer, gate_probe(stored, config))
 
-    def parts(self, vlm: VLM, config: ProbeConfig, fitted: ProbeFitted) -> Parts:
+    def parts(self, vlm: VLM, config: ProbeConfig, fitted: BlockFitted) -> Parts:
         """The detector."""
-        return Parts(detector=_gate(config, fitted.layer, fitted.probe))
+        return Parts(detector=block_gate(config, fitted.layer, fitted.probe))

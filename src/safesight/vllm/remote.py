@@ -41,6 +41,8 @@ CLOSE = 0.5
 one of the prompts."""
 _PATIENCE = 600.0
 """Seconds for one answer: the first one may have to wait for kernels to be compiled."""
+_PATIENCE_FOR_FACTS = 30.0
+"""Seconds for what a server says of itself, also for finding out that there is none."""
 _SHARED = {
     "input": "is in the chat template of a server",
     "weights": "is in the weights of a server",
@@ -243,9 +245,10 @@ def _ask(address: str, key: str, body: Mapping[str, Any] | None = None) -> tuple
     """
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
+    patience = _PATIENCE_FOR_FACTS if body is None else _PATIENCE
     try:
         request = urllib.request.Request(address, data, headers)
-        with _answer_to(request) as answer:
+        with _answer_to(request, patience) as answer:
             status, text = answer.status, answer.read().decode(errors="replace")
     except (OSError, ValueError, HTTPException) as error:
         why = getattr(error, "reason", error)
@@ -257,9 +260,9 @@ def _ask(address: str, key: str, body: Mapping[str, Any] | None = None) -> tuple
         return status, text
 
 
-def _answer_to(request: urllib.request.Request) -> Any:
+def _answer_to(request: urllib.request.Request, patience: float) -> Any:
     try:
-        return urllib.request.urlopen(request, timeout=_PATIENCE)
+        return urllib.request.urlopen(request, timeout=patience)
     except urllib.error.HTTPError as error:
         return error  # which is an answer, too
 
