@@ -90,13 +90,15 @@ def demo(
 
 def _options(model: str, defense: str | None, limit: int, seed: int) -> str:
     """What to add to a command so that it finds the same run."""
-    given = {"model": (model, "testbed"), "defense": (defense, None)}
-    given |= {"limit": (limit, 40), "seed": (seed, 0)}
-    words = [
-        f" --{name} {shlex.quote(str(value))}"
-        for name, (value, usual) in given.items()
-        if value != usual
-    ]
+    given: tuple[tuple[str, object, object], ...] = (
+        ("model", model, "testbed"),
+        ("defense", defense, None),
+        ("limit", limit, 40),
+        ("seed", seed, 0),
+    )
+    words = (
+        f" --{name} {shlex.quote(str(value))}" for name, value, usual in given if value != usual
+    )
     return "".join(words)
 
 
