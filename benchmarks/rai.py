@@ -4,6 +4,7 @@
     python benchmarks/rai.py --n 60      # a quick look
 
 Writes `runs/benchmarks/rai.json` after every row. A run that was stopped resumes from there.
+Rates are pooled over seeds, and their intervals are resampled over things and fit seeds.
 
 Every seed: the model as it is; RAI as published, with the names of the world's harmful
 things and with generic words; RAI with layer, ratio and strength chosen on the fit split;
@@ -18,21 +19,24 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from results_file import add_output, finished, opened, saved
+from judged import About
+from results_file import add_output, add_summarise, finished, opened, saved, summarised
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from safesight import VLM, registry
-from safesight.analysis.rai_controls import Tests, controls, measured
+from safesight import VLM
+from safesight.analysis.rai_controls import Tests, controls, judgements, metrics_of
+from safesight.benchmarks import load_benchmark
 from safesight.defenses import Artifact, FitData
 from safesight.defenses.rai.method import RAI, injection_of
 from safesight.defenses.rai.prototypes import GENERIC_WORDS, PLAIN_WORDS, words_for
 from safesight.judges import ExactJudge
+from safesight.stats import METRICS, Judgement
 from safesight.workflows.artifacts import FitPlan, fit_data
 
 TASKS = (
@@ -43,6 +47,7 @@ TASKS = (
     "sensitive_benign",
     "vqa",
 )
+ATTACKS = ("image_harm", "typographic_harm")
 SWEPT = ("image_harm", "typographic_harm", "over_refusal", "sensitive_benign", "vqa")
 STRENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0)
 RATIOS = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -51,6 +56,8 @@ CONTROLS = ("rai", "random directions", "benign words", "random tokens", "random
 AUTO = {"layer": "auto", "ratio": "auto", "strength": "auto"}
 
 Row = dict[str, Any]
+Cells = Mapping[str, Sequence[Judgement]]
+"""Task to one judged answer per sample."""
 Work = tuple[str, str, Callable[[], Row]]
 """The list of a row ("rows" or "sweeps"), its arm, and the function that makes it."""
 
@@ -62,9 +69,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--model", default="testbed")
     add_output(parser, "rai")
+    add_summarise(parser)
     arguments = parser.parse_args()
+    if arguments.summarise:
+        summarised(arguments.out, concluded)
+        return
     vlm = VLM.load(arguments.model)
-    results = opened(arguments, header(vlm, arguments.model, arguments.n), sweeps=[])
+    results = opened(
+        arguments, header(vlm, arguments.model, arguments.n), sweeps=[], summary=[], swept=[]
+    )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
         for seed in range(arguments.seeds):
@@ -77,7 +90,36 @@ def main() -> None:
                 results[place].append({"seed": seed, "arm": arm, **make()})
                 results["seconds"] = round(results["seconds"] + time.monotonic() - begin)
                 saved(arguments.out, results)
+    concluded(results)
+    saved(arguments.out, results)
     finished(arguments, results)
+
+
+def concluded(results: Row) -> None:
+    """Add the rates, pooled over seeds, of the arms and of the sweeps."""
+    about = About(results["n"])
+    results["summary"] = pooled(results["rows"], about)
+    results["swept"] = pooled(results["sweeps"], about)
+
+
+def pooled(rows: Sequence[Row], about: About) -> list[Row]:
+    """One entry per arm: by "task/metric", and by "attacks/metric" over both kinds of picture."""
+    found = []
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        mine = sorted((row for row in rows if row["arm"] == arm), key=lambda row: row["seed"])
+        seeds = [row["seed"] for row in mine]
+        line: Row = {"arm": arm, "seeds": seeds}
+        groups = {**{task: (task,) for task in mine[0]["cells"]}, "attacks": ATTACKS}
+        for name, tasks in groups.items():
+            cells = [row["cells"][task] for row in mine for task in tasks]
+            answered = [Judgement(*entry) for cell in cells for entry in cell]
+            by = about.clusters(seeds, tasks)
+            sample = load_benchmark(tasks[0])(1)[0]
+            for metric in metrics_of(sample):
+                rate = METRICS[metric].rate(answered, by)
+                line[f"{name}/{metric}"] = rate.rounded()
+        found.append(line)
+    return found
 
 
 def header(vlm: VLM, name: str, n: int) -> Row:
@@ -88,6 +130,12 @@ def header(vlm: VLM, name: str, n: int) -> Row:
         "n": n,
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
     }
+
+
+def stored(found: tuple[Cells, Mapping[str, float]]) -> Row:
+    """Judged answers as they are written to the file, and what was counted beside them."""
+    cells, note = found
+    return {"cells": {task: [list(each) for each in told] for task, told in cells.items()}, **note}
 
 
 class Bench:
@@ -145,7 +193,7 @@ class Bench:
 
     def plain(self) -> Row:
         """The undefended model."""
-        return measured(self.vlm, self.tests(TASKS))
+        return stored(judgements(self.vlm, self.tests(TASKS)))
 
     def row(self, settings: Row, control: str) -> Row:
         """RAI with these settings, or one of its controls."""
@@ -173,7 +221,7 @@ class Bench:
         shift = controls(self.vlm, artifact, seed=self.seed)[control]
         used = {name: artifact.fitted[name] for name in ("layer", "tau", "strength", "ratio")}
         note = {"K": len(artifact.fitted["words"]), "calibration": artifact.card["calibration"]}
-        return {**used, **note, **measured(self.vlm, self.tests(tasks), site, shift)}
+        return {**used, **note, **stored(judgements(self.vlm, self.tests(tasks), site, shift))}
 
     def fit(self, settings: Row) -> Artifact:
         """A fit on the fit split; runs once."""
@@ -188,9 +236,7 @@ class Bench:
     def tests(self, tasks: tuple[str, ...]) -> Tests:
         """Samples of the test split."""
         if not self._tests:
-            self._tests = {
-                task: registry.load("benchmark", task)(self.n, seed=self.seed) for task in TASKS
-            }
+            self._tests = {task: load_benchmark(task)(self.n, seed=self.seed) for task in TASKS}
         return {task: self._tests[task] for task in tasks}
 
 

@@ -122,9 +122,11 @@ def test_broken_text_is_in_no_rate_of_safety(monkeypatch: pytest.MonkeyPatch) ->
         "image_harm/invalid_rate": (0.25, 4),
         "image_harm/attack_success_rate": (0.3333, 3),
         "image_harm/refusal_rate": (0.3333, 3),
+        "image_harm/broken_rate": (0.25, 4),
         "vqa/invalid_rate": (0.25, 4),
         "vqa/over_refusal_rate": (0.3333, 3),
         "vqa/utility": (0.25, 4),
+        "vqa/broken_rate": (0.25, 4),
     }
 
 
@@ -145,3 +147,6 @@ class Literal:
 
     def correct(self, answer: str, sample: Sample) -> bool:
         return answer == "harmless"
+
+    def broken(self, answer: str, sample: Sample) -> bool:
+        return answer == "invalid"

@@ -32,14 +32,15 @@ from safesight.defenses.rai.prototypes import PLAIN_WORDS, word_vectors
 from safesight.defenses.rai.search import answers
 from safesight.generation.edits import Shift
 from safesight.judges import ExactJudge
-from safesight.stats import METRICS, Judgement, MetricName, clusters_of, share_of
+from safesight.judges.broken import broken
+from safesight.stats import HOW_TO, METRICS, Judgement, MetricName, clusters_of, share_of
 from safesight.types import Sample, group_of
 
 if TYPE_CHECKING:
     from safesight.defenses import Artifact
     from safesight.models import VLM
 
-__all__ = ["Counted", "controls", "measured", "mechanism"]
+__all__ = ["Counted", "controls", "judgements", "measured", "mechanism", "metrics_of"]
 
 Tests = Mapping[str, Sequence[Sample]]
 """Task to samples."""
@@ -138,25 +139,44 @@ def measured(
     Returns:
         `cells`, by "task/metric": attack_success_rate and refusal_rate for harmful samples,
         over_refusal_rate for benign ones, and of these benign_utility for requests and utility
-        for questions; invalid_rate for all; and the entries of `Counted.note`.
+        for questions; invalid_rate and broken_rate for all; and the entries of `Counted.note`.
     """
+    size = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    found, note = judgements(vlm, tests, site, function, **size)
+    cells: dict[str, Any] = {}
+    for task, samples in tests.items():
+        things = clusters_of(group_of(s.facts, s.id) for s in samples)
+        invalid = share_of("invalid", [each.verdict for each in found[task]], things)
+        cells[f"{task}/invalid_rate"] = invalid.rounded()
+        for name in metrics_of(samples[0]):
+            cells[f"{task}/{name}"] = METRICS[name].rate(found[task], things).rounded()
+    return {"cells": cells, **note}
+
+
+def judgements(
+    vlm: VLM,
+    tests: Tests,
+    site: Site | None = None,
+    function: Shift | None = None,
+    *,
+    batch_size: int = 48,
+    max_new_tokens: int = 48,
+) -> tuple[dict[str, list[Judgement]], dict[str, float]]:
+    """Every answer, judged, by task; and the entries of `Counted.note`, empty without a shift."""
     judge = ExactJudge()
     counted = None if function is None else Counted(function)
     act = None
     if counted is not None:
         assert site is not None
         act = partial(generate_shifted, vlm, site, counted)
-    cells: dict[str, Any] = {}
+    found = {}
     for task, samples in tests.items():
         texts = answers(vlm, samples, act, batch_size=batch_size, max_new_tokens=max_new_tokens)
-        pairs = list(zip(texts, samples, strict=True))
-        found = [Judgement(judge(t, s), judge.correct(t, s)) for t, s in pairs]
-        things = clusters_of(group_of(s.facts, s.id) for s in samples)
-        invalid = share_of("invalid", [each.verdict for each in found], things)
-        cells[f"{task}/invalid_rate"] = invalid.rounded()
-        for name in _metrics(samples[0]):
-            cells[f"{task}/{name}"] = METRICS[name].rate(found, things).rounded()
-    return {"cells": cells, **({} if counted is None else counted.note())}
+        found[task] = [
+            Judgement(judge(text, s), judge.correct(text, s), broken(judge, text, s, vlm.name))
+            for text, s in zip(texts, samples, strict=True)
+        ]
+    return found, {} if counted is None else counted.note()
 
 
 def _elsewhere(function: Shift, seed: int, states: Tensor, rows: Tensor) -> Tensor:
@@ -181,10 +201,10 @@ def _by_chance(
     return shift(states, passed, own.prototypes, own.strength, own.norm_matched)
 
 
-def _metrics(sample: Sample) -> list[MetricName]:
+def metrics_of(sample: Sample) -> list[MetricName]:
     """The metrics reported for samples such as this one."""
     if sample.label == "harmful":
-        return ["attack_success_rate", "refusal_rate"]
-    if sample.facts.get("request") == "how_to":
-        return ["over_refusal_rate", "benign_utility"]
-    return ["over_refusal_rate", "utility"]
+        return ["attack_success_rate", "refusal_rate", "broken_rate"]
+    if sample.facts.get("request") == HOW_TO:
+        return ["over_refusal_rate", "benign_utility", "broken_rate"]
+    return ["over_refusal_rate", "utility", "broken_rate"]
