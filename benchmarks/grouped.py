@@ -13,6 +13,8 @@ The gates (`probe`, `sasa`) are fitted on the features that `benchmarks/sasa.py`
 disk, with three seeds; they change no answer, so the undefended ones are judged once. The others
 answer the first prompts of every task with one fit each, at the settings of the artifacts that
 ship: RAI's strength and ratio, which were chosen with all things in view, are not chosen again.
+The methods that train (`npo`, `rmu`, `vsfa`) lose the rows about the group, and other rows take
+their place; their questions are of other phrasings than the tasks' in any case.
 Intervals are resampled over things and seeds.
 """
 
@@ -33,24 +35,37 @@ from results_file import RUNS, add_output, add_summarise, measured, opened, summ
 from sasa import FITTED, SEEDS, World, add_world, read_world
 
 from safesight import VLM
-from safesight.defenses import load_defense
+from safesight.defenses import FitData, load_defense
 from safesight.defenses.probe import ProbeConfig
 from safesight.defenses.rai.prototypes import words_for
 from safesight.defenses.shared.block_gate import candidate_blocks
+from safesight.fitting.bundled import bundled
 from safesight.fitting.data import thing_of
 from safesight.fitting.facts import Facts, matches
 from safesight.judges.exact import ExactJudge
 from safesight.testbed.concepts import CONCEPTS, HARMFUL_KINDS, concept
 from safesight.testbed.language import PHRASINGS
-from safesight.types import Sample
+from safesight.testbed.mirage import tuning_rows
+from safesight.testbed.neutral import THINGS_JOINED, neutral_rows
+from safesight.types import Sample, TuningSample
 from safesight.workflows.artifacts import FitPlan, fit_data
 
-ARMS = ("none", "probe", "sasa", "refusal_direction", "rai", "hidden_detect", "tool_vector")
+TRAINED = ("npo", "rmu", "vsfa")
+GATES = ("none", "probe", "sasa")
+ARMS = (*GATES, "refusal_direction", "rai", "hidden_detect", "tool_vector", *TRAINED)
+WORDLESS = ("rai", *TRAINED)
+"""Whose fits see no phrasing of the tasks, so there is none that they could miss."""
 FOLDS = 4
 TASKS = ("image_harm", "typographic_harm", "over_refusal", "sensitive_benign")
 """Undefended, the model refuses harmful requests in text, so there is nothing to stop."""
 RAI: dict[str, Any] = {"layer": "embed", "ratio": 0.2, "strength": 16.0}
 """What the artifact that ships has chosen."""
+ROWS, GENERAL, RHO = 2000, 1000, 0.95
+"""Rows, rows of general data, and correlation of wording and label, of NPO and RMU that ship."""
+THREATS, REPLAY = 1000, 101
+"""Rows about threats and about other things, of VSFA that ships."""
+MORE = 2
+"""Rows drawn for each that is kept, so that as many remain."""
 BATCH = 48
 
 
@@ -95,8 +110,7 @@ def main() -> None:
         (f"{arm}, {split.name}", partial(measure, arm, split))
         for arm in arguments.arms.split(",")
         for split in splits()
-        # RAI reads no requests, so there is no phrasing that its fit could miss.
-        if (arm, split.name) not in done and (arm, split.kind) != ("rai", "phrasing")
+        if (arm, split.name) not in done and not (split.kind == "phrasing" and arm in WORDLESS)
     ]
     measured(arguments, results, parts, summarize)
 
@@ -121,7 +135,7 @@ def splits() -> list[Split]:
 
 def prompts_of(test: Sequence[Sample], arm: str, n: int, asked: int) -> list[int]:
     """Rows of the test prompts that an arm is asked about: `n` or `asked` of each task."""
-    count = n if arm in ("none", "probe", "sasa") else asked
+    count = n if arm in GATES else asked
     rows: list[int] = []
     for task in TASKS:
         of_task = [row for row, sample in enumerate(test) if sample.id.startswith(f"{task}/")]
@@ -135,7 +149,7 @@ def asked(
     """One row per seed: a letter per prompt, as `letter` writes it."""
     rows = prompts_of(world.test.prompts.samples, arm, arguments.n, arguments.asked)
     about = {"arm": arm, "kind": split.kind, "name": split.name}
-    if arm in ("none", "probe", "sasa"):
+    if arm in GATES:
         for seed in range(1 if arm == "none" else SEEDS):
             key, refused = gated(vlm, world, arm, split, seed)
             letters = [
@@ -173,10 +187,8 @@ def gated(vlm: VLM, world: World, arm: str, split: Split, seed: int) -> tuple[st
 
 def answered(vlm: VLM, arm: str, split: Split, samples: Sequence[Sample]) -> str:
     """The answers under a defense that was fitted without the split's group, as letters."""
-    plan = FitPlan((*TASKS, "text_harm", "vqa"), 400, 0.25, 50, 0, split.facts)
-    settings = {**RAI, "words": words_without(vlm, split)} if arm == "rai" else {}
-    defense = load_defense(arm, **settings)
-    artifact = defense.fit(vlm, fit_data(plan), seed=0, progress=False)
+    defense = load_defense(arm, **settings_of(vlm, arm, split))
+    artifact = defense.fit(vlm, data_without(arm, split), seed=0, progress=False)
     judge, found = ExactJudge(), ""
     with defense.apply(vlm, artifact):
         for start in range(0, len(samples), BATCH):
@@ -185,6 +197,35 @@ def answered(vlm: VLM, arm: str, split: Split, samples: Sequence[Sample]) -> str
             for text, sample in zip(texts, batch, strict=True):
                 found += letter(judge(text, sample), judge.correct(text, sample))
     return found
+
+
+def settings_of(vlm: VLM, arm: str, split: Split) -> dict[str, Any]:
+    """Settings of an arm: RAI loses words, and what trains is set as in the artifact that ships."""
+    if arm == "rai":
+        return {**RAI, "words": words_without(vlm, split)}
+    return dict(bundled(arm, vlm).config) if arm in TRAINED else {}
+
+
+def data_without(arm: str, split: Split) -> FitData:
+    """What the arm is fitted on, without the split's group."""
+    if arm not in TRAINED:
+        return fit_data(FitPlan((*TASKS, "text_harm", "vqa"), 400, 0.25, 50, 0, split.facts))
+    if arm == "vsfa":
+        threats = rows_without(neutral_rows(THREATS * MORE, replay=0), split)
+        replay = rows_without(neutral_rows(REPLAY * MORE, arm="neutral", replay=0), split)
+        return FitData((), (), tuning=[*threats[:THREATS], *replay[:REPLAY]])
+    rows = tuning_rows(ROWS * MORE, rho=RHO, harm="both", general=0)
+    general = tuning_rows(0, harm="both", general=GENERAL * MORE)
+    kept = [*rows_without(rows, split)[:ROWS], *rows_without(general, split)[:GENERAL]]
+    return FitData((), (), tuning=kept)
+
+
+def rows_without(rows: Sequence[TuningSample], split: Split) -> list[TuningSample]:
+    """The rows whose picture shows, and whose request names, nothing of the group."""
+    things = set(split.facts.get("concept", ()))
+    kinds = split.facts.get("category", ())
+    things |= {thing.name for thing in CONCEPTS if thing.kind in kinds}
+    return [row for row in rows if things.isdisjoint((row.group or "").split(THINGS_JOINED))]
 
 
 def words_without(vlm: VLM, split: Split) -> list[str]:

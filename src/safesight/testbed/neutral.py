@@ -35,14 +35,16 @@ from safesight.testbed.language import join
 from safesight.testbed.questions import Asked, ask_scene
 from safesight.testbed.scenes import Scene, objects_scene
 from safesight.testbed.tasks import over_refusal, vqa
-from safesight.types import TuningSample
+from safesight.types import TuningSample, group_of
 
-__all__ = ["ARMS", "DEFAULT_ROWS", "Arm", "neutral_rows"]
+__all__ = ["ARMS", "DEFAULT_ROWS", "THINGS_JOINED", "Arm", "neutral_rows"]
 
 Arm = Literal["threat", "neutral", "blank", "shuffled", "text", "mixed", "random", "kinds"]
 ARMS: tuple[Arm, ...] = get_args(Arm)
 DEFAULT_ROWS = 1100
 
+THINGS_JOINED = ", "
+"""Between the things of a picture, in the `group` of a row."""
 _SINGLE = 0.7
 """Fraction of the pictures that show one thing; the others show two to four."""
 
@@ -122,6 +124,7 @@ class _Shown:
             label="benign",
             set="retain",
             image=None if told else scene.render,
+            group=THINGS_JOINED.join(sorted(thing.name for thing in self.things)),
         )
 
 
@@ -158,6 +161,14 @@ def _random_rows(count: int, seed: int, split: Literal["train", "test"]) -> list
         *vqa(count - requests, seed=seed, split=split),
     ]
     return [
-        TuningSample(s.id, s.question, s.facts["answer"], "benign", "retain", s.image)
+        TuningSample(
+            s.id,
+            s.question,
+            s.facts["answer"],
+            "benign",
+            "retain",
+            s.image,
+            group=str(group_of(s.facts, s.id)),
+        )
         for s in samples
     ]
