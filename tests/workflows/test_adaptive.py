@@ -160,6 +160,16 @@ def test_attacks_in_words_are_those_that_know_an_arm(arms: list[str], wanted: se
     assert set(asked) == {f"image_harm+{name}" for name in wanted}
 
 
+@pytest.mark.parametrize(("tries", "settings"), [(16, ""), (3, ":shots=3")])
+def test_how_many_tries_stands_in_the_name_of_the_task(
+    tries: int, settings: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adaptive, "EVERYONE", ("best_of_n", "repeat"))
+    samples = registry.load("benchmark", "text_harm")(1)
+    asked = adaptive.in_words([], {"text_harm": samples}, tries)
+    assert asked == [f"text_harm+{name}{settings}" for name in ("best_of_n", "repeat")]
+
+
 def test_changed_weights_are_attacked_at_every_size(tmp_path: Path) -> None:
     """The parts of a defense that changes weights can be attached only once."""
     vlm = host("testbed").vlm
@@ -206,7 +216,7 @@ def test_a_task_without_pictures_is_a_user_error(tmp_path: Path) -> None:
         run(tmp_path, "text_harm", "vqa", arms=["none"])
 
 
-@pytest.mark.parametrize("option", ["--epsilon", "--steps"])
+@pytest.mark.parametrize("option", ["--epsilon", "--steps", "--tries"])
 def test_how_hard_to_attack_without_attacking_is_a_user_error(option: str) -> None:
     result = CliRunner().invoke(app, ["eval", option, "8"])
     assert result.exit_code == 2
@@ -235,3 +245,8 @@ def test_what_cannot_be_crafted_is_a_user_error(options: list[str], said: str) -
 def test_a_budget_of_nothing_is_a_user_error(sizes, steps, said) -> None:
     with pytest.raises(InputError, match=said):
         Adaptive(sizes, steps)
+
+
+def test_no_tries_are_a_user_error() -> None:
+    with pytest.raises(InputError, match="0 tries attack nothing"):
+        Adaptive([8], tries=0)

@@ -122,6 +122,10 @@ _Steps = Annotated[
     int | None,
     typer.Option(min=1, help="With --adaptive: gradient steps of a search. Default: 50."),
 ]
+_Tries = Annotated[
+    int | None,
+    typer.Option(min=1, help="With --adaptive: tries of the attacks by many tries. Default: 16."),
+]
 
 
 @loads_model
@@ -150,6 +154,7 @@ def evaluate(
     adaptive: _AdaptiveFlag = False,
     epsilon: _Epsilon = None,
     steps: _Steps = None,
+    tries: _Tries = None,
 ) -> None:
     """Evaluate a model on each task, undefended and with each defense, and compare.
 
@@ -182,7 +187,7 @@ def evaluate(
         model_args=loading,
         engine=Engine(engine, base_url, tuple(shlex.split(vllm_options or ""))),
         own=_own(data, column, rows),
-        adaptive=_adaptive(adaptive, epsilon, steps, seed),
+        adaptive=_adaptive(adaptive, epsilon, steps, tries, seed),
     )
     _show(run(wanted), json, log_dir)
 
@@ -195,15 +200,17 @@ def _own(
     return OwnData(data or (), pairs_of(column or [], "--column"), rows)
 
 
-def _adaptive(wanted: bool, epsilon: str | None, steps: int | None, seed: int) -> Adaptive | None:
+def _adaptive(
+    wanted: bool, epsilon: str | None, steps: int | None, tries: int | None, seed: int
+) -> Adaptive | None:
     from safesight.errors import InputError
 
     if not wanted:
-        if epsilon is not None or steps is not None:
-            option = "--steps" if epsilon is None else "--epsilon"
+        given = {"--epsilon": epsilon, "--steps": steps, "--tries": tries}
+        for option in (name for name, value in given.items() if value is not None):
             raise InputError(f"{option} is for adaptive attacks. Add --adaptive, or leave it out.")
         return None
-    from safesight.workflows.adaptive import Adaptive
+    from safesight.workflows.adaptive import TRIES, Adaptive
 
     try:
         sizes = [float(size) for size in (epsilon or "4,8,16").split(",")]
@@ -211,7 +218,7 @@ def _adaptive(wanted: bool, epsilon: str | None, steps: int | None, seed: int) -
         raise InputError(
             f"--epsilon {epsilon!r} is not a list of numbers. Write it like 4,8,16."
         ) from None
-    return Adaptive(sizes, 50 if steps is None else steps, seed)
+    return Adaptive(sizes, steps or 50, seed, tries or TRIES)
 
 
 def _show(card: Scorecard | None, json: str | None, log_dir: Path) -> None:

@@ -36,6 +36,8 @@ __all__ = ["EVERYONE", "Adaptive", "CraftedAttack", "add_attacks", "in_words"]
 
 EVERYONE = ("best_of_n", "repeat")
 """Attacks that every arm is asked under: many tries, and as many tries of the plain request."""
+TRIES = 16
+"""How many, unless an evaluation says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +48,24 @@ class Adaptive:
         epsilons: Sizes of the changes of pixels, in 255ths.
         steps: Gradient steps of each search.
         seed: Of the random starts.
+        tries: Of `EVERYONE`, per request.
         batch_size: Pictures that are searched at once.
 
     Raises:
-        InputError: a size or a number of steps that leaves nothing to search.
+        InputError: a size or a number of steps that leaves nothing to search, or no tries.
     """
 
     epsilons: Sequence[float] = EPSILONS
     steps: int = 50
     seed: int = 0
+    tries: int = TRIES
     batch_size: int = 16
     budgets: Sequence[Budget] = field(init=False)
     """One for each size."""
 
     def __post_init__(self) -> None:
+        if self.tries < 1:
+            raise InputError(f"{self.tries} tries attack nothing. Give 1 or more.")
         budgets = [Budget(epsilon, self.steps) for epsilon in dict.fromkeys(self.epsilons)]
         object.__setattr__(self, "budgets", budgets)
 
@@ -123,7 +129,7 @@ def add_attacks(
             attack = CraftedAttack(name, folders)
             registry.add("attack", name, lambda attack=attack: attack, said)
             added += [f"{task}+{name}" for task in pictured]
-    return [*added, *in_words(arms, tasks)], remarks
+    return [*added, *in_words(arms, tasks, adaptive.tries)], remarks
 
 
 def _check(pictured: Mapping[str, object], tasks: Mapping[str, object]) -> None:
@@ -227,13 +233,17 @@ class _Crafts:
         return [self._answers[key] for key in by_key]
 
 
-def in_words(arms: Sequence[Arm], tasks: Mapping[str, Sequence[Sample]]) -> list[str]:
+def in_words(
+    arms: Sequence[Arm], tasks: Mapping[str, Sequence[Sample]], tries: int = TRIES
+) -> list[str]:
     """Every task of harmful requests under every attack in words that applies to it.
 
     Args:
         arms: Their defenses say which attacks know them (`Defense.attacks`).
         tasks: The samples of each task.
+        tries: Of each attack in `EVERYONE`.
     """
+    everyone = [name if tries == TRIES else f"{name}:shots={tries}" for name in EVERYONE]
     defenses = [defense for arm in arms for defense, _ in arm.defenses]
     names = [name for defense in defenses for name in defense.attacks]
     # What rewrites or asks again needs a question, not the beginning of an answer.
@@ -242,7 +252,7 @@ def in_words(arms: Sequence[Arm], tasks: Mapping[str, Sequence[Sample]]) -> list
         f"{task}+{name}"
         for task, samples in tasks.items()
         if _are_harmful(samples)
-        for name in dict.fromkeys([*names, *EVERYONE])
+        for name in dict.fromkeys([*names, *everyone])
         if _applies(name, samples, begun=begun)
     ]
 
