@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from typer.main import get_command
 
-from safesight.cli.main import app
+from safesight.errors import InputError
 from safesight.models import VLM
-from tests.cli.test_main import fails, run
+from tests.cli.test_main import fails, program, run
 
 
 @pytest.fixture(autouse=True)
@@ -37,8 +36,12 @@ def refused(*words: str) -> None:
     assert "Traceback" not in result.stderr
 
 
+def commands() -> dict[str, Any]:
+    return program().commands  # type: ignore[no-any-return]
+
+
 def required(verb: str) -> list[str]:
-    command: Any = get_command(app).commands[verb]
+    command = commands()[verb]
     given = {"picture": "x.png", "dataset": "mirage", "defense": "sasa", "kind": "defenses"}
     given |= {"baseline": "0.4"}
     return [
@@ -55,9 +58,8 @@ def required(verb: str) -> list[str]:
 
 def options(kind: type = object) -> list[tuple[str, str]]:
     """Every command with each of its options that takes a value of this type."""
-    commands: Any = get_command(app).commands
     found = []
-    for verb, command in commands.items():
+    for verb, command in commands().items():
         types = inspect.signature(command.callback, eval_str=True).parameters
         for parameter in command.params:
             if parameter.param_type_name != "option" or parameter.is_flag:
@@ -72,6 +74,18 @@ def options(kind: type = object) -> list[tuple[str, str]]:
 def test_no_option_takes_an_empty_value(verb: str, option: str) -> None:
     fails(run(verb, *required(verb), option, ""), f"{option} is empty")
     fails(run(verb, *required(verb), f"{option}="), f"{option} is empty")
+
+
+def single(verb: str, option: str) -> bool:
+    return next(not each.multiple for each in commands()[verb].params if option in each.opts)
+
+
+@pytest.mark.parametrize(("verb", "option"), [each for each in options() if single(*each)])
+def test_no_option_of_one_value_is_taken_twice(verb: str, option: str) -> None:
+    """The first would be left out without a word, and it may be a defense."""
+    words = [*required(verb), option, "1", option, "1"]
+    with pytest.raises(InputError, match=f"^{option} is given twice"):
+        commands()[verb].make_context(verb, words)
 
 
 @pytest.mark.parametrize(("verb", "option"), options(int))

@@ -11,12 +11,13 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from typer.main import get_command
-from typer.testing import CliRunner
 
 from safesight import registry
 from safesight.cli import stopping
@@ -55,8 +56,14 @@ VERBS = (
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+@cache
+def program() -> Any:
+    """The commands, put together once."""
+    return get_command(app)
+
+
 def run(*words: str) -> Any:
-    return CliRunner().invoke(app, list(words))
+    return CliRunner().invoke(program(), list(words))
 
 
 def fails(result: Any, *pieces: str) -> None:

@@ -18,7 +18,6 @@ import httpx
 import openai
 import pytest
 
-from safesight.cli.serve import _remark
 from safesight.errors import InputError
 from safesight.fitting.bundled import FOLDER
 from safesight.hosting.arms import Arm
@@ -113,14 +112,6 @@ def test_clients_are_told_the_name_and_not_the_folder(
     words = ("--model", other, "--defense", "none", "--name", "mine", "--port", str(port))
     fails(run("serve", *words), "Enough.")
     assert seen == ["mine"]
-
-
-@pytest.mark.parametrize("other", ["npo", "safety_prompt", "rai"])
-def test_a_detector_beside_what_changes_its_states_is_remarked(other: str) -> None:
-    remark = _remark([other, "probe", "sasa"])
-    assert remark is not None
-    assert f"probe and sasa judge by scores and thresholds of the model without {other}" in remark
-    assert _remark([other]) is _remark(["probe", "ecso"]) is _remark([]) is None
 
 
 def test_an_address_can_be_opened() -> None:

@@ -5,6 +5,7 @@ A wrong one is refused while the command line is read, before anything is loaded
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,11 @@ _MOST_OF = {"--seed": LAST_SEED, "--max-pixels": 1_000_000_000}
 
 
 class Command(TyperCommand):
-    """A command that takes no empty argument, no endless number and no impossible text or path."""
+    """A command that takes no empty argument, endless number, impossible text or path.
+
+    Nor does it take an option twice that has one value: the first would be left out without a word,
+    and it may be a defense.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the command line.
@@ -37,12 +42,25 @@ class Command(TyperCommand):
         for name in _empty(args):
             advice = "Give it a value" if name in needed else "Give it a value, or leave it out"
             raise InputError(f"{name} is empty. {advice}.")
+        for option in self._given_again(ctx, args):
+            told = f"{option.help} {option.metavar}".lower()
+            lists = "comma-separated" in told or told.endswith(",...")
+            advice = "Name everything in one, with commas between" if lists else "Give it once"
+            raise InputError(f"{max(option.opts, key=len)} is given twice. {advice}.")
         rest = super().parse_args(ctx, args)
         for parameter in self.params:
             given = ctx.params.get(str(parameter.name))
             for value in given if isinstance(given, list | tuple) else [given]:
                 _check(parameter.opts[0], value)
         return rest
+
+    def _given_again(self, ctx: Any, args: Sequence[str]) -> Iterator[Any]:
+        """Options of one value that are given more than once."""
+        order: Sequence[Any] = self.make_parser(ctx).parse_args([*args])[2]
+        given = Counter(each for each in order if each.param_type_name == "option")
+        for each, times in given.items():
+            if times > 1 and not (each.multiple or each.is_flag):
+                yield each
 
 
 def _empty(args: Sequence[str]) -> Iterator[str]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from safesight import registry
 from safesight.cli.options import BatchSize, Loading, Model, check_names, loads_model
 from safesight.cli.show import examples
 from safesight.console import stderr, waiting
@@ -33,8 +32,6 @@ EXAMPLES = examples(
 )
 KEY = "SAFESIGHT_API_KEY"
 
-_CHANGES_STATES = frozenset({"input", "activation", "weights"})
-"""Kinds of defenses with which a detector sees other states than those that it was fitted on."""
 _LIMITS = "Limits"
 _MORE_CONNECTIONS = 100
 """Connections that wait for nothing: those kept open, and those that ask for health or metrics."""
@@ -291,23 +288,10 @@ def _app(
 
 
 def _say(door: socket.socket, rules: ServerSettings, folders: dict[str, Path | None]) -> None:
+    from safesight.hosting.beside import note_on_detectors
     from safesight.hosting.ports import address_of
 
     defended = " + ".join(folders) or "no defense"
-    if remark := _remark(list(folders)):
-        stderr().print(remark)
+    if note := note_on_detectors(list(folders)):
+        stderr().print(note)
     stderr().print(f"Serving {rules.name} with {defended} at {address_of(door)}/v1 (Ctrl+C stops).")
-
-
-def _remark(names: list[str]) -> str | None:
-    """What to know about the detectors, if other defenses change the states that they read."""
-    kinds = {name: registry.load("defense", name).kind for name in names}
-    detectors = [name for name, kind in kinds.items() if kind == "detector"]
-    others = [name for name, kind in kinds.items() if kind in _CHANGES_STATES]
-    if not detectors or not others:
-        return None
-    return (
-        f"Note: {' and '.join(detectors)} judge by scores and thresholds of the model without "
-        f"{' and '.join(others)}, so they may refuse more or less than alone. Measure it with "
-        f"safesight eval --defense {'+'.join(names)}"
-    )

@@ -59,6 +59,7 @@ def serve_with_vllm(
     Raises:
         SafesightError: something cannot be served so.
     """
+    from safesight.hosting.beside import note_on_detectors
     from safesight.vllm.command import need_engine, run
     from safesight.vllm.stopping import Stopped
 
@@ -73,6 +74,8 @@ def serve_with_vllm(
         serving = _with_template(serving, wanted, ctx.params, Path(folder))
         defended = " + ".join(folders) or "no defense"
         address = f"http://{serving.host}:{serving.port}/v1"
+        if note := note_on_detectors(list(folders)):
+            stderr().print(note)
         stderr().print(
             f"Starting vLLM for {serving.name} with {defended} at {address} (Ctrl+C stops).",
             soft_wrap=True,
