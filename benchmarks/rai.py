@@ -99,7 +99,13 @@ def concluded(results: Row) -> None:
     """Add the rates, pooled over seeds, of the arms and of the sweeps."""
     about = About(results["n"])
     results["summary"] = pooled(results["rows"], about)
-    results["swept"] = pooled(results["sweeps"], about)
+    results["swept"] = [
+        {"arm": line["arm"], "task": task, "metric": metric, **rate}
+        for line in pooled(results["sweeps"], about)
+        for name, rate in line.items()
+        for task, slash, metric in (name.partition("/"),)
+        if slash
+    ]
 
 
 def pooled(rows: Sequence[Row], about: About) -> list[Row]:
