@@ -96,7 +96,8 @@ def main() -> None:
         "judge": f"{ExactJudge.name}/{ExactJudge.version}",
         "margin": SASAConfig().margin,
     }
-    tables: dict[str, list[Any]] = {"curve": [], "gain": [], "every": [], "summary": []}
+    names = ("curve", "gain", "every", "summary", "kinds")
+    tables: dict[str, list[Any]] = {name: [] for name in names}
     results = opened(arguments, head, sizes=[], layers=[], **tables)
     world = read_world(vlm, arguments, arguments.out.with_suffix(".features"))
 
@@ -230,7 +231,8 @@ def by_layer(world: World, seed: int) -> Iterator[dict[str, Any]]:
 
 def by_kind(vlm: VLM, world: World, seed: int) -> Iterator[dict[str, Any]]:
     """Fits without one way of conveying the object, and the controls."""
-    yield {"seed": seed, "arm": "none", "left_out": "none", **gates.score(world.test, None)}
+    open_to_all = gates.letters_of(world.test, [False] * len(world.test.verdicts))
+    yield {"seed": seed, "arm": "none", "left_out": "none", "letters": open_to_all}
     for left_out in ("none", *gates.HARM):
         rows = gates.without(world.pool.samples, left_out, FITTED, seed)
         held_out = gates.without(world.calibration.samples, left_out, 0, seed)
@@ -269,19 +271,26 @@ def row_of(
 ) -> dict[str, Any]:
     """One row of the table of kinds."""
     about = {"seed": seed, "arm": arm, "left_out": left_out, "fitted": count, "key": refused.key}
-    return {**about, **gates.score(world.test, refused)}
+    return {**about, "letters": gates.letters_of(world.test, refused.refuse)}
 
 
 def summarize(results: dict[str, Any]) -> None:
     """The tables: intervals resampled over things and seeds."""
-    about = gates.things_of(gates.test_prompts(results["n"]))
-    results |= {"curve": [], "gain": [], "every": [], "summary": []}
+    test = gates.test_prompts(results["n"])
+    about = gates.things_of(test)
+    results |= {"curve": [], "gain": [], "every": [], "summary": [], "kinds": []}
+    for arm, left_out in dict.fromkeys((row["arm"], row["left_out"]) for row in results["rows"]):
+        rows = select(results["rows"], arm=arm, left_out=left_out)
+        label = {"arm": arm, "left out": left_out, "fitted on": rows[0].get("fitted", "")}
+        for name, cell in gates.cells_of([row["letters"] for row in rows], test).items():
+            task, _, metric = name.partition("/")
+            results["kinds"].append({**label, "task": task, "metric": metric, **cell})
     sizes = sorted({row["size"] for row in results["sizes"]})
     arms = list(dict.fromkeys(row["arm"] for row in results["sizes"]))
     for size in sizes:
-        rows = {arm: select(results["sizes"], size=size, arm=arm) for arm in arms}
+        of_arm = {arm: select(results["sizes"], size=size, arm=arm) for arm in arms}
         for metric, things in about.items():
-            outcomes = {arm: [[*map(int, row[metric])] for row in rows[arm]] for arm in arms}
+            outcomes = {arm: [[*map(int, row[metric])] for row in of_arm[arm]] for arm in arms}
             for arm in arms:
                 cell = table_mean(outcomes[arm], things)
                 results["curve"].append(labelled(size, arm, metric, cell))
@@ -292,7 +301,7 @@ def summarize(results: dict[str, Any]) -> None:
                 if (metric, arm) == ("missed", "sasa, chosen pair"):
                     results["summary"].append({"arm": str(size), "missed": cell, "gain": change})
         for arm in arms:
-            areas = [row["auroc"] for row in rows[arm]]
+            areas = [row["auroc"] for row in of_arm[arm]]
             results["curve"].append(labelled(size, arm, "auroc", gates.spread(areas)))
     for size in sorted({row["size"] for row in results["layers"]}):
         of_size = select(results["layers"], size=size)
