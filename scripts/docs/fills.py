@@ -9,7 +9,6 @@ Commands on committed results (`docs/results/NAME.json`, a scorecard unless stat
     beside NAME DEFENSE                undefended, defended and the change, one row per task
     scorecard NAME                     the four axes as a table, one row per defense
     overhead NAME                      times and memory as a table, one row per defense
-    seeds NAME [KEY=HEADING ...]       rows of several seeds, as `benchmarks/sasa.py` writes them
     summary NAME [arms=A;B] KEY=HEADING ...  one row per arm, one column per key of a summary
     pivot NAME LIST KEYS TASK/METRIC=HEADING ...  rows by KEYS (one,two), rates or changes across
     axes NAME DEFENSE                  four cells: attack success | over-refusal | benign requests
@@ -60,7 +59,6 @@ from scripts.docs.tables import (
     render_pivot,
     render_rate,
     render_ratio,
-    render_seeds,
     render_summary,
     render_table,
 )
@@ -210,13 +208,6 @@ def scorecard(results: Results, page: str, name: str) -> str:
 def overhead(results: Results, page: str, name: str) -> str:
     card = results.scorecard(name, page)
     return NOT_MEASURED if card is None else render_overhead(card)
-
-
-def seeds(results: Results, page: str, name: str, *columns: str) -> str:
-    """Columns are `KEY=HEADING`, where a key is a cell of the rows; by default the usual ones."""
-    rows = results.value(name, "rows", page)
-    headings = dict(column.split("=", 1) for column in columns)
-    return NOT_MEASURED if rows is None else render_seeds(rows, headings)
 
 
 def summary(results: Results, page: str, name: str, *columns: str) -> str:
@@ -384,7 +375,7 @@ def _absent(results: Results, page: str, what: str, name: str, card: Scorecard |
     return NOT_MEASURED
 
 
-TABLES = {"beside", "scorecard", "overhead", "seeds", "summary", "pivot", "peers"}
+TABLES = {"beside", "scorecard", "overhead", "summary", "pivot", "peers"}
 """Commands that turn a result, their first argument, into a table."""
 
 COMMANDS: dict[str, Callable[..., str]] = {
@@ -395,7 +386,6 @@ COMMANDS: dict[str, Callable[..., str]] = {
     "beside": beside,
     "scorecard": scorecard,
     "overhead": overhead,
-    "seeds": seeds,
     "summary": summary,
     "pivot": pivot,
     "axes": axes,

@@ -156,37 +156,6 @@ def render_ratio(value: float, low: float | None, high: float | None, n: int | N
     return f"{value:.2f} ({details})" if details else f"{value:.2f}"
 
 
-SEED_COLUMNS = {
-    "text_harm/attack_success_rate": "attack success, text",
-    "image_harm/attack_success_rate": "attack success, image",
-    "typographic_harm/attack_success_rate": "attack success, typographic",
-    "over_refusal/over_refusal_rate": "over-refusal, twins",
-    "sensitive_benign/over_refusal_rate": "over-refusal, sensitive",
-    "vqa/utility": "utility, vqa",
-}
-
-
-def render_seeds(rows: Sequence[dict[str, Any]], headings: Mapping[str, str] | None = None) -> str:
-    """One row per arm and fit: the mean over seeds, and the smallest and largest seed.
-
-    What only some benchmarks note about a row, the kind left out and the size of the fit, gets
-    columns if it is noted.
-    """
-    columns = headings or SEED_COLUMNS
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        groups[row["arm"], row.get("left_out", "")].append(row)
-    notes = {"left_out": "kind the fit never saw", "fitted": "fitted on"}
-    noted = [note for note in notes if any(note in row for row in rows)]
-    heads = ["arm", *(notes[note] for note in noted), *columns.values()]
-    lines = [_line(heads), _line(["---", *["--:"] * (len(heads) - 1)])]
-    for (arm, _), group in groups.items():
-        about = [str(group[0].get(note, "")) for note in noted]
-        cells = [_spread([row["cells"][column] for row in group]) for column in columns]
-        lines.append(_line([arm, *about, *cells]))
-    return "\n".join(lines)
-
-
 def render_summary(rows: Sequence[dict[str, Any]], headings: Mapping[str, str]) -> str:
     """One row per arm: rates over all seeds, changes in points, both with their 95% intervals."""
     lines = [_line(["arm", *headings.values()]), _line(["---", *["--:"] * len(headings)])]
@@ -246,13 +215,3 @@ def render_cell(found: dict[str, Any] | None) -> str:
     if "delta" in found:
         return f"{100 * found['delta']:+.1f} ({low:+.1f} to {high:+.1f})"
     return render_rate(found["value"], f"{low:.1f} to {high:.1f}")
-
-
-def _spread(cells: Sequence[dict[str, Any]]) -> str:
-    values = [cell["value"] for cell in cells if cell["value"] is not None]
-    if not values:
-        return "none judged"
-    mean = sum(values) / len(values)
-    if len(values) == 1:
-        return f"{mean:.1%}"
-    return f"{mean:.1%} ({100 * min(values):.1f} to {100 * max(values):.1f})"

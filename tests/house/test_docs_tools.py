@@ -15,7 +15,7 @@ from safesight.compare import Delta, Overhead, Row, Scorecard
 from safesight.compare.records import Provenance
 from scripts.docs import caps, dose, figure, fills, panels, source
 from scripts.docs.results import LARGE, Results, has, publish
-from scripts.docs.tables import render_beside, render_overhead, render_seeds
+from scripts.docs.tables import render_beside, render_overhead
 
 
 def _row(defense: str, task: str, metric: str, value: float) -> Row:
@@ -135,7 +135,6 @@ def test_a_marker_is_filled(results: Results, command: str, wanted: str) -> None
         "ratio demo none answer",
         "value demo overhead.7.device",
         "output gone.txt",
-        "seeds gone",
         "summary gone a=A",
         "pivot gone contrasts name a=A",
         "scorecard gone",
@@ -169,19 +168,6 @@ def test_a_defense_stands_beside_the_undefended(results: Results) -> None:
         "| time of an answer |  | 1 | 1.08 |  |",
         "| time of a refused answer |  | 1 | 0.31 |  |",
     ]
-
-
-def test_seeds_are_averaged(tmp_path: Path) -> None:
-    from scripts.docs.tables import SEED_COLUMNS
-
-    rows = [
-        {"arm": "sasa", "left_out": "none", "fitted": 9, "cells": dict.fromkeys(SEED_COLUMNS, cell)}
-        for cell in ({"value": 0.0}, {"value": 0.02})
-    ]
-    (tmp_path / "sasa.json").write_text(json.dumps({"rows": rows}))
-    table = fills.seeds(Results(tmp_path), "page.md", "sasa").splitlines()
-    assert len(table) == 3
-    assert table[2].count("1.0% (0.0 to 2.0)") == len(SEED_COLUMNS)
 
 
 def test_a_summary_has_rates_and_changes(tmp_path: Path) -> None:
@@ -309,17 +295,6 @@ def test_the_figure_shows_every_defense_and_scales_with_the_numbers() -> None:
 )
 def test_the_first_sentence(docstring: str | None, wanted: str) -> None:
     assert source.first_sentence(docstring) == wanted
-
-
-def test_seeds_are_averaged_and_one_seed_has_no_spread() -> None:
-    def row(seed: int, arm: str, value: float, **notes: str) -> dict[str, Any]:
-        return {"seed": seed, "arm": arm, "cells": {"a/b": {"value": value}}, **notes}
-
-    found = render_seeds([row(0, "one", 0.1), row(1, "one", 0.3), row(0, "two", 0.5)], {"a/b": "B"})
-    assert found.splitlines()[0] == "| arm | B |"
-    assert found.splitlines()[2:] == ["| one | 20.0% (10.0 to 30.0) |", "| two | 50.0% |"]
-    noted = render_seeds([row(0, "one", 0.1, left_out="x")], {"a/b": "B"})
-    assert noted.splitlines()[2] == "| one | x | 10.0% |"
 
 
 def test_times_without_prompts_are_left_out_of_the_table() -> None:
