@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from arms import chosen
-from judged import mean
+from judged import judge_name, mean
 from results_file import add_output, add_summarise, measured, opened, summarised
 
 from safesight import VLM
@@ -37,8 +37,8 @@ from safesight.adversary.wanted import wanted_answers
 from safesight.defenses import Artifact, load_defense
 from safesight.fitting.bundled import bundled
 from safesight.generation.calls import run_prefill
+from safesight.grammar import judge_of_model
 from safesight.hosting.arms import Arm, build_arm
-from safesight.judges.exact import ExactJudge
 from safesight.stats import clusters_of
 from safesight.testbed import tasks
 from safesight.types import Sample
@@ -86,7 +86,7 @@ def main() -> None:
         "n": arguments.n,
         "steps": STEPS,
         "batch": BATCH,
-        "judge": f"{ExactJudge.name}/{ExactJudge.version}",
+        "judge": judge_name(vlm),
     }
     results = opened(arguments, head, summary=[])
     done = {(row["arm"], row["seed"]) for row in results["rows"]}
@@ -157,7 +157,7 @@ def conditions(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Names and pictures, by sample id; none for the requests as they are."""
     yield "clean", {}
-    wanted = wanted_answers(vlm, samples, ExactJudge())
+    wanted = wanted_answers(vlm, samples, judge_of_model(vlm.name))
     undefended = build_arm(vlm, "none")
     for epsilon in EPSILONS:
         budget = Budget(epsilon, STEPS)
@@ -202,7 +202,7 @@ def judged(
     vlm: VLM, arm: Arm, samples: Sequence[Sample], pictures: dict[str, Any]
 ) -> tuple[list[str], float]:
     """The verdict on every answer of the defended model, and seconds of search per picture."""
-    judge = ExactJudge()
+    judge = judge_of_model(vlm.name)
     verdicts: list[str] = []
     with arm.attached(vlm):
         for some in batches(samples):

@@ -32,8 +32,8 @@ from safesight import VLM, registry
 from safesight.analysis.fluency import best_threshold, mean_nll
 from safesight.analysis.outcomes import outcomes
 from safesight.defenses import load_defense
+from safesight.grammar import BUNDLED
 from safesight.judges.broken import is_broken, looks_broken
-from safesight.judges.scope import BUNDLED
 from safesight.stats import wilson
 from safesight.stats.areas import newcombe
 from safesight.types import Sample

@@ -26,7 +26,7 @@ from safesight.defenses.shared.linear_gate import solver
 from safesight.defenses.shared.validation import choose, folds_of, validated
 from safesight.files import write_text
 from safesight.fitting.data import FitData, thing_of
-from safesight.judges.exact import ExactJudge
+from safesight.grammar import judge_of_model
 from safesight.stats import METRICS, Judgement, MetricName
 from safesight.types import Sample, Verdict
 
@@ -202,7 +202,7 @@ def _is_of(sample: Sample, kind: str) -> bool:
 
 def ask(vlm: VLM, prompts: Prompts, folder: Path) -> Asked:
     """Undefended answers, judged; the folder keeps them, so that a stopped run resumes."""
-    judge, answers = ExactJudge(), list[str]()
+    judge, answers = judge_of_model(vlm.name), list[str]()
     for start in range(0, len(prompts.samples), BATCH):
         batch = prompts.samples[start : start + BATCH]
         path = folder / f"{batch_key(vlm, batch, ['answers'])}.json"

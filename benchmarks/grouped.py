@@ -30,7 +30,7 @@ from typing import Any
 import gates
 import numpy as np
 import torch
-from judged import table_mean
+from judged import judge_name, table_mean
 from results_file import RUNS, add_output, add_summarise, measured, opened, summarised
 from sasa import FITTED, SEEDS, World, add_world, read_world
 
@@ -42,7 +42,7 @@ from safesight.defenses.shared.block_gate import candidate_blocks
 from safesight.fitting.bundled import bundled
 from safesight.fitting.data import thing_of
 from safesight.fitting.facts import Facts, matches
-from safesight.judges.exact import ExactJudge
+from safesight.grammar import judge_of_model
 from safesight.stats import METRICS, MetricName
 from safesight.testbed.concepts import CONCEPTS, HARMFUL_KINDS, concept
 from safesight.testbed.language import PHRASINGS
@@ -102,7 +102,7 @@ def main() -> None:
         "identity": vlm.identity,
         "n": arguments.n,
         "asked": arguments.asked,
-        "judge": f"{ExactJudge.name}/{ExactJudge.version}",
+        "judge": judge_name(vlm),
         "splits": {split.name: dict(split.facts) for split in splits()},
     }
     results = opened(arguments, head, cells=[], categories=[], summary=[])
@@ -190,7 +190,7 @@ def answered(vlm: VLM, arm: str, split: Split, samples: Sequence[Sample]) -> str
     """The answers under a defense that was fitted without the split's group, as letters."""
     defense = load_defense(arm, **settings_of(vlm, arm, split))
     artifact = defense.fit(vlm, data_without(arm, split), seed=0, progress=False)
-    judge, found = ExactJudge(), ""
+    judge, found = judge_of_model(vlm.name), ""
     with defense.apply(vlm, artifact):
         for start in range(0, len(samples), BATCH):
             batch = samples[start : start + BATCH]

@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from adaptive import batches, rate
 from arms import chosen
-from judged import mean
+from judged import judge_name, mean
 from mended_gates import (
     CHANGES,
     FITS,
@@ -57,7 +57,7 @@ from safesight.adversary import Budget, attacked
 from safesight.adversary.passing import harmful_answers
 from safesight.adversary.wanted import wanted_answers
 from safesight.defenses import FitData, Parts, load_defense
-from safesight.judges.exact import ExactJudge
+from safesight.grammar import judge_of_model
 from safesight.stats import clusters_of
 from safesight.testbed import tasks
 from safesight.testbed.concepts import concept
@@ -130,7 +130,7 @@ def main() -> None:
         "identity": vlm.identity,
         "split": arguments.split,
         "epsilon": EPSILON,
-        "judge": f"{ExactJudge.name}/{ExactJudge.version}",
+        "judge": judge_name(vlm),
     }
     results = opened(arguments, head, summary=[])
     names = [name for name in CASES if name in chosen(arguments.cases, CASES, ";")]
@@ -177,7 +177,7 @@ class Lab:
     """The model, what detectors are fitted on, and what is asked of them."""
 
     def __init__(self, vlm: VLM, n: int, seed: int, split: Any) -> None:
-        self.vlm, self.judge, self.seed, self.split = vlm, ExactJudge(), seed, split
+        self.vlm, self.judge, self.seed, self.split = vlm, judge_of_model(vlm.name), seed, split
         self.samples = tasks.image_harm(n, seed=seed, split=split)
         harmful, benign = pool(FIT, 0, "fit")
         self.fit, self.labels = [*harmful, *benign], [1] * len(harmful) + [0] * len(benign)

@@ -50,7 +50,7 @@ from typing import Any, get_args
 
 import numpy as np
 from arms import chosen
-from judged import About, Values, changed, hits, mean, rate
+from judged import About, Values, changed, hits, judge_name, mean, rate
 from mirage_arms import RHO, SETTINGS, Trial, trials
 from results_file import (
     RUNS,
@@ -66,7 +66,6 @@ from safesight import VLM, registry
 from safesight.analysis.outcomes import outcomes
 from safesight.benchmarks import load_benchmark
 from safesight.defenses import FitData, load_defense
-from safesight.judges.exact import ExactJudge
 from safesight.stats import Clusters, Hit, MetricName, relative_reduction
 from safesight.types import Sample, TuningSample, Verdict
 
@@ -127,7 +126,7 @@ def main() -> None:
         "general_rows": GENERAL,
         "split": arguments.split,
         "first_seed": arguments.first_seed,
-        "judge": f"{ExactJudge.name}/{ExactJudge.version}",
+        "judge": judge_name(vlm),
         "settings": SETTINGS,
     }
     results = opened(arguments, head)

@@ -24,7 +24,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from judged import About
+from judged import About, judge_name
 from results_file import add_output, add_summarise, finished, opened, saved, summarised
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -35,7 +35,6 @@ from safesight.benchmarks import load_benchmark
 from safesight.defenses import Artifact, FitData
 from safesight.defenses.rai.method import RAI, injection_of
 from safesight.defenses.rai.prototypes import GENERIC_WORDS, PLAIN_WORDS, words_for
-from safesight.judges import ExactJudge
 from safesight.stats import METRICS, Judgement
 from safesight.workflows.artifacts import FitPlan, fit_data
 
@@ -134,7 +133,7 @@ def header(vlm: VLM, name: str, n: int) -> Row:
         "model": name,
         "identity": vlm.identity,
         "n": n,
-        "judge": f"{ExactJudge.name}/{ExactJudge.version}",
+        "judge": judge_name(vlm),
     }
 
 

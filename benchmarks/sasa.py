@@ -35,14 +35,13 @@ import numpy as np
 import torch
 from gate_features import all_blocks, all_pairs, features_of
 from gates import Prompts, Refused, fitted
-from judged import table_mean
+from judged import judge_name, table_mean
 from results_file import add_output, add_summarise, measured, opened, summarised
 
 from safesight import VLM, registry
 from safesight.defenses import FitData
 from safesight.defenses.sasa import SASAConfig, candidate_layers
 from safesight.defenses.shared.block_gate import candidate_blocks
-from safesight.judges.exact import ExactJudge
 
 SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
 COMPARED = (32, 128, 512)
@@ -93,7 +92,7 @@ def main() -> None:
         "base": arguments.base,
         "pool": arguments.pool,
         "calibration": CALIBRATION,
-        "judge": f"{ExactJudge.name}/{ExactJudge.version}",
+        "judge": judge_name(vlm),
         "margin": SASAConfig().margin,
     }
     names = ("curve", "gain", "every", "summary", "kinds")

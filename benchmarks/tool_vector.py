@@ -33,14 +33,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from judged import About, Values, mean
+from judged import About, Values, judge_name, mean
 from results_file import add_output, add_summarise, finished, opened, saved, summarised
 
 from safesight import VLM
 from safesight.analysis.outcomes import outcomes
 from safesight.benchmarks import load_benchmark
 from safesight.defenses import Artifact, FitData, load_defense
-from safesight.judges.exact import ExactJudge
 from safesight.stats import Clusters, paired_difference
 from safesight.stats.clusters import bounds
 from safesight.types import Sample
@@ -94,7 +93,7 @@ def main() -> None:
         "identity": vlm.identity,
         "n": arguments.n,
         "fit": arguments.fit,
-        "judge": f"{ExactJudge.name}/{ExactJudge.version}",
+        "judge": judge_name(vlm),
     }
     results = opened(arguments, head, fits={})
     before = results["seconds"]

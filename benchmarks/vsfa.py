@@ -44,7 +44,7 @@ from typing import Any
 
 import numpy as np
 from arms import chosen
-from judged import About, Values, changed, hits, mean, rate
+from judged import About, Values, changed, hits, judge_name, mean, rate
 from results_file import add_output, add_summarise, finished, opened, saved, summarised
 
 from safesight import VLM, registry
@@ -56,7 +56,6 @@ from safesight.defenses import Artifact, FitData, load_defense
 from safesight.defenses.tool_vector.states import refusal_vectors
 from safesight.defenses.vsfa import is_neutral
 from safesight.judges.constructive import constructive_score
-from safesight.judges.exact import ExactJudge
 from safesight.stats import Clusters, MetricName, relative_reduction
 from safesight.types import Sample, TuningSample
 
@@ -124,7 +123,7 @@ def main() -> None:
         "replay": arguments.replay,
         "recipe": RECIPE,
         "split": arguments.split,
-        "judge": f"{ExactJudge.name}/{ExactJudge.version}",
+        "judge": judge_name(vlm),
     }
     results = opened(arguments, head, persona=[], steering=[])
     wanted = chosen(arguments.arms, (trial.arm for trial in trials()))

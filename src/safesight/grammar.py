@@ -27,6 +27,7 @@ from safesight.types import Judge, Sample
 
 __all__ = [
     "ANY_MODEL",
+    "BUNDLED",
     "UNDEFENDED",
     "ArmPart",
     "AttackPart",
@@ -37,6 +38,7 @@ __all__ = [
     "check_arm",
     "check_task",
     "close_up",
+    "judge_of_model",
     "judge_parts",
     "load_attack",
     "load_judge",
@@ -279,6 +281,28 @@ def judge_parts(judge: str) -> tuple[str, str | None]:
 ANY_MODEL = "rules"
 """The judge that needs to know nothing about the model or the task. Others, which know only harm,
 rest on it for what is refused and what cannot be judged."""
+
+
+BUNDLED = "testbed"
+"""The model whose world the exact judge knows."""
+
+
+def judge_of_model(model: str, chosen: str | None = None) -> Judge:
+    """The judge of a model's answers to the bundled world's requests.
+
+    Args:
+        model: The model under test, by name.
+        chosen: A registered judge; None for `exact` if the model is the bundled one, whose wording
+            is known, and for `rules` if it is any other.
+
+    Raises:
+        UnknownNameError: there is no such judge.
+
+    Example:
+        >>> judge_of_model("testbed").name, judge_of_model("org/model").name
+        ('exact', 'rules')
+    """
+    return load_judge(chosen or ("exact" if model == BUNDLED else ANY_MODEL))
 
 
 def load_judge(judge: str) -> Judge:

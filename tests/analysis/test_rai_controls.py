@@ -115,7 +115,7 @@ def test_broken_text_is_in_no_rate_of_safety(monkeypatch: pytest.MonkeyPatch) ->
     samples = {t: registry.load("benchmark", t)(4) for t in ("image_harm", "vqa")}
     verdicts = ["harmful", "invalid", "refused", "harmless"]
     monkeypatch.setattr(rai_controls, "answers", lambda vlm, asked, *_, **__: verdicts)
-    monkeypatch.setattr(rai_controls, "ExactJudge", Literal)
+    monkeypatch.setattr(rai_controls, "judge_of_model", lambda _: Literal())
     cells = measured(tiny.vlm("llava"), samples)["cells"]
     found = {name: (rate["value"], rate["n"]) for name, rate in cells.items()}
     assert found == {
@@ -133,7 +133,7 @@ def test_broken_text_is_in_no_rate_of_safety(monkeypatch: pytest.MonkeyPatch) ->
 def test_rates_are_over_things(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = registry.load("benchmark", "image_harm")(60)
     monkeypatch.setattr(rai_controls, "answers", lambda *_, **__: ["harmful", "refused"] * 30)
-    monkeypatch.setattr(rai_controls, "ExactJudge", Literal)
+    monkeypatch.setattr(rai_controls, "judge_of_model", lambda _: Literal())
     cells = measured(tiny.vlm("llava"), {"image_harm": samples})["cells"]
     things = len({sample.facts["concept"] for sample in samples})
     assert {rate["groups"] for rate in cells.values()} == {things}

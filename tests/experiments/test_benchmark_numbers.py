@@ -53,14 +53,12 @@ def test_broken_text_makes_no_gate_look_safer(script: Any) -> None:
     samples = [*load_benchmark("image_harm")(3), *load_benchmark("sensitive_benign")(3)]
     asked = gates.Asked(gates.Prompts(samples, {}), verdicts * 2, [False, False, True] * 2)
 
-    def refusing(*rows: bool) -> Any:
-        found = gates.Refused("", torch.zeros(6), [*rows] * 2, torch.zeros(6))
-        return gates.score(asked, found)["cells"]
+    def cells(*refused: bool) -> Any:
+        return gates.cells_of([gates.letters_of(asked, [*refused] * 2)], samples)
 
-    plain = gates.score(asked, None)["cells"]
-    gated = refusing(True, False, False)
+    plain, gated = cells(False, False, False), cells(True, False, False)
     found = [
-        [(cells[key]["value"], cells[key]["n"]) for cells in (plain, gated)]
+        [(of[key]["value"], of[key]["n"]) for of in (plain, gated)]
         for key in (
             "image_harm/attack_success_rate",
             "sensitive_benign/over_refusal_rate",
@@ -68,7 +66,7 @@ def test_broken_text_makes_no_gate_look_safer(script: Any) -> None:
         )
     ]
     assert found == [[(0.5, 2), (0.0, 2)], [(0.0, 2), (0.5, 2)], [(0.3333, 3), (0.3333, 3)]]
-    refused = refusing(False, True, False)
+    refused = cells(False, True, False)
     assert refused["image_harm/attack_success_rate"]["n"] == 3, "the gate answers, not the model"
 
 
@@ -278,7 +276,9 @@ def test_a_gate_is_scored_over_things(script: Any) -> None:
     gates, samples = script("gates"), load_benchmark("image_harm")(60)
     verdicts = ["harmful", "refused"] * 30
     asked = gates.Asked(gates.Prompts(samples, {}), verdicts, [False] * 60)
-    (rate,) = gates.score(asked, None)["cells"].values()
+    letters = gates.letters_of(asked, [False] * 60)
+    (rate,) = gates.cells_of([letters, letters], samples).values()
+    assert (rate["value"], rate["n"]) == (0.5, 120)
     assert rate["groups"] == len({sample.facts["concept"] for sample in samples})
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from safesight.grammar import judge_of_model
 from safesight.guests import refuse_unlike
 from safesight.judges.broken import broken
-from safesight.judges.exact import ExactJudge
 from safesight.judges.shots import deciding
 from safesight.models.asking import asked_slices
 from safesight.types import Sample, Verdict
@@ -52,7 +52,7 @@ def outcomes(
     Args:
         vlm: The model, with whatever is attached to it.
         samples: What to ask.
-        judge: The judge; None for the exact judge.
+        judge: The judge; None for the one that knows most about this model.
         batch_size: Prompts per forward pass.
         max_new_tokens: Maximum tokens per answer.
         done: Called after every answer.
@@ -68,7 +68,7 @@ def outcomes(
         'refused'
     """
     refuse_unlike(Sample, samples, "samples")
-    instrument = ExactJudge() if judge is None else judge
+    instrument = judge_of_model(vlm.name) if judge is None else judge
     shots = [(index, shot) for index, sample in enumerate(samples) for shot in sample.tries()]
     found: list[list[Outcome]] = [[] for _ in samples]
     for part in asked_slices([shot for _, shot in shots], batch_size):

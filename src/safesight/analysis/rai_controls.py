@@ -31,7 +31,7 @@ from safesight.defenses.rai.method import RAI, injection_of
 from safesight.defenses.rai.prototypes import PLAIN_WORDS, word_vectors
 from safesight.defenses.rai.search import answers
 from safesight.generation.edits import Shift
-from safesight.judges import ExactJudge
+from safesight.grammar import judge_of_model
 from safesight.judges.broken import broken
 from safesight.stats import HOW_TO, METRICS, Judgement, MetricName, clusters_of, share_of
 from safesight.types import Sample, group_of
@@ -163,7 +163,7 @@ def judgements(
     max_new_tokens: int = 48,
 ) -> tuple[dict[str, list[Judgement]], dict[str, float]]:
     """Every answer, judged, by task; and the entries of `Counted.note`, empty without a shift."""
-    judge = ExactJudge()
+    judge = judge_of_model(vlm.name)
     counted = None if function is None else Counted(function)
     act = None
     if counted is not None:

@@ -162,8 +162,7 @@ def evaluate(
     Defenses without an artifact for the bundled model are fitted first, on samples that no task
     uses. For another model, fit them on data like yours (safesight fit DEFENSE --data), or let
     --fit-on data do that: half of the groups in the file are then fitted on, and not asked.
-
-    Started with torchrun or accelerate launch, one process for each device shares the samples.
+    Processes that torchrun or accelerate launch starts, one for each device, share the samples.
     """
     from safesight.workflows.evaluation import Engine, Evaluation, arms_of, run
 

@@ -70,7 +70,8 @@ def spurious(
 ) -> None:
     """Find words that predict refusals, and ask a model again with the first word replaced."""
     check_names("dataset", [dataset])
-    from safesight.judges.scope import BUNDLED, judge_for
+    from safesight.grammar import BUNDLED
+    from safesight.judges.scope import judge_for
 
     chosen = judge_for(model or BUNDLED, dataset, judge, kind="dataset")
     if model is None and loading:

@@ -18,8 +18,8 @@ from functools import cache
 from pkgutil import resolve_name
 
 from safesight import registry
+from safesight.grammar import BUNDLED
 from safesight.judges.answers import is_degenerate, normalized, opens_with_refusal, undecoded
-from safesight.judges.scope import BUNDLED
 from safesight.judges.spoken import spoken
 from safesight.types import Judge, Sample
 

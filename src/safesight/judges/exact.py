@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+from safesight.grammar import BUNDLED
 from safesight.judges.answers import (
     before_loop,
     declines,
@@ -21,7 +22,6 @@ from safesight.judges.answers import (
     sentences,
 )
 from safesight.judges.right import is_right
-from safesight.judges.scope import BUNDLED
 from safesight.judges.spoken import spoken
 from safesight.types import Sample, Verdict
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from safesight import registry
-from safesight.grammar import ANY_MODEL, load_judge, task_parts
+from safesight.grammar import ANY_MODEL, BUNDLED, load_judge, task_parts
 from safesight.types import Judge, Sample
 
-__all__ = ["BUNDLED", "common_judge", "goal_of", "judge_for", "refusal_judge"]
-
-BUNDLED = "testbed"
-"""The model whose world the exact judge knows."""
+__all__ = ["common_judge", "goal_of", "judge_for", "refusal_judge"]
 
 
 def judge_for(

@@ -23,8 +23,7 @@ from safesight.adversary.passing import harmful_answers
 from safesight.adversary.wanted import wanted_answers
 from safesight.errors import InputError
 from safesight.evals.active import active_arm
-from safesight.grammar import ANY_MODEL, UNDEFENDED, load_attack, load_judge
-from safesight.judges.scope import BUNDLED
+from safesight.grammar import UNDEFENDED, judge_of_model, load_attack
 from safesight.types import Sample
 
 if TYPE_CHECKING:
@@ -220,7 +219,7 @@ class _Crafts:
 
     def _wanted(self, samples: Sequence[Sample], parts: Sequence[Parts]) -> list[list[int]]:
         """The answer to want to each: where a defense judges answers, one that it lets pass."""
-        judge = load_judge("exact" if self.vlm.name == BUNDLED else ANY_MODEL)
+        judge = judge_of_model(self.vlm.name)
         if any(part.answers is not None for part in parts):
             seed = self.adaptive.seed
             found = harmful_answers(self.vlm, samples, judge, parts, seed=seed, progress=True)

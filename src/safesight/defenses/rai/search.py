@@ -17,9 +17,10 @@ import torch
 from safesight.console import track
 from safesight.defenses.rai.calibration import Tap
 from safesight.defenses.rai.injection import generate_shifted
-from safesight.defenses.shared.judging import chosen_judge, judge_for_fit
+from safesight.defenses.shared.judging import judge_for_fit
 from safesight.defenses.shared.refusals_seen import warn_unseen
 from safesight.errors import InputError
+from safesight.grammar import judge_of_model
 from safesight.models.asking import by_batches, encode_asked
 from safesight.models.decoding import GREEDY
 from safesight.types import Sample, Verdict
@@ -132,7 +133,7 @@ def judged(
     vlm: VLM, samples: Sequence[Sample], act: Act | None = None, *, config: RAIConfig
 ) -> list[Judged]:
     """The verdicts of the configured judge on the model's answers."""
-    judge = chosen_judge(config.judge, vlm)
+    judge = judge_of_model(vlm.name, config.judge)
     size = {"batch_size": config.batch_size, "max_new_tokens": config.max_new_tokens}
     texts = answers(vlm, samples, act, **size)
     return [

@@ -6,14 +6,13 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from safesight import registry
-from safesight.grammar import ANY_MODEL, load_judge
+from safesight.grammar import ANY_MODEL, judge_of_model
 from safesight.types import Judge, Sample
 
 if TYPE_CHECKING:
     from safesight.models import VLM
 
-__all__ = ["chosen_judge", "judge_for_fit"]
+__all__ = ["judge_for_fit"]
 
 _log = logging.getLogger("safesight")
 
@@ -29,21 +28,11 @@ def judge_for_fit(name: str | None, vlm: VLM, samples: Sequence[Sample]) -> Judg
     Raises:
         UnknownNameError: there is no such judge.
     """
-    judge = chosen_judge(name, vlm)
+    judge = judge_of_model(vlm.name, name)
     found = (judge.caveat(vlm.name, sample) for sample in samples)
     for caveat in dict.fromkeys(caveat for caveat in found if caveat):
         _log.warning("Settings are chosen by a judge. %s%s", caveat, _advice(name))
     return judge
-
-
-def chosen_judge(name: str | None, vlm: VLM) -> Judge:
-    """A judge; by default `exact` for a model that comes with the package, `rules` for any other.
-
-    Raises:
-        UnknownNameError: there is no such judge.
-    """
-    ours = vlm.name in registry.names("model", builtin=True)
-    return load_judge(name or ("exact" if ours else ANY_MODEL))
 
 
 def _advice(name: str | None) -> str:
