@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from safesight.analysis.outcomes import Outcome
 from safesight.benchmarks import load_benchmark

@@ -126,6 +126,41 @@ def test_the_recipe_writes_what_is_shipped_and_runs_no_stage_twice(packages, tmp
     assert run() == report
 
 
+def test_a_run_starts_from_what_another_wrote(packages, tmp_path, monkeypatch):
+    monkeypatch.setattr(smol, "ANSWERED", 4)
+    stages = [_tiny(stage.name) for stage in STAGES]
+
+    def run(name, some):
+        source = small_language.language()
+        folders = tmp_path / name, tmp_path / f"{name}.work"
+        return smol.train(*folders, seed=3, scale=0, stages=some, source=source)
+
+    first = run("first", [stages[1]])
+    eye = load_file(tmp_path / "first" / EYE_FILE)
+    smol.start_from(tmp_path / "first", tmp_path / "second.work", stages)
+    ran, own = [], smol.run_stage
+    monkeypatch.setattr(
+        smol, "run_stage", lambda stage, *a, **k: ran.append(stage.name) or own(stage, *a, **k)
+    )
+    second = run("second", stages[:2])
+    assert ran == ["safety"]
+    assert second["stages"][1] == first["stages"][0]
+    kept = load_file(tmp_path / "second" / EYE_FILE)
+    assert all(torch.equal(kept[key], eye[key]) for key in eye)
+    smol.start_from(tmp_path / "second", tmp_path / "third.work", stages)
+    assert run("third", stages[:2]) == second
+    assert ran == ["safety"]
+
+
+@pytest.mark.parametrize("text", [None, "[]", "{}", '{"stages": [{"name": "sight"}]}'])
+def test_a_run_cannot_start_from_anything_else(text, tmp_path):
+    if text is not None:
+        (tmp_path / "training.json").write_text(text)
+    with pytest.raises(InputError, match="Name the --out of a run"):
+        smol.start_from(tmp_path, tmp_path / "work")
+    assert not list((tmp_path / "work").glob("*/done.json"))
+
+
 def test_the_order_is_safety_in_text_then_pictures_without_a_cap():
     safety, sight, speak = STAGES
     assert safety.rank

@@ -9,8 +9,9 @@ Three stages, each one a `transformers.Trainer` run, in the order of real VLMs:
 3. speak   eye and projector learn questions and captions through the frozen language model.
 
 No stage refuses a picture, and none keeps visual tokens away from words. A killed run resumes from
-its last checkpoint; a stage that is done is not run again. The log is `log.jsonl` in the work
-folder. `measure` measures the result.
+its last checkpoint; a stage that is done is not run again, in this work folder or, with `--start`,
+in the run that wrote that folder. The log is `log.jsonl` in the work folder. `measure` measures the
+result.
 
 The language model's package and those with harmful requests have to be installed:
 
@@ -28,9 +29,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from safesight.errors import InputError, reason_of
 from safesight.extras import need
 from safesight.testbed.batches import PATCH_CLASSES, Stream
 from safesight.testbed.smol import language
@@ -42,7 +45,7 @@ from safesight.testbed.smol.stages import ADAPTER, STAGES, SmolStage
 from safesight.testbed.smol.trainer import LogFile, SmolTrainer, trained_tensors, word_table
 from safesight.testbed.train import options, run, settings
 
-__all__ = ["run_stage", "train"]
+__all__ = ["run_stage", "start_from", "train"]
 
 _DONE, _LEARNED = "done.json", "learned.safetensors"
 _LAYERS = r"model\.language_model\..*_proj"
@@ -109,6 +112,34 @@ def _ship(tensors: dict[str, Tensor], path: Path) -> None:
 
 def _alpha(stage: SmolStage) -> float:
     return 2.0 * stage.rank
+
+
+def start_from(shipped: Path, work: Path, stages: Sequence[SmolStage] = STAGES) -> None:
+    """Take the stages that an earlier run has done from what it wrote, in bfloat16.
+
+    Args:
+        shipped: The folder that it wrote: eye, adapter, and `training.json` with its stages.
+        work: The folder of checkpoints of the new run; what it holds already stays.
+        stages: All stages.
+
+    Raises:
+        InputError: the folder holds no such run.
+    """
+    try:
+        entries = json.loads((shipped / "training.json").read_text(encoding="utf-8"))["stages"]
+        done = {entry["name"]: entry for entry in entries}
+        for stage in (stage for stage in stages if stage.name in done):
+            folder = work / stage.name
+            if (folder / _DONE).exists():
+                continue
+            part = load_file(shipped / (ADAPTER_FILE if stage.rank else EYE_FILE))
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file({name: x.float() for name, x in part.items()}, folder / _LEARNED)
+            (folder / _DONE).write_text(json.dumps(done[stage.name]))
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise InputError(
+            f"{shipped} cannot be started from ({reason_of(error)}). Name the --out of a run."
+        ) from error
 
 
 def run_stage(
@@ -183,8 +214,11 @@ def main() -> None:
     parser = options(__doc__, SHIPPED, "smol")
     names = [stage.name for stage in STAGES]
     parser.add_argument("--until", choices=names, default=names[-1], help="the last stage to run")
+    parser.add_argument("--start", type=Path, help="the --out of a run whose stages are kept")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    if arguments.start is not None:
+        start_from(arguments.start, arguments.work)
     train(
         arguments.out,
         arguments.work,
