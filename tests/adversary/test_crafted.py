@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from safesight.adversary import Budget
+from safesight import registry
+from safesight.adversary import Budget, attacked, craft
 from safesight.adversary.crafted import CraftedFolder, request_key
 from safesight.adversary.crafting import Crafted
+from safesight.adversary.noise import noised
+from safesight.errors import InputError
+from safesight.hosting.hosts import host
 from safesight.types import Sample
 
 PLAIN = Sample(
@@ -63,3 +67,42 @@ def test_an_attacked_sample_says_where_its_picture_lies(tmp_path: Path) -> None:
     place = folder.attacked(PLAIN, "pgd8").facts["crafted"]
     assert (tmp_path / place).is_file()
     assert place.startswith("sasa/pgd-8-")
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_a_picture_that_does_not_open_is_crafted_again(tmp_path: Path, damage: str) -> None:
+    folder = CraftedFolder.at(tmp_path, {}, Budget())
+    folder.add([crafted(PLAIN, "green")])
+    file = folder.path / f"{request_key(PLAIN)}.png"
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:40])
+    assert folder.missing([PLAIN]) == [PLAIN]
+    folder.add([crafted(PLAIN, "green")])
+    assert folder.missing([PLAIN]) == []
+
+
+@pytest.mark.parametrize("rows", ["[]", "{}7", '{"a": {}}', '{"a": 1}', '{"a": {"losses": []}}'])
+def test_an_edited_file_is_a_user_error(tmp_path: Path, rows: str) -> None:
+    folder = CraftedFolder.at(tmp_path, {}, Budget())
+    (folder.path / "rows.json").write_text(rows)
+    with pytest.raises(InputError, match="Delete the folder to craft its pictures again"):
+        folder.missing([PLAIN])
+
+
+def test_noise_depends_on_the_request_alone() -> None:
+    vlm, samples = host("testbed").vlm, registry.load("benchmark", "image_harm")(3)
+    together = [each.picture.tobytes() for each in noised(vlm, samples, Budget(8))]
+    alone = [each.picture.tobytes() for one in samples for each in noised(vlm, [one], Budget(8))]
+    assert together == alone
+    assert len(set(together)) == 3
+
+
+def test_requests_with_and_without_a_begun_answer_are_searched_apart() -> None:
+    vlm, sample = host("testbed").vlm, registry.load("benchmark", "image_harm")(1)[0]
+    samples = [sample, replace(sample, prefill="Sure,"), sample]
+    with attacked(vlm, []) as model:
+        found = list(craft(model, samples, [[5, 6]] * 3, Budget(8, 1)))
+    assert [each.sample.prefill for each in found] == [None, None, "Sure,"]
+    assert found[0].random == found[1].random, "no row depends on its place"

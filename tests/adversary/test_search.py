@@ -41,7 +41,13 @@ def test_the_best_point_is_kept_not_the_last() -> None:
 
     found = pgd(start(), rising, Budget(8, 5))
     torch.testing.assert_close(found.best, seen[0], atol=0.51 / 255, rtol=0)
-    assert found.losses[:, 0].tolist() == [1, 2, 3, 4, 5]
+    assert found.losses[:, 0].tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_last_step_counts() -> None:
+    found = pgd(start(), darkness, Budget(8, 1))
+    assert (found.losses[1] < found.losses[0]).all()
+    torch.testing.assert_close(darkness(found.best), found.losses[1], atol=1 / 255, rtol=0)
 
 
 def test_a_batch_equals_its_rows() -> None:

@@ -52,9 +52,13 @@ def test_the_last_of_several_pictures_gets_the_strip() -> None:
     assert [picture().size for picture in QueryRelevant()(two).pictures] == [(100, 80), (50, 120)]
 
 
-def test_a_picture_too_small_for_the_strip_is_a_user_error() -> None:
-    attacked = QueryRelevant()(replace(POINTING, image=lambda: Image.new("RGB", (8, 8))))
-    with pytest.raises(InputError, match="does not fit into a picture of 8 x 1"):
+@pytest.mark.parametrize(
+    ("side", "said"),
+    [(8, "does not fit into a picture of 8 x 1"), (2, "2 x 2 pixels is too small")],
+)
+def test_a_picture_too_small_for_the_strip_is_a_user_error(side: int, said: str) -> None:
+    attacked = QueryRelevant()(replace(POINTING, image=lambda: Image.new("RGB", (side, side))))
+    with pytest.raises(InputError, match=said):
         attacked.image()
 
 

@@ -45,7 +45,7 @@ def test_twins_of_both_labels_stay_together() -> None:
 
 def test_too_few_groups_are_refused() -> None:
     rows = [row(i, "harmful" if i % 2 else "benign", "one") for i in range(50)]
-    with pytest.raises(InputError, match="split would have no"):
+    with pytest.raises(InputError, match="split of this set would have no"):
         split_by_group(rows)
 
 

@@ -5,8 +5,8 @@ crafted against something else are never used. A picture is found by the request
 for: all that the model reads, pixels included.
 
     pgd-8-<hash>/card.json       what it was crafted against, and with what
-    pgd-8-<hash>/rows.json       by request: what was spent, the loss before every step, and that of
-                                 a move in a random direction
+    pgd-8-<hash>/rows.json       by request: what was spent, the loss before every step and after
+                                 the last, and that of a move in a random direction
     pgd-8-<hash>/<request>.png   the pictures
 """
 
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from safesight.adversary.budget import Budget
 from safesight.adversary.crafting import ATTACK
-from safesight.errors import InputError
+from safesight.errors import InputError, SafesightError
 from safesight.files import parsed, write_bytes, write_text
 from safesight.models.pictures import open_picture
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["CraftedFolder", "request_key"]
 
 _ROWS, _CARD = "rows.json", "card.json"
+_WAY = 2
+"""Raised when the same search would give another picture, so that no folder mixes them."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class CraftedFolder:
             about: What the pictures depend on beside the budget: arm, model, seed; JSON values.
             budget: Radius and steps.
         """
-        card = json.dumps({**about, **asdict(budget)}, sort_keys=True, indent=2)
+        card = json.dumps({**about, **asdict(budget), "way": _WAY}, sort_keys=True, indent=2)
         mark = hashlib.sha256(card.encode()).hexdigest()[:12]
         path = parent / f"{ATTACK}-{budget.epsilon:g}-{mark}"
         if not (path / _CARD).exists():
@@ -62,10 +64,14 @@ class CraftedFolder:
         return cls(path, budget)
 
     def missing(self, samples: Sequence[Sample]) -> list[Sample]:
-        """Those for which there is no picture yet, each request once."""
+        """Those for which there is no picture yet, or none that opens; each request once."""
         rows = self._rows()
         by_key = {request_key(sample): sample for sample in samples}
-        return [sample for key, sample in by_key.items() if key not in rows]
+        return [
+            sample
+            for key, sample in by_key.items()
+            if key not in rows or not _opens(self.path / f"{key}.png")
+        ]
 
     def add(self, found: Iterable[Crafted]) -> None:
         """Write pictures and what they cost, as they come."""
@@ -121,16 +127,37 @@ class CraftedFolder:
             return {}
         try:
             rows = parsed(path.read_bytes())
+            if fault := _fault(rows):
+                raise ValueError(fault)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{path} cannot be read ({error}). Delete the folder to craft its pictures again."
             ) from error
-        assert isinstance(rows, dict)
-        return rows
+        return dict(rows)
+
+
+def _fault(rows: Any) -> str | None:
+    """What is amiss with the rows of a file that somebody may have edited."""
+    if not isinstance(rows, dict):
+        return "it is not an object"
+    for key, row in rows.items():
+        if not isinstance(row, dict) or not isinstance(row.get("losses"), list):
+            return f"{key} has no losses"
+        if not isinstance(row.get("seconds"), int | float):
+            return f"{key} has no seconds"
+    return None
 
 
 def _opened(path: Path) -> Image:
     return open_picture(path)
+
+
+def _opens(path: Path) -> bool:
+    try:
+        open_picture(path)
+    except SafesightError:
+        return False
+    return True
 
 
 def request_key(sample: Sample) -> str:

@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,7 +45,7 @@ class Crafted:
     seconds: float
     """The time of its batch, divided by the rows."""
     losses: tuple[float, ...]
-    """Before every step."""
+    """Before every step, and after the last; empty if there was none."""
     random: float | None = None
     """With every value moved by the whole radius, up or down at random; None if that is what the
     picture is."""
@@ -80,12 +81,12 @@ def craft(
         InputError: a sample has no picture, or its pixels cannot be attacked on this model.
     """
     paths = [pixel_path(model.vlm, sample) for sample in samples]
-    by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for row, path in enumerate(paths):
-        by_size[tuple(path.start.shape)].append(row)
+    alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for row, (path, sample) in enumerate(zip(paths, samples, strict=True)):
+        alike[tuple(path.start.shape), sample.prefill is None].append(row)
     batches = [
         rows[start : start + batch_size]
-        for rows in by_size.values()
+        for rows in alike.values()
         for start in range(0, len(rows), batch_size)
     ]
     with steps(f"attacking at {budget.epsilon:g}/255", len(batches), visible=progress) as step:
@@ -115,7 +116,8 @@ def _batch(
     start = torch.stack([path.start for path in paths])
     with torch.no_grad():
         objective = Objective(model.scores(batch, tensors(start)))
-        moved = at_random(start, budget, torch.Generator().manual_seed(seed))
+        own = (torch.Generator().manual_seed(seed) for _ in samples)  # no row depends on others
+        moved = torch.stack([at_random(*each) for each in zip(start, repeat(budget), own)])
         aside = objective(model.scores(batch, tensors(moved))).tolist()
     found = pgd(start, lambda x: objective(model.scores(batch, tensors(x))), budget, seed)
     seconds = (time.monotonic() - begin) / len(samples)

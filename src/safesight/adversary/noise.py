@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from safesight.adversary.budget import Budget
+from safesight.adversary.crafted import request_key
 from safesight.adversary.crafting import Crafted
 from safesight.adversary.pixels import as_picture, pixel_path
 from safesight.adversary.search import at_random
@@ -25,7 +26,9 @@ def noised(vlm: VLM, samples: Sequence[Sample], budget: Budget, seed: int = 0) -
     Raises:
         InputError: as for `pixel_path`.
     """
-    rng = torch.Generator().manual_seed(seed)
     for sample in samples:
+        # Of the request, not of those before it, so that a run that resumes draws the same.
+        own = int(request_key(sample), 16) + seed
+        rng = torch.Generator().manual_seed(own % 2**63)
         start = pixel_path(vlm, sample).start.cpu()
         yield Crafted(sample, as_picture(at_random(start, budget, rng)), budget, 0.0, ())

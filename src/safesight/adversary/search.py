@@ -13,6 +13,7 @@ step shrinks, from a quarter of the radius to a sixty-fourth.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ class Search:
     best: Tensor
     """B x 3 x H x W from 0 to 1, in steps of 1/255, at most a radius from the start."""
     losses: Tensor
-    """Steps x B: the loss before every step."""
+    """(Steps + 1) x B: the loss before every step, and after the last."""
 
 
 def pgd(start: Tensor, losses: Losses, budget: Budget, seed: int = 0) -> Search:
@@ -50,23 +51,30 @@ def pgd(start: Tensor, losses: Losses, budget: Budget, seed: int = 0) -> Search:
         >>> grey = torch.full((2, 3, 4, 4), 0.5)
         >>> found = pgd(grey, lambda x: x.mean(dim=(1, 2, 3)), Budget(epsilon=8, steps=10))
         >>> ((found.best - grey).abs() <= 8.5 / 255).all().item(), found.losses.shape
-        (True, torch.Size([10, 2]))
+        (True, torch.Size([11, 2]))
     """
     rng = torch.Generator().manual_seed(seed)
     low, high = (start - budget.radius).clamp(min=0), (start + budget.radius).clamp(max=1)
     noise = torch.rand(start.shape[1:], generator=rng).to(start.device)  # the same for every row
     pixels = low + noise * (high - low)
-    best, least, curve = start.clone(), None, []
-    for number in range(budget.steps):
-        pixels = pixels.detach().requires_grad_(True)
-        found = losses(pixels)
-        (gradient,) = torch.autograd.grad(found.sum(), pixels)
-        found, pixels = found.detach(), pixels.detach()
+    best, least = start.clone(), torch.full(start.shape[:1], math.inf, device=start.device)
+    curve = []
+
+    def keep(found: Tensor) -> None:
+        nonlocal least
+        better = found < least
+        best[better], least = pixels[better], torch.minimum(found, least)
         curve.append(found)
-        better = found < least if least is not None else torch.ones_like(found, dtype=torch.bool)
-        least = found if least is None else torch.minimum(found, least)
-        best[better] = pixels[better]
+
+    for number in range(budget.steps):
+        moving = pixels.requires_grad_(True)
+        found = losses(moving)
+        (gradient,) = torch.autograd.grad(found.sum(), moving)
+        pixels = moving.detach()
+        keep(found.detach())
         pixels = torch.clamp(pixels - budget.step(number) * gradient.sign(), low, high)
+    with torch.no_grad():
+        keep(losses(pixels))
     return Search(_rounded(best, low, high), torch.stack(curve).cpu())
 
 

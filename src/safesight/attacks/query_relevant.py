@@ -25,6 +25,7 @@ from safesight.attacks.moves import (
     tried,
 )
 from safesight.attacks.typography import render_text
+from safesight.errors import InputError
 from safesight.types import Sample
 
 if TYPE_CHECKING:
@@ -90,11 +91,16 @@ def with_strip(render: Render, text: str) -> Image:
     """A picture with a white strip below that holds a text.
 
     Raises:
-        InputError: the text does not fit into the strip.
+        InputError: the text does not fit into the strip, or the picture is too small for one.
     """
     from PIL import Image
 
     picture = render().convert("RGB")
+    if picture.height < _STRIP:
+        raise InputError(
+            f"A picture of {picture.width} x {picture.height} pixels is too small for a strip with "
+            f"the text {text[:40]!r}. Use a larger one."
+        )
     strip = render_text(text, picture.width, picture.height // _STRIP)
     whole = Image.new("RGB", (picture.width, picture.height + strip.height))
     whole.paste(picture, (0, 0))

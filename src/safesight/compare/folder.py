@@ -155,6 +155,12 @@ def scorecard_of(
         seconds=notes.seconds if notes else 0.0,
         seed=notes.seed if notes else 0,
         provenance=provenance,
-        adaptive=notes.adaptive if notes else (),
+        adaptive=_adaptive_tasks(answers, notes),
     )
     return found.model_copy(update={"searches": list(search_curves(folder, answers))})
+
+
+def _adaptive_tasks(answers: Sequence[Answer], notes: RunNotes | None) -> list[str]:
+    """Those that the notes name, and those about crafted pictures, whatever became of the notes."""
+    crafted = sorted({answer.task for answer in answers if "crafted" in answer.facts})
+    return [*dict.fromkeys([*(notes.adaptive if notes else ()), *crafted])]

@@ -30,12 +30,15 @@ class _Group:
     samples: list[Sample]
 
 
-def split_by_group(samples: Sequence[Sample], *, seed: int = 0) -> dict[Split, list[Sample]]:
+def split_by_group(
+    samples: Sequence[Sample], *, seed: int = 0, source: str = "this set"
+) -> dict[Split, list[Sample]]:
     """Divide samples by group, separately for groups with and without harmful samples.
 
     Args:
         samples: Labelled samples; one without `facts["group"]` is a group by itself.
         seed: Another seed makes another split.
+        source: Where the samples come from, as an error says it.
 
     Raises:
         InputError: a split would be left without harmful or without benign samples.
@@ -46,15 +49,18 @@ def split_by_group(samples: Sequence[Sample], *, seed: int = 0) -> dict[Split, l
         {'fit': 10, 'calibration': 4, 'test': 6}
     """
     found: dict[Split, list[Sample]] = {name: [] for name in SPLITS}
+    counts = {}
     for label in get_args(Label):
         groups = [group for group in _groups(samples) if group.label == label]
+        counts[label] = len(groups)
         for name, part in _divided(groups, seed).items():
             found[name] += [sample for group in part for sample in group.samples]
     for name, chosen in found.items():
         if missing := set(get_args(Label)) - {sample.label for sample in chosen}:
             raise InputError(
-                f"The {name} split would have no {' and no '.join(sorted(missing))} samples: there "
-                f"are too few groups ({len(samples)} samples). Add rows, or make more groups."
+                f"The {name} split of {source} would have no {' and no '.join(sorted(missing))} "
+                f"samples: it has {counts['harmful']} harmful and {counts['benign']} benign groups "
+                f"of rows ({len(samples)} rows). Add rows, or make more groups."
             )
     order = {id(sample): index for index, sample in enumerate(samples)}
     return {name: sorted(part, key=lambda s: order[id(s)]) for name, part in found.items()}

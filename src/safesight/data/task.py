@@ -54,7 +54,7 @@ class OwnTask:
         if split is not None:
             if split not in SPLITS:
                 raise InputError(f"There is no split {split!r}. Use {', '.join(SPLITS)}.")
-            samples = split_by_group(samples, seed=seed)[split]
+            samples = split_by_group(samples, seed=seed, source=self.data.source)[split]
         samples = [sample for sample in samples if sample.id not in self.without]
         return _balanced(samples, None if self.whole else n, seed)
 

@@ -6,6 +6,8 @@ than the plain requests get. Only numbers of the scorecard are shown.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from safesight.compare import Adaptive, Row, Scorecard
 from safesight.grammar import UNDEFENDED, task_parts
 from safesight.report.best_of import TriesColumn
@@ -74,23 +76,40 @@ def adaptive_notes(card: Scorecard) -> list[str]:
     weak = [
         each.task
         for each in card.adaptive
-        if each.defense == UNDEFENDED and _value(_searched(each)) < _ENOUGH
+        if each.defense == UNDEFENDED
+        and (found := _searched(each)) is not None
+        and _value(found) < _ENOUGH
     ]
     if weak:
         notes.append(
             f"On {listed(weak)} the search succeeds in less than {_ENOUGH:.0%} even against the "
             "undefended model, so it is too weak to say that a defense holds. Give it more steps."
         )
-    return notes
+    return [*notes, *_unequal(card)]
+
+
+def _unequal(card: Scorecard) -> Iterator[str]:
+    """Tasks on which arms were searched with different numbers of steps, so do not compare."""
+    steps: dict[str, dict[str, float]] = {}
+    for row in (row for each in card.adaptive for row in each.attacks):
+        if row.budget and "steps" in row.budget:
+            steps.setdefault(row.task, {})[row.defense] = row.budget["steps"]
+    for task, arms in steps.items():
+        if len(set(arms.values())) > 1:
+            told = ", ".join(f"{arm} {count:g}" for arm, count in arms.items())
+            yield (
+                f"On {task} the searches had different numbers of steps ({told}), so the arms do "
+                "not compare. Search all of them with the same --steps."
+            )
 
 
 _ENOUGH = 0.9
 
 
 def _searched(found: Adaptive) -> Row | None:
-    """The most that pixels searched by gradient get."""
+    """The most that pixels searched by gradient get; None if none were."""
     rows = [row for row in found.attacks if (row.budget or {}).get("steps")]
-    return max(rows, key=_value, default=found.strongest)
+    return max(rows, key=_value, default=None)
 
 
 def _value(row: Row | None) -> float:

@@ -7,11 +7,12 @@ more tries succeed more often, whatever the attack. Only numbers of the scorecar
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from safesight import registry
 from safesight.compare import REPEAT, BestOf, Row, Scorecard, plain_task
+from safesight.fitting.facts import told
 from safesight.grammar import UNDEFENDED, attack_name, task_parts
 from safesight.report.words import listed, share_told
 
@@ -127,6 +128,10 @@ def _command(card: Scorecard, task: str) -> str:
     words += ["--tasks", task]
     if benchmark not in registry.names("benchmark") or registry.is_local("benchmark", benchmark):
         words += ["--data", "FILE"]
+    about = card.provenance
+    words += ["--limit", str(about.limit)] if about.limit is not None else []
+    words += ["--seed", str(about.seed)] if about.seed else []
+    words += [part for fact in about.only.items() for part in ("--only", told(dict([fact])))]
     words += ["--temperature", f"{card.temperature:g}"] if card.temperature else []
     words += ["--log-dir", card.provenance.log_dir] if card.provenance.log_dir else []
     return shlex.join(words)
@@ -152,17 +157,22 @@ def budget_note(card: Scorecard) -> str | None:
         >>> budget_note(Scorecard(model="m", seconds=0, rows=[row]))
         'Spent on each request: vqa+pgd 1 query, 50 steps, 1.9 s, epsilon 8/255.'
     """
-    spent: dict[str, dict[str, float]] = {}
+    spent: dict[str, list[Mapping[str, float]]] = {}
     for row in card.rows:
         if row.metric == _ASR and row.budget and row.budget != {"queries": 1}:
-            spent.setdefault(row.task, dict(row.budget))
+            spent.setdefault(row.task, []).append(row.budget)
     if not spent:
         return None
-    told = "; ".join(
-        f"{task} {', '.join(_amount(*each) for each in budget.items())}"
-        for task, budget in spent.items()
-    )
-    return f"Spent on each request: {told}."
+    each = (f"{task} {', '.join(_amounts(budgets))}" for task, budgets in spent.items())
+    return f"Spent on each request: {'; '.join(each)}."
+
+
+def _amounts(budgets: Sequence[Mapping[str, float]]) -> Iterator[str]:
+    """What all arms spend, from the least to the most where they differ."""
+    for name in dict.fromkeys(name for budget in budgets for name in budget):
+        amounts = [budget[name] for budget in budgets if name in budget]
+        least, most = _amount(name, min(amounts)), _amount(name, max(amounts))
+        yield most if least == most else f"{least.split()[0]} to {most}"
 
 
 _COUNTED = {"queries": "query", "steps": "step"}

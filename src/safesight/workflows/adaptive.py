@@ -9,6 +9,7 @@ arms. Pictures lie in the run's folder, so a stopped run resumes.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +22,13 @@ from safesight.adversary.crafted import CraftedFolder, request_key
 from safesight.adversary.noise import noised
 from safesight.adversary.passing import harmful_answers
 from safesight.adversary.wanted import wanted_answers
+from safesight.attacks.moves import check_budget
 from safesight.errors import InputError
 from safesight.evals.active import active_arm
-from safesight.grammar import UNDEFENDED, judge_of_model, load_attack
-from safesight.types import Sample
+from safesight.grammar import UNDEFENDED, attack_name, load_attack, load_judge, task_parts
+from safesight.judges.scope import judge_for
+from safesight.types import Judge, Sample
+from safesight.workflows.attacked_rows import ATTACKED, AttackedRows, can_be_attacked
 
 if TYPE_CHECKING:
     from safesight.generation.parts import Parts
@@ -63,9 +67,9 @@ class Adaptive:
     """One for each size."""
 
     def __post_init__(self) -> None:
-        if self.tries < 1:
-            raise InputError(f"{self.tries} tries attack nothing. Give 1 or more.")
-        budgets = [Budget(epsilon, self.steps) for epsilon in dict.fromkeys(self.epsilons)]
+        check_budget(self.tries, "best_of_n")
+        sizes = {f"{epsilon:g}": epsilon for epsilon in self.epsilons}  # as tasks are named
+        budgets = [Budget(epsilon, self.steps) for epsilon in sizes.values()]
         object.__setattr__(self, "budgets", budgets)
 
 
@@ -93,15 +97,19 @@ def add_attacks(
     tasks: Mapping[str, Sequence[Sample]],
     adaptive: Adaptive,
     folder: Path,
+    *,
+    judge: str | None = None,
 ) -> tuple[list[str], list[str]]:
     """Craft what is missing, and let names of tasks stand for it.
 
     Args:
         vlm: The model, undefended.
         arms: The arms of the run.
-        tasks: The samples of every task; only those of harmful requests are attacked.
+        tasks: The samples of every task; only those of harmful requests are attacked. Of a task
+            that holds others as well, they become a task of their own.
         adaptive: Sizes, steps, seed.
         folder: Where crafted pictures are kept.
+        judge: The judge that the run was told to use; None for each task's own.
 
     Returns:
         The tasks to ask beside those of the run, and remarks on what was done.
@@ -110,12 +118,15 @@ def add_attacks(
         InputError: no task has harmful requests with one picture each, or the model has no
             gradient.
     """
-    pictured = {name: some for name, some in tasks.items() if _have_a_picture(some)}
-    _check(pictured, tasks)
     remarks: list[str] = []
-    crafts = _Crafts(vlm, tuple(s for some in pictured.values() for s in some), adaptive, folder)
+    apart = dict(_apart(tasks, remarks))
+    tasks = {**tasks, **apart}
+    pictured = {name: some for name, some in tasks.items() if can_be_attacked(some)}
+    _check(pictured, tasks)
+    worded = in_words(arms, tasks, adaptive.tries, remarks)
+    crafts = _Crafts(vlm, pictured, adaptive, folder, judge)
     open_arms = list(_differentiable(vlm, arms, remarks))
-    added = []
+    added = [*apart]
     for budget in adaptive.budgets:
         own = {arm.name: crafts.against(arm, budget) for arm in open_arms}
         kinds = {
@@ -128,7 +139,26 @@ def add_attacks(
             attack = CraftedAttack(name, folders)
             registry.add("attack", name, lambda attack=attack: attack, said)
             added += [f"{task}+{name}" for task in pictured]
-    return [*added, *in_words(arms, tasks, adaptive.tries)], remarks
+    return [*added, *worded], remarks
+
+
+def _apart(
+    tasks: Mapping[str, Sequence[Sample]], remarks: list[str]
+) -> Iterator[tuple[str, list[Sample]]]:
+    """The rows to attack, of each task that has others as well, as a task of this process."""
+    for task, samples in tasks.items():
+        benchmark, attacks = task_parts(task)
+        rows = [sample for sample in samples if can_be_attacked([sample])]
+        if attacks or not rows or len(rows) == len(samples):
+            continue
+        name = f"{benchmark}{ATTACKED}"
+        about = f"The rows of {benchmark} that are harmful requests with one picture."
+        registry.add("benchmark", name, AttackedRows(benchmark), about)
+        remarks.append(
+            f"{len(rows)} of {len(samples)} rows of {benchmark} are harmful requests with one "
+            f"picture, which is what is attacked: the task {name}."
+        )
+        yield name, rows
 
 
 def _check(pictured: Mapping[str, object], tasks: Mapping[str, object]) -> None:
@@ -142,13 +172,6 @@ def _check(pictured: Mapping[str, object], tasks: Mapping[str, object]) -> None:
             f"None of the tasks {', '.join(tasks)} has harmful requests with one picture each, "
             "which adaptive attacks change. Add one that has, such as image_harm."
         )
-
-
-def _have_a_picture(samples: Sequence[Sample]) -> bool:
-    """Whether each is asked once about one picture, which is then the one to change."""
-    return _are_harmful(samples) and all(
-        len(sample.pictures) == 1 and not sample.shots for sample in samples
-    )
 
 
 def _are_harmful(samples: Sequence[Sample]) -> bool:
@@ -182,14 +205,22 @@ class _Crafts:
     """Crafts what is missing, into a folder for each arm and budget."""
 
     vlm: VLM
-    samples: Sequence[Sample]
+    tasks: Mapping[str, Sequence[Sample]]
     adaptive: Adaptive
     folder: Path
+    judge: str | None = None
     _answers: dict[str, list[int]] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> list[Sample]:
+        """All of them."""
+        return [sample for samples in self.tasks.values() for sample in samples]
 
     def against(self, arm: Arm, budget: Budget) -> CraftedFolder:
         """The pictures that were crafted against an arm."""
         about = {"arm": arm.name, "identity": arm.identity, "seed": self.adaptive.seed}
+        if self.judge is not None:  # it says which answers are wanted
+            about["judge"] = self.judge
         found = CraftedFolder.at(self.folder / arm.name, about, budget)
         missing = found.missing(self.samples)
         if missing:
@@ -219,21 +250,40 @@ class _Crafts:
 
     def _wanted(self, samples: Sequence[Sample], parts: Sequence[Parts]) -> list[list[int]]:
         """The answer to want to each: where a defense judges answers, one that it lets pass."""
-        judge = judge_of_model(self.vlm.name)
-        if any(part.answers is not None for part in parts):
-            seed = self.adaptive.seed
-            found = harmful_answers(self.vlm, samples, judge, parts, seed=seed, progress=True)
-            return [list(answers[0].tokens) for answers in found]
-        by_key = {request_key(sample): sample for sample in samples}
-        new = {key: sample for key, sample in by_key.items() if key not in self._answers}
-        if new:
-            tokens = wanted_answers(self.vlm, [*new.values()], judge, progress=True)
-            self._answers.update(zip(new, tokens, strict=True))
-        return [self._answers[key] for key in by_key]
+        judging = any(part.answers is not None for part in parts)
+        known: dict[str, list[int]] = {} if judging else self._answers
+        for name, some in self._by_judge(samples).items():
+            new = {key: sample for key, sample in some.items() if key not in known}
+            if new:
+                tokens = self._asked([*new.values()], load_judge(name), parts if judging else ())
+                known.update(zip(new, tokens, strict=True))
+        return [known[request_key(sample)] for sample in samples]
+
+    def _asked(
+        self, samples: Sequence[Sample], judge: Judge, parts: Sequence[Parts]
+    ) -> list[list[int]]:
+        if not parts:
+            return wanted_answers(self.vlm, samples, judge, progress=True)
+        seed = self.adaptive.seed
+        found = harmful_answers(self.vlm, samples, judge, parts, seed=seed, progress=True)
+        return [list(answers[0].tokens) for answers in found]
+
+    def _by_judge(self, samples: Sequence[Sample]) -> dict[str, dict[str, Sample]]:
+        """The requests by the judge who says whether an answer is the harm that is wanted."""
+        wanted = {request_key(sample): sample for sample in samples}
+        found: dict[str, dict[str, Sample]] = defaultdict(dict)
+        for task, some in self.tasks.items():
+            judge = judge_for(self.vlm.name, task, self.judge)
+            keys = map(request_key, some)
+            found[judge].update((key, wanted[key]) for key in keys if key in wanted)
+        return found
 
 
 def in_words(
-    arms: Sequence[Arm], tasks: Mapping[str, Sequence[Sample]], tries: int = TRIES
+    arms: Sequence[Arm],
+    tasks: Mapping[str, Sequence[Sample]],
+    tries: int = TRIES,
+    remarks: list[str] | None = None,
 ) -> list[str]:
     """Every task of harmful requests under every attack in words that applies to it.
 
@@ -241,23 +291,32 @@ def in_words(
         arms: Their defenses say which attacks know them (`Defense.attacks`).
         tasks: The samples of each task.
         tries: Of each attack in `EVERYONE`.
+        remarks: Gets a sentence on every attack that is left out.
     """
+    said = [] if remarks is None else remarks
     everyone = [name if tries == TRIES else f"{name}:shots={tries}" for name in EVERYONE]
     defenses = [defense for arm in arms for defense, _ in arm.defenses]
     names = [name for defense in defenses for name in defense.attacks]
     # What rewrites or asks again needs a question, not the beginning of an answer.
     begun = all(defense.kind not in ("input", "pipeline") for defense in defenses)
-    return [
-        f"{task}+{name}"
-        for task, samples in tasks.items()
-        if _are_harmful(samples)
-        for name in dict.fromkeys([*names, *everyone])
-        if _applies(name, samples, begun=begun)
-    ]
+    found = []
+    for task, samples in tasks.items():
+        if not _are_harmful(samples):
+            continue
+        under = [attack_name(each) for each in task_parts(task)[1]]
+        for name in dict.fromkeys([*names, *everyone]):
+            if attack_name(name) in under:
+                continue  # it is asked so already
+            fault = _fault(name, samples, begun=begun)
+            if fault is None:
+                found.append(f"{task}+{name}")
+            else:
+                said.append(f"{task} is not asked under {name}: {fault}")
+    return found
 
 
-def _applies(name: str, samples: Sequence[Sample], *, begun: bool) -> bool:
-    """Whether an attack can be made on these samples; one that moves a picture may not be.
+def _fault(name: str, samples: Sequence[Sample], *, begun: bool) -> str | None:
+    """Why an attack cannot be made on these samples: one that moves a picture may need another.
 
     Args:
         name: The attack.
@@ -266,6 +325,8 @@ def _applies(name: str, samples: Sequence[Sample], *, begun: bool) -> bool:
     """
     attack, _ = load_attack(name)
     try:
-        return all(attack(sample).prefill is None or begun for sample in samples)
-    except InputError:
-        return False
+        if any(attack(sample).prefill is not None for sample in samples) and not begun:
+            return "an arm asks for a whole answer, and cannot continue one."
+    except InputError as error:
+        return str(error)
+    return None

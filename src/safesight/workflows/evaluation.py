@@ -183,7 +183,7 @@ def evaluate(wanted: Evaluation) -> None:
         run_eval(
             wanted.model,
             wanted.arms,
-            [*wanted.tasks, *added],
+            [*dict.fromkeys([*wanted.tasks, *added])],
             log_dir=wanted.log_dir,
             limit=wanted.limit,
             only=[told({fact: values}) for fact, values in wanted.only.items()],
@@ -298,7 +298,8 @@ def _attacked(wanted: Evaluation, vlm: VLM, arms: Sequence[Arm]) -> tuple[list[s
     from safesight.workflows.adaptive import add_attacks
 
     samples = {task: _samples(task, wanted) for task in wanted.tasks}
-    return add_attacks(vlm, arms, samples, wanted.adaptive, wanted.log_dir / CRAFTED)
+    folder = wanted.log_dir / CRAFTED
+    return add_attacks(vlm, arms, samples, wanted.adaptive, folder, judge=wanted.judge)
 
 
 def _remarks(wanted: Evaluation, arms: Sequence[Arm]) -> list[str]:
@@ -359,10 +360,12 @@ def _note(wanted: Evaluation, vlm: VLM, arms: list[Arm], start: float, about: _A
         remarks=[*about.remarks],
     )
     before = read_notes(wanted.log_dir)
-    if before is not None and before.same_run(notes):
+    if before is not None:
         asked = [*dict.fromkeys([*before.adaptive, *about.adaptive])]
-        new = {"data": notes.data, "remarks": notes.remarks, "adaptive": asked}
-        notes = before.model_copy(update=new)
+        notes = notes.model_copy(update={"adaptive": asked})  # its answers stay in the folder
+        if before.same_run(notes):
+            kept = ("data", "remarks", "adaptive")
+            notes = before.model_copy(update={name: getattr(notes, name) for name in kept})
     known: dict[str, dict[str, Any]] = dict(notes.artifacts)
     overhead = {cost.defense: cost for cost in notes.overhead}
     for arm in arms:

@@ -23,6 +23,7 @@ from safesight.fitting.facts import Facts, select, without
 from safesight.fitting.seen import Seen, rows_of
 from safesight.grammar import task_parts
 from safesight.types import Sample, group_of
+from safesight.workflows.attacked_rows import ATTACKED, AttackedRows
 
 if TYPE_CHECKING:
     from safesight.defenses import Artifact
@@ -102,7 +103,9 @@ def add_again(log_dir: Path) -> Iterator[str]:
     for task, source in (notes.data if notes else {}).items():
         try:
             data = read_data(source.source, source.columns)
-            registry.add("benchmark", task, OwnTask(data, whole=True), f"Prompts of {data.source}.")
+            about = f"Prompts of {data.source}."
+            registry.add("benchmark", task, OwnTask(data, whole=True), about)
+            registry.add("benchmark", f"{task}{ATTACKED}", AttackedRows(task), about)
         except InputError as error:
             yield f"The pictures of {task} are left out. {error}"
 
@@ -210,7 +213,7 @@ def fit_split(
             label without samples.
     """
     apart = select(data.samples, held_out, data.source) if held_out else []
-    split = split_by_group(without(data.samples, held_out or {}), seed=seed)
+    split = split_by_group(without(data.samples, held_out or {}), seed=seed, source=data.source)
     attacks, benign = _by_label(split["calibration"])
     # The threshold is set on benign rows, so harmful ones are left for the test.
     taken = {group_of(sample.facts) for sample in benign} - {None}

@@ -120,7 +120,7 @@ def safety_aware(harmful: Tensor, benign: Tensor) -> list[int]:
     if len(harmful) == 0 or len(benign) == 0:
         raise InputError(
             f"A fit needs harmful and benign samples, but there are {len(harmful)} harmful and "
-            f"{len(benign)} benign ones. Add samples, or raise the share of the pool."
+            f"{len(benign)} benign ones. Add samples, or use more of them."
         )
     fdv = harmful.float().mean(0) - benign.float().mean(0)
     found = [layer for layer, value in enumerate(fdv) if value > fdv[-1]]

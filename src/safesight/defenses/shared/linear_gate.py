@@ -164,7 +164,7 @@ def fit_gate(
     if min(counts) < config.folds:
         raise InputError(
             f"A fit needs at least {config.folds} harmful and {config.folds} benign samples, but "
-            f"there are {counts[0]} and {counts[1]}. Add samples, or raise the share of the pool."
+            f"there are {counts[0]} and {counts[1]}. Add samples, or use more of them."
         )
     samples = [*data.harmful, *data.benign]
     labels = torch.tensor([1] * counts[0] + [0] * counts[1])
