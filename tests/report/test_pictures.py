@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from PIL import Image
@@ -60,6 +61,49 @@ def test_the_same_sample_gets_its_picture() -> None:
     found = Album(seed=3, known=False).pictures("vqa", {"s-1": _answer("s-1", seed=3)}, 4)
     assert list(found) == ["s-1"]
     assert (found["s-1"] or "").startswith("data:image/webp;base64,")
+
+
+def _two_tries(total: int, seed: int) -> list[Sample]:
+    """Of each sample, the second try has other words and another picture."""
+    red, blue = (partial(Image.new, "RGB", (8, 8), color) for color in ("red", "blue"))
+    return [
+        replace(
+            each,
+            label="harmful",
+            image=red,
+            shots=(each.question, "wHat iS tihs?"),
+            shot_pictures=((red,), (blue,)),
+        )
+        for each in _benchmark(total, seed)
+    ]
+
+
+@pytest.mark.parametrize("redaction", ["blur", "remove"])
+def test_what_the_deciding_try_asked_is_shown(
+    redaction: Literal["blur", "remove"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "load", lambda kind, name: _two_tries)
+    answers = [
+        replace(_answer("s-1"), label="harmful", defense=arm, verdict=verdicts[-1], tries=verdicts)
+        for arm, verdicts in (("none", ("harmful", "refused")), ("sasa", ("refused", "harmful")))
+    ]
+    about = Provenance(seed=0, limit=4)
+    (shown,) = conversations(
+        answers,
+        defenses=["none", "sasa"],
+        tasks=["vqa"],
+        per_task=1,
+        provenance=about,
+        redaction=redaction,
+    )
+    first, second = (reply.asked for reply in shown.replies)
+    assert first is None, "the conversation shows it already"
+    if redaction == "remove":
+        assert second is None
+        return
+    assert second is not None
+    assert second.question == "wHat iS tihs?"
+    assert second.picture not in (None, shown.picture)
 
 
 @pytest.mark.usefixtures("drawn")

@@ -7,15 +7,15 @@ template escapes it.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from safesight.compare import Provenance
 from safesight.grammar import UNDEFENDED
 from safesight.judges.shots import deciding
-from safesight.report.pictures import Album, Crafted, crafted_pictures
+from safesight.report.pictures import Album, Crafted, Tried, crafted_pictures
 
 if TYPE_CHECKING:
     from safesight.evals import Answer
@@ -43,6 +43,8 @@ class Reply:
     veiled: bool
     scores: tuple[str, ...]
     """Which of several shots it is to, and the scores of its detectors, in words."""
+    asked: Tried | None
+    """What that shot asked, if it is not what the conversation shows."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +112,20 @@ def conversations(
         ids = ids[:per_task]
         first = {id: next(iter(samples[id].values())) for id in ids}
         pictures = album.pictures(task, first, total=len(samples)) if ids else {}
+        shots = {id: _shots(samples[id].values()) for id in ids}
+        tries = album.tries(task, first, shots, len(samples)) if any(shots.values()) else {}
         for id in ids:
             arms = {name: samples[id][name] for name in defenses if name in samples[id]}
             made = crafted_pictures(Path(about.log_dir), arms.values()) if about.log_dir else ()
             key = f"c{len(shown)}"
-            shown.append(_conversation(key, arms, pictures.get(id), tuple(made), redaction))
+            seen = _Seen(pictures.get(id), tuple(made), tries.get(id, {}))
+            shown.append(_conversation(key, arms, seen, redaction))
     return shown
+
+
+def _shots(answers: Iterable[Answer]) -> set[int]:
+    """The shots that the answers of the arms are to."""
+    return {deciding(each.tries, each.label) for each in answers if each.tries}
 
 
 def veiled_picture(task: str, label: str) -> bool:
@@ -123,18 +133,24 @@ def veiled_picture(task: str, label: str) -> bool:
     return label == "harmful" or task in SENSITIVE_PICTURES
 
 
+class _Seen(NamedTuple):
+    """What the model was shown."""
+
+    picture: str | None
+    crafted: tuple[Crafted, ...]
+    tries: Mapping[int, Tried]
+    """By the number of the shot."""
+
+
 def _conversation(
-    key: str,
-    arms: dict[str, Answer],
-    picture: str | None,
-    crafted: tuple[Crafted, ...],
-    redaction: Redaction,
+    key: str, arms: dict[str, Answer], seen: _Seen, redaction: Redaction
 ) -> Conversation:
     first = arms.get(UNDEFENDED) or next(iter(arms.values()))
     task, harmful = first.task, first.label == "harmful"
-    shown = picture is not None or bool(crafted)
+    shown = seen.picture is not None or bool(seen.crafted)
     picture_veiled = shown and veiled_picture(task, first.label)
     remove = redaction == "remove"
+    plain = Tried(first.question, seen.picture)
     earlier = first.metadata.get("turns") or ()
     return Conversation(
         key=key,
@@ -144,14 +160,27 @@ def _conversation(
         question=REMOVED if harmful and remove else first.question,
         earlier=tuple((role, REMOVED if harmful and remove else words) for role, words in earlier),
         question_veiled=harmful and not remove,
-        picture=None if picture_veiled and remove else picture,
-        crafted=() if picture_veiled and remove else crafted,
+        picture=None if picture_veiled and remove else seen.picture,
+        crafted=() if picture_veiled and remove else seen.crafted,
         picture_veiled=picture_veiled and not remove,
-        replies=tuple(_reply(answer, redaction) for answer in arms.values()),
+        replies=tuple(
+            _reply(answer, redaction, _asked(answer, plain, seen.tries, remove=remove))
+            for answer in arms.values()
+        ),
     )
 
 
-def _reply(answer: Answer, redaction: Redaction) -> Reply:
+def _asked(
+    answer: Answer, plain: Tried, tries: Mapping[int, Tried], *, remove: bool
+) -> Tried | None:
+    """What the answered shot asked; None if that is what the conversation shows, or is left out."""
+    if not answer.tries or (remove and veiled_picture(answer.task, answer.label)):
+        return None
+    tried = tries.get(deciding(answer.tries, answer.label))
+    return None if tried == plain else tried
+
+
+def _reply(answer: Answer, redaction: Redaction, asked: Tried | None) -> Reply:
     # An answer to a harmful request that could not be judged may contain anything.
     hidden = answer.verdict == "harmful" or (
         answer.verdict == "invalid" and answer.label == "harmful"
@@ -165,6 +194,7 @@ def _reply(answer: Answer, redaction: Redaction) -> Reply:
         broken=bool(answer.broken),
         veiled=hidden and not remove,
         scores=(*_shot(answer), *_scores(answer.metadata.get("decisions") or {})),
+        asked=asked,
     )
 
 

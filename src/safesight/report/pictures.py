@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from safesight.evals import Answer
     from safesight.types import Sample
 
-__all__ = ["Album", "Crafted", "crafted_pictures", "picture_size", "to_data_uri"]
+__all__ = ["Album", "Crafted", "Tried", "crafted_pictures", "picture_size", "to_data_uri"]
 
 _PREFIX = "data:image/webp;base64,"
 
@@ -76,18 +76,44 @@ class Album:
         Returns:
             One entry for each sample that was found.
         """
+        return {id: _drawn(sample) for id, sample in self._found(task, shown, total)}
+
+    def tries(
+        self, task: str, shown: Mapping[str, Answer], numbers: Mapping[str, Set[int]], total: int
+    ) -> dict[str, dict[int, Tried]]:
+        """What was asked in some of the tries of a task's samples.
+
+        Args:
+            task: As for `pictures`.
+            shown: As for `pictures`.
+            numbers: Which tries of each sample, counted from 0.
+            total: As for `pictures`.
+        """
+        return {
+            id: {
+                number: Tried(shot.question, _drawn(shot))
+                for number, shot in enumerate(sample.tries())
+                if number in numbers[id]
+            }
+            for id, sample in self._found(task, shown, total)
+        }
+
+    def _found(
+        self, task: str, shown: Mapping[str, Answer], total: int
+    ) -> list[tuple[str, Sample]]:
+        """The samples that answers are about, by id; none if the data set is gone."""
         crafted = all("crafted" in answer.facts for answer in shown.values())
         # What was crafted stands last in the name, and is known only where it was crafted.
         before = task.rpartition("+")[0] if crafted else task
         asked = {_origin(answer) if crafted else id: id for id, answer in shown.items()}
         try:
-            return {
-                asked[sample.id]: to_data_uri(_side_by_side(sample)) if sample.pictures else None
+            return [
+                (asked[sample.id], sample)
                 for sample in self._again(before, set(map(_origin, shown.values())), total)
                 if sample.id in asked and shown[asked[sample.id]].question == sample.question
-            }
+            ]
         except SafesightError:
-            return {}  # if the data set is gone, the report has no pictures
+            return []
 
     def _again(self, task: str, origins: Set[str], total: int) -> list[Sample]:
         """Samples of a task, under its attacks; only some are attacked, as that may be slow."""
@@ -116,6 +142,15 @@ class Album:
 def _origin(answer: Answer) -> str:
     """The id of the sample before it was attacked."""
     return str(answer.facts.get("plain", answer.sample_id))
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What was asked in one of several tries."""
+
+    question: str
+    picture: str | None
+    """A data URI; None if the try has no picture."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +185,10 @@ def _made(file: Path) -> str:
         return "moved at random"
     named = "the undefended model" if against == UNDEFENDED else against.replace("_", " ")
     return f"searched on {named}"
+
+
+def _drawn(sample: Sample) -> str | None:
+    return to_data_uri(_side_by_side(sample)) if sample.pictures else None
 
 
 def _side_by_side(sample: Sample) -> Image.Image:
