@@ -95,14 +95,15 @@ def test_a_killed_stage_ends_where_an_uninterrupted_one_does(name, packages, tmp
         torch.testing.assert_close(resumed[key], value, atol=0, rtol=0, msg=key)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert {line["stage"] for line in lines} == {name}
-    terms = {"safety": {"answers"}, "sight": {"apart", "near"}}
+    seeing = {"apart", "near"}
+    terms = {"safety": {"answers"}, "sight": seeing, "restyle": seeing}
     assert terms.get(name, {"answers", "apart", "near"}) <= lines[-1].keys() | lines[0].keys()
 
 
 def test_the_recipe_writes_what_is_shipped_and_runs_no_stage_twice(packages, tmp_path, monkeypatch):
     monkeypatch.setattr(smol, "ANSWERED", 4)
     stages = [_tiny(stage.name) for stage in STAGES]
-    assert [stage.name for stage in stages] == ["safety", "sight", "speak"]
+    assert [stage.name for stage in stages] == ["safety", "sight", "restyle", "speak"]
 
     def run():
         return smol.train(
@@ -162,11 +163,12 @@ def test_a_run_cannot_start_from_anything_else(text, tmp_path):
 
 
 def test_the_order_is_safety_in_text_then_pictures_without_a_cap():
-    safety, sight, speak = STAGES
+    safety, sight, restyle, speak = STAGES
     assert safety.rank
     assert not safety.styles
-    assert not sight.answers
-    for stage in (sight, speak):
+    assert not any(stage.answers for stage in (sight, restyle))
+    assert set(sight.styles) < set(restyle.styles) == set(speak.styles)
+    for stage in (sight, restyle, speak):
         assert stage.cap == 1.0
         assert stage.trained == EYE
         assert len(stage.styles) >= 5

@@ -4,7 +4,8 @@ A style is a sheet of sprites, one cell for each thing in the order of `concepts
 older than some things; a cell without a drawing is empty. `sprites` builds the sheets.
 
 The bundled weights were trained on `STYLES`. `MORE` is for training an eye on further styles, and
-`FOREIGN` is for measuring only: nothing here is ever trained on it.
+so is `FURTHER`, which draws about half of the things. `FOREIGN` is for measuring only: nothing here
+is ever trained on it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ __all__ = [
     "CATALOGUE",
     "COLUMNS",
     "FOREIGN",
+    "FURTHER",
     "MORE",
     "SPRITE",
     "STYLES",
@@ -81,6 +83,14 @@ CATALOGUE = {
     "noto_v1": Style(
         "Noto emoji of 2016", "Google", "Apache-2.0", "@iconify-json/noto-v1@1.2.5", _ICONS
     ),
+    "fxemoji": Style("FxEmojis", "Mozilla", "Apache-2.0", "@iconify-json/fxemoji@1.2.2", _ICONS),
+    "streamline": Style(
+        "Streamline emojis",
+        "Streamline",
+        "CC-BY-4.0",
+        "@iconify-json/streamline-emojis@1.2.4",
+        _ICONS,
+    ),
     "emojione": Style(
         "EmojiOne 2.3", "EmojiOne", "CC-BY-4.0", "@iconify-json/emojione@1.2.3", _ICONS
     ),
@@ -94,6 +104,7 @@ CATALOGUE = {
 }
 STYLES = ("noto", "twemoji")
 MORE = ("fluent", "fluent_flat", "fluent_line", "noto_v1")
+FURTHER = ("fxemoji", "streamline")
 FOREIGN = ("emojione", "openmoji")
 
 

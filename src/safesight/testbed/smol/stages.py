@@ -8,13 +8,14 @@ from safesight.testbed.curriculum import sight_dialogue
 from safesight.testbed.smol.architecture import EYE
 from safesight.testbed.smol.lessons import speaking
 from safesight.testbed.stages import Stage
-from safesight.testbed.styles import MORE, STYLES
+from safesight.testbed.styles import FURTHER, MORE, STYLES
 
 __all__ = ["ADAPTER", "STAGES", "SmolStage"]
 
 ADAPTER = "lora_"
 """Part of the names of an adapter's parameters."""
-_DRAWN = (*STYLES, *MORE)
+_WHOLE = (*STYLES, *MORE)
+"""Styles that draw nearly all things."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,20 @@ STAGES = (
         align=1.0,
         norm=0.0,
         near=0.5,
-        styles=_DRAWN,
+        styles=_WHOLE,
+    ),
+    SmolStage(
+        "restyle",
+        sight_dialogue,
+        4000,
+        32,
+        5e-4,
+        EYE,
+        answers=False,
+        align=1.0,
+        norm=0.0,
+        near=0.5,
+        styles=(*_WHOLE, *FURTHER),
     ),
     SmolStage(
         "speak",
@@ -63,6 +77,6 @@ STAGES = (
         align=0.5,
         norm=0.0,
         near=0.1,
-        styles=_DRAWN,
+        styles=(*_WHOLE, *FURTHER),
     ),
 )

@@ -1,12 +1,13 @@
 """Trains the shipped parts of `testbed-smol`: `python -m safesight.testbed.smol.train`.
 
-Three stages, each one a `transformers.Trainer` run, in the order of real VLMs:
+Four stages, each one a `transformers.Trainer` run, in the order of real VLMs:
 
 1. safety  an adapter teaches the language model, in text alone and before any picture is seen, to
            refuse harmful requests of public sets, and to answer harmless ones as it did before;
 2. sight   eye and projector learn what each patch shows, as the language model's own embeddings of
            the words for it. The language model does not run, so this is cheap;
-3. speak   eye and projector learn questions and captions through the frozen language model.
+3. restyle the same, in further drawing styles, which draw about half of the things;
+4. speak   eye and projector learn questions and captions through the frozen language model.
 
 No stage refuses a picture, and none keeps visual tokens away from words. A killed run resumes from
 its last checkpoint; a stage that is done is not run again, in this work folder or, with `--start`,
