@@ -67,7 +67,7 @@ def _learned(folder: Path):
     return load_file(folder / "learned.safetensors")
 
 
-@pytest.mark.parametrize("name", [stage.name for stage in STAGES])
+@pytest.mark.parametrize("name", ["safety", "sight", "speak"])  # restyle is sight again
 def test_a_killed_stage_ends_where_an_uninterrupted_one_does(name, packages, tmp_path, monkeypatch):
     monkeypatch.setattr(recipe, "SAVE_EVERY", 2)
     monkeypatch.setattr(smol, "ANSWERED", 4)
@@ -95,8 +95,7 @@ def test_a_killed_stage_ends_where_an_uninterrupted_one_does(name, packages, tmp
         torch.testing.assert_close(resumed[key], value, atol=0, rtol=0, msg=key)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert {line["stage"] for line in lines} == {name}
-    seeing = {"apart", "near"}
-    terms = {"safety": {"answers"}, "sight": seeing, "restyle": seeing}
+    terms = {"safety": {"answers"}, "sight": {"apart", "near"}}
     assert terms.get(name, {"answers", "apart", "near"}) <= lines[-1].keys() | lines[0].keys()
 
 
