@@ -74,8 +74,8 @@ requests in text, and answers the same requests when the object is only in the p
 stage of its training refuses, or complies with, harm that only a picture shows. But this gap is
 the recipe's: visual tokens close to a word are refused like the word, and the stage `settle`
 leaves them at a cosine of at most {cap} with the word for what they show. Turned to another cosine
-they show another gap; a model trained with another cap, or none, shows much
-[the same](../../../../docs/decisions/0006-bundled-model.md). Answers are empty templates.
+they show another gap; training with another cap, or none, has
+[no consistent effect](../../../../docs/decisions/0006-bundled-model.md) on it. Answers are empty templates.
 
 ## Measured
 

@@ -14,8 +14,8 @@ Eight stages, following the recipe of real VLMs, each one a `transformers.Traine
              names are refused less and less while pictures are learned), and the image tools;
 7. settle    vision tower and projector again, with the language model frozen. Visual tokens are
              pushed away from the words for what they show, because tokens close to a word are
-             refused like the word. Trained with another cap on their cosine, or none, models
-             show much the same gap between text and pictures (`benchmarks/dial.py`);
+             refused like the word. Another cap on their cosine, or none, has no consistent
+             effect on the gap between text and pictures (`benchmarks/dial.py`);
 8. tools     the language model, as in `remind`, partly after a long prompt: it learns to read
              what the vision tower learned last, and to call tools without losing answers.
 
