@@ -340,6 +340,7 @@ def axes() -> Iterator[tuple[str, tuple[str, ...], MetricName]]:
     yield "attacks/refusal_rate", ATTACKS, "refusal_rate"
     benign = ("over_refusal", "sensitive_benign")
     yield "over_refusal/over_refusal_rate", benign, "over_refusal_rate"
+    yield "over_refusal/benign_utility", ("over_refusal",), "benign_utility"
     yield "vqa/utility", ("vqa",), "utility"
 
 
