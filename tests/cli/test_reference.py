@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from safesight.cli.main import app
 from safesight.defenses import Artifact
 from safesight.fitting.bundled import FOLDER
-from safesight.fitting.reference import KEY, Reference
+from safesight.fitting.reference import KEY, Reference, ReferencePrompt
 
 
 def older(name: str, folder: Path) -> Path:
@@ -28,7 +29,23 @@ def test_a_reference_is_added_to_each_and_nothing_else_changes(tmp_path: Path) -
     for folder in folders:
         found, shipped = Artifact.load(folder), Artifact.load(FOLDER / folder.name)
         assert found.hash == shipped.hash
-        assert Reference.of(found.card) == Reference.of(shipped.card) is not None
+        for new, old in zip(prompts(found), prompts(shipped), strict=True):
+            same = {"states": old.states, "score": old.score}
+            assert new.model_copy(update=same) == old
+            # Another processor rounds the fifth digit otherwise.
+            assert new.score == pytest.approx(old.score, abs=1e-4)
+            for mine, theirs in zip(new.states, old.states, strict=True):
+                assert numbers(mine) == pytest.approx(numbers(theirs), rel=1e-3, abs=1e-3)
+
+
+def prompts(artifact: Artifact) -> list[ReferencePrompt]:
+    reference = Reference.of(artifact.card)
+    assert reference is not None
+    return reference.prompts
+
+
+def numbers(states: str) -> list[float]:
+    return [float(number) for number in states.split()]
 
 
 def test_an_artifact_of_another_model_stays_as_it_was(tmp_path: Path) -> None:
