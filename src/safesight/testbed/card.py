@@ -75,7 +75,8 @@ stage of its training refuses, or complies with, harm that only a picture shows.
 the recipe's: visual tokens close to a word are refused like the word, and the stage `settle`
 leaves them at a cosine of at most {cap} with the word for what they show. Turned to another cosine
 they show another gap; training with another cap, or none, has
-[no consistent effect](../../../../docs/decisions/0006-bundled-model.md) on it. Answers are empty templates.
+[no consistent effect](../../../../docs/decisions/0006-bundled-model.md) on it. Answers are empty
+templates.
 
 ## Measured
 
