@@ -44,6 +44,17 @@ def test_the_best_point_is_kept_not_the_last() -> None:
     assert found.losses[:, 0].tolist() == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_loss_that_is_no_number_is_passed_over() -> None:
+    seen: list[float] = []
+
+    def broken_once(pixels: Tensor) -> Tensor:
+        seen.append(0.0)
+        return darkness(pixels) * (float("nan") if len(seen) == 1 else 1)
+
+    found = pgd(start(), broken_once, Budget(8, 5))
+    torch.testing.assert_close(darkness(found.best), found.losses[-1], atol=1 / 255, rtol=0)
+
+
 def test_the_last_step_counts() -> None:
     found = pgd(start(), darkness, Budget(8, 1))
     assert (found.losses[1] < found.losses[0]).all()

@@ -189,7 +189,18 @@ def test_of_a_mixed_file_the_harmful_rows_with_a_picture_are_attacked(tmp_path: 
     (found,) = scorecard_of(tmp_path / "run").adaptive
     assert (found.task, found.clean.n, found.strongest.n) == ("mine_attacked", 1, 1)
     said = json.loads((tmp_path / "run/safesight.json").read_text())["remarks"]
+    (tmp_path / "run/safesight.json").unlink()
+    known = scorecard_of(tmp_path / "run").adaptive_tasks
+    assert {"mine_attacked", "mine_attacked+pgd8"} <= set(known), "their rows are not asked twice"
     assert any(each.startswith("1 of 3 rows of mine are harmful requests") for each in said)
+
+
+def test_rows_apart_take_no_name_of_a_file(tmp_path: Path) -> None:
+    mixed = [*registry.load("benchmark", "image_harm")(1), vqa()]
+    tasks = {"mine": mixed, "mine_attacked": mixed[:1]}
+    vlm = host("testbed").vlm
+    with pytest.raises(InputError, match="Rename one of the two files"):
+        adaptive.add_attacks(vlm, [], tasks, Adaptive([8], steps=1), tmp_path)
 
 
 def test_nothing_is_crafted_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ def pgd(start: Tensor, losses: Losses, budget: Budget, seed: int = 0) -> Search:
     def keep(found: Tensor) -> None:
         nonlocal least
         better = found < least
-        best[better], least = pixels[better], torch.minimum(found, least)
+        best[better], least = pixels[better], torch.where(better, found, least)  # never NaN
         curve.append(found)
 
     for number in range(budget.steps):

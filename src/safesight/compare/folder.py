@@ -161,6 +161,10 @@ def scorecard_of(
 
 
 def _adaptive_tasks(answers: Sequence[Answer], notes: RunNotes | None) -> list[str]:
-    """Those that the notes name, and those about crafted pictures, whatever became of the notes."""
-    crafted = sorted({answer.task for answer in answers if "crafted" in answer.facts})
-    return [*dict.fromkeys([*(notes.adaptive if notes else ()), *crafted])]
+    """Those that the notes name, and those whose answers say so, whatever became of the notes.
+
+    They say so if they are about crafted pictures, or about rows that are asked apart to be
+    attacked.
+    """
+    told = sorted({each.task for each in answers if {"crafted", "apart"} & each.facts.keys()})
+    return [*dict.fromkeys([*(notes.adaptive if notes else ()), *told])]

@@ -28,7 +28,7 @@ from safesight.evals.active import active_arm
 from safesight.grammar import UNDEFENDED, attack_name, load_attack, load_judge, task_parts
 from safesight.judges.scope import judge_for
 from safesight.types import Judge, Sample
-from safesight.workflows.attacked_rows import ATTACKED, AttackedRows, can_be_attacked
+from safesight.workflows.attacked_rows import ATTACKED, AttackedRows, attacked_rows, can_be_attacked
 
 if TYPE_CHECKING:
     from safesight.generation.parts import Parts
@@ -115,8 +115,8 @@ def add_attacks(
         The tasks to ask beside those of the run, and remarks on what was done.
 
     Raises:
-        InputError: no task has harmful requests with one picture each, or the model has no
-            gradient.
+        InputError: no task has harmful requests with one picture each, the model has no gradient,
+            or two tasks would have one name.
     """
     remarks: list[str] = []
     apart = dict(_apart(tasks, remarks))
@@ -148,10 +148,15 @@ def _apart(
     """The rows to attack, of each task that has others as well, as a task of this process."""
     for task, samples in tasks.items():
         benchmark, attacks = task_parts(task)
-        rows = [sample for sample in samples if can_be_attacked([sample])]
+        rows = attacked_rows(samples)
         if attacks or not rows or len(rows) == len(samples):
             continue
         name = f"{benchmark}{ATTACKED}"
+        if name in tasks:
+            raise InputError(
+                f"The rows of {benchmark} to attack would be the task {name}, which is there "
+                "already. Rename one of the two files."
+            )
         about = f"The rows of {benchmark} that are harmful requests with one picture."
         registry.add("benchmark", name, AttackedRows(benchmark), about)
         remarks.append(

@@ -8,13 +8,13 @@ random, and attacked, always the same rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from safesight.benchmarks import load_benchmark
 from safesight.types import Sample
 
-__all__ = ["ATTACKED", "AttackedRows", "can_be_attacked"]
+__all__ = ["ATTACKED", "AttackedRows", "attacked_rows", "can_be_attacked"]
 
 ATTACKED = "_attacked"
 """What the name of the task ends with, after that of the whole."""
@@ -28,8 +28,21 @@ class AttackedRows:
 
     def __call__(self, n: int | None = None, **which: Any) -> list[Sample]:
         """Those of the first `n` of the benchmark, so that both tasks have the same rows."""
-        samples = load_benchmark(self.benchmark)(n, **which)
-        return [sample for sample in samples if can_be_attacked([sample])]
+        return attacked_rows(load_benchmark(self.benchmark)(n, **which))
+
+
+def attacked_rows(samples: Sequence[Sample]) -> list[Sample]:
+    """Those that can be attacked; the fact `apart` tells a scorecard that they are asked twice.
+
+    Example:
+        >>> attacked_rows([Sample("0", "how?", "harmful", "bomb")])
+        []
+    """
+    return [
+        replace(sample, facts={**sample.facts, "apart": True})
+        for sample in samples
+        if can_be_attacked([sample])
+    ]
 
 
 def can_be_attacked(samples: Sequence[Sample]) -> bool:
