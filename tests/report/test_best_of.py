@@ -103,12 +103,13 @@ def test_the_table_beside_a_scorecard_has_it_too() -> None:
 
 
 def test_an_attack_without_the_plain_request_says_what_to_run() -> None:
-    place = Provenance(log_dir="runs/my logs")
+    drawn = {"limit": 7, "seed": 3, "only": {"kind": ["gun", "pill"]}}  # or it asks other requests
+    place = Provenance(log_dir="runs/my logs", **drawn)
     card = card_of(*arms()).model_copy(update={"provenance": place, "temperature": 0.7})
     (note,) = tries_notes(card)
     command = (
         "safesight eval --model testbed --defense sasa --tasks image_harm+repeat "
-        "--temperature 0.7 --log-dir 'runs/my logs'"
+        "--limit 7 --seed 3 --only kind=gun,pill --temperature 0.7 --log-dir 'runs/my logs'"
     )
     assert note == (
         f"Success of {TASK} may be due to the number of tries alone; to see how often the plain "
