@@ -27,8 +27,9 @@ from typing import Any
 import numpy as np
 import torch
 from arms import chosen
-from judged import judge_name, mean
+from judged import mean
 from results_file import add_output, add_summarise, measured, opened, summarised
+from under_test import add_model, head_of, loaded
 
 from safesight import VLM
 from safesight.adversary import Budget, attacked, craft
@@ -73,20 +74,19 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=100, help="requests of each seed")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arms", default="", help="beginnings of names, by comma; default: all")
+    add_model(parser)
     add_output(parser, "adaptive")
     add_summarise(parser)
     arguments = parser.parse_args()
     if arguments.summarise:
         summarised(arguments.out, summarize)
         return
-    vlm = VLM.load("testbed")
+    vlm = loaded(arguments)
     head = {
-        "model": "testbed",
-        "identity": vlm.identity,
+        **head_of(arguments, vlm),
         "n": arguments.n,
         "steps": STEPS,
         "batch": BATCH,
-        "judge": judge_name(vlm),
     }
     results = opened(arguments, head, summary=[])
     done = {(row["arm"], row["seed"]) for row in results["rows"]}

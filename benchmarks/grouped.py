@@ -30,9 +30,10 @@ from typing import Any
 import gates
 import numpy as np
 import torch
-from judged import judge_name, table_mean
+from judged import table_mean
 from results_file import RUNS, add_output, add_summarise, measured, opened, summarised
 from sasa import FITTED, SEEDS, World, add_world, read_world
+from under_test import head_of, loaded
 
 from safesight import VLM
 from safesight.defenses import FitData, load_defense
@@ -96,13 +97,11 @@ def main() -> None:
     if arguments.summarise:
         summarised(arguments.out, summarize)
         return
-    vlm = VLM.load(arguments.model)
+    vlm = loaded(arguments)
     head = {
-        "model": arguments.model,
-        "identity": vlm.identity,
+        **head_of(arguments, vlm),
         "n": arguments.n,
         "asked": arguments.asked,
-        "judge": judge_name(vlm),
         "splits": {split.name: dict(split.facts) for split in splits()},
     }
     results = opened(arguments, head, cells=[], categories=[], summary=[])

@@ -18,9 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from safesight import VLM
 from safesight.benchmarks import load_benchmark
-from safesight.grammar import judge_of_model
 from safesight.stats import (
     METRICS,
     Clusters,
@@ -42,7 +40,6 @@ __all__ = [
     "changed",
     "groups_of",
     "hits",
-    "judge_name",
     "mean",
     "rate",
     "table_mean",
@@ -55,12 +52,6 @@ Values = npt.NDArray[np.float64]
 def hits(entries: Iterable[Sequence[Any]], metric: MetricName) -> list[Hit]:
     """One per sample; None where it is left out because it could not be judged."""
     return METRICS[metric].hits(_answers(entries))
-
-
-def judge_name(vlm: VLM) -> str:
-    """Name and version of the judge of a model's answers, as a results file notes them."""
-    judge = judge_of_model(vlm.name)
-    return f"{judge.name}/{judge.version}"
 
 
 def groups_of(samples: Iterable[Sample]) -> list[Hashable]:

@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from adaptive import batches, rate
 from arms import chosen
-from judged import judge_name, mean
+from judged import mean
 from mended_gates import (
     CHANGES,
     FITS,
@@ -51,6 +51,7 @@ from mended_gates import (
 )
 from results_file import add_output, add_summarise, measured, opened, summarised
 from torch import Tensor
+from under_test import add_model, head_of, loaded
 
 from safesight import VLM
 from safesight.adversary import Budget, attacked
@@ -118,19 +119,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--split", choices=("test", "calibration"), default="test")
     parser.add_argument("--cases", default="", help="beginnings of names, by semicolon")
+    add_model(parser)
     add_output(parser, "mended")
     add_summarise(parser)
     arguments = parser.parse_args()
     if arguments.summarise:
         summarised(arguments.out, summarize)
         return
-    vlm = VLM.load("testbed")
+    vlm = loaded(arguments)
     head = {
-        "model": "testbed",
-        "identity": vlm.identity,
+        **head_of(arguments, vlm),
         "split": arguments.split,
         "epsilon": EPSILON,
-        "judge": judge_name(vlm),
     }
     results = opened(arguments, head, summary=[])
     names = [name for name in CASES if name in chosen(arguments.cases, CASES, ";")]

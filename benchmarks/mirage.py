@@ -50,7 +50,7 @@ from typing import Any, get_args
 
 import numpy as np
 from arms import chosen
-from judged import About, Values, changed, hits, judge_name, mean, rate
+from judged import About, Values, changed, hits, mean, rate
 from mirage_arms import RHO, SETTINGS, Trial, trials
 from results_file import (
     RUNS,
@@ -61,6 +61,7 @@ from results_file import (
     saved,
     summarised,
 )
+from under_test import add_model, head_of, loaded
 
 from safesight import VLM, registry
 from safesight.analysis.outcomes import outcomes
@@ -108,7 +109,7 @@ def main() -> None:
     )
     parser.add_argument("--harm", default="ruled", choices=tuple(TASKS))
     parser.add_argument("--split", default="test", choices=("test", "calibration"))
-    parser.add_argument("--model", default="testbed")
+    add_model(parser)
     add_output(parser)
     add_summarise(parser)
     arguments = parser.parse_args()
@@ -116,17 +117,15 @@ def main() -> None:
     if arguments.summarise:
         summarised(arguments.out, concluded)
         return
-    vlm = VLM.load(arguments.model)
+    vlm = loaded(arguments)
     head = {
-        "model": arguments.model,
-        "identity": vlm.identity,
+        **head_of(arguments, vlm),
         "n": arguments.n,
         "harm": arguments.harm,
         "rows_to_train_on": arguments.rows,
         "general_rows": GENERAL,
         "split": arguments.split,
         "first_seed": arguments.first_seed,
-        "judge": judge_name(vlm),
         "settings": SETTINGS,
     }
     results = opened(arguments, head)

@@ -24,10 +24,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from judged import About, judge_name
+from judged import About
 from results_file import add_output, add_summarise, finished, opened, saved, summarised
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from under_test import add_model, head_of, loaded
 
 from safesight import VLM
 from safesight.analysis.rai_controls import Tests, controls, judgements, metrics_of
@@ -66,17 +67,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=300, help="samples per task")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--model", default="testbed")
+    add_model(parser)
     add_output(parser, "rai")
     add_summarise(parser)
     arguments = parser.parse_args()
     if arguments.summarise:
         summarised(arguments.out, concluded)
         return
-    vlm = VLM.load(arguments.model)
-    results = opened(
-        arguments, header(vlm, arguments.model, arguments.n), sweeps=[], summary=[], swept=[]
-    )
+    vlm = loaded(arguments)
+    head = {**head_of(arguments, vlm), "n": arguments.n}
+    results = opened(arguments, head, sweeps=[], summary=[], swept=[])
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
         for seed in range(arguments.seeds):
@@ -125,16 +125,6 @@ def pooled(rows: Sequence[Row], about: About) -> list[Row]:
                 line[f"{name}/{metric}"] = rate.rounded()
         found.append(line)
     return found
-
-
-def header(vlm: VLM, name: str, n: int) -> Row:
-    """What must be the same for rows to stand in one file."""
-    return {
-        "model": name,
-        "identity": vlm.identity,
-        "n": n,
-        "judge": judge_name(vlm),
-    }
 
 
 def stored(found: tuple[Cells, Mapping[str, float]]) -> Row:

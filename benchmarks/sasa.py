@@ -35,8 +35,9 @@ import numpy as np
 import torch
 from gate_features import all_blocks, all_pairs, features_of
 from gates import Prompts, Refused, fitted
-from judged import judge_name, table_mean
+from judged import table_mean
 from results_file import add_output, add_summarise, measured, opened, summarised
+from under_test import add_model, head_of, loaded
 
 from safesight import VLM, registry
 from safesight.defenses import FitData
@@ -84,15 +85,13 @@ def main() -> None:
     if arguments.summarise:
         summarised(arguments.out, summarize)
         return
-    vlm = VLM.load(arguments.model)
+    vlm = loaded(arguments)
     head = {
-        "model": arguments.model,
-        "identity": vlm.identity,
+        **head_of(arguments, vlm),
         "n": arguments.n,
         "base": arguments.base,
         "pool": arguments.pool,
         "calibration": CALIBRATION,
-        "judge": judge_name(vlm),
         "margin": SASAConfig().margin,
     }
     names = ("curve", "gain", "every", "summary", "kinds")
@@ -119,7 +118,7 @@ def add_world(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n", type=int, default=200, help="test prompts per task")
     parser.add_argument("--base", type=int, default=540, help="prompts with every pair's feature")
     parser.add_argument("--pool", type=int, default=1750, help="prompts to fit on at most")
-    parser.add_argument("--model", default="testbed")
+    add_model(parser)
 
 
 def read_world(vlm: VLM, arguments: argparse.Namespace, folder: Path) -> World:
@@ -134,7 +133,7 @@ def read_world(vlm: VLM, arguments: argparse.Namespace, folder: Path) -> World:
     pairs = [name(*pair) for pair in candidate_layers(vlm.num_layers, SASAConfig())]
     blocks = [f"block {layer}" for layer in candidate_blocks(vlm.num_layers, "auto")]
     few = [*all_blocks(vlm), pairs[0], pairs[0].replace("pair", "swapped")]
-    every = [*all_blocks(vlm), *all_pairs(vlm)]
+    every = [*all_blocks(vlm), *dict.fromkeys([*all_pairs(vlm), *pairs])]
     wanted = [*every, few[-1]]
     pool = draw(arguments.pool)
     half = arguments.base // 2

@@ -33,8 +33,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from judged import About, Values, judge_name, mean
+from judged import About, Values, mean
 from results_file import add_output, add_summarise, finished, opened, saved, summarised
+from under_test import add_model, head_of, loaded
 
 from safesight import VLM
 from safesight.analysis.outcomes import outcomes
@@ -79,7 +80,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=300, help="samples per task")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--fit", type=int, default=FIT_N, help="fit samples per task")
-    parser.add_argument("--model", default="testbed")
+    add_model(parser)
     add_output(parser, "tool_vector")
     add_summarise(parser)
     arguments = parser.parse_args()
@@ -87,13 +88,11 @@ def main() -> None:
         summarised(arguments.out, concluded)
         return
     begin = time.monotonic()
-    vlm = VLM.load(arguments.model)
+    vlm = loaded(arguments)
     head = {
-        "model": arguments.model,
-        "identity": vlm.identity,
+        **head_of(arguments, vlm),
         "n": arguments.n,
         "fit": arguments.fit,
-        "judge": judge_name(vlm),
     }
     results = opened(arguments, head, fits={})
     before = results["seconds"]

@@ -44,8 +44,9 @@ from typing import Any
 
 import numpy as np
 from arms import chosen
-from judged import About, Values, changed, hits, judge_name, mean, rate
+from judged import About, Values, changed, hits, mean, rate
 from results_file import add_output, add_summarise, finished, opened, saved, summarised
+from under_test import add_model, head_of, loaded
 
 from safesight import VLM, registry
 from safesight.analysis.outcomes import Outcome, outcomes
@@ -107,23 +108,21 @@ def main() -> None:
     )
     parser.add_argument("--arms", default="", help="names separated by commas; all if empty")
     parser.add_argument("--split", default="test", choices=("test", "calibration"))
-    parser.add_argument("--model", default="testbed")
+    add_model(parser)
     add_output(parser, "vsfa")
     add_summarise(parser)
     arguments = parser.parse_args()
     if arguments.summarise:
         summarised(arguments.out, concluded)
         return
-    vlm = VLM.load(arguments.model)
+    vlm = loaded(arguments)
     head = {
-        "model": arguments.model,
-        "identity": vlm.identity,
+        **head_of(arguments, vlm),
         "n": arguments.n,
         "rows_to_train_on": arguments.rows,
         "replay": arguments.replay,
         "recipe": RECIPE,
         "split": arguments.split,
-        "judge": judge_name(vlm),
     }
     results = opened(arguments, head, persona=[], steering=[])
     wanted = chosen(arguments.arms, (trial.arm for trial in trials()))

@@ -218,10 +218,10 @@ def public_name(name: str) -> str:
         >>> public_name(str(registry.load("model", "testbed"))), public_name("org/model")
         ('testbed', 'org/model')
     """
-    folder = Path(os.path.expanduser(name)).absolute()
+    folder = Path(os.path.expanduser(name)).resolve()
     for known in registry.names("model"):
         with suppress(PluginError, TypeError):  # another package's model is broken, or not a path
-            if folder == Path(registry.load("model", known)).absolute():
+            if folder == Path(registry.load("model", known)).resolve():
                 return known
     return name
 

@@ -43,14 +43,9 @@ def make(folder: Path, *, safety: bool = True, shipped: Path | None = None) -> N
 
     Raises:
         MissingExtraError: the package of the language model is not installed.
-        ModelError: no trained weights are there, or they do not fit.
+        ModelError: the trained weights are missing, damaged or do not fit.
     """
     parts = SHIPPED if shipped is None else shipped
-    if not (parts / EYE_FILE).is_file():
-        raise ModelError(
-            "The weights of 'testbed-smol' are not part of this version of safesight. Train them "
-            "with python -m safesight.testbed.smol.train, or use testbed."
-        )
     with redirect_stderr(StringIO()):  # progress bars, some of which no setting turns off
         model, processor = assemble(language.read())
         _take(model, _read(parts / EYE_FILE))

@@ -20,17 +20,18 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
+from safesight import registry
 from safesight.grammar import load_judge
 from safesight.testbed.batches import PATCH_CLASSES, patch_classes
-from safesight.testbed.concepts import BENIGN, CONCEPTS, Concept
+from safesight.testbed.concepts import BENIGN, CONCEPTS, HARMFUL, Concept
 from safesight.testbed.dialogues import some_scene
-from safesight.testbed.measure import Bench, names, share, things
+from safesight.testbed.measure import Bench, names, share, things, word_gate
 from safesight.testbed.scenes import Scene, objects_scene
 from safesight.testbed.smol import language
 from safesight.testbed.smol.benign import request
 from safesight.testbed.smol.harm import held_out
 from safesight.testbed.smol.questions import KEPT_OUT, PHRASINGS, ask
-from safesight.testbed.smol.trainer import word_table
+from safesight.testbed.smol.trainer import word_table, word_vectors
 from safesight.testbed.styles import FOREIGN, MORE, STYLES, drawn
 from safesight.types import Sample
 
@@ -65,10 +66,24 @@ def measure(folder: Path, *, n: int = 300, seed: int = 0) -> dict[str, Any]:
         asked = [_question(index, rng, phrasings) for index in range(n)]
         result[f"questions_{key}_right"] = _right(bench, asked)
     result |= _refusals(bench, n, rng)
+    result["word_gate"] = _word_gates(bench, n, seed)
     result["perplexity"] = perplexity(model, bench.processor)
     untouched = language.read().model
     result["perplexity_untouched"] = perplexity(untouched, bench.processor)
     return result
+
+
+def _word_gates(bench: Bench, n: int, seed: int) -> dict[str, Any]:
+    """How close visual tokens are to names of harmful things, and to words for kinds of harm."""
+    table = bench.model.get_input_embeddings().weight.detach().float()
+    found = {}
+    for name, words in (
+        ("names", [thing.name for thing in HARMFUL]),
+        ("generic", registry.load("word_list", "generic")),
+    ):
+        vectors = word_vectors(table, bench.processor.tokenizer, words)
+        found[name] = word_gate(bench, vectors, n, seed)
+    return found
 
 
 def _right(bench: Bench, asked: Sequence[Sample]) -> dict[str, Any]:
