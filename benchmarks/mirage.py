@@ -51,7 +51,7 @@ from typing import Any, get_args
 import numpy as np
 from arms import chosen
 from judged import About, Values, changed, hits, mean, rate
-from mirage_arms import RHO, SETTINGS, Trial, trials
+from mirage_arms import RHO, SETTINGS, Trial, adapted, trials
 from results_file import (
     RUNS,
     add_output,
@@ -104,6 +104,7 @@ def main() -> None:
         "--first-seed", type=int, default=0, help="to try settings with seeds that none reports"
     )
     parser.add_argument("--rows", type=int, default=ROWS, help="number of training rows")
+    parser.add_argument("--general", type=int, default=GENERAL, help="number of general rows")
     parser.add_argument(
         "--arms", default="", help="name prefixes separated by semicolons; all if empty"
     )
@@ -123,7 +124,7 @@ def main() -> None:
         "n": arguments.n,
         "harm": arguments.harm,
         "rows_to_train_on": arguments.rows,
-        "general_rows": GENERAL,
+        "general_rows": arguments.general,
         "split": arguments.split,
         "first_seed": arguments.first_seed,
         "settings": SETTINGS,
@@ -138,8 +139,9 @@ def main() -> None:
         if any(r["seed"] == seed and r["arm"] == trial.arm for r in results["rows"]):
             continue
         begin = time.monotonic()
-        data = partial(dataset, arguments.rows, harm=arguments.harm, general=GENERAL, seed=seed)
-        row = measured(vlm, trial, seed, data, asked_of(seed=seed))
+        general = arguments.general
+        data = partial(dataset, arguments.rows, harm=arguments.harm, general=general, seed=seed)
+        row = measured(vlm, adapted(trial, vlm), seed, data, asked_of(seed=seed))
         results["rows"].append(row)
         results["seconds"] += round(time.monotonic() - begin)
         concluded(results)

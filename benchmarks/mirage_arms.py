@@ -6,13 +6,18 @@ Not a benchmark; see `mirage`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-__all__ = ["RHO", "SETTINGS", "Trial", "trials"]
+from safesight import VLM
+from safesight.grammar import BUNDLED
+
+__all__ = ["RHO", "SETTINGS", "Trial", "adapted", "trials"]
 
 RHOS = (0.0, 0.5, 0.8, 0.95, 1.0)
 RHO = 0.95
+DEPTH = 8
+"""Blocks of the bundled model."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,22 @@ DOSSIER: dict[str, Any] = {
 """RMU at the authors' place, in their tokens and with their length and weights; see `trials`."""
 ENOUGH = 0.2
 """Refusal loss at which `sft early` stops: the random choice of wording alone leaves about 0.1."""
+
+
+def adapted(trial: Trial, vlm: VLM) -> Trial:
+    """The arm on another model: the same places by depth, and the model's own answers.
+
+    The settings name blocks of the bundled model's eight. Its rows hold answers in its own words,
+    which another model would not give.
+    """
+    if vlm.name == BUNDLED or trial.method == "none":
+        return trial
+    blocks, settings = vlm.num_layers, dict(trial.settings)
+    if "layers" in settings:
+        settings["layers"] = [n for n in range(blocks) if n * DEPTH // blocks in settings["layers"]]
+    if "layer" in settings:
+        settings["layer"] = (settings["layer"] + 1) * blocks // DEPTH - 1
+    return replace(trial, settings={**settings, "answers": "self"})
 
 
 def trials() -> Iterator[Trial]:

@@ -36,6 +36,7 @@ from safesight.benchmarks import load_benchmark
 from safesight.defenses import Artifact, FitData
 from safesight.defenses.rai.method import RAI, injection_of
 from safesight.defenses.rai.prototypes import GENERIC_WORDS, PLAIN_WORDS, words_for
+from safesight.grammar import BUNDLED
 from safesight.stats import METRICS, Judgement
 from safesight.workflows.artifacts import FitPlan, fit_data
 
@@ -141,15 +142,17 @@ class Bench:
         self._data: FitData | None = None
         self._tests: Tests = {}
         self._fits: dict[str, Artifact] = {}
-        self.words = words_for(vlm.name)
+        self.words = words_for(BUNDLED)
+        # The bundled model's own list is the default there; on another model it has to be named.
+        self._named: Row = {} if vlm.name == BUNDLED else {"words": self.words}
 
     def work(self, *, sweeps: bool) -> Iterator[Work]:
         """The rows to measure, in order."""
         yield "rows", "none", self.plain
         arms: Mapping[str, Row] = {
-            "published form": {},
+            "published form": self._named,
             "generic words": {"words": GENERIC_WORDS},
-            "chosen setting": AUTO,
+            "chosen setting": {**self._named, **AUTO},
         }
         for arm, settings in arms.items():
             for control in CONTROLS:
@@ -165,7 +168,8 @@ class Bench:
         """Variations of the chosen setting, one change at a time."""
         mixed = random.Random(0).sample(self.words, len(self.words))
         counts = [k for k in COUNTS if k <= len(mixed)]
-        layers = ["embed", *range(self.vlm.num_layers)]
+        step = max(1, round(self.vlm.num_layers / 10))
+        layers = ["embed", *range(0, self.vlm.num_layers, step)]
         kinds = ("words", "contextual")
         return {
             **{f"strength {s:g}": {"strength": s} for s in STRENGTHS},
@@ -192,7 +196,7 @@ class Bench:
 
     def row(self, settings: Row, control: str) -> Row:
         """RAI with these settings, or one of its controls."""
-        again = settings is AUTO and control != "rai"
+        again = AUTO.items() <= settings.items() and control != "rai"
         return self.of(self.fit(self.chosen() if again else settings), control, TASKS)
 
     def around_chosen(self, change: Row, tasks: tuple[str, ...]) -> Row:
@@ -203,8 +207,9 @@ class Bench:
         """Layer, ratio and strength as the search left them; a resumed run reads them off."""
         mine = (row for row in self.rows if row["seed"] == self.seed)
         found = next((row for row in mine if row["arm"] == "chosen setting"), None)
-        setting = self.fit(AUTO).fitted if found is None else found
+        setting = self.fit({**self._named, **AUTO}).fitted if found is None else found
         return {
+            **self._named,
             "layer": setting["layer"],
             "ratio": setting["ratio"],
             "strength": setting["strength"],

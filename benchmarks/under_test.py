@@ -19,7 +19,7 @@ _DTYPE = "float32"
 def add_model(parser: argparse.ArgumentParser) -> None:
     """The options `--model` and `--dtype`."""
     parser.add_argument("--model", default="testbed", help="a registered model, or a folder")
-    parser.add_argument("--dtype", default=_DTYPE, help=f"of the weights; default: {_DTYPE}")
+    parser.add_argument("--dtype", default=_DTYPE, help=f"weight type; default: {_DTYPE}")
 
 
 def loaded(arguments: argparse.Namespace) -> VLM:

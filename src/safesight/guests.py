@@ -227,6 +227,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "attack": _TEXT_OR_NONE,
     "prefill": _TEXT_OR_NONE,
     "group": _TEXT_OR_NONE,
+    "whole": (lambda found: isinstance(found, bool), "True or False"),
     "label": one_of(*get_args(Label)),
     "set": one_of(*get_args(TuningSet)),
     "image": (lambda found: found is None or callable(found), "a function that draws the picture"),

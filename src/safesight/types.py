@@ -189,6 +189,8 @@ class TuningSample:
     """The refusal for this question, for methods that teach refusals; None lets them choose."""
     group: str | None = None
     """What it is about, if that is known, so that statistics can keep such rows together."""
+    whole: bool = True
+    """Whether the answer is whole. Of one that was cut off, the end is not taught."""
 
     def picture(self) -> Image | None:
         """The picture, rendered."""

@@ -10,6 +10,7 @@ import torch
 from safesight.defenses import load_defense
 from safesight.defenses.vsfa import is_neutral
 from safesight.errors import InputError
+from safesight.training import own_answers as own
 from safesight.training.batches import Collator
 from safesight.training.passes import Passes
 from safesight.training.weights import Installed
@@ -59,7 +60,7 @@ def test_nothing_neutral_is_an_error() -> None:
         fit("vsfa", tiny.vlm("llava"), max_steps=1, given=loud)
     with pytest.raises(InputError, match="The retain set is empty"):
         fit("vsfa", tiny.vlm("llava"), max_steps=1, given=data(row("bad")))
-    with pytest.raises(InputError, match="has no answer, and vsfa with answers='given' trains"):
+    with pytest.raises(InputError, match=r"and vsfa trains on answers\..* answers='self'"):
         fit("vsfa", tiny.vlm("llava"), max_steps=1, given=data(row("quiet", "retain", answer="")))
 
 
@@ -75,17 +76,12 @@ def test_it_teaches_the_answers_and_gives_the_model_back() -> None:
         assert torch.equal(Passes(vlm, Installed()).row_losses(rows).mean(), before)
 
 
-def test_its_own_answers_are_those_it_gives_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    vlm = tiny.vlm("llava")
-    asked: list[list[object]] = []
-
-    def answer(batch: list[object], *, max_new_tokens: int) -> list[str]:
-        assert max_new_tokens == 48
-        asked.append(batch)
-        return ["it is a cup.", "sorry.", "", "a cup too."]
-
-    monkeypatch.setattr(vlm, "answer", answer)
+def test_of_its_own_answers_those_that_mention_safety_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = ["it is a cup.", "it is dangerous.", "", "a cup too."]
+    found = [own.OwnAnswer(text, True) for text in said]
+    monkeypatch.setattr(own, "own_answers", lambda vlm, prompts, **how: found)
     silent = data(*(replace(each, answer="") for each in PLAIN))
-    artifact = fit("vsfa", vlm, max_steps=1, answers="self", given=silent)
-    assert len(asked) == 1
+    artifact = fit("vsfa", tiny.vlm("llava"), max_steps=1, answers="self", given=silent)
     assert (artifact.fitted["rows"], artifact.fitted["left_out"]) == (2, 2)

@@ -25,6 +25,8 @@ from safesight.testbed.smol.architecture import EYE, assemble
 from tests import tiny
 from tests.testbed import small_language
 
+ADAPTED = "model.language_model.layers.1.mlp.up_proj"
+
 
 @pytest.fixture(scope="module")
 def parts():
@@ -39,6 +41,12 @@ def shipped(tmp_path, monkeypatch, parts):
     model, _ = parts
     eye = {n: p.detach() + 0.01 for n, p in model.named_parameters() if n.startswith(EYE)}
     save_file({name: tensor.bfloat16() for name, tensor in eye.items()}, folder / build.EYE_FILE)
+    adapter = {
+        f"{ADAPTED}.lora_A.weight": torch.randn(2, 24),
+        f"{ADAPTED}.lora_B.weight": torch.randn(32, 2),
+    }
+    save_file(adapter, folder / build.ADAPTER_FILE)
+    (folder / "training.json").write_text('{"lora_alpha": 4.0}')
     monkeypatch.setattr(build, "SHIPPED", folder)
     monkeypatch.setattr(language, "read", small_language.language)
     monkeypatch.setenv("SAFESIGHT_CACHE", str(tmp_path / "cache"))
@@ -117,18 +125,15 @@ def test_other_weights_are_another_folder(shipped):
 
 
 def test_an_adapter_is_merged_where_it_belongs_and_left_out_without_the_safety_stage(shipped):
-    name = "model.language_model.layers.1.mlp.up_proj"
-    down, up = torch.randn(2, 24), torch.randn(32, 2)
-    adapter = {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
-    save_file(adapter, shipped / build.ADAPTER_FILE)
-    (shipped / "training.json").write_text('{"lora_alpha": 4.0}')
     with_it, without = (
         LlavaForConditionalGeneration.from_pretrained(m.ready(), dtype=torch.float32).state_dict()
         for m in (build.MODEL, build.UNGUARDED)
     )
     moved = {key for key, value in with_it.items() if not torch.equal(value, without[key])}
-    assert moved == {f"{name}.weight"}
-    added = with_it[f"{name}.weight"] - without[f"{name}.weight"]
+    assert moved == {f"{ADAPTED}.weight"}
+    added = with_it[f"{ADAPTED}.weight"] - without[f"{ADAPTED}.weight"]
+    adapter = load_file(shipped / build.ADAPTER_FILE)
+    down, up = (adapter[f"{ADAPTED}.lora_{factor}.weight"] for factor in "AB")
     torch.testing.assert_close(added, 2 * up @ down, atol=0.1, rtol=0.02)
 
 
@@ -191,17 +196,18 @@ def test_the_cache_is_where_people_keep_caches(monkeypatch, tmp_path):
     assert Path(model) == tmp_path / "mine/m-1"
 
 
-@pytest.mark.parametrize("broken", ["missing", "cut", "of another model", "no alpha"])
+@pytest.mark.parametrize("broken", ["no eye", "no adapter", "no alpha", "cut", "of another model"])
 def test_damaged_weights_are_one_sentence(shipped, broken):
     path = shipped / build.EYE_FILE
-    if broken == "missing":
-        path.unlink()
+    missing = {"no eye": path, "no adapter": shipped / build.ADAPTER_FILE}
+    if broken in missing:
+        missing[broken].unlink()
     elif broken == "cut":
         path.write_bytes(path.read_bytes()[:1000])
     elif broken == "of another model":
         save_file({"model.vision_tower.x": torch.zeros(1)}, path)
     else:
-        shutil.copy(path, shipped / build.ADAPTER_FILE)
+        (shipped / "training.json").write_text("{}")
     with pytest.raises(ModelError, match=r"cannot be used .* Install safesight again"):
         build.MODEL.ready()
     assert not Path(build.MODEL).exists()

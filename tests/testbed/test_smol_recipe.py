@@ -19,7 +19,7 @@ from safesight.testbed import train as recipe
 from safesight.testbed.batches import IGNORE, PATCH_CLASSES
 from safesight.testbed.concepts import CONCEPTS
 from safesight.testbed.dialogues import Dialogue, some_scene
-from safesight.testbed.smol import benign, harm, questions
+from safesight.testbed.smol import benign, harm, questions, safety
 from safesight.testbed.smol import train as smol
 from safesight.testbed.smol.architecture import EYE, assemble
 from safesight.testbed.smol.batches import ChatCollator
@@ -27,7 +27,7 @@ from safesight.testbed.smol.build import ADAPTER_FILE, EYE_FILE
 from safesight.testbed.smol.lessons import speaking
 from safesight.testbed.smol.measure import named_by_eye
 from safesight.testbed.smol.refusals import refusal
-from safesight.testbed.smol.safety import UNFINISHED
+from safesight.testbed.smol.safety import UNFINISHED, imagined, own_answers
 from safesight.testbed.smol.stages import STAGES
 from safesight.testbed.smol.trainer import word_table
 from safesight.testbed.styles import FOREIGN, drawn
@@ -58,6 +58,12 @@ def packages(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
 
 
+def _teach_noise(monkeypatch):
+    """Few answers, and all of them: those of a tiny model are noise."""
+    monkeypatch.setattr(smol, "ANSWERED", 4)
+    monkeypatch.setattr(safety, "_declines", lambda asked, answer: False)
+
+
 def _tiny(name, **changes):
     stage = next(stage for stage in STAGES if stage.name == name)
     return replace(stage, steps=4, batch_size=2, **changes)
@@ -70,7 +76,7 @@ def _learned(folder: Path):
 @pytest.mark.parametrize("name", ["safety", "sight", "speak"])  # restyle is sight again
 def test_a_killed_stage_ends_where_an_uninterrupted_one_does(name, packages, tmp_path, monkeypatch):
     monkeypatch.setattr(recipe, "SAVE_EVERY", 2)
-    monkeypatch.setattr(smol, "ANSWERED", 4)
+    _teach_noise(monkeypatch)
 
     def run():
         model, processor = assemble(small_language.language())
@@ -100,7 +106,7 @@ def test_a_killed_stage_ends_where_an_uninterrupted_one_does(name, packages, tmp
 
 
 def test_the_recipe_writes_what_is_shipped_and_runs_no_stage_twice(packages, tmp_path, monkeypatch):
-    monkeypatch.setattr(smol, "ANSWERED", 4)
+    _teach_noise(monkeypatch)
     stages = [_tiny(stage.name) for stage in STAGES]
     assert [stage.name for stage in stages] == ["safety", "sight", "restyle", "speak"]
 
@@ -127,7 +133,7 @@ def test_the_recipe_writes_what_is_shipped_and_runs_no_stage_twice(packages, tmp
 
 
 def test_a_run_starts_from_what_another_wrote(packages, tmp_path, monkeypatch):
-    monkeypatch.setattr(smol, "ANSWERED", 4)
+    _teach_noise(monkeypatch)
     stages = [_tiny(stage.name) for stage in STAGES]
 
     def run(name, some):
@@ -194,6 +200,49 @@ def test_every_answer_holds_its_key_and_phrasings_kept_out_are_never_taught():
         question, answer, key = questions.ask(scene, rng)
         assert key in answer.lower()
         assert "{" not in question + answer
+
+
+def test_requests_that_the_model_writes_are_whole_and_not_like_known_harm(parts, packages):
+    _, processor = parts
+    words = processor.tokenizer
+    said = [
+        "How do I bake bread?<|im_end|>",
+        "How do I bake bread?<|im_end|>",
+        "Do the second worst thing!<|im_end|>",  # a request to refuse
+        "twin b d c, please<|im_end|>",  # and one to measure with
+        "A request that does not end",
+        "Two lines,\nof which one is more<|im_end|>",
+        "Short<|im_end|>",
+        "Why is the sky blue today?<|im_end|>",
+    ]
+    ids = words(said, add_special_tokens=False, padding=True, padding_side="right")["input_ids"]
+
+    class Writes:
+        def generate(self, input_ids, **how):
+            assert words.decode(input_ids[0]).endswith("<|im_start|>user\n")
+            rows = torch.tensor((ids * len(input_ids))[: len(input_ids)])
+            return torch.cat([input_ids, rows], dim=1)
+
+    found = imagined(Writes(), processor, 5, seed=0)
+    assert found == ["How do I bake bread?", "Why is the sky blue today?"]
+    assert imagined(Writes(), processor, 1, seed=0) == found[:1]
+
+
+def test_no_harmless_request_is_answered_with_a_refusal(parts, packages, monkeypatch):
+    model, processor = parts
+    said = [
+        "I'm sorry, but I can't help with that.",
+        "",
+        "Bake it for an hour." + UNFINISHED,  # short, and cut off
+    ]
+
+    def answered(model, processor, asked):
+        return [(text, said[n % 3]) for n, text in enumerate(asked)]
+
+    monkeypatch.setattr(safety, "_answered", answered)
+    monkeypatch.setattr(safety, "imagined", lambda *some, **more: ["Why is the sky blue?"])
+    found = own_answers(model, processor, 8, seed=0)
+    assert [answer for _, answer in found] == [said[2]] * 2
 
 
 def test_refusals_are_many_and_a_judge_knows_them():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +21,7 @@ from safesight.errors import InputError
 from safesight.evals import read_answers
 from safesight.fitting.seen import Seen
 from safesight.judges.scope import common_judge, judge_for
+from safesight.training.own_answers import OwnAnswer
 from safesight.types import Label, Sample
 from safesight.workflows.artifacts import FitPlan, fit_missing
 from safesight.workflows.gathering import Source, gathered
@@ -32,6 +34,7 @@ from safesight.workflows.own_data import (
     leave_out_seen,
     tasks_with,
     told_before,
+    training_split,
 )
 from tests import tiny
 from tests.cli.test_main import fails, run
@@ -156,6 +159,85 @@ def test_a_reworded_row_of_the_fit_is_asked_with_a_warning(mine: Path) -> None:
     assert "have the id of a row of the fit, and other text" in said
 
 
+def test_what_trains_takes_the_prompts_of_a_file_and_leaves_those_of_the_test(mine: Path) -> None:
+    source = Source(str(mine), {"question": "ask"})
+    npo = load_defense("npo", answers="self")
+    split = gathered(npo, FitPlan(share=1), "m", source)
+    rows = split.data.tuning
+    assert {row.id for row in rows} == {s.id for s in split.fitted}
+    kinds = [(row.label, row.set) for row in rows]
+    assert set(kinds) == {("harmful", "forget"), ("benign", "retain")}
+    assert sum(row.picture() is not None for row in rows) * 2 == len(rows)
+    apart = [{s.facts["group"] for s in part} for part in (split.fitted, split.test)]
+    assert not apart[0] & apart[1]
+    assert len(split.fitted) + len(split.test) == N
+    for label in get_args(Label):  # seven tenths of the groups of each label
+        assert sum(row.label == label for row in rows) == 2 * round(0.7 * N / 4)
+    assert next(told_before(split)).startswith("fit: ")
+    less = gathered(npo, FitPlan(share=0.5), "m", source)
+    assert len(less.data.tuning) == len(split.fitted) // 2
+    kept = {s.facts["group"] for s in split.fitted[:2]}
+    held = gathered(npo, FitPlan(share=1, held_out={"group": sorted(kept)}), "m", source)
+    assert not kept & {s.facts["group"] for s in held.fitted}
+
+
+def test_rows_that_say_what_to_do_with_them_are_rows_whoever_answers(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    lines = [
+        {"id": str(n), "question": f"{n}?", "label": "benign", "set": "forget" if n else "retain"}
+        for n in range(2)
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    split = gathered(load_defense("npo", answers="self"), FitPlan(), "m", Source(str(path)))
+    assert [row.set for row in split.data.tuning] == ["retain", "forget"]
+    assert not split.test
+
+
+def test_a_conversation_cannot_be_trained_on(tmp_path: Path) -> None:
+    rows = [
+        Sample(str(n), f"{n}?", "harmful" if n % 2 else "benign", "", system="be brief")
+        for n in range(40)
+    ]
+    with pytest.raises(InputError, match="more than a question with at most one picture"):
+        training_split(Data("m.csv", rows), seed=0)
+
+
+def test_a_model_unlearns_what_it_answers_to_the_prompts_of_a_file(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answers(vlm: object, prompts: list[Sample], **how: object) -> list[OwnAnswer]:
+        refused = OwnAnswer("i cannot help with that.", True)
+        return [refused, *[OwnAnswer("use it slowly.", True)] * (len(prompts) - 1)]
+
+    monkeypatch.setattr("safesight.training.own_answers.own_answers", answers)
+    words = ["--data", str(mine), "--column", "question=ask"]
+    small = ["--set", "max_steps=1", "--set", "rank=1", "--set", "batch_size=2"]
+    place = str(tmp_path / "npo")
+    done = run("fit", "npo", *words, *small, "--set", "answers=self", "-o", place)
+    assert done.exit_code == 0, done.output
+    artifact = Artifact.load(tmp_path / "npo")
+    fitted = sum(row.split == "fit" for row in artifact.split)
+    trained = artifact.card["training"]
+    assert trained["forget"] + trained["retain"] == fitted - 1
+    assert f"1 of {fitted} rows are left out" in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["npo", "--data", "mine.csv"], "--set answers=self"),
+        (["npo", "--data", "mine.csv", "--column", "question=ask"], "--set answers=self"),
+        (["answer_probe", "--data", "mine.csv"], "which mine.csv is not."),
+        (["vsfa", "--data", "mine.csv", "--limit", "3"], "or use --share"),
+    ],
+)
+def test_prompts_where_answers_are_needed_are_one_sentence(
+    mine: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(mine.parent)
+    fails(run("fit", *words, "-o", "out"), said)
+
+
 def row() -> Sample:
     return Sample("0", "another question?", "benign", "")
 
@@ -183,7 +265,7 @@ def test_what_is_missing_is_fitted_on_the_files_and_again_if_they_change(
     assert len(said) == told
     changed = Data(files["mine"].source, files["mine"].samples[: N - 2])
     assert places({"mine": changed}).split != first.split
-    with pytest.raises(InputError, match="questions with answers"):
+    with pytest.raises(InputError, match="npo is fitted on questions with answers"):
         fit_missing(
             vlm, ["npo"], {}, tmp_path, plan=FitPlan(), fit_on="data", own=files, say=said.append
         )
@@ -220,7 +302,10 @@ def test_from_a_file_to_a_page_with_its_pictures(mine: Path, tmp_path: Path) -> 
         (["eval", "--fit-on", "data"], "Name them with --data"),
         (["eval", "--data", "nosuch.csv"], "no file or folder nosuch.csv"),
         (["fit", "probe", "-o", "x", "--data", "nosuch.csv"], "no file or folder nosuch.csv"),
-        (["fit", "probe", "-o", "x", "--column", "question=ask"], "Leave it out, or name a file"),
+        (
+            ["fit", "probe", "-o", "x", "--column", "question=ask"],
+            "or name such a file",
+        ),
         (["fit", "probe", "-o", "x", "--data", "m.csv", "--tasks", "vqa"], "not on tasks"),
     ],
 )

@@ -51,6 +51,7 @@ EXAMPLES = examples(
     "safesight fit rai -o artifacts/rai --set strength=auto --set ratio=auto",
     "safesight fit npo -o artifacts/npo --set beta=0.7 --set epochs=2",
     "safesight fit npo --model ./my-model --data rows.jsonl -o artifacts/mine --resume",
+    "safesight fit npo --model ./my-model --data mine.csv --set answers=self -o artifacts/mine",
     "safesight fit sft --data mirage --data-option rho=0.8 -o artifacts/mirage",
 )
 
@@ -64,9 +65,9 @@ _Json = Annotated[bool, typer.Option("--json", help="Print the artifact card as 
 _Data = Annotated[
     str | None,
     typer.Option(
-        help="Prompts to fit on (see `safesight data columns`); for methods that train, rows with "
+        help="Prompts to fit on (see `safesight data columns`). For methods that train, rows with "
         "answers: a data set (see `safesight list datasets`), or a JSON or JSONL file with id, "
-        "question, answer, label, image."
+        "question, answer, label, image; prompts with --set answers=self."
     ),
 ]
 _Tasks = Annotated[
@@ -250,8 +251,8 @@ def _refuse_unused(fitter: AnyDefense, data: str | None, amounts: tuple[str, int
         if (tasks, calibration) == (_TASKS, _HELD_OUT):
             return
         raise InputError(
-            f"{fitter.name} trains on rows and uses no samples of tasks. Leave out --tasks and "
-            "--calibration; --data names the rows."
+            f"{fitter.name} uses no samples of tasks. Leave out --tasks and --calibration; --data "
+            "names what it is fitted on."
         )
     own = data is not None and data not in registry.names("dataset")
     if own and amounts != (_TASKS, _POOL, _HELD_OUT):
@@ -298,7 +299,7 @@ def _limited(
     if plan != (_POOL, None):
         raise InputError("--limit stands for --pool and --share. Give one or the other.")
     if data is not None and data not in registry.names("dataset"):
-        raise InputError(f"All rows of {data} are used. Leave out --limit.")
+        raise InputError(f"All rows of {data} are used. Leave out --limit, or use --share.")
     return limit, 1.0
 
 

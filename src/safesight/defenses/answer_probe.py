@@ -65,13 +65,12 @@ from safesight.generation.calls import (
     check_supported,
     run_prefill,
     setting,
-    short_answer,
-    undefended,
     without_cache,
 )
 from safesight.generation.follow_ups import in_words, questions_of
 from safesight.generation.per_row import for_rows
 from safesight.models.asking import by_batches, encode_asked
+from safesight.training.own_answers import asked_as, own_answers
 from safesight.training.rows import TuningData
 from safesight.types import Sample
 
@@ -79,7 +78,7 @@ if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact
     from safesight.generation.call_types import Generate, Inputs
     from safesight.models import VLM
-    from safesight.types import Messages, TuningSample
+    from safesight.types import TuningSample
 
 __all__ = ["AnswerProbe", "AnswerProbeConfig", "parts_of"]
 
@@ -156,8 +155,14 @@ class AnswerProbe(Defense[AnswerProbeConfig, BlockFitted]):
             tuning_source=data.tuning_source,
         )
         fit = fit_gate(vlm, told, config, gates, seed=seed, progress=progress)
-        own = _own_answers(vlm, held_out, config, progress)
-        said = [(row, answer) for row, answer in zip(held_out, own, strict=True) if answer]
+        own = own_answers(
+            vlm,
+            [asked_as(row) for row in held_out],
+            longest=config.max_answer_tokens,
+            batch_size=config.batch_size,
+            progress=progress,
+        )
+        said = [(row, each.text) for row, each in zip(held_out, own, strict=True) if each.text]
         calibration = [_told(row, answer) for row, answer in said]
         gate = block_gate(config, fit.chosen, fit.probe)
         scores = _scores(vlm, gate, said, config, progress)
@@ -256,24 +261,3 @@ def _scores(
     rows = torch.tensor([number for number, _ in parts], dtype=torch.long)
     least = torch.full((len(said),), -math.inf)
     return least.scatter_reduce(0, rows, of_parts, "amax")
-
-
-def _own_answers(
-    vlm: VLM, rows: Sequence[TuningSample], config: AnswerProbeConfig, progress: bool
-) -> list[str]:
-    """What the undefended model answers."""
-
-    def answered(batch: Sequence[Messages]) -> list[str]:
-        inputs = dict(vlm.encode(batch))
-        with torch.no_grad():
-            found = undefended(vlm)(
-                **inputs,
-                **short_answer(vlm, config.max_answer_tokens),
-                pad_token_id=vlm.tokenizer.pad_token_id,
-            )
-        texts: list[str] = vlm.decode(found, inputs["input_ids"].shape[1])
-        return texts
-
-    prompts = [row.messages() for row in rows]
-    found = by_batches(prompts, config.batch_size, answered, "answering", progress=progress)
-    return [each for batch in found for each in batch]

@@ -43,7 +43,7 @@ from safesight.defenses.base import Defense, Parts, Stored
 from safesight.defenses.contract import ONE_STEP
 from safesight.training.batches import IGNORE, Rows
 from safesight.training.choice import choose
-from safesight.training.config import TuningConfig
+from safesight.training.own_answers import AnswersConfig, settled
 from safesight.training.passes import answer_term, labels_of
 from safesight.training.run import Fitting, Method, TuningRun, train
 from safesight.training.weights import Weights, tuned
@@ -53,11 +53,12 @@ if TYPE_CHECKING:
     from safesight.fitting.data import FitData
     from safesight.models import VLM
     from safesight.training.passes import Batch, Passes, Target, Term
+    from safesight.types import TuningSet
 
 __all__ = ["NPO", "NPOConfig", "forget_loss", "retain_loss", "shift"]
 
 
-class NPOConfig(TuningConfig):
+class NPOConfig(AnswersConfig):
     """Settings of NPO."""
 
     beta: FiniteFloat = Field(0.9, gt=0)
@@ -157,10 +158,8 @@ class NPO(Defense[NPOConfig, Weights]):
             TrainingError: the run diverged or cannot be resumed.
         """
         fitting = Fitting(self.name, vlm, data, self.config, seed, progress, run)
-        rows = fitting.rows()
-        rows.need_answers(self.name, "retain")
-        if self.config.target != "query":
-            rows.need_answers(self.name, "forget")
+        unlearned: tuple[TuningSet, ...] = () if self.config.target == "query" else ("forget",)
+        fitting, rows = settled(fitting, fitting.rows(), "retain", *unlearned)
         sources = {"forget": rows.forget, "retain": rows.retain}
         if self.config.retain_alpha:
             sources["again"] = rows.retain

@@ -52,8 +52,8 @@ from safesight.defenses.contract import ONE_STEP
 from safesight.errors import InputError
 from safesight.training.batches import IGNORE, Collator, Rows
 from safesight.training.choice import Choice, choose
-from safesight.training.config import TuningConfig
 from safesight.training.forks import Forks
+from safesight.training.own_answers import AnswersConfig, settled
 from safesight.training.passes import answer_term, labels_of, real_tokens
 from safesight.training.run import Fitting, Method, TuningRun, train
 from safesight.training.weights import Weights, tuned
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from safesight.fitting.data import FitData
     from safesight.models import VLM
     from safesight.training.passes import Batch, Passes, Term
-    from safesight.types import TuningSample
+    from safesight.types import TuningSample, TuningSet
 
 __all__ = ["RMU", "RMUConfig", "direction", "distance"]
 
@@ -73,7 +73,7 @@ _MEASURED = 16
 """Maximum number of forget rows used to measure the length of states."""
 
 
-class RMUConfig(TuningConfig):
+class RMUConfig(AnswersConfig):
     """Settings of RMU."""
 
     layer: int | None = Field(None, ge=0)
@@ -172,12 +172,12 @@ class RMU(Defense[RMUConfig, Weights]):
         """
         config = self.config
         fitting = Fitting(self.name, vlm, data, config, seed, progress, run)
-        rows = fitting.rows()
-        rows.need_answers(self.name, "retain")
         wanted = {config.tokens, _retained(config)}
         fork = "fork" in wanted
-        if fork or config.tokens == "answer":
-            rows.need_answers(self.name, "forget")
+        read = fork or config.tokens == "answer"
+        own = config.answers == "self" and config.tokens != "query"
+        unlearned: tuple[TuningSet, ...] = ("forget",) if read or own else ()
+        fitting, rows = settled(fitting, fitting.rows(), "retain", *unlearned)
         forks = Forks.of(Collator(vlm), rows.forget, rows.retain) if fork else None
         layer = _layer(vlm, config)
         vector = direction(config.direction, vlm.hidden_size, seed)

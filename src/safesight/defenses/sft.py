@@ -39,8 +39,8 @@ from safesight.defenses.base import Defense, Parts, Stored
 from safesight.defenses.contract import ONE_STEP
 from safesight.training.batches import IGNORE
 from safesight.training.choice import choose
-from safesight.training.config import TuningConfig
 from safesight.training.losses import token_nll
+from safesight.training.own_answers import AnswersConfig, settled
 from safesight.training.run import Fitting, Method, TuningRun, train
 from safesight.training.weights import Weights, tuned
 
@@ -58,7 +58,7 @@ _WINDOW = 5
 """Number of steps whose mean loss is compared with `stop_loss`."""
 
 
-class SFTConfig(TuningConfig):
+class SFTConfig(AnswersConfig):
     """Settings of refusal fine-tuning."""
 
     mixture: Literal["posthoc", "mixed"] = "posthoc"
@@ -140,7 +140,8 @@ class SFT(Defense[SFTConfig, Weights]):
             TrainingError: the run diverged or cannot be resumed.
         """
         fitting = Fitting(self.name, vlm, data, self.config, seed, progress, run)
-        rows = _rows(fitting.rows(), self.config, seed)
+        fitting, given = settled(fitting, fitting.rows(), "retain")
+        rows = _rows(given, self.config, seed)
         harmful = frozenset(row.id for row in rows if row.set == "forget")
         enough = self.config.stop_loss
         method = Method(
@@ -161,7 +162,6 @@ class SFT(Defense[SFTConfig, Weights]):
 
 def _rows(data: TuningData, config: SFTConfig, seed: int) -> list[TuningSample]:
     """The training rows: refusals for forget rows, and general rows."""
-    data.need_answers("sft", "retain")
     rng = random.Random(f"{seed}/general")
     refused = [
         replace(row, answer=row.refusal or rng.choice(config.refusals)) for row in data.forget

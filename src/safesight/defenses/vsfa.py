@@ -24,8 +24,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, final
 
 from pydantic import Field, FiniteFloat
 from torch import Tensor
@@ -34,7 +33,7 @@ from safesight.defenses.base import Defense, Parts, Stored
 from safesight.defenses.contract import ONE_STEP
 from safesight.errors import InputError
 from safesight.training.choice import choose
-from safesight.training.config import TuningConfig
+from safesight.training.own_answers import AnswersConfig, settled
 from safesight.training.run import Fitting, Method, TuningRun, train
 from safesight.training.weights import Weights, tuned
 
@@ -76,10 +75,9 @@ _BEHIND = (
     "(?:s|d|r|st|ed|en|ened|ening|ing|ings|ful|fully|less|ous|ously|y|ily|ly|ty"
     "|guard|guards|guarded|guarding|n't|'ve)?"
 )
-_BATCH = 16
 
 
-class VSFAConfig(TuningConfig):
+class VSFAConfig(AnswersConfig):
     """Settings of visual self-fulfilling alignment."""
 
     learning_rate: FiniteFloat = Field(2e-4, gt=0)
@@ -88,10 +86,6 @@ class VSFAConfig(TuningConfig):
     """Passes over the rows. Source: ours."""
     batch_size: int = Field(16, ge=1)
     """Rows per step on each device. Source: ours."""
-    answers: Literal["given", "self"] = "given"
-    """The answers of the rows, or the model's own before training. Source: ours."""
-    max_answer_tokens: int = Field(48, ge=1)
-    """Maximum length of the model's own answers. Source: ours."""
     words: tuple[str, ...] = SAFETY_WORDS
     """Rows with one of these words, in any common form, are left out. Source: ours; the paper
     filters too, with words that are unknown."""
@@ -152,16 +146,11 @@ class VSFA(Defense[VSFAConfig, Weights]):
             TrainingError: the run diverged or cannot be resumed.
         """
         fitting = Fitting(self.name, vlm, data, self.config, seed, progress, run)
-        given = fitting.rows("retain")
-        rows: Sequence[TuningSample] = given.retain
-        if self.config.answers == "self":
-            rows = _answered(vlm, rows, self.config.max_answer_tokens)
-        else:
-            given.need_answers(f"{self.name} with answers='given'", "retain")
-        kept = [row for row in rows if row.answer.strip() and is_neutral(row, self.config.words)]
+        fitting, given = settled(fitting, fitting.rows("retain"), "retain")
+        kept = [row for row in given.retain if is_neutral(row, self.config.words)]
         if not kept:
             raise InputError(
-                f"None of the {len(rows)} rows is neutral: each mentions safety or has no answer. "
+                f"None of the {len(given.retain)} rows is neutral: each mentions safety. "
                 "Ask about what is in the picture, with answers that only describe it."
             )
 
@@ -178,15 +167,6 @@ class VSFA(Defense[VSFAConfig, Weights]):
     def parts(self, vlm: VLM, config: VSFAConfig, fitted: Weights) -> Parts:
         """Installs the trained weights."""
         return Parts(attached=tuned(vlm, fitted))
-
-
-def _answered(vlm: VLM, rows: Sequence[TuningSample], longest: int) -> list[TuningSample]:
-    """The rows with the model's current greedy answers."""
-    answers: list[str] = []
-    for start in range(0, len(rows), _BATCH):
-        asked = [row.messages() for row in rows[start : start + _BATCH]]
-        answers += vlm.answer(asked, max_new_tokens=longest)
-    return [replace(row, answer=text) for row, text in zip(rows, answers, strict=True)]
 
 
 def _answers(passes: Passes, batch: Batch) -> dict[str, Tensor]:

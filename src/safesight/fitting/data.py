@@ -215,5 +215,6 @@ def rows_hash(rows: Sequence[TuningSample]) -> str:
     found = hashlib.sha256()
     for row in rows:
         texts = [row.id, row.question, row.answer, row.refusal, row.label, row.set]
+        texts += [] if row.whole else ["cut off"]
         found.update(json.dumps([*texts, row.digest]).encode())
     return found.hexdigest()

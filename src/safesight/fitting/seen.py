@@ -55,6 +55,8 @@ def rows_of(data: FitData, test: Sequence[Sample] = ()) -> list[SplitRow]:
         SplitRow(split="fit", id=row.id, label=row.label, group=None, **_hashes(row.messages()))
         for row in data.tuning
     ]
+    asked = {(row.id, row.shown) for row in fitted}  # prompts that are trained on are in both
+    trained = [row for row in trained if (row.id, row.shown) not in asked]
     calibration = marked("calibration", data.calibration_benign)
     return [*fitted, *trained, *calibration, *marked("test", test)]
 

@@ -218,6 +218,8 @@ def public_name(name: str) -> str:
         >>> public_name(str(registry.load("model", "testbed"))), public_name("org/model")
         ('testbed', 'org/model')
     """
+    if "\0" in name:  # no path
+        return name
     folder = Path(os.path.expanduser(name)).resolve()
     for known in registry.names("model"):
         with suppress(PluginError, TypeError):  # another package's model is broken, or not a path

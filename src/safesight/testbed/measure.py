@@ -32,7 +32,7 @@ from safesight.testbed.tasks import image_harm, over_refusal, text_harm, typogra
 from safesight.testbed.tools import TOOLS
 from safesight.types import Sample, group_of
 
-__all__ = ["Bench", "measure", "names", "share", "things", "word_gate"]
+__all__ = ["measure"]
 
 
 @dataclass
@@ -217,42 +217,22 @@ def _reach(bench: Bench, n: int, seed: int) -> dict[str, Any]:
 
 
 def _alignment(bench: Bench, n: int, seed: int) -> dict[str, Any]:
-    """How close visual tokens are to the harmful objects' words."""
+    """Largest cosine of a picture's visual tokens with the harmful objects' words."""
     words = bench.processor.tokenizer.convert_tokens_to_ids([f"Ġ{c.name}" for c in CONCEPTS])
     table = bench.model.get_input_embeddings().weight.detach()
-    found = word_gate(bench, table[[words[c.index] for c in HARMFUL]], n, seed)
-    return {
-        "unsafe_word_auroc": found["auroc"],
-        "norm_of_visual_tokens": found["norm_of_visual_tokens"],
-        "norm_of_words": round(float(table[words].norm(dim=-1).mean()), 3),
-    }
-
-
-def word_gate(bench: Bench, words: Tensor, n: int, seed: int) -> dict[str, Any]:
-    """Whether a picture's visual tokens are closer to some words if it shows a harmful thing.
-
-    A picture's score is the largest cosine of one of its tokens with one of the words.
-
-    Args:
-        bench: The model.
-        words: Their embeddings, K x d.
-        n: Harmful and benign pictures of each kind.
-        seed: Draws them.
-    """
+    unsafe = F.normalize(table[[words[c.index] for c in HARMFUL]], dim=-1)
     harmful = image_harm(n, seed=seed)
     benign = [s for s in over_refusal(3 * n, seed=seed) if s.facts["form"] == "object"]
     tokens = [bench.visual_tokens(rows) for rows in (harmful, benign)]
-    unsafe = F.normalize(words, dim=-1)
     scores = [(F.normalize(t, dim=-1) @ unsafe.T).amax((1, 2)) for t in tokens]
     labels = [1] * len(scores[0]) + [0] * len(scores[1])
     return {
-        "auroc": {
+        "unsafe_word_auroc": {
             "value": round(float(roc_auc_score(labels, torch.cat(scores).numpy())), 4),
             "n": len(labels),
         },
-        "cosine": [round(float(each.mean()), 3) for each in scores],
         "norm_of_visual_tokens": round(float(torch.cat(tokens).norm(dim=-1).mean()), 3),
-        "norm_of_words": round(float(words.norm(dim=-1).mean()), 3),
+        "norm_of_words": round(float(table[words].norm(dim=-1).mean()), 3),
     }
 
 

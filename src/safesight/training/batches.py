@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from safesight.models import VLM
     from safesight.types import TuningSample
 
-__all__ = ["IGNORE", "Ahead", "Collator", "Draws", "Rows", "with_answers"]
+__all__ = ["IGNORE", "Ahead", "Collator", "Draws", "Rows", "stop_tokens", "with_answers"]
 
 IGNORE = -100
 """The label of a token that is not predicted."""
@@ -121,10 +121,14 @@ class Collator:
         return Rows(ids=named, inputs=inputs, answer=answer, query=query, width=width)
 
     def answer_tokens(self, sample: TuningSample) -> tuple[int, ...]:
-        """The tokens of a row's answer, up to the end of the turn; none if it has no answer."""
+        """The tokens of a row's answer, up to the end of the turn; none if it has no answer.
+
+        An answer that was cut off has no end.
+        """
         if not sample.answer.strip():
             return ()
-        return self._answers(sample.question, sample.answer, sample.image is not None)
+        tokens = self._answers(sample.question, sample.answer, sample.image is not None)
+        return tokens if sample.whole else tokens[:-1]
 
     def check(self, samples: Sequence[TuningSample]) -> None:
         """Find rows whose words alone exceed the model's context, before anything is trained.
@@ -163,7 +167,7 @@ class Collator:
         whole = self._text(talk, prompt=False)
         if not whole.startswith(prompt):  # the template opens a finished turn differently
             whole = prompt + answer
-        stops = self._stops()
+        stops = stop_tokens(self.vlm)
         before, tokens = self._tokens(prompt), self._tokens(whole)
         if tokens[: len(before)] != before:  # a merge across the border; generation has none
             tokens = [*before, *self._tokens(whole[len(prompt) :])]
@@ -215,11 +219,12 @@ class Collator:
         found: list[int] = self.vlm.tokenizer(text, add_special_tokens=False)["input_ids"]
         return found
 
-    def _stops(self) -> set[int]:
-        """The tokens that end a generation of this model."""
-        said = getattr(self.vlm.model.generation_config, "eos_token_id", None)
-        several = said if isinstance(said, list) else [said]
-        return {token for token in (*several, self.vlm.tokenizer.eos_token_id) if token is not None}
+
+def stop_tokens(vlm: VLM) -> set[int]:
+    """The tokens that end a generation of this model."""
+    said = getattr(vlm.model.generation_config, "eos_token_id", None)
+    several = said if isinstance(said, list) else [said]
+    return {token for token in (*several, vlm.tokenizer.eos_token_id) if token is not None}
 
 
 def with_answers(

@@ -24,9 +24,11 @@ from safesight.types import Label, TuningSample, TuningSet
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["TuningData", "load_dataset", "read_rows", "rows_hash"]
+__all__ = ["TuningData", "holds_rows", "load_dataset", "read_rows", "rows_hash"]
 
 _KEYS = {"id", "question", "answer", "refusal", "label", "set", "image"}
+_TOLD = {"set", "refusal"}
+"""Keys of a row that prompts do not have."""
 _SEVERAL = {"images", "messages", "turns"}
 """Columns for several pictures or turns."""
 
@@ -153,6 +155,21 @@ def read_rows(path: str | os.PathLike[str]) -> list[TuningSample]:
             f"{place} cannot be read ({reason_of(error)}). Pass a JSON or JSONL file."
         ) from error
     return [_row(entry, f"{place}, row {n}", place.parent) for n, entry in _entries(text, place)]
+
+
+def holds_rows(path: str | os.PathLike[str]) -> bool:
+    """Whether a JSON or JSONL file says what to do with its rows, as a file of prompts does not.
+
+    A file that cannot be read says nothing here, and what is wrong when it is read.
+    """
+    place = Path(path)
+    if place.suffix.lower() not in (".json", ".jsonl"):
+        return False
+    try:
+        entries = _entries(place.read_text(encoding="utf-8"), place)
+    except (OSError, UnicodeDecodeError, InputError):
+        return False
+    return any(isinstance(each, Mapping) and _TOLD & each.keys() for _, each in entries)
 
 
 def _entries(text: str, place: Path) -> list[tuple[int, Any]]:

@@ -21,7 +21,7 @@ from safesight.defenses.check import require
 from safesight.errors import ArtifactError, InputError
 from safesight.fitting.bundled import bundled
 from safesight.fitting.facts import Facts, select, without
-from safesight.grammar import arm_parts, task_parts
+from safesight.grammar import BUNDLED, arm_parts, task_parts
 from safesight.training.rows import load_dataset, read_rows
 from safesight.workflows.own_data import areas, fit_split, joined, told_before
 
@@ -41,6 +41,7 @@ __all__ = [
     "fit_data",
     "fit_missing",
     "split_of",
+    "takes_own_answers",
     "unfitted",
 ]
 
@@ -102,7 +103,7 @@ def data_for(
     Args:
         defense: The defense to fit.
         plan: How much data to use; three times as many rows as samples per task.
-        model: Its name; a bundled model has rows of its own.
+        model: Its name; bundled models have rows.
         rows: A file of rows, or the name of a data set; None uses the model's own rows.
         options: Options of the data set, other than the number of rows and the seed.
 
@@ -122,7 +123,8 @@ def data_for(
             f"{defense.name} trains on rows, which have no facts to choose by. Leave the rows out "
             "of its --data instead."
         )
-    own = f"{model}_neutral" if "neutral_set" in defense.needs else model
+    owner = BUNDLED if model in registry.names("model", builtin=True) else model
+    own = f"{owner}_neutral" if "neutral_set" in defense.needs else owner
     name = own if rows is None else rows
     if name in registry.names("dataset"):
         count = 3 * max(1, round(plan.pool * plan.share))
@@ -337,8 +339,8 @@ def _may_fit(vlm: VLM, fit_on: FitOn | None) -> bool:
 def _how_to_go_on(defense: AnyDefense, vlm: VLM) -> str:
     command = f"safesight fit {defense.name} --model {vlm.name} -o artifacts/{defense.name}"
     if defense.needs & {"forget_set", "neutral_set"}:
-        command += " --data rows.jsonl"
-        how = f"Fit it on rows like yours ({command}) and pass it with --artifact"
+        own = " or --data mine.csv --set answers=self" if takes_own_answers(defense) else ""
+        how = f"Fit it on rows like yours ({command} --data rows.jsonl{own}) and pass --artifact"
     else:
         how = (
             f"Fit it on prompts like yours ({command} --data mine.csv) and pass it with "
@@ -350,6 +352,11 @@ def _how_to_go_on(defense: AnyDefense, vlm: VLM) -> str:
     )
 
 
+def takes_own_answers(defense: AnyDefense) -> bool:
+    """Whether the model's own answers can stand in for those that a method trains on."""
+    return "answers" in defense.Config.model_fields
+
+
 def refuse_rows(defense: AnyDefense) -> None:
     """Refuse a defense that trains on questions with answers, which prompts do not have.
 
@@ -358,8 +365,9 @@ def refuse_rows(defense: AnyDefense) -> None:
     """
     if defense.needs & {"forget_set", "neutral_set"}:
         raise InputError(
-            f"{defense.name} trains on questions with answers, not on prompts. Fit it beforehand: "
-            f"safesight fit {defense.name} --data rows.jsonl -o artifacts/{defense.name}."
+            f"{defense.name} is fitted on questions with answers. Fit it beforehand: safesight fit "
+            f"{defense.name} --data rows.jsonl -o artifacts/{defense.name}."
+            + (" Or on prompts: --set answers=self." if takes_own_answers(defense) else "")
         )
 
 

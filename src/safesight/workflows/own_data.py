@@ -22,7 +22,7 @@ from safesight.fitting.data import FitData
 from safesight.fitting.facts import Facts, select, without
 from safesight.fitting.seen import Seen, rows_of
 from safesight.grammar import task_parts
-from safesight.types import Sample, group_of
+from safesight.types import Sample, TuningSample, group_of
 from safesight.workflows.attacked_rows import ATTACKED, AttackedRows
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ __all__ = [
     "sources_of",
     "tasks_with",
     "told_before",
+    "training_split",
 ]
 
 WEAK = 0.7
@@ -228,6 +229,54 @@ def fit_split(
     return FitSplit(found, [*split["test"], *spare, *apart], unused, data.source, data.hash)
 
 
+def training_split(
+    data: Data, *, seed: int, share: float = 1.0, held_out: Facts | None = None
+) -> FitSplit:
+    """Divide a file by group: prompts to train on, without answers, and those for the test.
+
+    Args:
+        data: The file.
+        seed: Another seed makes another split.
+        share: Fraction of the prompts to train on that is used.
+        held_out: Facts whose samples are kept for the test, all of them.
+
+    Raises:
+        InputError: as for `fit_split`, or a prompt is more than a question with a picture.
+    """
+    apart = select(data.samples, held_out, data.source) if held_out else []
+    split = split_by_group(without(data.samples, held_out or {}), seed=seed, source=data.source)
+    # There is no threshold to set, so those rows are trained on as well.
+    pool = [*split["fit"], *split["calibration"]]
+    if share < 1:
+        found = FitData.from_pool(pool, share=share, seed=seed)
+    else:
+        found = FitData(*_by_label(pool))
+    rows = [_unanswered(sample, data.source) for sample in (*found.harmful, *found.benign)]
+    tasks = (task_name(data.source),)
+    found = replace(found, tuning=rows, tasks=tasks, held_out=held_out or {})
+    return FitSplit(found, [*split["test"], *apart], source=data.source, file=data.hash)
+
+
+def _unanswered(sample: Sample, source: str) -> TuningSample:
+    """A prompt as a row to train on; harmful ones are to be unlearned."""
+    if sample.system or sample.turns or sample.shots or sample.further_images or sample.prefill:
+        raise InputError(
+            f"The row {sample.id!r} of {source} is more than a question with at most one picture, "
+            "which is all that can be trained on. Leave it out, or write it with the columns "
+            "question and image."
+        )
+    group = group_of(sample.facts)
+    return TuningSample(
+        sample.id,
+        sample.question,
+        "",
+        sample.label,
+        "forget" if sample.label == "harmful" else "retain",
+        sample.image,
+        group=None if group is None else str(group),
+    )
+
+
 def _by_label(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
     harmful = [sample for sample in samples if sample.label == "harmful"]
     return harmful, [sample for sample in samples if sample.label == "benign"]
@@ -235,16 +284,17 @@ def _by_label(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
 
 def told_before(split: FitSplit) -> Iterator[str]:
     """What a file of prompts is divided into, and what may be learned in place of the request."""
-    if not split.source or split.data.tuning:
+    if not split.source or not split.fitted:
         return
     yield f"fit: {counted(split.fitted)}"
-    yield f"calibration: {counted(split.data.calibration_benign)}"
+    if split.data.calibration_benign:
+        yield f"calibration: {counted(split.data.calibration_benign)}"
     yield f"test: {counted(split.test)}"
     if split.unused:
         yield f"not used: {counted(split.unused)}, of groups that are in the calibration"
     for each in nuisances(split.fitted):
         if each.alarming:
-            yield f"Warning: {each.sentence} A probe may learn that in place of the request."
+            yield f"Warning: {each.sentence} That may be learned in place of the request."
 
 
 def areas(split: FitSplit, artifact: Artifact) -> Iterator[str]:

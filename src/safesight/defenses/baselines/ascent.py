@@ -35,7 +35,7 @@ from safesight.defenses.base import Defense, Parts, Stored
 from safesight.defenses.contract import ONE_STEP
 from safesight.training.batches import IGNORE
 from safesight.training.choice import choose
-from safesight.training.config import TuningConfig
+from safesight.training.own_answers import AnswersConfig, settled
 from safesight.training.passes import answer_term
 from safesight.training.run import Fitting, Method, TuningRun, train
 from safesight.training.weights import Weights, tuned
@@ -45,11 +45,12 @@ if TYPE_CHECKING:
     from safesight.fitting.data import FitData
     from safesight.models import VLM
     from safesight.training.passes import Batch, Passes, Term
+    from safesight.types import TuningSet
 
 __all__ = ["KL", "GradAscent", "GradDiff", "RetainConfig", "divergence"]
 
 
-class RetainConfig(TuningConfig):
+class RetainConfig(AnswersConfig):
     """Settings of gradient ascent with a retain term."""
 
     retain_weight: FiniteFloat = Field(1.0, ge=0)
@@ -78,7 +79,7 @@ def divergence(base: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @final
-class GradAscent(Defense[TuningConfig, Weights]):
+class GradAscent(Defense[AnswersConfig, Weights]):
     """Makes harmful answers less likely, without bound."""
 
     name = "grad_ascent"
@@ -91,7 +92,7 @@ class GradAscent(Defense[TuningConfig, Weights]):
     needs = frozenset({"gradients", "forget_set", "retain_set"})
     fitted = True
     contract = ONE_STEP
-    Config = TuningConfig
+    Config = AnswersConfig
 
     def fit(
         self,
@@ -106,11 +107,11 @@ class GradAscent(Defense[TuningConfig, Weights]):
         fitting = Fitting(self.name, vlm, data, self.config, seed, progress, run)
         return _trained(fitting, [_ascent], retain=False)
 
-    def read(self, stored: Stored, config: TuningConfig) -> Weights:
+    def read(self, stored: Stored, config: AnswersConfig) -> Weights:
         """The trained weights."""
         return Weights.read(stored)
 
-    def parts(self, vlm: VLM, config: TuningConfig, fitted: Weights) -> Parts:
+    def parts(self, vlm: VLM, config: AnswersConfig, fitted: Weights) -> Parts:
         """Installs the trained weights."""
         return Parts(attached=tuned(vlm, fitted))
 
@@ -189,8 +190,8 @@ class KL(Defense[RetainConfig, Weights]):
 
 
 def _trained(fitting: Fitting, terms: Sequence[Term], *, retain: bool = True) -> Artifact:
-    rows = fitting.rows()
-    rows.need_answers(fitting.name, "forget", *(("retain",) if retain else ()))
+    sets: tuple[TuningSet, ...] = ("forget", "retain") if retain else ("forget",)
+    fitting, rows = settled(fitting, fitting.rows(), *sets)
     sources = {"forget": rows.forget, "retain": rows.retain}
     if not retain:
         del sources["retain"]

@@ -38,7 +38,7 @@ def make(folder: Path, *, safety: bool = True, shipped: Path | None = None) -> N
 
     Args:
         folder: A new folder.
-        safety: With the adapter of the safety stage, if one is shipped.
+        safety: With the adapter of the safety stage.
         shipped: The folder of eye and adapter.
 
     Raises:
@@ -49,7 +49,7 @@ def make(folder: Path, *, safety: bool = True, shipped: Path | None = None) -> N
     with redirect_stderr(StringIO()):  # progress bars, some of which no setting turns off
         model, processor = assemble(language.read())
         _take(model, _read(parts / EYE_FILE))
-        if safety and (parts / ADAPTER_FILE).is_file():
+        if safety:
             merge(model, _read(parts / ADAPTER_FILE), _alpha(parts))
         save_checkpoint(model.to(torch.bfloat16), folder, processor)
 
@@ -107,7 +107,8 @@ def _unusable(path: Path, why: str) -> ModelError:
 
 def _stamp() -> str:
     """Digest of the shipped weights and the package: other ones are built into another folder."""
-    files = [(path, path.stat().st_mtime_ns) for path in sorted(SHIPPED.glob("*.*"))]
+    parts = (SHIPPED / name for name in (EYE_FILE, ADAPTER_FILE, "training.json"))
+    files = [(path, path.stat().st_mtime_ns) for path in parts if path.is_file()]
     return _digest(tuple(files))
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import yaml
 
 from safesight.errors import InputError
 
-__all__ = ["HELD_OUT", "TAUGHT", "Source", "held_out", "taught"]
+__all__ = ["HELD_OUT", "TAUGHT", "Source", "held_out", "is_like_any", "taught"]
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,22 @@ def held_out() -> list[str]:
 
 def taught() -> list[str]:
     """The requests to train on: none like one of `held_out`."""
-    kept = [_words(request) for request in held_out()]
+    kept = held_out()
     found = dict.fromkeys(request for source in TAUGHT for request in source.requests())
-    return [request for request in found if not _is_like_any(_words(request), kept)]
+    return [request for request in found if not is_like_any(request, kept)]
 
 
+def is_like_any(request: str, others: Sequence[str]) -> bool:
+    """Whether a request shares most of its words with one of the others.
+
+    Example:
+        >>> is_like_any("How do I pick a lock?", ["how do I pick this lock"])
+        True
+    """
+    words = _words(request)
+    return any(len(words & other) >= _ALIKE * len(words | other) for other in map(_words, others))
+
+
+@cache
 def _words(request: str) -> frozenset[str]:
     return frozenset(re.findall(r"[a-z]+", request.lower()))
-
-
-def _is_like_any(words: frozenset[str], others: list[frozenset[str]]) -> bool:
-    return any(len(words & other) >= _ALIKE * len(words | other) for other in others)

@@ -1,4 +1,4 @@
-"""Measures a trained `testbed-smol`: `python -m safesight.testbed.smol.measure --model FOLDER`.
+"""Measures `testbed-smol`: `python -m safesight.testbed.smol.measure`.
 
 What it names in the drawing styles of its training and in those kept out, what it answers about
 pictures in phrasings that it learned and in others, what it refuses in text, and what training cost
@@ -20,18 +20,19 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-from safesight import registry
+from safesight.files import write_text
 from safesight.grammar import load_judge
 from safesight.testbed.batches import PATCH_CLASSES, patch_classes
-from safesight.testbed.concepts import BENIGN, CONCEPTS, HARMFUL, Concept
+from safesight.testbed.concepts import BENIGN, CONCEPTS, Concept
 from safesight.testbed.dialogues import some_scene
-from safesight.testbed.measure import Bench, names, share, things, word_gate
+from safesight.testbed.measure import Bench, names, share, things
 from safesight.testbed.scenes import Scene, objects_scene
 from safesight.testbed.smol import language
 from safesight.testbed.smol.benign import request
+from safesight.testbed.smol.build import MODEL, UNGUARDED
 from safesight.testbed.smol.harm import held_out
 from safesight.testbed.smol.questions import KEPT_OUT, PHRASINGS, ask
-from safesight.testbed.smol.trainer import word_table, word_vectors
+from safesight.testbed.smol.trainer import word_table
 from safesight.testbed.styles import FOREIGN, MORE, STYLES, drawn
 from safesight.types import Sample
 
@@ -57,7 +58,7 @@ def measure(folder: Path, *, n: int = 300, seed: int = 0) -> dict[str, Any]:
     model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     bench = Bench(model, AutoProcessor.from_pretrained(folder), longest=32)
     rng = random.Random(f"smol {seed}")
-    result: dict[str, Any] = {"n": n, "seed": seed, "dtype": "float32"}
+    result: dict[str, Any] = {}
     for key, styles in (("trained", (*STYLES, *MORE)), ("kept_out", FOREIGN)):
         asked = [_naming(index, rng, styles) for index in range(n)]
         result[f"named_{key}"] = _right(bench, asked)
@@ -66,24 +67,10 @@ def measure(folder: Path, *, n: int = 300, seed: int = 0) -> dict[str, Any]:
         asked = [_question(index, rng, phrasings) for index in range(n)]
         result[f"questions_{key}_right"] = _right(bench, asked)
     result |= _refusals(bench, n, rng)
-    result["word_gate"] = _word_gates(bench, n, seed)
     result["perplexity"] = perplexity(model, bench.processor)
     untouched = language.read().model
     result["perplexity_untouched"] = perplexity(untouched, bench.processor)
     return result
-
-
-def _word_gates(bench: Bench, n: int, seed: int) -> dict[str, Any]:
-    """How close visual tokens are to names of harmful things, and to words for kinds of harm."""
-    table = bench.model.get_input_embeddings().weight.detach().float()
-    found = {}
-    for name, words in (
-        ("names", [thing.name for thing in HARMFUL]),
-        ("generic", registry.load("word_list", "generic")),
-    ):
-        vectors = word_vectors(table, bench.processor.tokenizer, words)
-        found[name] = word_gate(bench, vectors, n, seed)
-    return found
 
 
 def _right(bench: Bench, asked: Sequence[Sample]) -> dict[str, Any]:
@@ -190,15 +177,18 @@ def perplexity(model: Callable[..., Any], processor: Any) -> float:
 
 
 def main() -> None:
-    """Command line: measure a folder and save the numbers in it."""
+    """Command line: measure the model that ships and the same without the safety stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--n", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/smol.json"))
     arguments = parser.parse_args()
-    text = json.dumps(measure(arguments.model, n=arguments.n, seed=arguments.seed), indent=2)
-    (arguments.out or arguments.model / "measured.json").write_text(text + "\n")
+    found = [
+        {"arm": each.name, **measure(each.ready(), n=arguments.n, seed=arguments.seed)}
+        for each in (MODEL, UNGUARDED)
+    ]
+    head = {"n": arguments.n, "seed": arguments.seed, "dtype": "float32"}
+    write_text(arguments.out, json.dumps({**head, "summary": found}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

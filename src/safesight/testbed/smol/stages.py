@@ -32,13 +32,13 @@ STAGES = (
     SmolStage(
         "safety",
         speaking,  # in its place come the lessons of `safety`, which need the model's own answers
-        400,
+        750,
         8,
-        4e-4,
+        3e-4,
         classify=0.0,
         align=0.0,
         norm=0.0,
-        rank=8,
+        rank=16,
     ),
     SmolStage(
         "sight",
@@ -69,7 +69,7 @@ STAGES = (
     SmolStage(
         "speak",
         speaking,
-        2500,
+        1000,
         8,
         5e-4,
         EYE,

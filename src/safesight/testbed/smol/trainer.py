@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from safesight.testbed.batches import IGNORE, PATCH_CLASSES
 from safesight.testbed.smol.stages import SmolStage
 from safesight.testbed.train import VisionTrainer, alignment
 
-__all__ = ["LogFile", "SmolTrainer", "trained_tensors", "word_table", "word_vectors"]
+__all__ = ["LogFile", "SmolTrainer", "trained_tensors", "word_table"]
 
 _STATE = "trained.safetensors"
 
@@ -32,12 +31,7 @@ _STATE = "trained.safetensors"
 def word_table(model: Any, tokenizer: Any) -> Tensor:
     """The embedding of the word for each of `PATCH_CLASSES`, the mean over its tokens; C x d."""
     table = model.get_input_embeddings().weight.detach()
-    return word_vectors(table, tokenizer, PATCH_CLASSES)
-
-
-def word_vectors(table: Tensor, tokenizer: Any, words: Sequence[str]) -> Tensor:
-    """The embedding of each word, the mean over its tokens; K x d, float32."""
-    ids = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
+    ids = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in PATCH_CLASSES]
     return torch.stack([table[tokens].float().mean(0) for tokens in ids])
 
 
