@@ -218,12 +218,10 @@ def public_name(name: str) -> str:
         >>> public_name(str(registry.load("model", "testbed"))), public_name("org/model")
         ('testbed', 'org/model')
     """
-    if "\0" in name:  # no path
-        return name
-    folder = Path(os.path.expanduser(name)).resolve()
+    place = name if "\0" in name else os.path.realpath(os.path.expanduser(name))
     for known in registry.names("model"):
         with suppress(PluginError, TypeError):  # another package's model is broken, or not a path
-            if folder == Path(registry.load("model", known)).resolve():
+            if place == os.path.realpath(registry.load("model", known)):
                 return known
     return name
 
