@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from safesight import VLM
+from safesight import VLM, registry
 from safesight.errors import ModelError, SafesightError
 from safesight.models import placement
 from safesight.models.loading import public_name
@@ -113,6 +114,11 @@ def test_names_that_are_no_model_are_refused_without_the_hub(
         VLM.load(name)
     assert len(str(caught.value)) < 300
     assert public_name(name) == name
+
+
+def test_a_bundled_model_behind_a_link_keeps_its_name(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(registry.load("model", "testbed"))
+    assert public_name(str(tmp_path / "link")) == "testbed"
 
 
 def test_a_map_is_read_from_json() -> None:

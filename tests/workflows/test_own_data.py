@@ -219,7 +219,9 @@ def test_a_model_unlearns_what_it_answers_to_the_prompts_of_a_file(
     fitted = sum(row.split == "fit" for row in artifact.split)
     trained = artifact.card["training"]
     assert trained["forget"] + trained["retain"] == fitted - 1
-    assert f"1 of {fitted} rows are left out" in " ".join(done.stderr.split())
+    said = " ".join(done.stderr.split())
+    assert f"1 of {fitted} rows are left out" in said
+    assert f"with {fitted - 1} rows" in said
 
 
 @pytest.mark.parametrize(

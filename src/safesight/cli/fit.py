@@ -6,7 +6,7 @@ Methods that train keep checkpoints and a log next to that folder. Under a launc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -193,7 +193,8 @@ def _print(artifact: Artifact, given: FitSplit, json: bool) -> None:
         print_json({"defense": artifact.defense, "hash": artifact.hash, **artifact.card})
         return
     model = artifact.card["model"]["name"]
-    used = f"{artifact.defense} fitted on {model} with {_count(given.data)}"
+    rows = _count(given.data, artifact.card.get("training", {}))
+    used = f"{artifact.defense} fitted on {model} with {rows}"
     _say([*areas(given, artifact), f"{used}: {artifact.hash[:12]}"])
 
 
@@ -208,11 +209,12 @@ def _say(sentences: Iterable[str]) -> None:
         stderr().print(sentence, soft_wrap=True)
 
 
-def _count(samples: FitData) -> str:
+def _count(samples: FitData, trained: Mapping[str, Any]) -> str:
     from safesight.fitting.facts import told
 
-    if samples.tuning:
-        return f"{len(samples.tuning)} rows"
+    if samples.tuning:  # fewer are trained on if the model refuses some
+        rows = trained["forget"] + trained["retain"] if trained else len(samples.tuning)
+        return f"{rows} rows"
     used = len(samples.harmful) + len(samples.benign)
     of_pool = f" ({samples.share:.1%} of {samples.pool_size:,})" if samples.pool_size else ""
     threshold = len(samples.calibration_benign)
