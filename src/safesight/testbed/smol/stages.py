@@ -32,7 +32,7 @@ STAGES = (
     SmolStage(
         "safety",
         speaking,  # in its place come the lessons of `safety`, which need the model's own answers
-        750,
+        600,
         8,
         3e-4,
         classify=0.0,
