@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gates import BATCH, TASKS
 from judged import groups_of, mean
 from results_file import add_output, add_summarise, measured, opened, summarised
 from torch import Tensor
@@ -39,18 +40,9 @@ from safesight.grammar import load_judge
 from safesight.stats import clusters_of
 from safesight.types import Sample
 
-TASKS = (
-    "text_harm",
-    "image_harm",
-    "typographic_harm",
-    "over_refusal",
-    "sensitive_benign",
-    "vqa",
-)
 JUDGES = ("rules", "exact")
 LONGEST = 48
 _SHOWN = 8
-BATCH = 48
 WORDS = {"names": "testbed", "generic": "generic"}
 """The word lists of the gate."""
 

@@ -27,7 +27,7 @@ from safesight.testbed.smol.build import ADAPTER_FILE, EYE_FILE
 from safesight.testbed.smol.lessons import speaking
 from safesight.testbed.smol.measure import named_by_eye
 from safesight.testbed.smol.refusals import refusal
-from safesight.testbed.smol.safety import UNFINISHED, imagined, own_answers
+from safesight.testbed.smol.safety import UNFINISHED, answered_requests, imagined
 from safesight.testbed.smol.stages import STAGES
 from safesight.testbed.smol.trainer import word_table
 from safesight.testbed.styles import FOREIGN, drawn
@@ -241,7 +241,7 @@ def test_no_harmless_request_is_answered_with_a_refusal(parts, packages, monkeyp
 
     monkeypatch.setattr(safety, "_answered", answered)
     monkeypatch.setattr(safety, "imagined", lambda *some, **more: ["Why is the sky blue?"])
-    found = own_answers(model, processor, 8, seed=0)
+    found = answered_requests(model, processor, 8, seed=0)
     assert [answer for _, answer in found] == [said[2]] * 2
 
 

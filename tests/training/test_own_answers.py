@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 from safesight import registry
 from safesight.defenses import load_defense
-from safesight.errors import InputError
+from safesight.errors import InputError, TrainingError
 from safesight.models import VLM
 from safesight.training import own_answers as own
 from safesight.training.batches import Collator, stop_tokens
@@ -23,6 +24,7 @@ from safesight.training.own_answers import (
     own_answers,
 )
 from safesight.training.rows import rows_hash
+from safesight.training.run import TuningRun
 from safesight.types import Sample
 from tests import tiny
 from tests.training.helpers import data, fit, row, rows
@@ -89,6 +91,20 @@ def test_a_model_that_answers_no_row_of_a_set_has_nothing_to_train_on(
     monkeypatch.setattr(own, "own_answers", says("take a cup.", asked))
     with pytest.raises(InputError, match="answers none of the forget rows"):
         fit("npo", tiny.vlm("llava"), max_steps=1, answers="self")
+
+
+def test_a_run_resumes_only_with_the_same_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resumed(said: str) -> None:
+        monkeypatch.setattr(own, "own_answers", says(said))
+        run = TuningRun(tmp_path / "run", resume=True)
+        fit("npo", tiny.vlm("llava"), run, max_steps=1, answers="self")
+
+    resumed("take a cup.")
+    resumed("take a cup.")
+    with pytest.raises(TrainingError, match="different data"):
+        resumed("take a spoon.")
 
 
 def test_answers_are_the_undefended_models_and_a_batch_equals_its_rows() -> None:

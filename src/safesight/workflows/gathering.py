@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["Source", "gathered"]
 
 
+_TABLES = (".csv", ".tsv", ".parquet")
+"""Endings of files that hold prompts and never rows with answers."""
+
+
 @dataclass(frozen=True)
 class Source:
     """What --data names; nothing for the tasks of the plan."""
@@ -55,7 +59,7 @@ def gathered(defense: AnyDefense, plan: FitPlan, model: str, source: Source) -> 
     if name is None or registered:
         return FitSplit(data_for(defense, plan, model, name, source.options), ())
     if given or (trains and holds_rows(name)):
-        if Path(name).suffix.lower() not in (".json", ".jsonl"):
+        if Path(name).suffix.lower() in _TABLES:
             raise InputError(
                 f"{defense.name} is fitted on questions with answers, in a JSON or JSONL file, "
                 f"which {name} is not.{_hint(defense)}"

@@ -26,6 +26,7 @@ from safesight.types import Sample, TuningSample, group_of
 from safesight.workflows.attacked_rows import ATTACKED, AttackedRows
 
 if TYPE_CHECKING:
+    from safesight.data.split import Split
     from safesight.defenses import Artifact
     from safesight.fitting.seen import SplitRow
 
@@ -213,20 +214,15 @@ def fit_split(
         InputError: the file has too few groups, no sample has the facts, or the share leaves a
             label without samples.
     """
-    apart = select(data.samples, held_out, data.source) if held_out else []
-    split = split_by_group(without(data.samples, held_out or {}), seed=seed, source=data.source)
+    split = _divided(data, seed, held_out)
     attacks, benign = _by_label(split["calibration"])
     # The threshold is set on benign rows, so harmful ones are left for the test.
     taken = {group_of(sample.facts) for sample in benign} - {None}
     unused = [sample for sample in attacks if group_of(sample.facts) in taken]
     spare = [sample for sample in attacks if group_of(sample.facts) not in taken]
-    if share < 1:
-        found = FitData.from_pool(split["fit"], benign, share=share, seed=seed)
-    else:
-        harmful, harmless = _by_label(split["fit"])
-        found = FitData(harmful, harmless, benign)
+    found = _drawn(split["fit"], benign, share, seed)
     found = replace(found, tasks=(task_name(data.source),), held_out=held_out or {})
-    return FitSplit(found, [*split["test"], *spare, *apart], unused, data.source, data.hash)
+    return FitSplit(found, [*split["test"], *spare], unused, data.source, data.hash)
 
 
 def training_split(
@@ -243,18 +239,30 @@ def training_split(
     Raises:
         InputError: as for `fit_split`, or a prompt is more than a question with a picture.
     """
-    apart = select(data.samples, held_out, data.source) if held_out else []
-    split = split_by_group(without(data.samples, held_out or {}), seed=seed, source=data.source)
+    split = _divided(data, seed, held_out)
     # There is no threshold to set, so those rows are trained on as well.
-    pool = [*split["fit"], *split["calibration"]]
-    if share < 1:
-        found = FitData.from_pool(pool, share=share, seed=seed)
-    else:
-        found = FitData(*_by_label(pool))
+    found = _drawn([*split["fit"], *split["calibration"]], (), share, seed)
     rows = [_unanswered(sample, data.source) for sample in (*found.harmful, *found.benign)]
     tasks = (task_name(data.source),)
     found = replace(found, tuning=rows, tasks=tasks, held_out=held_out or {})
-    return FitSplit(found, [*split["test"], *apart], source=data.source, file=data.hash)
+    return FitSplit(found, split["test"], source=data.source, file=data.hash)
+
+
+def _divided(data: Data, seed: int, held_out: Facts | None) -> dict[Split, list[Sample]]:
+    """The splits of a file, and what is held out among those of the test."""
+    apart = select(data.samples, held_out, data.source) if held_out else []
+    split = split_by_group(without(data.samples, held_out or {}), seed=seed, source=data.source)
+    return {**split, "test": [*split["test"], *apart]}
+
+
+def _drawn(
+    pool: Sequence[Sample], calibration: Sequence[Sample], share: float, seed: int
+) -> FitData:
+    """A share of a pool, or all of it."""
+    if share < 1:
+        return FitData.from_pool(pool, calibration, share=share, seed=seed)
+    harmful, benign = _by_label(pool)
+    return FitData(harmful, benign, calibration)
 
 
 def _unanswered(sample: Sample, source: str) -> TuningSample:

