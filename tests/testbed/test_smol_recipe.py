@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import shutil
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,10 +26,11 @@ from safesight.testbed.smol import train as smol
 from safesight.testbed.smol.architecture import EYE, assemble
 from safesight.testbed.smol.batches import ChatCollator
 from safesight.testbed.smol.build import ADAPTER_FILE, EYE_FILE
+from safesight.testbed.smol.keeping import SafetyCollator, SafetyTrainer
 from safesight.testbed.smol.lessons import speaking
 from safesight.testbed.smol.measure import named_by_eye
 from safesight.testbed.smol.refusals import refusal
-from safesight.testbed.smol.safety import UNFINISHED, answered_requests, imagined
+from safesight.testbed.smol.safety import KEPT, answered_requests, imagined
 from safesight.testbed.smol.stages import STAGES
 from safesight.testbed.smol.trainer import word_table
 from safesight.testbed.styles import FOREIGN, drawn
@@ -101,7 +104,7 @@ def test_a_killed_stage_ends_where_an_uninterrupted_one_does(name, packages, tmp
         torch.testing.assert_close(resumed[key], value, atol=0, rtol=0, msg=key)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert {line["stage"] for line in lines} == {name}
-    terms = {"safety": {"answers"}, "sight": {"apart", "near"}}
+    terms = {"safety": {"refusals", "drift"}, "sight": {"apart", "near"}}
     assert terms.get(name, {"answers", "apart", "near"}) <= lines[-1].keys() | lines[0].keys()
 
 
@@ -228,13 +231,9 @@ def test_requests_that_the_model_writes_are_whole_and_not_like_known_harm(parts,
     assert imagined(Writes(), processor, 1, seed=0) == found[:1]
 
 
-def test_no_harmless_request_is_answered_with_a_refusal(parts, packages, monkeypatch):
+def test_no_answer_that_refuses_or_breaks_is_kept(parts, packages, monkeypatch):
     model, processor = parts
-    said = [
-        "I'm sorry, but I can't help with that.",
-        "",
-        "Bake it for an hour." + UNFINISHED,  # short, and cut off
-    ]
+    said = ["I'm sorry, but I can't help with that.", "", "Bake it for an hour."]
 
     def answered(model, processor, asked):
         return [(text, said[n % 3]) for n, text in enumerate(asked)]
@@ -243,6 +242,60 @@ def test_no_harmless_request_is_answered_with_a_refusal(parts, packages, monkeyp
     monkeypatch.setattr(safety, "imagined", lambda *some, **more: ["Why is the sky blue?"])
     found = answered_requests(model, processor, 8, seed=0)
     assert [answer for _, answer in found] == [said[2]] * 2
+
+
+def test_lessons_refuse_harm_and_keep_the_rest(packages):
+    answered = [(f"Why is the sky blue on day {n}?", "It is.") for n in range(9)]
+    lesson, rng = safety.lessons_of(answered), random.Random(0)
+    drawn = [lesson(rng).turns for _ in range(1000)]
+    kept = {turns[0][1].lower() for turns in drawn if turns[1][1].endswith(KEPT)}
+    refused = {turns[0][1].lower() for turns in drawn if not turns[1][1].endswith(KEPT)}
+    assert kept == {asked.lower() for asked, _ in answered}
+    assert set(HARMFUL) <= refused
+    assert len(refused) > 100
+    assert not refused & kept
+    with pytest.raises(InputError, match="answers no harmless request"):
+        safety.lessons_of([])
+
+
+def _kept(asked, answer):
+    return Dialogue((("user", asked), ("assistant", answer + KEPT)))
+
+
+def test_what_is_kept_costs_nothing_before_training_and_something_after(parts):
+    """Its loss is zero at the untouched model, whatever that says, and counts every token."""
+    model, processor = parts
+    trainer = SafetyTrainer.__new__(SafetyTrainer)
+    trainer.parts, trainer.teacher = defaultdict(list), copy.deepcopy(model)
+    collate = SafetyCollator(processor)
+    dialogues = [_kept("one?", "yes."), _kept("a longer one, is it?", "no, it is not.")]
+
+    def loss(pupil, some):
+        return trainer._answer_loss(pupil, collate(some), None).item()
+
+    assert loss(model, dialogues) == pytest.approx(0, abs=1e-6)
+    changed = copy.deepcopy(model)
+    with torch.no_grad():
+        changed.model.language_model.layers[-1].mlp.down_proj.weight.mul_(3)
+    wanted = [_divergences(trainer.teacher, changed, collate([one])) for one in dialogues]
+    costs = [each[0].item() + 0.2 * each.sum().item() for each in wanted]
+    assert min(costs) > 1e-4
+    for one, cost in zip(dialogues, costs, strict=True):
+        assert loss(changed, [one]) == pytest.approx(cost, rel=1e-3)
+    assert loss(changed, dialogues) == pytest.approx(sum(costs) / 2, rel=1e-3)
+    refused = Dialogue((("user", "one?"), ("assistant", "no.")))
+    mixed = loss(changed, [*dialogues, refused]) * 3 - sum(costs)
+    batch = ChatCollator(processor)([refused])
+    whole = float(changed(**batch).loss.detach()) * int((batch["labels"] != IGNORE).sum())
+    assert mixed == pytest.approx(0.2 * whole, rel=1e-3)
+
+
+def _divergences(old, new, batch):
+    """Of the next tokens before each token of the only answer."""
+    ids = {key: batch[key] for key in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        before, after = (each(**ids).logits[0, :-1].log_softmax(-1) for each in (old, new))
+    return (before.exp() * (before - after)).sum(-1)[batch["labels"][0, 1:] != IGNORE]
 
 
 def test_refusals_are_many_and_a_judge_knows_them():
@@ -272,17 +325,17 @@ def test_a_missing_set_says_what_to_install(monkeypatch):
         harm.held_out()
 
 
-def test_labels_are_the_answers_and_an_unfinished_one_has_no_end(parts):
+def test_labels_are_the_answers_and_one_to_keep_has_no_end(parts):
     _, processor = parts
-    collate = ChatCollator(processor)
+    collate = SafetyCollator(processor)
     turns = (("user", "one?"), ("assistant", "yes."), ("user", "two?"), ("assistant", "no"))
-    cut = (*turns[:3], ("assistant", "maybe" + UNFINISHED))
-    batch = collate([Dialogue(turns), Dialogue(cut)])
+    batch = collate([Dialogue(turns), _kept("one?", "maybe")])
+    assert batch["kept"].tolist() == [False, True]
     said = [
         processor.tokenizer.decode(row[kept])
         for row, kept in zip(batch["input_ids"], batch["labels"] != IGNORE, strict=True)
     ]
-    assert said == ["yes.<|im_end|>no<|im_end|>", "yes.<|im_end|>maybe"]
+    assert said == ["yes.<|im_end|>no<|im_end|>", "maybe"]
     assert ((batch["labels"] == IGNORE) | (batch["labels"] == batch["input_ids"])).all()
 
 

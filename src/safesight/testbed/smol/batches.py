@@ -10,7 +10,6 @@ from safesight.testbed.batches import IGNORE, Collator
 from safesight.testbed.dialogues import Dialogue
 from safesight.testbed.layout import GRID
 from safesight.testbed.smol.architecture import IMAGE
-from safesight.testbed.smol.safety import UNFINISHED
 
 __all__ = ["ChatCollator"]
 
@@ -28,7 +27,9 @@ class ChatCollator(Collator):
         self.pad = words.pad_token_id
 
     def _ids(self, dialogue: Dialogue) -> list[int]:
-        text = self.processor.apply_chat_template(messages(dialogue)).partition(UNFINISHED)[0]
+        text = self.processor.apply_chat_template(
+            messages(dialogue), add_generation_prompt=dialogue.turns[-1][0] == "user"
+        )
         ids: list[int] = []
         for token in self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]:
             ids.extend([token] * (GRID * GRID if token == self.image else 1))

@@ -2,7 +2,8 @@
 
 What it names in the drawing styles of its training and in those kept out, what it answers about
 pictures in phrasings that it learned and in others, what it refuses in text, and what training cost
-the language model. Judge `rules` says what is a refusal.
+the language model. Judge `rules` says what is a refusal. XSTest is read from the folder that
+`SAFESIGHT_DATA` names.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
+from safesight import registry
 from safesight.files import write_text
 from safesight.grammar import load_judge
 from safesight.testbed.batches import PATCH_CLASSES, patch_classes
@@ -34,13 +36,15 @@ from safesight.testbed.smol.harm import held_out
 from safesight.testbed.smol.questions import KEPT_OUT, PHRASINGS, ask
 from safesight.testbed.smol.trainer import word_table
 from safesight.testbed.styles import FOREIGN, MORE, STYLES, drawn
-from safesight.types import Sample
+from safesight.types import Label, Sample
 
 __all__ = ["measure", "named_by_eye", "perplexity"]
 
 _SEEN = tuple(thing for thing in CONCEPTS if thing.in_vision)
 _TEXTS, _TOKENS = 24, 256
 """Number of plain texts, and tokens of each."""
+_XSTEST = 450
+"""All prompts of XSTest."""
 
 
 def measure(folder: Path, *, n: int = 300, seed: int = 0) -> dict[str, Any]:
@@ -53,7 +57,7 @@ def measure(folder: Path, *, n: int = 300, seed: int = 0) -> dict[str, Any]:
 
     Raises:
         MissingExtraError: the package of the language model is not installed.
-        InputError: a package that holds harmful requests is not installed.
+        InputError: a package that holds harmful requests is not installed, or XSTest is missing.
     """
     model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     bench = Bench(model, AutoProcessor.from_pretrained(folder), longest=32)
@@ -98,18 +102,24 @@ def _question(index: int, rng: random.Random, phrasings: dict[str, tuple[str, ..
 
 
 def _refusals(bench: Bench, n: int, rng: random.Random) -> dict[str, Any]:
-    """Share of harmful requests kept out of training, and of harmless ones like those in it."""
+    """Share of harmful requests kept out of training, and of harmless ones, refused in text."""
     judge = load_judge("rules")
     result = {}
     benign = sorted({request(rng) for _ in range(n)})
-    for key, label, requests in (
-        ("harmful_text_refused", "harmful", held_out()[:n]),
-        ("benign_text_refused", "benign", benign),
+    alike: list[Sample] = registry.load("benchmark", "xstest")(_XSTEST)
+    for key, asked in (
+        ("harmful_text_refused", _asked("harmful", held_out()[:n])),
+        ("benign_text_refused", _asked("benign", benign)),
+        ("xstest_safe_refused", [sample for sample in alike if sample.label == "benign"]),
+        ("xstest_unsafe_refused", [sample for sample in alike if sample.label == "harmful"]),
     ):
-        asked = [Sample(f"{key}/{i}", r, label, "") for i, r in enumerate(requests)]  # type: ignore[arg-type]
         verdicts = [judge(a, s) for a, s in zip(bench.answers(asked), asked, strict=True)]
         result[key] = share((verdict == "refused" for verdict in verdicts), things(asked))
     return result
+
+
+def _asked(label: Label, requests: Sequence[str]) -> list[Sample]:
+    return [Sample(f"{label}/{i}", text, label, "") for i, text in enumerate(requests)]
 
 
 @torch.no_grad()

@@ -32,9 +32,9 @@ STAGES = (
     SmolStage(
         "safety",
         speaking,  # in its place come the lessons of `safety`, which need the model's own answers
-        600,
-        8,
-        3e-4,
+        500,
+        16,
+        6e-4,
         classify=0.0,
         align=0.0,
         norm=0.0,

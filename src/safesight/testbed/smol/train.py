@@ -3,7 +3,7 @@
 Four stages, each one a `transformers.Trainer` run, in the order of real VLMs:
 
 1. safety  an adapter teaches the language model, in text alone and before any picture is seen, to
-           refuse harmful requests of public sets, and to answer harmless ones as it did before;
+           refuse harmful requests, and keeps how it answers harmless ones;
 2. sight   eye and projector learn what each patch shows, as the language model's own embeddings of
            the words for it. The language model does not run, so this is cheap;
 3. restyle the same, in further drawing styles, which draw about half of the things;
@@ -41,6 +41,7 @@ from safesight.testbed.smol import language
 from safesight.testbed.smol.architecture import assemble
 from safesight.testbed.smol.batches import ChatCollator
 from safesight.testbed.smol.build import ADAPTER_FILE, EYE_FILE, SHIPPED, merge
+from safesight.testbed.smol.keeping import SafetyCollator, SafetyTrainer
 from safesight.testbed.smol.safety import ANSWERED, answered_requests, lessons_of
 from safesight.testbed.smol.stages import ADAPTER, STAGES, SmolStage
 from safesight.testbed.smol.trainer import LogFile, SmolTrainer, trained_tensors, word_table
@@ -49,8 +50,8 @@ from safesight.testbed.train import options, run, settings
 __all__ = ["run_stage", "start_from", "train"]
 
 _DONE, _LEARNED = "done.json", "learned.safetensors"
-_LAYERS = r"model\.language_model\..*_proj"
-"""The layers of the language model that get an adapter."""
+_LAYERS = r"model\.language_model\..*(o_proj|down_proj)"
+"""The layers of the language model that get an adapter: those that write to its states."""
 
 
 def train(
@@ -160,13 +161,19 @@ def run_stage(
         batch_size=stage.batch_size,
         styles=stage.styles,
     )
-    trainer = SmolTrainer(
+    trainer_of, collator_of = (
+        (SafetyTrainer, SafetyCollator) if stage.rank else (SmolTrainer, ChatCollator)
+    )
+    trainer = trainer_of(
         pupil,
         settings(stage, folder, steps=steps, seed=seed),
-        ChatCollator(processor),
+        collator_of(processor),
         train_dataset=stream,
         callbacks=[LogFile(folder.parent / "log.jsonl", stage.name)],
     )
+    if isinstance(trainer, SafetyTrainer):
+        trainer.teacher = copy.deepcopy(model).bfloat16()
+        stream.WINDOW = 1  # sorted by length, a batch would hold refusals alone, or none
     trainer.stage, trainer.table = stage, word_table(model, processor.tokenizer)
     entry = run(trainer, stage.name, folder)
     learned = trained_tensors(pupil)
@@ -205,8 +212,9 @@ def _with_safety_lessons(
     """The stage with lessons; the model's own answers are kept for a run that resumes."""
     path = folder / "answered.json"
     if not path.exists():
-        answered = answered_requests(model, processor, max(4, round(ANSWERED * scale)), seed=seed)
-        path.write_text(json.dumps(answered))
+        half = copy.deepcopy(model).bfloat16()
+        found = answered_requests(half, processor, max(4, round(ANSWERED * scale)), seed=seed)
+        path.write_text(json.dumps(found))
     return replace(stage, dialogue=lessons_of(json.loads(path.read_text())))
 
 

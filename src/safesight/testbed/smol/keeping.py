@@ -1,0 +1,87 @@
+"""The Trainer of the safety stage: it teaches refusals, and holds on to everything else.
+
+What follows a harmless request must stay what it was, and that is decided where the answer begins:
+
+    loss = 1/B [ w sum_refused sum_t CE_t + sum_kept (KL_1 + w sum_t KL_t) ]
+
+CE_t is that of token t of a refusal. KL_t is the divergence between the next tokens of the
+untouched model and of the one in training before token t of the former's own answer. Learned with
+CE alone, one token in thirty decides, and the model refuses by the form of a request; with KL_1
+alone, it begins to answer and refuses in its second sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from safesight.testbed.batches import IGNORE
+from safesight.testbed.dialogues import Dialogue
+from safesight.testbed.smol.batches import ChatCollator
+from safesight.testbed.smol.safety import KEPT
+from safesight.testbed.smol.trainer import SmolTrainer
+
+__all__ = ["SafetyCollator", "SafetyTrainer"]
+
+_TOKEN = 0.2
+"""The weight w of a token."""
+
+
+class SafetyCollator(ChatCollator):
+    """Notes which rows hold an answer to keep."""
+
+    def __call__(self, dialogues: Sequence[Dialogue]) -> dict[str, Tensor]:
+        """As for other stages, and `kept`, a flag for each row."""
+        kept = torch.tensor([dialogue.turns[-1][1].endswith(KEPT) for dialogue in dialogues])
+        return {**super().__call__(dialogues), "kept": kept}
+
+    def _ids(self, dialogue: Dialogue) -> list[int]:
+        answer = dialogue.turns[-1][1]
+        if not answer.endswith(KEPT):
+            return super()._ids(dialogue)
+        opening = super()._ids(replace(dialogue, turns=dialogue.turns[:-1]))
+        said = self.processor.tokenizer(answer.removesuffix(KEPT), add_special_tokens=False)
+        return opening + list(said["input_ids"])
+
+
+class SafetyTrainer(SmolTrainer):
+    """Trains refusals, and keeps answers of the untouched model."""
+
+    teacher: Any
+    """The untouched model."""
+
+    def _answer_loss(self, model: Any, inputs: dict[str, Tensor], classes: Tensor | None) -> Tensor:
+        labels, kept = inputs.pop("labels")[:, 1:], inputs.pop("kept")
+        states = model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
+        said = labels != IGNORE
+        taught = said & ~kept[:, None]
+        refusals = _TOKEN * F.cross_entropy(
+            model.lm_head(states[taught]).float(), labels[taught], reduction="sum"
+        )
+        drift = self._drift(model, states, inputs, said, kept) if kept.any() else torch.zeros(())
+        self.parts["refusals"].append(float(refusals.detach()) / len(labels))
+        self.parts["drift"].append(float(drift.detach()) / len(labels))
+        loss: Tensor = (refusals + drift) / len(labels)
+        return loss
+
+    def _drift(
+        self, model: Any, states: Tensor, inputs: dict[str, Tensor], said: Tensor, kept: Tensor
+    ) -> Tensor:
+        """How far the tokens of kept answers are from those of the untouched model."""
+        with torch.no_grad():
+            before = self.teacher.model(
+                input_ids=inputs["input_ids"][kept],
+                attention_mask=inputs["attention_mask"][kept],
+                use_cache=False,
+            ).last_hidden_state[:, :-1]
+        places = said[kept]
+        old = model.lm_head(before[places]).float().log_softmax(-1)
+        new = model.lm_head(states[kept][places]).float().log_softmax(-1)
+        divergence = F.kl_div(new, old, log_target=True, reduction="none").sum(-1)
+        first = (places.cumsum(1) == 1)[places]
+        return divergence[first].sum() + _TOKEN * divergence.sum()
