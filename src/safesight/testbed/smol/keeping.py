@@ -5,9 +5,8 @@ What follows a harmless request must stay what it was, and that is decided where
     loss = 1/B [ w sum_refused sum_t CE_t + sum_kept (KL_1 + w sum_t KL_t) ]
 
 CE_t is that of token t of a refusal. KL_t is the divergence between the next tokens of the
-untouched model and of the one in training before token t of the former's own answer. Learned with
-CE alone, one token in thirty decides, and the model refuses by the form of a request; with KL_1
-alone, it begins to answer and refuses in its second sentence.
+untouched model and of the one in training before token t of the former's own answer. With KL_1
+alone, nothing holds what follows the first token: some answers begin and then refuse.
 """
 
 from __future__ import annotations
