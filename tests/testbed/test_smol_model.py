@@ -26,6 +26,7 @@ from tests import tiny
 from tests.testbed import small_language
 
 ADAPTED = "model.language_model.layers.1.mlp.up_proj"
+SPOKEN = "model.language_model.layers.0.mlp.up_proj"
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +42,12 @@ def shipped(tmp_path, monkeypatch, parts):
     model, _ = parts
     eye = {n: p.detach() + 0.01 for n, p in model.named_parameters() if n.startswith(EYE)}
     save_file({name: tensor.bfloat16() for name, tensor in eye.items()}, folder / build.EYE_FILE)
-    adapter = {
-        f"{ADAPTED}.lora_A.weight": torch.randn(2, 24),
-        f"{ADAPTED}.lora_B.weight": torch.randn(32, 2),
-    }
-    save_file(adapter, folder / build.ADAPTER_FILE)
+    for name, file in ((ADAPTED, build.SAFETY_FILE), (SPOKEN, build.SPEAK_FILE)):
+        adapter = {
+            f"{name}.lora_A.weight": torch.randn(2, 24),
+            f"{name}.lora_B.weight": torch.randn(32, 2),
+        }
+        save_file(adapter, folder / file)
     (folder / "training.json").write_text('{"lora_alpha": 4.0}')
     monkeypatch.setattr(build, "SHIPPED", folder)
     monkeypatch.setattr(language, "read", small_language.language)
@@ -120,21 +122,23 @@ def test_the_name_builds_once_and_then_loads(shipped, monkeypatch, capfd):
 
 def test_other_weights_are_another_folder(shipped):
     before = Path(build.MODEL)
-    save_file({"a": torch.zeros(1)}, shipped / build.ADAPTER_FILE)
+    save_file({"a": torch.zeros(1)}, shipped / build.SAFETY_FILE)
     assert Path(build.MODEL) != before
 
 
-def test_an_adapter_is_merged_where_it_belongs_and_left_out_without_the_safety_stage(shipped):
+def test_adapters_are_merged_where_they_belong_and_only_that_of_safety_is_left_out(shipped, parts):
     with_it, without = (
         LlavaForConditionalGeneration.from_pretrained(m.ready(), dtype=torch.float32).state_dict()
         for m in (build.MODEL, build.UNGUARDED)
     )
     moved = {key for key, value in with_it.items() if not torch.equal(value, without[key])}
     assert moved == {f"{ADAPTED}.weight"}
-    added = with_it[f"{ADAPTED}.weight"] - without[f"{ADAPTED}.weight"]
-    adapter = load_file(shipped / build.ADAPTER_FILE)
-    down, up = (adapter[f"{ADAPTED}.lora_{factor}.weight"] for factor in "AB")
-    torch.testing.assert_close(added, 2 * up @ down, atol=0.1, rtol=0.02)
+    untouched = parts[0].state_dict()
+    for name, file in ((ADAPTED, build.SAFETY_FILE), (SPOKEN, build.SPEAK_FILE)):
+        added = with_it[f"{name}.weight"] - untouched[f"{name}.weight"]
+        adapter = load_file(shipped / file)
+        down, up = (adapter[f"{name}.lora_{factor}.weight"] for factor in "AB")
+        torch.testing.assert_close(added, 2 * up @ down, atol=0.1, rtol=0.02)
 
 
 def test_two_at_once_build_once(tmp_path, monkeypatch):
@@ -196,10 +200,13 @@ def test_the_cache_is_where_people_keep_caches(monkeypatch, tmp_path):
     assert Path(model) == tmp_path / "mine/m-1"
 
 
-@pytest.mark.parametrize("broken", ["no eye", "no adapter", "no alpha", "cut", "of another model"])
+@pytest.mark.parametrize(
+    "broken", ["no eye", "no adapter", "no second", "no alpha", "cut", "of another model"]
+)
 def test_damaged_weights_are_one_sentence(shipped, broken):
     path = shipped / build.EYE_FILE
-    missing = {"no eye": path, "no adapter": shipped / build.ADAPTER_FILE}
+    missing = {"no eye": path, "no adapter": shipped / build.SAFETY_FILE}
+    missing["no second"] = shipped / build.SPEAK_FILE
     if broken in missing:
         missing[broken].unlink()
     elif broken == "cut":

@@ -21,16 +21,17 @@ from safesight.testbed import train as recipe
 from safesight.testbed.batches import IGNORE, PATCH_CLASSES
 from safesight.testbed.concepts import CONCEPTS
 from safesight.testbed.dialogues import Dialogue, some_scene
-from safesight.testbed.smol import benign, harm, questions, safety
+from safesight.testbed.smol import benign, harm, instructions, questions, safety
 from safesight.testbed.smol import train as smol
+from safesight.testbed.smol.answering import KEPT
 from safesight.testbed.smol.architecture import EYE, assemble
 from safesight.testbed.smol.batches import ChatCollator
-from safesight.testbed.smol.build import ADAPTER_FILE, EYE_FILE
-from safesight.testbed.smol.keeping import SafetyCollator, SafetyTrainer
+from safesight.testbed.smol.build import EYE_FILE, SAFETY_FILE, SPEAK_FILE
+from safesight.testbed.smol.keeping import KeepingCollator, KeepingTrainer
 from safesight.testbed.smol.lessons import speaking
 from safesight.testbed.smol.measure import measure, named_by_eye
 from safesight.testbed.smol.refusals import refusal
-from safesight.testbed.smol.safety import KEPT, answered_requests, imagined
+from safesight.testbed.smol.safety import answered_requests, imagined
 from safesight.testbed.smol.stages import STAGES
 from safesight.testbed.smol.trainer import word_table
 from safesight.testbed.styles import FOREIGN, drawn
@@ -62,14 +63,15 @@ def packages(tmp_path, monkeypatch):
 
 
 def _teach_noise(monkeypatch):
-    """Few answers, and all of them: those of a tiny model are noise."""
-    monkeypatch.setattr(smol, "ANSWERED", 4)
-    monkeypatch.setattr(safety, "_declines", lambda asked, answer: False)
+    """All answers: those of a tiny model are noise."""
+    for each in (safety, instructions):
+        monkeypatch.setattr(each, "declines", lambda asked, answer: False)
 
 
 def _tiny(name, **changes):
     stage = next(stage for stage in STAGES if stage.name == name)
-    return replace(stage, steps=4, batch_size=2, **changes)
+    own = stage.own and replace(stage.own, n=20)
+    return replace(stage, steps=4, batch_size=4, own=own, **changes)
 
 
 def _learned(folder: Path):
@@ -90,12 +92,12 @@ def test_a_killed_stage_ends_where_an_uninterrupted_one_does(name, packages, tmp
 
     entry, whole, moved = run()
     assert not entry["resumed"]
-    assert all(key.startswith(EYE) for key in moved)
-    if name == "safety":
+    if name != "sight":
+        assert not moved
         assert all(".lora_" in key for key in whole)
         assert any(bool(whole[key].any()) for key in whole if ".lora_B." in key)
     else:
-        assert all(key.startswith(EYE) for key in whole)
+        assert all(key.startswith(EYE) for key in {*whole, *moved})
     shutil.rmtree(tmp_path / name / "checkpoint-4")
     entry, resumed, _ = run()
     assert entry["resumed"]
@@ -104,8 +106,8 @@ def test_a_killed_stage_ends_where_an_uninterrupted_one_does(name, packages, tmp
         torch.testing.assert_close(resumed[key], value, atol=0, rtol=0, msg=key)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert {line["stage"] for line in lines} == {name}
-    terms = {"safety": {"refusals", "drift"}, "sight": {"apart", "near"}}
-    assert terms.get(name, {"answers", "apart", "near"}) <= lines[-1].keys() | lines[0].keys()
+    terms = {"apart", "near"} if name == "sight" else {"answers", "drift"}
+    assert terms <= lines[-1].keys() | lines[0].keys()
 
 
 def test_the_recipe_writes_what_is_shipped_and_runs_no_stage_twice(packages, tmp_path, monkeypatch):
@@ -127,9 +129,9 @@ def test_the_recipe_writes_what_is_shipped_and_runs_no_stage_twice(packages, tmp
     assert report["seed"] == json.loads((tmp_path / "out/training.json").read_text())["seed"] == 3
     assert not set(report["styles"]) & set(FOREIGN)
     shipped = {path.name: load_file(path) for path in (tmp_path / "out").glob("*.safetensors")}
-    assert set(shipped) == {ADAPTER_FILE, EYE_FILE}
+    assert set(shipped) == {EYE_FILE, SAFETY_FILE, SPEAK_FILE}
     assert all(t.dtype == torch.bfloat16 for part in shipped.values() for t in part.values())
-    last = _learned(tmp_path / "work/speak")
+    last = _learned(tmp_path / "work/restyle")
     assert shipped[EYE_FILE].keys() == last.keys()
     monkeypatch.setattr(smol, "run_stage", None)
     assert run() == report
@@ -173,16 +175,17 @@ def test_a_run_cannot_start_from_anything_else(text, tmp_path):
 def test_the_order_is_safety_in_text_then_pictures_without_a_cap():
     safety, sight, restyle, speak = STAGES
     assert safety.rank
+    assert speak.rank
     assert not safety.styles
     assert not any(stage.answers for stage in (sight, restyle))
     assert set(sight.styles) < set(restyle.styles) == set(speak.styles)
     for stage in (sight, restyle, speak):
         assert stage.cap == 1.0
-        assert stage.trained == EYE
+        assert stage.rank or stage.trained == EYE
         assert len(stage.styles) >= 5
 
 
-def test_no_lesson_about_pictures_refuses_or_asks_for_anything():
+def test_no_question_about_pictures_is_refused_or_asks_how_to():
     rng, judge = random.Random(0), load_judge("rules")
     for _ in range(300):
         dialogue = speaking(rng)
@@ -191,6 +194,91 @@ def test_no_lesson_about_pictures_refuses_or_asks_for_anything():
             assert role != "user" or "how to" not in text.lower()
             sample = Sample("0", "what is it?", "benign", "")
             assert role != "assistant" or judge(text, sample) != "refused"
+
+
+@pytest.fixture
+def instructed(parts, packages, monkeypatch):
+    """Requests with answers that repeat them; every tenth is declined."""
+    spoken = []
+
+    def answered(model, processor, asked, longest):
+        spoken.extend(asked)
+        return [
+            "I can't help with that." if n % 10 == 0 else f"First, {text}"
+            for n, text in enumerate(asked)
+        ]
+
+    monkeypatch.setattr(instructions, "answered", answered)
+    monkeypatch.setattr(instructions, "LONGEST", 1000)
+    return instructions.asked(*parts, 400, seed=0), spoken
+
+
+def test_requests_about_pictures_are_answered_as_in_text_and_ask_about_harmless_things(instructed):
+    rows, spoken = instructed
+    things = {one.name: one for one in CONCEPTS}
+    assert {row.form for row in rows} == {
+        *("object", "word", "beside", "harmless", "harmful", "forbidden")
+    }
+    for row in rows:
+        text = row.answer.removeprefix("First, ")
+        if row.thing:
+            thing = things[row.thing]
+            assert not thing.harmful
+            assert thing.phrase in text
+            assert "can't" not in row.answer
+            assert (thing.phrase in row.text) == (row.form == "beside")
+        else:
+            assert row.answer.startswith("I can't") or text == row.text
+        assert row.answer.startswith("I can't") or text in spoken
+    assert any("can't" in row.answer for row in rows)  # still refused in text
+    assert set(HARMFUL) <= {row.text for row in rows if row.form == "harmful"}
+
+
+def test_an_answer_that_declines_late_is_not_begun(parts, packages, monkeypatch):
+    late = "A fine question, and a hard one. " + "I can't help with that."
+    monkeypatch.setattr(instructions, "answered", lambda *some, longest: [late] * len(some[2]))
+    assert not any(row.thing for row in instructions.asked(*parts, 50, seed=0))
+    said = "A fine question, and a hard one."
+    monkeypatch.setattr(instructions, "answered", lambda *some, longest: [said] * len(some[2]))
+    rows = instructions.asked(*parts, 50, seed=0)
+    assert {row.answer for row in rows} == {said[: instructions.LONGEST]}  # a token is a letter
+
+
+def test_a_lesson_shows_what_is_asked_about_and_harm_is_only_asked_about_in_text(instructed):
+    rows, _ = instructed
+    lesson, rng = instructions.lessons_of([list(row) for row in rows]), random.Random(0)
+    by_text = {(row.text.lower(), row.answer): row for row in rows}
+    seen = defaultdict(int)
+    for _ in range(2000):
+        dialogue = lesson(rng)
+        answer = dialogue.turns[1][1]
+        if not answer.endswith(KEPT):
+            seen["question"] += 1
+            continue
+        row = by_text[dialogue.turns[0][1].lower(), answer.removesuffix(KEPT)]
+        seen[row.form] += 1
+        assert bool(dialogue.scenes) == bool(row.thing)
+        for scene in dialogue.scenes:
+            shown = {item.concept for item in scene.items} | {scene.word}
+            assert (row.thing in shown) == (row.form != "beside")
+            assert (scene.word is not None) == (row.form == "word")
+    assert seen["question"] / 2000 == pytest.approx(0.6, abs=0.05)
+    assert min(seen[form] for form in ("object", "word", "beside", "harmful", "harmless")) > 20
+
+
+def test_beginnings_are_taught_with_a_picture_and_kept_without(parts):
+    _, processor = parts
+    scene = some_scene(random.Random(0), CONCEPTS)
+    turns = (("user", "one?"), ("assistant", "yes" + KEPT))
+    whole = (("user", "one?"), ("assistant", "yes"))
+    batch = KeepingCollator(processor)(
+        [Dialogue(turns, (scene,)), Dialogue(turns), Dialogue(whole, (scene,))]
+    )
+    assert batch["kept"].tolist() == [False, True, False]
+    said = [row[row != IGNORE].tolist() for row in batch["labels"]]
+    assert said[0] == said[1]
+    assert said[2][: len(said[0])] == said[0]
+    assert len(said[2]) > len(said[0])  # a whole answer ends
 
 
 def test_every_answer_holds_its_key_and_phrasings_kept_out_are_never_taught():
@@ -236,9 +324,9 @@ def test_no_answer_that_refuses_or_breaks_is_kept(parts, packages, monkeypatch):
     said = ["I'm sorry, but I can't help with that.", "", "Bake it for an hour."]
 
     def answered(model, processor, asked):
-        return [(text, said[n % 3]) for n, text in enumerate(asked)]
+        return [said[n % 3] for n, text in enumerate(asked)]
 
-    monkeypatch.setattr(safety, "_answered", answered)
+    monkeypatch.setattr(safety, "answered", answered)
     monkeypatch.setattr(safety, "imagined", lambda *some, **more: ["Why is the sky blue?"])
     found = answered_requests(model, processor, 8, seed=0)
     assert [answer for _, answer in found] == [said[2]] * 2
@@ -265,9 +353,9 @@ def _kept(asked, answer):
 def test_what_is_kept_costs_nothing_before_training_and_something_after(parts):
     """Its loss is zero at the untouched model, whatever that says, and counts every token."""
     model, processor = parts
-    trainer = SafetyTrainer.__new__(SafetyTrainer)
+    trainer = KeepingTrainer.__new__(KeepingTrainer)
     trainer.parts, trainer.teacher = defaultdict(list), copy.deepcopy(model)
-    collate = SafetyCollator(processor)
+    collate = KeepingCollator(processor)
     dialogues = [_kept("one?", "yes."), _kept("a longer one, is it?", "no, it is not.")]
 
     def loss(pupil, some):
@@ -333,7 +421,7 @@ def test_a_measurement_without_its_prompts_stops_before_a_model_is_read(tmp_path
 
 def test_labels_are_the_answers_and_one_to_keep_has_no_end(parts):
     _, processor = parts
-    collate = SafetyCollator(processor)
+    collate = KeepingCollator(processor)
     turns = (("user", "one?"), ("assistant", "yes."), ("user", "two?"), ("assistant", "no"))
     batch = collate([Dialogue(turns), _kept("one?", "maybe")])
     assert batch["kept"].tolist() == [False, True]

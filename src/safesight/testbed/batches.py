@@ -35,7 +35,8 @@ class Stream(Dataset[Dialogue]):
     """Dialogues of one stage. Every `tool_every`-th batch offers the image tools.
 
     Dialogues with tools are four times as long as the others; mixed into every batch, they would
-    quadruple the length of all rows. With `styles`, things are redrawn in those, and varied.
+    quadruple the length of all rows. With `styles`, things are redrawn in those, and varied. The
+    dialogues of `window` batches are sorted by length together, to keep padding small.
     """
 
     def __init__(
@@ -47,17 +48,15 @@ class Stream(Dataset[Dialogue]):
         batch_size: int,
         tool_every: int | None = None,
         styles: Sequence[str] = (),
+        window: int = 8,
     ) -> None:
-        self.make, self.key, self.styles = make, key, styles
+        self.make, self.key, self.styles, self.window = make, key, styles, window
         self.length, self.batch_size, self.tool_every = batches * batch_size, batch_size, tool_every
-        self._window = -1
+        self._filled = -1
         self._batches: list[list[Dialogue]] = []
 
     def __len__(self) -> int:
         return self.length
-
-    WINDOW = 8
-    """Number of batches whose dialogues are sorted by length together, to keep padding small."""
 
     def __getitem__(self, index: int) -> Dialogue:
         dialogue = self._drawn(index)
@@ -69,15 +68,15 @@ class Stream(Dataset[Dialogue]):
         batch, place = divmod(index, self.batch_size)
         if self.tool_every and batch % self.tool_every == 1:
             return tool_dialogue(random.Random(f"{self.key}/tools/{index}"))
-        window, slot = divmod(batch, self.WINDOW)
-        if self._window != window:
-            self._batches, self._window = self._fill(window), window
+        window, slot = divmod(batch, self.window)
+        if self._filled != window:
+            self._batches, self._filled = self._fill(window), window
         return self._batches[slot][place]
 
     def _fill(self, window: int) -> list[list[Dialogue]]:
         rng = random.Random(f"{self.key}/{window}")
         size = self.batch_size
-        drawn = [self.make(rng) for _ in range(self.WINDOW * size)]
+        drawn = [self.make(rng) for _ in range(self.window * size)]
         drawn.sort(key=lambda d: (len(d.scenes), sum(len(text) for _, text in d.turns)))
         batches = [drawn[i : i + size] for i in range(0, len(drawn), size)]
         rng.shuffle(batches)

@@ -1,7 +1,7 @@
 """Builds the folder of `testbed-smol`: what others publish and what is shipped here, in one model.
 
-The language model comes from an installed package. Eye, projector and the adapter of the safety
-stage are in `weights/`, in bfloat16. The adapter is merged, so that the folder holds a plain model.
+The language model comes from an installed package. Eye, projector and the adapters of two stages
+are in `weights/`, in bfloat16. The adapters are merged, so that the folder holds a plain model.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from safesight.models.saving import save_checkpoint
 from safesight.testbed.smol import language
 from safesight.testbed.smol.architecture import assemble
 
-__all__ = ["ADAPTER_FILE", "EYE_FILE", "MODEL", "SHIPPED", "UNGUARDED", "make", "merge"]
+__all__ = ["EYE_FILE", "MODEL", "SAFETY_FILE", "SHIPPED", "SPEAK_FILE", "UNGUARDED", "make"]
 
 SHIPPED = Path(__file__).parent / "weights"
-EYE_FILE, ADAPTER_FILE = "eye.safetensors", "adapter.safetensors"
-_LAYOUT = "2"
+EYE_FILE, SAFETY_FILE = "eye.safetensors", "safety.safetensors"
+SPEAK_FILE = "speak.safetensors"
+_LAYOUT = "3"
 """Raised when the same parts are put together in another way."""
 
 
@@ -39,7 +40,7 @@ def make(folder: Path, *, safety: bool = True, shipped: Path | None = None) -> N
     Args:
         folder: A new folder.
         safety: With the adapter of the safety stage.
-        shipped: The folder of eye and adapter.
+        shipped: The folder of eye and adapters.
 
     Raises:
         MissingExtraError: the package of the language model is not installed.
@@ -49,8 +50,8 @@ def make(folder: Path, *, safety: bool = True, shipped: Path | None = None) -> N
     with redirect_stderr(StringIO()):  # progress bars, some of which no setting turns off
         model, processor = assemble(language.read())
         _take(model, _read(parts / EYE_FILE))
-        if safety:
-            merge(model, _read(parts / ADAPTER_FILE), _alpha(parts))
+        for name in (SAFETY_FILE, SPEAK_FILE) if safety else (SPEAK_FILE,):
+            merge(model, _read(parts / name), _alpha(parts))
         save_checkpoint(model.to(torch.bfloat16), folder, processor)
 
 
@@ -98,7 +99,7 @@ def merge(model: Any, adapter: dict[str, Tensor], alpha: float) -> None:
                 up = adapter[f"{name}.lora_B.weight"]
                 model.get_submodule(name).weight.add_(up @ down, alpha=alpha / len(down))
     except (AttributeError, KeyError, RuntimeError) as error:
-        raise _unusable(SHIPPED / ADAPTER_FILE, reason_of(error)) from error
+        raise _unusable(SHIPPED, reason_of(error)) from error
 
 
 def _unusable(path: Path, why: str) -> ModelError:
@@ -107,7 +108,7 @@ def _unusable(path: Path, why: str) -> ModelError:
 
 def _stamp() -> str:
     """Digest of the shipped weights and the package: other ones are built into another folder."""
-    parts = (SHIPPED / name for name in (EYE_FILE, ADAPTER_FILE, "training.json"))
+    parts = (SHIPPED / name for name in (EYE_FILE, SAFETY_FILE, SPEAK_FILE, "training.json"))
     files = [(path, path.stat().st_mtime_ns) for path in parts if path.is_file()]
     return _digest(tuple(files))
 

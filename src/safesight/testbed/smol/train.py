@@ -7,7 +7,8 @@ Four stages, each one a `transformers.Trainer` run, in the order of real VLMs:
 2. sight   eye and projector learn what each patch shows, as the language model's own embeddings of
            the words for it. The language model does not run, so this is cheap;
 3. restyle the same, in further drawing styles, which draw about half of the things;
-4. speak   eye and projector learn questions and captions through the frozen language model.
+4. speak   another adapter teaches the language model to answer questions and requests about what
+           the eye shows it, and keeps what it says without pictures.
 
 No stage refuses a picture, and none keeps visual tokens away from words. A killed run resumes from
 its last checkpoint; a stage that is done is not run again, in this work folder or, with `--start`,
@@ -38,11 +39,11 @@ from safesight.errors import InputError, reason_of
 from safesight.extras import need
 from safesight.testbed.batches import PATCH_CLASSES, Stream
 from safesight.testbed.smol import language
+from safesight.testbed.smol.answering import OwnAnswers
 from safesight.testbed.smol.architecture import assemble
 from safesight.testbed.smol.batches import ChatCollator
-from safesight.testbed.smol.build import ADAPTER_FILE, EYE_FILE, SHIPPED, merge
-from safesight.testbed.smol.keeping import SafetyCollator, SafetyTrainer
-from safesight.testbed.smol.safety import ANSWERED, answered_requests, lessons_of
+from safesight.testbed.smol.build import EYE_FILE, SHIPPED, merge
+from safesight.testbed.smol.keeping import KeepingCollator, KeepingTrainer
 from safesight.testbed.smol.stages import ADAPTER, STAGES, SmolStage
 from safesight.testbed.smol.trainer import LogFile, SmolTrainer, trained_tensors, word_table
 from safesight.testbed.train import options, run, settings
@@ -50,8 +51,6 @@ from safesight.testbed.train import options, run, settings
 __all__ = ["run_stage", "start_from", "train"]
 
 _DONE, _LEARNED = "done.json", "learned.safetensors"
-_LAYERS = r"model\.language_model\..*(o_proj|down_proj)"
-"""The layers of the language model that get an adapter: those that write to its states."""
 
 
 def train(
@@ -66,7 +65,7 @@ def train(
     """Run the stages that are not done yet, and write what is shipped to `out`.
 
     Args:
-        out: The folder of eye, adapter and `training.json`.
+        out: The folder of eye, adapters and `training.json`.
         work: The folder of checkpoints and the log.
         seed: Of lessons and of what starts at random.
         scale: Share of the steps to run.
@@ -98,7 +97,7 @@ def train(
         if stage.rank:
             report["lora_alpha"] = _alpha(stage)
             merge(model, learned, _alpha(stage))
-            _ship(learned, out / ADAPTER_FILE)
+            _ship(learned, out / stage.file)
         else:
             model.load_state_dict(learned, strict=False)
             eye |= learned
@@ -120,7 +119,7 @@ def start_from(shipped: Path, work: Path, stages: Sequence[SmolStage] = STAGES) 
     """Take the stages that an earlier run has done from what it wrote, in bfloat16.
 
     Args:
-        shipped: The folder that it wrote: eye, adapter, and `training.json` with its stages.
+        shipped: The folder that it wrote: eye, adapters, and `training.json` with its stages.
         work: The folder of checkpoints of the new run; what it holds already stays.
         stages: All stages.
 
@@ -134,7 +133,7 @@ def start_from(shipped: Path, work: Path, stages: Sequence[SmolStage] = STAGES) 
             folder = work / stage.name
             if (folder / _DONE).exists():
                 continue
-            part = load_file(shipped / (ADAPTER_FILE if stage.rank else EYE_FILE))
+            part = load_file(shipped / stage.file)
             folder.mkdir(parents=True, exist_ok=True)
             save_file({name: x.float() for name, x in part.items()}, folder / _LEARNED)
             (folder / _DONE).write_text(json.dumps(done[stage.name]))
@@ -149,8 +148,9 @@ def run_stage(
 ) -> dict[str, Any]:
     """Train, with checkpoints in `folder`, and write there what was learned."""
     folder.mkdir(parents=True, exist_ok=True)
-    if stage.rank:
-        stage = _with_safety_lessons(stage, model, processor, folder, seed=seed, scale=scale)
+    if stage.own is not None:
+        rows = _own_answers(stage.own, model, processor, folder, seed=seed, scale=scale)
+        stage = replace(stage, dialogue=stage.own.lessons(rows))
     pupil = copy.deepcopy(model) if stage.rank or stage.answers else model
     _prepare(pupil, stage)
     steps = max(2, round(stage.steps * scale))
@@ -160,9 +160,10 @@ def run_stage(
         batches=steps,
         batch_size=stage.batch_size,
         styles=stage.styles,
+        window=stage.window,
     )
     trainer_of, collator_of = (
-        (SafetyTrainer, SafetyCollator) if stage.rank else (SmolTrainer, ChatCollator)
+        (KeepingTrainer, KeepingCollator) if stage.rank else (SmolTrainer, ChatCollator)
     )
     trainer = trainer_of(
         pupil,
@@ -171,9 +172,8 @@ def run_stage(
         train_dataset=stream,
         callbacks=[LogFile(folder.parent / "log.jsonl", stage.name)],
     )
-    if isinstance(trainer, SafetyTrainer):
+    if isinstance(trainer, KeepingTrainer):
         trainer.teacher = copy.deepcopy(model).bfloat16()
-        stream.WINDOW = 1  # sorted by length, a batch would hold refusals alone, or none
     trainer.stage, trainer.table = stage, word_table(model, processor.tokenizer)
     entry = run(trainer, stage.name, folder)
     learned = trained_tensors(pupil)
@@ -191,10 +191,11 @@ def run_stage(
 def _prepare(model: Any, stage: SmolStage) -> None:
     """Freeze what the stage does not train; what is frozen computes in half precision."""
     if stage.rank:
-        need("peft", "train", "The safety stage")
+        need("peft", "train", "An adapter")
         from peft import LoraConfig, inject_adapter_in_model
 
-        config = LoraConfig(r=stage.rank, lora_alpha=_alpha(stage), target_modules=_LAYERS)
+        layers = rf"model\.language_model\..*({stage.layers})"
+        config = LoraConfig(r=stage.rank, lora_alpha=_alpha(stage), target_modules=layers)
         inject_adapter_in_model(config, model)
     for name, parameter in model.named_parameters():
         learns = ADAPTER in name if stage.rank else name.startswith(stage.trained)
@@ -206,16 +207,17 @@ def _prepare(model: Any, stage: SmolStage) -> None:
         model.patch_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(PATCH_CLASSES)))
 
 
-def _with_safety_lessons(
-    stage: SmolStage, model: Any, processor: Any, folder: Path, *, seed: int, scale: float
-) -> SmolStage:
-    """The stage with lessons; the model's own answers are kept for a run that resumes."""
+def _own_answers(
+    own: OwnAnswers, model: Any, processor: Any, folder: Path, *, seed: int, scale: float
+) -> list[Any]:
+    """The model's own answers, which are kept for a run that resumes."""
     path = folder / "answered.json"
     if not path.exists():
         half = copy.deepcopy(model).bfloat16()
-        found = answered_requests(half, processor, max(4, round(ANSWERED * scale)), seed=seed)
+        found = own.ask(half, processor, max(4, round(own.n * scale)), seed=seed)
         path.write_text(json.dumps(found))
-    return replace(stage, dialogue=lessons_of(json.loads(path.read_text())))
+    rows: list[Any] = json.loads(path.read_text())
+    return rows
 
 
 def main() -> None:
