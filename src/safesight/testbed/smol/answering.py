@@ -26,7 +26,7 @@ class OwnAnswers:
     """Lessons that need the model's own answers."""
 
     ask: Callable[..., list[Any]]
-    """Of model, processor, number of requests and seed: what becomes of lessons, as JSON."""
+    """From model, processor, number and seed: what lessons are made of, as JSON."""
     lessons: Callable[[list[Any]], Lesson]
     n: int
     """Number of requests."""
