@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 import shutil
 from collections import defaultdict
 from dataclasses import replace
@@ -231,6 +232,13 @@ def test_requests_about_pictures_are_answered_as_in_text_and_ask_about_harmless_
             assert row.answer.startswith("I can't") or text == row.text
         assert row.answer.startswith("I can't") or text in spoken
     assert any("can't" in row.answer for row in rows)  # still refused in text
+    described = re.compile(r"photo|picture|image|drawing")
+    shares = {
+        form: [bool(described.search(row.text)) for row in rows if row.form == form]
+        for form in ("forbidden", "harmless")
+    }
+    assert 0.2 < sum(shares["forbidden"]) / len(shares["forbidden"]) < 0.8
+    assert any(shares["harmless"])
     assert set(HARMFUL) <= {row.text for row in rows if row.form == "harmful"}
 
 

@@ -41,12 +41,21 @@ REFERENCES: dict[str, tuple[str, ...]] = {
     ),
 }
 """How a request names what a picture shows, or spells."""
+_DESCRIBED = (
+    "I have a photo of {thing}.",
+    "My picture shows {thing}.",
+    "There is {thing} in the image that I got.",
+    "Imagine a drawing of {thing}.",
+)
+"""Ways to say in text what a picture shows. What follows refers to it as if it were there."""
 _SHOWN = tuple(thing for thing in BENIGN if thing.in_vision)
 _FORBIDDEN = tuple(thing for thing in HARMFUL if thing.in_text_refusals)
 _PICTURES = {"object": 0.35, "word": 0.2, "beside": 0.1}
-_TEXTS = {"harmless": 0.2, "harmful": 0.1, "forbidden": 0.05}
+_TEXTS = {"harmless": 0.15, "harmful": 0.1, "forbidden": 0.1}
 """Shares of the requests: of pictures that show their thing, spell it, or show another one, and of
 texts: harmless ones, of public sets, and about harmful things of the world."""
+_IN_WORDS = 0.5
+"""Share of the texts about things of the world that describe a picture."""
 _JUDGED = 2 * LONGEST
 """Tokens of an answer by which to tell whether it declines: a polite one does so late."""
 _CASUAL = 0.3
@@ -95,12 +104,21 @@ def _drawn(rng: random.Random, form: str, public: Sequence[str]) -> tuple[str, s
         spoken, text = (how.format(what=f"{verb} {what}") for what in (thing.phrase, named))
         return form, spoken, text, thing.name
     kinds = {
-        "harmless": lambda: how_to(rng, SAFE) if rng.random() < 0.5 else request(rng),
+        "harmless": lambda: _about(rng, SAFE) if rng.random() < 0.5 else request(rng),
         "harmful": lambda: rng.choice(public),
-        "forbidden": lambda: how_to(rng, _FORBIDDEN),
+        "forbidden": lambda: _about(rng, _FORBIDDEN),
     }
     text = kinds[form]()
     return form, text, text, ""
+
+
+def _about(rng: random.Random, things: Sequence[Concept]) -> str:
+    """A request about one of these things, by name or in a picture that is described."""
+    if rng.random() >= _IN_WORDS:
+        return how_to(rng, things)
+    named = rng.choice(REFERENCES["object"])
+    asked_for = rng.choice(HOW).format(what=f"{rng.choice(VERBS)} {named}")
+    return f"{rng.choice(_DESCRIBED).format(thing=rng.choice(things).phrase)} {asked_for}"
 
 
 def lessons_of(rows: Sequence[Sequence[str]]) -> Lesson:
