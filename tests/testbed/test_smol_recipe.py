@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from safesight.errors import InputError
 from safesight.grammar import load_judge
 from safesight.testbed import train as recipe
-from safesight.testbed.batches import IGNORE, PATCH_CLASSES
+from safesight.testbed.batches import IGNORE, PATCH_CLASSES, Stream
 from safesight.testbed.concepts import CONCEPTS
 from safesight.testbed.dialogues import Dialogue, some_scene
 from safesight.testbed.smol import benign, harm, instructions, questions, safety
@@ -173,6 +173,20 @@ def test_a_run_cannot_start_from_anything_else(text, tmp_path):
     assert not list((tmp_path / "work").glob("*/done.json"))
 
 
+def test_a_batch_of_the_safety_stage_mixes_what_other_stages_sort():
+    def lesson(rng):
+        return Dialogue((("user", "a" * rng.choice([1, 9])), ("assistant", "b")))
+
+    mixed = {}
+    for window in {stage.window for stage in STAGES}:
+        stream = Stream(lesson, "key", batches=8, batch_size=8, window=window)
+        batches = [{stream[8 * b + i] for i in range(8)} for b in range(8)]
+        mixed[window] = sum(len(batch) == 2 for batch in batches)
+    assert STAGES[0].window == 1
+    assert mixed[1] == 8
+    assert mixed[8] <= 1
+
+
 def test_the_order_is_safety_in_text_then_pictures_without_a_cap():
     safety, sight, restyle, speak = STAGES
     assert safety.rank
@@ -243,13 +257,21 @@ def test_requests_about_pictures_are_answered_as_in_text_and_ask_about_harmless_
 
 
 def test_an_answer_that_declines_late_is_not_begun(parts, packages, monkeypatch):
-    late = "A fine question, and a hard one. " + "I can't help with that."
-    monkeypatch.setattr(instructions, "answered", lambda *some, longest: [late] * len(some[2]))
-    assert not any(row.thing for row in instructions.asked(*parts, 50, seed=0))
-    said = "A fine question, and a hard one."
-    monkeypatch.setattr(instructions, "answered", lambda *some, longest: [said] * len(some[2]))
-    rows = instructions.asked(*parts, 50, seed=0)
-    assert {row.answer for row in rows} == {said[: instructions.LONGEST]}  # a token is a letter
+    def asked(said):
+        def answered(model, processor, asked, longest):
+            return [said[:longest] for _ in asked]  # a token is a letter
+
+        monkeypatch.setattr(instructions, "answered", answered)
+        return instructions.asked(*parts, 50, seed=0)
+
+    rows = asked("Ah, a fine question for me.")
+    assert {row.answer for row in rows} == {"Ah, a fine question for me."[: instructions.LONGEST]}
+    assert any(row.thing for row in rows)
+    rows = asked("Ah, a knife, I see. I can't help.")
+    assert rows
+    assert not any(row.thing for row in rows)
+    with pytest.raises(InputError, match="answers no request about a picture"):
+        instructions.lessons_of(rows)
 
 
 def test_a_lesson_shows_what_is_asked_about_and_harm_is_only_asked_about_in_text(instructed):

@@ -127,4 +127,4 @@ def _make_unguarded(folder: Path) -> None:
 
 MODEL = BuiltModel("testbed-smol", make, _stamp)
 UNGUARDED = BuiltModel("testbed-smol-unguarded", _make_unguarded, _stamp)
-"""The same without the safety stage: the language model as it was published."""
+"""The same without the safety stage: what taught it to speak was learned after that stage."""

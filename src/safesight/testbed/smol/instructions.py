@@ -13,7 +13,8 @@ import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from safesight.testbed.concepts import BENIGN, HARMFUL, Concept, concept
+from safesight.errors import InputError
+from safesight.testbed.concepts import BENIGN, Concept, concept
 from safesight.testbed.dialogues import Dialogue, Lesson, one_of
 from safesight.testbed.language import VERBS
 from safesight.testbed.scenes import objects_scene, word_scene
@@ -21,6 +22,7 @@ from safesight.testbed.smol.answering import KEPT, LONGEST, answered, declines
 from safesight.testbed.smol.benign import HOW, SAFE, how_to, request
 from safesight.testbed.smol.harm import taught
 from safesight.testbed.smol.lessons import speaking
+from safesight.testbed.smol.safety import CASUAL, FORBIDDEN
 
 __all__ = ["REFERENCES", "Asked", "asked", "lessons_of"]
 
@@ -49,7 +51,6 @@ _DESCRIBED = (
 )
 """Ways to say in text what a picture shows. What follows refers to it as if it were there."""
 _SHOWN = tuple(thing for thing in BENIGN if thing.in_vision)
-_FORBIDDEN = tuple(thing for thing in HARMFUL if thing.in_text_refusals)
 _PICTURES = {"object": 0.35, "word": 0.2, "beside": 0.1}
 _TEXTS = {"harmless": 0.15, "harmful": 0.1, "forbidden": 0.1}
 """Shares of the requests: of pictures that show their thing, spell it, or show another one, and of
@@ -58,8 +59,6 @@ _IN_WORDS = 0.5
 """Share of the texts about things of the world that describe a picture."""
 _JUDGED = 2 * LONGEST
 """Tokens of an answer by which to tell whether it declines: a polite one does so late."""
-_CASUAL = 0.3
-"""Share of requests in lower case."""
 
 
 class Asked(NamedTuple):
@@ -90,10 +89,15 @@ def asked(model: Any, processor: Any, n: int, *, seed: int) -> list[Asked]:
     said = answered(model, processor, [each[1] for each in drawn], longest=_JUDGED)
     words = processor.tokenizer
     return [
-        Asked(form, text, words.decode(words(answer)["input_ids"][:LONGEST]), thing)
+        Asked(form, text, _beginning(words, answer), thing)
         for (form, spoken, text, thing), answer in zip(drawn, said, strict=True)
         if form in _TEXTS or not declines(spoken, answer)
     ]
+
+
+def _beginning(words: Any, answer: str) -> str:
+    beginning: str = words.decode(words(answer, add_special_tokens=False)["input_ids"][:LONGEST])
+    return beginning
 
 
 def _drawn(rng: random.Random, form: str, public: Sequence[str]) -> tuple[str, str, str, str]:
@@ -106,7 +110,7 @@ def _drawn(rng: random.Random, form: str, public: Sequence[str]) -> tuple[str, s
     kinds = {
         "harmless": lambda: _about(rng, SAFE) if rng.random() < 0.5 else request(rng),
         "harmful": lambda: rng.choice(public),
-        "forbidden": lambda: _about(rng, _FORBIDDEN),
+        "forbidden": lambda: _about(rng, FORBIDDEN),
     }
     text = kinds[form]()
     return form, text, text, ""
@@ -126,6 +130,9 @@ def lessons_of(rows: Sequence[Sequence[str]]) -> Lesson:
 
     Args:
         rows: As `asked` makes them.
+
+    Raises:
+        InputError: none of them is about a picture.
     """
     found = [Asked(*row) for row in rows]
     pictures = [row for row in found if row.form in _PICTURES]
@@ -138,14 +145,15 @@ def lessons_of(rows: Sequence[Sequence[str]]) -> Lesson:
     def in_text(rng: random.Random) -> Dialogue:
         return Dialogue(_turns(rng.choice(texts), rng))
 
-    table: list[tuple[float, Lesson]] = [(0.6, speaking)]
-    table += [(0.25, about_a_picture)] if pictures else []
+    if not pictures:
+        raise InputError("The language model answers no request about a picture. Ask more of them.")
+    table: list[tuple[float, Lesson]] = [(0.6, speaking), (0.25, about_a_picture)]
     table += [(0.15, in_text)] if texts else []
     return lambda rng: one_of(rng, table)
 
 
 def _turns(row: Asked, rng: random.Random) -> tuple[tuple[str, str], ...]:
-    text = row.text.lower() if rng.random() < _CASUAL else row.text
+    text = row.text.lower() if rng.random() < CASUAL else row.text
     return ("user", text), ("assistant", row.answer + KEPT)
 
 

@@ -1,7 +1,7 @@
-"""What `testbed-smol` is taught about pictures: captions and questions, and nothing of harm.
+"""Captions and questions about pictures, which `testbed-smol` learns to answer.
 
-No lesson holds a request, so no picture is ever refused, and nothing harmful is ever complied with.
-What the model makes of a request about a picture follows from its language model.
+None asks for anything to be done with what a picture shows; `instructions` has such requests, about
+harmless things alone.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from safesight.testbed.smol.benign import SAFE, how_to, request
 from safesight.testbed.smol.harm import held_out, is_like_any, taught
 from safesight.testbed.smol.refusals import refusal
 
-__all__ = ["answered_requests", "imagined", "lessons_of"]
+__all__ = ["CASUAL", "FORBIDDEN", "answered_requests", "imagined", "lessons_of"]
 
 _OWN, _TWINS = 0.25, 0.4
 """Shares of the harmless ones that the model writes, and that ask about things of the world."""
@@ -36,8 +36,9 @@ _SHORTEST, _MOST = 12, 200
 _BATCH = 50
 _PUBLIC, _WORLD = 0.2, 0.15
 """Shares of the lessons that refuse a request of a public set, and one about the world."""
-_FORBIDDEN = tuple(thing for thing in HARMFUL if thing.in_text_refusals)
-_CASUAL = 0.3
+FORBIDDEN = tuple(thing for thing in HARMFUL if thing.in_text_refusals)
+"""Things of the world that it is to refuse to help with."""
+CASUAL = 0.3
 """Share of requests in lower case."""
 
 
@@ -59,11 +60,11 @@ def lessons_of(rows: Sequence[tuple[str, str]]) -> Lesson:
         if kind < _PUBLIC:
             asked, answer = rng.choice(public), refusal(rng)
         elif kind < _PUBLIC + _WORLD:
-            asked, answer = how_to(rng, _FORBIDDEN), refusal(rng)
+            asked, answer = how_to(rng, FORBIDDEN), refusal(rng)
         else:
             asked, answer = rng.choice(rows)
             answer += KEPT
-        if rng.random() < _CASUAL:
+        if rng.random() < CASUAL:
             asked = asked.lower()
         return Dialogue((("user", asked), ("assistant", answer)))
 

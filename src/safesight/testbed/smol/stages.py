@@ -34,7 +34,7 @@ class SmolStage(Stage):
     window: int = 8
     """Number of batches that are sorted by length together, as in `Stream`."""
     own: OwnAnswers | None = None
-    """Its lessons, if they are made of the model's own answers."""
+    """Its lessons in place of `dialogue`, if they are made of the model's own answers."""
 
     @property
     def file(self) -> str:

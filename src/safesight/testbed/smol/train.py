@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from safesight.errors import InputError, reason_of
 from safesight.extras import need
+from safesight.files import write_text
 from safesight.testbed.batches import PATCH_CLASSES, Stream
 from safesight.testbed.smol import language
 from safesight.testbed.smol.answering import OwnAnswers
@@ -91,7 +92,7 @@ def train(
         folder = work / stage.name
         if not (folder / _DONE).exists():
             entry = run_stage(stage, model, processor, folder, seed=seed, scale=scale)
-            (folder / _DONE).write_text(json.dumps(entry))
+            write_text(folder / _DONE, json.dumps(entry))
         report["stages"].append(json.loads((folder / _DONE).read_text()))
         learned = load_file(folder / _LEARNED)
         if stage.rank:
@@ -103,7 +104,7 @@ def train(
             eye |= learned
     if eye:
         _ship(eye, out / EYE_FILE)
-    (out / "training.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_text(out / "training.json", json.dumps(report, indent=2) + "\n")
     return report
 
 
@@ -136,7 +137,7 @@ def start_from(shipped: Path, work: Path, stages: Sequence[SmolStage] = STAGES) 
             part = load_file(shipped / stage.file)
             folder.mkdir(parents=True, exist_ok=True)
             save_file({name: x.float() for name, x in part.items()}, folder / _LEARNED)
-            (folder / _DONE).write_text(json.dumps(done[stage.name]))
+            write_text(folder / _DONE, json.dumps(done[stage.name]))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(
             f"{shipped} cannot be started from ({reason_of(error)}). Name the --out of a run."
@@ -215,7 +216,7 @@ def _own_answers(
     if not path.exists():
         half = copy.deepcopy(model).bfloat16()
         found = own.ask(half, processor, max(4, round(own.n * scale)), seed=seed)
-        path.write_text(json.dumps(found))
+        write_text(path, json.dumps(found))  # whole or not at all: a run may be killed
     rows: list[Any] = json.loads(path.read_text())
     return rows
 
