@@ -141,6 +141,21 @@ def test_adapters_are_merged_where_they_belong_and_only_that_of_safety_is_left_o
         torch.testing.assert_close(added, 2 * up @ down, atol=0.1, rtol=0.02)
 
 
+def test_merging_does_not_depend_on_the_order_of_sums():
+    """Another machine sums in another order; artifacts are tied to every bit of the weights."""
+    torch.manual_seed(0)
+    down, up = torch.randn(16, 64).bfloat16().float(), torch.randn(48, 16).bfloat16().float()
+    merged = []
+    for order in (list(range(16)), torch.randperm(16).tolist()):
+        layer = torch.nn.ModuleDict({"a": torch.nn.Linear(64, 48, bias=False)})
+        torch.nn.init.ones_(layer["a"].weight)
+        adapter = {"a.lora_A.weight": down[order], "a.lora_B.weight": up[:, order]}
+        build.merge(layer, adapter, alpha=32.0)
+        merged.append(layer["a"].weight)
+    torch.testing.assert_close(merged[0], 1 + 2 * up @ down)
+    assert torch.equal(*merged)
+
+
 def test_two_at_once_build_once(tmp_path, monkeypatch):
     monkeypatch.setenv("SAFESIGHT_CACHE", str(tmp_path))
     made = []

@@ -30,7 +30,7 @@ __all__ = ["EYE_FILE", "MODEL", "SAFETY_FILE", "SHIPPED", "SPEAK_FILE", "UNGUARD
 SHIPPED = Path(__file__).parent / "weights"
 EYE_FILE, SAFETY_FILE = "eye.safetensors", "safety.safetensors"
 SPEAK_FILE = "speak.safetensors"
-_LAYOUT = "3"
+_LAYOUT = "4"
 """Raised when the same parts are put together in another way."""
 
 
@@ -84,6 +84,9 @@ def _take(model: Any, tensors: dict[str, Tensor]) -> None:
 def merge(model: Any, adapter: dict[str, Tensor], alpha: float) -> None:
     """Add a LoRA adapter to the weights it is for: W + alpha / r B A.
 
+    Products and sums are in float64, so that their order, which differs between machines, is lost
+    when the result is rounded: the same weights everywhere, as the artifacts for them need.
+
     Args:
         model: The model that it was trained on.
         adapter: `NAME.lora_A.weight` and `NAME.lora_B.weight` for every layer NAME.
@@ -97,7 +100,8 @@ def merge(model: Any, adapter: dict[str, Tensor], alpha: float) -> None:
             name, mark, _ = key.partition(".lora_A.weight")
             if mark:
                 up = adapter[f"{name}.lora_B.weight"]
-                model.get_submodule(name).weight.add_(up @ down, alpha=alpha / len(down))
+                weight = model.get_submodule(name).weight
+                weight.copy_(weight.double() + alpha / len(down) * (up.double() @ down.double()))
     except (AttributeError, KeyError, RuntimeError) as error:
         raise _unusable(SHIPPED, reason_of(error)) from error
 
