@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs/results"
 CLI = ROOT / "docs/reference/cli.md"
 API = ROOT / "docs/reference/api.md"
+SMOL_CARD = ROOT / "src/safesight/testbed/smol/weights/README.md"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Generated:
 
 def markdown() -> list[Path]:
     """The hand-written pages that may hold markers."""
-    found = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    found = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), SMOL_CARD]
     return sorted(path for path in found if path not in {CLI, API})
 
 

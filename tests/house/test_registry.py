@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from safesight import registry
 from safesight.builtin import BUILTIN
 from safesight.fitting.bundled import FOLDER
+from safesight.models.built import BuiltModel
 from safesight.workflows.evaluation import bundled_defenses
 from tests.house.source import ROOT, Source, sources
 
@@ -75,8 +75,10 @@ def test_names_resolve_and_are_described(kind: registry.Kind) -> None:
         if kind in ("defense", "judge", "attack"):
             assert found.name == name
         if kind == "model":
-            assert isinstance(found, Path)
-            assert found.is_dir()
+            if isinstance(found, BuiltModel):
+                assert found.name == name
+            else:
+                assert found.is_dir()
 
 
 def wrong_headings(text: str) -> list[str]:

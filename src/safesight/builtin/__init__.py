@@ -309,6 +309,14 @@ BUILTIN: dict[Kind, dict[str, Entry]] = {
     },
     "model": {
         "testbed": Entry("safesight.testbed:WEIGHTS", "The bundled small LLaVA."),
+        "testbed-smol": Entry(
+            "safesight.testbed.smol.build:MODEL",
+            "An eye of ours before SmolLM2-135M-Instruct; built on first use.",
+        ),
+        "testbed-smol-unguarded": Entry(
+            "safesight.testbed.smol.build:UNGUARDED",
+            "The same without the stage that teaches it to refuse in text.",
+        ),
     },
     "stress_test": {
         "int8": Entry("safesight.training.stress:int8", "Linear layers rounded to 8 bits."),

@@ -21,7 +21,7 @@ from safesight.defenses.check import require
 from safesight.errors import ArtifactError, InputError
 from safesight.fitting.bundled import bundled
 from safesight.fitting.facts import Facts, select, without
-from safesight.grammar import arm_parts, task_parts
+from safesight.grammar import BUNDLED, arm_parts, task_parts
 from safesight.training.rows import load_dataset, read_rows
 from safesight.workflows.own_data import areas, fit_split, joined, told_before
 
@@ -103,7 +103,7 @@ def data_for(
     Args:
         defense: The defense to fit.
         plan: How much data to use; three times as many rows as samples per task.
-        model: Its name; a bundled model has rows of its own.
+        model: Its name; models that come with the package have rows of the bundled world.
         rows: A file of rows, or the name of a data set; None uses the model's own rows.
         options: Options of the data set, other than the number of rows and the seed.
 
@@ -123,7 +123,8 @@ def data_for(
             f"{defense.name} trains on rows, which have no facts to choose by. Leave the rows out "
             "of its --data instead."
         )
-    own = f"{model}_neutral" if "neutral_set" in defense.needs else model
+    world = BUNDLED if model in registry.names("model", builtin=True) else model
+    own = f"{world}_neutral" if "neutral_set" in defense.needs else world
     name = own if rows is None else rows
     if name in registry.names("dataset"):
         count = 3 * max(1, round(plan.pool * plan.share))
