@@ -26,7 +26,11 @@ from tests import tiny
 from tests.testbed import small_language
 
 ADAPTED = "model.language_model.layers.1.mlp.up_proj"
-SPOKEN = "model.language_model.layers.0.mlp.up_proj"
+WHERE = {
+    ADAPTED: build.SAFETY_FILE,
+    "model.language_model.layers.0.mlp.up_proj": build.SPEAK_FILE,
+    "model.language_model.layers.0.mlp.gate_proj": build.RECALL_FILE,
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def shipped(tmp_path, monkeypatch, parts):
     model, _ = parts
     eye = {n: p.detach() + 0.01 for n, p in model.named_parameters() if n.startswith(EYE)}
     save_file({name: tensor.bfloat16() for name, tensor in eye.items()}, folder / build.EYE_FILE)
-    for name, file in ((ADAPTED, build.SAFETY_FILE), (SPOKEN, build.SPEAK_FILE)):
+    for name, file in WHERE.items():
         adapter = {
             f"{name}.lora_A.weight": torch.randn(2, 24),
             f"{name}.lora_B.weight": torch.randn(32, 2),
@@ -134,7 +138,7 @@ def test_adapters_are_merged_where_they_belong_and_only_that_of_safety_is_left_o
     moved = {key for key, value in with_it.items() if not torch.equal(value, without[key])}
     assert moved == {f"{ADAPTED}.weight"}
     untouched = parts[0].state_dict()
-    for name, file in ((ADAPTED, build.SAFETY_FILE), (SPOKEN, build.SPEAK_FILE)):
+    for name, file in WHERE.items():
         added = with_it[f"{name}.weight"] - untouched[f"{name}.weight"]
         adapter = load_file(shipped / file)
         down, up = (adapter[f"{name}.lora_{factor}.weight"] for factor in "AB")

@@ -27,10 +27,11 @@ from safesight.testbed.smol import train as smol
 from safesight.testbed.smol.answering import KEPT
 from safesight.testbed.smol.architecture import EYE, assemble
 from safesight.testbed.smol.batches import ChatCollator
-from safesight.testbed.smol.build import EYE_FILE, SAFETY_FILE, SPEAK_FILE
+from safesight.testbed.smol.build import EYE_FILE, RECALL_FILE, SAFETY_FILE, SPEAK_FILE
 from safesight.testbed.smol.keeping import KeepingCollator, KeepingTrainer
 from safesight.testbed.smol.lessons import speaking
 from safesight.testbed.smol.measure import measure, named_by_eye
+from safesight.testbed.smol.plain import TOKENS, written
 from safesight.testbed.smol.refusals import refusal
 from safesight.testbed.smol.safety import answered_requests, imagined
 from safesight.testbed.smol.stages import STAGES
@@ -79,7 +80,7 @@ def _learned(folder: Path):
     return load_file(folder / "learned.safetensors")
 
 
-@pytest.mark.parametrize("name", ["safety", "sight", "speak"])  # restyle is sight again
+@pytest.mark.parametrize("name", ["safety", "sight", "speak", "recall"])  # restyle is sight again
 def test_a_killed_stage_ends_where_an_uninterrupted_one_does(name, packages, tmp_path, monkeypatch):
     monkeypatch.setattr(recipe, "SAVE_EVERY", 2)
     _teach_noise(monkeypatch)
@@ -87,7 +88,10 @@ def test_a_killed_stage_ends_where_an_uninterrupted_one_does(name, packages, tmp
     def run():
         model, processor = assemble(small_language.language())
         before = {key: value.clone() for key, value in model.state_dict().items()}
-        entry = smol.run_stage(_tiny(name), model, processor, tmp_path / name, seed=0, scale=1.0)
+        stage, untouched = _tiny(name), copy.deepcopy(model).bfloat16()
+        entry = smol.run_stage(
+            stage, model, processor, tmp_path / name, seed=0, scale=1.0, untouched=untouched
+        )
         frozen = {k for k, v in model.state_dict().items() if torch.equal(v, before[k])}
         return entry, _learned(tmp_path / name), set(before) - frozen
 
@@ -108,13 +112,14 @@ def test_a_killed_stage_ends_where_an_uninterrupted_one_does(name, packages, tmp
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert {line["stage"] for line in lines} == {name}
     terms = {"apart", "near"} if name == "sight" else {"answers", "drift"}
+    terms |= {"plain"} if name == "recall" else set()
     assert terms <= lines[-1].keys() | lines[0].keys()
 
 
 def test_the_recipe_writes_what_is_shipped_and_runs_no_stage_twice(packages, tmp_path, monkeypatch):
     _teach_noise(monkeypatch)
     stages = [_tiny(stage.name) for stage in STAGES]
-    assert [stage.name for stage in stages] == ["safety", "sight", "restyle", "speak"]
+    assert [stage.name for stage in stages] == ["safety", "sight", "restyle", "speak", "recall"]
 
     def run():
         return smol.train(
@@ -130,7 +135,7 @@ def test_the_recipe_writes_what_is_shipped_and_runs_no_stage_twice(packages, tmp
     assert report["seed"] == json.loads((tmp_path / "out/training.json").read_text())["seed"] == 3
     assert not set(report["styles"]) & set(FOREIGN)
     shipped = {path.name: load_file(path) for path in (tmp_path / "out").glob("*.safetensors")}
-    assert set(shipped) == {EYE_FILE, SAFETY_FILE, SPEAK_FILE}
+    assert set(shipped) == {EYE_FILE, SAFETY_FILE, SPEAK_FILE, RECALL_FILE}
     assert all(t.dtype == torch.bfloat16 for part in shipped.values() for t in part.values())
     last = _learned(tmp_path / "work/restyle")
     assert shipped[EYE_FILE].keys() == last.keys()
@@ -188,13 +193,15 @@ def test_a_batch_of_the_safety_stage_mixes_what_other_stages_sort():
 
 
 def test_the_order_is_safety_in_text_then_pictures_without_a_cap():
-    safety, sight, restyle, speak = STAGES
+    safety, sight, restyle, speak, recall = STAGES
+    assert [stage for stage in STAGES if stage.plain] == [recall]
+    assert recall.own.ask is speak.own.ask
     assert safety.rank
     assert speak.rank
     assert not safety.styles
     assert not any(stage.answers for stage in (sight, restyle))
-    assert set(sight.styles) < set(restyle.styles) == set(speak.styles)
-    for stage in (sight, restyle, speak):
+    assert set(sight.styles) < set(restyle.styles) == set(speak.styles) == set(recall.styles)
+    for stage in (sight, restyle, speak, recall):
         assert stage.cap == 1.0
         assert stage.rank or stage.trained == EYE
         assert len(stage.styles) >= 5
@@ -385,6 +392,7 @@ def test_what_is_kept_costs_nothing_before_training_and_something_after(parts):
     model, processor = parts
     trainer = KeepingTrainer.__new__(KeepingTrainer)
     trainer.parts, trainer.teacher = defaultdict(list), copy.deepcopy(model)
+    trainer.stage = _tiny("speak")
     collate = KeepingCollator(processor)
     dialogues = [_kept("one?", "yes."), _kept("a longer one, is it?", "no, it is not.")]
 
@@ -406,6 +414,39 @@ def test_what_is_kept_costs_nothing_before_training_and_something_after(parts):
     batch = ChatCollator(processor)([refused])
     whole = float(changed(**batch).loss.detach()) * int((batch["labels"] != IGNORE).sum())
     assert mixed == pytest.approx(0.2 * whole, rel=1e-3)
+
+
+def test_plain_text_is_kept_as_the_model_before_all_stages_writes_it(parts):
+    """In every place of every text, each step with texts of its own, beside what is taught."""
+    model, processor = parts
+    texts = written(model, processor, 5, seed=0)
+    assert texts == written(model, processor, 5, seed=0) != written(model, processor, 5, seed=1)
+    assert {len(text) for text in texts} == {TOKENS}
+    special = set(processor.tokenizer.all_special_ids)
+    assert all(special.isdisjoint(text[1:]) for text in texts)
+    trainer = KeepingTrainer.__new__(KeepingTrainer)
+    trainer.parts, trainer.teacher = defaultdict(list), None  # nothing else is kept here
+    trainer.stage, trainer.plain = _tiny("recall", plain=2), torch.tensor(texts)
+    trainer.untouched = copy.deepcopy(model)
+    with torch.no_grad():
+        trainer.untouched.model.language_model.layers[-1].mlp.down_proj.weight.mul_(3)
+    refused = [Dialogue((("user", "one?"), ("assistant", "no.")))]
+    costs = []
+    for text in texts:
+        batch = {"input_ids": torch.tensor([text]), "attention_mask": torch.ones(1, TOKENS)}
+        with torch.no_grad():
+            before, after = (
+                each(**batch).logits[0].log_softmax(-1) for each in (trainer.untouched, model)
+            )
+        costs.append(0.2 * (before.exp() * (before - after)).sum().item())
+    for step, shown in ((0, (0, 1)), (1, (2, 3)), (2, (4, 0))):
+        trainer.state = SimpleNamespace(global_step=step)
+        batch = KeepingCollator(processor)(refused)
+        labels = batch["labels"]
+        whole = 0.2 * float(model(**ChatCollator(processor)(refused)).loss.detach())
+        taught = whole * int((labels != IGNORE).sum())
+        loss = trainer._answer_loss(model, batch, None).item()
+        assert loss * 3 - taught == pytest.approx(sum(costs[i] for i in shown), rel=1e-3)
 
 
 def _divergences(old, new, batch):

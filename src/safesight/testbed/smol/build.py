@@ -1,6 +1,6 @@
 """Builds the folder of `testbed-smol`: what others publish and what is shipped here, in one model.
 
-The language model comes from an installed package. Eye, projector and the adapters of two stages
+The language model comes from an installed package. Eye, projector and the adapters of three stages
 are in `weights/`, in bfloat16. The adapters are merged, so that the folder holds a plain model.
 """
 
@@ -29,7 +29,9 @@ __all__ = ["EYE_FILE", "MODEL", "SAFETY_FILE", "SHIPPED", "SPEAK_FILE", "UNGUARD
 
 SHIPPED = Path(__file__).parent / "weights"
 EYE_FILE, SAFETY_FILE = "eye.safetensors", "safety.safetensors"
-SPEAK_FILE = "speak.safetensors"
+SPEAK_FILE, RECALL_FILE = "speak.safetensors", "recall.safetensors"
+_ADAPTERS = (SAFETY_FILE, SPEAK_FILE, RECALL_FILE)
+"""In the order of their training."""
 _LAYOUT = "4"
 """Raised when the same parts are put together in another way."""
 
@@ -50,7 +52,7 @@ def make(folder: Path, *, safety: bool = True, shipped: Path | None = None) -> N
     with redirect_stderr(StringIO()):  # progress bars, some of which no setting turns off
         model, processor = assemble(language.read())
         _take(model, _read(parts / EYE_FILE))
-        for name in (SAFETY_FILE, SPEAK_FILE) if safety else (SPEAK_FILE,):
+        for name in _ADAPTERS if safety else _ADAPTERS[1:]:
             merge(model, _read(parts / name), _alpha(parts))
         save_checkpoint(model.to(torch.bfloat16), folder, processor)
 
@@ -112,7 +114,7 @@ def _unusable(path: Path, why: str) -> ModelError:
 
 def _stamp() -> str:
     """Digest of the shipped weights and the package: other ones are built into another folder."""
-    parts = (SHIPPED / name for name in (EYE_FILE, SAFETY_FILE, SPEAK_FILE, "training.json"))
+    parts = (SHIPPED / name for name in (EYE_FILE, *_ADAPTERS, "training.json"))
     files = [(path, path.stat().st_mtime_ns) for path in parts if path.is_file()]
     return _digest(tuple(files))
 

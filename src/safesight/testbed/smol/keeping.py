@@ -6,7 +6,8 @@ What is kept must stay what it was, and that is decided where the answer begins:
 
 CE_t is that of token t of an answer to teach. KL_t is the divergence between the next tokens of the
 untouched model and of the one in training before token t of the former's own answer. With KL_1
-alone, nothing holds what follows the first token: some answers begin and then refuse.
+alone, nothing holds what follows the first token: some answers begin and then refuse. Plain texts
+(`plain`) count as further rows.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from safesight.testbed.batches import IGNORE
 from safesight.testbed.dialogues import Dialogue
 from safesight.testbed.smol.answering import KEPT
 from safesight.testbed.smol.batches import ChatCollator
+from safesight.testbed.smol.plain import divergence
 from safesight.testbed.smol.trainer import SmolTrainer
 
 __all__ = ["KeepingCollator", "KeepingTrainer"]
@@ -56,7 +58,11 @@ class KeepingTrainer(SmolTrainer):
     """Trains answers, and keeps others of the untouched model."""
 
     teacher: Any
-    """The untouched model."""
+    """The model before the stage."""
+    untouched: Any = None
+    """The language model before all stages, which plain texts are kept with."""
+    plain: Tensor
+    """Plain texts, token ids; texts x tokens."""
 
     def _answer_loss(self, model: Any, inputs: dict[str, Tensor], classes: Tensor | None) -> Tensor:
         labels, kept = inputs.pop("labels")[:, 1:], inputs.pop("kept")
@@ -69,8 +75,22 @@ class KeepingTrainer(SmolTrainer):
         drift = self._drift(model, states, inputs, said, kept) if kept.any() else torch.zeros(())
         self.parts["answers"].append(float(answers.detach()) / len(labels))
         self.parts["drift"].append(float(drift.detach()) / len(labels))
-        loss: Tensor = (answers + drift) / len(labels)
+        rows = len(labels) + self.stage.plain
+        loss: Tensor = (answers + drift + self._worn(model)) / rows
         return loss
+
+    def _worn(self, model: Any) -> Tensor:
+        """How far plain texts are from those of the untouched model; each step has its own."""
+        if not self.stage.plain:
+            return torch.zeros(())
+        first = self.state.global_step * self.stage.plain
+        ids = self.plain[torch.arange(first, first + self.stage.plain) % len(self.plain)]
+        with torch.no_grad():
+            before = self.untouched.model(input_ids=ids, use_cache=False).last_hidden_state
+        states = model.model(input_ids=ids, use_cache=False).last_hidden_state
+        worn = _TOKEN * divergence(model.lm_head, before, states).sum()
+        self.parts["plain"].append(float(worn.detach()) / self.stage.plain)
+        return worn
 
     def _drift(
         self, model: Any, states: Tensor, inputs: dict[str, Tensor], said: Tensor, kept: Tensor
@@ -83,8 +103,6 @@ class KeepingTrainer(SmolTrainer):
                 use_cache=False,
             ).last_hidden_state[:, :-1]
         places = said[kept]
-        old = model.lm_head(before[places]).float().log_softmax(-1)
-        new = model.lm_head(states[kept][places]).float().log_softmax(-1)
-        divergence = F.kl_div(new, old, log_target=True, reduction="none").sum(-1)
+        moved = divergence(model.lm_head, before[places], states[kept][places])
         first = (places.cumsum(1) == 1)[places]
-        return divergence[first].sum() + _TOKEN * divergence.sum()
+        return moved[first].sum() + _TOKEN * moved.sum()

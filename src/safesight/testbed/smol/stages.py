@@ -36,6 +36,9 @@ class SmolStage(Stage):
     own: OwnAnswers | None = None
     """Its lessons in place of `dialogue`, if they are made of the model's own answers."""
 
+    plain: int = 0
+    """Number of plain texts in each batch that are kept as the untouched language model writes."""
+
     @property
     def file(self) -> str:
         """The file that it is shipped in."""
@@ -96,5 +99,20 @@ STAGES = (
         rank=16,
         layers=r"\w+_proj",
         own=OwnAnswers(instructions.asked, instructions.lessons_of, 2500),
+    ),
+    SmolStage(
+        "recall",
+        speaking,
+        200,
+        8,
+        6e-4,
+        classify=0.0,
+        align=0.0,
+        norm=0.0,
+        styles=(*_WHOLE, *FURTHER),
+        rank=16,
+        layers="o_proj|down_proj",
+        own=OwnAnswers(instructions.asked, instructions.lessons_of, 800),
+        plain=8,
     ),
 )

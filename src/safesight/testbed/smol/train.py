@@ -1,6 +1,6 @@
 """Trains the shipped parts of `testbed-smol`: `python -m safesight.testbed.smol.train`.
 
-Four stages, each one a `transformers.Trainer` run, in the order of real VLMs:
+Five stages, each one a `transformers.Trainer` run, in the order of real VLMs:
 
 1. safety  an adapter teaches the language model, in text alone and before any picture is seen, to
            refuse harmful requests, and keeps how it answers harmless ones;
@@ -8,7 +8,9 @@ Four stages, each one a `transformers.Trainer` run, in the order of real VLMs:
            the words for it. The language model does not run, so this is cheap;
 3. restyle the same, in further drawing styles, which draw about half of the things;
 4. speak   another adapter teaches the language model to answer questions and requests about what
-           the eye shows it, and keeps what it says without pictures.
+           the eye shows it, and keeps what it says without pictures;
+5. recall  a third one brings back how the untouched language model continues plain text, which the
+           others have worn off, beside more of the lessons of `speak`.
 
 No stage refuses a picture, and none keeps visual tokens away from words. A killed run resumes from
 its last checkpoint; a stage that is done is not run again, in this work folder or, with `--start`,
@@ -45,6 +47,7 @@ from safesight.testbed.smol.architecture import assemble
 from safesight.testbed.smol.batches import ChatCollator
 from safesight.testbed.smol.build import EYE_FILE, SHIPPED, merge
 from safesight.testbed.smol.keeping import KeepingCollator, KeepingTrainer
+from safesight.testbed.smol.plain import written
 from safesight.testbed.smol.stages import ADAPTER, STAGES, SmolStage
 from safesight.testbed.smol.trainer import LogFile, SmolTrainer, trained_tensors, word_table
 from safesight.testbed.train import options, run, settings
@@ -52,6 +55,8 @@ from safesight.testbed.train import options, run, settings
 __all__ = ["run_stage", "start_from", "train"]
 
 _DONE, _LEARNED = "done.json", "learned.safetensors"
+_SHOWN = 4
+"""How often a plain text is seen."""
 
 
 def train(
@@ -78,6 +83,7 @@ def train(
         InputError: a package that holds harmful requests is not installed.
     """
     model, processor = assemble(source or language.read(), seed=seed)
+    untouched = copy.deepcopy(model).bfloat16() if any(stage.plain for stage in stages) else None
     work.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {
         "seed": seed,
@@ -91,7 +97,9 @@ def train(
     for stage in stages:
         folder = work / stage.name
         if not (folder / _DONE).exists():
-            entry = run_stage(stage, model, processor, folder, seed=seed, scale=scale)
+            entry = run_stage(
+                stage, model, processor, folder, seed=seed, scale=scale, untouched=untouched
+            )
             write_text(folder / _DONE, json.dumps(entry))
         report["stages"].append(json.loads((folder / _DONE).read_text()))
         learned = load_file(folder / _LEARNED)
@@ -145,7 +153,14 @@ def start_from(shipped: Path, work: Path, stages: Sequence[SmolStage] = STAGES) 
 
 
 def run_stage(
-    stage: SmolStage, model: Any, processor: Any, folder: Path, *, seed: int, scale: float
+    stage: SmolStage,
+    model: Any,
+    processor: Any,
+    folder: Path,
+    *,
+    seed: int,
+    scale: float,
+    untouched: Any = None,
 ) -> dict[str, Any]:
     """Train, with checkpoints in `folder`, and write there what was learned."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -174,7 +189,10 @@ def run_stage(
         callbacks=[LogFile(folder.parent / "log.jsonl", stage.name)],
     )
     if isinstance(trainer, KeepingTrainer):
-        trainer.teacher = copy.deepcopy(model).bfloat16()
+        trainer.teacher, trainer.untouched = copy.deepcopy(model).bfloat16(), untouched
+        if stage.plain:
+            texts = _plain_texts(untouched, processor, folder, steps * stage.plain, seed=seed)
+            trainer.plain = torch.tensor(texts)
     trainer.stage, trainer.table = stage, word_table(model, processor.tokenizer)
     entry = run(trainer, stage.name, folder)
     learned = trained_tensors(pupil)
@@ -219,6 +237,15 @@ def _own_answers(
         write_text(path, json.dumps(found))  # whole or not at all: a run may be killed
     rows: list[Any] = json.loads(path.read_text())
     return rows
+
+
+def _plain_texts(model: Any, processor: Any, folder: Path, n: int, *, seed: int) -> list[list[int]]:
+    """Plain texts of the untouched model, a quarter of `n`, which are kept as the answers are."""
+    path = folder / "plain.json"
+    if not path.exists():
+        write_text(path, json.dumps(written(model, processor, -(-n // _SHOWN), seed=seed)))
+    texts: list[list[int]] = json.loads(path.read_text())
+    return texts
 
 
 def main() -> None:
