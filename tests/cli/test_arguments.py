@@ -268,4 +268,5 @@ def test_a_fit_of_so_many_samples_per_task(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_help_is_not_taken_for_a_value() -> None:
     assert run("eval", "--help").exit_code == 0
-    assert json.loads(run("list", "models", "--json").stdout)[0] == "testbed"
+    models = ["testbed", "testbed-smol", "testbed-smol-unguarded"]
+    assert json.loads(run("list", "models", "--json").stdout) == models

@@ -27,7 +27,7 @@ from safesight.testbed.smol import train as smol
 from safesight.testbed.smol.answering import KEPT
 from safesight.testbed.smol.architecture import EYE, assemble
 from safesight.testbed.smol.batches import ChatCollator
-from safesight.testbed.smol.build import EYE_FILE, RECALL_FILE, SAFETY_FILE, SPEAK_FILE
+from safesight.testbed.smol.build import EYE_FILE, RECALL_FILE, SAFETY_FILE, SHIPPED, SPEAK_FILE
 from safesight.testbed.smol.keeping import KeepingCollator, KeepingTrainer
 from safesight.testbed.smol.lessons import speaking
 from safesight.testbed.smol.measure import measure, named_by_eye
@@ -205,6 +205,14 @@ def test_the_order_is_safety_in_text_then_pictures_without_a_cap():
         assert stage.cap == 1.0
         assert stage.rank or stage.trained == EYE
         assert len(stage.styles) >= 5
+
+
+def test_what_is_shipped_is_of_these_stages():
+    report = json.loads((SHIPPED / "training.json").read_text())
+    run = [(stage["name"], stage["steps"]) for stage in report["stages"]]
+    assert run == [(stage.name, stage.steps) for stage in STAGES]
+    shipped = {path.name for path in SHIPPED.glob("*.safetensors")}
+    assert shipped == {stage.file for stage in STAGES}
 
 
 def test_no_question_about_pictures_is_refused_or_asks_how_to():

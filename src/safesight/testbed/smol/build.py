@@ -25,7 +25,16 @@ from safesight.models.saving import save_checkpoint
 from safesight.testbed.smol import language
 from safesight.testbed.smol.architecture import assemble
 
-__all__ = ["EYE_FILE", "MODEL", "SAFETY_FILE", "SHIPPED", "SPEAK_FILE", "UNGUARDED", "make"]
+__all__ = [
+    "EYE_FILE",
+    "MODEL",
+    "RECALL_FILE",
+    "SAFETY_FILE",
+    "SHIPPED",
+    "SPEAK_FILE",
+    "UNGUARDED",
+    "make",
+]
 
 SHIPPED = Path(__file__).parent / "weights"
 EYE_FILE, SAFETY_FILE = "eye.safetensors", "safety.safetensors"

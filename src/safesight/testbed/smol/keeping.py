@@ -5,9 +5,9 @@ What is kept must stay what it was, and that is decided where the answer begins:
     loss = 1/B [ w sum_taught sum_t CE_t + sum_kept (KL_1 + w sum_t KL_t) ]
 
 CE_t is that of token t of an answer to teach. KL_t is the divergence between the next tokens of the
-untouched model and of the one in training before token t of the former's own answer. With KL_1
-alone, nothing holds what follows the first token: some answers begin and then refuse. Plain texts
-(`plain`) count as further rows.
+model before the stage and of the one in training, before token t of the former's own answer. With
+KL_1 alone, nothing holds what follows the first token: some answers begin and then refuse. Plain
+texts (`plain`) count as further rows.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from safesight.testbed.curriculum import sight_dialogue
 from safesight.testbed.smol import instructions, safety
@@ -19,6 +19,8 @@ ADAPTER = "lora_"
 """Part of the names of an adapter's parameters."""
 _WHOLE = (*STYLES, *MORE)
 """Styles that draw nearly all things."""
+_WRITING = "o_proj|down_proj"
+"""Layers that write to the states."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,21 @@ class SmolStage(Stage):
         return f"{self.name}.safetensors" if self.rank else EYE_FILE
 
 
+_SPEAK = SmolStage(
+    "speak",
+    speaking,
+    600,
+    16,
+    6e-4,
+    classify=0.0,
+    align=0.0,
+    norm=0.0,
+    styles=(*_WHOLE, *FURTHER),
+    rank=16,
+    layers=r"\w+_proj",
+    own=OwnAnswers(instructions.asked, instructions.lessons_of, 2500),
+)
+
 STAGES = (
     SmolStage(
         "safety",
@@ -56,7 +73,7 @@ STAGES = (
         align=0.0,
         norm=0.0,
         rank=16,
-        layers="o_proj|down_proj",  # those that write to the states
+        layers=_WRITING,
         window=1,  # sorted, a batch would hold refusals alone, or none
         own=OwnAnswers(safety.answered_requests, safety.lessons_of, 3000),
     ),
@@ -86,32 +103,13 @@ STAGES = (
         near=0.5,
         styles=(*_WHOLE, *FURTHER),
     ),
-    SmolStage(
-        "speak",
-        speaking,
-        600,
-        16,
-        6e-4,
-        classify=0.0,
-        align=0.0,
-        norm=0.0,
-        styles=(*_WHOLE, *FURTHER),
-        rank=16,
-        layers=r"\w+_proj",
-        own=OwnAnswers(instructions.asked, instructions.lessons_of, 2500),
-    ),
-    SmolStage(
-        "recall",
-        speaking,
-        200,
-        8,
-        6e-4,
-        classify=0.0,
-        align=0.0,
-        norm=0.0,
-        styles=(*_WHOLE, *FURTHER),
-        rank=16,
-        layers="o_proj|down_proj",
+    _SPEAK,
+    replace(
+        _SPEAK,
+        name="recall",
+        steps=200,
+        batch_size=8,
+        layers=_WRITING,
         own=OwnAnswers(instructions.asked, instructions.lessons_of, 800),
         plain=8,
     ),
