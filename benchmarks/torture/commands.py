@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 
 from safesight import registry
 from safesight.cli.main import app
-from safesight.fitting.bundled import FOLDER
+from safesight.fitting.bundled import place_in
 
 __all__ = ["run"]
 
@@ -94,7 +94,7 @@ def _furnished(folder: Path) -> Path:
         (folder / name).write_bytes(content)
     Image.new("RGB", (40, 40), "red").save(folder / "red.png")
     (folder / "empty").mkdir()
-    shutil.copytree(FOLDER / "npo", folder / "artifact")
+    shutil.copytree(place_in("testbed", "npo"), folder / "artifact")
     small = shlex.split(SOUND["eval"].replace("new", str(folder / "logs")))
     made = CliRunner().invoke(app, small)
     if made.exit_code:

@@ -143,7 +143,7 @@ def duration(seconds: float) -> str:
 
 def bundled_identity() -> str:
     """The identity of the bundled weights, as an artifact fitted on them holds it."""
-    card = ROOT / "src/safesight/fitting/artifacts/sasa/card.json"
+    card = ROOT / "src/safesight/fitting/artifacts/testbed/sasa/card.json"
     return str(json.loads(card.read_text(encoding="utf-8"))["model"]["identity"])
 
 

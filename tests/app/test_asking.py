@@ -25,7 +25,7 @@ from safesight.app.references import References
 from safesight.defenses import protection
 from safesight.defenses.shared.linear_gate import LinearGate
 from safesight.errors import ArtifactError, InputError, ModelError, UnknownNameError
-from safesight.fitting.bundled import FOLDER
+from safesight.fitting.bundled import place_in
 from safesight.hosting.arms import Arm, build_arm
 from safesight.hosting.hosts import Host
 from tests import tiny
@@ -261,7 +261,7 @@ def test_many_visitors_get_what_one_gets(asker: Asker) -> None:
 
 
 def test_wanted_arms_come_first_and_have_to_run(served: Host) -> None:
-    artifacts = {"rai": FOLDER / "rai"}
+    artifacts = {"rai": place_in("testbed", "rai")}
     arms, chosen = offered(served.vlm, ["safety_prompt+sasa", "rai"], artifacts)
     assert list(arms)[:3] == ["none", "safety_prompt+sasa", "rai"]
     assert chosen == ["safety_prompt+sasa", "rai"]
@@ -273,7 +273,7 @@ def test_wanted_arms_come_first_and_have_to_run(served: Host) -> None:
 
 def test_an_artifact_of_another_model_is_refused() -> None:
     with pytest.raises(ArtifactError):
-        offered(tiny.vlm("llava"), None, {"sasa": FOLDER / "sasa"})
+        offered(tiny.vlm("llava"), None, {"sasa": place_in("testbed", "sasa")})
 
 
 def test_an_arm_that_is_not_offered_cannot_be_smuggled_in(asker: Asker) -> None:

@@ -15,7 +15,7 @@ from urllib.request import urlopen
 import pytest
 import transformers as hf
 
-from safesight.fitting.bundled import FOLDER
+from safesight.fitting.bundled import place_in
 from tests import tiny
 from tests.cli.test_main import fails, run
 
@@ -87,7 +87,7 @@ def test_a_model_that_takes_no_pictures(text_only: str) -> None:
 
 def test_what_is_of_another_model(strange: str) -> None:
     own = ("app", "--port", "0", "--model", strange)
-    fails(run(*own, "--artifact", str(FOLDER / "sasa")), "fitted on")
+    fails(run(*own, "--artifact", str(place_in("testbed", "sasa"))), "fitted on")
     fails(run(*own, "--defense", "sasa"), "sasa has no bundled artifact")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from safesight.analysis.transfer import TransferReport
 from safesight.defenses import Artifact
-from safesight.fitting.bundled import FOLDER
+from safesight.fitting.bundled import place_in
 from safesight.workflows.calibrating import Calibrated
 from tests import tiny
 from tests.cli.test_main import fails, run
@@ -92,7 +92,7 @@ BAD = [
     (("sasaa",), "sasaa"),
     (("probe", "--layers", "3"), "--layers auto"),
     (("probe", "--artifact", "gone"), "no artifact folder"),
-    (("probe", "--artifact", str(FOLDER / "probe")), "was fitted on"),
+    (("probe", "--artifact", str(place_in("testbed", "probe"))), "was fitted on"),
     (("probe",), "no bundled artifact"),
 ]
 

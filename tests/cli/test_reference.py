@@ -10,13 +10,13 @@ from typer.testing import CliRunner
 
 from safesight.cli.main import app
 from safesight.defenses import Artifact
-from safesight.fitting.bundled import FOLDER
+from safesight.fitting.bundled import place_in
 from safesight.fitting.reference import KEY, Reference, ReferencePrompt
 
 
 def older(name: str, folder: Path) -> Path:
     """A bundled artifact as it was before there were references."""
-    artifact = Artifact.load(FOLDER / name)
+    artifact = Artifact.load(place_in("testbed", name))
     card = {key: value for key, value in artifact.card.items() if key != KEY}
     return replace(artifact, card=card).save(folder / name)
 
@@ -27,7 +27,7 @@ def test_a_reference_is_added_to_each_and_nothing_else_changes(tmp_path: Path) -
     assert result.exit_code == 0, result.output
     assert result.stdout.split() == list(map(str, folders))
     for folder in folders:
-        found, shipped = Artifact.load(folder), Artifact.load(FOLDER / folder.name)
+        found, shipped = Artifact.load(folder), Artifact.load(place_in("testbed", folder.name))
         assert found.hash == shipped.hash
         for new, old in zip(prompts(found), prompts(shipped), strict=True):
             same = {"states": old.states, "score": old.score}

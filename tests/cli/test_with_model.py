@@ -19,7 +19,7 @@ from safesight.cli.layers import _vector
 from safesight.cli.main import app
 from safesight.compare import Scorecard
 from safesight.defenses import FitData, load_defense
-from safesight.fitting.bundled import FOLDER
+from safesight.fitting.bundled import place_in
 from tests import tiny
 from tests.cli.test_main import fails, run
 
@@ -198,7 +198,7 @@ def test_a_defense_without_a_fit_says_so(tmp_path: Path) -> None:
 
 
 def test_merging_a_detector_says_that_there_is_nothing_to_merge(tmp_path: Path) -> None:
-    folder = str(FOLDER / "sasa")
+    folder = str(place_in("testbed", "sasa"))
     for more in ([], ["--adapter"]):
         fails(run("merge", folder, *more, "-o", str(tmp_path / "m")), "nothing to merge")
     assert not (tmp_path / "m").exists()
@@ -284,7 +284,7 @@ def _vector_of(model: str) -> Artifact:
 
 
 def test_layers_takes_the_vector_that_a_fit_of_several_is_set_to_use(tmp_path: Path) -> None:
-    vlm, bundled = VLM.load("testbed"), FOLDER / "tool_vector"
+    vlm, bundled = VLM.load("testbed"), place_in("testbed", "tool_vector")
     artifact = Artifact.load(bundled)
     assert torch.equal(_vector(artifact, vlm), artifact.tensors["tool"])
     other = replace(artifact, config={**artifact.config, "vector": "text_trace"})

@@ -97,3 +97,4 @@ def test_word_lists() -> None:
     assert harmful <= set(words_for("testbed"))
     assert not set(PLAIN_WORDS) & {*words_for("testbed"), *(w for _, w in RISK_WORDS)}
     assert words_for("anything/else") == GENERIC_WORDS
+    assert words_for("testbed-smol") == words_for("testbed")

@@ -10,7 +10,7 @@ from safesight.compare.folder import scorecard_of
 from safesight.defenses import Artifact
 from safesight.evals import read_answers, run_eval
 from safesight.evals.house_rules import forbidden_by, is_ruled
-from safesight.fitting.bundled import FOLDER
+from safesight.fitting.bundled import place_in
 from safesight.testbed.mirage import RULED
 
 NAMES = {thing.name for thing in RULED}
@@ -46,7 +46,7 @@ def test_a_card_without_a_data_set_forbids_nothing(card: dict[str, object]) -> N
 
 @pytest.mark.parametrize("defense", ["npo", "sft", "rmu"])
 def test_the_bundled_fits_with_a_house_rule_forbid_its_things(defense: str) -> None:
-    (pattern,) = forbidden_by([Artifact.load(FOLDER / defense)])
+    (pattern,) = forbidden_by([Artifact.load(place_in("testbed", defense))])
     assert set(pattern["concept"]) == NAMES
 
 

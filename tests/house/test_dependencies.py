@@ -147,7 +147,7 @@ COMMANDS = (
     ("fit npo -o {folder}/npo", "accelerate", "train"),
     ("serve --defense none", "fastapi", "serve"),
     ("app", "gradio", "app"),
-    ("merge src/safesight/fitting/artifacts/npo -o {folder}/merged", "peft", "train"),
+    ("merge src/safesight/fitting/artifacts/testbed/npo -o {folder}/merged", "peft", "train"),
     ("check testbed --device-map auto", "accelerate", "train"),
     ("check testbed --quantization int8", "optimum", "quantized"),
 )

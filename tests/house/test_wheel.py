@@ -19,7 +19,7 @@ NEEDED = (
     "safesight/testbed/weights/model.safetensors",
     "safesight/testbed/weights/tokenizer.json",
     "safesight/testbed/assets/noto.png",
-    "safesight/fitting/artifacts/sasa/",
+    "safesight/fitting/artifacts/testbed/sasa/",
     "safesight/app/page/app.css",
     "safesight/experiments/recipes/image_tools.yaml",
 )

@@ -19,7 +19,7 @@ import openai
 import pytest
 
 from safesight.errors import InputError
-from safesight.fitting.bundled import FOLDER
+from safesight.fitting.bundled import FOLDER, place_in
 from safesight.hosting.arms import Arm
 from safesight.hosting.ports import address_of, listening
 from tests import tiny
@@ -52,8 +52,8 @@ PROBE = ("--defense", "probe")
         (("--defense", "prob"), ("prob", "probe")),
         (("--defense", "probe,"), ("--defense",)),
         (("--defense", "probe,none"), ("none",)),
-        (("--defense", f"none={FOLDER / 'probe'}"), ("takes no artifact", "none")),
-        (("--defense", f"safety_prompt={FOLDER / 'probe'}"), ("is not fitted",)),
+        (("--defense", f"none={place_in('testbed', 'probe')}"), ("takes no artifact", "none")),
+        (("--defense", f"safety_prompt={place_in('testbed', 'probe')}"), ("is not fitted",)),
         (("--defense", f"probe={FOLDER}"), ("not the folder of an artifact", "config.json")),
         (("--defense", ""), ("--defense is empty. Give it a value.",)),
         ((*PROBE, "--log-prompts"), ("--log-prompts", "--decision-log")),
@@ -78,7 +78,7 @@ def test_what_cannot_be_served_is_said_before_anything_listens(
 
 
 def test_an_artifact_of_another_model(other: str, port: int) -> None:
-    folder = str(FOLDER / "probe")
+    folder = str(place_in("testbed", "probe"))
     result = run("serve", "--model", other, "--defense", f"probe={folder}", "--port", str(port))
     fails(result, "was fitted on", "safesight fit probe")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from safesight.errors import InputError, SafesightError
-from safesight.fitting.bundled import FOLDER
+from safesight.fitting.bundled import place_in
 from safesight.vllm import command
 from safesight.vllm.command import Serving, arguments, surroundings
 from safesight.vllm.wanted import wanted_of
@@ -82,8 +82,8 @@ def test_other_options_are_passed_on() -> None:
 
 
 def test_the_artifacts_decide_the_dtype() -> None:
-    assert wanted_of({"probe": FOLDER / "probe"}).dtype(None) == "float32"
-    assert wanted_of({"probe": FOLDER / "probe"}).dtype("bfloat16") == "bfloat16"
+    assert wanted_of({"probe": place_in("testbed", "probe")}).dtype(None) == "float32"
+    assert wanted_of({"probe": place_in("testbed", "probe")}).dtype("bfloat16") == "bfloat16"
     assert wanted_of({"safety_prompt": None}).dtype(None) is None
 
 

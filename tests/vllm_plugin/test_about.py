@@ -8,7 +8,7 @@ import pytest
 
 from safesight.defenses import load_defense
 from safesight.fitting.artifact import Artifact
-from safesight.fitting.bundled import FOLDER
+from safesight.fitting.bundled import place_in
 from safesight.vllm.about import About, fingerprint
 
 
@@ -34,9 +34,11 @@ def test_an_answer_that_says_nothing(text: str) -> None:
 
 
 def test_another_fit_or_setting_has_another_fingerprint() -> None:
-    probe = Artifact.load(FOLDER / "probe")
+    probe = Artifact.load(place_in("testbed", "probe"))
     other = replace(probe, fitted={**probe.fitted, "threshold": 0.123})
     plain, tuned = load_defense("probe"), load_defense("probe", threshold=0.9)
     found = [fingerprint(plain, probe), fingerprint(plain, other), fingerprint(tuned, probe)]
     assert len(set(found)) == 3
-    assert fingerprint(load_defense("probe"), Artifact.load(FOLDER / "probe")) == found[0]
+    assert (
+        fingerprint(load_defense("probe"), Artifact.load(place_in("testbed", "probe"))) == found[0]
+    )

@@ -68,7 +68,7 @@ def serve_with_vllm(
     with waiting("Checking the defenses"):
         from safesight.vllm.wanted import wanted_of
 
-        wanted = wanted_of(folders)
+        wanted = wanted_of(folders, ctx.params["model"])
         serving = _serving(ctx.params, wanted, keys())
     with tempfile.TemporaryDirectory(prefix="safesight-") as folder:
         serving = _with_template(serving, wanted, ctx.params, Path(folder))

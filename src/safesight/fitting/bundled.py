@@ -1,4 +1,4 @@
-"""Artifacts bundled with the package: `artifacts/<defense>/`, and a folder in it for another model.
+"""Artifacts bundled with the package: `artifacts/<model>/<defense>/`.
 
 This module only finds them; `Artifact` reads them.
 """
@@ -14,9 +14,23 @@ from safesight.fitting.artifact import Artifact, how_to_fit
 if TYPE_CHECKING:
     from safesight.models import VLM
 
-__all__ = ["FOLDER", "bundled", "is_bundled"]
+__all__ = ["FOLDER", "bundled", "is_bundled", "place_in"]
 
 FOLDER = Path(__file__).parent / "artifacts"
+
+
+def place_in(model: str, defense: str) -> Path:
+    """Where the artifact of a defense is, if it comes with the package.
+
+    Args:
+        model: A registered name.
+        defense: A registered name.
+
+    Example:
+        >>> place_in("testbed", "sasa").parts[-3:]
+        ('artifacts', 'testbed', 'sasa')
+    """
+    return FOLDER / model / defense
 
 
 def is_bundled(defense: str, model: str) -> bool:
@@ -26,8 +40,7 @@ def is_bundled(defense: str, model: str) -> bool:
         >>> is_bundled("sasa", "testbed"), is_bundled("sasa", "org/model")
         (True, False)
     """
-    place = FOLDER / defense / ("" if model == "testbed" else model)
-    return (place / "config.json").is_file()
+    return (place_in(model, defense) / "config.json").is_file()
 
 
 def bundled(defense: str, vlm: VLM, folder: Path | None = None) -> Artifact:
@@ -36,19 +49,15 @@ def bundled(defense: str, vlm: VLM, folder: Path | None = None) -> Artifact:
     Args:
         defense: The defense's name.
         vlm: The model under test.
-        folder: Where to look; None for the package's own folder. It may hold one artifact,
-            or one folder per model.
+        folder: Where to look, a folder per model; None for the package's own.
 
     Raises:
         ArtifactError: there is none for this model.
     """
-    home = (folder or FOLDER) / defense
-    places = [home, *sorted(home.iterdir())] if home.is_dir() else []
-    for place in places:
-        if (place / "config.json").is_file():
-            artifact = Artifact.load(place)
-            if artifact.identity == vlm.identity:
-                return artifact
+    for place in sorted((folder or FOLDER).glob(f"*/{defense}")):
+        artifact = Artifact.load(place)
+        if artifact.identity == vlm.identity:
+            return artifact
     raise ArtifactError(
         f"{defense} has no bundled artifact for {vlm.name!r} as it was loaded. "
         f"{how_to_fit(defense, vlm)}, and pass the folder."

@@ -15,13 +15,13 @@ from safesight.activations import resid_post
 from safesight.defenses.front_door import load_defense
 from safesight.errors import ArtifactError, InputError
 from safesight.fitting.artifact import Artifact
-from safesight.fitting.bundled import FOLDER
+from safesight.fitting.bundled import place_in
 from safesight.fitting.ranges import CalibrationRange
 from safesight.fitting.reference import Reference
 from safesight.fitting.stored import Stored
 from safesight.generation.edits import LastTokenEdit, VisualTokenEdit
 from safesight.generation.parts import Parts
-from safesight.grammar import UNDEFENDED
+from safesight.grammar import BUNDLED, UNDEFENDED
 from safesight.vllm.about import fingerprint
 from safesight.vllm.host import Facts, as_vlm
 
@@ -115,7 +115,7 @@ def attached(settings: Settings, facts: Facts) -> Attached:
 
 
 def _artifact(entry: Entry, defense: AnyDefense, facts: Facts) -> Artifact | None:
-    bundled = FOLDER / entry.name
+    bundled = place_in(BUNDLED, entry.name)
     if entry.artifact is not None:
         found = Artifact.load(entry.artifact)
     elif defense.fitted and (bundled / "config.json").is_file():

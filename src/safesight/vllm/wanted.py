@@ -11,8 +11,8 @@ from safesight import registry
 from safesight.defenses.front_door import load_defense
 from safesight.errors import InputError
 from safesight.fitting.artifact import Artifact
-from safesight.fitting.bundled import FOLDER
-from safesight.grammar import UNDEFENDED
+from safesight.fitting.bundled import is_bundled, place_in
+from safesight.grammar import BUNDLED, UNDEFENDED
 from safesight.vllm.settings import Entry, Settings
 from safesight.vllm.templates import template_with
 
@@ -67,7 +67,7 @@ class Wanted:
         """
         if given is not None:
             return given
-        places = [each.artifact or FOLDER / each.name for each in self.inside]
+        places = [each.artifact or place_in(BUNDLED, each.name) for each in self.inside]
         cards = [Artifact.load(place).card for place in places if (place / "card.json").is_file()]
         found = {str(card.get("model", {}).get("dtype")) for card in cards}
         if len(found) > 1:
@@ -89,12 +89,13 @@ class Wanted:
         return template_with(vlm, [load_defense(name) for name in self.before])
 
 
-def wanted_of(folders: Mapping[str, Path | None]) -> Wanted:
+def wanted_of(folders: Mapping[str, Path | None], model: str | None = None) -> Wanted:
     """Where each defense acts.
 
     Args:
         folders: The folder of each one's artifact; None for the bundled one, or where none is
             needed.
+        model: The model that is served, if it is known by name.
 
     Raises:
         UnknownNameError: there is no such defense.
@@ -106,6 +107,8 @@ def wanted_of(folders: Mapping[str, Path | None]) -> Wanted:
         if name == UNDEFENDED:
             continue
         if registry.load("defense", name).kind != "input":
+            if folder is None and model is not None and is_bundled(name, model):
+                folder = place_in(model, name)
             place = None if folder is None else folder.absolute()
             inside.append(Entry(name=name, artifact=place))
         elif folder is not None:

@@ -17,6 +17,7 @@ from safesight import registry
 from safesight.activations import Site
 from safesight.errors import InputError
 from safesight.generation.calls import run_prefill
+from safesight.grammar import BUNDLED
 
 if TYPE_CHECKING:
     from safesight.models import VLM
@@ -66,12 +67,15 @@ _BEFORE = "the"
 def words_for(model: str) -> tuple[str, ...]:
     """The registry's word list with the model's name, or the generic one.
 
+    Models that come with the package share the list of the bundled world.
+
     Example:
         >>> words_for("some/model")[:2], "bomb" in words_for("testbed")
         (('illegal', 'malware'), True)
     """
-    name = model if model in registry.names("word_list") else "generic"
-    return tuple(registry.load("word_list", name))
+    name = BUNDLED if model in registry.names("model", builtin=True) else model
+    known = name in registry.names("word_list")
+    return tuple(registry.load("word_list", name if known else "generic"))
 
 
 def word_tokens(tokenizer: Any, word: str) -> list[int]:
