@@ -49,6 +49,7 @@ from mended_gates import (
     readings,
     searched,
 )
+from mended_prompts import benign_asked, pool, things_of_benign
 from results_file import add_output, add_summarise, measured, opened, summarised
 from torch import Tensor
 from under_test import add_model, head_of, loaded
@@ -158,21 +159,6 @@ def main() -> None:
     measured(arguments, results, parts, summarize)
 
 
-def pool(n: int, seed: int, split: Any) -> tuple[list[Sample], list[Sample]]:
-    """Harmful and benign requests of all kinds."""
-    harmful = [
-        *tasks.text_harm(n, seed=seed, split=split),
-        *tasks.image_harm(2 * n, seed=seed, split=split),
-        *tasks.typographic_harm(n, seed=seed, split=split),
-    ]
-    benign = [
-        *tasks.over_refusal(3 * n, seed=seed, split=split),
-        *tasks.sensitive_benign(n, seed=seed, split=split),
-        *tasks.vqa(n, seed=seed, split=split),
-    ]
-    return harmful, benign
-
-
 class Lab:
     """The model, what detectors are fitted on, and what is asked of them."""
 
@@ -182,8 +168,7 @@ class Lab:
         harmful, benign = pool(FIT, 0, "fit")
         self.fit, self.labels = [*harmful, *benign], [1] * len(harmful) + [0] * len(benign)
         self.calibration = pool(CALIBRATION, 0, "calibration")[1]
-        # Not those that set the threshold, whatever the split.
-        self.benign = pool(max(n // 5, 8), 1000 + seed, split)[1]
+        self.benign = benign_asked(n, seed, split)
         self.readings = readings(vlm, self.samples[0])
         self.wanted = wanted_answers(vlm, self.samples, self.judge)
         self._features: dict[str, dict[str, Tensor]] = {}
@@ -348,7 +333,7 @@ def of_answers(lab: Lab, budget: Budget) -> dict[str, Any]:
         ]
         for thing in things
     ]
-    every = harmful_answers(vlm, lab.samples, lab.judge, [parts], further=further)
+    every = harmful_answers(vlm, lab.samples, lab.judge, [parts], further=further, seed=lab.seed)
     best = [""] * len(lab.samples)
     with defense.apply(vlm, artifact):
         clean = lab.verdicts(lab.samples, [False] * len(lab.samples))
@@ -382,12 +367,13 @@ def summarize(results: dict[str, Any]) -> None:
             cells[f"{asked} success"] = rate(verdicts, "harmful", things)
             cells[f"{asked} refused"] = rate(verdicts, "refused", things)
         false = [float(refused) for row in own for refused in row["false"]]
+        kept = [thing for row in own for thing in things_of_benign(row, results["split"])]
         results["summary"].append(
             {
                 "arm": name if steps == STEPS else f"{name}, {steps} steps",
                 "n": sum(len(row["things"]) for row in own),
                 **cells,
-                "benign refused": mean(np.array(false)),
+                "benign refused": mean(np.array(false), clusters=clusters_of(kept)),
             }
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from safesight.adversary import attacked, pixel_path
-from safesight.adversary.defended import Scores
+from safesight.adversary.defended import Scores, refuse_without_gradient
 from safesight.defenses import Artifact, Defense
 from safesight.errors import InputError
 from safesight.models import VLM
@@ -141,6 +142,13 @@ def test_the_model_is_as_it_was_afterwards_even_if_the_attack_fails(name: str) -
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert wanted == {key: value.requires_grad for key, value in vlm.model.named_parameters()}
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in vlm.layers.modules())
+
+
+def test_a_model_that_reads_the_answer_with_the_prompt_is_refused() -> None:
+    """The wanted answer would be part of what its likelihood is computed from."""
+    model = SimpleNamespace(name="mine", family=SimpleNamespace(name="paligemma"))
+    with pytest.raises(InputError, match="both directions"):
+        refuse_without_gradient(model, [])
 
 
 def test_an_answer_without_tokens_is_refused() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from safesight.activations import auroc, threshold_at_fpr
@@ -14,6 +16,7 @@ from safesight.analysis.transfer import (
     TransferPlan,
     TransferReport,
     TransferSet,
+    _cell,
     transfer,
 )
 from safesight.errors import InputError
@@ -71,6 +74,22 @@ def test_a_cell_is_the_detector_of_its_row_on_the_prompts_of_its_column() -> Non
         assert cell.area.low <= cell.area.value <= cell.area.high
         assert (cell.harmful, cell.benign) == (sum(labels), len(labels) - sum(labels))
         assert cell.few
+
+
+def test_prompts_about_one_thing_do_not_count_as_many() -> None:
+    def about(things: int) -> list[Sample]:
+        return [
+            replace(sample("draw", label, i), facts={"concept": f"{label} {i % things}"})
+            for label in ("harmful", "benign")
+            for i in range(40)
+        ]
+
+    scored = torch.tensor([1.0] * 40 + [0.0] * 40)
+    many, few = (_cell(scored, about(things), 0.5) for things in (40, 4))
+    assert many.caught.value == few.caught.value == many.area.value == few.area.value == 1
+    assert few.caught.low < 0.55 < 0.9 < many.caught.low
+    assert few.refused.high > 0.45 > 0.1 > many.refused.high
+    assert few.area.low < many.area.low
 
 
 def test_with_the_probe_kept_only_thresholds_differ() -> None:

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 from PIL import Image, ImageChops, ImageOps
 
-from safesight.attacks import Distraction, FigStepPro, MMLBase64, MMLMirror, MMLRotate
+from safesight.attacks import Distraction, FigStepPro, MMLBase64, MMLMirror, MMLRotate, mml
 from safesight.attacks import MMLWordReplacement as WordReplacement
 from safesight.attacks.distraction import grid_of, parts_of
 from safesight.attacks.figstep_pro import pieces_of
@@ -81,11 +81,16 @@ def test_words_are_replaced_and_the_text_says_how_to_undo_it() -> None:
 
 
 def test_as_many_words_as_you_like_are_replaced_by_different_ones() -> None:
-    title = " ".join(f"thing{number}" for number in range(60)) + " apple"
-    shown, found = replaced(title, Random(0))
-    assert len(found) == 61
+    words = [*(f"thing{number}" for number in range(900)), "apple"]
+    shown, found = replaced(" ".join(words * 2), Random(0))
+    assert len(found) == 901
     assert "apple" not in found
-    assert len(set(shown.split())) == 61
+    assert len(set(shown.split())) == 901
+
+
+def test_a_title_of_all_foods_is_a_user_error() -> None:
+    with pytest.raises(InputError, match="so many foods"):
+        replaced(f"{' '.join(mml._FOODS)} bake", Random(0))
 
 
 def test_a_title_of_common_words_is_a_user_error() -> None:

@@ -57,7 +57,7 @@ def test_a_threshold_is_set_shown_and_kept(model: str, probe: str, tmp_path: Pat
     assert f"until now {report.before:.4g}" in said
     for row in ("that set the threshold", "that did not", "all, old threshold"):
         assert row in said
-    assert "Warning: only 20 rows set the threshold." in said
+    assert "Warning: 20 rows set the threshold, and 20 check it." in said
     assert "takes 36 or more" in said
     assert "does not list the rows" in said, "the fit was on tasks"
     loaded = Artifact.load(new)

@@ -7,9 +7,10 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -133,8 +134,33 @@ def test_a_wanted_answer_is_of_the_request_not_of_its_id(
     crafts = adaptive._Crafts(
         host("testbed").vlm, {"image_harm": (plain, other)}, Adaptive([8]), tmp_path
     )
-    assert crafts._wanted([plain], []) == [[0]]
-    assert crafts._wanted([plain, other], []) == [[0], [9]]
+    assert crafts._wanted([plain], [], "none") == [[0]]
+    assert crafts._wanted([plain, other], [], "none") == [[0], [9]]
+
+
+def test_a_resumed_run_wants_what_a_run_in_one_go_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A draw depends on what else is in its batch, so that must not be what is still missing."""
+    together = []
+
+    def harmful(
+        _: object, samples: Sequence[Sample], *__: object, **___: object
+    ) -> list[list[SimpleNamespace]]:
+        together.append(len(samples))
+        return [[SimpleNamespace(tokens=(place,))] for place in range(len(samples))]
+
+    monkeypatch.setattr(adaptive, "harmful_answers", harmful)
+    samples = registry.load("benchmark", "image_harm")(3)
+    judging = [SimpleNamespace(answers=object())]
+    crafts = adaptive._Crafts(host("testbed").vlm, {"image_harm": samples}, Adaptive([8]), tmp_path)
+    whole = crafts._wanted(samples, judging, "answer_probe")
+    assert crafts._wanted(samples[1:], judging, "answer_probe") == whole[1:]
+    assert together == [3], "and no size of the change asks again"
+    resumed = adaptive._Crafts(
+        host("testbed").vlm, {"image_harm": samples}, Adaptive([8]), tmp_path
+    )
+    assert resumed._wanted(samples[1:], judging, "answer_probe") == whole[1:]
 
 
 def test_the_wanted_answer_is_one_that_the_judge_of_the_run_counts(
@@ -149,7 +175,7 @@ def test_the_wanted_answer_is_one_that_the_judge_of_the_run_counts(
     places = set()
     for judge in (None, "keywords"):
         crafts = adaptive._Crafts(vlm, registered, Adaptive([8]), tmp_path, judge)
-        crafts._wanted([sample], [])
+        crafts._wanted([sample], [], "none")
         monkeypatch.setattr(adaptive, "craft", lambda *_, **__: [])
         places.add(crafts.against(build_arm(vlm, "none"), Adaptive([8]).budgets[0]).path)
     assert asked[:1] + asked[-1:] == ["exact", "keywords"]
@@ -238,6 +264,21 @@ def test_how_many_tries_stands_in_the_name_of_the_task(
     samples = registry.load("benchmark", "text_harm")(1)
     asked = adaptive.in_words([], {"text_harm": samples}, tries)
     assert asked == [f"text_harm+{name}{settings}" for name in ("best_of_n", "repeat")]
+
+
+def test_plain_requests_are_asked_as_often_as_any_attack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or success after sixteen tries has nothing to be compared with."""
+    monkeypatch.setattr(adaptive, "EVERYONE", ("best_of_n", "repeat"))
+    sasa = Arm("sasa", ((load_defense("sasa"), None),), "")
+    samples = registry.load("benchmark", "text_harm")(1)
+    asked = adaptive.in_words([sasa], {"text_harm": samples}, 3)
+    assert asked == [f"text_harm+{name}" for name in ("paraphrase", "best_of_n:shots=3", "repeat")]
+
+
+def test_weights_that_can_be_trained_again_are_named() -> None:
+    arms = [Arm(name, ((load_defense(name[:3]), None),), "") for name in ("npo", "npo~int4")]
+    (said,) = adaptive._retrained(arms)
+    assert "npo~relearn_harmful" in said
 
 
 def test_what_is_not_asked_in_words_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

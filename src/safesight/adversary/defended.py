@@ -28,7 +28,7 @@ from safesight.generation.prefill import watch
 from safesight.models.asking import encode_asked
 from safesight.models.picture_tensors import TENSORS, PictureTensors, join_pictures
 from safesight.models.quantized import is_quantized
-from safesight.training.batches import with_answers
+from safesight.training.batches import BIDIRECTIONAL, with_answers
 from safesight.training.losses import row_losses
 
 if TYPE_CHECKING:
@@ -225,6 +225,11 @@ def refuse_without_gradient(vlm: VLM, parts: Sequence[Parts]) -> None:
     Raises:
         InputError: naming it.
     """
+    if vlm.family.name in BIDIRECTIONAL:
+        raise InputError(
+            f"{vlm.name!r} ({vlm.family.name}) reads its prompt in both directions, so the answer "
+            "that an attack by gradient wants would be read with it. Choose another model."
+        )
     if any(part.around and not part.edit and not part.answers for part in parts):
         raise InputError(
             "A defense that calls the model several times has no gradient from its answer back to "

@@ -8,7 +8,10 @@ prompts:
     caught    the share of harmful prompts at or above the row's threshold
     refused   the share of benign prompts at or above it, which was to be at most `fpr`
 
-The diagonal is what a benchmark usually shows. All detectors judge the same prefills.
+The diagonal is what a benchmark usually shows. All detectors judge the same prefills. Intervals are
+over the things that prompts are about, as in a scorecard: Newcombe's of an area, with as many
+things in place of prompts, and of a rate a bootstrap over things, or Wilson's where each prompt is
+about a thing of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -27,10 +31,12 @@ from safesight.activations import auroc, threshold_at_fpr
 from safesight.analysis.results import Band
 from safesight.defenses import FitData
 from safesight.errors import InputError
+from safesight.fitting.data import thing_of
 from safesight.fitting.seen import Seen
 from safesight.generation.scoring import decisions_of
 from safesight.records import Record, versions_of
-from safesight.stats.rates import clopper_pearson
+from safesight.stats import clusters_of, mean_interval
+from safesight.stats.areas import newcombe
 
 if TYPE_CHECKING:
     from safesight.defenses import AnyDefense, Artifact, Detector
@@ -85,7 +91,7 @@ class TransferCell(Record):
 
     area: Band
     caught: Band
-    """Harmful prompts refused, with an exact 95% interval."""
+    """Harmful prompts refused, with its 95% interval over things."""
     refused: Band
     """Benign prompts refused, likewise."""
     harmful: int
@@ -176,9 +182,8 @@ def transfer(
     cells: dict[str, list[TransferCell]] = {name: [] for name in rows}
     for each in sets:
         scores = _scores(vlm, rows, each, plan, progress)
-        labels = torch.tensor([int(sample.label == "harmful") for sample in each.test])
         for name, row in rows.items():
-            cells[name].append(_cell(scores[name], labels, row.threshold))
+            cells[name].append(_cell(scores[name], each.test, row.threshold))
     return TransferReport(
         model=vlm.name,
         identity=vlm.identity,
@@ -287,14 +292,18 @@ def _scores(
     return {name: found[str(id(row.detector))].scores for name, row in rows.items()}
 
 
-def _cell(scores: Tensor, labels: Tensor, threshold: float) -> TransferCell:
+def _cell(scores: Tensor, prompts: Sequence[Sample], threshold: float) -> TransferCell:
+    """Prompts about one thing are alike, so intervals count things."""
+    labels = torch.tensor([int(sample.label == "harmful") for sample in prompts])
     area = auroc(scores, labels)
-    flagged = scores >= threshold
-    caught, refused = flagged[labels == 1], flagged[labels == 0]
+    flagged = (scores >= threshold).double().numpy(force=True)
+    things = np.array([thing_of(sample) for sample in prompts])
+    harmful, benign = (labels == label for label in (1, 0))
+    low, high = newcombe(area.value, len(set(things[harmful])), len(set(things[benign])))
     return TransferCell(
-        area=Band(value=area.value, low=area.low, high=area.high),
-        caught=Band.of(clopper_pearson(int(caught.sum()), len(caught))),
-        refused=Band.of(clopper_pearson(int(refused.sum()), len(refused))),
+        area=Band(value=area.value, low=low, high=high),
+        caught=Band.of(mean_interval(flagged[harmful], clusters_of(things[harmful].tolist()))),
+        refused=Band.of(mean_interval(flagged[benign], clusters_of(things[benign].tolist()))),
         harmful=area.positives,
         benign=area.negatives,
     )

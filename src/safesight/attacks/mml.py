@@ -225,6 +225,9 @@ class MMLWordReplacement(_Encrypted):
 def replaced(title: str, rng: Random) -> tuple[str, dict[str, str]]:
     """A title with foods in place of all but the most common words, and the way back.
 
+    Raises:
+        InputError: the title itself names the foods.
+
     Example:
         >>> shown, found = replaced("Steps to bake a cake.", Random(0))
         >>> shown.split()[0], shown[-1], sorted(found.values())
@@ -238,7 +241,8 @@ def replaced(title: str, rng: Random) -> tuple[str, dict[str, str]]:
         word = match[0]
         if word.lower() in _COMMON:
             return word
-        found.setdefault(word, next(foods))
+        if word not in found:
+            found[word] = next(foods)
         return found[word]
 
     shown = re.sub(r"\w+", other, title)
@@ -246,6 +250,7 @@ def replaced(title: str, rng: Random) -> tuple[str, dict[str, str]]:
 
 
 def _endless(foods: list[str]) -> Iterator[str]:
-    """The foods, then pairs of them, so that no two words share one."""
-    yield from foods
-    yield from map("-".join, permutations(foods, 2))
+    """The foods, then pairs of them, then more at once, so that no two words share one."""
+    for size in range(1, len(foods) + 1):
+        yield from map("-".join, permutations(foods, size))
+    raise InputError("The title names so many foods that none is left to replace its words with.")

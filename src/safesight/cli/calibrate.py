@@ -219,6 +219,7 @@ def _warning(found: Calibrated) -> str | None:
     if not found.few:
         return None
     return (
-        f"Warning: only {numbered(found.set_on.n, 'row')} set the threshold. To show that no more "
-        f"than {100 * found.fpr:g}% of such prompts are refused takes {found.needed} or more."
+        f"Warning: {numbered(found.set_on.n, 'row')} set the threshold, and {found.checks} check "
+        f"it. To show that no more than {100 * found.fpr:g}% of such prompts are refused takes "
+        f"{found.needed} or more of each."
     )

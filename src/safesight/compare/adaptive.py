@@ -4,7 +4,8 @@ A run with adaptive attacks asks every arm about each task as it is, with pixels
 (`noise`), with pixels searched against the undefended model (`transfer`), and under attacks that
 know the arm. The strongest of the last two counts: a defense is as good as the worst that can be
 done to it, and who knows it may still move pixels as if it were not there. Its rate is the largest
-of several, so it lies a little too high where several are alike.
+of several, so it lies a little too high where several are alike. Attacks that ask several times are
+not among them: they compare with the plain request asked as often (`tries`), not with one try.
 """
 
 from __future__ import annotations
@@ -40,7 +41,11 @@ def adaptive_rows(rows: Sequence[Row], tasks: Sequence[str]) -> Iterator[Adaptiv
             }
             # On the undefended model a transferred picture is that of the search itself.
             left_out = (*_CONTROLS, *(["transfer"] if defense == UNDEFENDED else []))
-            known = [row for name, row in own.items() if not name.startswith(left_out)]
+            known = [
+                row
+                for name, row in own.items()
+                if not name.startswith(left_out) and (row.tries or 1) == 1
+            ]
             if not known:
                 continue
             yield Adaptive(

@@ -86,7 +86,7 @@ class Adaptive(Record):
     strongest: Row | None = None
     """The attack that does most, among those that know the defense."""
     attacks: list[Row]
-    """All that know it."""
+    """All that know it and ask once; `BestOf` has those that ask several times."""
 
 
 class SearchCurve(Record):

@@ -6,9 +6,10 @@ than the plain requests get. Only numbers of the scorecard are shown.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from safesight.compare import Adaptive, Row, Scorecard
+from safesight.compare import Row, Scorecard
 from safesight.grammar import UNDEFENDED, task_parts
 from safesight.report.best_of import TriesColumn
 from safesight.report.words import listed, share_told
@@ -16,31 +17,50 @@ from safesight.report.words import listed, share_told
 __all__ = ["adaptive_columns", "adaptive_notes", "adaptive_sentence", "attack_of"]
 
 
-_HEADS = ("as it is", "moved at random", "searched on the undefended", "strongest")
+_RANDOM, _STRONGEST = "moved at random", "strongest"
+_SEARCHED = {"transfer": "searched on the undefended", "pgd": "searched on the arm"}
+"""What columns for a size of the change are called, by how the names of their attacks begin."""
 
 
 def adaptive_columns(card: Scorecard) -> list[TriesColumn]:
-    """The columns of the table, four for each task that was attacked."""
+    """The columns of the table, for each task that was attacked.
+
+    As it is, moved at random, each search at each size, and the strongest.
+    """
     found: list[TriesColumn] = []
     for task in dict.fromkeys(each.task for each in card.adaptive):
         arms = {each.defense: each for each in card.adaptive if each.task == task}
-        for place, head in enumerate(_HEADS):
-            rows = [_rows(arms.get(name))[place] for name in card.defenses]
-            if any(rows):
-                first = not any(column.task == task for column in found)
-                found.append(TriesColumn(task, head, rows, first))
+        own = [arms.get(name) for name in card.defenses]
+        rows: dict[str, list[Row | None]] = {
+            "as it is": [None if each is None else each.clean for each in own],
+            _RANDOM: [None if each is None else each.noise for each in own],
+        }
+        for kind, head in _SEARCHED.items():
+            for size in _sizes(card, task, kind):
+                rows[f"{head}, {size:g}/255"] = [
+                    card.row(name, f"{task}+{kind}{size:g}", "attack_success_rate")
+                    for name in card.defenses
+                ]
+        rows[_STRONGEST] = [None if each is None else each.strongest for each in own]
+        shown = {head: some for head, some in rows.items() if any(some)}
+        found += [
+            TriesColumn(task, head, some, first=place == 0)
+            for place, (head, some) in enumerate(shown.items())
+        ]
     return found
 
 
-def _rows(found: Adaptive | None) -> tuple[Row | None, Row | None, Row | None, Row | None]:
-    if found is None:
-        return (None, None, None, None)
-    return (found.clean, found.noise, found.transfer, found.strongest)
+def _sizes(card: Scorecard, task: str, kind: str) -> list[float]:
+    """Of the changes that a search of a kind was given."""
+    pattern = re.compile(rf"{re.escape(task)}\+{kind}([0-9.]+)")
+    matched = map(pattern.fullmatch, card.adaptive_tasks)
+    return sorted({float(each[1]) for each in matched if each})
 
 
 def attack_of(row: Row | None, column: TriesColumn) -> str:
-    """The attack that a rate is about; empty for the requests as they are."""
-    return "" if row is None or row.task == column.task else _name(row)
+    """The attack that a rate is about, where the head of its column does not say so."""
+    named = column.head in (_RANDOM, _STRONGEST)
+    return _name(row) if named and row is not None and row.task != column.task else ""
 
 
 def adaptive_sentence(card: Scorecard, arm: str) -> str | None:
@@ -73,17 +93,22 @@ def adaptive_notes(card: Scorecard) -> list[str]:
         "The strongest attack is the largest of several rates, so where they are alike it is a "
         "little too high."
     ]
+    if card.best_of:
+        notes[0] += (
+            " Attacks with several tries are not among them; they have a table of their own."
+        )
     weak = [
-        each.task
+        row.task
         for each in card.adaptive
         if each.defense == UNDEFENDED
-        and (found := _searched(each)) is not None
-        and _value(found) < _ENOUGH
+        for row in each.attacks
+        if (row.budget or {}).get("steps") and _value(row) < _ENOUGH
     ]
     if weak:
         notes.append(
-            f"On {listed(weak)} the search succeeds in less than {_ENOUGH:.0%} even against the "
-            "undefended model, so it is too weak to say that a defense holds. Give it more steps."
+            f"The search of {listed(weak)} succeeds in less than {_ENOUGH:.0%} even against the "
+            "undefended model, so it is too weak to say that a defense holds at that size. Give it "
+            "more steps."
         )
     return [*notes, *_unequal(card)]
 
@@ -104,12 +129,6 @@ def _unequal(card: Scorecard) -> Iterator[str]:
 
 
 _ENOUGH = 0.9
-
-
-def _searched(found: Adaptive) -> Row | None:
-    """The most that pixels searched by gradient get; None if none were."""
-    rows = [row for row in found.attacks if (row.budget or {}).get("steps")]
-    return max(rows, key=_value, default=None)
 
 
 def _value(row: Row | None) -> float:

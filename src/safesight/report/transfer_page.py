@@ -240,7 +240,8 @@ def _notes(report: TransferReport) -> list[str]:
     """What a reader of the numbers should know."""
     notes = [
         "Rows: where the detector was made. Columns: where it is used, on prompts of a test split.",
-        "Areas with Newcombe's 95% intervals, rates with exact ones (Clopper-Pearson).",
+        "95% intervals over the things that prompts are about: Newcombe's of an area; of a rate "
+        "the bootstrap, or Wilson's where each prompt is about a thing of its own.",
     ]
     needed = rows_for(report.fpr)
     fewest = min([row.calibrated for row in report.rows if row.calibrated], default=needed)

@@ -28,7 +28,7 @@ __all__ = ["IGNORE", "Ahead", "Collator", "Draws", "Rows", "stop_tokens", "with_
 IGNORE = -100
 """The label of a token that is not predicted."""
 
-_SUFFIX_KINDS = ("paligemma",)
+BIDIRECTIONAL = ("paligemma",)
 """Architectures with bidirectional attention in the prompt, which would see an appended answer."""
 
 
@@ -89,7 +89,7 @@ class Collator:
     """
 
     def __init__(self, vlm: VLM, *, queries: bool = False) -> None:
-        if vlm.family.name in _SUFFIX_KINDS:
+        if vlm.family.name in BIDIRECTIONAL:
             raise ModelError(
                 f"{vlm.name!r} ({vlm.family.name}) reads its prompt in both directions, so answers "
                 "cannot be trained after it. Choose another model for methods that train."

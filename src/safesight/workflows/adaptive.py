@@ -23,6 +23,7 @@ from safesight.adversary.noise import noised
 from safesight.adversary.passing import harmful_answers
 from safesight.adversary.wanted import wanted_answers
 from safesight.attacks.moves import check_budget
+from safesight.compare.tries import REPEAT
 from safesight.errors import InputError
 from safesight.evals.active import active_arm
 from safesight.grammar import UNDEFENDED, attack_name, load_attack, load_judge, task_parts
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EVERYONE", "Adaptive", "CraftedAttack", "add_attacks", "in_words"]
 
-EVERYONE = ("best_of_n", "repeat")
-"""Attacks that every arm is asked under: many tries, and as many tries of the plain request."""
+EVERYONE = ("best_of_n", REPEAT)
+"""Attacks that every arm is asked under: many tries, and the plain request as often as any."""
 TRIES = 16
 """How many, unless an evaluation says otherwise."""
 
@@ -124,6 +125,7 @@ def add_attacks(
     pictured = {name: some for name, some in tasks.items() if can_be_attacked(some)}
     _check(pictured, tasks)
     worded = in_words(arms, tasks, adaptive.tries, remarks)
+    remarks += _retrained(arms)
     crafts = _Crafts(vlm, pictured, adaptive, folder, judge)
     open_arms = list(_differentiable(vlm, arms, remarks))
     added = [*apart]
@@ -205,6 +207,17 @@ def _parts(vlm: VLM, arm: Arm) -> list[Parts]:
     return [defense.build(vlm, artifact) for defense, artifact in arm.defenses]
 
 
+def _retrained(arms: Sequence[Arm]) -> Iterator[str]:
+    """What none of these attacks does: train the weights again."""
+    for arm in arms:
+        if any(defense.kind == "weights" for defense, _ in arm.defenses) and "~" not in arm.name:
+            yield (
+                f"Whoever holds the weights of {arm.name} can also train them again, which no "
+                f"changed request shows. Add the arm {arm.name}~relearn_harmful to see what that "
+                "brings back."
+            )
+
+
 @dataclass(frozen=True)
 class _Crafts:
     """Crafts what is missing, into a folder for each arm and budget."""
@@ -214,7 +227,7 @@ class _Crafts:
     adaptive: Adaptive
     folder: Path
     judge: str | None = None
-    _answers: dict[str, list[int]] = field(default_factory=dict)
+    _answers: dict[str, dict[str, list[int]]] = field(default_factory=lambda: defaultdict(dict))
 
     @property
     def samples(self) -> list[Sample]:
@@ -230,7 +243,7 @@ class _Crafts:
         missing = found.missing(self.samples)
         if missing:
             parts = _parts(self.vlm, arm)
-            answers = self._wanted(missing, parts)
+            answers = self._wanted(missing, parts, arm.name)
             with attacked(self.vlm, parts) as model:
                 found.add(
                     craft(
@@ -253,11 +266,17 @@ class _Crafts:
         found.add(noised(self.vlm, missing, budget, self.adaptive.seed))
         return found
 
-    def _wanted(self, samples: Sequence[Sample], parts: Sequence[Parts]) -> list[list[int]]:
-        """The answer to want to each: where a defense judges answers, one that it lets pass."""
+    def _wanted(
+        self, samples: Sequence[Sample], parts: Sequence[Parts], arm: str
+    ) -> list[list[int]]:
+        """The answer to want to each: where a defense judges answers, one that it lets pass.
+
+        That one is drawn, and a draw depends on what else is in its batch. So all requests are
+        asked then, whichever are missing: a resumed run wants what a run in one go does.
+        """
         judging = any(part.answers is not None for part in parts)
-        known: dict[str, list[int]] = {} if judging else self._answers
-        for name, some in self._by_judge(samples).items():
+        known = self._answers[arm if judging else UNDEFENDED]
+        for name, some in self._by_judge(self.samples if judging else samples).items():
             new = {key: sample for key, sample in some.items() if key not in known}
             if new:
                 tokens = self._asked([*new.values()], load_judge(name), parts if judging else ())
@@ -295,13 +314,15 @@ def in_words(
     Args:
         arms: Their defenses say which attacks know them (`Defense.attacks`).
         tasks: The samples of each task.
-        tries: Of each attack in `EVERYONE`.
+        tries: Of `best_of_n`.
         remarks: Gets a sentence on every attack that is left out.
     """
     said = [] if remarks is None else remarks
-    everyone = [name if tries == TRIES else f"{name}:shots={tries}" for name in EVERYONE]
     defenses = [defense for arm in arms for defense, _ in arm.defenses]
     names = [name for defense in defenses for name in defense.attacks]
+    most = max([tries, *(getattr(load_attack(name)[0], "shots", None) or 1 for name in names)])
+    counts = {name: most if name == REPEAT else tries for name in EVERYONE}
+    everyone = [name if n == TRIES else f"{name}:shots={n}" for name, n in counts.items()]
     # What rewrites or asks again needs a question, not the beginning of an answer.
     begun = all(defense.kind not in ("input", "pipeline") for defense in defenses)
     found = []

@@ -115,8 +115,13 @@ class Calibrated(Record):
 
     @property
     def few(self) -> bool:
-        """Whether there are too few rows to show the rate."""
-        return self.set_on.n < self.needed
+        """Whether too few rows set the threshold, or check it, to show the rate."""
+        return min(self.set_on.n, self.checks) < self.needed
+
+    @property
+    def checks(self) -> int:
+        """Rows that the threshold is checked on."""
+        return 0 if self.checked_on is None else self.checked_on.n
 
 
 def check_detector(defense: AnyDefense) -> None:
