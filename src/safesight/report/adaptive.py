@@ -51,7 +51,7 @@ def adaptive_columns(card: Scorecard) -> list[TriesColumn]:
 
 
 def _sizes(card: Scorecard, task: str, kind: str) -> list[float]:
-    """Of the changes that a search of a kind was given."""
+    """How far pixels may move in the searches of a kind, in 255ths."""
     pattern = re.compile(rf"{re.escape(task)}\+{kind}([0-9.]+)")
     matched = map(pattern.fullmatch, card.adaptive_tasks)
     return sorted({float(each[1]) for each in matched if each})

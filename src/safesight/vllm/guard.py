@@ -81,7 +81,14 @@ class Guard:
         self.record = Record(self.host.name, self.defenses, settings)
         self._clear()
 
-    def add(self, slot: int, name: str, prompt: Sequence[int] | None, params: Any) -> Request:
+    def add(
+        self,
+        slot: int,
+        name: str,
+        prompt: Sequence[int] | None,
+        params: Any,
+        before: Request | None = None,
+    ) -> Request:
         """Take in a request, which is refused until it is judged.
 
         Args:
@@ -90,6 +97,7 @@ class Guard:
             prompt: The ids of its tokens.
             params: vLLM's `SamplingParams`. `extra_args={"safesight": "off"}` turns the defenses
                 off, where that is allowed.
+            before: The same one, if it left the batch and comes back.
 
         Raises:
             ModelError: the model was never compared with the artifacts'.
@@ -106,10 +114,19 @@ class Guard:
         request = self._requests[slot] = Request(slot, name, ids, defended, end)
         request.pictures = len(runs(ids, self._image_token))
         request.words = int((ids != self._image_token).sum())
-        self.forcing.allow(slot)
-        if request.defended and self.defenses.detectors:
-            self.forcing.refuse(slot, next(iter(self.defenses.detectors)), len(ids), end)
+        if before is not None:
+            request.resume(before)
+        self._obey(request)
         return request
+
+    def _obey(self, request: Request) -> None:
+        """Refuse a request, or let it be answered, as its verdict says."""
+        self.forcing.allow(request.slot)
+        refusing = request.refusing
+        if request.defended and not request.judged:
+            refusing = next(iter(self.defenses.detectors), None)
+        if refusing is not None:
+            self.forcing.refuse(request.slot, refusing, len(request.prompt), request.end)
 
     def remove(self, slot: int) -> Request | None:
         """Forget the request in a slot, and return it."""
@@ -175,15 +192,14 @@ class Guard:
             for name, each in self.defenses.detectors.items()
             if ending
         ]
+        if not quiet:
+            self.record.write(ending, found)
         for index, rows in enumerate(ending):
             request = rows.request
             request.forget()
-            refusing = [name for name, each in found if bool(each.refuse[index])]
-            self.forcing.allow(request.slot)
-            if refusing:
-                self.forcing.refuse(request.slot, refusing[0], len(request.prompt), request.end)
-        if not quiet:
-            self.record.write(ending, found)
+            refusing = (name for name, each in found if bool(each.refuse[index]))
+            request.judged, request.refusing = True, next(refusing, None)
+            self._obey(request)
         self._clear()
         return [
             {name: _row(decision, index) for name, decision in found}

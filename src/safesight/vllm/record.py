@@ -50,13 +50,17 @@ class Record:
             self._log = DecisionLog(settings.decision_log)
 
     def write(self, prompts: Sequence[Rows], decisions: Sequence[tuple[str, Decision]]) -> None:
-        """Note the decisions on the prompts of one step."""
+        """Note the decisions on the prompts of one step, but those that are judged again."""
         if not self._first:
             return
         for name, decision in decisions:
             if name in self._ranges:
                 tell(name, self._ranges[name], decision, [each.request for each in prompts])
-            lines = [self._line(name, decision, index, rows) for index, rows in enumerate(prompts)]
+            lines = [
+                self._line(name, decision, index, rows)
+                for index, rows in enumerate(prompts)
+                if not rows.request.judged
+            ]
             self._refusals.labels(name).inc(sum(line.refused for line in lines))
             self._failures.labels(name).inc(sum(line.error is not None for line in lines))
             if self._log is not None:

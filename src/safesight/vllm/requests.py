@@ -1,19 +1,21 @@
 """The requests of one worker, and which rows of a step belong to which.
 
 vLLM packs the tokens of all requests of a step one after another, T x d. A prompt may be divided
-over several steps, and a request that had to leave may come back and begin again.
+over several steps, and a request that had to leave may come back: with nothing computed, or with as
+much as a cache has kept, which may be its whole prompt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Request", "Rows", "Step", "runs"]
+__all__ = ["Left", "Request", "Rows", "Step", "runs"]
 
 
 def runs(prompt: np.ndarray, image_token: int) -> list[tuple[int, int]]:
@@ -49,17 +51,56 @@ class Request:
     added: dict[int, list[Tensor]] = field(default_factory=dict)
     """By block: what the model adds between it and the next, for a replay."""
     positions: list[Tensor] = field(default_factory=list)
+    judged: bool = False
+    """Whether there is a verdict on its prompt."""
+    refusing: str | None = None
+    """The detector that refused it."""
 
     def resume(self, before: Request) -> None:
-        """Take over what was seen of the same prompt before it left the batch."""
+        """Take over what is known of the same prompt from before it left the batch."""
+        if not np.array_equal(self.prompt, before.prompt):
+            return
         self.seen, self.states = before.seen, before.states
         self.added, self.positions = before.added, before.positions
+        self.judged, self.refusing = before.judged, before.refusing
 
     def forget(self) -> None:
         """Free the states, after a verdict or before a new start."""
         self.states.clear()
         self.added.clear()
         self.positions.clear()
+
+
+class Left:
+    """Requests that left the batch and may come back, since an engine does not say whether.
+
+    One whose prompt was judged comes back with its verdict: its prompt may be in a cache then, and
+    would never be seen again.
+
+    Args:
+        most: How many to remember; most never come back, so the oldest are forgotten.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._found: dict[Hashable, tuple[Any, Request]] = {}
+
+    def put(self, key: Hashable, request: Request, holder: Any = None) -> None:
+        """Remember a request, if anything is known of it.
+
+        Args:
+            key: What names it when it comes back.
+            request: The request.
+            holder: An object to keep alive, if the key is its `id`.
+        """
+        if request.judged or 0 < request.seen < len(request.prompt):
+            self._found[key] = (holder, request)
+            while len(self._found) > self._most:
+                self._found.pop(next(iter(self._found)))
+
+    def take(self, key: Hashable) -> Request | None:
+        """The request that left under this name, which is forgotten."""
+        return self._found.pop(key, (None, None))[1]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ every request before a step, and the forward context says how many tokens each h
 from __future__ import annotations
 
 from functools import cache
+from itertools import count
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from safesight.vllm.about import About
 from safesight.vllm.gate import once
 from safesight.vllm.guard import Guard
 from safesight.vllm.request_check import check_request
-from safesight.vllm.requests import Request
+from safesight.vllm.requests import Left
 
 __all__ = ["Requests", "adopt"]
 
@@ -46,10 +47,10 @@ class Requests(LogitsProcessor):  # type: ignore[misc]
         """Row of the batch to slot."""
         self._answers: dict[int, Any] = {}
         """Slot to the list in which its answer grows, which is all that names a request here."""
-        self._left: dict[int, tuple[Any, Request]] = {}
-        """Requests that left in the middle of their prompt: V1 takes out those that have no tokens
-        in a step, and adds them again as if they were new."""
-        self._most_left = 4 * slots
+        self._left = Left(4 * slots)
+        """V1 takes out requests that have no tokens in a step, or had to make room, and adds them
+        again as if they were new."""
+        self._numbers = count()
         self._now: Tensor = torch.zeros(0, dtype=torch.long)
         self._positions: Tensor = torch.zeros(0, dtype=torch.long)
         self._running = False
@@ -115,11 +116,10 @@ class Requests(LogitsProcessor):  # type: ignore[misc]
     def _add(self, row: int, params: Any, prompt: Any, answer: Any) -> None:
         assert self.guard is not None
         slot = self._slots[row] = self._free.pop()
-        request = self.guard.add(slot, "", prompt, params)
         self._answers[slot] = answer
-        _, before = self._left.pop(id(answer), (None, None))
-        if before is not None:
-            request.resume(before)
+        before = self._left.take(id(answer))
+        name = f"number {next(self._numbers)}" if before is None else before.id
+        self.guard.add(slot, name, prompt, params, before)
 
     def _remove(self, row: int) -> None:
         assert self.guard is not None
@@ -127,10 +127,8 @@ class Requests(LogitsProcessor):  # type: ignore[misc]
         if slot is None:
             return
         request, answer = self.guard.remove(slot), self._answers.pop(slot, None)
-        if request is not None and 0 < request.seen < len(request.prompt):
-            self._left[id(answer)] = (answer, request)
-            while len(self._left) > self._most_left:  # some never come back
-                self._left.pop(next(iter(self._left)))
+        if request is not None:
+            self._left.put(id(answer), request, answer)
         self._free.append(slot)
 
     def _move(self, row: int, other: int, *, swap: bool) -> None:

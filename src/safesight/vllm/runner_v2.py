@@ -18,6 +18,7 @@ from safesight.vllm.about import About
 from safesight.vllm.gate import once
 from safesight.vllm.guard import Guard
 from safesight.vllm.request_check import check_request
+from safesight.vllm.requests import Left
 
 __all__ = ["DefendedState", "Requests", "adopt"]
 
@@ -56,19 +57,22 @@ class DefendedState:
         super().__init__(vllm_config, model, encoder_cache, device)  # type: ignore[call-arg]
         self._guard: Guard = model.safesight
         self._slots: dict[str, int] = {}
+        self._left = Left(4 * vllm_config.scheduler_config.max_num_seqs)
 
     def add_request(self, req_index: int, new_req_data: Any) -> None:
         """A request takes a slot."""
         super().add_request(req_index, new_req_data)  # type: ignore[misc]
-        self._slots[new_req_data.req_id] = req_index
+        name = new_req_data.req_id
+        self._slots[name] = req_index
         params, prompt = new_req_data.sampling_params, new_req_data.prompt_token_ids
-        self._guard.add(req_index, new_req_data.req_id, prompt, params)
+        self._guard.add(req_index, name, prompt, params, self._left.take(name))
 
     def remove_request(self, req_id: str) -> None:
         """A request gives its slot back."""
         slot = self._slots.pop(req_id, None)
-        if slot is not None:
-            self._guard.remove(slot)
+        request = None if slot is None else self._guard.remove(slot)
+        if request is not None:
+            self._left.put(req_id, request)
         super().remove_request(req_id)  # type: ignore[misc]
 
     def preprocess_state(self, input_batch: Any, *args: Any, **kwargs: Any) -> None:

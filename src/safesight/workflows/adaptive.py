@@ -212,7 +212,7 @@ def _retrained(arms: Sequence[Arm]) -> Iterator[str]:
     for arm in arms:
         if any(defense.kind == "weights" for defense, _ in arm.defenses) and "~" not in arm.name:
             yield (
-                f"Whoever holds the weights of {arm.name} can also train them again, which no "
+                f"Anyone who holds the weights of {arm.name} can also train them again, which no "
                 f"changed request shows. Add the arm {arm.name}~relearn_harmful to see what that "
                 "brings back."
             )
