@@ -165,6 +165,7 @@ def test_an_unknown_kind_of_list_is_guessed() -> None:
         (("eval", "--tasks", "image_harms"), "Did you mean 'image_harm'?"),
         (("eval", "--judge", "exakt"), "Did you mean 'exact'?"),
         (("eval", "--defense", ","), "No name given"),
+        (("eval", "--vllm-options", "--x 'a"), '--vllm-options "--x \'a" cannot be read'),
         (("fit", "sassa", "-o", "x"), "Did you mean 'sasa'?"),
         (("fit", "sasa", "-o", "x", "--tasks", "vqaa"), "Did you mean 'vqa'?"),
         (("layers", "testbed", "--defense", "adashild"), "Did you mean 'adashield'?"),

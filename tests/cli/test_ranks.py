@@ -39,6 +39,16 @@ def test_other_commands_run_in_one_process(verb: str, tmp_path: Path) -> None:
     assert f"safesight {verb} runs in one process. Start it without torchrun" in result.stderr
 
 
+@pytest.mark.usefixtures("two")
+def test_a_server_of_its_own_is_started_by_one_process(tmp_path: Path) -> None:
+    """Nothing is loaded, so neither the model nor vLLM has to be there."""
+    words = ("--engine", "vllm", "--model", "org/none", "--log-dir", str(tmp_path / "logs"))
+    result = run("eval", "--defense", "none", "--tasks", "vqa", *words)
+    assert result.exit_code == 2
+    assert "starts its servers from one process, so leave out torchrun" in result.stderr
+    assert not (tmp_path / "logs").exists()
+
+
 def test_variables_that_no_launcher_sets_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "many")
     fails(run("eval"), "WORLD_SIZE is 'many', where a number is needed")

@@ -74,6 +74,25 @@ def test_greedy_and_drawn_answers_never_mix(fakes: Any, tmp_path: Path) -> None:
         scorecard_of(tmp_path)
 
 
+def test_answers_of_two_lengths_never_mix(fakes: Any, tmp_path: Path) -> None:
+    def asked() -> list[int]:
+        return [settings["max_new_tokens"] for settings in fakes["fake"].settings]
+
+    drawn(tmp_path, 0.0, limit=2)
+    usual = set(asked())
+    drawn(tmp_path, 0.0, limit=2, max_tokens=7)
+    assert set(asked()) - usual == {7}
+    count = len(asked())
+    drawn(tmp_path, 0.0, limit=2, max_tokens=7)  # resumed: there is nothing left to ask
+    assert len(asked()) == count
+    assert scorecard_of(tmp_path).max_tokens == 7
+    drawn(tmp_path, 0.0, limit=2, tasks=["pictures"])
+    with pytest.raises(InputError, match=r"2 lengths to end at: 0 \(none\), 7 \(none\)"):
+        scorecard_of(tmp_path)
+    with pytest.raises(InputError, match="An answer of 0 tokens"):
+        drawn(tmp_path, 0.0, limit=2, max_tokens=0)
+
+
 class Elsewhere(Endpoint):
     """Another engine, which keeps how it was asked to decode."""
 

@@ -28,7 +28,8 @@ def test_none_for_this_model(there: bool, tmp_path: Path) -> None:
     if there:
         fitted("sasa", "llava").save(tmp_path / "one" / "sasa")
     with pytest.raises(
-        ArtifactError, match="safesight fit sasa --model tiny-qwen3_vl --dtype float32 -o"
+        ArtifactError,
+        match="safesight fit sasa --model tiny-qwen3_vl --dtype float32 --data FILE -o",
     ):
         bundled("sasa", tiny.vlm("qwen3_vl"), tmp_path)
 

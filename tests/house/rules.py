@@ -90,6 +90,7 @@ BROAD_EXCEPTS = {
     "safesight.models.check": "a self-check reports whatever goes wrong",
     "safesight.registry": "a package of others may fail in any way; the error names the package",
     "safesight.evals.damaged": "a damaged log may fail anywhere in the libraries that read it",
+    "safesight.evals.endpoint": "a client may fail in any way; the error says that nobody answered",
     "safesight.evals.graded": "a provider may fail in any way; the grading then counts as failed",
     "safesight.app.asking": "what explains an answer may fail in any way; the answer is shown",
     "safesight.hosting.hosts": "one row must not fail the others of its batch; it gets the error",

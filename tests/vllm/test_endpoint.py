@@ -134,7 +134,10 @@ def test_answers_of_two_engines_are_never_mixed(engine: Engine, tmp_path: Path) 
         scorecard_of(tmp_path)
 
 
-def test_a_request_that_the_server_refuses_ends_the_run(engine: Engine, tmp_path: Path) -> None:
-    engine.status = 400
+@pytest.mark.parametrize("status", [400, 401, 429, 500])
+def test_a_request_that_the_server_refuses_ends_the_run(
+    engine: Engine, tmp_path: Path, status: int
+) -> None:
+    engine.status = status
     with pytest.raises(SafesightError, match="not allowed"):
         evaluate(tmp_path, engine, "none")

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from safesight.errors import InputError, SafesightError
+from safesight.defenses import load_defense
+from safesight.defenses.reference import with_reference
+from safesight.errors import InputError
 from safesight.fitting.artifact import Artifact
+from safesight.fitting.bundled import bundled
 from safesight.fitting.reference import Reference
 from safesight.hosting.arms import build_arm
 from safesight.hosting.hosts import host
@@ -26,7 +29,7 @@ def endpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def made(*names: str, **loading: Any) -> Any:
         arms = [build_arm(vlm, name) for name in names]
-        return local_endpoints(vlm, arms, tmp_path, loading, ["--enforce-eager"])
+        return local_endpoints(vlm, arms, tmp_path, tmp_path, loading, ["--enforce-eager"])
 
     return made
 
@@ -41,7 +44,7 @@ def test_the_undefended_arm_shares_a_server(endpoints: Any, tmp_path: Path) -> N
     words = found["probe"].server.words
     folder = words[words.index("--defense") + 1].removeprefix("probe=")
     assert Reference.of(Artifact.load(folder).card) is not None
-    assert words[-2:] == ["--allow", "none"]
+    assert words[-4:-2] == ["--allow", "none"]
     assert words[words.index("--dtype") + 1] == "float32"
     assert "--allow" not in found["safety_prompt"].server.words
 
@@ -49,14 +52,27 @@ def test_the_undefended_arm_shares_a_server(endpoints: Any, tmp_path: Path) -> N
 def test_alone_the_undefended_arm_has_one_of_its_own(endpoints: Any) -> None:
     found = endpoints("none", "safety_prompt")
     assert found["none"].server is not found["safety_prompt"].server
-    assert found["none"].server.words[-2:] == ["--defense", "none"]
+    assert found["none"].server.words[-4:] == ["--defense", "none", "--max-tokens", "4096"]
+
+
+def test_a_detector_beside_changed_weights_is_compared_with_those(
+    endpoints: Any, tmp_path: Path
+) -> None:
+    words = endpoints("probe+npo")["probe+npo"].server.words
+    place = words[words.index("--defense") + 1].removeprefix("probe=")
+    found = Reference.of(Artifact.load(place).card)
+    vlm = host("testbed").vlm
+    probe, npo = (bundled(name, vlm) for name in ("probe", "npo"))
+    with load_defense("npo").apply(vlm, npo):
+        tuned = with_reference(vlm, load_defense("probe"), probe)
+    assert found == Reference.of(tuned.card) != Reference.of(probe.card)
 
 
 def test_changed_weights_are_served_as_a_checkpoint(endpoints: Any) -> None:
     words = endpoints("npo")["npo"].server.words
     model = Path(words[words.index("--model") + 1])
     assert (model / "model.safetensors").is_file()
-    assert words[-2:] == ["--defense", "none"]
+    assert words[-4:-2] == ["--defense", "none"]
 
 
 @pytest.mark.parametrize("name", ["image_tools", "ecso", "rai+probe"])
@@ -82,12 +98,6 @@ def test_the_identity_of_another_engine_is_another() -> None:
 )
 def test_options_that_do_not_go_together(words: tuple[str, ...], pieces: tuple[str, ...]) -> None:
     fails(run("eval", "--defense", "none", *words), *pieces)
-
-
-def test_a_server_that_ends_says_why(tmp_path: Path) -> None:
-    server = evaluating._Local("vllm 9.9", ["--no-such-option"], [], tmp_path / "log")
-    with pytest.raises(SafesightError, match="vLLM did not start"), server.running():
-        pass
 
 
 def test_an_engine_loads_the_model_on_the_cpu() -> None:

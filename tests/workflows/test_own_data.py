@@ -29,10 +29,10 @@ from safesight.workflows.own_data import (
     OwnData,
     add_again,
     add_tasks,
-    areas,
     fit_split,
     leave_out_seen,
     tasks_with,
+    told_after,
     told_before,
     training_split,
 )
@@ -125,12 +125,17 @@ def test_before_a_fit_the_counts_and_what_gives_labels_away_are_told(mine: Path)
     assert re.fullmatch(r"fit: \d+ harmful \(50% with pictures\), .* groups", said[0])
     assert any(line.startswith("Warning: The source alone") for line in said)
     poor = Artifact("probe", {}, card={"training_auroc": {"value": 0.55}})
-    assert next(areas(split, poor)).endswith("0.55. Warning: that is close to chance.")
+    assert next(told_after(split, poor)).endswith("0.55. Warning: that is close to chance.")
     artifact = Artifact("probe", {}, card={"validation_auroc": {"value": 0.9}})
-    assert list(areas(split, artifact))[:2] == [
+    assert list(told_after(split, artifact))[:2] == [
         "Cross-validated AUROC of probe: 0.90.",
         "For comparison, of the source alone: 1.00.",
     ]
+    few, enough = (
+        Artifact("probe", {}, card={"calibration": {"max_fpr": 0.1, "n": n}}) for n in (35, 36)
+    )
+    assert "only 35 benign rows set the threshold" in next(told_after(split, few))
+    assert not list(told_after(split, enough))
 
 
 def test_rows_that_a_fit_saw_are_left_out_unless_all_are_asked(mine: Path) -> None:

@@ -100,6 +100,13 @@ _Temperature = Annotated[
         help="0 is greedy; above it, answers are drawn, and the same --seed draws the same ones.",
     ),
 ]
+_MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="The longest answer. Default: the benchmark's, else the checkpoint's, else 256.",
+    ),
+]
 _VllmOptions = Annotated[
     str | None,
     typer.Option(metavar="OPTIONS", help="With vLLM: options of `vllm serve`, in one argument."),
@@ -145,6 +152,7 @@ def evaluate(
     judge: Judge = None,
     seed: Seed = 0,
     temperature: _Temperature = 0.0,
+    max_tokens: _MaxTokens = None,
     batch_size: BatchSize = None,
     overhead: _Overhead = 24,
     json: JsonFile = None,
@@ -158,11 +166,9 @@ def evaluate(
 ) -> None:
     """Evaluate a model on each task, undefended and with each defense, and compare.
 
-    The undefended model is always included (alone: --defense none), and so are control arms.
-    Defenses without an artifact for the bundled model are fitted first, on samples that no task
-    uses. For another model, fit them on data like yours (safesight fit DEFENSE --data), or let
-    --fit-on data do that: half of the groups in the file are then fitted on, and not asked.
-    Processes that torchrun or accelerate launch starts, one for each device, share the samples.
+    The undefended model is always included (alone: --defense none), and so are control arms. Fit
+    defenses of your own model on data like yours (safesight fit DEFENSE --data), or let --fit-on
+    data use a part of the file. Under torchrun or accelerate launch, devices share the samples.
     """
     from safesight.workflows.evaluation import Engine, Evaluation, arms_of, run
 
@@ -179,16 +185,29 @@ def evaluate(
         judge=judge,
         seed=seed,
         temperature=temperature,
+        max_tokens=max_tokens,
         batch_size=batch_size,
         artifacts=artifact or [],
         fit_on=fit_on,
         overhead_inputs=overhead,
         model_args=loading,
-        engine=Engine(engine, base_url, tuple(shlex.split(vllm_options or ""))),
+        engine=Engine(engine, base_url, _words(vllm_options or "")),
         own=_own(data, column, rows),
         adaptive=_adaptive(adaptive, epsilon, steps, tries, seed),
     )
     _show(run(wanted), json, log_dir)
+
+
+def _words(options: str) -> tuple[str, ...]:
+    from safesight.errors import InputError, reason_of
+
+    try:
+        return tuple(shlex.split(options))
+    except ValueError as error:
+        raise InputError(
+            f"--vllm-options {options!r} cannot be read ({reason_of(error)}). Write it as in a "
+            "shell, with each quote closed."
+        ) from error
 
 
 def _own(

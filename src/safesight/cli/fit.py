@@ -187,7 +187,7 @@ def _fitted(
 
 def _print(artifact: Artifact, given: FitSplit, json: bool) -> None:
     """The card as JSON, or a line about the fit and how well its probe tells the labels apart."""
-    from safesight.workflows.own_data import areas
+    from safesight.workflows.own_data import told_after
 
     if json:
         print_json({"defense": artifact.defense, "hash": artifact.hash, **artifact.card})
@@ -195,7 +195,7 @@ def _print(artifact: Artifact, given: FitSplit, json: bool) -> None:
     model = artifact.card["model"]["name"]
     rows = _count(given.data, artifact.card.get("training", {}))
     used = f"{artifact.defense} fitted on {model} with {rows}"
-    _say([*areas(given, artifact), f"{used}: {artifact.hash[:12]}"])
+    _say([*told_after(given, artifact), f"{used}: {artifact.hash[:12]}"])
 
 
 def _checked(tasks: list[str]) -> list[str]:

@@ -125,11 +125,12 @@ def scorecard(
         adaptive: The tasks of attacks that know a defense, and their controls: see `adaptive`.
 
     Raises:
-        InputError: there are no answers, two models or two versions of one, two temperatures, two
+        InputError: there are no answers, two models, versions of one, temperatures or lengths, two
             judges for one task, or a sample answered twice.
     """
-    answers = list(answers)
-    model, temperature = _model(answers), _temperature(answers)
+    model = _model(answers := list(answers))
+    temperature = _shared(answers, "temperature", "drawn at", "temperatures")
+    max_tokens = _shared(answers, "max_tokens", "given", "lengths to end at")
     _refuse_two_judges(answers)
     cells = _cells(answers)
     rows, verdicts = list[Row](), list[VerdictCounts]()
@@ -150,6 +151,7 @@ def scorecard(
         model=model,
         seconds=seconds,
         temperature=temperature,
+        max_tokens=int(max_tokens) or None,
         rows=rows,
         overhead=[cost for name in defenses for cost in overhead if cost.defense == name],
         pooled=list(_pooled(pools, cells, pool, seed)),
@@ -198,16 +200,16 @@ def _model(answers: Sequence[Answer]) -> str:
     return models[0]
 
 
-def _temperature(answers: Sequence[Answer]) -> float:
-    """The temperature at which all answers were drawn."""
+def _shared(answers: Sequence[Answer], setting: str, verb: str, nouns: str) -> float:
+    """The value of a setting of decoding, which all answers share; 0 if none was said."""
     found: dict[float, dict[str, None]] = defaultdict(dict)
     for answer in answers:
-        found[float(answer.metadata.get("temperature") or 0)][answer.defense] = None
+        found[float(answer.metadata.get(setting) or 0)][answer.defense] = None
     if len(found) > 1:
-        told = ", ".join(f"{heat:g} ({', '.join(arms)})" for heat, arms in sorted(found.items()))
+        told = ", ".join(f"{value:g} ({', '.join(arms)})" for value, arms in sorted(found.items()))
         raise InputError(
-            f"The answers were drawn at {len(found)} temperatures: {told}. They cannot be "
-            "compared: use another --log-dir for each temperature."
+            f"The answers were {verb} {len(found)} {nouns}: {told}. They cannot be compared: use "
+            "another --log-dir for each."
         )
     return next(iter(found))
 

@@ -49,6 +49,8 @@ class RunNotes(Record):
     seed: int = 0
     temperature: float = 0.0
     """0 for greedy answers."""
+    max_tokens: int | None = None
+    """The longest answer, if the run said so."""
     limit: int | None = None
     only: dict[str, list[str]] = Field(default_factory=dict)
     """Facts that chose the samples; empty for all."""
@@ -69,7 +71,8 @@ class RunNotes(Record):
 
     def same_run(self, other: RunNotes) -> bool:
         """Whether the other notes have the same model, device and settings."""
-        settings = {"model", "identity", "device", "seed", "temperature", "limit", "only", "judge"}
+        settings = {"model", "identity", "device", "seed", "limit", "only", "judge"}
+        settings |= {"temperature", "max_tokens"}
         return self.model_dump(include=settings) == other.model_dump(include=settings)
 
     def after(

@@ -253,6 +253,7 @@ class Scorecard(Record):
         rows: One rate each.
         overhead: One record per defense with rows; that of the undefended model shows the noise.
         temperature: At which the answers were drawn; 0 for greedy ones.
+        max_tokens: The longest answer, if the run said so.
         pooled: The rates over all tasks that report the metric and ask every request once, `task`
             "all"; where all ask several times, over those with the fewest tries.
         best_of: Attack success by the number of tries, where requests are asked several times.
@@ -276,6 +277,7 @@ class Scorecard(Record):
     rows: list[Row]
     overhead: list[Overhead] = Field(default_factory=list)
     temperature: float = 0.0
+    max_tokens: int | None = None
     pooled: list[Row] = Field(default_factory=list)
     best_of: list[BestOf] = Field(default_factory=list)
     adaptive: list[Adaptive] = Field(default_factory=list)

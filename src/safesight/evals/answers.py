@@ -149,7 +149,7 @@ def answer_of(log: EvalLog, sample: EvalSample, judge: str | None = None) -> Ans
             "model_identity": about.get("model_identity"),
             "log": str(local_path(log.location)),
             **_caveats(judged, about, log, sample),
-            **({"temperature": heat} if (heat := _temperature(log)) else {}),
+            **_decoding(log),
             **({"turns": turns} if (turns := _earlier(log, sample)) else {}),
             **({"details": found} if (found := _details(judged, log, sample)) else {}),
         },
@@ -245,9 +245,14 @@ def _deciding(tries: Sequence[Verdict], label: Label) -> tuple[int, int]:
     return (deciding(tries, label), len(tries)) if tries else (0, 1)
 
 
-def _temperature(log: EvalLog) -> float:
-    """How answers were drawn; 0 for greedy ones, which is what our provider does by itself."""
-    return log.eval.model_generate_config.temperature or 0.0
+def _decoding(log: EvalLog) -> dict[str, float]:
+    """How answers were drawn and where they end, where the run said so.
+
+    By itself our provider answers greedily, up to a length of the benchmark or the checkpoint.
+    """
+    config = log.eval.model_generate_config
+    said = {"temperature": config.temperature, "max_tokens": config.max_tokens}
+    return {name: value for name, value in said.items() if value}
 
 
 def _decisions(

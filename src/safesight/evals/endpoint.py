@@ -27,7 +27,7 @@ from inspect_ai.model import (
     get_model,
 )
 
-from safesight.errors import InputError, ModelError, SafesightError
+from safesight.errors import InputError, ModelError, SafesightError, reason_of
 from safesight.evals.messages import hf_messages
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Server(Protocol):
 
     @property
     def engine(self) -> str:
-        """Name and version, such as "vllm 0.32.0"; part of every identity."""
+        """Name, version and options, as in "vllm 0.32.0 with --seed 1"; part of every identity."""
 
     @property
     def address(self) -> Address:
@@ -90,7 +90,7 @@ class Endpoint:
             settings: How to decode.
 
         Raises:
-            InputError: the server does not take the request.
+            InputError: the server does not take the request, or does not answer it.
         """
         api = self._model().api
         messages = _cleaned(vlm, input)
@@ -105,7 +105,10 @@ class Endpoint:
             stop_seqs=list(settings.stop) or None,
             extra_body=body if settings.top_k is None else {**body, "top_k": settings.top_k},
         )
-        made = await api.generate(messages, [], "none", config)
+        try:
+            made = await api.generate(messages, [], "none", config)
+        except Exception as error:  # its client's own: no connection, no time left, no access
+            raise self._refused(error) from error
         output = made[0] if isinstance(made, tuple) else made
         if isinstance(output, Exception):
             raise self._refused(output)
@@ -122,7 +125,10 @@ class Endpoint:
 
     def _refused(self, error: Exception) -> SafesightError:
         where = self.server.address.url
-        return InputError(f"The server at {where} gave no answer: {str(error)[:300]}")
+        return InputError(
+            f"The server at {where} gave no answer ({reason_of(error)[:300]}). Finished answers "
+            "are kept: run the same command again to resume."
+        )
 
 
 def check_client() -> None:

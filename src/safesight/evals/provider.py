@@ -53,7 +53,8 @@ class SafesightAPI(ModelAPI):
         model_name: "testbed", a folder, or a hub id.
         base_url: Not used; Inspect passes it.
         api_key: Not used; Inspect passes it.
-        config: Generation settings of the model. A temperature is part of the arm's identity.
+        config: Generation settings of the model. A temperature and a length are part of the arm's
+            identity.
         defense: Registered defenses joined by "+".
         artifact: Folder of the defense's artifact, or several folders (on the command line with
             commas between them); by default the bundled one.
@@ -100,7 +101,7 @@ class SafesightAPI(ModelAPI):
         self.host, self.arm, self._endpoint = served.host, served.arm, endpoint
         self.model_identity = self._of_engine(self.host.vlm.identity)
         identity = self._of_engine(self.arm.identity)
-        self.arm = replace(self.arm, identity=drawn_at(identity, config.temperature))
+        self.arm = replace(self.arm, identity=decoded_as(identity, config))
         # Part of the key of Inspect's answer cache (`--cache`), so that answers are not shared
         # between different artifacts, dtypes or defenses.
         self.base_url = f"safesight:{self.arm.identity}"
@@ -185,16 +186,17 @@ class SafesightAPI(ModelAPI):
         return hashlib.sha256(f"{identity} {self._endpoint.server.engine}".encode()).hexdigest()
 
 
-def drawn_at(identity: str, temperature: float | None) -> str:
-    """The identity of an arm whose answers are drawn at a temperature.
+def decoded_as(identity: str, config: GenerateConfig) -> str:
+    """The identity of an arm whose answers are drawn at a temperature, or end at a length.
 
     Example:
-        >>> drawn_at("abc", None)
+        >>> decoded_as("abc", GenerateConfig())
         'abc'
     """
-    if not temperature:
-        return identity
-    return hashlib.sha256(f"{identity} temperature {temperature!r}".encode()).hexdigest()
+    for name in ("temperature", "max_tokens"):
+        if value := getattr(config, name):
+            identity = hashlib.sha256(f"{identity} {name} {value!r}".encode()).hexdigest()
+    return identity
 
 
 def _json(value: Any) -> Any:

@@ -22,7 +22,7 @@ from inspect_ai.log import EvalLog
 from inspect_ai.model import GenerateConfig, Model, get_model
 
 from safesight import ranks
-from safesight.errors import PeerError, SafesightError, StorageError
+from safesight.errors import InputError, PeerError, SafesightError, StorageError
 from safesight.evals.answers import local_path
 from safesight.evals.logs import MARK, set_aside_torn, unfit
 from safesight.evals.parts import Part, join, part_folder
@@ -63,6 +63,7 @@ def run_eval(
     model_args: Mapping[str, Any] | None = None,
     endpoints: Mapping[str, Endpoint] | None = None,
     temperature: float = 0.0,
+    max_tokens: int | None = None,
 ) -> list[Path]:
     """Run every arm on every task; an interrupted run resumes where it stopped.
 
@@ -84,17 +85,17 @@ def run_eval(
         model_args: As for `VLM.load`, JSON values only: `dtype`, `device_map`, `revision`, ...
         endpoints: Where another engine answers, by arm; None to answer here.
         temperature: 0 for greedy answers; above, each is drawn with a seed of its own.
+        max_tokens: The longest answer; None for the benchmark's, else the checkpoint's, else 256.
 
     Returns:
         One log per arm and task; `read_answers(log_dir)` reads them.
 
     Raises:
         SafesightError: an unknown name, a model or artifact that cannot be used, a folder
-            that cannot be written, a bad sample or temperature. Finished answers stay there.
-        KeyboardInterrupt: the run was stopped, at the latest once the running batch has ended.
-            Finished answers stay in the folder.
+            that cannot be written, a bad sample or setting. Finished answers stay there.
+        KeyboardInterrupt: the run was stopped, once a batch has ended. Finished answers stay.
     """
-    unrecorded = {"batch_size": batch_size, "config": _config(temperature)}
+    unrecorded = {"batch_size": batch_size, "config": _config(temperature, max_tokens)}
     folder, places = _writable(Path(log_dir)), endpoints or {}
     judge = common_judge(model, tasks, judge)  # named, as in older logs, so that these are resumed
     task_args = {"limit": limit, "seed": seed, "judge": judge, "only": [*only] or None}
@@ -221,14 +222,16 @@ def _arm(
     return arm
 
 
-def _config(temperature: float) -> GenerateConfig:
+def _config(temperature: float, max_tokens: int | None) -> GenerateConfig:
     """The settings of the model; none for greedy answers, so that older logs are resumed.
 
     Raises:
-        InputError: such a temperature is not possible.
+        InputError: such a temperature or length is not possible.
     """
     check_temperature(temperature)
-    return GenerateConfig(temperature=temperature) if temperature else GenerateConfig()
+    if max_tokens is not None and max_tokens < 1:
+        raise InputError(f"An answer of {max_tokens} tokens is not possible. Use 1 or more.")
+    return GenerateConfig(temperature=temperature or None, max_tokens=max_tokens)
 
 
 def _by_server(cells: _Cells) -> Iterator[tuple[AbstractContextManager[None], list[Model]]]:

@@ -92,7 +92,7 @@ def benchmark_task(
         solver=_solver(by_id, _drawn_with(api, seed)),
         scorer=verdict(judge),
         metrics=[*_metrics(samples, published)],
-        config=_with_length(config, published),
+        config=_with_length(config, published, api),
         name=benchmark,
         version=version,
         tags=[_tag(arm["defense"])] if arm else None,
@@ -125,9 +125,11 @@ def _metrics(samples: Sequence[Sample], published: Benchmark | None) -> list[Met
     return [*metrics_for(samples), *([grouped_utility()] if paired else [])]
 
 
-def _with_length(config: GenerateConfig, published: Benchmark | None) -> GenerateConfig:
+def _with_length(
+    config: GenerateConfig, published: Benchmark | None, api: Any | None
+) -> GenerateConfig:
     """With the length of answers that the benchmark sets; an option of the run replaces it."""
-    if published is None:
+    if published is None or (api is not None and api.config.max_tokens):
         return config
     return config.model_copy(update={"max_tokens": published.spec.max_new_tokens})
 

@@ -247,7 +247,7 @@ def how_to_fit(defense: str, vlm: VLM) -> str:
         )
     return (
         f"Fit one for this model: safesight fit {defense} --model {vlm.name} "
-        f"--dtype {dtype_of(vlm)} -o FOLDER"
+        f"--dtype {dtype_of(vlm)} --data FILE -o FOLDER"
     )
 
 

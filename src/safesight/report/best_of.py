@@ -133,6 +133,7 @@ def _command(card: Scorecard, task: str) -> str:
     words += ["--seed", str(about.seed)] if about.seed else []
     words += [part for fact in about.only.items() for part in ("--only", told(dict([fact])))]
     words += ["--temperature", f"{card.temperature:g}"] if card.temperature else []
+    words += ["--max-tokens", str(card.max_tokens)] if card.max_tokens else []
     words += ["--log-dir", card.provenance.log_dir] if card.provenance.log_dir else []
     return shlex.join(words)
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from safesight.errors import InputError, ModelError
+from safesight.errors import InputError, ModelError, reason_of
 from safesight.extras import need
+from safesight.vllm.parent import end_with_parent
 from safesight.vllm.stopping import interrupts_kept, stopped_at_once
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ _NEVER = (
     "--uds",
 )
 """Those that would go past what is checked here."""
+_SHORTEST = 4
+"""Characters of the shortest beginning of an option that is taken for the whole."""
 
 
 @dataclass(frozen=True)
@@ -189,23 +192,33 @@ def run(serving: Serving) -> None:
 
     Raises:
         InputError: vLLM or the plugin refuses the configuration, before any process starts.
+        ModelError: vLLM ended by itself, as it does if its engine does not start.
         Stopped: it was told to before it served.
     """
     surrounded = _placed(surroundings(serving, os.environ))
+    end_with_parent()
     with surrounded, _counters(), stopped_at_once(), interrupts_kept():
         from vllm.entrypoints.cli.serve import ServeSubcommand
         from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 
         cli_env_setup()
-        ServeSubcommand.cmd(check(serving))
+        parsed = check(serving)
+        try:
+            ServeSubcommand.cmd(parsed)
+        except RuntimeError as error:
+            raise ModelError(
+                f"vLLM has ended ({reason_of(error)}). What it printed before says why."
+            ) from error
 
 
 def _check_more(more: Sequence[str]) -> None:
     for word in more:
-        option = word.partition("=")[0].replace("_", "-").partition(".")[0]
-        if ours := _SET.get(option):
-            raise InputError(f"{option} of vLLM is set by {ours} here. Use that.")
-        if option in _NEVER:
+        given = word.partition("=")[0].replace("_", "-").partition(".")[0]
+        if not given.startswith("--") or len(given) < _SHORTEST:
+            continue
+        for option in (each for each in (*_SET, *_NEVER) if each.startswith(given)):
+            if ours := _SET.get(option):
+                raise InputError(f"{option} of vLLM is set by {ours} here. Use that.")
             raise InputError(
                 f"{option} of vLLM goes past what safesight checks. Leave it out, or use vllm "
                 "serve with --additional-config."

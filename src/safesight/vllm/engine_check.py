@@ -17,6 +17,7 @@ from safesight.vllm.versions import check_version
 __all__ = ["checked"]
 
 OP = "safesight::at_block"
+_VIDEO_TOKENS = ("video_token_id", "video_token_index")
 
 
 def checked(previous: Any) -> type[Any]:
@@ -90,15 +91,37 @@ def _problems(config: Any) -> list[str]:
         "other, as this model does (--limit-mm-per-prompt '{\"image\": 0}' serves text)": (
             model.is_mm_prefix_lm and current_platform.is_cpu()
         ),
+        "videos, which no defense covers (--limit-mm-per-prompt '{\"video\": 0}' refuses them)": (
+            _takes_videos(model)
+        ),
         "more than one picture in a prompt, as vLLM prepares several otherwise than transformers "
         "does for this model (--limit-mm-per-prompt '{\"image\": 1}')": _several_differ(model),
         "a pooling model": model.runner_type != "generate",
         "quantized weights": bool(model.quantization),
+        "a KV cache in another dtype than the model's (--kv-cache-dtype)": (
+            config.cache_config.cache_dtype not in ("auto", str(model.dtype).removeprefix("torch."))
+        ),
         "prompts read elsewhere (--kv-transfer-config)": config.kv_transfer_config is not None,
         "--kv-sharing-fast-prefill": config.cache_config.kv_sharing_fast_prefill,
         "LoRA adapters beside defenses that read or change states": config.lora_config is not None,
     }
     return [words for words, there in found.items() if there]
+
+
+def _takes_videos(model: Any) -> bool:
+    """Whether a prompt may have a video, whose tokens are none of a picture's.
+
+    VLLM has a limit also for models that take none, so its own says nothing about the model.
+    """
+    limits = model.multimodal_config
+    if not limits or limits.get_limit_per_prompt("video") <= 0:
+        return False
+    named = (getattr(model.hf_config, name, None) for name in _VIDEO_TOKENS)
+    return (
+        "video" in limits.limit_per_prompt
+        or model.architecture == "InternVLForConditionalGeneration"  # names none of its own
+        or any(token is not None for token in named)
+    )
 
 
 def _several_differ(model: Any) -> bool:

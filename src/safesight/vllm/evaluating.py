@@ -6,30 +6,22 @@ undefended arm shares the first one that can be asked without its defenses.
 
 from __future__ import annotations
 
-import os
-import secrets
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from safesight.console import waiting
 from safesight.defenses.reference import with_reference
-from safesight.errors import ModelError
-from safesight.evals.endpoint import Address, Endpoint
+from safesight.evals.endpoint import Endpoint
 from safesight.fitting.reference import Reference
-from safesight.hosting.ports import listening
 from safesight.training.export import merge
 from safesight.vllm.attached import attached
 from safesight.vllm.command import need_engine
 from safesight.vllm.host import Facts
+from safesight.vllm.local_server import LocalServer
 from safesight.vllm.remote import OFF, ON
 from safesight.vllm.wanted import wanted_of
 
@@ -39,99 +31,45 @@ if TYPE_CHECKING:
 
 __all__ = ["installed", "local_endpoints"]
 
-PATIENCE = 1800.0
-"""Seconds that a server may take to start: it may have to download and compile."""
 _ANSWER = 4096
-"""Tokens of one answer; evaluations ask for fewer."""
-
-
-@dataclass
-class _Local:
-    """A server that is started when it is needed."""
-
-    engine: str
-    words: Sequence[str]
-    """Arguments of `safesight serve`, without the port."""
-    more: Sequence[str]
-    log: Path
-    """What it prints."""
-    _address: Address | None = None
-
-    @property
-    def address(self) -> Address:
-        assert self._address is not None, "it is not running"
-        return self._address
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        with listening("127.0.0.1", 0) as door:
-            port = int(door.getsockname()[1])
-        key = secrets.token_hex(16)
-        command = [sys.executable, "-m", "safesight", "serve", *self.words, "--port", str(port)]
-        environment = {**os.environ, "SAFESIGHT_API_KEY": key}
-        with self.log.open("w", encoding="utf-8") as printed:
-            process = subprocess.Popen(
-                [*command, "--", *self.more],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=printed,
-                stderr=subprocess.STDOUT,
-            )
-        try:
-            address = f"http://127.0.0.1:{port}"
-            with waiting("Starting vLLM"):
-                self._wait(process, address)
-            self._address = Address(f"{address}/v1", key, "served")
-            yield
-        finally:
-            self._address = None
-            process.terminate()
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-    def _wait(self, process: subprocess.Popen[bytes], address: str) -> None:
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            if process.poll() is not None:
-                said = self.log.read_text(encoding="utf-8", errors="replace").strip()
-                last = said.splitlines()[-1] if said else "it said nothing"
-                raise ModelError(f"vLLM did not start: {last[:400]} See {self.log}.")
-            try:
-                urllib.request.urlopen(f"{address}/health", timeout=5).close()
-                return
-            except OSError:
-                time.sleep(0.5)
-        raise ModelError(f"vLLM did not start within {PATIENCE:.0f} seconds. See {self.log}.")
+"""Tokens of one answer at most, unless an evaluation asks for more."""
 
 
 def local_endpoints(
-    vlm: VLM, arms: Sequence[Arm], folder: Path, loading: Mapping[str, Any], more: Sequence[str]
+    vlm: VLM,
+    arms: Sequence[Arm],
+    folder: Path,
+    logs: Path,
+    loading: Mapping[str, Any],
+    more: Sequence[str],
+    longest: int | None = None,
 ) -> dict[str, Endpoint]:
     """A server for each configuration that the arms need; none is started yet.
 
     Args:
         vlm: The model, in the dtype in which vLLM is to run it.
         arms: The arms.
-        folder: Where artifacts with references, checkpoints and logs are put.
+        folder: Where artifacts with references and checkpoints are put.
+        logs: Where what the servers print is kept.
         loading: As for `VLM.load`.
         more: Further arguments of `vllm serve`.
+        longest: Tokens of the longest answer, if the evaluation says so.
 
     Raises:
         SafesightError: vLLM is not installed, or an arm cannot run in it.
     """
     need_engine()
-    engine = f"vllm {installed()}"
+    engine = " with ".join(filter(None, [f"vllm {installed()}", _shown(more)]))
+    room = ["--max-tokens", str(max(_ANSWER, longest or 0))]
     found: dict[str, Endpoint] = {}
-    shared: _Local | None = None
+    shared: LocalServer | None = None
     for arm in arms:
         if not arm.defenses:
             continue
         place = folder / f"arm-{len(found)}"
         place.mkdir(parents=True)
         words, can_turn_off = _words(vlm, arm, place, loading)
-        server = _Local(engine, words, more, place / "vllm.log")
+        server = LocalServer(engine, [*words, *room], more, _log(logs, arm))
         found[arm.name] = Endpoint(server, ON if can_turn_off else {})
         if can_turn_off and shared is None:
             shared = server
@@ -139,23 +77,52 @@ def local_endpoints(
         if not arm.defenses:
             if shared is None:
                 words = [*_model_words(str(vlm.name), vlm, loading), "--defense", "none"]
-                found[arm.name] = Endpoint(_Local(engine, words, more, folder / "vllm.log"))
+                server = LocalServer(engine, [*words, *room], more, _log(logs, arm))
+                found[arm.name] = Endpoint(server)
             else:
                 found[arm.name] = Endpoint(shared, OFF)
     return {arm.name: found[arm.name] for arm in arms}
 
 
+def _log(logs: Path, arm: Arm) -> Path:
+    """What its server prints; readers of answers look for other endings."""
+    return logs / f"vllm-{arm.name}.log"
+
+
+def _shown(more: Sequence[str]) -> str:
+    """Arguments of `vllm serve` for everybody's eyes: without a key to the hub."""
+    words: list[str] = []
+    for word in more:
+        before = words[-1] if words else ""
+        if _is_key(before) and not word.startswith("-"):
+            word = "..."
+        elif _is_key(word) and "=" in word:
+            word = f"{word.partition('=')[0]}=..."
+        words.append(word)
+    return shlex.join(words)
+
+
+def _is_key(word: str) -> bool:
+    return word.replace("_", "-").startswith("--hf-t")
+
+
 def _words(vlm: VLM, arm: Arm, place: Path, loading: Mapping[str, Any]) -> tuple[list[str], bool]:
     """The arguments of `safesight serve` for an arm, and whether requests may turn it off."""
     model, folders = str(vlm.name), dict[str, Path | None]()
-    for defense, artifact in arm.defenses:
-        if defense.kind == "weights" and artifact is not None:
+    changed = [(each, fit) for each, fit in arm.defenses if each.kind == "weights"]
+    for _, artifact in changed:
+        if artifact is not None:
             model = str(merge(vlm, artifact, place / "checkpoint"))
+    for defense, artifact in arm.defenses:
+        if defense.kind == "weights":
             continue
         folders[defense.name] = None
         if artifact is not None:
-            if Reference.of(artifact.card) is None:
-                artifact = with_reference(vlm, defense, artifact)
+            if changed or Reference.of(artifact.card) is None:
+                with ExitStack() as served:  # the states are those of the weights that are served
+                    for each, fit in changed:
+                        served.enter_context(each.apply(vlm, fit))
+                    artifact = with_reference(vlm, defense, artifact)
             folders[defense.name] = place / defense.name
             artifact.save(place / defense.name)
     wanted = wanted_of(folders)
@@ -170,7 +137,7 @@ def _words(vlm: VLM, arm: Arm, place: Path, loading: Mapping[str, Any]) -> tuple
 
 def _model_words(model: str, vlm: VLM, loading: Mapping[str, Any]) -> list[str]:
     words = ["--engine", "vllm", "--model", model, "--name", "served"]
-    words += ["--dtype", str(vlm.dtype).removeprefix("torch."), "--max-tokens", str(_ANSWER)]
+    words += ["--dtype", str(vlm.dtype).removeprefix("torch.")]
     if loading.get("revision") and model == vlm.name:
         words += ["--revision", str(loading["revision"])]
     return [*words, *(["--trust-remote-code"] if loading.get("trust_remote_code") else [])]

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import active_children, resource_tracker
 from typing import Any, NoReturn
 
-__all__ = ["Stopped", "interrupts_kept", "stopped_at_once"]
+__all__ = ["Stopped", "end_children", "interrupts_kept", "kill_all_of", "stopped_at_once"]
 
 
 class _Kept(BaseException):
@@ -61,7 +61,7 @@ def stopped_at_once() -> Iterator[None]:
         raise KeyboardInterrupt from None
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # impatience must not end this
-        _end_children()
+        end_children()
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
@@ -111,16 +111,26 @@ def _pass_on(pressed: threading.Event) -> None:
         signal.pthread_kill(main, signal.SIGTERM)
 
 
-def _end_children() -> None:
-    """Kill what was started here and what that has started, before it can say anything."""
+def end_children() -> None:
+    """Kill what was started here and what that has started."""
+    for child in active_children():
+        if child.pid is not None:
+            kill_all_of(child.pid)
+        child.join()
+
+
+def kill_all_of(number: int) -> None:
+    """Kill a process and what it has started, before they can say anything.
+
+    Args:
+        number: Of the process, which may be gone.
+    """
     import psutil
 
-    for child in active_children():
-        with suppress(psutil.NoSuchProcess):
-            parent = psutil.Process(child.pid)
-            for process in [parent, *parent.children(recursive=True)]:
-                # Python's tracker of shared memory frees what the others held, and ends.
-                with suppress(psutil.NoSuchProcess):
-                    if "multiprocessing.resource_tracker" not in " ".join(process.cmdline()):
-                        process.kill()
-        child.join()
+    with suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(number)
+        for process in [parent, *parent.children(recursive=True)]:
+            # Python's tracker of shared memory frees what the others held, and ends.
+            with suppress(psutil.NoSuchProcess):
+                if "multiprocessing.resource_tracker" not in " ".join(process.cmdline()):
+                    process.kill()

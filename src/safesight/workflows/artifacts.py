@@ -23,7 +23,7 @@ from safesight.fitting.bundled import bundled
 from safesight.fitting.facts import Facts, select, without
 from safesight.grammar import BUNDLED, arm_parts, task_parts
 from safesight.training.rows import load_dataset, read_rows
-from safesight.workflows.own_data import areas, fit_split, joined, told_before
+from safesight.workflows.own_data import fit_split, joined, told_after, told_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -293,7 +293,7 @@ def _fitted(
     for sentence in told_before(split):
         say(sentence)
     fit = defense.fit(vlm, split.data, seed=plan.seed)
-    for sentence in areas(split, fit):
+    for sentence in told_after(split, fit):
         say(sentence)
     return fit.with_split(split.source, split.rows, split.file)
 

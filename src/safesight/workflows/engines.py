@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from safesight import ranks
 from safesight.console import waiting
 from safesight.errors import InputError
 from safesight.extras import need
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from safesight.models import VLM
 
 __all__ = ["Engine", "identity_with"]
+
+
+_SCRATCH = ".vllm-"
+"""How the name of a folder begins that is there for as long as a run."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,11 @@ class Engine:
             raise InputError("A running server has its options. Leave out --vllm-options.")
         if self.name == "transformers":
             return
+        if self.base_url is None and ranks.place().count > 1:
+            raise InputError(
+                "An evaluation with vLLM starts its servers from one process, so leave out "
+                "torchrun or accelerate launch, or unset WORLD_SIZE."
+            )
         need("inspect_ai", "eval", "An evaluation")
         from safesight.evals.endpoint import check_client
         from safesight.vllm.command import need_engine
@@ -67,15 +78,21 @@ class Engine:
 
     @contextmanager
     def endpoints(
-        self, vlm: VLM, arms: Sequence[Arm], folder: Path, loading: Mapping[str, Any]
+        self,
+        vlm: VLM,
+        arms: Sequence[Arm],
+        folder: Path,
+        loading: Mapping[str, Any],
+        longest: int | None = None,
     ) -> Iterator[dict[str, Endpoint] | None]:
         """Inside, where each arm is answered; None for here.
 
         Args:
             vlm: The model.
             arms: The arms.
-            folder: Where what servers need is put for as long.
+            folder: Where what servers need is put for as long, and what they print is kept.
             loading: As for `VLM.load`.
+            longest: Tokens of the longest answer, if the evaluation says so.
 
         Raises:
             SafesightError: an arm cannot be answered so.
@@ -90,10 +107,10 @@ class Engine:
             return
         from safesight.vllm.evaluating import local_endpoints
 
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".vllm-", dir=folder) as place:
+        with _scratch(folder) as place:
             with waiting("Preparing vLLM"):
-                found = local_endpoints(vlm, arms, Path(place), loading, self.options)
+                more = (self.options, longest)
+                found = local_endpoints(vlm, arms, place, folder, loading, *more)
             yield found
 
     def remarks(self, endpoints: Mapping[str, Endpoint] | None) -> list[str]:
@@ -108,6 +125,39 @@ class Engine:
             "with the model here before the run, and the server says which defenses it has. That "
             "it answered every request with them is its word."
         ]
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A folder of its own in another; those that killed runs have left there are removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f"{_SCRATCH}*"):
+        if (held := _held(left)) is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            held.close()
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as place:
+        held = _held(Path(place))
+        try:
+            yield Path(place)
+        finally:
+            if held is not None:
+                held.close()
+
+
+def _held(place: Path) -> TextIO | None:
+    """What keeps a folder ours until it is closed or we are gone; None if it is another's."""
+    import fcntl
+
+    try:
+        file = (place / "lock").open("a")
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file
 
 
 def _key() -> str:

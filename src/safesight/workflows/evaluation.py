@@ -80,6 +80,8 @@ class Evaluation:
     seed: int = 0
     temperature: float = 0.0
     """0 for greedy answers."""
+    max_tokens: int | None = None
+    """The longest answer; None for the benchmark's, else the checkpoint's, else 256."""
     batch_size: int | None = None
     artifacts: Sequence[Path] = ()
     fit_on: FitOn | None = None
@@ -175,7 +177,9 @@ def evaluate(wanted: Evaluation) -> None:
     fits = {each.name: fit for arm in arms for each, fit in arm.defenses if fit is not None}
     unseen = leave_out_seen(own, fits, wanted.own.rows)
     added, about_attacks = _attacked(wanted, vlm, arms)
-    server = wanted.engine.endpoints(vlm, arms, wanted.log_dir, wanted.model_args)
+    server = wanted.engine.endpoints(
+        vlm, arms, wanted.log_dir, wanted.model_args, wanted.max_tokens
+    )
     with noted() as outside, server as endpoints:
         remarks = [*_remarks(wanted, arms), *unseen, *about_attacks]
         remarks += wanted.engine.remarks(endpoints)
@@ -194,6 +198,7 @@ def evaluate(wanted: Evaluation) -> None:
             model_args=wanted.model_args,
             endpoints=endpoints,
             temperature=wanted.temperature,
+            max_tokens=wanted.max_tokens,
         )
     if ranks.first():  # the others leave, so nothing competes with what is timed
         _draw_risk(wanted, vlm, arms)
@@ -352,6 +357,7 @@ def _note(wanted: Evaluation, vlm: VLM, arms: list[Arm], start: float, about: _A
         device=str(vlm.device) if wanted.engine.name == "transformers" else wanted.engine.name,
         seed=wanted.seed,
         temperature=wanted.temperature,
+        max_tokens=wanted.max_tokens,
         limit=wanted.limit,
         only={fact: list(values) for fact, values in wanted.only.items()},
         judge=_judge(wanted),

@@ -22,6 +22,7 @@ from safesight.fitting.data import FitData
 from safesight.fitting.facts import Facts, select, without
 from safesight.fitting.seen import Seen, rows_of
 from safesight.grammar import task_parts
+from safesight.stats.rates import rows_for
 from safesight.types import Sample, TuningSample, group_of
 from safesight.workflows.attacked_rows import ATTACKED, AttackedRows
 
@@ -36,12 +37,12 @@ __all__ = [
     "Rows",
     "add_again",
     "add_tasks",
-    "areas",
     "fit_split",
     "joined",
     "leave_out_seen",
     "sources_of",
     "tasks_with",
+    "told_after",
     "told_before",
     "training_split",
 ]
@@ -305,7 +306,20 @@ def told_before(split: FitSplit) -> Iterator[str]:
             yield f"Warning: {each.sentence} That may be learned in place of the request."
 
 
-def areas(split: FitSplit, artifact: Artifact) -> Iterator[str]:
+def told_after(split: FitSplit, artifact: Artifact) -> Iterator[str]:
+    """What to know of a fit: how well it tells the labels apart, what its threshold can show."""
+    yield from _areas(split, artifact)
+    calibration = artifact.card.get("calibration") or {}
+    rate, n = calibration.get("max_fpr"), calibration.get("n")
+    if rate and n is not None and n < (needed := rows_for(rate)):
+        yield (
+            f"Warning: only {n} benign rows set the threshold. To show that no more than "
+            f"{100 * rate:g}% of such prompts are refused takes {needed} or more; safesight "
+            "calibrate sets it again on others."
+        )
+
+
+def _areas(split: FitSplit, artifact: Artifact) -> Iterator[str]:
     """The probe's AUROC, and beside it that of everything else that tells the labels apart."""
     found = artifact.card.get("validation_auroc") or artifact.card.get("training_auroc")
     if not split.source or not found:
