@@ -231,7 +231,7 @@ def _adaptive(
     from safesight.workflows.adaptive import TRIES, Adaptive
 
     try:
-        sizes = [float(size) for size in (epsilon or "4,8,16").split(",")]
+        sizes = [float(size) for size in ("4,8,16" if epsilon is None else epsilon).split(",")]
     except ValueError:
         raise InputError(
             f"--epsilon {epsilon!r} is not a list of numbers. Write it like 4,8,16."
