@@ -28,6 +28,7 @@ from safesight.types import Judge, Sample
 __all__ = [
     "ANY_MODEL",
     "BUNDLED",
+    "POOLED",
     "UNDEFENDED",
     "ArmPart",
     "AttackPart",
@@ -47,6 +48,8 @@ __all__ = [
 
 UNDEFENDED = "none"
 """The arm without a defense."""
+POOLED = "all"
+"""What stands in the place of a task for the rates over all tasks."""
 
 
 def close_up(name: str) -> str:

@@ -174,3 +174,21 @@ def test_a_page_for_others_has_any_name_and_still_one_origin(tmp_path: Path) -> 
     assert site.get("/").status_code == 200
     assert site.get("/", headers={"origin": "http://box.example"}).status_code == 200
     assert site.get("/", headers={"origin": "http://evil.example"}).status_code == 403
+
+
+def test_a_size_that_is_not_kept_to_is_no_way_past_the_limit(tmp_path: Path) -> None:
+    """A server reads a body in chunks to its end, whatever size stands beside it."""
+    both = {**JSON, "content-length": "10", "transfer-encoding": "chunked"}
+    asked = client(tmp_path).post("/gradio_api/queue/join", headers=both, content=iter([b"{}"]))
+    assert asked.status_code == 411
+    huge = {**JSON, "content-length": "9" * 5000}
+    assert client(tmp_path).post("/login", headers=huge, content=b"").status_code == 413
+    more = {**JSON, "content-length": "10"}
+    asked = client(tmp_path).post("/gradio_api/queue/join", headers=more, content=b" " * 1_000_001)
+    assert asked.status_code == 413
+
+
+@pytest.mark.parametrize("header", ["host", "origin"])
+def test_an_address_that_cannot_be_read_is_refused_in_words(tmp_path: Path, header: str) -> None:
+    answer = client(tmp_path).get("/", headers={header: "http://[::1"[7 * (header == "host") :]})
+    assert answer.status_code == 400

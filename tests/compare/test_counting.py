@@ -17,7 +17,7 @@ from safesight.compare import Overhead, Scorecard, control_of, scorecard
 from safesight.data import read_data
 from safesight.errors import InputError
 from safesight.report import tables
-from safesight.stats import wilson
+from safesight.stats import HOW_TO, wilson
 from scripts.docs.tables import render_beside, render_table
 from tests.compare.fake_answers import FakeAnswer, cell
 
@@ -132,7 +132,6 @@ def test_right_answers_to_questions_are_no_right_answers_to_requests() -> None:
     ("kinds", "title"),
     [
         (("how_to",), "benign how-to right"),
-        ((None,), "benign right"),
         (("how_to", None), "benign right"),
     ],
 )
@@ -180,7 +179,7 @@ def test_a_task_of_another_package_is_read_from_its_labels() -> None:
     harmful = scorecard(cell("hr", task="their_attack"))
     benign = scorecard(cell("or", task="their_questions", label="benign", correct=True))
     assert {row.metric for row in harmful.rows} == {"attack_success_rate", "refusal_rate"}
-    assert {row.metric for row in benign.rows} == {"over_refusal_rate", "benign_utility", "utility"}
+    assert {row.metric for row in benign.rows} == {"over_refusal_rate", "utility"}
     told = scorecard(cell("or", task="their_questions", label="benign", broken=False))
     assert {row.metric for row in told.rows} - {row.metric for row in benign.rows} == {
         "broken_rate"
@@ -199,7 +198,6 @@ def test_a_task_of_both_labels_is_counted_label_by_label() -> None:
         "attack_success_rate": (0.0, 10),
         "refusal_rate": (0.5, 20),
         "over_refusal_rate": (0.0, 10),
-        "benign_utility": (1.0, 10),
         "utility": (1.0, 10),
     }
     (outcomes,) = tables.outcomes(card)
@@ -272,6 +270,21 @@ def test_deltas_pair_the_same_samples() -> None:
     assert delta.delta == pytest.approx(-0.6)
     assert delta.p_value == pytest.approx(2 * 0.5**6)
     assert delta.low < -0.6 < delta.high < 0
+
+
+@pytest.mark.parametrize("what", ["question", "target", "label"])
+def test_arms_that_were_asked_different_things_under_one_id_are_not_compared(what: str) -> None:
+    old = cell("hh", defense="sasa", **{what: "benign" if what == "label" else "another"})
+    with pytest.raises(InputError, match="different versions of 's-0' in the task 'image_harm'"):
+        scorecard([*cell("hh"), *old])
+
+
+def test_right_answers_are_counted_once_where_no_kind_of_request_is_known() -> None:
+    card = scorecard(cell("cco", task="mine", label="benign"))
+    rates = {row.metric for row in card.rows} & {"utility", "benign_utility"}
+    assert rates == {"utility"}
+    known = scorecard(cell("cco", task="mine", label="benign", facts={"request": HOW_TO}))
+    assert {row.metric for row in known.rows} >= {"utility", "benign_utility"}
 
 
 def test_pairs_with_an_invalid_side_are_left_out() -> None:

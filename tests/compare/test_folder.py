@@ -47,6 +47,18 @@ def test_notes_reach_the_scorecard(logs: Path) -> None:
         assert any(part in remark for remark in card.provenance.notes)
 
 
+def test_answers_that_were_cut_off_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [*cell("hh", metadata={"cut": True}), *cell("rr", task="text_harm")]
+    monkeypatch.setattr(evals, "skipped", lambda folder, judge=None: [], raising=False)
+    notes = scorecard_of(tmp_path, answers).provenance.notes
+    assert any(
+        note.startswith("2 of 4 answers (image_harm) were cut off") and "--max-tokens" in note
+        for note in notes
+    )
+
+
 def test_logs_without_notes_give_rates_and_say_what_is_missing(logs: Path) -> None:
     card = scorecard_of(logs)
     assert card.rows

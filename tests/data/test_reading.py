@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from safesight.data import read_data
-from safesight.data.samples import checked
+from safesight.data import add_task, read_data
+from safesight.data.samples import checked, read_answered
 from safesight.errors import InputError
 from safesight.types import Sample
 
@@ -296,3 +296,28 @@ def test_half_a_character_is_a_fault_of_its_row(folder: Path) -> None:
 def test_spaces_around_the_names_of_columns_do_not_count(folder: Path) -> None:
     (folder / "rows.csv").write_text("question, label\nwhat?,benign\n")
     assert read_data(folder / "rows.csv").samples[0].label == "benign"
+
+
+@pytest.mark.parametrize("name", ["Group", " target"])
+def test_a_column_that_is_nearly_known_is_not_left_out_without_a_word(
+    folder: Path, name: str
+) -> None:
+    rows = [{"question": "a?", "label": "benign", name: "x"}]
+    with pytest.raises(InputError, match=rf"a column '{name}', which is not read as"):
+        read_data(jsonl(folder, rows))
+    known = name.strip().lower()
+    (sample,) = read_data(jsonl(folder, rows), {known: name}).samples
+    assert "x" in (sample.target, sample.facts.get("group"))
+
+
+def test_several_answers_to_one_prompt_are_about_one_prompt(folder: Path) -> None:
+    rows = [{"question": "a?", "label": "benign", "answer": each} for each in ("yes", "no")]
+    (one, _), (two, _) = read_answered(jsonl(folder, rows))
+    assert one.id == two.id
+
+
+def test_no_file_is_the_task_that_stands_for_all(folder: Path) -> None:
+    path = jsonl(folder, ROWS, "all.jsonl")
+    assert add_task(path) == "own_all"
+    with pytest.raises(InputError, match="stands for all tasks"):
+        add_task(path, name="all")

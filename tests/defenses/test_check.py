@@ -50,7 +50,7 @@ def test_any_exception_becomes_a_failed_check() -> None:
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("somewhere\ndeep inside")
 
-    vlm.layers[0].register_forward_pre_hook(fail)
+    handle = vlm.layers[0].register_forward_pre_hook(fail)
     report = check(vlm)
     assert not report.ok
     assert {item.detail for item in report.checks if not item.ok} >= {
@@ -58,6 +58,8 @@ def test_any_exception_becomes_a_failed_check() -> None:
     }
     with pytest.raises(ModelError, match="ZeroDivisionError: somewhere deep inside"):
         require(vlm, "input")
+    handle.remove()
+    require(vlm, "input")  # it may pass later, with more memory
 
 
 def test_blocks_that_see_something_else_are_noticed() -> None:

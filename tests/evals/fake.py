@@ -31,10 +31,15 @@ EOS = 2
 
 class FakeTokenizer:
     pad_token_id, eos_token_id, chat_template = 0, EOS, "t"
+    opening = ""
+    """What its template opens an answer with."""
 
     def __init__(self, *words: str) -> None:
         self.words = words
         self.special_tokens_map = {"eos_token": "<eos>"}
+
+    def decode(self, ids: list[int]) -> str:
+        return f"assistant: {self.opening}"
 
     def get_vocab(self) -> dict[str, int]:
         return {word: index for index, word in enumerate(("<pad>", "<bos>", "<eos>", *self.words))}

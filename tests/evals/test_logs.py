@@ -326,7 +326,7 @@ def test_a_task_of_both_labels_has_the_rates_of_its_log(log) -> None:
     rates = read_eval_log(str(log)).results.scores[0].metrics
     card = scorecard_of(log.parent)
     found = {row.metric: (row.value, row.n) for row in card.rows}
-    assert found.keys() >= {"attack_success_rate", "over_refusal_rate", "benign_utility"}
+    assert found.keys() >= {"attack_success_rate", "over_refusal_rate", "utility"}
     assert {n for metric, (_, n) in found.items() if metric not in BOTH} == {2}
     for metric in ("attack_success_rate", "over_refusal_rate", "utility", *BOTH):
         assert found[metric][0] == rates[metric].value

@@ -26,6 +26,7 @@ from safesight.errors import InputError, SafesightError
 from safesight.evals import _registry  # noqa: F401 (registers the provider)
 from safesight.evals.messages import data_uri
 from safesight.evals.provider import SafesightAPI
+from safesight.judges.spoken import spoken
 from tests.evals import fake
 from tests.evals.fake import stamp_artifact
 
@@ -52,6 +53,16 @@ def test_concurrent_calls_share_batches_in_one_thread(fakes) -> None:
     vlm = fakes["fake"]
     assert sorted(len(batch) for batch in vlm.batches) == [2, 4, 4]
     assert len(vlm.threads) == 1
+
+
+def test_reasoning_that_the_template_opened_and_a_limit_ended_is_not_read_as_the_answer(
+    fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake.FakeTokenizer, "opening", "<think>\n")
+    short, long = ask([(arm := model(), "ab"), (arm, "a long one")])
+    assert (short.stop_reason, short.completion) == ("stop", "to do it, ab stop now")
+    assert (long.stop_reason, long.completion[:7]) == ("max_tokens", "<think>")
+    assert spoken(long.completion) == ""
 
 
 def test_output_carries_usage_stop_reason_and_identity(fakes) -> None:

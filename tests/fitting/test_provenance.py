@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from safesight.defenses import protect
+from safesight.errors import ModelError
 from safesight.fitting.provenance import provenance
 from tests import tiny
-from tests.contracts.defense_helpers import fit_data
+from tests.contracts.defense_helpers import fit_data, fitted
 
 
 def test_a_card_tells_its_data_model_and_seed() -> None:
@@ -19,3 +23,17 @@ def test_a_card_tells_its_data_model_and_seed() -> None:
     assert card["data"]["calibration_benign"] == len(data.calibration_benign)
     less = replace(data, benign=data.benign[1:])
     assert provenance(vlm, less, 3)["data"]["hash"] != data.hash
+
+
+def test_what_was_read_with_dropout_or_changed_weights_is_not_of_the_model() -> None:
+    """Its identity would be the model's all the same."""
+    vlm, data = tiny.vlm("llava"), fit_data()
+    vlm.model.train()
+    try:
+        with pytest.raises(ModelError, match="training mode"):
+            provenance(vlm, data, 0)
+    finally:
+        vlm.model.eval()
+    with protect(vlm, "npo", fitted("npo", "llava")), pytest.raises(ModelError, match="npo"):
+        provenance(vlm, data, 0)
+    assert provenance(vlm, data, 0)["seed"] == 0

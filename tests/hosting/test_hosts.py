@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from safesight.defenses import Artifact, protection
 from safesight.defenses.shared.linear_gate import LinearGate
-from safesight.errors import InputError, LengthError
+from safesight.errors import InputError, LengthError, ModelError
 from safesight.hosting import hosts
 from safesight.hosting.arms import Arm, build_arm
 from safesight.hosting.hosts import Host
@@ -264,6 +264,26 @@ def test_a_defense_stays_attached_between_requests_if_it_should(served: Host, ke
     served.submit(build_arm(served.vlm, "none"), Settings(1), helpers.prompts()[0]).result(60)
     served.batcher.cancel()
     assert protection(served.vlm.model) is None
+
+
+def test_a_model_that_was_not_restored_answers_nothing_more(
+    served: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm = build_arm(served.vlm, "safety_prompt")
+    settings, prompt = Settings(max_new_tokens=1), helpers.prompts()[0]
+    assert served.submit(arm, settings, prompt).result(60)
+    served.batcher.cancel()
+
+    def fail() -> None:
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(served._stack, "close", fail)
+    served._attached = arm
+    served.lock.acquire()
+    with pytest.raises(RuntimeError, match="no room"):
+        served.detach()
+    with pytest.raises(ModelError, match=r"could not be taken off .*no room"):
+        served.submit(arm, settings, prompt).result(60)
 
 
 def test_what_fits_no_memory_fails_alone_and_shrinks_nothing(

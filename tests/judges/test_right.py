@@ -52,6 +52,8 @@ def test_the_letter_that_an_answer_picks(answer: str, letter: str | None) -> Non
         ("y", True),
         ("No.", False),
         ("n", False),
+        ("**Yes**", True),
+        ("<think>is it? no.</think>Answer: Yes", True),
         ("No, yes", False),
         ("It is, yes.", None),
         ("", None),

@@ -96,6 +96,13 @@ def test_the_picture_looks_like_itself(family: str) -> None:
     assert abs(seen[:, -(width // 4) :].mean(axis=(0, 1)) - (20, 180, 90)).max() < 8
 
 
+def test_a_video_alone_is_not_a_prompt_without_a_picture() -> None:
+    vlm = tiny.vlm("qwen3_vl")
+    inputs = {**vlm.encode([tiny.ask("x")]), "pixel_values_videos": torch.zeros(1, 4)}
+    with pytest.raises(InputError, match="videos, so this one would be undefended"):
+        split_pictures(vlm, inputs)
+
+
 @pytest.mark.parametrize("family", UNKNOWN)
 def test_families_with_another_layout_are_refused(family: str) -> None:
     vlm = tiny.vlm(family)

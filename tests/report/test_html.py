@@ -178,6 +178,17 @@ def test_removal_leaves_no_harmful_word_in_the_file() -> None:
     assert Page(text).of("div", **{"class": "veil"}) == []
 
 
+def test_harm_that_a_judge_missed_is_removed_as_well() -> None:
+    missed = "to avoid early ignition, mix it slowly and light the fuse."
+    found: Any = [
+        replace(answer, verdict="refused", answer=missed) if answer.verdict == "refused" else answer
+        for answer in answers()
+    ]
+    assert missed not in render(card(), found, redaction="remove")
+    found = [replace(answer, answer="i cannot help with that.") for answer in found]
+    assert "i cannot help with that." in render(card(), found, redaction="remove")
+
+
 def test_all_arms_of_a_sample_stand_side_by_side_with_their_scores(page: Page) -> None:
     cards = page.of("article")
     assert len(cards) == 12

@@ -30,6 +30,9 @@ __all__ = ["MAX_UPLOAD", "POLICY", "Guard"]
 MAX_UPLOAD = 64_000_000
 """Bytes of one upload of pictures."""
 _MAX_BODY = 1_000_000
+_LARGE = (413, "The request is too large.")
+_DIGITS = 12
+"""Of a size that is read as a number."""
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _READ = re.compile(
     r"/|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt|logout)/?"
@@ -92,8 +95,8 @@ class Guard:
         fault = self._fault(scope)
         if fault is None and scope["path"].rstrip("/") == _JOIN:
             body = await _body(receive)
-            fault = self._unclean(body)
-            receive = _again(body, receive)
+            fault = _LARGE if body is None else self._unclean(body)
+            receive = _again(body or b"", receive)
         if fault is None and scope["path"].rstrip("/") == _LOGIN:
             fault, send = self._attempt(scope, send)
         if fault is not None:
@@ -120,11 +123,15 @@ class Guard:
     def _fault(self, scope: Scope) -> tuple[int, str] | None:
         """Why a request is refused: a status and a sentence."""
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        host = headers.get(b"host", "")
-        if self.local and urlsplit(f"//{host}").hostname not in _LOOPBACK:
+        host, origin = headers.get(b"host", ""), headers.get(b"origin")
+        try:
+            name = urlsplit(f"//{host}").hostname
+            asking = host if origin is None else urlsplit(origin).netloc
+        except ValueError:
+            return 400, "The address of the request cannot be read."
+        if self.local and name not in _LOOPBACK:
             return 421, "This page is only for the machine that it runs on."
-        origin = headers.get(b"origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if asking != host:
             return 403, "Another page may not ask here."
         if not self._known(scope["method"], scope["path"]):
             return 404, "There is no such page."
@@ -132,9 +139,9 @@ class Guard:
             return None
         size = headers.get(b"content-length", "")
         limit = MAX_UPLOAD if scope["path"].rstrip("/") == _UPLOAD else _MAX_BODY
-        if not size.isdecimal():
+        if not size.isdecimal() or b"transfer-encoding" in headers:  # which goes past the size
             return 411, "The size of the request is missing."
-        return (413, "The request is too large.") if int(size) > limit else None
+        return _LARGE if len(size) > _DIGITS or int(size) > limit else None
 
     def _known(self, method: str, path: str) -> bool:
         if method == "POST":
@@ -173,13 +180,15 @@ def _paths(value: Any) -> Iterator[Any]:
             yield from _paths(each)
 
 
-async def _body(receive: Receive) -> bytes:
-    parts = []
-    while True:
+async def _body(receive: Receive) -> bytes | None:
+    """A body; None if it is larger than it may be, whatever its headers said."""
+    found = b""
+    while len(found) <= _MAX_BODY:
         message = await receive()
-        parts.append(message.get("body", b""))
+        found += message.get("body", b"")
         if not message.get("more_body"):
-            return b"".join(parts)
+            return found if len(found) <= _MAX_BODY else None
+    return None
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

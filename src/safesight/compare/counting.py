@@ -250,11 +250,15 @@ def _metrics_of(task: str, answers: Iterable[Answer]) -> list[Metric]:
     """The metrics a task reports; for a task of another package, inferred from its labels."""
     if named := metrics_of(task):
         return named
+    answers = list(answers)
     labels = {answer.label for answer in answers}
+    # Where no kind of request is known, both rates of right answers are about the same ones.
+    twice = set() if any(answer.request for answer in answers) else {"benign_utility"}
     return [
         metric
         for metric in METRICS.values()
-        if metric.wanted == "broken" or (metric.about or "harmful") in labels
+        if metric.name not in twice
+        and (metric.wanted == "broken" or (metric.about or "harmful") in labels)
     ]
 
 
@@ -362,12 +366,26 @@ def _pairs(metric: Metric, base: _Cell, cell: _Cell) -> list[tuple[Answer, Answe
     """Both answers to the samples that the metric is about, as the defended arm sees them.
 
     They are sorted by id, so that a seed fixes the bootstrap.
+
+    Raises:
+        InputError: what was asked under one id differs.
     """
+    for key in sorted(base.keys() & cell.keys()):
+        if _asked(base[key]) != _asked(cell[key]):
+            raise InputError(
+                f"{base[key].defense} and {cell[key].defense} were asked different versions of "
+                f"{key!r} in the task {cell[key].task!r}, so they cannot be compared. Use another "
+                "--log-dir for each version of the samples."
+            )
     return [
         (base[key], cell[key])
         for key in sorted(base.keys() & cell.keys())
         if metric.concerns(cell[key])
     ]
+
+
+def _asked(answer: Answer) -> tuple[str, Label, str]:
+    return answer.question, answer.label, answer.target
 
 
 def _counts(defense: str, task: str, cell: Mapping[str, Answer]) -> Iterator[VerdictCounts]:

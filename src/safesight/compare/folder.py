@@ -20,7 +20,7 @@ from safesight.fitting.facts import told
 from safesight.records import Record, code_hash, read_record, versions_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from safesight.evals import Answer
 
@@ -140,6 +140,7 @@ def scorecard_of(
         remarks += [*notes.remarks, *(each for said in notes.outside.values() for each in said)]
         if notes.only:
             remarks.append(f"Of the samples, only those with {told(notes.only)} were asked.")
+    remarks += _cut(answers)
     provenance = Provenance(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=versions_of(_PACKAGES),
@@ -161,6 +162,17 @@ def scorecard_of(
         adaptive=_adaptive_tasks(answers, notes),
     )
     return found.model_copy(update={"searches": list(search_curves(folder, answers))})
+
+
+def _cut(answers: Sequence[Answer]) -> Iterator[str]:
+    """A sentence if answers end at the limit of their length."""
+    cut = [answer for answer in answers if answer.metadata.get("cut")]
+    if cut:
+        tasks = ", ".join(dict.fromkeys(answer.task for answer in cut))
+        yield (
+            f"{len(cut)} of {len(answers)} answers ({tasks}) were cut off at their longest length "
+            "and judged as they are. safesight eval --max-tokens sets a longer one."
+        )
 
 
 def _adaptive_tasks(answers: Sequence[Answer], notes: RunNotes | None) -> list[str]:

@@ -189,6 +189,13 @@ def _check_names(mapped: Mapping[str, str], present: set[str], source: str | Pat
     for name, theirs in mapped.items():
         if fixed and theirs not in present:
             raise InputError(f"{source} has no column {theirs!r} for {name}. {has}")
+    for name in present - {*COLUMNS, *mapped.values()}:
+        meant = name.strip().lower()
+        if meant in COLUMNS and meant not in present and meant not in mapped:
+            raise InputError(
+                f"{source} has a column {name!r}, which is not read as {meant!r}. Rename it, or "
+                f"say --column '{meant}={name}'."
+            )
     for needed in (("question", "messages"), ("label",)):
         strange = present - {*COLUMNS, "reference", *mapped.values()}
         if strange and not any(name in present or name in mapped for name in needed):
@@ -295,8 +302,8 @@ def _message(turn: Turn) -> Message:
 
 
 def _id(row: Row) -> str:
-    """An id made from the content."""
+    """An id made from what is asked; several answers to it share one."""
     content = row.model_dump_json(
-        exclude={"id", "goal", "category", "group", "picture", "source"}, fallback=str
+        exclude={"id", "goal", "category", "group", "picture", "source", "answer"}, fallback=str
     )
     return hashlib.sha256(content.encode()).hexdigest()[:16]

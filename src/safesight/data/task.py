@@ -15,6 +15,7 @@ from safesight import registry
 from safesight.data.samples import Data, read_data
 from safesight.data.split import SPLITS, Split, split_by_group
 from safesight.errors import InputError
+from safesight.grammar import POOLED
 from safesight.types import Sample
 
 __all__ = ["OwnTask", "add_task", "task_name"]
@@ -80,6 +81,8 @@ def add_task(
     """
     data = read_data(source, columns)
     name = name or task_name(source)
+    if name == POOLED:
+        raise InputError(f"{POOLED!r} stands for all tasks of a scorecard. Choose another name.")
     registry.add("benchmark", name, OwnTask(data), f"{len(data.samples)} prompts from {source}.")
     return name
 
@@ -90,9 +93,12 @@ def task_name(source: str | Path) -> str:
     Example:
         >>> task_name("prompts/My set (v2).csv"), task_name("hf:org/set@main:test")
         ('My_set_v2', 'set')
+        >>> task_name("all.csv")  # "all" stands for the rates over all tasks
+        'own_all'
     """
     text = str(source)
     stem = text[3:].split("@")[0].split(":")[0].split("/")[-1] if text.startswith("hf:") else ""
     name = re.sub(r"[^\w.-]+", "_", stem or Path(text).expanduser().resolve().stem).strip("_.-")
     name = name or "data"
-    return f"own_{name}" if name in registry.names("benchmark", builtin=True) else name
+    taken = (POOLED, *registry.names("benchmark", builtin=True))
+    return f"own_{name}" if name in taken else name

@@ -65,12 +65,13 @@ def require(vlm: VLM, kind: str) -> None:
     for name in ("generate", *_NEEDED.get(kind, ())):
         if name not in known:
             with torch.no_grad():
-                known[name] = checked(name, partial(_GENERATION[name], vlm))
-        if not known[name].ok:
-            raise ModelError(
-                f"The self-check of {vlm.name!r} failed ({name}): {known[name].detail} "
-                "See safesight check."
-            )
+                found = checked(name, partial(_GENERATION[name], vlm))
+            if not found.ok:  # and not known: it may pass when there is more memory
+                raise ModelError(
+                    f"The self-check of {vlm.name!r} failed ({name}): {found.detail} See "
+                    "safesight check."
+                )
+            known[name] = found
 
 
 _seen: WeakKeyDictionary[nn.Module, dict[str, Check]] = WeakKeyDictionary()

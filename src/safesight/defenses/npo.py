@@ -199,7 +199,7 @@ def _forget(config: NPOConfig, passes: Passes, batch: Batch) -> dict[str, Tensor
         "loss": config.forget_weight * loss,
         "forget_loss": loss,
         "forget_shift": rise.mean(),
-        "forget_norm": last.float().norm(dim=-1)[named].mean(),
+        "forget_norm": last.float().norm(dim=-1)[named.to(last.device)].mean(),
     }
 
 

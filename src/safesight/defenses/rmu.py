@@ -251,7 +251,8 @@ def _measure(
     for start in range(0, len(forget), config.batch_size):
         rows = collator.rows(forget[start : start + config.batch_size])
         states = passes.states(rows, layer).float()
-        lengths.append(states.norm(dim=-1)[_mask(passes, rows, config.tokens, forks)])
+        mask = _mask(passes, rows, config.tokens, forks).to(states.device)
+        lengths.append(states.norm(dim=-1)[mask])
     typical = float(torch.cat(lengths).mean())
     absolute = config.length_unit == "absolute"
     passes.facts["layer"] = layer
@@ -277,7 +278,7 @@ def _forget(
 ) -> dict[str, Tensor]:
     """forget_weight L_f."""
     states = passes.states(batch["forget"], layer)
-    mask = _mask(passes, batch["forget"], config.tokens, forks)
+    mask = _mask(passes, batch["forget"], config.tokens, forks).to(states.device)
     vector = vector.to(states.device)
     target = passes.facts["length"] * vector
     loss = distance(states, target, mask, mean=config.reduction == "mean")
@@ -297,7 +298,7 @@ def _retain(
     with passes.reference():
         before = passes.states(rows, layer)
     states = passes.states(rows, layer)
-    mask = _mask(passes, rows, _retained(config), forks)
+    mask = _mask(passes, rows, _retained(config), forks).to(states.device)
     loss = distance(states, before, mask, mean=config.reduction == "mean")
     return {
         "loss": config.retain_alpha * loss,

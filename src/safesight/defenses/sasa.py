@@ -148,7 +148,7 @@ def _read(prefill: Prefill, config: SASAConfig, layers: tuple[int, int]) -> Tens
             f"SASA needs the states of all tokens after block {f}, but in a generation this model "
             "runs that block on the last prompt token alone. Choose layers=(s, f) before it."
         )
-    hidden = projected(safe, fused, config.direction, config.eps)
+    hidden = projected(safe, fused.to(safe.device), config.direction, config.eps)
     return read_feature(prefill, prefill.replay(hidden, start=s + 1), config.feature)
 
 

@@ -150,6 +150,7 @@ def answer_of(log: EvalLog, sample: EvalSample, judge: str | None = None) -> Ans
             "log": str(local_path(log.location)),
             **_caveats(judged, about, log, sample),
             **_decoding(log),
+            **({"cut": True} if sample.output.stop_reason == "max_tokens" else {}),
             **({"turns": turns} if (turns := _earlier(log, sample)) else {}),
             **({"details": found} if (found := _details(judged, log, sample)) else {}),
         },

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import sniffio
@@ -40,8 +40,16 @@ from safesight.evals.messages import hf_messages, settings_of
 from safesight.evals.session import refused
 from safesight.hosting.requests import Generation
 from safesight.hosting.served import serve
+from safesight.judges.spoken import opened_before
+from safesight.types import Messages
+
+if TYPE_CHECKING:
+    from safesight.models import VLM
 
 __all__ = ["SafesightAPI"]
+
+_TAIL = 16
+"""Tokens at the end of a prompt in which a tag would be."""
 
 
 class SafesightAPI(ModelAPI):
@@ -99,6 +107,7 @@ class SafesightAPI(ModelAPI):
         except SafesightError as error:
             raise PrerequisiteError(escape(str(error))) from error
         self.host, self.arm, self._endpoint = served.host, served.arm, endpoint
+        self._opened = _opened_by(self.host.vlm)
         self.model_identity = self._of_engine(self.host.vlm.identity)
         identity = self._of_engine(self.arm.identity)
         self.arm = replace(self.arm, identity=decoded_as(identity, config))
@@ -146,9 +155,12 @@ class SafesightAPI(ModelAPI):
         if self._endpoint is not None:
             output = await self._endpoint.ask(self.host.vlm, input, settings)
             output.metadata = self._about()
-            return output
-        future = self.host.submit(self.arm, settings, hf_messages(input))
-        return self._output(await _result(future))
+        else:
+            future = self.host.submit(self.arm, settings, hf_messages(input))
+            output = self._output(await _result(future))
+        if output.stop_reason == "max_tokens" and input[-1].role != "assistant":
+            output.completion = self._opened + output.completion  # cut off, perhaps in reasoning
+        return output
 
     def _output(self, generation: Generation) -> ModelOutput:
         message = ChatMessageAssistant(
@@ -184,6 +196,13 @@ class SafesightAPI(ModelAPI):
         if self._endpoint is None:
             return identity
         return hashlib.sha256(f"{identity} {self._endpoint.server.engine}".encode()).hexdigest()
+
+
+def _opened_by(vlm: VLM) -> str:
+    """What a chat template says of an answer before the model does: an opened reasoning."""
+    asked: Messages = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
+    ids = vlm.encode([asked])["input_ids"][0, -_TAIL:].tolist()
+    return opened_before(str(vlm.tokenizer.decode(ids)))
 
 
 def decoded_as(identity: str, config: GenerateConfig) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from safesight.errors import ModelError
+from safesight.generation.composition import protection
+
 if TYPE_CHECKING:
     from safesight.fitting.data import FitData
     from safesight.models import VLM
@@ -31,7 +34,22 @@ def provenance(vlm: VLM, data: FitData, seed: int) -> dict[str, Any]:
         vlm: The model the defense was fitted on; its identity ties the artifact to it.
         data: The data of the fit.
         seed: The seed of the fit.
+
+    Raises:
+        ModelError: what was read is not of the model: dropout was on, or a defense had changed the
+            weights.
     """
+    if vlm.model.training:
+        raise ModelError(
+            f"{vlm.name!r} is in training mode, in which dropout changes what a fit reads. Call "
+            "model.eval() and fit again."
+        )
+    handle = protection(vlm.model)
+    if handle is not None and handle.changes_weights:
+        raise ModelError(
+            f"{handle.changes_weights} changes the weights of {vlm.name!r}, so the fit is not of "
+            "the model itself. Call unprotect(model) and fit again."
+        )
     return {
         "model": about_model(vlm),
         "data": {

@@ -19,7 +19,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from safesight import registry
-from safesight.errors import LengthError
+from safesight.errors import LengthError, ModelError, reason_of
 from safesight.hosting.arms import Arm
 from safesight.hosting.batching import Batcher
 from safesight.hosting.generating import generated
@@ -55,6 +55,8 @@ class Host:
         self.lock = threading.RLock()
         """Held while a batch runs or a defense is attached."""
         self._attached: Arm | None = None
+        self._unrestored: str | None = None
+        """Why the model is not as it was."""
         self._stack = ExitStack()
         self.batcher: Batcher[Request, Generation] = Batcher(
             self._run, idle=self._rest, max_batch=DEFAULT_BATCH
@@ -100,6 +102,9 @@ class Host:
             self._attached = None
             try:
                 self._stack.close()
+            except Exception as error:
+                self._unrestored = reason_of(error)
+                raise
             finally:
                 self.lock.release()
 
@@ -108,6 +113,11 @@ class Host:
             self.detach()
 
     def _attach(self, arm: Arm) -> None:
+        if self._unrestored is not None:
+            raise ModelError(
+                f"A defense could not be taken off {self.vlm.name!r} ({self._unrestored}), so it "
+                "answers nothing more. Load it again."
+            )
         if self._attached is not None and self._attached.identity == arm.identity:
             return
         self.detach()

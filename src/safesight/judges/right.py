@@ -75,7 +75,7 @@ def _words(text: str) -> str:
 
 def _yes_or_no(answer: str) -> str | None:
     """What MME's own script reads: the whole answer, or its first four characters."""
-    text = answer.lower().strip().replace(".", "")
+    text = spoken(answer).lower().strip().replace(".", "")
     if text in ("y", "n"):
         return "yes" if text == "y" else "no"
     return next((word for word in ("yes", "no") if word in text[:4]), None)

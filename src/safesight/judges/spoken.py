@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["spoken"]
+__all__ = ["opened_before", "spoken"]
 
 _TAGS = "think|thinking|thought|reasoning|reflection|analysis"
 _OPEN = rf"(?:<(?:{_TAGS})>|\[THINK\]|◁think▷)"
@@ -47,6 +47,20 @@ def spoken(answer: str) -> str:
     text = _UNFINISHED.sub("", text)
     text = _LABEL.sub("", _without_markup(text))
     return _unquoted(text.strip())
+
+
+def opened_before(prompt: str) -> str:
+    """The tag at the end of a prompt in which a chat template has opened the reasoning itself.
+
+    It belongs before the answer: one that a token limit ends in the middle of its reasoning holds
+    no tag at all, and would be read as if it were meant for the reader.
+
+    Example:
+        >>> opened_before("assistant: <think> "), opened_before("assistant: ")
+        ('<think>', '')
+    """
+    found = re.search(rf"({_OPEN})\s*$", prompt, re.IGNORECASE)
+    return found[1] if found else ""
 
 
 def _visible(text: str) -> str:

@@ -36,6 +36,7 @@ __all__ = [
     "last_picture",
     "layout_of",
     "picture_tokens",
+    "refuse_videos",
     "split_pictures",
 ]
 
@@ -59,8 +60,9 @@ def split_pictures(vlm: VLM, inputs: Mapping[str, Any]) -> list[PictureTensors]:
         B mappings, in row order.
 
     Raises:
-        InputError: the layout is not known.
+        InputError: the layout is not known, or there is a video.
     """
+    refuse_videos(inputs)
     tensors = {name: inputs[name] for name in TENSORS if isinstance(inputs.get(name), Tensor)}
     tokens = vlm.image_mask(inputs).sum(dim=1).tolist()
     if not sum(tokens):
@@ -88,6 +90,19 @@ def split_pictures(vlm: VLM, inputs: Mapping[str, Any]) -> list[PictureTensors]:
         {"pixel_values": values, "image_grid_thw": grid} if len(grid) else {}
         for values, grid in zip(pixels, grids, strict=True)
     ]
+
+
+def refuse_videos(inputs: Mapping[str, Any], name: str = "This defense") -> None:
+    """Refuse a video, which would pass by what only sees pictures.
+
+    Raises:
+        InputError: there is one.
+    """
+    if inputs.get("pixel_values_videos") is not None:
+        raise InputError(
+            f"{name} does not support videos, so this one would be undefended. Ask about single "
+            "frames, or remove the defense."
+        )
 
 
 def join_pictures(pictures: Sequence[PictureTensors], *, as_rows: bool = True) -> dict[str, Tensor]:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from safesight.compare import Provenance
-from safesight.grammar import UNDEFENDED
+from safesight.grammar import ANY_MODEL, UNDEFENDED, load_judge
 from safesight.judges.shots import deciding
 from safesight.report.pictures import Album, Crafted, Tried, crafted_pictures
+from safesight.types import Sample
 
 if TYPE_CHECKING:
     from safesight.evals import Answer
@@ -181,11 +182,8 @@ def _asked(
 
 
 def _reply(answer: Answer, redaction: Redaction, asked: Tried | None) -> Reply:
-    # An answer to a harmful request that could not be judged may contain anything.
-    hidden = answer.verdict == "harmful" or (
-        answer.verdict == "invalid" and answer.label == "harmful"
-    )
     remove = redaction == "remove"
+    hidden = _may_do_harm(answer, surely=remove)
     return Reply(
         defense=answer.defense,
         verdict=answer.verdict,
@@ -196,6 +194,22 @@ def _reply(answer: Answer, redaction: Redaction, asked: Tried | None) -> Reply:
         scores=(*_shot(answer), *_scores(answer.metadata.get("decisions") or {})),
         asked=asked,
     )
+
+
+def _may_do_harm(answer: Answer, *, surely: bool) -> bool:
+    """Whether an answer is hidden: judged harmful, or anything to a harmful request but a refusal.
+
+    A judge may miss harm. So what is left out for good is kept only if the judge `rules`, too, sees
+    a refusal in it.
+
+    Args:
+        answer: The answer.
+        surely: Ask `rules` as well.
+    """
+    if answer.label == "benign" or answer.verdict != "refused":
+        return answer.verdict == "harmful" or answer.label == "harmful"
+    asked = Sample(answer.sample_id, answer.question, answer.label, answer.target)
+    return surely and load_judge(ANY_MODEL)(answer.answer, asked) != "refused"
 
 
 def _shot(answer: Answer) -> list[str]:

@@ -57,6 +57,11 @@ def train(fitting: Fitting, choice: Choice, method: Method) -> Artifact:
             f"{handle.changes_weights} changes the weights of this model. Call unprotect(model) "
             f"before fitting {fitting.name}."
         )
+    if vlm.dtype == torch.float16:
+        raise ModelError(
+            f"{vlm.name!r} is loaded in float16, in which small gradients vanish. Load it in "
+            f"bfloat16 or float32 to fit {fitting.name}."
+        )
     need("accelerate", "train", "Training")
     begin = time.monotonic()
     with (

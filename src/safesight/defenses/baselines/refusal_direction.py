@@ -224,6 +224,11 @@ def _edited(vlm: VLM, edit: LastTokenEdit, generate: Generate, inputs: Inputs) -
         return generate(**inputs)
 
 
+def _added(vector: Tensor, states: Tensor) -> Tensor:
+    """The whole vector, on every row, wherever the block is."""
+    return pushed(states, vector.to(states.device), 1.0, None)
+
+
 def _trial(data: FitData, config: RefusalDirectionConfig) -> list[Sample]:
     """Prompts that no vector was computed from, if there are any."""
     pictured = [sample for sample in data.harmful if sample.image is not None]
@@ -244,8 +249,7 @@ def _effects(
     def effect(batch: Sequence[Sample]) -> Tensor:
         inputs, masses = dict(encode_asked(vlm, batch)), torch.zeros(len(vectors))
         for layer, vector in enumerate(vectors):
-            change = partial(pushed, vector=vector.to(vlm.device), strength=1.0, threshold=None)
-            with at_last(vlm, inputs, {layer: change}):
+            with at_last(vlm, inputs, {layer: partial(_added, vector)}):
                 last = last_states(vlm, inputs, [vlm.num_layers - 1])[:, 0]
             with torch.no_grad():
                 masses[layer] = openers_mass(vlm.logits_of(last), tokens).sum()

@@ -52,6 +52,7 @@ from safesight.generation.calls import check_supported, undefended
 from safesight.generation.follow_ups import ask, has_picture, in_words, questions_of, with_pictures
 from safesight.generation.last_token import at_last, last_states, states_of
 from safesight.models.asking import by_batches
+from safesight.models.picture_tensors import refuse_videos
 from safesight.types import Message, Messages, Sample
 
 if TYPE_CHECKING:
@@ -195,6 +196,7 @@ def _corrected(
     vlm: VLM, config: ShiftDCConfig, fitted: ShiftDCFitted, generate: Generate, inputs: Inputs
 ) -> Any:
     check_supported(vlm, inputs, "ShiftDC cannot correct")
+    refuse_videos(inputs, "ShiftDC")
     questions = questions_of(vlm, inputs)
     pictured = has_picture(vlm, inputs)
     if config.strength == 0 or not bool(pictured.any()):

@@ -24,6 +24,7 @@ from safesight.activations import Site, edit
 from safesight.errors import InputError, ModelError
 from safesight.generation.calls import check_supported
 from safesight.generation.edits import Shift, VisualTokenEdit
+from safesight.models.picture_tensors import refuse_videos
 
 if TYPE_CHECKING:
     from safesight.generation.call_types import Generate, Inputs
@@ -208,11 +209,7 @@ class _Change:
 
 
 def _visual_tokens(vlm: VLM, inputs: Inputs) -> Tensor:
-    if inputs.get("pixel_values_videos") is not None:
-        raise InputError(
-            "RAI does not support videos, so this one would be undefended. "
-            "Ask about single frames, or remove the defense."
-        )
+    refuse_videos(inputs, "RAI")
     if inputs.get("input_ids") is None and inputs.get("inputs_embeds") is not None:
         raise InputError(
             "RAI finds pictures by their placeholder tokens, but generate was given inputs_embeds. "
