@@ -48,14 +48,14 @@ def given(vlm: VLM, artifact: Artifact | None, batch: list[Any], **config: Any) 
     def hook(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         kept.append((args[0] if args else kwargs["hidden_states"]).detach().clone())
 
-    handle = vlm.layers[LAYER + 1].register_forward_pre_hook(hook, with_kwargs=True)
-    try:
-        enabled = artifact is not None
-        defense = load_defense("tool_vector", enabled=enabled, layer=LAYER, **config)
-        with defense.apply(vlm, artifact):
+    enabled = artifact is not None
+    defense = load_defense("tool_vector", enabled=enabled, layer=LAYER, **config)
+    with defense.apply(vlm, artifact):  # which may check the model first
+        handle = vlm.layers[LAYER + 1].register_forward_pre_hook(hook, with_kwargs=True)
+        try:
             vlm.generate(vlm.encode(batch), max_new_tokens=3)
-    finally:
-        handle.remove()
+        finally:
+            handle.remove()
     return kept[0]
 
 

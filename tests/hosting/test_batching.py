@@ -180,22 +180,6 @@ def test_idle_is_called_in_the_same_thread_when_nothing_waits() -> None:
     batcher.close()
 
 
-def test_a_fault_while_nothing_waits_does_not_end_the_thread(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    faults = [RuntimeError("no room")]
-
-    def on_idle() -> None:
-        if faults:
-            raise faults.pop()
-
-    batcher: Batcher[int, int] = Batcher(lambda _, rows: rows, idle=on_idle, quiet=0.01)
-    assert batcher.submit("a", 1, 1).result(10) == 1
-    assert batcher.submit("a", 2, 1).result(10) == 2
-    batcher.close()
-    assert "no room" in caplog.text
-
-
 def test_closing_answers_what_waits_and_takes_nothing_more(gate: Gate) -> None:
     batcher, _ = held(gate)
     last = batcher.submit("a", 1, 1)

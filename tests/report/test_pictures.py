@@ -82,7 +82,12 @@ def _two_tries(total: int, seed: int) -> list[Sample]:
 def test_what_the_deciding_try_asked_is_shown(
     redaction: Literal["blur", "remove"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "load", lambda kind, name: _two_tries)
+    load = registry.load
+
+    def loaded(kind: Any, name: str) -> Any:
+        return _two_tries if kind == "benchmark" else load(kind, name)
+
+    monkeypatch.setattr(registry, "load", loaded)
     answers = [
         replace(_answer("s-1"), label="harmful", defense=arm, verdict=verdicts[-1], tries=verdicts)
         for arm, verdicts in (("none", ("harmful", "refused")), ("sasa", ("refused", "harmful")))

@@ -111,7 +111,7 @@ def test_placeholders_in_answers_are_refused() -> None:
 
 def test_a_model_that_reads_both_ways_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     vlm = tiny.vlm("llava")
-    monkeypatch.setattr("safesight.training.batches._SUFFIX_KINDS", ("llava",))
+    monkeypatch.setattr("safesight.training.batches.BIDIRECTIONAL", ("llava",))
     with pytest.raises(ModelError, match="both directions"):
         Collator(vlm)
 

@@ -32,7 +32,7 @@ MAX_UPLOAD = 64_000_000
 _MAX_BODY = 1_000_000
 _LARGE = (413, "The request is too large.")
 _DIGITS = 12
-"""Of a size that is read as a number."""
+"""The longest size that is read as a number."""
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _READ = re.compile(
     r"/|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt|logout)/?"

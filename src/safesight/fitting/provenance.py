@@ -6,7 +6,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from safesight.errors import ModelError
-from safesight.generation.composition import protection
 
 if TYPE_CHECKING:
     from safesight.fitting.data import FitData
@@ -44,11 +43,10 @@ def provenance(vlm: VLM, data: FitData, seed: int) -> dict[str, Any]:
             f"{vlm.name!r} is in training mode, in which dropout changes what a fit reads. Call "
             "model.eval() and fit again."
         )
-    handle = protection(vlm.model)
-    if handle is not None and handle.changes_weights:
+    if vlm.has_other_weights:
         raise ModelError(
-            f"{handle.changes_weights} changes the weights of {vlm.name!r}, so the fit is not of "
-            "the model itself. Call unprotect(model) and fit again."
+            f"A defense changes the weights of {vlm.name!r}, so the fit is not of the model "
+            "itself. Call unprotect(model) and fit again."
         )
     return {
         "model": about_model(vlm),

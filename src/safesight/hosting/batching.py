@@ -9,7 +9,6 @@ of a batch is padding and no request waits forever.
 from __future__ import annotations
 
 import atexit
-import logging
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -18,8 +17,6 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 __all__ = ["Batcher"]
-
-_log = logging.getLogger("safesight")
 
 _CALM, _MOST_CALM = 8, 1024
 """How many full batches must succeed before larger ones are tried again, at first and at most."""
@@ -167,10 +164,7 @@ class Batcher(Generic[Payload, Result]):
     def _serve_batch(self) -> bool:
         """Answer one batch, or nothing if the requests were canceled; False at the end."""
         if not self._waiting:
-            try:
-                self._idle()
-            except Exception:  # who asks next is told
-                _log.exception("A thread that answers requests could not rest.")
+            self._idle()
             self._rest()
         with self._changed:
             if not self._waiting:

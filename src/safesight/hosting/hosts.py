@@ -19,7 +19,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from safesight import registry
-from safesight.errors import LengthError, ModelError, reason_of
+from safesight.errors import LengthError, ModelError, SafesightError, reason_of
 from safesight.hosting.arms import Arm
 from safesight.hosting.batching import Batcher
 from safesight.hosting.generating import generated
@@ -109,14 +109,18 @@ class Host:
                 self.lock.release()
 
     def _rest(self) -> None:
-        if not self.keep_attached:
+        if self.keep_attached:
+            return
+        try:
             self.detach()
+        except (RuntimeError, SafesightError):  # who asks next is told
+            _log.exception("A defense could not be removed.")
 
     def _attach(self, arm: Arm) -> None:
         if self._unrestored is not None:
             raise ModelError(
-                f"A defense could not be taken off {self.vlm.name!r} ({self._unrestored}), so it "
-                "answers nothing more. Load it again."
+                f"A defense could not be removed from {self.vlm.name!r} ({self._unrestored}), so "
+                "it answers nothing more. Load it again."
             )
         if self._attached is not None and self._attached.identity == arm.identity:
             return

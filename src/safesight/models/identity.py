@@ -63,6 +63,11 @@ class WeightsHash:
             self._known = state, hash_weights(self._model)
         return self._known[1]
 
+    @property
+    def keeping(self) -> bool:
+        """Whether other weights stand in for the model's own; see `kept`."""
+        return self._keeping > 0
+
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Inside, the hash stays what it is; afterwards the weights are the same again."""

@@ -92,17 +92,15 @@ class VLM:
                 or a mapping from modules to devices, "cpu" and "disk".
             dtype: Weight type; None means float32 on a CPU and the checkpoint's own on a GPU.
             quantization_config: "int8" or "int4" (quanto), or a config of `transformers`.
-            attn_implementation: "eager", "sdpa", "flash_attention_2"; None lets `transformers`
-                choose.
+            attn_implementation: "eager", "sdpa", "flash_attention_2"; None for transformers' choice.
             token: For gated models; None uses the one of `hf auth login` or of HF_TOKEN.
             revision: Branch, tag or commit of a hub model.
             trust_remote_code: Run code that comes with the checkpoint.
             kwargs: More for `from_pretrained`, such as `max_memory` and `offload_folder`.
 
         Raises:
-            ModelError: the weights are missing, damaged, pickled or incomplete; the model takes
-                no pictures or has no chat template; it needs trust_remote_code; or the options
-                do not go together.
+            ModelError: the weights are missing, damaged, pickled or incomplete; the model takes no
+                pictures or has no chat template; or the options do not go together.
             MissingExtraError: accelerate or quanto is needed and not installed.
         """
         options = LoadOptions(
@@ -137,15 +135,17 @@ class VLM:
 
     @property
     def weights_hash(self) -> str:
-        """Hex hash of the weights, independent of their dtype.
-
-        Weights and adapters that change count; what a defense puts in their place does not.
-        """
+        """Hex hash of the weights, in any dtype; not of what a defense puts in their place."""
         return self._weights.hash
 
     def same_identity(self) -> AbstractContextManager[None]:
         """Inside, other weights may stand in for the model's own, which are put back after."""
         return self._weights.kept()
+
+    @property
+    def has_other_weights(self) -> bool:
+        """Whether other weights stand in for the model's own; see `same_identity`."""
+        return self._weights.keeping
 
     @property
     def identity(self) -> str:

@@ -257,8 +257,7 @@ def _sum(card: Scorecard, defense: str) -> float:
     benign, forbidden, over, right = (
         card.row(defense, "all", metric) for metric in (_BENIGN, _RULED, _OVER, _UTILITY)
     )
-    known = _answers(right) if benign is None else _answers(benign) + _answers(forbidden)
-    if known >= _answers(over):
+    if sum(map(_answers, (benign, forbidden, right))) >= _answers(over):
         cost = 1 - _value(benign, missing=1.0, worst=0.0)
     else:
         cost = _value(over, missing=0.0, worst=1.0)
