@@ -13,7 +13,7 @@ PLUGIN_ENVS := .venv-plugins
 VLLM := $(PLUGIN_ENVS)/vllm
 DEMO := runs/demo
 SMOL := $(VENV)/.smol
-SMOL_DEMO := safety_prompt,refusal_direction,tool_vector,rai,probe,sasa,npo,vsfa
+SMOL_DEMO := safety_prompt,refusal_direction,rai,probe,sasa,vsfa
 ARTIFACTS := src/safesight/fitting/artifacts
 BUNDLED = $(shell $(BIN)/python -c \
 	'from safesight.workflows.evaluation import bundled_defenses as found; print(*found())')

@@ -26,13 +26,14 @@ def about_model(vlm: VLM) -> dict[str, Any]:
     }
 
 
-def provenance(vlm: VLM, data: FitData, seed: int) -> dict[str, Any]:
+def provenance(vlm: VLM, data: FitData, seed: int, *, onward: bool = False) -> dict[str, Any]:
     """JSON values for an artifact's card.
 
     Args:
         vlm: The model the defense was fitted on; its identity ties the artifact to it.
         data: The data of the fit.
         seed: The seed of the fit.
+        onward: Whether the fit may start from other weights than the model's own.
 
     Raises:
         ModelError: what was read is not of the model: dropout was on, or a defense had changed the
@@ -43,7 +44,7 @@ def provenance(vlm: VLM, data: FitData, seed: int) -> dict[str, Any]:
             f"{vlm.name!r} is in training mode, in which dropout changes what a fit reads. Call "
             "model.eval() and fit again."
         )
-    if vlm.has_other_weights:
+    if vlm.has_other_weights and not onward:
         raise ModelError(
             f"A defense changes the weights of {vlm.name!r}, so the fit is not of the model "
             "itself. Call unprotect(model) and fit again."

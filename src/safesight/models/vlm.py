@@ -92,7 +92,7 @@ class VLM:
                 or a mapping from modules to devices, "cpu" and "disk".
             dtype: Weight type; None means float32 on a CPU and the checkpoint's own on a GPU.
             quantization_config: "int8" or "int4" (quanto), or a config of `transformers`.
-            attn_implementation: "eager", "sdpa", "flash_attention_2"; None for transformers' choice.
+            attn_implementation: "eager", "sdpa", "flash_attention_2"; None for the usual one.
             token: For gated models; None uses the one of `hf auth login` or of HF_TOKEN.
             revision: Branch, tag or commit of a hub model.
             trust_remote_code: Run code that comes with the checkpoint.

@@ -79,7 +79,7 @@ def train(fitting: Fitting, choice: Choice, method: Method) -> Artifact:
         with Ahead(collator) as ahead:
             log = _fit(fitting, method, passes, ahead, folder)
         tensors = _finite(result)
-    card = provenance(vlm, fitting.data, fitting.seed)
+    card = provenance(vlm, fitting.data, fitting.seed, onward=True)
     card["versions"] = {**card["versions"], "peft": version("peft")}
     card["training"] = {
         "forget": sum(row.set == "forget" for row in fitting.data.tuning),
