@@ -10,7 +10,12 @@ from torch import Tensor
 
 from safesight.activations import threshold_at_fpr, unit
 from safesight.defenses import Artifact, FitData
-from safesight.defenses.baselines.refusal_direction import RefusalDirection, best_layer, pushed
+from safesight.defenses.baselines.refusal_direction import (
+    RefusalDirection,
+    _added,
+    best_layer,
+    pushed,
+)
 from safesight.errors import ArtifactError, InputError
 from safesight.generation.last_token import states_of
 from safesight.models import VLM
@@ -155,3 +160,8 @@ def test_vectors_that_cannot_be(vector: Tensor | None) -> None:
     tensors = {} if vector is None else {"vector": vector}
     with pytest.raises(ArtifactError, match="again"):
         RefusalDirection().apply(tiny.vlm("llava"), replace(artifact, tensors=tensors)).__enter__()
+
+
+def test_a_vector_goes_where_its_block_is() -> None:
+    """Blocks of one model may be on several devices; "meta" is one that every machine has."""
+    assert _added(torch.ones(4), torch.zeros(2, 4, device="meta")).device.type == "meta"

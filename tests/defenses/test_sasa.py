@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from safesight.activations import RocArea, capture, edit, resid_post
 from safesight.defenses import Artifact, FitData, load_defense, protection
-from safesight.defenses.sasa import SASA, SASAConfig, candidate_layers, projected
+from safesight.defenses.sasa import SASA, SASAConfig, _read, candidate_layers, projected
 from safesight.defenses.shared.linear_gate import _split
 from safesight.defenses.shared.validation import Validation, choose
 from safesight.errors import ArtifactError, InputError, ModelError
@@ -312,3 +314,18 @@ def test_a_sample_with_a_system_turn_can_be_fitted() -> None:
 
     data = FitData([*map(told, fit_data().harmful)], [*map(told, fit_data().benign)])
     assert isinstance(load_defense("probe").fit(tiny.vlm("llava"), data, progress=False), Artifact)
+
+
+def test_blocks_of_a_pair_may_be_on_two_devices() -> None:
+    """The later block's states go to where the earlier one's are; "meta" stands for elsewhere."""
+    states = {resid_post(1): torch.ones(1, 2, 4, device="meta"), resid_post(3): torch.ones(1, 2, 4)}
+    seen: list[torch.Tensor] = []
+
+    def replay(hidden: torch.Tensor, start: int) -> torch.Tensor:
+        assert start == 2
+        seen.append(hidden)
+        return torch.zeros(1, 2, 4)
+
+    prefill: Any = SimpleNamespace(states=states, replay=replay, at_last=lambda kept: kept[:, -1])
+    assert _read(prefill, SASAConfig(), (1, 3)).shape == (1, 4)
+    assert seen[0].device.type == "meta"

@@ -69,6 +69,11 @@ def test_any_detector_refuses_no_more_of_its_rows_than_asked(name: str, tmp_path
     assert report.set_on.low <= report.set_on.value <= report.set_on.high
     assert report.set_on.groups == report.checked_on.groups == 10
     assert report.few
+    many = report.model_copy(update={"set_on": report.set_on.model_copy(update={"n": 400})})
+    for n, few in ((36, False), (35, True)):  # what shows the rate are the rows that check it
+        checked = report.checked_on.model_copy(update={"n": n})
+        assert many.model_copy(update={"checked_on": checked}).few is few
+    assert many.model_copy(update={"checked_on": None}).few
     assert report.needed == 36
     loaded = Artifact.load(found.save(tmp_path / "new"))
     assert loaded.hash == found.hash

@@ -138,6 +138,12 @@ def test_before_a_fit_the_counts_and_what_gives_labels_away_are_told(mine: Path)
     assert not list(told_after(split, enough))
 
 
+def test_two_hundred_rows_are_divided_as_the_page_says() -> None:
+    rows = [Sample(str(i), f"{i}?", "harmful" if i % 2 else "benign", "") for i in range(200)]
+    split = fit_split(Data("mine.csv", rows), seed=0)
+    assert (len(split.fitted), len(split.data.calibration_benign), len(split.test)) == (100, 20, 80)
+
+
 def test_rows_that_a_fit_saw_are_left_out_unless_all_are_asked(mine: Path) -> None:
     files = add_tasks(own(mine))
     split = fit_split(files["mine"], seed=0)

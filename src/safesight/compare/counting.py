@@ -228,8 +228,22 @@ def _refuse_two_judges(answers: Sequence[Answer]) -> None:
 
 
 def _cells(answers: Iterable[Answer]) -> dict[tuple[str, str], _Cell]:
+    """The answers by defense and task, then by sample.
+
+    Raises:
+        InputError: a sample was answered twice by one defense, or two were asked different things
+            under its id.
+    """
     cells: dict[tuple[str, str], _Cell] = defaultdict(dict)
+    asked: dict[tuple[str, str], Answer] = {}
     for answer in answers:
+        other = asked.setdefault((answer.task, answer.sample_id), answer)
+        if _asked(other) != _asked(answer):
+            raise InputError(
+                f"{other.defense} and {answer.defense} were asked different versions of "
+                f"{answer.sample_id!r} in the task {answer.task!r}, so they cannot be compared. "
+                "Use another --log-dir for each version of the samples."
+            )
         cell = cells[answer.defense, answer.task]
         if answer.sample_id in cell:
             raise InputError(
@@ -366,17 +380,7 @@ def _pairs(metric: Metric, base: _Cell, cell: _Cell) -> list[tuple[Answer, Answe
     """Both answers to the samples that the metric is about, as the defended arm sees them.
 
     They are sorted by id, so that a seed fixes the bootstrap.
-
-    Raises:
-        InputError: what was asked under one id differs.
     """
-    for key in sorted(base.keys() & cell.keys()):
-        if _asked(base[key]) != _asked(cell[key]):
-            raise InputError(
-                f"{base[key].defense} and {cell[key].defense} were asked different versions of "
-                f"{key!r} in the task {cell[key].task!r}, so they cannot be compared. Use another "
-                "--log-dir for each version of the samples."
-            )
     return [
         (base[key], cell[key])
         for key in sorted(base.keys() & cell.keys())

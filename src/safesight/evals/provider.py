@@ -104,10 +104,10 @@ class SafesightAPI(ModelAPI):
                 batch_size=batch_size,
                 **settings,
             )
+            self._opened = _opened_by(served.host.vlm)
         except SafesightError as error:
             raise PrerequisiteError(escape(str(error))) from error
         self.host, self.arm, self._endpoint = served.host, served.arm, endpoint
-        self._opened = _opened_by(self.host.vlm)
         self.model_identity = self._of_engine(self.host.vlm.identity)
         identity = self._of_engine(self.arm.identity)
         self.arm = replace(self.arm, identity=decoded_as(identity, config))

@@ -74,7 +74,7 @@ def _words(text: str) -> str:
 
 
 def _yes_or_no(answer: str) -> str | None:
-    """What MME's own script reads: the whole answer, or its first four characters."""
+    """As MME's own script reads what is said: the whole of it, or its first four characters."""
     text = spoken(answer).lower().strip().replace(".", "")
     if text in ("y", "n"):
         return "yes" if text == "y" else "no"

@@ -92,7 +92,7 @@ class VLM:
                 or a mapping from modules to devices, "cpu" and "disk".
             dtype: Weight type; None means float32 on a CPU and the checkpoint's own on a GPU.
             quantization_config: "int8" or "int4" (quanto), or a config of `transformers`.
-            attn_implementation: "eager", "sdpa", "flash_attention_2"; None for the usual one.
+            attn_implementation: "eager", "sdpa", "flash_attention_2"; None: as transformers has it.
             token: For gated models; None uses the one of `hf auth login` or of HF_TOKEN.
             revision: Branch, tag or commit of a hub model.
             trust_remote_code: Run code that comes with the checkpoint.
@@ -100,7 +100,7 @@ class VLM:
 
         Raises:
             ModelError: the weights are missing, damaged, pickled or incomplete; the model takes no
-                pictures or has no chat template; or the options do not go together.
+                pictures, has no chat template or needs trust_remote_code; or options do not agree.
             MissingExtraError: accelerate or quanto is needed and not installed.
         """
         options = LoadOptions(
