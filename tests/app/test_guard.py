@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from safesight.app.attempts import Attempts
-from safesight.app.guard import POLICY, Guard
+from safesight.app.guard import POLICY, Guard, _body
 
 JSON = {"content-type": "application/json"}
 HERE = "http://127.0.0.1:7860"
@@ -192,3 +193,12 @@ def test_a_size_that_is_not_kept_to_is_no_way_past_the_limit(tmp_path: Path) -> 
 def test_an_address_that_cannot_be_read_is_refused_in_words(tmp_path: Path, header: str) -> None:
     answer = client(tmp_path).get("/", headers={header: "http://[::1"[7 * (header == "host") :]})
     assert answer.status_code == 400
+
+
+def test_a_body_without_end_is_not_kept() -> None:
+    parts = iter([{"body": b" " * 100_000, "more_body": True}] * 11)
+
+    async def receive() -> Any:
+        return next(parts)  # a twelfth part is not asked for
+
+    assert asyncio.run(_body(receive)) is None
