@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from click.testing import CliRunner
 from typer.main import get_command
 
@@ -229,6 +230,7 @@ def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The handlers of all signals are as before afterwards."""
     monkeypatch.setattr(stopping, "_received", [])
     monkeypatch.setattr("sys.unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr("sys.excepthook", sys.excepthook)
     before = {each: signal.getsignal(each) for each in STOPPING}
     yield
     for each, handler in before.items():
@@ -280,6 +282,40 @@ def test_a_signal_is_not_lost_where_python_drops_exceptions(
     result = run("eval")
     assert result.exit_code == 143
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_no_place_catches_ends_the_program_alike(number: signal.Signals) -> None:
+    """Python's own way is a traceback, and an end by the signal."""
+    lines = (
+        "import signal",
+        "from safesight.cli.stopping import stop_like_ctrl_c",
+        "stop_like_ctrl_c()",
+        f"signal.raise_signal({int(number)})",
+    )
+    ended = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (128 + number, "safesight: Stopped.\n")
+
+
+def test_ctrl_c_once_more_takes_no_message_away(
+    handlers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """People press it until the prompt is back."""
+    say = typer.echo
+
+    def again(*words: object, **options: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        say(*words, **options)
+
+    def stop(wanted: Evaluation) -> Scorecard:
+        signal.raise_signal(signal.SIGINT)
+        raise ArithmeticError
+
+    monkeypatch.setattr(evaluation, "run", stop)
+    monkeypatch.setattr(typer, "echo", again)
+    stopping.stop_like_ctrl_c()
+    result = run("eval")
+    assert (result.exit_code, result.stderr) == (130, "\nsafesight: Stopped.\n")
 
 
 def test_a_closed_terminal_stops_nothing_under_nohup(handlers: None) -> None:

@@ -353,7 +353,7 @@ def test_how_hard_to_attack_without_attacking_is_a_user_error(option: str) -> No
     [
         (["--tasks", "image_harm+pgd5"], "Name image_harm instead, with --adaptive --epsilon 5."),
         (["--tasks", "vqa,image_harm+noise"], "Name image_harm instead, with --adaptive."),
-        (["--adaptive", "--epsilon", ""], "--epsilon '' is not a list of numbers"),
+        (["--adaptive", "--epsilon", ""], "--epsilon is empty. Give it a value, or leave it out."),
         (["--adaptive", "--epsilon", ","], "--epsilon ',' is not a list of numbers"),
         (["--adaptive", "--epsilon", "8,nan"], "An epsilon of nan is not possible"),
         (["--adaptive", "--engine", "vllm"], "vllm computes no gradients"),

@@ -40,7 +40,7 @@ from safesight.cli import (
 )
 from safesight.cli.arguments import Command
 from safesight.cli.show import examples
-from safesight.cli.stopping import exit_code, leave, stop_like_ctrl_c
+from safesight.cli.stopping import exit_code, leave, no_more, stop_like_ctrl_c
 from safesight.errors import InputError, SafesightError
 from safesight.files import UNWRITABLE
 
@@ -60,6 +60,7 @@ class _Group(TyperGroup):
         except SafesightError as error:
             raise _stop(str(error)) from error
         except KeyboardInterrupt as stop:
+            no_more()
             typer.echo(err=True)  # the line may hold a progress bar, or ^C
             raise _stop(f"Stopped. {stop}".rstrip(), exit_code()) from None
         except OSError as error:
@@ -149,8 +150,6 @@ def main() -> None:
         if isinstance(end.code, int) and end.code > 128:
             leave(end.code)
         raise
-    except KeyboardInterrupt:  # once more, on the way out
-        leave(exit_code())
 
 
 if __name__ == "__main__":

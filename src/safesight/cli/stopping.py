@@ -2,6 +2,9 @@
 
 SIGTERM (a supervisor, `timeout`) and SIGHUP (a closed terminal) stop it as Ctrl-C does: blocks are
 left, what is half done is thrown away, and the exit code is 128 and the number of the signal.
+
+Ctrl-C is often pressed again and again. Once the program says that it has stopped, it is ignored:
+the way out is short, and raised there it would take message and code away.
 """
 
 from __future__ import annotations
@@ -11,13 +14,13 @@ import os
 import signal
 import sys
 import threading
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-__all__ = ["exit_code", "leave", "stop_like_ctrl_c", "stopped_by"]
+__all__ = ["exit_code", "leave", "no_more", "stop_like_ctrl_c", "stopped_by"]
 
 _LIKE_CTRL_C = ("SIGTERM", "SIGHUP")  # by name: not every system has both
 _MOMENT = 0.02
@@ -35,6 +38,7 @@ def stop_like_ctrl_c() -> None:
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _stop)
     sys.unraisablehook = _raise_again
+    sys.excepthook = _last
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -55,6 +59,23 @@ def _raise_again(lost: UnraisableHookArgs) -> None:
     again = threading.Timer(_MOMENT, _thread.interrupt_main, [number])
     again.daemon = True
     again.start()
+
+
+def _last(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Python would end by the signal itself, after a traceback, where Ctrl-C was caught by nobody.
+
+    It may come between any two steps, so also after the last place that catches it.
+    """
+    if issubclass(kind, KeyboardInterrupt):
+        sys.stderr.write("safesight: Stopped.\n")
+        leave(exit_code())
+    sys.__excepthook__(kind, error, trace)
+
+
+def no_more() -> None:
+    """Ignore Ctrl-C from here on, if the process is this program's alone."""
+    if sys.excepthook is _last:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def stopped_by(number: int) -> None:

@@ -20,6 +20,13 @@ from typing import TYPE_CHECKING
 
 from safesight import registry
 from safesight.compare.adaptive import adaptive_rows
+from safesight.compare.comparable import (
+    Cell,
+    cells_of,
+    model_of,
+    refuse_two_judges,
+    shared,
+)
 from safesight.compare.families import with_holm
 from safesight.compare.instruments import broken_remark, disagreements, judge_remarks
 from safesight.compare.pooling import Pool
@@ -48,8 +55,6 @@ if TYPE_CHECKING:
     from safesight.evals import Answer
 
 __all__ = ["control_of", "metrics_of", "scorecard"]
-
-_Cell = dict[str, "Answer"]
 
 _REPORTED_BY: dict[MetricName, frozenset[str]] = {
     "attack_success_rate": frozenset({"text_harm", "image_harm", "typographic_harm"}),
@@ -128,11 +133,11 @@ def scorecard(
         InputError: there are no answers, two models, versions of one, temperatures or lengths, two
             judges for one task, or a sample answered twice.
     """
-    model = _model(answers := list(answers))
-    temperature = _shared(answers, "temperature", "drawn at", "temperatures")
-    max_tokens = _shared(answers, "max_tokens", "given", "lengths to end at")
-    _refuse_two_judges(answers)
-    cells = _cells(answers)
+    model = model_of(answers := list(answers))
+    temperature = shared(answers, "temperature", "drawn at", "temperatures")
+    max_tokens = shared(answers, "max_tokens", "given", "lengths to end at")
+    refuse_two_judges(answers)
+    cells = cells_of(answers)
     rows, verdicts = list[Row](), list[VerdictCounts]()
     pools: dict[tuple[str, MetricName], list[str]] = defaultdict(list)
     defenses = _ordered({defense for defense, _ in cells}, "defense")
@@ -176,84 +181,6 @@ def _caveats(answers: Sequence[Answer], differing: Sequence[Disagreement]) -> li
     return list(dict.fromkeys(remarks))
 
 
-def _model(answers: Sequence[Answer]) -> str:
-    """The model that gave all answers, in a single version."""
-    if not answers:
-        raise InputError("There are no answers to compare. Run `safesight eval` first.")
-    models = sorted({answer.model for answer in answers})
-    if len(models) > 1:
-        raise InputError(
-            f"The answers come from {len(models)} models ({', '.join(models)}), but a "
-            "scorecard covers one. Keep each model's logs in a separate folder."
-        )
-    versions: dict[str, dict[str, None]] = defaultdict(dict)
-    for answer in answers:
-        if identity := answer.metadata.get("model_identity"):
-            versions[str(identity)][answer.defense] = None
-    if len(versions) > 1:
-        found = ", then ".join(f"{v[:12]} ({', '.join(arms)})" for v, arms in versions.items())
-        raise InputError(
-            f"The answers come from {len(versions)} versions of {models[0]!r}, which differ in "
-            f"weights, config or dtype: {found}. They cannot be compared: remove the older logs, "
-            "or use another --log-dir for each version."
-        )
-    return models[0]
-
-
-def _shared(answers: Sequence[Answer], setting: str, verb: str, nouns: str) -> float:
-    """The value of a setting of decoding, which all answers share; 0 if none was said."""
-    found: dict[float, dict[str, None]] = defaultdict(dict)
-    for answer in answers:
-        found[float(answer.metadata.get(setting) or 0)][answer.defense] = None
-    if len(found) > 1:
-        told = ", ".join(f"{value:g} ({', '.join(arms)})" for value, arms in sorted(found.items()))
-        raise InputError(
-            f"The answers were {verb} {len(found)} {nouns}: {told}. They cannot be compared: use "
-            "another --log-dir for each."
-        )
-    return next(iter(found))
-
-
-def _refuse_two_judges(answers: Sequence[Answer]) -> None:
-    judges: dict[str, set[str]] = defaultdict(set)
-    for answer in answers:
-        judges[answer.task].add(answer.judge)
-    for task, found in judges.items():
-        if len(found) > 1:
-            raise InputError(
-                f"Answers to {task!r} were judged by {' and '.join(sorted(found))}, which cannot "
-                "be compared. Judge all answers by one: safesight judge LOGDIR --judge NAME, then "
-                "safesight compare LOGDIR --judge NAME."
-            )
-
-
-def _cells(answers: Iterable[Answer]) -> dict[tuple[str, str], _Cell]:
-    """The answers by defense and task, then by sample.
-
-    Raises:
-        InputError: a sample was answered twice by one defense, or two were asked different things
-            under its id.
-    """
-    cells: dict[tuple[str, str], _Cell] = defaultdict(dict)
-    asked: dict[tuple[str, str], Answer] = {}
-    for answer in answers:
-        other = asked.setdefault((answer.task, answer.sample_id), answer)
-        if _asked(other) != _asked(answer):
-            raise InputError(
-                f"{other.defense} and {answer.defense} were asked different versions of "
-                f"{answer.sample_id!r} in the task {answer.task!r}, so they cannot be compared. "
-                "Use another --log-dir for each version of the samples."
-            )
-        cell = cells[answer.defense, answer.task]
-        if answer.sample_id in cell:
-            raise InputError(
-                f"Sample {answer.sample_id!r} of task {answer.task!r} was answered twice by "
-                f"defense {answer.defense!r}. Keep the logs of one run in one folder."
-            )
-        cell[answer.sample_id] = answer
-    return dict(cells)
-
-
 def _ordered(found: set[str], kind: registry.Kind) -> list[str]:
     """The registry's order, which puts the undefended model first; unknown names last."""
     known = [name for name in registry.names(kind) if name in found]
@@ -278,7 +205,7 @@ def _metrics_of(task: str, answers: Iterable[Answer]) -> list[Metric]:
 
 def _pooled(
     pools: Mapping[tuple[str, MetricName], Sequence[str]],
-    cells: Mapping[tuple[str, str], _Cell],
+    cells: Mapping[tuple[str, str], Cell],
     pool: Pool,
     seed: int,
 ) -> Iterator[Row]:
@@ -316,7 +243,7 @@ def _row(
 
 def _all_deltas(
     pools: Mapping[tuple[str, MetricName], Sequence[str]],
-    cells: Mapping[tuple[str, str], _Cell],
+    cells: Mapping[tuple[str, str], Cell],
     pool: Pool,
     seed: int,
 ) -> list[Delta]:
@@ -333,7 +260,7 @@ def _all_deltas(
 def _deltas(
     arms: tuple[str, str],
     metric: Metric,
-    cells: Mapping[tuple[str, str], _Cell],
+    cells: Mapping[tuple[str, str], Cell],
     tasks: tuple[Sequence[str], Pool],
     seed: int,
 ) -> list[Delta]:
@@ -376,7 +303,7 @@ def _deltas(
     return deltas
 
 
-def _pairs(metric: Metric, base: _Cell, cell: _Cell) -> list[tuple[Answer, Answer]]:
+def _pairs(metric: Metric, base: Cell, cell: Cell) -> list[tuple[Answer, Answer]]:
     """Both answers to the samples that the metric is about, as the defended arm sees them.
 
     They are sorted by id, so that a seed fixes the bootstrap.
@@ -386,10 +313,6 @@ def _pairs(metric: Metric, base: _Cell, cell: _Cell) -> list[tuple[Answer, Answe
         for key in sorted(base.keys() & cell.keys())
         if metric.concerns(cell[key])
     ]
-
-
-def _asked(answer: Answer) -> tuple[str, Label, str]:
-    return answer.question, answer.label, answer.target
 
 
 def _counts(defense: str, task: str, cell: Mapping[str, Answer]) -> Iterator[VerdictCounts]:
