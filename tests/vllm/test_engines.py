@@ -1,10 +1,11 @@
-"""The same answers from vLLM's other runner, from a compiled engine, and from two ranks."""
+"""The same answers from vLLM's other runner, a full engine, a compiled one, and two ranks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -38,6 +39,39 @@ def same(found: tuple[list[str], list[str]], name: str) -> None:
 @pytest.mark.parametrize("name", ["probe", "sasa", "rai", "refusal_direction"])
 def test_model_runner_v2(name: str, options: Any, second: ProcessPoolExecutor) -> None:
     same(second.submit(_alternating, [{"name": name}], options).result(), name)
+
+
+FULL = {"num_gpu_blocks_override": 17, "block_size": 16, "max_num_seqs": 8, "max_model_len": 256}
+"""Memory for the tokens of two or three requests, so that others must make room while they answer."""
+
+
+def _making_room(defenses: Any, options: Any) -> tuple[tuple[list[str], list[str]], int]:
+    """The answers, and how often a request that had begun had to leave."""
+    from vllm.v1.core.sched.scheduler import Scheduler
+
+    left, leave = [], Scheduler._preempt_request
+
+    def counted(self: Any, request: Any, *args: Any, **more: Any) -> Any:
+        left.append(request.num_output_tokens)
+        return leave(self, request, *args, **more)
+
+    with patch.object(Scheduler, "_preempt_request", counted):
+        found = _alternating(defenses, options)
+    return found, sum(each > 0 for each in left)
+
+
+@pytest.mark.parametrize("cached", [True, False], ids=["cached", "uncached"])
+@pytest.mark.parametrize("name", ["probe", "sasa", "rai"])
+@pytest.mark.parametrize("runner", ["pool", "second"])
+def test_a_request_that_has_to_make_room_comes_back_as_it_was(
+    runner: str, name: str, cached: bool, request: pytest.FixtureRequest
+) -> None:
+    """It was judged, or answered in part; its prompt may be in a cache, and not be seen again."""
+    options = {**FULL, "enable_prefix_caching": cached}
+    started: ProcessPoolExecutor = request.getfixturevalue(runner)
+    found, left = started.submit(_making_room, [{"name": name}], options).result()
+    assert left > 0
+    same(found, name)
 
 
 @pytest.mark.parametrize("name", ["probe", "sasa", "rai"])
