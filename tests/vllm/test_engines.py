@@ -42,7 +42,7 @@ def test_model_runner_v2(name: str, options: Any, second: ProcessPoolExecutor) -
 
 
 FULL = {"num_gpu_blocks_override": 17, "block_size": 16, "max_num_seqs": 8, "max_model_len": 256}
-"""Memory for the tokens of two or three requests, so that others must make room while they answer."""
+"""Memory for the tokens of two or three requests, so that others must make room meanwhile."""
 
 
 def _making_room(defenses: Any, options: Any) -> tuple[tuple[list[str], list[str]], int]:
