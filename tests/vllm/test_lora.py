@@ -16,6 +16,7 @@ from vllm.lora.request import LoRARequest
 from safesight import VLM, registry
 from safesight.fitting.bundled import bundled
 from safesight.training.export import export_adapter, merge
+from tests.vllm import engines
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +26,8 @@ TOKENS = 16
 def test_an_adapter_answers_as_the_merged_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    for name, value in engines.ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
     vlm = VLM.load("testbed", dtype="float32", device="cpu")
     artifact = bundled("npo", vlm)
     adapter = export_adapter(artifact, tmp_path / "adapter")
