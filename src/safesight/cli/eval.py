@@ -16,6 +16,7 @@ from safesight.cli.options import (
     Judge,
     Limit,
     Loading,
+    MaxTokens,
     Model,
     Only,
     Seed,
@@ -100,13 +101,6 @@ _Temperature = Annotated[
         help="0 is greedy; above it, answers are drawn, and the same --seed draws the same ones.",
     ),
 ]
-_MaxTokens = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="The longest answer. Default: the benchmark's, else the checkpoint's, else 256.",
-    ),
-]
 _VllmOptions = Annotated[
     str | None,
     typer.Option(metavar="OPTIONS", help="With vLLM: options of `vllm serve`, in one argument."),
@@ -152,7 +146,7 @@ def evaluate(
     judge: Judge = None,
     seed: Seed = 0,
     temperature: _Temperature = 0.0,
-    max_tokens: _MaxTokens = None,
+    max_tokens: MaxTokens = None,
     batch_size: BatchSize = None,
     overhead: _Overhead = 24,
     json: JsonFile = None,

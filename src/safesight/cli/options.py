@@ -27,6 +27,7 @@ __all__ = [
     "JudgedBy",
     "Limit",
     "Loading",
+    "MaxTokens",
     "Model",
     "Only",
     "Seed",
@@ -54,6 +55,13 @@ Loading = dict[str, Any]
 Seed = Annotated[int, typer.Option(min=0, help="Seed for samples, fits and the bootstrap.")]
 Limit = Annotated[
     int | None, typer.Option(min=1, help="Samples per task. Default: each task's own number.")
+]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="The longest answer. Default: the benchmark's, else the checkpoint's, else 256.",
+    ),
 ]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Maximum batch size.")]
 DataOptions = Annotated[
