@@ -12,7 +12,8 @@ import torch
 
 from safesight import registry
 from safesight.defenses import load_defense
-from safesight.errors import InputError, TrainingError
+from safesight.errors import InputError, StorageError, TrainingError
+from safesight.fitting.artifact import Artifact
 from safesight.models import VLM
 from safesight.training import own_answers as own
 from safesight.training.batches import Collator, stop_tokens
@@ -93,18 +94,37 @@ def test_a_model_that_answers_no_row_of_a_set_has_nothing_to_train_on(
         fit("npo", tiny.vlm("llava"), max_steps=1, answers="self")
 
 
-def test_a_run_resumes_only_with_the_same_answers(
+def test_a_resumed_run_trains_on_the_answers_of_its_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def resumed(said: str) -> None:
-        monkeypatch.setattr(own, "own_answers", says(said))
-        run = TuningRun(tmp_path / "run", resume=True)
-        fit("npo", tiny.vlm("llava"), run, max_steps=1, answers="self")
+    """Asked again, a model may answer otherwise: kernels of a GPU differ from run to run."""
+    folder = tmp_path / "run"
 
-    resumed("take a cup.")
-    resumed("take a cup.")
+    def fitted(said: str, *, resume: bool = True, **settings: Any) -> Artifact:
+        monkeypatch.setattr(own, "own_answers", says(said))
+        run = TuningRun(folder, resume=resume)
+        return fit("npo", tiny.vlm("llava"), run, max_steps=1, answers="self", **settings)
+
+    first = fitted("take a cup.")
+    assert fitted("take a spoon.").hash == first.hash
+    with pytest.raises(TrainingError, match="different config"):
+        fitted("take a spoon.", max_answer_tokens=7)
+    for damaged in ("", "[]", '{"asked": 1}'):
+        (folder / "answers.json").write_text(damaged)
+        assert fitted("take a cup.").hash == first.hash
+    (folder / "answers.json").unlink()
     with pytest.raises(TrainingError, match="different data"):
-        resumed("take a spoon.")
+        fitted("take a spoon.")
+    assert fitted("take a spoon.", resume=False).hash != first.hash
+
+
+def test_a_folder_that_may_be_wanted_is_refused_before_the_model_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own, "own_answers", None)
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(StorageError, match="is not a run folder"):
+        fit("npo", tiny.vlm("llava"), TuningRun(tmp_path), max_steps=1, answers="self")
 
 
 def test_answers_are_the_undefended_models_and_a_batch_equals_its_rows() -> None:

@@ -7,6 +7,7 @@ what it would do, and need no author: prompts with labels are enough.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -22,7 +23,9 @@ from safesight.grammar import ANY_MODEL, load_judge
 from safesight.models.asking import by_batches, encode_asked
 from safesight.training.batches import stop_tokens
 from safesight.training.config import TuningConfig
-from safesight.training.rows import TuningData
+from safesight.training.place import answered_before, check_free
+from safesight.training.plan import Answered
+from safesight.training.rows import TuningData, rows_hash
 from safesight.types import Sample
 
 if TYPE_CHECKING:
@@ -57,7 +60,7 @@ def settled(fitting: Fitting, data: TuningData, *sets: TuningSet) -> tuple[Fitti
 
     The model's own answer to a row replaces the given one. A row that it refuses, or answers with
     nothing readable, is dropped: there is nothing to unlearn, and nothing worth keeping. The
-    answers count as data of the run, so a run resumes only with the same ones.
+    answers count as data of the run, and are kept in its folder, so a resumed run trains on them.
 
     Args:
         fitting: The call; its config is an `AnswersConfig`.
@@ -66,6 +69,7 @@ def settled(fitting: Fitting, data: TuningData, *sets: TuningSet) -> tuple[Fitti
 
     Raises:
         InputError: a given answer is missing, or the model answers no row of a set.
+        StorageError: the run's folder holds something that may be wanted.
     """
     config = fitting.config
     assert isinstance(config, AnswersConfig)
@@ -73,10 +77,8 @@ def settled(fitting: Fitting, data: TuningData, *sets: TuningSet) -> tuple[Fitti
         _need_given(fitting.name, data, *sets)
         return fitting, data
     asked = [row for row in data.rows if row.set in sets]
-    with ranks.together():
-        answered = answered_rows(
-            fitting.vlm, asked, longest=config.max_answer_tokens, progress=fitting.progress
-        )
+    kept = _answered(fitting, asked, config.max_answer_tokens)
+    answered = _readable(asked, [OwnAnswer(*each) for each in kept.said])
     for name in sets:
         if not any(row.set == name for row in answered):
             raise InputError(
@@ -90,7 +92,28 @@ def settled(fitting: Fitting, data: TuningData, *sets: TuningSet) -> tuple[Fitti
         )
     rows = [*answered, *(row for row in data.rows if row.set not in sets)]
     given = replace(fitting.data, tuning=rows)
-    return replace(fitting, data=given), TuningData(rows, data.needed)
+    return replace(fitting, data=given, answered=kept), TuningData(rows, data.needed)
+
+
+def _answered(fitting: Fitting, asked: Sequence[TuningSample], longest: int) -> Answered:
+    """What the model answers; for a run that is resumed, what it answered at its start.
+
+    Raises:
+        StorageError: the run's folder holds something that may be wanted.
+    """
+    vlm, run = fitting.vlm, fitting.run
+    if run is not None and ranks.first():
+        check_free(run)
+    text = f"{vlm.identity} {rows_hash(asked)} {longest}"
+    named = hashlib.sha256(text.encode()).hexdigest()
+    with ranks.together():
+        kept = ranks.agreed(answered_before(run, named))
+        if kept is not None and len(kept.said) == len(asked):
+            return kept
+        prompts = [asked_as(row) for row in asked]
+        return Answered(
+            named, own_answers(vlm, prompts, longest=longest, progress=fitting.progress)
+        )
 
 
 def _need_given(name: str, data: TuningData, *sets: TuningSet) -> None:
@@ -112,13 +135,17 @@ def answered_rows(
         >>> [each.answer for each in answered_rows(VLM.load("testbed"), [row], longest=8)]
         ['a crab is a kind of animal.']
     """
-    judge = load_judge(ANY_MODEL)
     asked = [asked_as(row) for row in rows]
-    answers = own_answers(vlm, asked, longest=longest, progress=progress)
+    return _readable(rows, own_answers(vlm, asked, longest=longest, progress=progress))
+
+
+def _readable(rows: Sequence[TuningSample], answers: Sequence[OwnAnswer]) -> list[TuningSample]:
+    """The rows with these answers, without those that are refused or unreadable."""
+    judge = load_judge(ANY_MODEL)
     return [
         replace(row, answer=answer.text, whole=answer.whole)
-        for row, sample, answer in zip(rows, asked, answers, strict=True)
-        if judge(answer.text, sample) in ("harmful", "harmless")
+        for row, answer in zip(rows, answers, strict=True)
+        if judge(answer.text, asked_as(row)) in ("harmful", "harmless")
     ]
 
 

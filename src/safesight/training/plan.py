@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
@@ -57,6 +57,15 @@ class Method:
     """Extra tensors for the artifact, for analysis; `apply` does not need them."""
 
 
+class Answered(NamedTuple):
+    """What the model answered to rows before training."""
+
+    asked: str
+    """A hash of the rows, the model and the settings."""
+    said: Sequence[tuple[str, bool]]
+    """By row: the answer, and whether it ended."""
+
+
 @dataclass(frozen=True)
 class Fitting:
     """One call of a defense's `fit`."""
@@ -72,6 +81,8 @@ class Fitting:
     progress: bool = True
     run: TuningRun | None = None
     """Where to keep checkpoints; None for no checkpoints."""
+    answered: Answered | None = None
+    """What the model answered itself, if the run trains on that."""
 
     def rows(self, *needed: TuningSet) -> TuningData:
         """The rows, checked.

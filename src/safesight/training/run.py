@@ -8,25 +8,19 @@ parameters, `trainer` the Trainer.
 
 from __future__ import annotations
 
-import json
 import random
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from safesight import ranks
-from safesight.errors import ModelError, StorageError, TrainingError
+from safesight.errors import ModelError, TrainingError
 from safesight.extras import need
-from safesight.files import write_text
 from safesight.fitting.artifact import Artifact
 from safesight.fitting.provenance import provenance
 from safesight.generation.composition import protection
@@ -34,12 +28,11 @@ from safesight.training.batches import Ahead, Collator, Draws
 from safesight.training.checkpoints import last_checkpoint
 from safesight.training.choice import Choice, projector_parameters, reached
 from safesight.training.passes import Objective, Passes
+from safesight.training.place import run_folder
 from safesight.training.plan import Fitting, Method, TuningRun
 from safesight.training.weights import Installed, installed
 
 __all__ = ["Fitting", "Method", "TuningRun", "train"]
-
-_RUN = "run.json"
 
 
 def train(fitting: Fitting, choice: Choice, method: Method) -> Artifact:
@@ -65,7 +58,7 @@ def train(fitting: Fitting, choice: Choice, method: Method) -> Artifact:
     need("accelerate", "train", "Training")
     begin = time.monotonic()
     with (
-        _place(fitting) as folder,
+        run_folder(fitting) as folder,
         _own_rng(fitting.seed),
         installed(vlm, choice, training=True) as result,
     ):
@@ -159,73 +152,6 @@ def _finite(result: Installed) -> dict[str, Tensor]:
             "learning_rate."
         )
     return tensors
-
-
-@contextmanager
-def _place(fitting: Fitting) -> Iterator[Path]:
-    """The run's folder, prepared: with checkpoints if the run is resumed, else empty."""
-    run = fitting.run
-    if run is None:
-        with tempfile.TemporaryDirectory(prefix="safesight-") as temporary:
-            yield Path(temporary)
-        return
-    if not ranks.first():  # which prepares it
-        yield run.folder
-        return
-    about = fitting.about()
-    found = _read(run.folder)
-    _check_place(run, found, about)
-    try:
-        if not (run.resume and found):
-            shutil.rmtree(run.folder, ignore_errors=True)
-        run.folder.mkdir(parents=True, exist_ok=True)
-        _write(run.folder, {**about, "done": False})
-        yield run.folder
-        _write(run.folder, {**about, "done": True})
-    except OSError as error:
-        raise StorageError(
-            f"The run folder {run.folder} cannot be written ({error}). Free some space, or "
-            "choose another folder."
-        ) from error
-    except KeyboardInterrupt:
-        if not any(run.folder.glob("checkpoint-*")):
-            raise
-        raise KeyboardInterrupt(
-            f"Checkpoints are in {run.folder}. Repeat the command with --resume to go on."
-        ) from None
-
-
-def _check_place(run: TuningRun, found: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    """Refuse to delete files that may be wanted, or to mix two runs."""
-    if not found and run.folder.exists() and any(run.folder.iterdir()):
-        raise StorageError(
-            f"{run.folder} is not a run folder, so it was left alone. Choose another."
-        )
-    other = next((key for key in about if found and found.get(key) != about[key]), None)
-    if run.resume and other:
-        raise TrainingError(
-            f"The run in {run.folder} has a different {other} and cannot be resumed. Use the "
-            f"{other} it was started with, or another folder."
-        )
-    if found and not run.resume and not found.get("done") and any(run.folder.glob("checkpoint-*")):
-        raise StorageError(
-            f"{run.folder} holds an unfinished run. Resume it with --resume, or remove the folder "
-            "to start over."
-        )
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    """The content of `run.json`; empty if it is missing or damaged."""
-    try:
-        found = json.loads((folder / _RUN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _write(folder: Path, about: Mapping[str, Any]) -> None:
-    """Write the file that marks a folder as a run folder."""
-    write_text(folder / _RUN, json.dumps(about, indent=2) + "\n")
 
 
 @contextmanager
