@@ -32,6 +32,7 @@ SMOL_FITTED := refusal_direction tool_vector rai probe sasa npo vsfa
 SMOL_SHOWN := safety_prompt,refusal_direction,rai,sasa,tool_vector,npo,vsfa
 SMOL_rai := --set ratio=auto --set strength=auto
 SMOL_sasa := --set search=1
+SMOL_tool_vector := --share 0.0125
 SMOL_vsfa := --share 0.0625 --set answers=self --set epochs=2 --set rank=4 --set lora_alpha=8
 SMOL_npo := $(MIRAGE_OF) --data-option general=500 --share 0.0833 --set answers=self \
 	--set learning_rate=1e-3 --set batch_size=16 --set epochs=2 --set reduction=sum --set retain_weight=3 \
