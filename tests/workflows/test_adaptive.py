@@ -26,7 +26,7 @@ from safesight.hosting.arms import Arm, build_arm
 from safesight.hosting.hosts import host
 from safesight.testbed.tuning import tuning_rows
 from safesight.types import Sample
-from safesight.workflows import adaptive
+from safesight.workflows import adaptive, evaluation
 from safesight.workflows.adaptive import Adaptive
 from safesight.workflows.evaluation import Evaluation, evaluate
 from safesight.workflows.own_data import OwnData
@@ -339,6 +339,28 @@ def vqa() -> Sample:
 def test_a_task_without_pictures_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="one picture each"):
         run(tmp_path, "text_harm", "vqa", arms=["none"])
+
+
+@pytest.mark.parametrize(
+    ("place", "families", "said"),
+    [
+        ({"WORLD_SIZE": "2", "RANK": "0"}, (), "without a launcher"),
+        ({}, ("llava",), "in both directions"),
+    ],
+)
+def test_what_cannot_be_attacked_is_refused_before_anything_is_fitted(
+    place: dict[str, str],
+    families: tuple[str, ...],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(evaluation, "_fitted", None)
+    monkeypatch.setattr("safesight.adversary.defended.BIDIRECTIONAL", families)
+    with pytest.raises(InputError, match=said):
+        run(tmp_path)
 
 
 @pytest.mark.parametrize("option", ["--epsilon", "--steps", "--tries"])

@@ -73,6 +73,19 @@ class Adaptive:
         budgets = [Budget(epsilon, self.steps) for epsilon in sizes.values()]
         object.__setattr__(self, "budgets", budgets)
 
+    def check(self, vlm: VLM) -> None:
+        """Refuse what can be refused before anything is fitted.
+
+        Raises:
+            InputError: several processes share the run, or the model has no gradient.
+        """
+        if ranks.place().count > 1:
+            raise InputError(
+                "Adaptive attacks are crafted in one process. Run the evaluation with --adaptive "
+                "without a launcher."
+            )
+        refuse_without_gradient(vlm, [])
+
 
 @dataclass(frozen=True)
 class CraftedAttack:
@@ -169,11 +182,6 @@ def _apart(
 
 
 def _check(pictured: Mapping[str, object], tasks: Mapping[str, object]) -> None:
-    if ranks.place().count > 1:
-        raise InputError(
-            "Adaptive attacks are crafted in one process. Run the evaluation with --adaptive "
-            "without a launcher."
-        )
     if not pictured:
         raise InputError(
             f"None of the tasks {', '.join(tasks)} has harmful requests with one picture each, "

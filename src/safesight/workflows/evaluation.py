@@ -172,6 +172,8 @@ def evaluate(wanted: Evaluation) -> None:
         given = artifacts_of(wanted.artifacts, wanted.arms)
         vlm = host(wanted.model, **wanted.model_args).vlm
         require(vlm, "input")
+        if wanted.adaptive is not None:
+            wanted.adaptive.check(vlm)
     wanted = replace(wanted, arms=_arms_that_can_run(wanted, vlm, given))
     artifacts, arms = _fitted(wanted, vlm, given, own)
     fits = {each.name: fit for arm in arms for each, fit in arm.defenses if fit is not None}
