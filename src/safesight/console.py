@@ -40,7 +40,7 @@ def stderr() -> Console:
     """The console for progress and remarks."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, markup=False, quiet=not ranks.first())
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=not ranks.first())
 
 
 def stdout() -> Console:
@@ -48,10 +48,10 @@ def stdout() -> Console:
     from rich.console import Console
 
     quiet = not ranks.first()
-    console = Console(highlight=False, markup=False, quiet=quiet)
+    console = Console(highlight=False, markup=False, emoji=False, quiet=quiet)
     if console.is_terminal or "COLUMNS" in os.environ:
         return console
-    return Console(highlight=False, markup=False, quiet=quiet, width=_WIDE)
+    return Console(highlight=False, markup=False, emoji=False, quiet=quiet, width=_WIDE)
 
 
 @contextmanager

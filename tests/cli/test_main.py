@@ -332,6 +332,18 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(run("eval").exception, KeyError)
 
 
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        ("eval --rows all", "--rows"),
+        ("eval --column question=prompt", "--column"),
+        ("transfer probe --column question=prompt", "--column"),
+    ],
+)
+def test_how_to_read_files_without_a_file_is_a_user_error(words: str, option: str) -> None:
+    fails(run(*words.split()), f"{option} is for files of your own. Name one with --data FILE.")
+
+
 def test_the_undefended_model_and_the_control_arm_always_take_part() -> None:
     assert arms_of(["sasa", "adashield"]) == ["none", "probe", "sasa", "adashield"]
     combined = ["safety_prompt+probe", "safety_prompt+sasa"]

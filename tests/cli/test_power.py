@@ -77,6 +77,7 @@ def test_an_assumption_that_needs_more_than_a_million_is_a_cell_of_the_table() -
         ([*BASE, *DELTA, "--discordant", "often"], "not a number, independent or worst"),
         ([*BASE, *DELTA, "--discordant", "nan"], "above 0 and at most 1"),
         ([*BASE, *DELTA, "--discordant", "0.01"], "differ on 0.05 to 0.85"),
+        (["--baseline", "0.01", "--n", "100", "--discordant", "0.9"], "Change --discordant"),
         ([*BASE, *DELTA, "--icc", "0.5"], "--group-size"),
         ([*BASE, *DELTA, "--group-size", "2", "--icc", "1", "--design-effect", "2"], "the same"),
         ([*BASE, "--delta", "nan"], "at most 0.6"),

@@ -16,6 +16,7 @@ from safesight.cli.demo_screen import print_all, print_screen
 from safesight.cli.main import app
 from safesight.cli.show import print_beside, print_scorecard
 from safesight.compare import Scorecard, scorecard
+from safesight.console import stderr, stdout
 from safesight.errors import InputError
 from safesight.report import verdict_sentence
 from tests.compare.fake_answers import cell
@@ -223,6 +224,12 @@ def test_overhead_has_its_n_and_a_dash_where_nothing_was_timed() -> None:
     (cost,) = found.overhead
     refuses_all = found.model_copy(update={"overhead": [cost.model_copy(update={"n": 0})]})
     assert "1.07" not in "\n".join(shown(lambda to: print_scorecard(refuses_all, to)))
+
+
+def test_colons_are_text(capsys: pytest.CaptureFixture[str]) -> None:
+    for console in (stdout(), stderr()):
+        console.print("what is :bomb:?")
+    assert [*capsys.readouterr()] == ["what is :bomb:?\n"] * 2
 
 
 def test_square_brackets_are_text() -> None:

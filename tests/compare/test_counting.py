@@ -361,6 +361,15 @@ def test_versions_of_one_model_are_named_and_not_paired() -> None:
         scorecard([*mixed, *cell("rr", defense="sasa", **newer)])
 
 
+def test_an_arm_of_two_artifacts_is_named_and_not_pooled() -> None:
+    """The second call on a folder was not given the artifact of the first."""
+    mine = cell("rr", defense="probe", metadata={"identity": "of mine"})
+    bundled = cell("hh", defense="probe", task="text_harm", metadata={"identity": "bundled"})
+    said = r"'probe' come from 2 fits .* \(image_harm\), then bundled \(text_harm\).*--artifact"
+    with pytest.raises(InputError, match=said):
+        scorecard([*cell("hh", metadata={"identity": "plain"}), *mine, *bundled])
+
+
 def test_the_control_of_a_combination_has_the_probe_in_its_place() -> None:
     assert control_of("safety_prompt+sasa+rai") == "safety_prompt+probe+rai"
     assert control_of("probe+sasa") == "probe"

@@ -80,6 +80,14 @@ def test_notes_of_other_settings_are_another_run() -> None:
         assert not notes.same_run(notes.model_copy(update=changed))
 
 
+def test_what_was_said_of_answers_stays_with_them() -> None:
+    """A second call on the folder has other files and remarks; the first answers are there."""
+    before = RunNotes(model="testbed", remarks=["probe saw 3 rows."], adaptive=["a+pgd8"])
+    after = RunNotes(model="testbed", remarks=["sasa saw 1 row."]).with_those_of(before)
+    assert after["remarks"] == ["probe saw 3 rows.", "sasa saw 1 row."]
+    assert (after["adaptive"], after["data"]) == (["a+pgd8"], {})
+
+
 def test_notes_from_before_they_named_the_version_are_read_and_are_another_run(
     tmp_path: Path,
 ) -> None:

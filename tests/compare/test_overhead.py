@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from safesight import registry
 from safesight.cli import show
 from safesight.compare import overhead
 from safesight.compare.overhead import measure, peak_memory
 from safesight.errors import InputError
 from safesight.types import Sample
+from safesight.workflows.overhead import measured_overhead
 
 BENIGN = [Sample(id=f"b-{i}", question="benign", label="benign", target="cake") for i in range(6)]
 HARMFUL = [Sample(id=f"h-{i}", question="harm", label="harmful", target="bomb") for i in range(5)]
@@ -183,3 +186,19 @@ def test_a_view_costs_nothing() -> None:
         views = [one[i:] for i in range(10)]
         del views
     assert peak.bytes == sum(p.nbytes for p in fake.model.parameters()) + 4000
+
+
+def test_no_judge_that_asks_a_model_is_asked_about_what_is_timed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each grading would cost time and money, and only refusals are looked for."""
+    asked: list[Any] = []
+
+    def measured(vlm: Any, arms: Any, benign: Any, harmful: Any, judge: Any, **_: Any) -> list[Any]:
+        asked.append(judge)
+        return []
+
+    monkeypatch.setattr("safesight.compare.overhead.measure", measured)
+    shown = registry.load("benchmark", "vqa")(1)
+    measured_overhead(SimpleNamespace(), [], shown, 1)  # type: ignore[arg-type]
+    assert [judge.name for judge in asked] == ["rules"]

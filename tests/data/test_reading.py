@@ -196,9 +196,37 @@ def test_comments_above_the_columns_are_passed_over_and_counted(folder: Path) ->
 
 
 def test_a_line_of_a_csv_file_is_counted_where_it_begins(folder: Path) -> None:
-    (folder / "rows.csv").write_text('question,label\n"two\nlines",safe\nx,bad\n')
-    with pytest.raises(InputError, match="line 4: the label is 'bad'"):
-        read_data(folder / "rows.csv")
+    for line, text in ((4, '"two\nlines",safe\nx,bad\n'), (5, "y,safe\n\n\nx,bad\n")):
+        (folder / "rows.csv").write_text(f"question,label\n{text}")
+        with pytest.raises(InputError, match=f"line {line}: the label is 'bad'"):
+            read_data(folder / "rows.csv")
+
+
+def test_spaces_around_a_name_mean_nothing(folder: Path) -> None:
+    """As in a table that somebody lined up; in a question they are kept."""
+    rows = [
+        {"id": " 1", "question": " a?", "label": " safe", "group": "g ", "image": " a.png "},
+        {"id": "2 ", "question": "b?", "label": "safe", "group": " g", "image": ""},
+    ]
+    one, two = read_data(table(folder, rows)).samples
+    assert (one.id, one.question, two.id) == ("1", " a?", "2")
+    assert one.facts["group"] == two.facts["group"] == "g"
+    assert one.image is not None
+
+
+def test_a_picture_on_the_net_is_not_looked_for_in_the_folder(folder: Path) -> None:
+    row = {"question": "a?", "label": "safe", "image": "https://example.com/a.png"}
+    with pytest.raises(InputError, match="is a URL"):
+        read_data(table(folder, [row]))
+
+
+def test_the_hash_of_a_file_sees_its_pictures(folder: Path) -> None:
+    """A fit on it would be taken for one on the new pictures."""
+    path = table(folder, [{"id": "1", "question": "a?", "label": "safe", "image": "a.png"}])
+    before = read_data(path).hash
+    assert read_data(path).hash == before
+    Image.new("RGB", (8, 8), "blue").save(folder / "a.png")
+    assert read_data(path).hash != before
 
 
 def test_an_id_made_from_the_content_stays_and_repeated_rows_are_refused(folder: Path) -> None:

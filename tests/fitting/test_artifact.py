@@ -147,6 +147,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: (f / CONFIG).write_text((f / CONFIG).read_text().replace("0.25", "1e999")),
         "Out of range",
     ),
+    "not as many tensors as bytes": (
+        lambda f: os.truncate(f / "tensors.safetensors", 5 << 30),
+        "file not fully covered",  # of a model of billions: no size is too large
+    ),
     "a pipe": (lambda f: replace_by(f / CARD, os.mkfifo), "not a regular file"),
     "a pipe for tensors": (lambda f: replace_by(f / TENSORS, os.mkfifo), "not a regular file"),
     "an endless file": (

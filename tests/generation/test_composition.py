@@ -350,6 +350,16 @@ def test_several_answers_under_detector_and_edit(vlm: VLM) -> None:
     assert vlm.decode(found, inputs["input_ids"].shape[1])[2:] == [REFUSAL] * 2
 
 
+@pytest.mark.parametrize("edit", [NoDefense(), FakeEdit()])
+def test_several_refusals_of_a_refused_batch(vlm: VLM, edit: Any) -> None:
+    """As many rows and verdicts as when one of the prompts is answered."""
+    inputs, several = vlm.encode(prompts()[:2]), {"num_return_sequences": 3, "do_sample": True}
+    with FakeDetector(everything=True).apply(vlm), edit.apply(vlm):
+        found = vlm.generate(inputs, **several, return_dict_in_generate=True)
+        assert protection(vlm.model).last.refused.tolist() == [True] * 6
+    assert vlm.decode(found.sequences, inputs["input_ids"].shape[1]) == [REFUSAL] * 6
+
+
 def test_weights_come_and_go(vlm: VLM) -> None:
     before, plain = fingerprint(vlm.model), answers(vlm, prompts())
     with FakeWeights().apply(vlm), FakeDetector(0).apply(vlm):

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
+from transformers import GenerationConfig
 
 from safesight.errors import InputError, ModelError
 from safesight.models import VLM
@@ -44,6 +45,9 @@ def test_greedy_by_default_whatever_the_checkpoint_says(own, capfd):
     torch.manual_seed(0)
     sampled = {own.answer(batch, max_new_tokens=6, do_sample=True)[0] for _ in range(3)}
     assert len(sampled) > 1
+    config = GenerationConfig(do_sample=True, temperature=50.0, max_new_tokens=6)
+    inputs = own.encode(batch)
+    assert len({str(own.generate(inputs, generation_config=config)) for _ in range(3)}) > 1
 
 
 def test_answers_hold_neither_prompt_nor_special_tokens(own):
@@ -95,6 +99,13 @@ def test_what_the_chat_template_refuses_is_an_input_error(own):
         "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}x"
     )
     with pytest.raises(InputError, match="no system here"):
+        own.encode([[{"role": "system", "content": "be kind"}]])
+
+
+def test_a_template_that_reads_a_turn_as_one_text_is_an_input_error(own):
+    """Turns are lists of parts here; Pixtral's template adds those of the system to a text."""
+    own.processor.chat_template = "{{ 'system: ' + messages[0].content }}"
+    with pytest.raises(InputError, match="cannot take this conversation"):
         own.encode([[{"role": "system", "content": "be kind"}]])
 
 
@@ -189,6 +200,17 @@ def test_the_identity_does_not_follow_what_a_defense_puts_in_place():
         vlm.answer([tiny.ask("x")], max_new_tokens=1)
         assert vlm.identity == own
     assert vlm.identity == own == VLM.wrap(vlm.model, vlm.processor).identity
+
+
+def test_the_identity_follows_what_changes_under_a_defense():
+    """The weights that the defense lends are given back; the others are not what they were."""
+    from tests.contracts.defense_helpers import build, fitted
+
+    vlm = VLM.wrap(*tiny.fresh("llava"), name="tiny-llava")
+    own, artifact = vlm.identity, fitted("npo", "llava")
+    with build("npo").apply(vlm, artifact), torch.no_grad():
+        vlm.lm_head.weight.mul_(2)
+    assert vlm.identity == VLM.wrap(vlm.model, vlm.processor).identity != own
 
 
 def test_the_weights_hash_ignores_the_dtype_the_identity_does_not():

@@ -14,7 +14,7 @@ from PIL import Image
 from safesight import registry
 from safesight.compare import Provenance
 from safesight.errors import InputError
-from safesight.report.conversations import Conversation, conversations
+from safesight.report.conversations import Conversation, conversations, veiled_picture
 from safesight.report.pictures import Album, crafted_pictures, to_data_uri
 from safesight.types import Sample
 from tests.compare.fake_answers import FakeAnswer
@@ -218,10 +218,30 @@ def test_large_pictures_are_made_small() -> None:
 
 @pytest.mark.usefixtures("drawn")
 def test_pictures_of_harmful_things_are_veiled_even_with_a_harmless_question() -> None:
+    tasks = ["sensitive_benign", "vqa"]
     fakes: Any = [
         FakeAnswer(task=task, sample_id="s-0", label="benign", question="what is this? 0")
-        for task in ("sensitive_benign", "vqa")
+        for task in tasks
     ]
-    shown = conversations(fakes, defenses=["none"], tasks=["sensitive_benign", "vqa"], per_task=1)
+    shown = conversations(fakes, defenses=["none"], tasks=tasks, per_task=1)
     assert [c.picture_veiled for c in shown] == [True, False]
+    assert veiled_picture("sensitive_benign+one_word", "benign")
     assert not any(c.question_veiled for c in shown)
+
+
+@pytest.mark.parametrize("redaction", ["blur", "remove"])
+@pytest.mark.usefixtures("drawn")
+def test_the_picture_of_a_harmful_request_is_veiled_at_its_benign_twin_too(
+    redaction: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pictures(self: Album, task: str, first: Any, total: int) -> dict[str, str]:
+        return {id: "data:lock" if id != "s-3" else "data:cake" for id in first}
+
+    monkeypatch.setattr(Album, "pictures", pictures)
+    fakes: Any = [
+        FakeAnswer(task="vqa", sample_id=id, label=label)
+        for id, label in (("s-1", "benign"), ("s-2", "harmful"), ("s-3", "benign"))
+    ]
+    shown = conversations(fakes, defenses=["none"], tasks=["vqa"], per_task=3, redaction=redaction)
+    hidden = {c.sample_id for c in shown if c.picture_veiled or c.picture is None}
+    assert hidden == {"s-1", "s-2"}

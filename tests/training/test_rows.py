@@ -11,7 +11,7 @@ import pytest
 from safesight.defenses import FitData, load_defense
 from safesight.errors import InputError
 from safesight.training.batches import Draws
-from safesight.training.rows import TuningData, read_rows
+from safesight.training.rows import TuningData, holds_rows, read_rows
 from tests import tiny
 from tests.training.helpers import data, row
 
@@ -89,6 +89,16 @@ def test_files_are_read(tmp_path: Path, lines: bool) -> None:
     picture = two.picture()
     assert picture is not None
     assert picture.tobytes() == tiny.picture(3).tobytes()
+
+
+def test_a_mark_of_the_byte_order_and_odd_ends_of_line_change_nothing(tmp_path: Path) -> None:
+    """Editors of Windows write the first; answers of models hold the others."""
+    told = {**GOOD, "set": "forget", "answer": "one\u2028two\x0cthree\u0085four"}
+    text = "\ufeff" + json.dumps(told, ensure_ascii=False) + "\r\n"
+    (tmp_path / "rows.jsonl").write_text(text, encoding="utf-8")
+    assert holds_rows(tmp_path / "rows.jsonl")
+    (found,) = read_rows(tmp_path / "rows.jsonl")
+    assert (found.set, found.answer) == ("forget", told["answer"])
 
 
 @pytest.mark.parametrize(

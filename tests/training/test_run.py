@@ -19,6 +19,8 @@ from safesight.defenses import load_defense, protect
 from safesight.defenses.npo import NPO, _terms
 from safesight.errors import ModelError, StorageError, TrainingError
 from safesight.models import VLM
+from safesight.ranks import Place
+from safesight.training import plan
 from safesight.training.batches import Collator, Draws
 from safesight.training.checkpoints import last_checkpoint
 from safesight.training.choice import choose
@@ -282,6 +284,10 @@ def test_folders_are_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     other = data(row("a"), row("b", "retain"))
     with pytest.raises(TrainingError, match="different data"):
         fit("npo", vlm, TuningRun(run.folder, resume=True), other, max_steps=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(plan.ranks, "place", lambda: Place(0, 2))
+        with pytest.raises(TrainingError, match="different number of processes"):
+            fit("npo", vlm, TuningRun(run.folder, resume=True), max_steps=3)
     fit("npo", vlm, TuningRun(run.folder, resume=True), max_steps=3)
     fit("npo", vlm, run, max_steps=2)  # a finished run may be started over
     assert len(log_of(run.folder)) == 2

@@ -199,6 +199,23 @@ def test_peft_reads_the_adapter(family: str, tmp_path: Path) -> None:
     assert torch.allclose(found, attached, atol=1e-6)
 
 
+def test_an_adapter_that_peft_would_read_otherwise_is_not_written(tmp_path: Path) -> None:
+    artifact = fit("npo", tiny.vlm("glm4v_moe"), max_steps=1)
+    with pytest.raises(ArtifactError, match="safesight merge"):
+        export_adapter(artifact, tmp_path / "adapter")
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_idle_settings_of_a_checkpoint_are_no_reason_not_to_merge(tmp_path: Path) -> None:
+    model, processor = tiny.fresh("llava")
+    vlm = VLM.wrap(model, processor)
+    artifact = fit("npo", vlm, max_steps=1)
+    model.generation_config.temperature = 0.1
+    merge(vlm, artifact, tmp_path / "merged")
+    assert model.generation_config.temperature == 0.1
+    assert VLM.load(str(tmp_path / "merged")).identity != vlm.identity
+
+
 def test_folders_in_use_are_left_alone(tmp_path: Path) -> None:
     vlm = tiny.vlm("llava")
     artifact = fit("npo", vlm, max_steps=1)

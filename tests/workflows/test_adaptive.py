@@ -363,6 +363,25 @@ def test_what_cannot_be_attacked_is_refused_before_anything_is_fitted(
         run(tmp_path)
 
 
+def test_rows_that_a_fit_saw_are_left_out_before_the_others_are_attacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def left_out(*_: object) -> Iterator[str]:
+        done.append("left out")
+        yield "2 rows are left out."
+
+    def attacked(*_: object) -> None:
+        assert done == ["left out"]
+        raise ArithmeticError
+
+    monkeypatch.setattr(evaluation, "leave_out_seen", left_out)
+    monkeypatch.setattr(evaluation, "_attacked", attacked)
+    with pytest.raises(ArithmeticError):
+        run(tmp_path, arms=["none"])
+
+
 @pytest.mark.parametrize("option", ["--epsilon", "--steps", "--tries"])
 def test_how_hard_to_attack_without_attacking_is_a_user_error(option: str) -> None:
     result = CliRunner().invoke(app, ["eval", option, "8"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,9 @@ def test_only_what_is_missing_is_fitted(folders: dict[str, Path], tmp_path: Path
     assert len(said) == 1
     places()  # what was fitted before is used
     assert len(said) == 1
+    arms, again = ["probe", "sasa"], replace(PLAN, seed=PLAN.seed + 1)
+    fit_missing(vlm, arms, given, tmp_path, plan=again, fit_on="bundled", say=said.append)
+    assert len(said) == 2, "with another seed it is another fit"
     other = tiny.vlm("qwen3_vl")
     with pytest.raises(ArtifactError, match="was fitted on"):
         fit_missing(other, ["sasa"], given, tmp_path, plan=PLAN, say=said.append)

@@ -21,6 +21,7 @@ from safesight.cli.options import (
     Only,
     Seed,
     arms_of_option,
+    check_needs_data,
     check_output,
     facts_of,
     loads_model,
@@ -209,6 +210,7 @@ def _own(
 ) -> OwnData:
     from safesight.workflows.own_data import OwnData
 
+    check_needs_data(data, {"--column": column, "--rows": rows if rows != "unseen" else None})
     return OwnData(data or (), pairs_of(column or [], "--column"), rows)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -34,6 +34,7 @@ __all__ = [
     "arms_of_option",
     "check_apart",
     "check_names",
+    "check_needs_data",
     "check_output",
     "facts_of",
     "loads_model",
@@ -152,6 +153,17 @@ def facts_of(texts: list[str] | None, what: str) -> dict[str, list[str]]:
     from safesight.fitting.facts import parsed_facts
 
     return parsed_facts(texts or [], what)
+
+
+def check_needs_data(data: object, given: Mapping[str, object]) -> None:
+    """Refuse options that say how to read --data where there is none.
+
+    Raises:
+        InputError: one is given.
+    """
+    for option in (name for name, value in given.items() if value):
+        if not data:
+            raise InputError(f"{option} is for files of your own. Name one with --data FILE.")
 
 
 def check_names(kind: registry.Kind, names: list[str]) -> None:

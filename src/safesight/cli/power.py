@@ -150,13 +150,19 @@ def _check(asked: _Question) -> None:
             f"From {asked.baseline:g}, a rate can change by at most {largest:g}. Give --delta a "
             "number above 0 and not above that."
         )
+    if given is not None:
+        _check_share(asked, asked.delta)
+
+
+def _check_share(asked: _Question, delta: float) -> None:
+    """Refuse a share of samples on which arms with these rates cannot differ."""
     from safesight.stats.power import discordant_share
 
-    most = discordant_share(asked.baseline, asked.delta, worst=True)
-    if given is not None and not asked.delta <= given <= most + 1e-9:
+    given, most = asked.given, discordant_share(asked.baseline, delta, worst=True)
+    if given is not None and not delta - 1e-9 <= given <= most + 1e-9:
         raise InputError(
-            f"With these rates the arms differ on {asked.delta:g} to {most:g} of the samples, not "
-            f"on {given:g}. Change --discordant."
+            f"With a change of {delta:.4g} from {asked.baseline:g}, the arms differ on {delta:.4g} "
+            f"to {most:.4g} of the samples, not on {given:g}. Change --discordant."
         )
 
 
@@ -179,6 +185,8 @@ def _answer(asked: _Question) -> dict[str, Any]:
             discordant=asked.given,
             worst=asked.discordant == WORST,
         )
+        if delta is not None and asked.given is not None:
+            _check_share(asked, delta)
         found |= {"n": asked.n, "smallest_delta": delta}
         share = None if delta is None else asked.share(delta)
         return found | {"discordant": share}

@@ -16,6 +16,7 @@ from safesight.cli.options import (
     Model,
     Seed,
     check_names,
+    check_needs_data,
     check_output,
     loads_model,
     names_of,
@@ -125,6 +126,7 @@ def transfer(
         CalibrationPlan(fpr)  # refuses what is not a rate
         detector = load_defense(defense)
         check_detector(detector)
+        check_needs_data(data, {"--column": column})
         own = add_tasks(OwnData(data or [], pairs_of(column or [], "--column")))
         sets = transfer_sets([*named, *own], SetPlan(n, calibration, twins, seed))
         vlm = VLM.load(model, **loading)

@@ -25,7 +25,8 @@ def model_of(answers: Sequence[Answer]) -> str:
     """The model that gave all answers, in a single version.
 
     Raises:
-        InputError: there are no answers, or they come from two models or two versions of one.
+        InputError: there are no answers, or they come from two models or versions of one, or from
+            an arm with two artifacts.
     """
     if not answers:
         raise InputError("There are no answers to compare. Run `safesight eval` first.")
@@ -46,7 +47,25 @@ def model_of(answers: Sequence[Answer]) -> str:
             f"weights, config or dtype: {found}. They cannot be compared: remove the older logs, "
             "or use another --log-dir for each version."
         )
+    _refuse_two_fits(answers)
     return models[0]
+
+
+def _refuse_two_fits(answers: Sequence[Answer]) -> None:
+    """Refuse an arm of which some tasks were asked with another artifact, or other settings."""
+    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for answer in answers:
+        if identity := answer.metadata.get("identity"):
+            found[answer.defense][str(identity)].add(answer.task)
+    for defense, fits in found.items():
+        if len(fits) > 1:
+            told = ", then ".join(
+                f"{identity[:8]} ({', '.join(sorted(tasks))})" for identity, tasks in fits.items()
+            )
+            raise InputError(
+                f"The answers of {defense!r} come from {len(fits)} fits or settings: {told}. They "
+                "are not one arm: ask all tasks with the same --artifact, or use another --log-dir."
+            )
 
 
 def shared(answers: Sequence[Answer], setting: str, verb: str, nouns: str) -> float:

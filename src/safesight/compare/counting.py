@@ -227,7 +227,8 @@ def _row(
     if len(judges) > 1:
         raise InputError(
             f"Answers of {defense!r} to several tasks were judged by {' and '.join(judges)}, "
-            "which cannot share a number. Evaluate again with one judge."
+            "which cannot share a number. Judge all answers by one: safesight judge LOGDIR --judge "
+            "NAME, then safesight compare LOGDIR --judge NAME."
         )
     return Row(
         defense=defense,

@@ -75,6 +75,14 @@ class RunNotes(Record):
         settings |= {"temperature", "max_tokens"}
         return self.model_dump(include=settings) == other.model_dump(include=settings)
 
+    def with_those_of(self, before: RunNotes) -> dict[str, Any]:
+        """What is said of answers, with what earlier calls said: theirs stay in the folder."""
+        return {
+            "data": {**before.data, **self.data},
+            "adaptive": [*dict.fromkeys([*before.adaptive, *self.adaptive])],
+            "remarks": [*dict.fromkeys([*before.remarks, *self.remarks])],
+        }
+
     def after(
         self,
         overhead: Sequence[Overhead],

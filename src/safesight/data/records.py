@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -139,15 +139,15 @@ def _of_table(path: Path, separator: str) -> Iterator[Record]:
         line = 1
         try:
             above = _comments(file)
-            reader = csv.DictReader(file, delimiter=separator, strict=True)
-            columns = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = columns
+            reader = csv.reader(file, delimiter=separator, strict=True)
+            columns = [name.strip() for name in next(filter(None, reader), ())]
             if len(set(columns)) < len(columns):
                 double = next(name for name in columns if columns.count(name) > 1)
                 raise InputError(f"{path} has two columns called {double!r}. Rename one.")
             line = above + reader.line_num + 1
-            for values in reader:
-                yield _line(values, f"line {line}", path.parent)
+            for cells in reader:
+                if cells:  # a blank line has none
+                    yield _line(columns, cells, f"line {line}", path.parent)
                 line = above + reader.line_num + 1
         except csv.Error as error:
             raise InputError(
@@ -172,12 +172,11 @@ def _comments(file: TextIO) -> int:
     return count
 
 
-def _line(values: dict[Any, Any], place: str, folder: Path) -> Record:
-    if None in values:
-        return Record(place, {}, fault="it has more cells than the first line has columns")
-    if any(value is None for value in values.values()):
-        return Record(place, {}, fault="it has fewer cells than the first line has columns")
-    return Record(place, values, folder)
+def _line(columns: Sequence[str], cells: Sequence[str], place: str, folder: Path) -> Record:
+    if len(cells) != len(columns):
+        more = "more" if len(cells) > len(columns) else "fewer"
+        return Record(place, {}, fault=f"it has {more} cells than the first line has columns")
+    return Record(place, dict(zip(columns, cells, strict=True)), folder)
 
 
 def _text(line: bytes) -> str:

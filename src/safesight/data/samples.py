@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,14 +57,16 @@ class Data:
     source: str
     samples: Sequence[Sample] = field(repr=False)
 
-    @property
+    @cached_property
     def hash(self) -> str:
-        """Hex hash of every sample's id, texts, label and facts; pictures do not count."""
+        """Hex hash of every sample's id, texts, label, facts and pixels."""
         digest = hashlib.sha256()
         for sample in self.samples:
             parts = [sample.id, sample.question, sample.label, sample.target, sample.system]
             parts += [json.dumps([sample.turns, sample.prefill])]
             digest.update(json.dumps([*parts, sample.facts], sort_keys=True, default=dict).encode())
+            for picture in (each() for each in sample.pictures):
+                digest.update(f"{picture.mode}{picture.size}".encode() + picture.tobytes())
         return digest.hexdigest()
 
 
@@ -251,6 +254,8 @@ def _in_folder(name: Any, folder: Path | None) -> Callable[[], Image] | str:
         return f"its picture is of type {type(name).__name__}, not the path of a file"
     if folder is None:
         return f"its picture {name!r} is a path, and a data set of the hub has no folder"
+    if name.lower().startswith(("http://", "https://")):
+        return f"its picture {name!r} is a URL. Download it, and give the path of the file"
     path = folder / name
     try:
         there = path.is_file()

@@ -27,6 +27,10 @@ _LABELS: dict[str, Label] = {
 }
 
 
+_NAMES = {"id", "group", "category", "source", "goal", "picture", "image", "target", "reference"}
+"""Columns whose cells are names: spaces around them mean nothing."""
+
+
 class Turn(BaseModel):
     """One turn of a conversation; `<image>` parts stand for the row's pictures, in order."""
 
@@ -116,6 +120,9 @@ class Row(BaseModel):
             if "target" in known:
                 raise ValueError("it has both target and reference; keep one")
             known["target"] = known.pop("reference")
+        for name in _NAMES & known.keys():
+            if isinstance(known[name], str):
+                known[name] = known[name].strip()
         for name in ("images", "messages"):
             if isinstance(known.get(name), str):
                 known[name] = _listed(known[name], name)

@@ -18,7 +18,6 @@ from torch import Tensor
 __all__ = ["check_file", "digest_of", "read_json", "read_tensors", "tensor_hash", "to_json"]
 
 _MAX_JSON_BYTES = 1 << 20
-_MAX_TENSOR_BYTES = 1 << 32
 _MAX_DEPTH = 32
 
 
@@ -44,10 +43,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not a regular file, or too large.
+        ValueError: it is not a regular file.
         SafetensorError: it is damaged.
     """
-    check_file(path, _MAX_TENSOR_BYTES)
+    check_file(path)
     return load_file(path)
 
 
@@ -76,12 +75,12 @@ def tensor_hash(value: Tensor) -> str:
     return digest.hexdigest()
 
 
-def check_file(path: Path, limit: int) -> None:
-    """Refuse what is not a file of limited size: a pipe would block, a device never ends."""
+def check_file(path: Path, limit: int | None = None) -> None:
+    """Refuse what is not a file: a pipe would block, a device never ends; or one above a limit."""
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise ValueError(f"{path.name} is not a regular file")
-    if found.st_size > limit:
+    if limit is not None and found.st_size > limit:
         raise ValueError(f"{path.name} is larger than {limit >> 20} MB")
 
 

@@ -7,6 +7,8 @@ The same choice serves both, so that a fit that holds out `category=weapon` and 
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 
 from safesight.errors import InputError
@@ -25,7 +27,7 @@ def parsed_facts(texts: Sequence[str], what: str) -> dict[str, list[str]]:
     """The facts of a repeatable option.
 
     Args:
-        texts: Each `FACT=VALUE` or `FACT=VALUE,VALUE`.
+        texts: Each `FACT=VALUE` or `FACT=VALUE,VALUE`; a value that has a comma itself is quoted.
         what: The name of the option, for errors.
 
     Raises:
@@ -34,11 +36,13 @@ def parsed_facts(texts: Sequence[str], what: str) -> dict[str, list[str]]:
     Example:
         >>> parsed_facts(["concept=bomb, knife", "category=drug"], "--hold-out")
         {'concept': ['bomb', 'knife'], 'category': ['drug']}
+        >>> parsed_facts(['category="violence, aiding",drug'], "--only")
+        {'category': ['violence, aiding', 'drug']}
     """
     found: dict[str, list[str]] = {}
     for text in texts:
         fact, _, values = text.partition("=")
-        names = [value.strip() for value in values.split(",") if value.strip()]
+        names = [value.strip() for value in _split(values) if value.strip()]
         if not fact.strip() or not names:
             raise InputError(
                 f"{what} {text!r} does not have the form FACT=VALUE, such as category=weapon or "
@@ -101,7 +105,17 @@ def told(facts: Facts) -> str:
         >>> told({"concept": ["bomb", "knife"], "category": ["drug"]})
         'concept=bomb,knife or category=drug'
     """
-    return " or ".join(f"{fact}={','.join(values)}" for fact, values in facts.items())
+    return " or ".join(f"{fact}={_joined(values)}" for fact, values in facts.items())
+
+
+def _split(values: str) -> list[str]:
+    return next(csv.reader([values], skipinitialspace=True), [])
+
+
+def _joined(values: Sequence[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(values)
+    return text.getvalue()
 
 
 def _values(sample: Sample, fact: str) -> set[str]:
@@ -116,6 +130,7 @@ def _known(samples: Sequence[Sample], facts: Facts) -> str:
     sentences = []
     for fact in facts:
         values = sorted(set().union(*(_values(sample, fact) for sample in samples)))
-        shown = ", ".join(values[:_SHOWN]) + (", ..." if len(values) > _SHOWN else "")
+        shown = ", ".join(_joined([value]) for value in values[:_SHOWN])
+        shown += ", ..." if len(values) > _SHOWN else ""
         sentences.append(f"Values of {fact}: {shown}." if values else f"None has a {fact}.")
     return " ".join(sentences)

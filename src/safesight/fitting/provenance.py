@@ -20,6 +20,7 @@ def about_model(vlm: VLM) -> dict[str, Any]:
     """The entry of a card that ties an artifact to its model."""
     return {
         "name": vlm.name,
+        "family": vlm.family.name,
         "revision": vlm.revision,
         "identity": vlm.identity,
         "dtype": str(vlm.dtype).removeprefix("torch."),

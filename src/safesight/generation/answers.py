@@ -26,6 +26,7 @@ __all__ = [
     "sequences_of",
     "stream_out",
     "stream_rows",
+    "with_sequences",
 ]
 
 
@@ -54,7 +55,7 @@ def replace_answers(
     if not answers:
         return output
     new = replace_rows(sequences_of(output), prompt_length, answers, _pad(vlm, inputs))
-    return _with_sequences(output, new)
+    return with_sequences(output, new)
 
 
 def replace_rows(
@@ -91,7 +92,7 @@ def put_back_prompt(output: Any, rewritten: Tensor, original: Tensor) -> Any:
     sequences = sequences_of(output)
     copies = len(sequences) // len(original)
     prompt = original.repeat_interleave(copies, dim=0).to(sequences.device)
-    return _with_sequences(output, torch.cat([prompt, sequences[:, rewritten.shape[1] :]], dim=1))
+    return with_sequences(output, torch.cat([prompt, sequences[:, rewritten.shape[1] :]], dim=1))
 
 
 def stream_rows(streamer: Any, inputs: Inputs, answers: Sequence[Sequence[int]]) -> None:
@@ -112,7 +113,8 @@ def stream_out(streamer: Any, inputs: Inputs, tokens: Sequence[int]) -> None:
     streamer.end()
 
 
-def _with_sequences(output: Any, sequences: Tensor) -> Any:
+def with_sequences(output: Any, sequences: Tensor) -> Any:
+    """The output of generate with other sequences, in the form in which it returned them."""
     if isinstance(output, Tensor):
         return sequences
     output.sequences = sequences

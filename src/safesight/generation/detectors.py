@@ -19,8 +19,20 @@ import torch
 from torch import Tensor
 
 from safesight.errors import ModelError
-from safesight.generation.answers import refusal_tokens, replace_answers, sequences_of, stream_out
-from safesight.generation.calls import check_supported, run_prefill, short_answer, undefended
+from safesight.generation.answers import (
+    refusal_tokens,
+    replace_answers,
+    sequences_of,
+    stream_out,
+    with_sequences,
+)
+from safesight.generation.calls import (
+    check_supported,
+    run_prefill,
+    setting,
+    short_answer,
+    undefended,
+)
 from safesight.generation.prefill import Decision, Detector, Prefill, watch, watched_by
 from safesight.generation.row_streams import RowStreamer
 
@@ -96,11 +108,14 @@ def generate_after(
     rowwise = isinstance(inputs.get("streamer"), RowStreamer)
     if rowwise:
         _tell(inputs["streamer"], outcome, _answers(vlm, detectors, outcome, inputs))
-    if not bool(outcome.refused.all()):
+    if bool(outcome.refused.all()):
+        copies = setting(vlm, inputs, "num_return_sequences") or 1
+        output = with_sequences(output, sequences_of(output).repeat_interleave(copies, dim=0))
+    else:
         output = generate(**inputs)
         copies = len(sequences_of(output)) // rows
-        refused = outcome.refused.repeat_interleave(copies)
-        outcome = Outcome(_repeated(outcome.decisions, copies), refused)
+    refused = outcome.refused.repeat_interleave(copies)
+    outcome = Outcome(_repeated(outcome.decisions, copies), refused)
     answers = _answers(vlm, detectors, outcome, inputs)
     streamer = inputs.get("streamer")
     if streamer is not None and not rowwise and 0 in answers:

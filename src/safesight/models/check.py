@@ -227,11 +227,11 @@ def _replay(case: Case) -> str:
         case.forward()
     again = replay(layers, calls, case.state(resid_post(start - 1)), start)
     last = case.state(resid_post(len(layers) - 1))
-    real = case.inputs["attention_mask"].bool()
+    real = case.inputs["attention_mask"].bool().to(again.device)
     # Compared as logits, so that one tolerance fits all: raw states may be of any magnitude.
     return close(
         case.vlm.logits_of(again[real]),
-        case.vlm.logits_of(last[real]),
+        case.vlm.logits_of(last.to(again.device)[real]),
         case,
         f"blocks {start} to {len(layers) - 1} run again give the same states",
     )
@@ -250,7 +250,7 @@ def verify(fact: Tensor | bool, message: str) -> None:
 
 def close(one: Tensor, other: Tensor, case: Case, fact: str) -> str:
     """The fact that two logits are equal but for rounding; otherwise fail the check."""
-    gap = float((one.float() - other.float()).abs().max())
+    gap = float((one.float() - other.to(one.device).float()).abs().max())
     verify(
         gap <= case.tolerance,
         f"not so: {fact} (largest difference {gap:.2g}, allowed {case.tolerance:.2g})",

@@ -15,7 +15,16 @@ from typing import Any
 
 from transformers import GenerationConfig, GenerationMixin
 
-__all__ = ["GREEDY", "changes_loop", "ending", "explicit", "is_mode", "one_answer", "setting_names"]
+__all__ = [
+    "GREEDY",
+    "changes_loop",
+    "draws",
+    "ending",
+    "explicit",
+    "is_mode",
+    "one_answer",
+    "setting_names",
+]
 
 _PLAIN = frozenset(
     """
@@ -54,6 +63,11 @@ _NEVER_NONE: Mapping[str, float] = {
     "length_penalty": 1.0,
 }
 """Settings that transformers compares or computes with, and what no value means."""
+
+
+def draws(call: Mapping[str, Any]) -> bool:
+    """Whether the generation config of a call asks for drawn answers."""
+    return bool(getattr(call.get("generation_config"), "do_sample", False))
 
 
 def explicit(inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -58,7 +58,7 @@ class WeightsHash:
     @property
     def hash(self) -> str:
         """See `hash_weights`."""
-        state = weights_state(self._model, but=ADAPTER)
+        state = self._state()
         if self._known is None or not (self._keeping or self._known[0] == state):
             self._known = state, hash_weights(self._model)
         return self._known[1]
@@ -69,15 +69,24 @@ class WeightsHash:
         return self._keeping > 0
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Inside, the hash stays what it is; afterwards the weights are the same again."""
-        own = self.hash
+    def kept(self, other: Collection[str] = ()) -> Iterator[None]:
+        """Inside, the hash stays what it is, and afterwards, if no other weight has changed.
+
+        Args:
+            other: The weights that have other values inside, and their own again afterwards.
+        """
+        own, before = self.hash, self._state(other)
         self._keeping += 1
         try:
             yield
         finally:
             self._keeping -= 1
-            self._known = weights_state(self._model, but=ADAPTER), own
+            same = self._state(other) == before
+            self._known = (self._state(), own) if same else None
+
+    def _state(self, but: Collection[str] = ()) -> list[Any]:
+        found = weights_state(self._model, but=ADAPTER)
+        return [each for each in found if each[0] not in but]
 
 
 def hash_config(config: Any) -> str:

@@ -11,7 +11,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,16 @@ __all__ = ["rename_tensors", "save_checkpoint"]
 
 _TOWERS = ("CLIPVisionModel", "SiglipVisionModel")
 _INDEX = "model.safetensors.index.json"
+_SAMPLING = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "top_h",
+    "typical_p",
+    "epsilon_cutoff",
+    "eta_cutoff",
+)
 
 
 def save_checkpoint(model: Any, folder: str | os.PathLike[str], processor: Any = None) -> None:
@@ -30,7 +41,8 @@ def save_checkpoint(model: Any, folder: str | os.PathLike[str], processor: Any =
         processor: Written beside it; None leaves it out.
     """
     place = Path(folder)
-    model.save_pretrained(place)
+    with _without_idle_settings(model):
+        model.save_pretrained(place)
     if processor is not None:
         processor.save_pretrained(place)
     towers = [
@@ -54,6 +66,26 @@ def save_checkpoint(model: Any, folder: str | os.PathLike[str], processor: Any =
         about = json.loads(index.read_text(encoding="utf-8"))
         about["weight_map"] = {renamed(name): file for name, file in about["weight_map"].items()}
         index.write_text(json.dumps(about, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _without_idle_settings(model: Any) -> Iterator[None]:
+    """Inside, a generation config that does not sample has no settings of sampling.
+
+    Published checkpoints have them. transformers reads those with a warning, and refuses to write
+    what they hold.
+    """
+    config = model.generation_config
+    names = () if config is None or config.do_sample else _SAMPLING
+    idle = {name: getattr(config, name, None) for name in names}
+    idle = {name: value for name, value in idle.items() if value is not None}
+    try:
+        for name in idle:
+            setattr(config, name, None)
+        yield
+    finally:
+        for name, value in idle.items():
+            setattr(config, name, value)
 
 
 def rename_tensors(file: Path, renamed: Callable[[str], str]) -> None:

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 
 from safesight.errors import ModelError
@@ -119,7 +120,7 @@ class Writer:
             prompt: str = self._tokenizer.apply_chat_template(
                 turns, tokenize=False, add_generation_prompt=True, **more
             )
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, TemplateError) as error:
             raise ModelError(
                 f"The chat template of {self.name!r} does not take a question and its answer "
                 f"({error}). Choose another checkpoint of it."

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, cast
@@ -20,7 +20,7 @@ from transformers import BatchFeature
 
 from safesight.errors import InputError, ModelError
 from safesight.models.control_tokens import ControlTokens, control_tokens
-from safesight.models.decoding import GREEDY, ending, explicit, one_answer
+from safesight.models.decoding import GREEDY, draws, ending, explicit, one_answer
 from safesight.models.families import Family, family_of
 from safesight.models.identity import WeightsHash, hash_config
 from safesight.models.loading import LoadOptions, load_pretrained, public_name
@@ -138,9 +138,9 @@ class VLM:
         """Hex hash of the weights, in any dtype; not of what a defense puts in their place."""
         return self._weights.hash
 
-    def same_identity(self) -> AbstractContextManager[None]:
-        """Inside, other weights may stand in for the model's own, which are put back after."""
-        return self._weights.kept()
+    def same_identity(self, other: Collection[str] = ()) -> AbstractContextManager[None]:
+        """Inside, weights of these names have other values, and their own again afterwards."""
+        return self._weights.kept(other)
 
     @property
     def has_other_weights(self) -> bool:
@@ -248,7 +248,7 @@ class VLM:
                 # Not in processor_kwargs: SmolVLM's processor overrides it with its own default.
                 return_tensors="pt",
             )
-        except (ValueError, IndexError, TemplateError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, TemplateError) as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise InputError(
                 f"{self.name!r} cannot take this conversation: {reason[0][:300]} "
@@ -271,13 +271,13 @@ class VLM:
     def generate(self, inputs: Any, **kwargs: Any) -> Tensor:
         """`model.generate` with any attached defense; full sequences, B x (L + new).
 
-        One greedy answer per row unless asked otherwise, whatever the checkpoint's config says.
+        One greedy answer per row unless the call asks otherwise, whatever the checkpoint says.
 
         Raises:
             InputError: prompt and answer may exceed the model's context.
             ModelError: the processor writes tokens that the model does not know.
         """
-        if not kwargs.setdefault("do_sample", False):
+        if not kwargs.setdefault("do_sample", draws(kwargs)):
             kwargs = {**GREEDY, **kwargs}
         if kwargs.get("generation_config") is None:
             kwargs = {**one_answer(self.model), **kwargs}

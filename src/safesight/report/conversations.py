@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from safesight.compare import Provenance
-from safesight.grammar import ANY_MODEL, UNDEFENDED, load_judge
+from safesight.grammar import ANY_MODEL, UNDEFENDED, load_judge, task_parts
 from safesight.judges.shots import deciding
 from safesight.report.pictures import Album, Crafted, Tried, crafted_pictures
 from safesight.types import Sample
@@ -105,7 +105,7 @@ def conversations(
     table: dict[str, dict[str, dict[str, Answer]]] = {task: {} for task in tasks}
     for answer in answers:
         table[answer.task].setdefault(answer.sample_id, {})[answer.defense] = answer
-    shown: list[Conversation] = []
+    found: list[tuple[dict[str, Answer], _Seen]] = []
     for task, samples in table.items():
         ids = sorted(samples)
         random.Random(f"{about.seed or 0}/{task}").shuffle(ids)
@@ -118,10 +118,12 @@ def conversations(
         for id in ids:
             arms = {name: samples[id][name] for name in defenses if name in samples[id]}
             made = crafted_pictures(Path(about.log_dir), arms.values()) if about.log_dir else ()
-            key = f"c{len(shown)}"
-            seen = _Seen(pictures.get(id), tuple(made), tries.get(id, {}))
-            shown.append(_conversation(key, arms, seen, redaction))
-    return shown
+            found.append((arms, _Seen(pictures.get(id), tuple(made), tries.get(id, {}))))
+    of_harm = {seen.picture for arms, seen in found if _first(arms).label == "harmful"}
+    return [
+        _conversation(f"c{n}", arms, seen, redaction, twin=seen.picture in of_harm)
+        for n, (arms, seen) in enumerate(found)
+    ]
 
 
 def _shots(answers: Iterable[Answer]) -> set[int]:
@@ -131,7 +133,7 @@ def _shots(answers: Iterable[Answer]) -> set[int]:
 
 def veiled_picture(task: str, label: str) -> bool:
     """Whether to hide a sample's picture until clicked."""
-    return label == "harmful" or task in SENSITIVE_PICTURES
+    return label == "harmful" or task_parts(task)[0] in SENSITIVE_PICTURES
 
 
 class _Seen(NamedTuple):
@@ -143,13 +145,18 @@ class _Seen(NamedTuple):
     """By the number of the shot."""
 
 
+def _first(arms: Mapping[str, Answer]) -> Answer:
+    return arms.get(UNDEFENDED) or next(iter(arms.values()))
+
+
 def _conversation(
-    key: str, arms: dict[str, Answer], seen: _Seen, redaction: Redaction
+    key: str, arms: dict[str, Answer], seen: _Seen, redaction: Redaction, *, twin: bool
 ) -> Conversation:
-    first = arms.get(UNDEFENDED) or next(iter(arms.values()))
+    """One conversation; `twin` says that a harmful request on the page shows the same picture."""
+    first = _first(arms)
     task, harmful = first.task, first.label == "harmful"
     shown = seen.picture is not None or bool(seen.crafted)
-    picture_veiled = shown and veiled_picture(task, first.label)
+    picture_veiled = shown and (twin or veiled_picture(task, first.label))
     remove = redaction == "remove"
     plain = Tried(first.question, seen.picture)
     earlier = first.metadata.get("turns") or ()

@@ -210,7 +210,7 @@ class Collator:
             written = self.vlm.processor.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=prompt
             )
-        except (TemplateError, ValueError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, TemplateError) as error:
             raise InputError(f"The chat template rejects a conversation: {error}") from error
         assert isinstance(written, str)
         return written

@@ -35,6 +35,12 @@ __all__ = ["check_mergeable", "export_adapter", "merge"]
 _CARD = "safesight.json"
 
 
+_FUSED = dict.fromkeys(
+    ("glm4v_moe", "qwen3_omni_moe_thinker"), ("gate_proj", "up_proj", "down_proj")
+)
+"""Family to linear layers that PEFT turns into parts of fused experts, wherever they are."""
+
+
 def check_mergeable(artifact: Artifact) -> None:
     """Check that an artifact changes weights, as only some defenses do.
 
@@ -73,7 +79,7 @@ def export_adapter(artifact: Artifact, folder: str | os.PathLike[str]) -> Path:
 
     Raises:
         ArtifactError: the artifact changes no weights or whole parameters, which no adapter can
-            hold, or is damaged.
+            hold; PEFT would read the adapter otherwise; or it is damaged.
         StorageError: the folder is in use or cannot be written.
     """
     need("peft", "train", "Writing an adapter")
@@ -85,6 +91,12 @@ def export_adapter(artifact: Artifact, folder: str | os.PathLike[str]) -> Path:
         raise ArtifactError(
             f"This {artifact.defense} artifact changes {len(choice.whole)} parameters in full, "
             "which an adapter cannot hold. Write a checkpoint instead: safesight merge."
+        )
+    family = str(artifact.card.get("model", {}).get("family"))
+    if family in _FUSED and any(name.endswith(_FUSED[family]) for name in choice.lora):
+        raise ArtifactError(
+            f"PEFT takes the dense blocks of a {family} model for experts when it reads an "
+            "adapter, and would lose weights. Write a checkpoint instead: safesight merge."
         )
     config = LoraConfig(
         r=choice.rank,

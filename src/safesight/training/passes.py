@@ -137,6 +137,14 @@ class Passes:
             hooks.after(self.vlm.layers[-1], note)
             yield found
 
+    def autocast(self) -> torch.autocast:
+        """Inside, a model in half precision computes in it, though trained parameters are float32.
+
+        Adapters are float32 beside weights of any dtype; PEFT sees to that.
+        """
+        half = bool(self.result.whole) and self.vlm.dtype != torch.float32
+        return torch.autocast(self.vlm.device.type, dtype=self.vlm.dtype, enabled=half)
+
     @contextmanager
     def reference(self) -> Iterator[None]:
         """Inside, forward passes are those of the base model, without gradients or dropout."""
@@ -172,17 +180,14 @@ class Objective(nn.Module):
     accepts_loss_kwargs = False
     """Losses are means over a batch; the Trainer divides them when it accumulates batches."""
 
-    def __init__(
-        self, passes: Passes, terms: Sequence[Term], *, autocast: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, passes: Passes, terms: Sequence[Term]) -> None:
         super().__init__()
         self.model = passes.vlm.model
-        self.passes, self.terms, self.autocast = passes, tuple(terms), autocast
+        self.passes, self.terms = passes, tuple(terms)
 
     def forward(self, term: int, **batch: Any) -> dict[str, Tensor]:
         """One term for a batch; values that are only logged have no gradient."""
-        kind = self.passes.vlm.device.type
-        with torch.autocast(kind, dtype=self.autocast, enabled=self.autocast is not None):
+        with self.passes.autocast():
             parts = self.terms[term](self.passes, batch)
         return {
             name: value if name == "loss" else value.detach().float()

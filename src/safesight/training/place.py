@@ -104,6 +104,7 @@ def answered_before(run: TuningRun | None, asked: str) -> Answered | None:
 
 def _check_same(folder: Path, found: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     """Refuse to mix two runs."""
+    found = {"number of processes": 1, **found} if found else {}  # runs that did not count them
     other = next((key for key in about if found and found.get(key) != about[key]), None)
     if other:
         raise TrainingError(

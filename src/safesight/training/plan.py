@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
+from safesight import ranks
 from safesight.errors import InputError
 from safesight.training.batches import Collator
 from safesight.training.passes import Passes, Term
@@ -108,4 +109,5 @@ class Fitting:
             "data": self.data.hash,
             "seed": self.seed,
             "model": self.vlm.identity,
+            "number of processes": ranks.place().count,
         }

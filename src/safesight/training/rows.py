@@ -149,7 +149,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[TuningSample]:
     """
     place = Path(path)
     try:
-        text = place.read_text(encoding="utf-8")
+        text = place.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{place} cannot be read ({reason_of(error)}). Pass a JSON or JSONL file."
@@ -166,7 +166,7 @@ def holds_rows(path: str | os.PathLike[str]) -> bool:
     if place.suffix.lower() not in (".json", ".jsonl"):
         return False
     try:
-        entries = _entries(place.read_text(encoding="utf-8"), place)
+        entries = _entries(place.read_text(encoding="utf-8-sig"), place)
     except (OSError, UnicodeDecodeError, InputError):
         return False
     return any(isinstance(each, Mapping) and _TOLD & each.keys() for _, each in entries)
@@ -177,7 +177,8 @@ def _entries(text: str, place: Path) -> list[tuple[int, Any]]:
     try:
         if text.lstrip().startswith("["):
             return list(enumerate(parsed(text), 1))
-        lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+        # Not splitlines: a text may have other ends of line, such as U+2028.
+        lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
         return [(n, parsed(line)) for n, line in lines]
     except ValueError as error:
         raise InputError(

@@ -67,7 +67,7 @@ def train(fitting: Fitting, choice: Choice, method: Method) -> Artifact:
         for rows in method.sources.values():
             collator.check(rows)
         if method.prepare is not None:
-            with passes.reference():
+            with passes.reference(), passes.autocast():
                 method.prepare(passes, collator)
         with Ahead(collator) as ahead:
             log = _fit(fitting, method, passes, ahead, folder)
@@ -106,7 +106,6 @@ def _fit(
     if arguments.world_size > 1:
         torch.distributed.barrier()  # wait until the first process has prepared the folder
     resume = last_checkpoint(folder) if fitting.run and fitting.run.resume else None
-    half = fitting.vlm.dtype if fitting.vlm.dtype != torch.float32 else None
     log = TuningLog(
         folder / "log.jsonl",
         until=0 if resume is None else int(resume.name.rpartition("-")[2]),
@@ -115,8 +114,7 @@ def _fit(
     batch = arguments.train_batch_size * arguments.gradient_accumulation_steps
     length = arguments.max_steps * batch * arguments.world_size
     trainer = TuningTrainer(
-        # Adapters are float32 whatever the dtype of the weights; PEFT sees to that.
-        Objective(passes, method.terms, autocast=half if passes.result.whole else None),
+        Objective(passes, method.terms),
         arguments,
         collator,
         train_dataset=Draws(method.sources, length=length, seed=fitting.seed),

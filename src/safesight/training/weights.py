@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -90,15 +91,23 @@ class Installed:
         trained = {name: parameter.data for name, parameter in self.whole.items()}
         for owner, child, layer in self.adapters.values():
             setattr(owner, child, layer.base_layer)
-        for name, parameter in self.whole.items():
-            parameter.data = self.reference[name]
+        self._give(self.reference)
         try:
             yield
         finally:
-            for name, parameter in self.whole.items():
-                parameter.data = trained[name]
+            self._give(trained)
             for owner, child, layer in self.adapters.values():
                 setattr(owner, child, layer)
+
+    def _give(self, values: Mapping[str, Tensor]) -> None:
+        """Other values for whole parameters.
+
+        Autocast keeps the copy in half precision that it made of a parameter, whatever it holds by
+        now, so what it keeps is thrown away.
+        """
+        for name, parameter in self.whole.items():
+            parameter.data = values[name]
+        torch.clear_autocast_cache()
 
     @torch.no_grad()
     def merged(self) -> dict[str, Tensor]:
@@ -124,7 +133,7 @@ def installed(vlm: VLM, choice: Choice, *, training: bool = False) -> Iterator[I
     Raises:
         ModelError: the model already has an adapter, or its weights cannot be changed.
     """
-    with vlm.same_identity(), _put_in(vlm, choice, training) as result:
+    with vlm.same_identity(choice.whole), _put_in(vlm, choice, training) as result:
         yield result
 
 
@@ -136,6 +145,8 @@ def _put_in(vlm: VLM, choice: Choice, training: bool) -> Iterator[Installed]:
     modes = [(module, module.training) for module in model.modules()]
     places = [_place(model, name) for name in choice.lora]
     result = Installed()
+    narrow = partial(_as_before, vlm.dtype)
+    hooks = [vlm.embed_tokens.register_forward_hook(narrow)] if training else []
     try:
         result.adapters = _inject(vlm, choice)
         named = dict(model.named_parameters())
@@ -157,6 +168,8 @@ def _put_in(vlm: VLM, choice: Choice, training: bool) -> Iterator[Installed]:
                 parameter.requires_grad_(learns)
         yield result
     finally:
+        for hook in hooks:
+            hook.remove()
         for owner, child, linear in places:
             setattr(owner, child, linear)
         for name, original in result.originals.items():
@@ -169,6 +182,11 @@ def _put_in(vlm: VLM, choice: Choice, training: bool) -> Iterator[Installed]:
         if training:
             for module, mode in modes:
                 module.training = mode
+
+
+def _as_before(dtype: torch.dtype, module: nn.Module, args: Any, states: Tensor) -> Tensor:
+    """Embeddings in the model's dtype also where training has widened them: pictures have it."""
+    return states.to(dtype)
 
 
 def _place(model: nn.Module, name: str) -> tuple[nn.Module, str, Any]:

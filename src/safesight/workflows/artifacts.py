@@ -299,11 +299,11 @@ def _fitted(
 
 
 def unfitted(
-    vlm: VLM, arm: str, given: Mapping[str, Path], folder: Path, fit_on: FitOn | None
+    vlm: VLM, arm: str, given: Mapping[str, Path], folder: Path, fit_on: FitOn | None, seed: int
 ) -> list[str]:
     """The defenses of an arm that have no artifact and may not be fitted on the bundled world.
 
-    The arguments are those of `fit_missing`.
+    The arguments are those of `fit_missing`, with the seed of its plan.
     """
     if _may_fit(vlm, fit_on):
         return []
@@ -313,7 +313,7 @@ def unfitted(
         if defense.fitted
         and defense.name not in given
         and not _is_bundled(defense, vlm)
-        and not _fits(folder / defense.name, vlm, None, 0)
+        and not _fits(folder / defense.name, vlm, None, seed)
     ]
 
 
@@ -394,5 +394,5 @@ def _fits(place: Path, vlm: VLM, data: Data | None, seed: int) -> bool:
     except ArtifactError:
         return False
     about = artifact.card.get("data", {})
-    wanted = None if data is None else (data.hash, seed)
-    return wanted == ((about["file"], artifact.card.get("seed")) if "file" in about else None)
+    wanted = None if data is None else data.hash, seed
+    return wanted == (about.get("file"), artifact.card.get("seed"))

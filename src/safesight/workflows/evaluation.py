@@ -177,7 +177,7 @@ def evaluate(wanted: Evaluation) -> None:
     wanted = replace(wanted, arms=_arms_that_can_run(wanted, vlm, given))
     artifacts, arms = _fitted(wanted, vlm, given, own)
     fits = {each.name: fit for arm in arms for each, fit in arm.defenses if fit is not None}
-    unseen = leave_out_seen(own, fits, wanted.own.rows)
+    unseen = [*leave_out_seen(own, fits, wanted.own.rows)]
     added, about_attacks = _attacked(wanted, vlm, arms)
     server = wanted.engine.endpoints(
         vlm, arms, wanted.log_dir, wanted.model_args, wanted.max_tokens
@@ -243,7 +243,9 @@ def _arms_that_can_run(wanted: Evaluation, vlm: VLM, given: Mapping[str, Path]) 
     for arm in wanted.arms:
         lacking: list[str] = []
         if arm not in asked:
-            lacking = unfitted(vlm, arm, given, wanted.log_dir / "artifacts", wanted.fit_on)
+            lacking = unfitted(
+                vlm, arm, given, wanted.log_dir / "artifacts", wanted.fit_on, wanted.seed
+            )
         if arm not in asked and wanted.engine.base_url is not None:
             _say([f"The control arm {arm} is left out: a running server has one configuration."])
         elif lacking:
@@ -369,8 +371,7 @@ def _note(wanted: Evaluation, vlm: VLM, arms: list[Arm], start: float, about: _A
     )
     before = read_notes(wanted.log_dir)
     if before is not None:
-        asked = [*dict.fromkeys([*before.adaptive, *about.adaptive])]
-        notes = notes.model_copy(update={"adaptive": asked})  # its answers stay in the folder
+        notes = notes.model_copy(update=notes.with_those_of(before))
         if before.same_run(notes):
             kept = ("data", "remarks", "adaptive")
             notes = before.model_copy(update={name: getattr(notes, name) for name in kept})
@@ -384,7 +385,7 @@ def _note(wanted: Evaluation, vlm: VLM, arms: list[Arm], start: float, about: _A
     here = wanted.engine.name == "transformers"  # where overhead is measured
     if here and wanted.overhead_inputs and {arm.name for arm in arms} - {"none"} - overhead.keys():
         shown = [sample for task in wanted.tasks for sample in _with_pictures(task, wanted)]
-        timed = measured_overhead(vlm, arms, shown, _judge(wanted), wanted.overhead_inputs)
+        timed = measured_overhead(vlm, arms, shown, wanted.overhead_inputs)
         overhead |= {cost.defense: cost for cost in timed}
     done = notes.after(list(overhead.values()), known, about.outside, time.monotonic() - start)
     write_text(wanted.log_dir / NOTES, done.model_dump_json(indent=2))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from safesight.console import stderr, steps
-from safesight.grammar import load_judge
 
 if TYPE_CHECKING:
     from safesight.compare import Overhead
@@ -18,7 +17,7 @@ __all__ = ["measured_overhead"]
 
 
 def measured_overhead(
-    vlm: VLM, arms: Sequence[Arm], samples: Sequence[Sample], judge: str, inputs: int
+    vlm: VLM, arms: Sequence[Arm], samples: Sequence[Sample], inputs: int
 ) -> list[Overhead]:
     """The overhead of every arm; empty if no benign request can be timed.
 
@@ -27,10 +26,10 @@ def measured_overhead(
         arms: The arms of the evaluation.
         samples: Those with pictures, in the order of their tasks. Those in which an attack writes
             the beginning of the answer are not timed.
-        judge: Tells which answers are refusals.
         inputs: Benign inputs to time, and as many harmful ones.
     """
     from safesight.compare.overhead import measure
+    from safesight.judges.scope import refusal_judge
 
     benign, harmful = (_spread(samples, label, inputs) for label in ("benign", "harmful"))
     if not benign:
@@ -42,7 +41,7 @@ def measured_overhead(
             list(arms),
             benign,
             harmful,
-            load_judge(judge),
+            refusal_judge(),  # whatever reads the answers of the run: it may be asked over a net
             memory_inputs=max(1, inputs // 8),
             on_input=advance,
         )
