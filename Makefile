@@ -114,7 +114,7 @@ $(SMOL): $(STAMP)
 # It has no end of its own to its answers, and the verdict is in their beginning.
 demo-smol: $(SMOL)  ## The same on testbed-smol, whose language model is a real one.
 	$(BIN)/safesight demo --model testbed-smol --defense $(SMOL_SHOWN) \
-		--limit 24 --max-tokens 48 --output $(DEMO)-smol
+		--limit 24 --max-tokens 32 --output $(DEMO)-smol
 
 results: $(STAMP)  ## Measure again what the documentation shows: the demo, then the tests.
 	@mkdir -p docs/results

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from safesight.models import VLM
     from safesight.types import Judge, Sample
 
-__all__ = ["Peak", "measure", "peak_memory"]
+__all__ = ["TIMED_TOKENS", "Peak", "measure", "peak_memory"]
 
 CPU_METHOD = "weights and the largest sum of live tensors during an answer"
 CUDA_METHOD = "torch.cuda.max_memory_allocated during an answer"
@@ -49,6 +49,8 @@ CPU_TIME = "CPU time of the process"
 WALL_TIME = "wall time"
 _CPU_CLOCK = time.get_clock_info("process_time").resolution < 1e-4
 """Whether the clock of the process is fine enough to time a short answer; on Windows it is not."""
+TIMED_TOKENS = 48
+"""Tokens of the longest answer that is timed."""
 _SEED = 0
 """Seed of the order of the arms."""
 _AGAIN = "none, again"
@@ -71,7 +73,7 @@ def measure(
     harmful: Sequence[Sample],
     judge: Judge,
     *,
-    max_new_tokens: int = 48,
+    max_new_tokens: int = TIMED_TOKENS,
     memory_inputs: int = 3,
     on_input: Callable[[], None] = lambda: None,
 ) -> list[Overhead]:

@@ -17,7 +17,11 @@ __all__ = ["measured_overhead"]
 
 
 def measured_overhead(
-    vlm: VLM, arms: Sequence[Arm], samples: Sequence[Sample], inputs: int
+    vlm: VLM,
+    arms: Sequence[Arm],
+    samples: Sequence[Sample],
+    inputs: int,
+    max_tokens: int | None = None,
 ) -> list[Overhead]:
     """The overhead of every arm; empty if no benign request can be timed.
 
@@ -27,8 +31,9 @@ def measured_overhead(
         samples: Those with pictures, in the order of their tasks. Those in which an attack writes
             the beginning of the answer are not timed.
         inputs: Benign inputs to time, and as many harmful ones.
+        max_tokens: The longest answer of the run; what is timed is shorter anyway where it is long.
     """
-    from safesight.compare.overhead import measure
+    from safesight.compare.overhead import TIMED_TOKENS, measure
     from safesight.judges.scope import refusal_judge
 
     benign, harmful = (_spread(samples, label, inputs) for label in ("benign", "harmful"))
@@ -43,6 +48,7 @@ def measured_overhead(
             harmful,
             refusal_judge(),  # whatever reads the answers of the run: it may be asked over a net
             memory_inputs=max(1, inputs // 8),
+            max_new_tokens=min(max_tokens or TIMED_TOKENS, TIMED_TOKENS),
             on_input=advance,
         )
 
