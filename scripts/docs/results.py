@@ -51,11 +51,13 @@ class Results:
         return None if found is None else Scorecard.model_validate(found)
 
     def timed(self, name: str, page: str) -> Scorecard | None:
-        """A scorecard with the times of the benchmark of costs in place of its own."""
+        """A scorecard with the times of the benchmark of costs, if that measured its model."""
         card = self.scorecard(name, page)
         if card is None or name == COSTS:
             return card
         costs = self.scorecard(COSTS, page)
+        if costs is not None and costs.model != card.model:
+            return card
         known = [] if costs is None else costs.overhead
         wanted = [cost for cost in known if cost.defense in card.defenses]
         return card.model_copy(update={"overhead": wanted})

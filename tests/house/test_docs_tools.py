@@ -159,6 +159,17 @@ def test_the_table_has_a_row_a_defense(results: Results) -> None:
     assert "0.4% (0.0 to 2.4)" in lines[3]
 
 
+def test_another_model_is_not_given_the_times_of_the_measured_one(results: Results) -> None:
+    own = results.scorecard("demo", "page.md")
+    assert own is not None
+    elsewhere = own.model_copy(update={"model": "testbed-smol"})
+    (results.folder / "demo_smol.json").write_text(elsewhere.model_dump_json())
+    timed = results.timed("demo", "page.md")
+    assert timed is not None
+    assert timed.overhead != own.overhead
+    assert results.timed("demo_smol", "page.md") == elsewhere
+
+
 def test_a_defense_stands_beside_the_undefended(results: Results) -> None:
     assert fills.beside(results, "page.md", "demo", "sasa").splitlines() == [
         "|  | n | undefended | sasa | change, points |",
