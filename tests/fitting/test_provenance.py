@@ -11,6 +11,7 @@ from safesight.errors import ModelError
 from safesight.fitting.provenance import provenance
 from tests import tiny
 from tests.contracts.defense_helpers import fit_data, fitted
+from tests.training.helpers import fit
 
 
 def test_a_card_tells_its_data_model_and_seed() -> None:
@@ -38,3 +39,14 @@ def test_what_was_read_with_dropout_or_changed_weights_is_not_of_the_model() -> 
     with protect(vlm, "npo", fitted("npo", "llava")), changed:
         provenance(vlm, data, 0)
     assert provenance(vlm, data, 0)["seed"] == 0
+
+
+def test_training_is_refused_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("safesight.training.run.installed", None)
+    vlm = tiny.vlm("llava")
+    vlm.model.train()
+    try:
+        with pytest.raises(ModelError, match="training mode"):
+            fit("npo", vlm, max_steps=1)
+    finally:
+        vlm.model.eval()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from safesight.fitting.data import FitData
     from safesight.models import VLM
 
-__all__ = ["about_model", "provenance"]
+__all__ = ["about_model", "check_untouched", "provenance"]
 
 _PACKAGES = ("safesight", "torch", "transformers", "scikit-learn")
 
@@ -37,19 +37,9 @@ def provenance(vlm: VLM, data: FitData, seed: int, *, onward: bool = False) -> d
         onward: Whether the fit may start from other weights than the model's own.
 
     Raises:
-        ModelError: what was read is not of the model: dropout was on, or a defense had changed the
-            weights.
+        ModelError: as for `check_untouched`.
     """
-    if vlm.model.training:
-        raise ModelError(
-            f"{vlm.name!r} is in training mode, in which dropout changes what a fit reads. Call "
-            "model.eval() and fit again."
-        )
-    if vlm.has_other_weights and not onward:
-        raise ModelError(
-            f"A defense changes the weights of {vlm.name!r}, so the fit is not of the model "
-            "itself. Call unprotect(model) and fit again."
-        )
+    check_untouched(vlm, onward=onward)
     return {
         "model": about_model(vlm),
         "data": {
@@ -66,3 +56,25 @@ def provenance(vlm: VLM, data: FitData, seed: int, *, onward: bool = False) -> d
         "seed": seed,
         "versions": {package: version(package) for package in _PACKAGES},
     }
+
+
+def check_untouched(vlm: VLM, *, onward: bool = False) -> None:
+    """Refuse a model whose states are not its own. A fit that takes long asks before it begins.
+
+    Args:
+        vlm: The model to fit on.
+        onward: Whether the fit may start from other weights than the model's own.
+
+    Raises:
+        ModelError: dropout is on, or a defense has changed the weights.
+    """
+    if vlm.model.training:
+        raise ModelError(
+            f"{vlm.name!r} is in training mode, in which dropout changes what a fit reads. Call "
+            "model.eval() and fit again."
+        )
+    if vlm.has_other_weights and not onward:
+        raise ModelError(
+            f"A defense changes the weights of {vlm.name!r}, so the fit is not of the model "
+            "itself. Call unprotect(model) and fit again."
+        )

@@ -22,7 +22,7 @@ from torch import Tensor
 from safesight.errors import ModelError, TrainingError
 from safesight.extras import need
 from safesight.fitting.artifact import Artifact
-from safesight.fitting.provenance import provenance
+from safesight.fitting.provenance import check_untouched, provenance
 from safesight.generation.composition import protection
 from safesight.training.batches import Ahead, Collator, Draws
 from safesight.training.checkpoints import last_checkpoint
@@ -55,6 +55,7 @@ def train(fitting: Fitting, choice: Choice, method: Method) -> Artifact:
             f"{vlm.name!r} is loaded in float16, in which small gradients vanish. Load it in "
             f"bfloat16 or float32 to fit {fitting.name}."
         )
+    check_untouched(vlm, onward=True)
     need("accelerate", "train", "Training")
     begin = time.monotonic()
     with (
