@@ -365,7 +365,7 @@ def test_an_arm_of_two_artifacts_is_named_and_not_pooled() -> None:
     """The second call on a folder was not given the artifact of the first."""
     mine = cell("rr", defense="probe", metadata={"identity": "of mine"})
     bundled = cell("hh", defense="probe", task="text_harm", metadata={"identity": "bundled"})
-    said = r"'probe' come from 2 fits .* \(image_harm\), then bundled \(text_harm\).*--artifact"
+    said = r"'probe' come from 2 fits.* \(image_harm\), then bundled \(text_harm\).*--artifact"
     with pytest.raises(InputError, match=said):
         scorecard([*cell("hh", metadata={"identity": "plain"}), *mine, *bundled])
 

@@ -15,7 +15,7 @@ from safesight.types import Label
 if TYPE_CHECKING:
     from safesight.evals import Answer
 
-__all__ = ["Cell", "cells_of", "model_of", "refuse_two_judges", "shared"]
+__all__ = ["Cell", "cells_of", "model_of", "refuse_mixed", "shared"]
 
 Cell = dict[str, "Answer"]
 """The answers of one arm to one task, by sample."""
@@ -25,8 +25,7 @@ def model_of(answers: Sequence[Answer]) -> str:
     """The model that gave all answers, in a single version.
 
     Raises:
-        InputError: there are no answers, or they come from two models or versions of one, or from
-            an arm with two artifacts.
+        InputError: there are no answers, or they come from two models or versions of one.
     """
     if not answers:
         raise InputError("There are no answers to compare. Run `safesight eval` first.")
@@ -47,12 +46,20 @@ def model_of(answers: Sequence[Answer]) -> str:
             f"weights, config or dtype: {found}. They cannot be compared: remove the older logs, "
             "or use another --log-dir for each version."
         )
-    _refuse_two_fits(answers)
     return models[0]
 
 
+def refuse_mixed(answers: Sequence[Answer]) -> None:
+    """Refuse answers of which some were given or judged otherwise than the rest.
+
+    Raises:
+        InputError: an arm has two artifacts, settings or versions, or a task has two judges.
+    """
+    _refuse_two_fits(answers)
+    _refuse_two_judges(answers)
+
+
 def _refuse_two_fits(answers: Sequence[Answer]) -> None:
-    """Refuse an arm of which some tasks were asked with another artifact, or other settings."""
     found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for answer in answers:
         if identity := answer.metadata.get("identity"):
@@ -63,8 +70,9 @@ def _refuse_two_fits(answers: Sequence[Answer]) -> None:
                 f"{identity[:8]} ({', '.join(sorted(tasks))})" for identity, tasks in fits.items()
             )
             raise InputError(
-                f"The answers of {defense!r} come from {len(fits)} fits or settings: {told}. They "
-                "are not one arm: ask all tasks with the same --artifact, or use another --log-dir."
+                f"The answers of {defense!r} come from {len(fits)} fits, settings or versions of "
+                f"safesight: {told}. They are not one arm: ask all tasks with the same --artifact, "
+                "or use another --log-dir."
             )
 
 
@@ -92,12 +100,7 @@ def shared(answers: Sequence[Answer], setting: str, verb: str, nouns: str) -> fl
     return next(iter(found))
 
 
-def refuse_two_judges(answers: Sequence[Answer]) -> None:
-    """Refuse answers to one task that were judged by two judges.
-
-    Raises:
-        InputError: they were.
-    """
+def _refuse_two_judges(answers: Sequence[Answer]) -> None:
     judges: dict[str, set[str]] = defaultdict(set)
     for answer in answers:
         judges[answer.task].add(answer.judge)

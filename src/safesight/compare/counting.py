@@ -24,7 +24,7 @@ from safesight.compare.comparable import (
     Cell,
     cells_of,
     model_of,
-    refuse_two_judges,
+    refuse_mixed,
     shared,
 )
 from safesight.compare.families import with_holm
@@ -136,7 +136,7 @@ def scorecard(
     model = model_of(answers := list(answers))
     temperature = shared(answers, "temperature", "drawn at", "temperatures")
     max_tokens = shared(answers, "max_tokens", "given", "lengths to end at")
-    refuse_two_judges(answers)
+    refuse_mixed(answers)
     cells = cells_of(answers)
     rows, verdicts = list[Row](), list[VerdictCounts]()
     pools: dict[tuple[str, MetricName], list[str]] = defaultdict(list)

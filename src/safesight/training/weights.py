@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from safesight.activations.hooks import hooked
 from safesight.errors import ArtifactError, ModelError
 from safesight.extras import need
 from safesight.fitting.stored import float32
@@ -133,8 +133,18 @@ def installed(vlm: VLM, choice: Choice, *, training: bool = False) -> Iterator[I
     Raises:
         ModelError: the model already has an adapter, or its weights cannot be changed.
     """
-    with vlm.same_identity(choice.whole), _put_in(vlm, choice, training) as result:
+    narrow = _in_its_dtype(vlm) if training else nullcontext()
+    with vlm.same_identity(choice.whole), narrow, _put_in(vlm, choice, training) as result:
         yield result
+
+
+@contextmanager
+def _in_its_dtype(vlm: VLM) -> Iterator[None]:
+    """Inside, embeddings have the model's dtype though training widens them, as pictures do."""
+    dtype = vlm.dtype
+    with hooked() as hooks:
+        hooks.after(vlm.embed_tokens, lambda module, args, states: states.to(dtype))
+        yield
 
 
 @contextmanager
@@ -145,8 +155,6 @@ def _put_in(vlm: VLM, choice: Choice, training: bool) -> Iterator[Installed]:
     modes = [(module, module.training) for module in model.modules()]
     places = [_place(model, name) for name in choice.lora]
     result = Installed()
-    narrow = partial(_as_before, vlm.dtype)
-    hooks = [vlm.embed_tokens.register_forward_hook(narrow)] if training else []
     try:
         result.adapters = _inject(vlm, choice)
         named = dict(model.named_parameters())
@@ -168,8 +176,6 @@ def _put_in(vlm: VLM, choice: Choice, training: bool) -> Iterator[Installed]:
                 parameter.requires_grad_(learns)
         yield result
     finally:
-        for hook in hooks:
-            hook.remove()
         for owner, child, linear in places:
             setattr(owner, child, linear)
         for name, original in result.originals.items():
@@ -182,11 +188,6 @@ def _put_in(vlm: VLM, choice: Choice, training: bool) -> Iterator[Installed]:
         if training:
             for module, mode in modes:
                 module.training = mode
-
-
-def _as_before(dtype: torch.dtype, module: nn.Module, args: Any, states: Tensor) -> Tensor:
-    """Embeddings in the model's dtype also where training has widened them: pictures have it."""
-    return states.to(dtype)
 
 
 def _place(model: nn.Module, name: str) -> tuple[nn.Module, str, Any]:
