@@ -20,7 +20,7 @@ from safesight.data.pictures import opener
 from safesight.data.records import Record, records
 from safesight.data.schema import COLUMNS, Row, Turn, faults_of
 from safesight.errors import InputError
-from safesight.types import Message, Sample
+from safesight.types import Message, Sample, pixels_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -65,8 +65,8 @@ class Data:
             parts = [sample.id, sample.question, sample.label, sample.target, sample.system]
             parts += [json.dumps([sample.turns, sample.prefill])]
             digest.update(json.dumps([*parts, sample.facts], sort_keys=True, default=dict).encode())
-            for picture in (each() for each in sample.pictures):
-                digest.update(f"{picture.mode}{picture.size}".encode() + picture.tobytes())
+            for picture in sample.pictures:
+                digest.update(pixels_of(picture()))
         return digest.hexdigest()
 
 

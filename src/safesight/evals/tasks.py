@@ -34,7 +34,7 @@ from safesight.evals.session import once, planned
 from safesight.fitting.facts import parsed_facts
 from safesight.grammar import UNDEFENDED, task_parts
 from safesight.judges.scope import judge_for
-from safesight.types import Sample
+from safesight.types import Sample, pixels_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -214,9 +214,7 @@ def _pixels_of(sample: Sample) -> list[str]:
 
 
 def _pixels(picture: Image) -> str:
-    # Hash raw pixels, not an encoded file, which could change with the codec's version.
-    content = f"{picture.mode}{picture.size}".encode() + picture.tobytes()
-    return hashlib.sha256(content).hexdigest()
+    return hashlib.sha256(pixels_of(picture)).hexdigest()
 
 
 def _description_hash(samples: Sequence[Sample]) -> str:

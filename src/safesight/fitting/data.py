@@ -14,7 +14,7 @@ from typing import Any
 from safesight.errors import InputError
 from safesight.fitting.facts import Facts
 from safesight.guests import refuse_unlike
-from safesight.types import Sample, TuningSample, group_of
+from safesight.types import Sample, TuningSample, group_of, pixels_of
 
 __all__ = ["FitData", "refuse_repeated", "rows_hash", "thing_of"]
 
@@ -206,8 +206,7 @@ def _shown(sample: Sample) -> tuple[str | bytes | None, ...]:
 
 
 def _pixels(sample: Sample) -> bytes:
-    pictures = (picture() for picture in sample.pictures)
-    return b"".join(f"{p.mode}{p.size}".encode() + p.tobytes() for p in pictures)
+    return b"".join(pixels_of(picture()) for picture in sample.pictures)
 
 
 def rows_hash(rows: Sequence[TuningSample]) -> str:

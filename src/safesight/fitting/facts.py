@@ -109,7 +109,10 @@ def told(facts: Facts) -> str:
 
 
 def _split(values: str) -> list[str]:
-    return next(csv.reader([values], skipinitialspace=True), [])
+    try:
+        return next(csv.reader([values], skipinitialspace=True), [])
+    except csv.Error:  # a line that ends in the middle
+        return []
 
 
 def _joined(values: Sequence[str]) -> str:

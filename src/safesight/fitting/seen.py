@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from safesight.data import Split
 from safesight.fitting.contents import check_file
 from safesight.fitting.data import FitData
-from safesight.types import Label, Messages, Sample
+from safesight.types import Label, Messages, Sample, pixels_of
 
 __all__ = ["Seen", "SplitRow", "marked", "read_split", "rows_of", "split_hash", "split_text"]
 
@@ -87,7 +87,7 @@ def _hashes(messages: Messages) -> dict[str, str]:
         for part in turn["content"]:
             if part["type"] == "image":
                 picture = part["image"]
-                pixels.update(f"{picture.mode}{picture.size}".encode() + picture.tobytes())
+                pixels.update(pixels_of(picture))
     return {"text": text, "shown": pixels.hexdigest()[:_WIDTH]}
 
 

@@ -385,8 +385,7 @@ def _note(wanted: Evaluation, vlm: VLM, arms: list[Arm], start: float, about: _A
     here = wanted.engine.name == "transformers"  # where overhead is measured
     if here and wanted.overhead_inputs and {arm.name for arm in arms} - {"none"} - overhead.keys():
         shown = [sample for task in wanted.tasks for sample in _with_pictures(task, wanted)]
-        much = (wanted.overhead_inputs, wanted.max_tokens)
-        timed = measured_overhead(vlm, arms, shown, *much)
+        timed = measured_overhead(vlm, arms, shown, wanted.overhead_inputs, wanted.max_tokens)
         overhead |= {cost.defense: cost for cost in timed}
     done = notes.after(list(overhead.values()), known, about.outside, time.monotonic() - start)
     write_text(wanted.log_dir / NOTES, done.model_dump_json(indent=2))
