@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -15,6 +16,7 @@ from safesight.adversary import Budget, attacked, craft
 from safesight.adversary.crafted import CraftedFolder, request_key
 from safesight.adversary.crafting import Crafted
 from safesight.adversary.noise import noised
+from safesight.adversary.pixels import as_picture, pixel_path
 from safesight.errors import InputError
 from safesight.hosting.hosts import host
 from safesight.types import Sample
@@ -106,3 +108,20 @@ def test_requests_with_and_without_a_begun_answer_are_searched_apart() -> None:
         found = list(craft(model, samples, [[5, 6]] * 3, Budget(8, 1)))
     assert [each.sample.prefill for each in found] == [None, None, "Sure,"]
     assert found[0].random == found[1].random, "no row depends on its place"
+
+
+@pytest.mark.parametrize("epsilon", [1.5, 2.7, 8])
+def test_noise_stays_within_the_ball_of_the_search(epsilon: float) -> None:
+    vlm, sample = host("testbed").vlm, registry.load("benchmark", "image_harm")(1)[0]
+    (found,) = noised(vlm, [sample], Budget(epsilon))
+    start = as_picture(pixel_path(vlm, sample).start)
+    moved = np.asarray(found.picture, dtype=int) - np.asarray(start, dtype=int)
+    assert np.abs(moved).max() == int(epsilon)
+
+
+def test_a_picture_crafted_for_a_reworded_request_names_the_first_of_all(tmp_path: Path) -> None:
+    reworded = replace(PLAIN, id="1+ignore_tools", facts={"plain": "1"})
+    folder = CraftedFolder.at(tmp_path, {}, Budget())
+    folder.add([crafted(reworded, "green")])
+    found = folder.attacked(reworded, "pgd8")
+    assert (found.id, found.facts["plain"]) == ("1+ignore_tools+pgd8", "1")

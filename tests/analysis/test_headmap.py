@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from safesight.activations import leading_angle, silence_head
 from safesight.analysis.headmap import head_count, head_map
@@ -116,9 +118,16 @@ def test_a_file_of_other_prompts_or_a_damaged_one_is_refused(tmp_path: Path) -> 
     head_map(vlm, safety, utility, file=file)
     with pytest.raises(StorageError, match="other prompts"):
         head_map(vlm, _samples("else"), utility, file=file)
+    seen = [replace(each, image=partial(Image.new, "RGB", (8, 8))) for each in safety]
+    with pytest.raises(StorageError, match="other prompts"):
+        head_map(vlm, seen, utility, file=file)
     file.write_text(file.read_text().replace("0,0,0.", "0,x,0.", 1))
     with pytest.raises(StorageError, match="damaged"):
         head_map(vlm, safety, utility, file=file)
+    file.write_bytes(b"\xff\xfe")
+    for unreadable in (file, tmp_path):
+        with pytest.raises(StorageError, match="cannot be read"):
+            head_map(vlm, safety, utility, file=unreadable)
     (tmp_path / "place").write_text("")
     with pytest.raises(StorageError, match="could not be written"):
         head_map(vlm, safety, utility, file=tmp_path / "place" / "heads.csv")

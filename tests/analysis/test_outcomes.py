@@ -9,6 +9,7 @@ import pytest
 
 from safesight import registry
 from safesight.analysis.outcomes import Outcome, outcomes
+from safesight.types import LETTER, Sample
 from tests import tiny
 
 
@@ -40,3 +41,15 @@ def test_every_shot_is_asked_and_the_best_for_the_attack_decides(
         Outcome("harmful", False, plain.facts["answer"], ("refused", "harmful", "invalid"), torn),
         Outcome("refused", False, "i cannot help with that.", ("refused",), (False,)),
     ]
+
+
+def test_a_rotated_question_is_right_by_the_letter_of_each_rotation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    vlm = tiny.vlm("llava")
+    turns = [{"target": "A", "choices": ["x", "y"]}, {"target": "B", "choices": ["y", "x"]}]
+    facts = {"answer": LETTER, "choices": ["x", "y"], "rotations": turns}
+    sample = Sample("0", "first?", "benign", "A", facts=facts, shots=("first?", "second?"))
+    for letters, right in ((["A", "B"], True), (["A", "A"], False)):
+        monkeypatch.setattr(vlm, "answer", lambda *_, said=letters, **__: said)
+        assert outcomes(vlm, [sample])[0].correct is right

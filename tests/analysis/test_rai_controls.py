@@ -139,6 +139,24 @@ def test_rates_are_over_things(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {rate["groups"] for rate in cells.values()} == {things}
 
 
+def test_each_rate_is_over_the_samples_that_it_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [*registry.load("benchmark", "image_harm")(3), *registry.load("benchmark", "vqa")(5)]
+    monkeypatch.setattr(
+        rai_controls, "answers", lambda *_, **__: ["refused"] * 3 + ["harmless"] * 5
+    )
+    monkeypatch.setattr(rai_controls, "judge_of_model", lambda _: Literal())
+    cells = measured(tiny.vlm("llava"), {"both": both})["cells"]
+    found = {name.partition("/")[2]: (rate["value"], rate["n"]) for name, rate in cells.items()}
+    assert found == {
+        "invalid_rate": (0.0, 8),
+        "attack_success_rate": (0.0, 3),
+        "refusal_rate": (1.0, 3),
+        "broken_rate": (0.0, 8),
+        "over_refusal_rate": (0.0, 5),
+        "utility": (1.0, 5),
+    }
+
+
 class Literal:
     """A judge that takes an answer for its verdict."""
 

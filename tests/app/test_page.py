@@ -16,6 +16,7 @@ from PIL import Image
 
 from safesight.app.asking import Asker
 from safesight.app.examples import examples_for
+from safesight.app.forms import Forms
 from safesight.app.serving import PASSWORD, is_local, password_for
 from safesight.errors import InputError
 from safesight.hosting.ports import listening
@@ -248,3 +249,9 @@ def test_only_this_machine_gets_in_without_a_password(monkeypatch: pytest.Monkey
             password_for(local)
     monkeypatch.setenv(PASSWORD, "long enough")
     assert password_for(False) == password_for(True) == "long enough"
+
+
+def test_a_picture_whose_name_is_too_long_for_a_file_is_none() -> None:
+    forms = Forms({0: 3}, ["sasa"], examples=1)
+    data = [{"caption": "", "image": {"path": "a" * 300}}]
+    assert not forms.known({"fn_index": 0, "data": [data, "what is it?", ["sasa"]]})

@@ -48,6 +48,12 @@ def test_samples_of_a_group_are_drawn_together(tmp_path: Path) -> None:
         assert set(groups.values()) == {2}
 
 
+@pytest.mark.parametrize(("n", "drawn"), [(3, 2), (1, 1), (40, 40)])
+def test_a_limit_leaves_groups_whole_where_it_can(tmp_path: Path, n: int, drawn: int) -> None:
+    paired = of_ids(*[f"{picture}/{question}" for picture in range(20) for question in range(2)])
+    assert len(paired(n, folder=tmp_path)) == drawn
+
+
 @pytest.mark.parametrize("layout", ["mme, hub", "mm_vet, hub", "vlguard"])
 def test_it_comes_from_the_hub_at_its_revision(
     layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -266,21 +266,19 @@ def test_a_defense_stays_attached_between_requests_if_it_should(served: Host, ke
     assert protection(served.vlm.model) is None
 
 
+@pytest.mark.parametrize("error", [RuntimeError, KeyError])
 def test_a_model_that_was_not_restored_answers_nothing_more(
-    served: Host, monkeypatch: pytest.MonkeyPatch
+    served: Host, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     arm = build_arm(served.vlm, "safety_prompt")
     settings, prompt = Settings(max_new_tokens=1), helpers.prompts()[0]
-    assert served.submit(arm, settings, prompt).result(60)
-    served.batcher.cancel()
 
     def fail() -> None:
-        raise RuntimeError("no room")
+        raise error("no room")
 
     monkeypatch.setattr(served._stack, "close", fail)
-    served._attached = arm
-    served.lock.acquire()
-    served._rest()  # in the thread that answers, which must go on
+    assert served.submit(arm, settings, prompt).result(60)
+    served.batcher.cancel()
     with pytest.raises(ModelError, match=r"could not be removed from .*no room"):
         served.submit(arm, settings, prompt).result(60)
 

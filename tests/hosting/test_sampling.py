@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from safesight.errors import InputError
 from safesight.hosting.sampling import SeededSampling
+from safesight.hosting.settings import Settings
 
 PROMPT = torch.tensor([[3, 4, 5], [6, 7, 8]])
 LOGITS = torch.tensor([[2.0, 1.0, 0.0, -1.0]]).repeat(2, 1)
@@ -34,6 +36,12 @@ def test_seed_prompt_and_step_each_change_the_noise() -> None:
     assert not torch.equal(base, SeededSampling(0, 1.0)(PROMPT[1:], LOGITS[:1]))
     longer = torch.tensor([[3, 4, 5, 9]])
     assert not torch.equal(base, SeededSampling(0, 1.0)(longer, LOGITS[:1]))
+
+
+@pytest.mark.parametrize("temperature", [-1.0, float("nan"), float("inf")])
+def test_a_temperature_at_which_nothing_can_be_drawn_is_refused(temperature: float) -> None:
+    with pytest.raises(InputError, match="not possible"):
+        Settings(8, temperature, seed=1)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])

@@ -74,6 +74,19 @@ def test_what_cannot_be_used_is_named(
         read_labelled(written(tmp_path / "a.csv", rows), columns, values)
 
 
+def test_a_row_without_the_column_of_the_answer_is_no_empty_answer(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"answer": "", "verdict": "refused"}\n{"anser": "a", "verdict": "refused"}\n')
+    with pytest.raises(InputError, match=r"1 row that cannot be used\. line 2: it has no answer"):
+        read_labelled(path)
+
+
+def test_one_column_may_stand_for_two(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", [{"text": "No.", "verdict": "refused"}])
+    (found,) = read_labelled(path, {"answer": "text", "question": "text"})
+    assert (found.answer, found.question) == ("No.", "No.")
+
+
 def test_a_file_without_rows_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("answer,verdict\n")
     with pytest.raises(InputError, match="has no rows"):
@@ -127,6 +140,15 @@ def test_every_model_has_its_own_line() -> None:
     assert values == {"": 0.4, "a": 1.0, "b": 0.0}
     assert card.accuracy[0].specificity.value is None
     assert card.of("refusal", "c") is None
+
+
+def test_answers_of_no_named_model_have_no_line_of_their_own() -> None:
+    answers = [
+        *labelled({("refused", "refused"): 1}),
+        *labelled({("refused", "refused"): 1}, model="a"),
+    ]
+    card = measured(RulesJudge(), answers, "here")
+    assert [(row.model, row.sensitivity.n) for row in card.accuracy] == [("", 2), ("a", 1)]
 
 
 def test_harm_is_measured_where_the_truth_tells_it() -> None:

@@ -38,6 +38,12 @@ CHOICES = ["a red apple", "a pear", "an apple", "none of these"]
         ("It is a pear or a red apple.", None),
         ("The answer is A or the answer is B.", None),
         ("The answer is a fruit.", None),
+        ("The answer is A or B.", None),
+        ("The answer is (A)/(B)", None),
+        ("The answer is option A and option B", None),
+        ("A) a red apple or B) a pear", None),
+        ("The answer is B and A is wrong.", "B"),
+        ("B) a pear and no apple", "B"),
     ],
 )
 def test_the_letter_that_an_answer_picks(answer: str, letter: str | None) -> None:

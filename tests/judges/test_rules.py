@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import string
+
 import pytest
 
+from safesight.judges.answers import opens_with_refusal
 from safesight.judges.rules import RulesJudge
 from safesight.types import Sample
 
@@ -262,5 +265,15 @@ def test_it_says_of_every_model_that_it_sees_no_harm() -> None:
 def test_a_long_answer_takes_no_time() -> None:
     """Patterns must not backtrack over a long line without sentences."""
     judge = RulesJudge()
-    for text in ("a " * 20_000, "not a safe, " * 8_000, "i am not, and " * 8_000, '"' * 40_000):
-        judge(text + "end of it.", HARM)
+    of_any_words = " ".join(f"as a {name}" for name in string.ascii_lowercase)
+    for text in (
+        "a " * 20_000,
+        "not a safe, " * 8_000,
+        "i am not, and " * 8_000,
+        '"' * 40_000,
+        "so but " * 1_000,
+        "as an ai language model i do not have any personal opinions " * 40,
+        of_any_words,
+    ):
+        judge(text + " end of it.", HARM)
+        opens_with_refusal(text)

@@ -133,6 +133,19 @@ def test_a_benchmark_is_drawn_once_for_all_its_tasks(drawn: list[int]) -> None:
     assert drawn == [3]
 
 
+def test_a_picture_crafted_for_an_attacked_request_stands_beside_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def attack(sample: Sample) -> Sample:
+        return replace(sample, id=f"{sample.id}+prefill", facts={"plain": sample.id})
+
+    things = {"benchmark": _benchmark, "attack": lambda: attack}
+    monkeypatch.setattr(registry, "load", lambda kind, name: things[kind])
+    name = "vqa+prefill+pgd8"
+    answer = _answer("s-2+prefill+pgd8", task=name, plain="s-2", crafted="x")
+    assert list(Album(limit=5).pictures(name, {answer.sample_id: answer}, 5)) == [answer.sample_id]
+
+
 @pytest.mark.parametrize("plain", [{}, {"plain": "of the benchmark's own attack"}])
 def test_only_what_is_shown_is_attacked(
     monkeypatch: pytest.MonkeyPatch, plain: dict[str, str]

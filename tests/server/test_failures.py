@@ -14,10 +14,12 @@ from typing import Any
 
 import openai
 import pytest
+import torch
 from PIL import Image
 
 from safesight.defenses.shared.linear_gate import LinearGate
 from safesight.generation.composition import protection
+from safesight.generation.prefill import Decision, Prefill
 from safesight.hosting import hosts
 from safesight.hosting.streams import BatchStreams
 from safesight.server.answering import Places
@@ -68,6 +70,24 @@ def test_a_detector_that_fails_refuses_and_the_log_says_why(
     assert len(lines) == 3
     assert all("no such layer" in line["error"] and line["refused"] for line in lines)
     assert all("prompt" not in line for line in lines)
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_is_no_number_counts_as_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, score: float
+) -> None:
+    def unsound(self: LinearGate, prefill: Prefill) -> Decision:
+        scores = torch.full((len(self.read(prefill)),), score)
+        return Decision(scores, scores < 0, 0.0)
+
+    log = tmp_path / "decisions.jsonl"
+    with serving(log) as served:
+        monkeypatch.setattr(LinearGate, "judge", unsound)
+        field = served.ask(ANSWERED, max_tokens=1).safesight["decisions"]["probe"]
+        assert field["refused"]
+        assert field["failed"]
+        assert served.metric("safesight_detector_failures_total") == 1
+    assert "not a finite number" in json.loads(log.read_text())["error"]
 
 
 def test_a_refusal_is_logged_though_the_client_has_left(tmp_path: Path) -> None:
@@ -136,11 +156,19 @@ def test_pictures_of_all_requests_together_have_a_limit(monkeypatch: pytest.Monk
         for _ in range(2):  # what was held is given back
             served.ask(three, max_tokens=1)
         assert seen == [1_000_000, 2_000_000, 3_000_000] * 2
-        with pytest.raises(openai.RateLimitError, match="large pictures"):
-            served.ask(four, max_tokens=1)
+        with pytest.raises(openai.BadRequestError, match="too large for n = 1"):
+            served.ask(four, max_tokens=1)  # which no waiting would help
         served.ask(three, max_tokens=1, stream=True).close()
         assert soon(lambda: served.places() == 0)
         served.ask(three, max_tokens=1)
+
+
+def test_pictures_that_only_others_leave_no_room_for_may_come_again() -> None:
+    places = Places(2, most_pixels=3)
+    places.hold(2)
+    with pytest.raises(RequestError, match="large pictures") as refused:
+        places.hold(2)
+    assert refused.value.status == 429
 
 
 def test_what_no_one_foresaw_is_still_an_error_of_the_protocol(

@@ -103,7 +103,7 @@ def test_nothing_that_may_take_long_runs_in_the_event_loop(
     watch(pictures, "decode")
     watch(pictures, "from_data_uri")
     watch(conversation, "_call")
-    watch(chat, "taken_apart")
+    watch(ControlTokens, "plain_turn")
     watch(chat, "read_json")
     watch(guardrail, "read_json")
     watch(guardrail, "_arguments")
@@ -120,5 +120,5 @@ def test_nothing_that_may_take_long_runs_in_the_event_loop(
     watch(ControlTokens, "plain")
     body = {"input_type": "request", "texts": ["what is a cup?"], "tool_calls": [call]}
     assert served.post(body, guardrail.PATH).json() == {"action": "NONE"}
-    assert names.keys() == {"_call", "taken_apart", "read_json", "_arguments", "plain"}
+    assert names.keys() == {"_call", "plain_turn", "read_json", "_arguments", "plain"}
     assert set.union(*names.values()) == {"safesight-texts"}

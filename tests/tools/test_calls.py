@@ -87,6 +87,8 @@ def test_the_index_names_the_picture() -> None:
         ("<tool_call>[1]</tool_call>", "could not be read"),
         ('<tool_call>{"name": "image_zoom_in_tool", "arguments": 3}', "could not be read"),
         (call_text("rm", {}), "no tool called rm"),
+        ('<tool_call>{"name": ["image_zoom_in_tool"], "arguments": {}}', "no tool called ["),
+        (call_text("image_zoom_in_tool", {"bbox_2d": [0, 0, 9, 10**400]}), "Error: "),
         (call_text("image_rotate_tool", {"angle": 3}), "no tool called image_rotate_tool"),
         (call_text("image_zoom_in_tool", {}), "bbox_2d is missing"),
         (call_text("image_zoom_in_tool", {"bbox_2d": [0, 0, 9, 9], "img_idx": 7}), "img_idx"),

@@ -38,7 +38,7 @@ def back(guard: Guard, slot: int, refusing: str | None) -> None:
     """Judge the request in a slot, take it out, and take it in again in the next slot."""
     request = guard._requests[slot]
     request.judged, request.refusing, request.seen = True, refusing, len(PROMPT)
-    left = Left(4)
+    left = Left(4, tokens=8)
     left.put("r", guard.remove(slot))
     guard.add(slot + 1, "r", PROMPT, object(), left.take("r"))
 
@@ -70,7 +70,7 @@ def test_what_left_is_forgotten_when_it_comes_back_or_others_follow() -> None:
     def judged(name: str) -> Request:
         return Request(0, name, torch.zeros(2).numpy(), True, None, judged=True)
 
-    left = Left(2)
+    left = Left(2, tokens=8)
     for name in "abc":
         left.put(name, judged(name))
     assert left.take("a") is None
@@ -78,3 +78,20 @@ def test_what_left_is_forgotten_when_it_comes_back_or_others_follow() -> None:
     assert left.take("b") is None
     left.put("new", Request(0, "new", torch.zeros(2).numpy(), True, None))
     assert left.take("new") is None, "nothing is known of it"
+
+
+def test_states_are_kept_of_so_many_tokens_and_of_the_last_request() -> None:
+    """Who leaves during the prefill never comes back, and an engine's memory is counted."""
+
+    def begun(name: str, seen: int) -> Request:
+        states = {0: [torch.zeros(seen, 2)]}
+        return Request(0, name, torch.zeros(99).numpy(), True, None, seen=seen, states=states)
+
+    left = Left(99, tokens=8)
+    for name, seen in (("a", 4), ("b", 4), ("c", 4)):
+        left.put(name, begun(name, seen))
+    assert left.take("a") is None
+    assert left.take("b").id == "b"
+    left.put("d", begun("d", 20))
+    assert left.take("c") is None
+    assert left.take("d").id == "d"

@@ -96,6 +96,14 @@ def test_a_step_of_beam_search_is_refused_and_its_neighbours_are_not() -> None:
         check_request(params(**step | other), about(True))
 
 
+@pytest.mark.parametrize("asked", [{"prompt_logprobs": 0}, {"prompt_logprob_token_ids": [3]}])
+def test_probabilities_of_a_prompt_are_refused(asked: dict[str, Any]) -> None:
+    """They would tell the next word that a refused request was to get."""
+    with pytest.raises(ValueError, match="Log-probabilities of a prompt"):
+        check_request(params(**asked), about(True))
+    check_request(params("off", **asked), about(True))
+
+
 @pytest.mark.parametrize("may", [True, False])
 def test_a_request_that_asks_for_the_defenses_gets_them_and_no_answer(may: bool) -> None:
     with pytest.raises(ValueError, match="The defenses of this server") as told:

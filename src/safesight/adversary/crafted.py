@@ -112,7 +112,8 @@ class CraftedFolder:
         file = self.path / f"{key}.png"
         # The place, since pictures for other arms are described alike; a report opens it again.
         place = file.relative_to(self.path.parent.parent).as_posix()
-        made = {"plain": sample.id, "budget": spent, "crafted": place}
+        plain = sample.facts.get("plain", sample.id)  # before all attacks: words may stand below
+        made = {"plain": plain, "budget": spent, "crafted": place}
         return replace(
             sample,
             id=f"{sample.id}+{name}",

@@ -54,7 +54,7 @@ def pgd(start: Tensor, losses: Losses, budget: Budget, seed: int = 0) -> Search:
         (True, torch.Size([11, 2]))
     """
     rng = torch.Generator().manual_seed(seed)
-    low, high = (start - budget.radius).clamp(min=0), (start + budget.radius).clamp(max=1)
+    low, high = _ball(start, budget)
     noise = torch.rand(start.shape[1:], generator=rng).to(start.device)  # the same for every row
     pixels = low + noise * (high - low)
     best, least = start.clone(), torch.full(start.shape[:1], math.inf, device=start.device)
@@ -79,16 +79,22 @@ def pgd(start: Tensor, losses: Losses, budget: Budget, seed: int = 0) -> Search:
 
 
 def at_random(start: Tensor, budget: Budget, rng: torch.Generator) -> Tensor:
-    """The pixels with every value moved by the whole radius, up or down at random.
+    """The pixels with every value moved by the radius, up or down at random, in 8 bits.
 
     Example:
-        >>> grey = torch.full((3, 4, 4), 0.5)
+        >>> grey = torch.full((3, 4, 4), 128 / 255)
         >>> moved = at_random(grey, Budget(epsilon=8), torch.Generator())
         >>> round(255 * (moved - grey).abs().min().item())
         8
     """
     signs = torch.randint(0, 2, start.shape, generator=rng) * 2 - 1
-    return (start + budget.radius * signs.to(start.device)).clamp(0, 1)
+    moved = start + budget.radius * signs.to(start.device)
+    return _rounded(moved, *_ball(start, budget))
+
+
+def _ball(start: Tensor, budget: Budget) -> tuple[Tensor, Tensor]:
+    """The least and the greatest value of every pixel."""
+    return (start - budget.radius).clamp(min=0), (start + budget.radius).clamp(max=1)
 
 
 def _rounded(pixels: Tensor, low: Tensor, high: Tensor) -> Tensor:

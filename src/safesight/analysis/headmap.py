@@ -30,7 +30,8 @@ from torch import Tensor
 from safesight.activations import leading_angle, silence_head
 from safesight.analysis.results import HeadMap
 from safesight.analysis.states import states_before_answer
-from safesight.errors import InputError, StorageError
+from safesight.errors import InputError, StorageError, reason_of
+from safesight.types import pixels_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +69,8 @@ def head_map(
         safety: Harmful requests.
         utility: The same number of harmless questions.
         batch_size: Maximum prompts per prefill.
-        file: Where finished heads are stored; heads already in it are not measured again.
+        file: Where finished heads are stored; heads already in it are not measured again. It
+            knows the weights and the prompts, but no defense that is attached.
         step: Called after each head, whether measured now or before.
 
     Raises:
@@ -152,9 +154,9 @@ def _identity(vlm: VLM, *sets: Sequence[Sample]) -> str:
 
 
 def _asked(sample: Sample) -> list[Any]:
-    """The texts of a sample."""
-    more = [sample.system, list(sample.turns), sample.prefill]
-    return [sample.id, sample.question, *(more if any(more) else [])]
+    """The texts and pictures of a sample."""
+    pixels = [hashlib.sha256(pixels_of(render())).hexdigest() for render in sample.pictures]
+    return [sample.id, sample.question, sample.system, list(sample.turns), sample.prefill, pixels]
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,13 @@ class _Kept:
         """
         if self.path is None:
             return {}
-        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        try:
+            text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        except (OSError, UnicodeDecodeError) as error:
+            raise StorageError(
+                f"{self.path} cannot be read as a file of heads ({reason_of(error)}). "
+                "Choose another output."
+            ) from error
         # A line cut short by an interruption is measured again.
         whole = text[: text.rfind("\n") + 1].splitlines()
         heading = [f"# {self.identity}", ",".join(_COLUMNS)]

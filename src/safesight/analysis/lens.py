@@ -118,11 +118,15 @@ def _names(tokenizer: Any, ids: Sequence[int]) -> list[str]:
 
 
 def _first_tokens(tokenizer: Any, word: str) -> list[int]:
-    """First token of the word, after a space and at the start of a text."""
+    """First token of the word, after a space and at the start of a text.
+
+    Some tokenizers put a token for the space itself before a word. It says nothing of the word.
+    """
     spelled = [
         tokenizer(text, add_special_tokens=False)["input_ids"] for text in (f" {word}", word)
     ]
-    return sorted({ids[0] for ids in spelled if ids})
+    said = [[one for one in ids if tokenizer.decode([one]).strip()] for ids in spelled]
+    return sorted({ids[0] for ids in said if ids})
 
 
 def token_text(tokenizer: Any, token: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from safesight.grammar import judge_of_model
 from safesight.guests import refuse_unlike
 from safesight.judges.broken import broken
+from safesight.judges.right import shot_of
 from safesight.judges.shots import deciding
 from safesight.models.asking import asked_slices
 from safesight.types import Sample, Verdict
@@ -75,7 +76,8 @@ def outcomes(
         batch = shots[part]
         answers = vlm.answer([shot.messages() for _, shot in batch], max_new_tokens=max_new_tokens)
         for answer, (index, shot) in zip(answers, batch, strict=True):
-            verdict, correct = instrument(answer, shot), instrument.correct(answer, shot)
+            verdict = instrument(answer, shot)
+            correct = instrument.correct(answer, shot_of(shot, len(found[index])))
             debris = broken(instrument, answer, shot, vlm.name)
             found[index].append(Outcome(verdict, correct, answer, (verdict,), (debris,)))
             done()

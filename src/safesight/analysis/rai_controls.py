@@ -148,8 +148,11 @@ def measured(
         things = clusters_of(group_of(s.facts, s.id) for s in samples)
         invalid = share_of("invalid", [each.verdict for each in found[task]], things)
         cells[f"{task}/invalid_rate"] = invalid.rounded()
-        for name in metrics_of(samples[0]):
-            cells[f"{task}/{name}"] = METRICS[name].rate(found[task], things).rounded()
+        for name in dict.fromkeys(name for sample in samples for name in metrics_of(sample)):
+            own = [at for at, sample in enumerate(samples) if name in metrics_of(sample)]
+            by = clusters_of(group_of(samples[at].facts, samples[at].id) for at in own)
+            rate = METRICS[name].rate([found[task][at] for at in own], by)
+            cells[f"{task}/{name}"] = rate.rounded()
     return {"cells": cells, **note}
 
 

@@ -7,7 +7,7 @@ that its components cannot read.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
+from os.path import isfile
 from typing import Any
 
 __all__ = ["Forms"]
@@ -69,4 +69,4 @@ def _picture(value: Any) -> bool:
         return False
     file = value.get("image")
     path = file.get("path") if isinstance(file, dict) else None
-    return isinstance(path, str) and "\0" not in path and Path(path).is_file()
+    return isinstance(path, str) and "\0" not in path and isfile(path)

@@ -54,9 +54,14 @@ def _last_picture(folder: Folder, scenario: str, id: str) -> Callable[[], Image]
     place = f"black_box/images/{scenario}/{id}"
     for pattern in (f"dataset/{place}/concat_opt_*.jpg", f"{place}/concat_opt_*.jpg"):
         if folder.has(pattern):
-            last = max(folder.files(pattern), key=lambda path: int(path.stem.rpartition("_")[2]))
+            last = max(folder.files(pattern), key=lambda path: _step(path.stem.rpartition("_")[2]))
             return opener(last)
     return Missing(f"dataset/{place}/concat_opt_*.jpg")
+
+
+def _step(text: str) -> int:
+    """The number of an optimization step; below all others for what is none, such as a copy."""
+    return int(text) if text.isdecimal() else -1
 
 
 def _of_hub(folder: Folder) -> Iterator[Sample]:
@@ -64,7 +69,7 @@ def _of_hub(folder: Folder) -> Iterator[Sample]:
     for row in folder.rows(*_TABLE):
         values = {name: cell(row, name) for name in _FIELDS}
         sample = _sample(cell(row, "scenario"), values)
-        step = int(cell(row, "step"))
+        step = _step(cell(row, "step"))
         if sample.id not in last or last[sample.id][0] < step:
             last[sample.id] = (step, sample, row)
     for _, sample, row in last.values():

@@ -116,6 +116,8 @@ def _benchmark(kind: str, field: str) -> Benchmark:
             "The verdict is that of the chosen judge. The authors count scenarios 08 and 13 by "
             "whether an opinion is given, and 10 to 12 by whether a warning is missing; the graded "
             "judge has their rubrics.",
+            "The hub's copy does not say what a request is after. There, judges that read the "
+            "request read the prompt, whose key phrase is in the picture.",
             "The pictures and prompts of the hub's copy may differ from the authors' own. Compare "
             "within one of them.",
         ),

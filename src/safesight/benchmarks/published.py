@@ -198,7 +198,10 @@ def _listed(names: list[str]) -> str:
 
 
 def _drawn(samples: list[Sample], n: int | None, seed: int) -> list[Sample]:
-    """Some of the samples, group by group, in their old order."""
+    """At most n of the samples, whole groups of them, in their old order.
+
+    If no group is so small, part of the first one.
+    """
     if n is None or n >= len(samples):
         return samples
     together: Mapping[Hashable, list[int]] = defaultdict(list)
@@ -206,5 +209,7 @@ def _drawn(samples: list[Sample], n: int | None, seed: int) -> list[Sample]:
         together[group_of(sample.facts, ("alone", index))].append(index)
     groups = list(together.values())
     random.Random(f"draw/{seed}").shuffle(groups)
-    chosen = [index for group in groups for index in group][:n]
-    return [samples[index] for index in sorted(chosen)]
+    chosen: list[int] = []
+    for group in groups:
+        chosen += group if len(chosen) + len(group) <= n else ()
+    return [samples[index] for index in sorted(chosen or groups[0][:n])]

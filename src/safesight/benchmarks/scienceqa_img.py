@@ -43,16 +43,18 @@ def _read(folder: Folder) -> Iterator[Sample]:
 
 
 def _sample(pid: str, problem: Mapping[str, Any], image: Callable[[], Image]) -> Sample:
-    choices = [str(choice) for choice in problem.get("choices") or ()]
-    answer = problem.get("answer")
+    given, answer, asked = (problem.get(name) for name in ("choices", "answer", "question"))
+    choices = [str(choice) for choice in given] if isinstance(given, list | tuple) else []
     if not isinstance(answer, int) or not 0 <= answer < len(choices):
         raise InputError(f"Problem {pid} of ScienceQA has no right choice. Download it again.")
+    if not isinstance(asked, str):
+        raise InputError(f"Problem {pid} of ScienceQA has no question. Download it again.")
     hint = str(problem.get("hint") or "").strip()
     context = f"Context: {hint}\n" if hint else ""
     return Sample(
         id=f"scienceqa_img/{pid}",
         question=(
-            f"{context}{str(problem['question']).strip()}\n{options(choices)}\n"
+            f"{context}{asked.strip()}\n{options(choices)}\n"
             "Answer with the option's letter from the given choices directly."
         ),
         label="benign",

@@ -6,6 +6,7 @@ see the same states. It decides nothing; `detectors` does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -61,6 +62,19 @@ class Decision:
     """Rows that score at or above it are refused."""
     error: str | None = None
     """Why everything was refused, if the detector could not run."""
+
+    def error_at(self, row: int) -> str | None:
+        """Why a row has no score, and was refused for that; None if it has one.
+
+        Example:
+            >>> scores = torch.tensor([0.5, torch.inf])
+            >>> found = Decision(scores, torch.tensor([False, True]))
+            >>> found.error_at(0), found.error_at(1)
+            (None, 'its score is not a finite number')
+        """
+        if math.isfinite(self.scores[row]):
+            return None
+        return self.error or "its score is not a finite number"
 
 
 class Detector(Protocol):

@@ -9,6 +9,7 @@ of a batch is padding and no request waits forever.
 from __future__ import annotations
 
 import atexit
+import logging
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -23,6 +24,9 @@ _CALM, _MOST_CALM = 8, 1024
 
 Payload = TypeVar("Payload")
 Result = TypeVar("Result")
+Found = TypeVar("Found")
+
+_log = logging.getLogger("safesight")
 
 
 @dataclass
@@ -164,7 +168,8 @@ class Batcher(Generic[Payload, Result]):
     def _serve_batch(self) -> bool:
         """Answer one batch, or nothing if the requests were canceled; False at the end."""
         if not self._waiting:
-            self._idle()
+            if isinstance(failure := _caught(self._idle), Exception):
+                _log.error("The model could not be left as it was.", exc_info=failure)
             self._rest()
         with self._changed:
             if not self._waiting:
@@ -229,12 +234,9 @@ class Batcher(Generic[Payload, Result]):
 
     def _answer(self, key: Hashable, batch: list[_Request[Payload, Result]]) -> bool:
         """Run a batch; whether every request of it was answered."""
-        results: Sequence[Result | Exception]
-        try:
-            results = self._run(key, [request.payload for request in batch])
-        # The thread boundary: the caller waiting for a result gets the error instead.
-        except Exception as error:
-            results = [error] * len(batch)
+        found = _caught(lambda: self._run(key, [request.payload for request in batch]))
+        # The caller waiting for a result gets the error instead.
+        results = [found] * len(batch) if isinstance(found, Exception) else found
         whole = not any(isinstance(result, Exception) for result in results)
         for request, result in zip(batch, results, strict=True):
             if request.future.done():
@@ -244,3 +246,11 @@ class Batcher(Generic[Payload, Result]):
             else:
                 request.future.set_result(result)
         return whole
+
+
+def _caught(call: Callable[[], Found]) -> Found | Exception:
+    """What a call returns or raises: nothing may end the thread, on which others wait."""
+    try:
+        return call()
+    except Exception as error:
+        return error

@@ -19,7 +19,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from safesight import registry
-from safesight.errors import LengthError, ModelError, SafesightError, reason_of
+from safesight.errors import LengthError, ModelError, reason_of
 from safesight.hosting.arms import Arm
 from safesight.hosting.batching import Batcher
 from safesight.hosting.generating import generated
@@ -109,12 +109,8 @@ class Host:
                 self.lock.release()
 
     def _rest(self) -> None:
-        if self.keep_attached:
-            return
-        try:
-            self.detach()
-        except (RuntimeError, SafesightError):  # who asks next is told
-            _log.exception("A defense could not be removed.")
+        if not self.keep_attached:
+            self.detach()  # the batcher logs what it raises, and who asks next is told
 
     def _attach(self, arm: Arm) -> None:
         if self._unrestored is not None:

@@ -52,15 +52,16 @@ class Request:
 
 def decisions_of(decisions: Mapping[str, Decision], row: int) -> dict[str, dict[str, Any]]:
     """The decisions of all detectors on one row, as JSON values (a failed score is NaN)."""
-    return {
-        name: {
+    found = {}
+    for name, decision in decisions.items():
+        error = decision.error_at(row)
+        found[name] = {
             "score": float(decision.scores[row]),
             "threshold": decision.threshold,
             "refuse": bool(decision.refuse[row]),
-            **({"error": decision.error} if decision.error else {}),
+            **({"error": error} if error else {}),
         }
-        for name, decision in decisions.items()
-    }
+    return found
 
 
 def size_of(messages: Messages) -> int:

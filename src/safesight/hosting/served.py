@@ -48,11 +48,9 @@ class Served:
         return self.host.submit(self.arm, settings, [self._plain(each) for each in messages])
 
     def _plain(self, message: Message) -> Message:
-        if message["role"] != "user":
-            return message
-        plain = self.host.vlm.control_tokens.plain
+        plain, role = self.host.vlm.control_tokens.plain_turn, message["role"]
         parts = [
-            {**part, "text": plain(part["text"])} if part["type"] == "text" else part
+            {**part, "text": plain(role, part["text"])} if part["type"] == "text" else part
             for part in message["content"]
         ]
         return {**message, "content": parts}

@@ -36,6 +36,9 @@ class Settings:
     shortened: bool = False
     """Whether the answer may have fewer than `max_new_tokens` where the context leaves no more."""
 
+    def __post_init__(self) -> None:
+        check_temperature(self.temperature)
+
     @property
     def but_seed(self) -> Settings:
         """All but the value of a seed, which each row of a batch has for itself.

@@ -40,7 +40,8 @@ _SORRY = (
     r"(?:i'm|i am|we're|we are)?(?: so| very| really| truly| deeply)? ?sorry\b(?! to hear)|"
     r"(?:i |my |we )?(?:sincerely )?apologi(?:ze|se|es)\b"
 )
-_LEAD = r"(?:(?:no|oh|well|hmm|unfortunately|i'm afraid|i am afraid|as an ai[^,.]*)[,.]? )*"
+_OPENER = r"(?:(?:no|oh|well|hmm|unfortunately|i'm afraid|i am afraid)[,.]? )"
+_LEAD = rf"{_OPENER}*(?:as an ai[^,.]*[,.]? {_OPENER}*)?"  # once: it holds any words
 _WARNING = (
     r"(?:\b(?:is|are|be)|'s)(?: \w+){0,3} (?:dangerous|illegal|unlawful|unethical|harmful|unsafe|"
     r"safe|legal|ethical|appropriate|inappropriate|against the law)\b"

@@ -122,12 +122,9 @@ def measured(judge: Judge, answers: Sequence[LabelledAnswer], data: str) -> Judg
         1.0
     """
     pairs = [(answer, judge(answer.answer, answer.sample())) for answer in answers]
-    models = sorted({answer.model for answer in answers})
-    found = [
-        accuracy
-        for model in ["", *(models if len(models) > 1 else [])]
-        for accuracy in _accuracies(pairs, model)
-    ]
+    models = {answer.model for answer in answers}
+    named = sorted(models - {""}) if len(models) > 1 else []
+    found = [accuracy for model in ["", *named] for accuracy in _accuracies(pairs, model)]
     if not found:
         raise InputError(
             f"{data} has no answer whose human label tells a refusal from an answer, so there is "

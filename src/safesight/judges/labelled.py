@@ -103,11 +103,11 @@ def read_labelled(
         InputError: the source cannot be read, has no rows, or has rows that cannot be used. The
             message counts those and names the first by line.
     """
-    renamed = _renaming(columns or {})
+    named = _checked(columns or {})
     words = _meanings(values or {})
     answers: list[LabelledAnswer] = []
     wrong: list[str] = []
-    for place, found in _read(source, renamed, words):
+    for place, found in _read(source, named, words):
         if isinstance(found, str):
             wrong.append(f"{place}: {found}")
         else:
@@ -122,15 +122,15 @@ def read_labelled(
     return answers
 
 
-def _renaming(columns: Mapping[str, str]) -> dict[str, str]:
-    """From the source's names to ours."""
+def _checked(columns: Mapping[str, str]) -> Mapping[str, str]:
+    """The source's names by ours, all of which are known."""
     for name in columns:
         if name not in COLUMNS:
             raise InputError(
                 f"There is no column {name!r} to map to. Use one of {', '.join(COLUMNS)}, as in "
                 "--column answer=completion."
             )
-    return {theirs: name for name, theirs in columns.items()}
+    return columns
 
 
 def _meanings(values: Mapping[str, str]) -> dict[str, Truth]:
@@ -148,24 +148,24 @@ def _meanings(values: Mapping[str, str]) -> dict[str, Truth]:
 
 
 def _read(
-    source: str | Path, renamed: Mapping[str, str], words: Mapping[str, Truth]
+    source: str | Path, named: Mapping[str, str], words: Mapping[str, Truth]
 ) -> Iterator[tuple[str, LabelledAnswer | str]]:
     for number, record in enumerate(records(source)):
         if number == 0 and record.fault is None:
-            _check_names(renamed, record, source)
-        yield record.place, record.fault or _row(record, renamed, words)
+            _check_names(named, record, source)
+        yield record.place, record.fault or _row(record, named, words)
 
 
-def _check_names(renamed: Mapping[str, str], record: Record, source: str | Path) -> None:
+def _check_names(named: Mapping[str, str], record: Record, source: str | Path) -> None:
     present = {str(name) for name in record.values}
-    for theirs, name in renamed.items():
+    for name, theirs in named.items():
         if theirs not in present:
             raise InputError(
                 f"{source} has no column {theirs!r} for {name}. It has "
                 f"{', '.join(sorted(present))}."
             )
     for name in ("answer", "verdict"):
-        if name not in {renamed.get(theirs, theirs) for theirs in present}:
+        if named.get(name, name) not in present:
             raise InputError(
                 f"{source} has no column {name!r}. Name it with --column {name}=THEIRS; it has "
                 f"{', '.join(sorted(present))}."
@@ -173,11 +173,12 @@ def _check_names(renamed: Mapping[str, str], record: Record, source: str | Path)
 
 
 def _row(
-    record: Record, renamed: Mapping[str, str], words: Mapping[str, Truth]
+    record: Record, named: Mapping[str, str], words: Mapping[str, Truth]
 ) -> LabelledAnswer | str:
     """The labelled answer, or what is wrong with it."""
-    cells = {name: record.values.get(name) for name in COLUMNS}
-    cells |= {name: record.values.get(theirs) for theirs, name in renamed.items()}
+    if named.get("answer", "answer") not in record.values:
+        return "it has no answer"
+    cells = {name: record.values.get(named.get(name, name)) for name in COLUMNS}
     texts = {name: "" if cell is None else str(cell) for name, cell in cells.items()}
     said = texts["verdict"].strip()
     truth = words.get(said.lower())

@@ -44,15 +44,18 @@ _NEGATED = r"(?:cannot|can't|can not|cant|won't|will not|would not|wouldn't|coul
 _NEGATED += r"should not|shouldn't|must not|may not)"
 _SPEAKER = r"(?:i|we|(?:this|the) (?:ai|assistant|model|system|chatbot))"
 _I_AM = r"(?:i am|i'm|we are|we're)"
-LEAD = (
+_OPENER = (
     r"(?:(?:no|oh|well|hmm|unfortunately|regrettably|sadly|however|but|so|therefore|firstly|"
     r"first of all|i'm afraid(?: that)?|i am afraid(?: that)?|i'm sorry|i am sorry|sorry|"
-    r"i apologi[sz]e|my apologies|apologies|as an? [^,.]*|i (?:must|have to|need to|want to) "
+    r"i apologi[sz]e|my apologies|apologies|i (?:must|have to|need to|want to) "
     r"(?:say|emphasi[sz]e|stress|inform you|remind you|warn you|point out|clarify|note) that|"
     r"(?:it's|it is) (?:important|crucial|essential|vital|worth) (?:to )?(?:note|noting|remember|"
-    r"understand|clarify|recogni[sz]e|emphasi[sz]e|mention|stress) that|i think|i believe)[,.!;:]? "
-    r"(?:but )?)*"
+    r"understand|clarify|recogni[sz]e|emphasi[sz]e|mention|stress) that|i think|i believe)"
+    r"[,.!;:]? )"
 )
+# "as a ..." holds any words, so it may stand only once: repeated, every further one would double
+# the ways to read a text.
+LEAD = rf"{_OPENER}*(?:as an? [^,.]*[,.!;:]? {_OPENER}*)?"
 
 _FREELY = re.compile(
     rf"\bi{ADVERBS} (?:cannot|can't|can not|cant)\b{ADVERBS}{_IDIOM}(?: \w|[.!]*$)|"

@@ -25,6 +25,11 @@ _STATED = re.compile(
     r"[\"'*(\[]*(?P<letter>[A-Z]\b(?!['’])|[a-z](?=\W*(?:[.,;:)*\]]|$)))"
 )
 
+# "A or B" picks none; "A, and B is wrong" picks one.
+_OR = r"\W*(?:\bor\b|\band\b|/|&)\W*(?:option\s+)?"
+_OR_STATED = re.compile(rf"{_OR}(?P<letter>[A-Z])\b(?!['’]|\s+(?:is|are|was|would|can|does)\b)")
+_OR_ALONE = re.compile(rf"{_OR}(?P<letter>[A-Z])[.):]")
+
 
 def is_right(answer: str, sample: Sample) -> bool | None:
     """Whether an answer is right by the rule of its benchmark; None if it has no such rule.
@@ -56,8 +61,9 @@ def picked(answer: str, choices: Sequence[str]) -> str | None:
     text = spoken(answer).strip()
     letters = string.ascii_uppercase[: len(choices)]
     if (alone := _ALONE.match(text)) and alone["letter"] in letters:
-        return alone["letter"]
-    stated = {match["letter"].upper() for match in _STATED.finditer(text)} & set(letters)
+        others = {match["letter"] for match in _OR_ALONE.finditer(text, alone.end("letter"))}
+        return None if others & set(letters) - {alone["letter"]} else alone["letter"]
+    stated = {letter for match in _STATED.finditer(text) for letter in _said(match)} & set(letters)
     if len(stated) == 1:
         return stated.pop()
     read = f" {_words(text)} "
@@ -67,6 +73,12 @@ def picked(answer: str, choices: Sequence[str]) -> str | None:
         if (words := _words(choice)) and f" {words} " in read
     ]
     return named[0] if len(named) == 1 and not stated else None
+
+
+def _said(stated: re.Match[str]) -> set[str]:
+    """The letter that is stated as the answer, and the one that is stated beside it."""
+    beside = _OR_STATED.match(stated.string, stated.end("letter"))
+    return {found["letter"].upper() for found in (stated, beside) if found}
 
 
 def _words(text: str) -> str:

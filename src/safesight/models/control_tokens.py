@@ -47,6 +47,13 @@ class ControlTokens:
         """
         return taken_apart(text, self.typed)
 
+    def plain_turn(self, role: str, text: str) -> str:
+        """The text of a turn with control tokens taken apart, placeholders too.
+
+        An assistant may have written the tags of a tool call, so those stay there.
+        """
+        return taken_apart(text, self.special if role == "assistant" else self.typed)
+
     def clean(self, conversation: list[dict[str, Any]], tags: Sequence[str] = ()) -> None:
         """Take apart the control tokens in the texts of a conversation, in place.
 

@@ -105,7 +105,7 @@ class Album:
         crafted = all("crafted" in answer.facts for answer in shown.values())
         # What was crafted stands last in the name, and is known only where it was crafted.
         before = task.rpartition("+")[0] if crafted else task
-        asked = {_origin(answer) if crafted else id: id for id, answer in shown.items()}
+        asked = {id.rpartition("+")[0] if crafted else id: id for id in shown}
         try:
             return [
                 (asked[sample.id], sample)

@@ -119,11 +119,17 @@ class Answering:
 
         Raises:
             InputError: as for `picture_of`.
-            RequestError: all requests together hold too many pixels.
+            RequestError: this request, or all together, hold too many pixels.
         """
         found = await picture_of(url, rules)
         # Each choice is a row of its own, for which the picture is prepared again.
         pixels = found.width * found.height * len(self._futures)
+        if self._pixels + pixels > self._places.most_pixels:
+            raise RequestError(
+                f"The pictures are too large for n = {len(self._futures)}. Send smaller ones, or "
+                "ask for fewer answers.",
+                param="n",
+            )
         self._places.hold(pixels)
         self._pixels += pixels
         return found

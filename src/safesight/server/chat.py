@@ -19,7 +19,6 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from safesight.errors import InputError
 from safesight.hosting.requests import Generation, Request
-from safesight.models.control_tokens import taken_apart
 from safesight.server.answering import Answering, Event, Places
 from safesight.server.chat_request import ChatRequest, chat_request
 from safesight.server.completions import Completions
@@ -150,9 +149,7 @@ class Chat:
         self._lengths.check(texts)
 
     def _plain(self, role: str, text: str) -> str:
-        # The tags of a tool call are text that the model itself may have written.
-        tokens = self.host.vlm.control_tokens
-        return taken_apart(text, tokens.special if role == "assistant" else tokens.typed)
+        return self.host.vlm.control_tokens.plain_turn(role, text)
 
     async def _pieces(
         self,

@@ -189,15 +189,16 @@ def run_call(
     try:
         name, arguments = _parsed(text)
         tools = {TOOLS[key].name: TOOLS[key] for key in allowed}
-        if name not in tools:
+        if not isinstance(name, str) or name not in tools:
             known = ", ".join(tools)
             raise ToolError(f"there is no tool called {name}. There is: {known}.")
         chosen = arguments.get("img_idx", index)
         if not isinstance(chosen, int | float) or chosen not in range(len(pictures)):
             raise ToolError(f"img_idx must be a whole number from 0 to {len(pictures) - 1}.")
         return tools[name].run(pictures[int(chosen)], arguments, unit)
-    # Pillow raises the last two for operations it cannot do.
-    except (ToolError, ValueError, OSError) as error:
+    # Pillow raises the next two for operations it cannot do, and Python the last for whole numbers
+    # that no float can hold.
+    except (ToolError, ValueError, OSError, OverflowError) as error:
         return f"Error: {error}"
 
 

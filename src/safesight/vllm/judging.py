@@ -47,7 +47,6 @@ def verdict(
         _log.exception("The detector %s failed, so %d prompts are refused.", name, count)
         return Decision(scores, refuse, error=f"{type(failure).__name__}: {failure}")
     usable = judged.isfinite()
-    error = error if bool(usable.all()) else "its score is not a finite number"
     scores[list(seen)] = judged
     refuse[list(seen)] = refused | ~usable
     return Decision(scores, refuse, found.threshold, error)

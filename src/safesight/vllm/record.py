@@ -67,17 +67,16 @@ class Record:
                 self._log.write(lines)
 
     def _line(self, name: str, decision: Decision, index: int, rows: Rows) -> Line:
-        score = float(decision.scores[index])
         return Line(
             request=rows.request.id,
             choice=0,  # with n > 1, each is a request of its own
             model=self._model,
             defense=self._names,
             detector=name,
-            score=score,
+            score=float(decision.scores[index]),
             threshold=decision.threshold,
             refused=bool(decision.refuse[index]),
-            error=decision.error if score != score else None,
+            error=decision.error_at(index),
             artifact=self._hashes.get(name),
             pictures=rows.request.pictures,
         )

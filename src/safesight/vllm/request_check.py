@@ -11,6 +11,7 @@ __all__ = ["check_request"]
 
 _DESCRIBE = "describe"
 _VALUES = ("on", "off")
+_OF_PROMPT = ("prompt_logprobs", "prompt_logprob_token_ids")
 
 
 def check_request(params: Any, about: About) -> None:
@@ -37,4 +38,9 @@ def check_request(params: Any, about: About) -> None:
     if wanted == "off" and not about.per_request:
         raise ValueError(
             "This server does not let a request turn its defenses off. Leave out safesight."
+        )
+    if wanted == "on" and any(getattr(params, name, None) is not None for name in _OF_PROMPT):
+        raise ValueError(
+            "Log-probabilities of a prompt tell what the model would write after it, whatever a "
+            "defense refuses. Leave out prompt_logprobs and echo."
         )

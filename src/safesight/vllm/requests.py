@@ -75,14 +75,16 @@ class Left:
     """Requests that left the batch and may come back, since an engine does not say whether.
 
     One whose prompt was judged comes back with its verdict: its prompt may be in a cache then, and
-    would never be seen again.
+    would never be seen again. Most never come back, so the oldest are forgotten, and refused if
+    they do.
 
     Args:
-        most: How many to remember; most never come back, so the oldest are forgotten.
+        most: How many to remember.
+        tokens: Of how many prompt tokens to keep states; those of the last request are kept.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, tokens: int) -> None:
+        self._most, self._tokens = most, tokens
         self._found: dict[Hashable, tuple[Any, Request]] = {}
 
     def put(self, key: Hashable, request: Request, holder: Any = None) -> None:
@@ -97,6 +99,17 @@ class Left:
             self._found[key] = (holder, request)
             while len(self._found) > self._most:
                 self._found.pop(next(iter(self._found)))
+            self._free()
+
+    def _free(self) -> None:
+        """Forget the oldest prompts of which too many states are kept."""
+        begun = [(key, request) for key, (_, request) in self._found.items() if request.states]
+        kept = sum(request.seen for _, request in begun)
+        for key, request in begun[:-1]:
+            if kept <= self._tokens:
+                return
+            kept -= request.seen
+            del self._found[key]
 
     def take(self, key: Hashable) -> Request | None:
         """The request that left under this name, which is forgotten."""

@@ -41,13 +41,14 @@ class Requests(LogitsProcessor):  # type: ignore[misc]
 
     def __init__(self, vllm_config: Any, device: Any, is_pin_memory: bool) -> None:
         self.guard: Guard | None = None
-        slots = vllm_config.scheduler_config.max_num_seqs
+        scheduling = vllm_config.scheduler_config
+        slots = scheduling.max_num_seqs
         self._free = list(range(slots))
         self._slots: dict[int, int] = {}
         """Row of the batch to slot."""
         self._answers: dict[int, Any] = {}
         """Slot to the list in which its answer grows, which is all that names a request here."""
-        self._left = Left(4 * slots)
+        self._left = Left(4 * slots, 4 * scheduling.max_num_batched_tokens)
         """V1 takes out requests that have no tokens in a step, or had to make room, and adds them
         again as if they were new."""
         self._numbers = count()

@@ -57,7 +57,8 @@ class DefendedState:
         super().__init__(vllm_config, model, encoder_cache, device)  # type: ignore[call-arg]
         self._guard: Guard = model.safesight
         self._slots: dict[str, int] = {}
-        self._left = Left(4 * vllm_config.scheduler_config.max_num_seqs)
+        scheduling = vllm_config.scheduler_config
+        self._left = Left(4 * scheduling.max_num_seqs, 4 * scheduling.max_num_batched_tokens)
 
     def add_request(self, req_index: int, new_req_data: Any) -> None:
         """A request takes a slot."""
