@@ -273,6 +273,10 @@ def _refused_requests() -> Any:
             except VLLMValidationError as error:
                 found.append(str(error))
         found.append(engine.beams())
+        try:
+            engine.say(prompt_logprobs=1)
+        except VLLMValidationError as error:
+            found.append(str(error))
         return found, engine.say()
 
 
@@ -281,4 +285,5 @@ def test_a_request_cannot_turn_off_what_the_operator_keeps_on(pool: Any) -> None
     assert "does not let a request turn its defenses off" in errors[0]
     assert "can be 'on' or 'off'" in errors[1]
     assert "Beam search cannot be defended" in errors[2]
+    assert "Log-probabilities of a prompt" in errors[3]
     assert after == answers("probe")
