@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from results_file import code_hash
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -69,8 +70,12 @@ def features_of(
 
 
 def batch_key(vlm: VLM, batch: Sequence[Sample], names: Sequence[str]) -> str:
-    """What identifies a batch on disk: the model, its prompts and what is read of them."""
-    what = [vlm.identity, [(each.id, each.question) for each in batch], list(names)]
+    """What identifies a batch on disk: the model, its prompts, what is read, and by which code.
+
+    The code draws the pictures, too.
+    """
+    asked = [(each.id, each.question) for each in batch]
+    what = [vlm.identity, asked, list(names), code_hash()]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
 
 

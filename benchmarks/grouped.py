@@ -53,6 +53,8 @@ from safesight.types import Sample, TuningSample
 from safesight.workflows.artifacts import FitPlan, fit_data
 
 TRAINED = ("npo", "rmu", "vsfa")
+FEWER = "none, fewer prompts"
+"""Of no defense, what compares with the arms that are asked fewer prompts."""
 GATES = ("none", "probe", "sasa")
 ARMS = (*GATES, "refusal_direction", "rai", "hidden_detect", "tool_vector", *TRAINED)
 COUNTED: dict[str, MetricName] = {
@@ -242,22 +244,32 @@ def summarize(results: dict[str, Any]) -> None:
     """The tables: every prompt unseen and seen, and the paired change."""
     results |= {"cells": [], "categories": [], "summary": []}
     n, test = results["n"], gates.test_prompts(results["n"])
-    for arm in dict.fromkeys(row["arm"] for row in results["rows"]):
+    measured = [*results["rows"], *undefended(results, test)]
+    for arm in dict.fromkeys(row["arm"] for row in measured):
         samples = [test[row] for row in prompts_of(test, arm, n, results["asked"])]
         for kind in ("things", "category", "phrasing"):
-            rows = [row for row in results["rows"] if (row["arm"], row["kind"]) == (arm, kind)]
+            rows = [row for row in measured if (row["arm"], row["kind"]) == (arm, kind)]
             cells = list(compared(samples, rows, {"left_out": kind, "arm": arm}))
             results["cells"] += cells
             row = {f"{each['task']}/{each['metric']}": each for each in cells}
             results["summary"].append({"arm": f"{arm} {kind}", **row})
         for name in HARMFUL_KINDS:
-            rows = [row for row in results["rows"] if (row["arm"], row["name"]) == (arm, name)]
+            rows = [row for row in measured if (row["arm"], row["name"]) == (arm, name)]
             unseen = part(samples, rows, "attack_success", seen=False)
             if not np.isnan(unseen).all():
                 cell = table_mean(unseen, [thing_of(sample) for sample in samples])
                 about = {"arm": arm, "task": name, "metric": "attack_success"}
                 results["categories"].append({**about, **cell})
                 results["summary"].append({"arm": f"{arm} {name}", "unseen": cell})
+
+
+def undefended(results: dict[str, Any], test: Sequence[Sample]) -> Iterator[dict[str, Any]]:
+    """The rows of no defense on the prompts of those arms that are asked fewer."""
+    whole, few = (prompts_of(test, arm, results["n"], results["asked"]) for arm in ("none", FEWER))
+    kept = [whole.index(row) for row in few]
+    for row in results["rows"]:
+        if row["arm"] == "none":
+            yield {**row, "arm": FEWER, "letters": "".join(row["letters"][at] for at in kept)}
 
 
 def compared(

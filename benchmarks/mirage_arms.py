@@ -115,7 +115,7 @@ def trials() -> Iterator[Trial]:
     for method in ("npo", "rmu"):
         yield Trial(method, method, settings=SETTINGS[method])
     yield Trial("rmu, answer tokens", "rmu", settings=ANSWER_TOKENS)
-    yield Trial("rmu, dossier", "rmu", settings=DOSSIER)
+    yield Trial("rmu, dossier", "rmu", settings=DOSSIER, once=True)
     everywhere = {key: value for key, value in SETTINGS["npo"].items() if key not in LATE}
     yield Trial("npo, every map", "npo", settings=everywhere, once=True)
     yield Trial("sft, late maps", "sft", settings={**sft, **LATE}, once=True)

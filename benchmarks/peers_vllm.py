@@ -198,9 +198,7 @@ def _made(told: dict[str, Any]) -> Arms:
     arms = {OFF: whole(False), ON: whole(True)}
     if len(spared) >= 4:
         arms[REFUSING] = timed(lambda: engine.ends(spared, on=True), len(spared))
-        arms[SPARED] = timed(
-            lambda: engine.ask(spared, on=False, tokens=engine.tokens), len(spared)
-        )
+        arms[SPARED] = timed(lambda: engine.ends(spared, on=False), len(spared))
     return arms
 
 

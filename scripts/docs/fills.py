@@ -18,9 +18,7 @@ Commands on committed results (`docs/results/NAME.json`, a scorecard unless stat
     peers NAME, shapes NAME, facts NAME    what `benchmarks/peers.py` measured; nothing before that
     output FILE                        a text file of docs/results, as a code block
 
-A line below a table of results says what its intervals are over, how long its benchmark took, and
-if it was measured on earlier weights of the bundled model.
-A defense that a table names in its first column is linked to its card.
+`captions` writes the line below a table of results. A defense that a table names in its first column is linked to its card.
 
 Times come from `cost.json`, whatever scorecard a command names; `overhead` shows the named one's.
 
@@ -34,7 +32,6 @@ Python file in full), `benchmarks` (the published ones), `benchmark NAME` (its f
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -48,6 +45,7 @@ from safesight.grammar import UNDEFENDED
 from safesight.models.families import FAMILIES
 from scripts.docs import source
 from scripts.docs.benchmarks import benchmark, benchmarks
+from scripts.docs.captions import caption
 from scripts.docs.matrix import render_matrix
 from scripts.docs.peers import facts, peers, shapes
 from scripts.docs.results import COSTS, Results
@@ -96,7 +94,7 @@ def _made(command: str, results: Results, page: str) -> str:
         raise ValueError(f"{page}: {command!r} cannot be filled: {error}") from error
     if name not in TABLES:
         return made
-    return _linked(made, page) + _measured(results, arguments[0])
+    return _linked(made, page) + caption(results, page, name, *arguments)
 
 
 def _linked(table: str, page: str) -> str:
@@ -113,38 +111,6 @@ def _linked(table: str, page: str) -> str:
 
 def _link(name: str, target: str, page: str) -> str:
     return f"[{name}]({os.path.relpath(target, Path(page).parent)})"
-
-
-def _measured(results: Results, name: str) -> str:
-    """The line below a table: what its intervals are over, its time, and earlier weights."""
-    said = [results.intervals(name)]
-    if seconds := results.seconds(name):
-        said.append(f"The benchmark took {duration(seconds)}.")
-    measured, today = results.identity(name), bundled_identity()
-    if measured not in ("", today):
-        said.append(
-            f"Measured on earlier weights of the bundled model (`{measured[:8]}`; "
-            f"today's are `{today[:8]}`)."
-        )
-    line = " ".join(filter(None, said))
-    return f"\n\n{line}" if line else ""
-
-
-def duration(seconds: float) -> str:
-    """Hours and minutes, for people.
-
-    Example:
-        >>> duration(10994), duration(278), duration(20)
-        ('3 h 3 min', '5 min', '1 min')
-    """
-    hours, minutes = divmod(max(1, round(seconds / 60)), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
-
-
-def bundled_identity() -> str:
-    """The identity of the bundled weights, as an artifact fitted on them holds it."""
-    card = ROOT / "src/safesight/fitting/artifacts/testbed/sasa/card.json"
-    return str(json.loads(card.read_text(encoding="utf-8"))["model"]["identity"])
 
 
 def rate(results: Results, page: str, name: str, defense: str, task: str, metric: str) -> str:

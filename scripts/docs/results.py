@@ -53,14 +53,18 @@ class Results:
     def timed(self, name: str, page: str) -> Scorecard | None:
         """A scorecard with the times of the benchmark of costs, if that measured its model."""
         card = self.scorecard(name, page)
-        if card is None or name == COSTS:
+        if card is None or not self.timed_elsewhere(name):
             return card
         costs = self.scorecard(COSTS, page)
-        if costs is not None and costs.model != card.model:
-            return card
         known = [] if costs is None else costs.overhead
         wanted = [cost for cost in known if cost.defense in card.defenses]
         return card.model_copy(update={"overhead": wanted})
+
+    def timed_elsewhere(self, name: str) -> bool:
+        """Whether times beside this scorecard are those of the benchmark of costs."""
+        card, costs = self.scorecard(name, name), self.scorecard(COSTS, name)
+        same = costs is None or card is None or costs.model == card.model
+        return name != COSTS and same
 
     def miss(self, sentence: str) -> None:
         """Record a result that a page needs but that was never measured."""
@@ -80,26 +84,6 @@ class Results:
         if not isinstance(found, dict) or "rows" not in found or "verdicts" in found:
             return 0.0
         return float(found.get("seconds") or 0)
-
-    def intervals(self, name: str) -> str:
-        """What the intervals of a result are over, as a sentence; empty if it does not say."""
-        found = self.json(name, name) if has(self.folder, name) else None
-        lists = found.values() if isinstance(found, dict) else ()
-        entries = [
-            entry
-            for each in lists
-            if isinstance(each, list)
-            for entry in each
-            if isinstance(entry, dict)
-        ]
-        inside = [each for entry in entries for each in entry.values() if isinstance(each, dict)]
-        counts = sorted({n for each in (*entries, *inside) if (n := each.get("groups"))})
-        if not counts:
-            return ""
-        span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        seeds = len({entry["seed"] for entry in entries if "seed" in entry})
-        fits = f" and {seeds} fit seeds" if seeds > 1 else ""
-        return f"95% intervals over {span} things{fits}."
 
     def value(self, name: str, path: str, page: str) -> Any:
         """A value in a JSON file, by a dotted path such as `stages.0.seconds`."""

@@ -85,6 +85,8 @@ def test_what_was_said_of_answers_stays_with_them() -> None:
     before = RunNotes(model="testbed", remarks=["probe saw 3 rows."], adaptive=["a+pgd8"])
     after = RunNotes(model="testbed", remarks=["sasa saw 1 row."]).with_those_of(before)
     assert after["remarks"] == ["probe saw 3 rows.", "sasa saw 1 row."]
+    elsewhere = RunNotes(model="testbed", identity="of another engine").with_those_of(before)
+    assert elsewhere["remarks"] == []
     assert (after["adaptive"], after["data"]) == (["a+pgd8"], {})
 
 

@@ -76,11 +76,16 @@ class RunNotes(Record):
         return self.model_dump(include=settings) == other.model_dump(include=settings)
 
     def with_those_of(self, before: RunNotes) -> dict[str, Any]:
-        """What is said of answers, with what earlier calls said: theirs stay in the folder."""
+        """What is said of answers, with what earlier calls said: theirs stay in the folder.
+
+        Remarks on the answers of another model or engine do not: those answers are not compared
+        with these.
+        """
+        earlier = before.remarks if before.identity == self.identity else []
         return {
             "data": {**before.data, **self.data},
             "adaptive": [*dict.fromkeys([*before.adaptive, *self.adaptive])],
-            "remarks": [*dict.fromkeys([*before.remarks, *self.remarks])],
+            "remarks": [*dict.fromkeys([*earlier, *self.remarks])],
         }
 
     def after(

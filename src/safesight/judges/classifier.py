@@ -166,7 +166,7 @@ def _worst(findings: Sequence[Finding | str]) -> Finding | str:
     """One finding of several guidelines: a violation, else what failed, else the first."""
     flagged = [each for each in findings if not isinstance(each, str) and each.harmful]
     failed = [each for each in findings if isinstance(each, str)]
-    return next(iter((*flagged, *failed)), findings[0])
+    return [*flagged, *failed, *findings][0]
 
 
 def _reading(first: Verdict, sample: Sample, found: Finding | str) -> Reading:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from safesight.hosting.arms import Arm
     from safesight.hosting.hosts import Host
+    from safesight.models.control_tokens import ControlTokens
     from safesight.server.choices import Choices
     from safesight.server.record import Note, Record
     from safesight.server.settings import ServerSettings
@@ -149,7 +150,8 @@ class Chat:
         self._lengths.check(texts)
 
     def _plain(self, role: str, text: str) -> str:
-        return self.host.vlm.control_tokens.plain_turn(role, text)
+        tokens: ControlTokens = self.host.vlm.control_tokens
+        return tokens.plain_turn(role, text)
 
     async def _pieces(
         self,
