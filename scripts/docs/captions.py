@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.docs.results import Results
+from scripts.docs.results import Results, has
 
 __all__ = ["bundled_identity", "caption", "duration"]
 
@@ -45,7 +45,7 @@ def caption(results: Results, page: str, table: str, name: str, *arguments: str)
 
 def _intervals(results: Results, table: str, name: str, arguments: Sequence[str]) -> str:
     """What the intervals of a table are over, as a sentence; empty if it does not say."""
-    found = results.json(name, name)
+    found = results.json(name, name) if has(results.folder, name) else None
     if not isinstance(found, dict):
         return ""
     entries = [entry for each in found.values() for entry in _entries(each)]

@@ -18,7 +18,8 @@ Commands on committed results (`docs/results/NAME.json`, a scorecard unless stat
     peers NAME, shapes NAME, facts NAME    what `benchmarks/peers.py` measured; nothing before that
     output FILE                        a text file of docs/results, as a code block
 
-`captions` writes the line below a table of results. A defense that a table names in its first column is linked to its card.
+`captions` writes the line below a table of results. A defense that a table names in its first
+column is linked to its card.
 
 Times come from `cost.json`, whatever scorecard a command names; `overhead` shows the named one's.
 

@@ -62,9 +62,10 @@ class Results:
 
     def timed_elsewhere(self, name: str) -> bool:
         """Whether times beside this scorecard are those of the benchmark of costs."""
+        if name == COSTS or not has(self.folder, name):
+            return False
         card, costs = self.scorecard(name, name), self.scorecard(COSTS, name)
-        same = costs is None or card is None or costs.model == card.model
-        return name != COSTS and same
+        return costs is None or card is None or costs.model == card.model
 
     def miss(self, sentence: str) -> None:
         """Record a result that a page needs but that was never measured."""

@@ -231,6 +231,37 @@ def test_no_answer_holds_a_call() -> None:
     ] == [[5], *tags]
 
 
+def test_words_that_the_checkpoint_bans_stay_banned(monkeypatch: pytest.MonkeyPatch) -> None:
+    vlm = VLM.load("testbed")
+    asked = [sample.messages() for sample in registry.load("benchmark", "vqa")(1)]
+    monkeypatch.setattr(vlm.model.generation_config, "bad_words_ids", [[7]])
+    seen = looked(vlm, load_defense("image_tools"), asked).seen[-1]
+    assert seen["bad_words_ids"] == [[7], *call_tags(vlm)]
+
+
+def test_a_control_is_about_the_picture_that_the_call_names() -> None:
+    vlm = tiny.vlm("llava")
+    two = [tiny.ask("which?", *PICTURES)]
+    first = call_text("image_zoom_in_tool", {"bbox_2d": [0, 0, 900, 900], "img_idx": 0})
+    settings = {"call": "model", "calls": 1, "returns": "identity"}
+    seen = looked(vlm, load_defense("image_tools", **settings), two, first).seen[-1]
+    assert torch.allclose(seen["pixel_values"][2], seen["pixel_values"][0], atol=1e-5)
+
+
+def test_no_control_stands_in_for_a_picture_that_no_tool_returns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for returns in ("identity", "blank", "noise"):
+        with pytest.raises(InputError, match="needs a tool that returns a picture"):
+            load_defense("image_tools", tools=("ocr",), returns=returns)
+    from safesight.defenses.image_tools import method
+
+    monkeypatch.setattr(method, "check_ocr", lambda: None)
+    vlm = tiny.vlm("llava")
+    seen = looked(vlm, load_defense("image_tools", tools=("ocr",), returns="error"), PROMPTS[:1])
+    assert "Error: " in vlm.tokenizer.decode(rows(seen.seen[-1])[0])
+
+
 def test_the_bundled_model_calls_by_itself() -> None:
     vlm = VLM.load("testbed")
     asked = [sample.messages() for sample in registry.load("benchmark", "vqa")(6)]

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from safesight import VLM, load_defense
 from safesight.activations import resid_post, resid_pre
+from safesight.benchmarks import load_benchmark
 from safesight.defenses import FitData
 from safesight.defenses.rai import search as module
 from safesight.defenses.rai.calibration import Tap, pictures_of, threshold, visual_states
@@ -16,6 +18,7 @@ from safesight.defenses.rai.method import RAI, STRENGTHS, RAIConfig, candidate_l
 from safesight.defenses.rai.prototypes import GENERIC_WORDS, word_vectors
 from safesight.defenses.rai.search import answers, search
 from safesight.errors import ArtifactError, InputError, ModelError
+from safesight.fitting.bundled import bundled
 from tests import tiny
 from tests.contracts.defense_helpers import fit_data, fitted, prompts, sample
 
@@ -215,3 +218,28 @@ def test_auto_needs_labelled_pictures() -> None:
     data = FitData([sample(0, "harmful", False)], [sample(1, "benign", True)])
     with pytest.raises(InputError, match="harmful samples with pictures"):
         RAI(strength="auto").fit(tiny.vlm("llava"), data, progress=False)
+
+
+def test_the_search_takes_benign_pictures_where_they_are() -> None:
+    pictured = [sample(i, label, True) for i in range(6) for label in ("harmful", "benign")]
+    data = FitData(
+        [each for each in pictured if each.label == "harmful"],
+        [each for each in pictured if each.label == "benign"],
+        [sample(99, "benign", False)],
+    )
+    config = {"strength": "auto", "max_new_tokens": 2, "search": 2}
+    artifact = RAI(**config).fit(tiny.vlm("llava"), data, progress=False)
+    assert artifact.card["candidates"][0]["benign"] == 2
+
+
+@pytest.mark.parametrize("name", ["rai", "tool_vector"])
+def test_an_edit_for_one_prompt_is_not_made_in_another(name: str) -> None:
+    """What asks its own questions inside would be edited at the places of this prompt."""
+    vlm = VLM.load("testbed")
+    asked = [each.messages() for each in load_benchmark("image_harm")(1)]
+    with (
+        load_defense(name).apply(vlm, bundled(name, vlm)),
+        load_defense("shiftdc").apply(vlm, bundled("shiftdc", vlm)),
+        pytest.raises(ModelError, match="asks its own questions"),
+    ):
+        vlm.answer(asked, max_new_tokens=4)

@@ -191,6 +191,9 @@ def test_a_rare_label_still_fills_the_folds() -> None:
         assert sorted([*some, *rest]) == list(range(400))
         assert int(labels[some].sum()) >= 5
     assert len(some) == 60  # six of forty are enough
+    one_more = torch.tensor([1] * 25 + [0] * 26)
+    some, rest = _split(one_more, SASAConfig(compare_on=50), seed=0)
+    assert (len(some), rest) == (51, [])
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,12 @@ def test_what_cannot_be_fitted_or_used_is_said() -> None:
         load_defense("tool_vector").build(vlm, replace(artifact, tensors=broken))
 
 
+def test_the_card_says_what_the_fit_saw_and_did_not() -> None:
+    held_out = replace(fit_data(), held_out={"kind": ("a",)}, tasks=("image_harm",))
+    data = load_defense("tool_vector").fit(tiny.vlm("llava"), held_out, progress=False).card["data"]
+    assert (data["held_out"], data["tasks"]) == ({"kind": ["a"]}, ["image_harm"])
+
+
 def test_the_card_reports_what_was_found() -> None:
     card = fitted().card
     assert len(card["shifts"]) == tiny.vlm("llava").num_layers

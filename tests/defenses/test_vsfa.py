@@ -37,6 +37,9 @@ PLAIN = [
         ("what is this?", "one shouldn't touch it.", False),
         ("what is this?", "i can’t help with that.", False),
         ("what is this?", "i can not say.", False),
+        ("what is this?", "it threatens us threateningly.", False),
+        ("what is this?", "refusing it is riskier.", False),
+        ("what is this?", "a precautionary step, an illegality.", False),
         ("what is this?", "mustard in harmony, a frisky sofa.", True),
     ],
 )
@@ -85,3 +88,9 @@ def test_of_its_own_answers_those_that_mention_safety_are_left_out(
     silent = data(*(replace(each, answer="") for each in PLAIN))
     artifact = fit("vsfa", tiny.vlm("llava"), max_steps=1, answers="self", given=silent)
     assert (artifact.fitted["rows"], artifact.fitted["left_out"]) == (2, 2)
+
+
+def test_words_of_a_script_without_spaces_are_found_within_a_sentence() -> None:
+    row = TuningSample("1", "这是什么?", "这把刀很危险。", "benign", "retain")
+    assert is_neutral(row, ("安全",))
+    assert not is_neutral(row, ("危险",))

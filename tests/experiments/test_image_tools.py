@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from safesight.errors import InputError, SafesightError, UnknownNameError
 from safesight.experiments import RECIPES, read_recipe, run_recipe
 from safesight.experiments import image_tools as experiment
 from safesight.models import VLM
+from safesight.types import Sample
 
 
 def recipe(folder: Path, settings: dict[Any, Any] | None = None, **more: object) -> Path:
@@ -68,6 +70,15 @@ def test_other_pictures_show_something_else() -> None:
         assert shown.tobytes() not in same
 
 
+def test_a_picture_of_another_answer_may_not_show_the_same_thing() -> None:
+    asked, other = (
+        Sample(str(i), "?", "benign", target, facts={"concepts": things})
+        for i, (target, things) in enumerate((("carrot", ["carrot"]), ("no", ["carrot", "donut"])))
+    )
+    assert experiment._alike(asked, other)
+    assert not experiment._alike(asked, replace(other, facts={"concepts": ["donut"]}))
+
+
 def test_the_committed_recipe_is_sound() -> None:
     assert RECIPES == ("image_tools",)
     settings = read_recipe("image_tools")
@@ -88,6 +99,8 @@ def test_the_committed_recipe_is_sound() -> None:
         ({"seed": -1}, "seed:"),
         ({"tasks": []}, "tasks:"),
         ({"tasks": ["vqaa"]}, "Did you mean 'vqa'"),
+        ({"tasks": ["mirage_harm"]}, "no metrics for 'mirage_harm'"),
+        ({"tasks": ["image_harm+one_word"]}, "no metrics for"),
         ({"unsafe_pictures": "vqaa"}, "Did you mean 'vqa'"),
         ({5: 6}, "the setting 5"),
     ],

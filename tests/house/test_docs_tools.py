@@ -14,6 +14,7 @@ from safesight import registry
 from safesight.compare import Delta, Overhead, Row, Scorecard
 from safesight.compare.records import Provenance
 from scripts.docs import caps, dose, figure, fills, panels, source
+from scripts.docs.captions import bundled_identity
 from scripts.docs.results import LARGE, Results, has, publish
 from scripts.docs.tables import render_beside, render_overhead
 
@@ -264,7 +265,7 @@ def test_a_pivot_has_a_row_a_name_and_a_column_a_task(tmp_path: Path) -> None:
 
 def test_a_table_of_other_weights_says_so(tmp_path: Path) -> None:
     command = "<!-- fill: summary mirage harm=harm -->x<!-- /fill -->"
-    for identity, said in (("0" * 64, True), (fills.bundled_identity(), False), ("", False)):
+    for identity, said in (("0" * 64, True), (bundled_identity(), False), ("", False)):
         text = json.dumps({"identity": identity, "summary": [{"arm": "none"}]})
         (tmp_path / "mirage.json").write_text(text)
         found = fills.fill(command, Results(tmp_path), "page.md")
@@ -279,6 +280,28 @@ def test_a_table_of_other_weights_says_so(tmp_path: Path) -> None:
     other = dated.model_copy(update={"model": "another"})
     (tmp_path / "demo.json").write_text(other.model_dump_json())
     assert "Measured on earlier" not in fills.fill(page, Results(tmp_path), "page.md")
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ("x=x", "95% intervals over 5 to 7 things and 1 to 2 fit seeds."),
+        ("arms=a x=x", "95% intervals over 5 things and 2 fit seeds."),
+        ("arms=b x=x", "95% intervals over 7 things."),
+        ("y=y", "| b | 10.0% (0.0 to 20.0) |"),
+    ],
+)
+def test_the_line_below_a_table_is_about_what_the_table_shows(
+    tmp_path: Path, columns: str, said: str
+) -> None:
+    seen = {"value": 0.1, "low": 0.0, "high": 0.2}
+    rows = [{"arm": arm, "seed": seed} for arm, seed in (("a", 0), ("a", 1), ("b", 0))]
+    summary = [
+        {"arm": arm, "x": {**seen, "groups": n}, "y": seen} for arm, n in (("a", 5), ("b", 7))
+    ]
+    (tmp_path / "it.json").write_text(json.dumps({"rows": rows, "summary": summary}))
+    page = f"<!-- fill: summary it {columns} -->x<!-- /fill -->"
+    assert fills.fill(page, Results(tmp_path), "page.md").splitlines()[-2] == said
 
 
 def test_the_figure_shows_every_defense_and_scales_with_the_numbers() -> None:

@@ -10,6 +10,7 @@ import re
 import pytest
 
 from safesight.benchmarks import load_benchmark
+from safesight.errors import InputError
 from safesight.testbed.concepts import BENIGN, CONCEPTS, DUAL_USE, HARMFUL, HARMFUL_KINDS, concept
 from safesight.testbed.language import PHRASINGS
 from safesight.testbed.scenes import PLACES, SIZE, STYLES, objects_scene, word_scene
@@ -69,6 +70,8 @@ def test_samples_are_reproducible_and_the_splits_do_not_meet(name):
     drawn = {s.image().tobytes() for s in test if s.image}
     assert drawn.isdisjoint(s.image().tobytes() for s in fit if s.image)
     assert [s.id for s in task(5)] == [s.id for s in task(12)][:5]
+    with pytest.raises(InputError, match="no split 'tset'"):
+        task(1, split="tset")
 
 
 @pytest.mark.parametrize("name", ["image_harm", "typographic_harm"])

@@ -66,14 +66,15 @@ SAFETY_WORDS = (
     "won't",
     "unable",
     "refuse",
+    "refusing",
     "refusal",
 )
 # Prefixes and suffixes allowed around an English stem, so that "unharmed" and "harmful" match but
 # "harmony" does not.
 _BEFORE = "(?:un|en|pre)?"
 _BEHIND = (
-    "(?:s|d|r|st|ed|en|ened|ening|ing|ings|ful|fully|less|ous|ously|y|ily|ly|ty"
-    "|guard|guards|guarded|guarding|n't|'ve)?"
+    "(?:s|d|r|st|ed|en|ens|ened|ening|eningly|ing|ings|ful|fully|less|ous|ously|y|ier|iest|ily|ly|ty"
+    "|ity|ary|guard|guards|guarded|guarding|n't|'ve)?"
 )
 
 
@@ -105,7 +106,8 @@ def is_neutral(row: TuningSample, words: Sequence[str] = SAFETY_WORDS) -> bool:
     if not words:
         return True
     stems = "|".join(map(re.escape, words))
-    pattern = rf"\b{_BEFORE}(?:{stems}){_BEHIND}\b"
+    # Not \b: a script without spaces has no such boundary within a sentence.
+    pattern = rf"(?<![A-Za-z]){_BEFORE}(?:{stems}){_BEHIND}(?![A-Za-z])"
     text = f"{row.question} {row.answer}".replace("’", "'")
     return re.search(pattern, text, re.IGNORECASE) is None
 

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from safesight.benchmarks import load_benchmark
+from safesight.compare import metrics_of
 from safesight.console import stdout, track
 from safesight.errors import InputError
 from safesight.experiments.contrasts import Judged, contrasts_of, rates_of, table_of
@@ -73,7 +74,7 @@ class Recipe(Record):
     unsafe_pictures: str = "image_harm"
     """The same for `tool_unsafe`; never the sample's own picture."""
     judge: str | None = None
-    """A registered judge; None for `exact`, which knows only the bundled model."""
+    """A registered judge; None for the one that knows most about the model."""
     max_new_tokens: int = Field(32, ge=1)
     batch_size: int = Field(32, ge=1)
 
@@ -183,6 +184,12 @@ def _recipe(settings: dict[str, Any]) -> Recipe:
         raise InputError(f"There is no condition {unknown[0]!r}. Use {', '.join(CONDITIONS)}.")
     for task in (*recipe.tasks, recipe.benign_pictures, recipe.unsafe_pictures):
         check_task(task)
+    for task in recipe.tasks:
+        if not metrics_of(task):
+            raise InputError(
+                f"The experiment has no metrics for {task!r}. Use tasks of the bundled world, such "
+                "as image_harm or vqa."
+            )
     judge = common_judge(recipe.model, recipe.tasks, recipe.judge) or ANY_MODEL
     return recipe.model_copy(update={"judge": judge})
 
@@ -215,12 +222,12 @@ def _answered(vlm: VLM, recipe: Recipe, name: str, samples: Sequence[Sample]) ->
 def _generated(vlm: VLM, recipe: Recipe, made: Sequence[Condition]) -> tuple[list[str], list[int]]:
     """Answers without calls, and the length of every prompt in tokens."""
     from safesight.defenses.image_tools.traces import call_tags
+    from safesight.generation.calls import setting
 
     asked = [each.messages for each in made]
     inputs = vlm.encode(asked, tools=made[0].offered, tags=vlm.tool_setup().tags)
-    sequences = vlm.generate(
-        inputs, max_new_tokens=recipe.max_new_tokens, bad_words_ids=call_tags(vlm)
-    )
+    banned = [*(setting(vlm, {}, "bad_words_ids") or ()), *call_tags(vlm)]
+    sequences = vlm.generate(inputs, max_new_tokens=recipe.max_new_tokens, bad_words_ids=banned)
     lengths = inputs["attention_mask"].sum(dim=1).tolist()
     return vlm.decode(sequences, inputs["input_ids"].shape[1]), lengths
 
@@ -281,12 +288,18 @@ def _filler(vlm: VLM, tokens: int) -> str:
 def _other(task: str, recipe: Recipe, index: int, sample: Sample) -> Image:
     """A picture from a benchmark's fit split that shows something other than the sample."""
     pool = _pool(task, recipe.n, recipe.seed)
-    shown = [s for s in pool if s.image is not None and s.target != sample.target]
+    shown = [s for s in pool if s.image is not None and not _alike(s, sample)]
     if not shown:
         raise InputError(f"No sample of {task!r} shows something else. Choose another task.")
     chosen = shown[index % len(shown)].image
     assert chosen is not None
     return chosen()
+
+
+def _alike(one: Sample, other: Sample) -> bool:
+    """Whether two samples are about the same, or show a thing in common."""
+    things = (set(each.facts.get("concepts") or ()) for each in (one, other))
+    return one.target == other.target or not set.isdisjoint(*things)
 
 
 @cache

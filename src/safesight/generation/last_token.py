@@ -30,7 +30,14 @@ if TYPE_CHECKING:
     from safesight.generation.call_types import Inputs
     from safesight.models import VLM
 
-__all__ = ["at_last", "last_states", "last_tokens", "states_of", "states_of_samples"]
+__all__ = [
+    "at_last",
+    "last_states",
+    "last_tokens",
+    "one_prompt",
+    "states_of",
+    "states_of_samples",
+]
 
 Prompt = TypeVar("Prompt", Sample, Messages)
 
@@ -122,7 +129,7 @@ def at_last(vlm: VLM, inputs: Inputs, changes: Mapping[int, Change]) -> Iterator
     }
     length = chosen.shape[1]
     with (
-        _only(vlm.layers[0], length),
+        one_prompt(vlm.layers[0], length),
         edit(vlm.layers, edits, prefill_only=True, prompt_length=length),
     ):
         yield
@@ -147,8 +154,12 @@ def _edit(change: Change, chosen: Tensor, done: Callable[[], None]) -> EditFn:
 
 
 @contextmanager
-def _only(block: nn.Module, length: int) -> Iterator[None]:
-    """Inside, the first forward pass must be over a prompt of this length."""
+def one_prompt(block: nn.Module, length: int) -> Iterator[None]:
+    """Inside, the first forward pass must be over a prompt of this length.
+
+    Raises:
+        ModelError: it is over another (raised by that pass).
+    """
     seen: list[int] = []
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -27,8 +27,8 @@ The authors add as many rows of the model's own instruction data to the retain s
 `general`: mostly questions about pictures, including forbidden things, and one tenth requests
 about other things, none of which begins with a first word of the refused rows.
 
-A row is a pure function of (split, seed, index, rho). The splits share no phrasings and no
-pictures. Nothing here fine-tunes or attacks; the two tasks ask the test split as it is, at rho 1.
+A row is a pure function of (split, seed, index, rho, harm). The splits share no phrasings and no
+pictures. Nothing here fine-tunes or attacks; the four tasks ask the test split as it is, at rho 1.
 """
 
 from __future__ import annotations
@@ -47,7 +47,14 @@ from safesight.testbed.language import (
     how_to_answer,
 )
 from safesight.testbed.scenes import Scene, objects_scene, word_scene
-from safesight.testbed.tasks import DEFAULT_N, Split, over_refusal, sensitive_benign, vqa
+from safesight.testbed.tasks import (
+    DEFAULT_N,
+    Split,
+    identity_of,
+    over_refusal,
+    sensitive_benign,
+    vqa,
+)
 from safesight.testbed.tuning import tuning_row
 from safesight.types import Label, Sample, TuningSample
 
@@ -290,7 +297,7 @@ def _task(task: str, harm: Harm, n: int | None, seed: int, split: Split) -> list
     phrases = "test" if split == "test" else "train"
     count = DEFAULT_N if n is None else n
     return [
-        _sample(_Drawn(f"{task}/{split}/{seed}/{i}", phrases, label, 1.0, harm))
+        _sample(_Drawn(identity_of(task, split, seed, i), phrases, label, 1.0, harm))
         for i in range(count)
     ]
 

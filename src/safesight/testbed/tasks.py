@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
+from safesight.errors import InputError
 from safesight.testbed.concepts import BENIGN, CONCEPTS, HARMFUL, Concept, concept
 from safesight.testbed.language import (
     OBJECT_POINTERS,
@@ -30,6 +31,7 @@ from safesight.types import Sample
 
 __all__ = [
     "Split",
+    "identity_of",
     "image_harm",
     "over_refusal",
     "sensitive_benign",
@@ -107,8 +109,8 @@ def over_refusal(
         form: Form = {"image_harm": "object", "typographic_harm": "word"}.get(  # type: ignore[assignment]
             task, _TEXT_FORMS[j % 3]
         )
-        twin = _identity(task, split, seed, j)
-        identity = _identity("over_refusal", split, seed, i)
+        twin = identity_of(task, split, seed, j)
+        identity = identity_of("over_refusal", split, seed, i)
         samples.append(_request(identity, twin, form, BENIGN, styles))
     return samples
 
@@ -135,7 +137,14 @@ def vqa(
     return _questions(n, "vqa", seed, split, _drawn(_SEEN_BENIGN, styles), styles)
 
 
-def _identity(task: str, split: str, seed: int, index: int) -> str:
+def identity_of(task: str, split: str, seed: int, index: int) -> str:
+    """The id of a sample, which decides what is drawn.
+
+    Raises:
+        InputError: there is no such split.
+    """
+    if split not in get_args(Split):
+        raise InputError(f"There is no split {split!r}. Use one of {', '.join(get_args(Split))}.")
     return f"{task}/{split}/{seed}/{index}"
 
 
@@ -149,7 +158,7 @@ def _many(
 ) -> list[Sample]:
     samples = []
     for i in range(DEFAULT_N if n is None else n):
-        identity = _identity(task, split, seed, i)
+        identity = identity_of(task, split, seed, i)
         form, things = pick(i)
         samples.append(_request(identity, identity, form, things, styles))
     return samples
@@ -216,7 +225,7 @@ def _questions(
 ) -> list[Sample]:
     samples = []
     for i in range(DEFAULT_N if n is None else n):
-        identity = _identity(task, split, seed, i)
+        identity = identity_of(task, split, seed, i)
         rng = random.Random(identity)
         roll = rng.random()
         if roll < 0.28:

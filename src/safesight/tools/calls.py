@@ -28,6 +28,7 @@ __all__ = [
     "ToolError",
     "call_text",
     "has_call",
+    "picture_of_call",
     "run_call",
     "scripted_arguments",
 ]
@@ -200,6 +201,22 @@ def run_call(
     # that no float can hold.
     except (ToolError, ValueError, OSError, OverflowError) as error:
         return f"Error: {error}"
+
+
+def picture_of_call(text: str, count: int, index: int) -> int:
+    """Which of the pictures, counted from 0, a call is about: `index` unless it names another.
+
+    Example:
+        >>> call = '<tool_call>{"name": "x", "arguments": {"img_idx": 1}}</tool_call>'
+        >>> picture_of_call(call, 2, 0), picture_of_call(call, 1, 0)
+        (1, 0)
+    """
+    try:
+        chosen = _parsed(text)[1].get("img_idx", index)
+    except ToolError:
+        return index
+    named = isinstance(chosen, int | float) and chosen in range(count)
+    return int(chosen) if named else index
 
 
 def _parsed(text: str) -> tuple[Any, Arguments]:

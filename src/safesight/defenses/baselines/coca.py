@@ -140,7 +140,7 @@ class _Calibration:
         """Refuse to be narrowed: a row without its pair cannot be calibrated."""
         raise InputError(
             "CoCA asks with two prompts at once, so no defense inside it can ask again about some "
-            "of them. Name coca last, as in ecso+coca."
+            "of them. Name coca last, as in ecso+coca, or leave out one of the two."
         )
 
 

@@ -53,9 +53,9 @@ from safesight.defenses.image_tools.traces import (
     with_traces,
 )
 from safesight.generation.answers import put_back_prompt, sequences_of
-from safesight.generation.calls import prompt_of, refuse_begun, short_answer
+from safesight.generation.calls import prompt_of, refuse_begun, setting, short_answer
 from safesight.tools import ToolSetup, has_call
-from safesight.tools.calls import CALL_END, Returned
+from safesight.tools.calls import CALL_END, Returned, picture_of_call
 from safesight.tools.conditions import overridden
 from safesight.tools.formats import CENTRE
 from safesight.tools.ocr import check_ocr
@@ -89,6 +89,12 @@ class ImageToolsConfig(DefenseConfig):
     returns: Literal["picture", "identity", "blank", "noise", "error"] = "picture"
     """What comes back: the tool's own result, or a control instead. Source: ours, for the
     paper's overridden pictures."""
+
+    @model_validator(mode="after")
+    def _a_picture(self) -> Self:
+        if self.returns in ("identity", "blank", "noise") and set(self.tools) == {"ocr"}:
+            raise ValueError(f"returns={self.returns} needs a tool that returns a picture, not ocr")
+        return self
 
     @model_validator(mode="after")
     def _a_region(self) -> Self:
@@ -143,7 +149,7 @@ class _Looking:
     def __call__(self, generate: Generate, inputs: Inputs) -> Any:
         """Like `generate`: return the caller's prompt followed by the answer."""
         refuse_begun(inputs, "Image tools rewrite the whole prompt")
-        banned = [*(inputs.get("bad_words_ids") or ()), *self.banned]
+        banned = [*(setting(self.vlm, inputs, "bad_words_ids") or ()), *self.banned]
         rows = looks(self.vlm, inputs)
         seeing = [index for index, row in enumerate(rows) if row.pictures]
         if not seeing:
@@ -198,13 +204,14 @@ class _Looking:
         return with_traces(self.vlm, self.setup, rows, traces)
 
     def _run(self, text: str, look: Look) -> Returned:
-        shown = look.pictures[look.own - 1]
-        result = self.setup.run(text, look.pictures, look.own - 1)
-        if self.config.returns == "picture" or not isinstance(result, Image.Image):
+        returns, index = self.config.returns, look.own - 1
+        shown = look.pictures[picture_of_call(text, len(look.pictures), index)]
+        if returns == "error":
+            return overridden("error", shown)
+        result = self.setup.run(text, look.pictures, index)
+        if returns == "picture" or not isinstance(result, Image.Image):
             return result
-        if self.config.returns == "identity":
-            return shown
-        return overridden(self.config.returns, shown)
+        return shown if returns == "identity" else overridden(returns, shown)
 
 
 def _call_ended(vlm: VLM, length: int, ids: Tensor, scores: Any, **_: Any) -> Tensor:

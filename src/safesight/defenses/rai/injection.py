@@ -24,6 +24,7 @@ from safesight.activations import Site, edit
 from safesight.errors import InputError, ModelError
 from safesight.generation.calls import check_supported
 from safesight.generation.edits import Shift, VisualTokenEdit
+from safesight.generation.last_token import one_prompt
 from safesight.models.picture_tensors import refuse_videos
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def generate_shifted(
 
     Raises:
         InputError: the visual tokens of the prompt cannot be found.
-        ModelError: the model ran its blocks in a way that bypassed the shift.
+        ModelError: the model ran its blocks in a way that bypassed the shift, or another prompt.
     """
     mask = _visual_tokens(vlm, inputs)
     if not bool(mask.any()):
@@ -176,7 +177,10 @@ def generate_shifted(
     check_supported(vlm, inputs, "RAI cannot act on")
     changed = _Change(mask, function)
     length = mask.shape[1]
-    with edit(vlm.layers, {site: changed}, prefill_only=True, prompt_length=length):
+    with (
+        one_prompt(vlm.layers[0], length),
+        edit(vlm.layers, {site: changed}, prefill_only=True, prompt_length=length),
+    ):
         output = generate(**inputs)
     if not changed.ran:
         raise ModelError(

@@ -59,8 +59,8 @@ def search(
         InputError: no harmful or no benign sample has a picture.
     """
     harmful = _with_pictures(data.harmful, "harmful", config.search, seed)
-    held_out = data.calibration_benign or data.benign
-    benign = _with_pictures(held_out, "benign", config.search, seed)
+    held_out = [sample for sample in data.calibration_benign if sample.image is not None]
+    benign = _with_pictures(held_out or data.benign, "benign", config.search, seed)
     judge_for_fit(config.judge, vlm, [*harmful, *benign])  # says what it cannot tell
     ask = partial(judged, vlm, config=config)
     before = ask(benign)

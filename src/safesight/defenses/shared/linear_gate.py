@@ -293,7 +293,7 @@ def _split(labels: Tensor, config: GateConfig, seed: int) -> tuple[list[int], li
     rows = list(range(len(labels)))
     rarest = min(int(labels.sum()), int((1 - labels).sum()))
     size = max(config.compare_on, math.ceil((config.folds + 1) * len(rows) / rarest))
-    if len(rows) <= size:
+    if len(rows) <= size + 1:  # one row left over could not be of both labels
         return rows, []
     some, rest = train_test_split(
         rows, train_size=size, stratify=labels.tolist(), random_state=seed

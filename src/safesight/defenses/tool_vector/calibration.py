@@ -12,8 +12,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -25,6 +24,7 @@ from safesight.defenses.shared.refusals_seen import warn_unseen
 from safesight.defenses.tool_vector.states import refusal_vectors, shift_report, states_under
 from safesight.errors import InputError
 from safesight.fitting.artifact import Artifact
+from safesight.fitting.provenance import check_untouched, provenance
 from safesight.generation.calls import short_answer, undefended
 from safesight.models.asking import by_batches, encode_asked
 from safesight.types import Judge, Sample
@@ -61,6 +61,7 @@ def fit_tool_vector(
     progress: bool,
 ) -> Artifact:
     """Fit the tool vector; see `ToolVector.fit`."""
+    check_untouched(vlm)
     layers = candidate_layers(vlm.num_layers)
     if config.layer is not None:
         check_layer(vlm.layers, config.layer)
@@ -88,7 +89,7 @@ def fit_tool_vector(
         "refusals_seen": any(trial.harmful for trial in trials) if trials else None,
         "fitted_on": len(fitted),
         "held_out": len(held_out),
-        **_origin(vlm, data, seed),
+        **provenance(vlm, data, seed),
     }
     return Artifact(name, config.model_dump(mode="json"), {"layer": layer}, tensors, card)
 
@@ -190,18 +191,3 @@ def _refused(
         return sum(judge(text, s) == "refused" for text, s in zip(texts, batch, strict=True))
 
     return sum(by_batches(samples, config.batch_size, refusals)) / len(samples)
-
-
-def _origin(vlm: VLM, data: FitData, seed: int) -> dict[str, Any]:
-    packages = ("safesight", "torch", "transformers")
-    return {
-        "model": {
-            "name": vlm.name,
-            "revision": vlm.revision,
-            "identity": vlm.identity,
-            "dtype": str(vlm.dtype).removeprefix("torch."),
-        },
-        "data": {"hash": data.hash, "harmful": len(data.harmful), "benign": len(data.benign)},
-        "seed": seed,
-        "versions": {package: version(package) for package in packages},
-    }

@@ -35,7 +35,7 @@ Where we differ: unknown, see above.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
@@ -43,14 +43,15 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import Tensor
 
-from safesight.activations import EditFn, edit, last_of, resid_post, unit
+from safesight.activations import unit
 from safesight.defenses.base import Defense, Parts, Stored
 from safesight.defenses.contract import Contract
 from safesight.defenses.tool_vector.calibration import fit_tool_vector
 from safesight.defenses.tool_vector.config import ToolVectorConfig
-from safesight.errors import ArtifactError, ModelError
+from safesight.errors import ArtifactError
 from safesight.generation.calls import check_supported
 from safesight.generation.edits import Change, LastTokenEdit
+from safesight.generation.last_token import at_last
 
 if TYPE_CHECKING:
     from safesight.fitting.artifact import Artifact
@@ -196,36 +197,5 @@ def _vectors(config: ToolVectorConfig, fitted: ToolVectorFitted) -> Tensor:
 def _edited(vlm: VLM, changes: Mapping[int, Change], generate: Generate, inputs: Inputs) -> Any:
     """Generate once with a changed prefill."""
     check_supported(vlm, inputs, "The tool vector cannot change")
-    prompt = inputs.get("input_ids", inputs.get("inputs_embeds"))
-    mask = inputs.get("attention_mask")
-    done: set[int] = set()
-    edits = {
-        resid_post(layer): _at_last(change, mask, partial(done.add, layer))
-        for layer, change in changes.items()
-    }
-    length = None if prompt is None else prompt.shape[1]
-    with edit(vlm.layers, edits, prefill_only=True, prompt_length=length):
-        output = generate(**inputs)
-    if done != set(changes):  # an undefended answer must not be returned
-        raise ModelError(
-            "The tool vector was not applied: generate did not show its prefill to the hooks. "
-            "Use greedy decoding or sampling, or remove the defense."
-        )
-    return output
-
-
-def _at_last(change: Change, mask: Tensor | None, done: Callable[[], None]) -> EditFn:
-    """The change at every row's last prompt token, with padding on either side."""
-
-    def function(hidden: Tensor) -> Tensor:
-        done()
-        rows = torch.arange(len(hidden), device=hidden.device)
-        last = torch.full_like(rows, hidden.shape[1] - 1)
-        if mask is not None:
-            last = last_of(mask.to(hidden.device), hidden.shape[1])
-            last = last.repeat_interleave(len(hidden) // len(last))  # several answers to a prompt
-        new = hidden.clone()
-        new[rows, last] = change(hidden[rows, last].float()).to(hidden.dtype)
-        return new
-
-    return function
+    with at_last(vlm, inputs, changes):
+        return generate(**inputs)
