@@ -54,7 +54,7 @@ from safesight.workflows.artifacts import FitPlan, fit_data
 
 TRAINED = ("npo", "rmu", "vsfa")
 FEWER = "none, fewer prompts"
-"""Of no defense, what compares with the arms that are asked fewer prompts."""
+"""No defense on fewer prompts: what compares with the arms that are asked fewer."""
 GATES = ("none", "probe", "sasa")
 ARMS = (*GATES, "refusal_direction", "rai", "hidden_detect", "tool_vector", *TRAINED)
 COUNTED: dict[str, MetricName] = {

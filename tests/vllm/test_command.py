@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,11 +31,19 @@ def test_vllm_is_told_what_the_operator_decided() -> None:
         "defenses": [{"name": "probe", "artifact": str(Path("a").absolute())}],
         "per_request": True,
         "allow_unvalidated": False,
+        "template": [],
     }
     assert json.loads(found["--override-generation-config"]) == {"max_new_tokens": 7}
     assert json.loads(found["--limit-mm-per-prompt"])["image"] == 2
     assert found["--dtype"] == "float32"
     assert found["--middleware"] == "safesight.server.door.Door"
+
+
+def test_an_engine_without_defenses_is_told_what_is_in_its_template() -> None:
+    found = told(replace(PLAIN, settings=wanted_of({"safety_prompt": None}).settings()))
+    safesight = json.loads(found["--additional-config"])["safesight"]
+    assert safesight["defenses"] == [{"name": "none"}]
+    assert safesight["template"] == ["safety_prompt"]
 
 
 def test_no_host_is_asked_for_pictures_unless_it_is_listed() -> None:
@@ -101,7 +110,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if vLLM were installed, and nothing were started."""
     monkeypatch.setattr(command, "need_engine", lambda: None)
 
-    def started(serving: Serving) -> None:
+    def started(serving: Serving, starting: Any) -> None:
         raise AssertionError(f"started {serving}")
 
     monkeypatch.setattr(command, "run", started)

@@ -81,6 +81,11 @@ def test_what_cannot_run_there_is_refused_by_name(endpoints: Any, name: str) -> 
         endpoints("none", name)
 
 
+def test_what_to_do_instead_is_said_for_an_evaluation(endpoints: Any) -> None:
+    with pytest.raises(InputError, match="leave out --engine vllm"):
+        endpoints("none", "ecso")
+
+
 def test_the_identity_of_another_engine_is_another() -> None:
     server: Any = type("Server", (), {"engine": "vllm 9.9"})()
     found = {"none": evaluating.Endpoint(server)}

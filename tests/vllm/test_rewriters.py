@@ -39,5 +39,10 @@ def test_prompts_are_rewritten_on_the_way_to_the_engine() -> None:
             assert (found.choices[0].message.content or "").strip() == text
             assert found.usage is not None
             assert found.usage.prompt_tokens == len(tokens(vlm, sample.messages(), NAMES))
+        talk = asked(wanted[0])
+        for value, words in (("off", "turn its defenses off"), ("describe", "safety_prompt")):
+            more = {"vllm_xargs": {"safesight": value}}
+            with pytest.raises(openai.BadRequestError, match=words):
+                client.chat.completions.create(model="mine", messages=talk, extra_body=more)
         body = {"model": "mine", "prompt": "what is a cup?", "max_tokens": 4}
         assert httpx.post(f"{address}/v1/completions", json=body).status_code == 404

@@ -13,7 +13,8 @@ from safesight.vllm.about import About, fingerprint
 
 
 def test_a_name_of_a_class_holds_all_of_it() -> None:
-    about = About(defenses={"sasa": "a", "probe": "b"}, per_request=False)
+    defenses, template = {"sasa": "a", "probe": "b"}, {"safety_prompt": "c"}
+    about = About(defenses=defenses, per_request=False, template=template)
     assert about.class_name.isidentifier()
     found = About.of_class(about.class_name)
     assert found == about

@@ -15,13 +15,14 @@ from safesight.defenses import load_defense
 from safesight.defenses.reference import with_reference
 from safesight.errors import ArtifactError, InputError, SafesightError, UnknownNameError
 from safesight.fitting.artifact import Artifact
-from safesight.fitting.bundled import bundled
+from safesight.fitting.bundled import bundled, place_in
 from safesight.fitting.reference import KEY
 from safesight.models import VLM
 from safesight.vllm.about import fingerprint
 from safesight.vllm.attached import attached
 from safesight.vllm.host import Facts
 from safesight.vllm.settings import Settings
+from safesight.vllm.wanted import wanted_of
 
 INSIDE = ("probe", "sasa", "hidden_detect", "rai", "refusal_direction", "tool_vector")
 
@@ -46,7 +47,7 @@ def facts(**changes: Any) -> Facts:
         SimpleNamespace(
             hf_text_config=text,
             served_model_name=None,
-            model="testbed",
+            model=changes.get("model", "testbed"),
             dtype=changes.get("dtype", torch.float32),
         )
     )
@@ -108,6 +109,26 @@ def test_an_artifact_without_a_reference(tmp_path: Path) -> None:
     folder = replace(plain, card=card).save(tmp_path / "probe")
     with pytest.raises(ArtifactError, match="safesight reference"):
         attached(settings({"name": "probe", "artifact": folder}), facts())
+
+
+def test_the_artifacts_of_the_package_are_for_its_model_alone() -> None:
+    with pytest.raises(ArtifactError, match="probe has no bundled artifact for 'checkpoints/npo'"):
+        attached(settings("probe"), facts(model="checkpoints/npo"))
+    with pytest.raises(ArtifactError, match="safesight fit probe --model checkpoints/npo"):
+        wanted_of({"probe": None}, "checkpoints/npo")
+    folder = str(registry.load("model", "testbed"))
+    (found,) = wanted_of({"probe": None}, folder).inside
+    assert found.artifact == place_in("testbed", "probe")
+    assert wanted_of({"npo": None}, "checkpoints/npo").inside  # whose kind is refused later
+
+
+def test_what_to_do_instead_is_up_to_who_asks(folders: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match=r"ecso asks .*: use `safesight serve` on transformers\.$"):
+        attached(settings("ecso"), facts())
+    eval_says = "leave out --engine vllm"
+    for each in (settings("ecso"), settings(entry(folders, "rai"), entry(folders, "probe"))):
+        with pytest.raises(InputError, match=f"{eval_says}\\.$"):
+            attached(each, facts(), eval_says)
 
 
 def test_a_detector_behind_an_edit_is_refused(folders: dict[str, Path]) -> None:

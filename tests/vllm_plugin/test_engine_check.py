@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from safesight.defenses import load_defense
 from safesight.vllm import engine_check
+from safesight.vllm.about import About, fingerprint
+from safesight.vllm.settings import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -88,3 +91,38 @@ def test_a_model_without_pictures() -> None:
     made = config(video_token_id=7)
     made.model_config.multimodal_config = None
     assert engine_check._problems(made) == []
+
+
+def asked(made: Any, *defenses: str, **more: Any) -> list[About]:
+    """Whose requests an engine checks."""
+    entries = [{"name": name} for name in defenses]
+    settings = Settings.model_validate({"defenses": entries, **more})
+    inside = {name: "a1" for name in defenses if name != "none"}
+    made.use_v2_model_runner = False
+    made.model_config.logits_processors = None
+    engine_check._check_requests(made, settings, inside)
+    engine_check._check_requests(made, settings, inside)  # vLLM may make its configuration twice
+    named = made.model_config.logits_processors or []
+    return [About.of_class(each.removeprefix("safesight.vllm.runner_v1:")) for each in named]
+
+
+def test_requests_are_checked_also_without_defenses_in_the_engine() -> None:
+    assert asked(config(), "none") == [About(defenses={}, per_request=False)]
+    (about,) = asked(config(), "none", template=["safety_prompt"])
+    assert about.template == {"safety_prompt": fingerprint(load_defense("safety_prompt"), None)}
+    (about,) = asked(config(), "probe", per_request=True)
+    assert (about.defenses, about.per_request) == ({"probe": "a1"}, True)
+
+
+def test_where_vllm_takes_no_checks_an_undefended_engine_starts_without() -> None:
+    made = config()
+    made.speculative_config = object()
+    assert asked(made, "none") == []
+
+
+def test_an_engine_without_defenses_is_not_held_to_their_limits() -> None:
+    made = config("fp8", architecture="AnyForCausalLM")
+    made.additional_config = {"safesight": {"defenses": [{"name": "none"}]}}
+    made.use_v2_model_runner, made.model_config.logits_processors = False, None
+    engine_check.checked(None).verify_and_update_config(made)
+    assert len(made.model_config.logits_processors) == 1

@@ -57,7 +57,8 @@ def test_a_detector_that_fails_refuses_all(broken: Any, caplog: Any) -> None:
 def test_a_score_that_is_no_number_refuses_its_prompt(score: float) -> None:
     found = verdict("probe", detector([0.1, score], [False, False]), object, [0, 1], 2)
     assert found.refuse.tolist() == [False, True]
-    assert found.error
+    assert found.error_at(0) is None
+    assert found.error_at(1) == "its score is not a finite number"
 
 
 def test_states_that_cannot_be_made_refuse() -> None:

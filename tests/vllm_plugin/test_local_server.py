@@ -15,8 +15,10 @@ import pytest
 pytest.importorskip("inspect_ai")
 
 from safesight.errors import ModelError
+from safesight.hosting.ports import listening
 from safesight.vllm import local_server
-from safesight.vllm.local_server import LocalServer, cause_in
+from safesight.vllm.causes import cause_in
+from safesight.vllm.local_server import LocalServer
 from tests.vllm_plugin import fake
 from tests.vllm_plugin.test_stopping import _alive
 
@@ -26,6 +28,27 @@ FAILING = f"""
 def cmd(args):
     print("(EngineCore pid=7) ERROR 11-29 [core.py:1] ValueError: No room for a request.")
     raise RuntimeError({POINTER!r})
+"""
+LOGGING = """
+import logging
+from safesight.errors import ModelError
+from safesight.vllm.causes import keep_causes
+
+def cmd(args):
+    keep_causes()
+    pointer = RuntimeError("See root cause")
+    for error in (ModelError("Its states are off. Is it the model?"), pointer):
+        try:
+            raise error
+        except Exception:
+            logging.getLogger("vllm").exception("EngineCore failed to start.")
+    raise RuntimeError("Engine core initialization failed. See root cause above.")
+"""
+MISSING = """
+class AsyncEngineArgs:
+    @staticmethod
+    def from_cli_args(parsed):
+        raise OSError("We couldn't connect to the hub.\\nCheck it.")
 """
 STARTING = """
 import multiprocessing, os, signal, time
@@ -83,6 +106,51 @@ def test_a_server_that_does_not_start_says_why(
     assert said.splitlines()[-1].startswith("safesight: vLLM has ended (Engine core init")
 
 
+def said_by_a_server(folder: str, monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
+    """What `safesight serve` prints until it ends by an error."""
+    monkeypatch.setenv("PYTHONPATH", path_with(folder))
+    command = [sys.executable, "-m", "safesight", "serve", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert ended.returncode == 2
+    return ended.stderr
+
+
+def test_the_last_line_says_what_an_engine_has_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fake.write(tmp_path / "fake", LOGGING)
+    said = said_by_a_server(folder, monkeypatch, *WORDS, "--port", "8976")
+    last = "safesight: vLLM has ended: Its states are off. Is it the model?"
+    assert said.splitlines()[-1] == last
+    assert cause_in(said) == "Its states are off. Is it the model?"
+    assert "Starting vLLM for testbed with no defense" in said
+
+
+def test_a_model_that_is_not_there_is_said_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fake.write(tmp_path / "fake", FAILING)
+    (tmp_path / "fake/vllm/engine/arg_utils.py").write_text(MISSING)
+    words = [*WORDS, "--port", "8976"]
+    words[words.index("testbed")] = "a/b"
+    said = said_by_a_server(folder, monkeypatch, *words)
+    assert said.startswith(
+        "safesight: 'a/b' is neither a folder nor a model that can be downloaded (We couldn't "
+        "connect to the hub). Check the name"
+    )
+    assert "Starting" not in said
+
+
+def test_a_port_that_is_taken_is_said_before_vllm_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fake.write(tmp_path / "fake", "raise AssertionError")
+    with listening("127.0.0.1", 0) as door:
+        port = str(door.getsockname()[1])
+        said = said_by_a_server(folder, monkeypatch, *WORDS, "--port", port)
+    assert said == f"safesight: Port {port} of 127.0.0.1 is taken. Choose another with --port.\n"
+
+
 @pytest.mark.parametrize(
     ("said", "cause"),
     [
@@ -95,6 +163,7 @@ def test_a_server_that_does_not_start_says_why(
         ),
         ("ImportError: optional\nsafesight: --grpc goes past it.", "--grpc goes past it."),
         ("ValueError: small\nsafesight: vLLM has ended (See root cause above).", "ValueError: sm"),
+        ("ValueError: a\nsafesight: vLLM has ended: ValueError: no room.", "ValueError: no room."),
     ],
 )
 def test_the_last_line_that_states_a_cause_is_quoted(said: str, cause: str) -> None:

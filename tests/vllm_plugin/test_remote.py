@@ -115,6 +115,15 @@ def test_a_server_with_the_same_model_and_defense(server: Server) -> None:
     assert all(body["vllm_xargs"] == OFF["vllm_xargs"] for body in compared)
 
 
+def test_a_server_with_a_defense_in_its_template_is_refused(server: Server) -> None:
+    server.about = About(
+        defenses={"probe": "fit of probe"}, per_request=True, template={"safety_prompt": "a1"}
+    )
+    for names in (("none", "probe"), ("none",)):
+        with pytest.raises(InputError, match="has safety_prompt in its chat template"):
+            endpoints(server, *names)
+
+
 def test_a_server_without_defenses_answers_the_undefended_arm(server: Server) -> None:
     server.pictures = False
     found = endpoints(server, "none")

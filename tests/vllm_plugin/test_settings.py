@@ -109,3 +109,30 @@ def test_a_request_that_asks_for_the_defenses_gets_them_and_no_answer(may: bool)
     with pytest.raises(ValueError, match="The defenses of this server") as told:
         check_request(params("describe"), about(may))
     assert About.in_answer(str(told.value)) == about(may)
+
+
+UNDEFENDED = About(defenses={}, per_request=False, template={"safety_prompt": "a1"})
+
+
+def test_an_engine_without_defenses_refuses_what_is_about_its_defenses() -> None:
+    check_request(params(), UNDEFENDED)
+    check_request(params("on"), UNDEFENDED)
+    with pytest.raises(ValueError, match="does not let a request turn its defenses off"):
+        check_request(params("off"), UNDEFENDED)
+    with pytest.raises(ValueError, match="or 'describe'"):
+        check_request(params("maybe"), UNDEFENDED)
+    with pytest.raises(ValueError, match="The defenses of this server") as told:
+        check_request(params("describe"), UNDEFENDED)
+    assert About.in_answer(str(told.value)) == UNDEFENDED
+
+
+def test_an_engine_without_defenses_has_all_else_that_vllm_offers() -> None:
+    check_request(params(max_tokens=1, logprobs=4, detokenize=False), UNDEFENDED)
+    check_request(params(prompt_logprobs=0), UNDEFENDED)
+
+
+def test_an_entry_may_name_no_defense_as_none() -> None:
+    given = {"defenses": [{"name": "none"}], "template": ["safety_prompt"]}
+    found = settings_of(config({"safesight": given}))
+    assert found is not None
+    assert not found.defended

@@ -74,14 +74,17 @@ def serve_with_vllm(
         serving = _with_template(serving, wanted, ctx.params, Path(folder))
         defended = " + ".join(folders) or "no defense"
         address = f"http://{serving.host}:{serving.port}/v1"
-        if note := note_on_detectors(list(folders)):
-            stderr().print(note)
-        stderr().print(
-            f"Starting vLLM for {serving.name} with {defended} at {address} (Ctrl+C stops).",
-            soft_wrap=True,
-        )
+
+        def starting() -> None:
+            if note := note_on_detectors(list(folders)):
+                stderr().print(note)
+            stderr().print(
+                f"Starting vLLM for {serving.name} with {defended} at {address} (Ctrl+C stops).",
+                soft_wrap=True,
+            )
+
         try:
-            run(serving)
+            run(serving, starting)
         except Stopped as stop:
             stopped_by(stop.number)
             raise
@@ -99,6 +102,7 @@ def _refuse_others(ctx: typer.Context) -> None:
 
 
 def _serving(given: Mapping[str, Any], wanted: Wanted, keys: tuple[str, ...]) -> Serving:
+    from safesight.hosting.ports import listening
     from safesight.models.loading import place_of, public_name
     from safesight.server.access import check_binding
     from safesight.vllm.command import Serving
@@ -106,6 +110,7 @@ def _serving(given: Mapping[str, Any], wanted: Wanted, keys: tuple[str, ...]) ->
     check_binding(given["host"], keys)
     if not given["port"]:
         raise InputError("vLLM does not say which port it took. Name one with --port.")
+    listening(given["host"], given["port"]).close()
     return Serving(
         place_of(given["model"]),
         name=given["name"] or public_name(given["model"]),

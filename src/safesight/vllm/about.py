@@ -42,12 +42,15 @@ def fingerprint(defense: AnyDefense, artifact: Artifact | None) -> str:
 
 
 class About(Record):
-    """The defenses inside one engine."""
+    """The defenses of one server."""
 
     defenses: Mapping[str, str]
-    """Names, in the order in which they act, and what `fingerprint` says of each."""
+    """Names of those inside the engine, in the order in which they act, and what `fingerprint`
+    says of each."""
     per_request: bool
     """Whether a request may turn them off."""
+    template: Mapping[str, str] = {}
+    """The same of defenses in the chat template, which no request turns off."""
 
     @property
     def class_name(self) -> str:

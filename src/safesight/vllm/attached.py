@@ -9,19 +9,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safesight.activations import resid_post
 from safesight.defenses.front_door import load_defense
 from safesight.errors import ArtifactError, InputError
 from safesight.fitting.artifact import Artifact
-from safesight.fitting.bundled import place_in
+from safesight.fitting.bundled import is_bundled, place_in
 from safesight.fitting.ranges import CalibrationRange
 from safesight.fitting.reference import Reference
 from safesight.fitting.stored import Stored
 from safesight.generation.edits import LastTokenEdit, VisualTokenEdit
 from safesight.generation.parts import Parts
-from safesight.grammar import BUNDLED, UNDEFENDED
+from safesight.grammar import UNDEFENDED
+from safesight.models.loading import public_name
 from safesight.vllm.about import fingerprint
 from safesight.vllm.host import Facts, as_vlm
 
@@ -31,16 +33,17 @@ if TYPE_CHECKING:
     from safesight.generation.prefill import Detector
     from safesight.vllm.settings import Entry, Settings
 
-__all__ = ["Attached", "attached", "first_changed", "layers_read"]
+__all__ = ["Attached", "attached", "bundled_place", "first_changed", "layers_read"]
+
+_TRANSFORMERS = "use `safesight serve` on transformers"
 
 _ELSEWHERE = {
-    "pipeline": "asks the model several times for one answer, which vLLM cannot do inside a "
-    "request. Use `safesight serve` on transformers",
     "input": "rewrites the prompt before the engine sees it. Use `safesight serve --engine vllm`, "
     "which writes it into the chat template",
     "weights": "changes weights. Serve the checkpoint that `safesight merge` writes, without it",
 }
 """Why a kind of defense does not run inside the engine."""
+_SEVERAL = "asks the model several times for one answer, which vLLM cannot do inside a request"
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,13 @@ class Attached:
         return visual and not (self.edits and per_request)
 
 
-def attached(settings: Settings, facts: Facts) -> Attached:
+def attached(settings: Settings, facts: Facts, instead: str = _TRANSFORMERS) -> Attached:
     """Read what the settings name.
+
+    Args:
+        settings: What the operator wrote.
+        facts: The model.
+        instead: What to do with defenses that vLLM cannot run, as a command.
 
     Raises:
         UnknownNameError: there is no such defense.
@@ -95,6 +103,8 @@ def attached(settings: Settings, facts: Facts) -> Attached:
         if entry.name in (*detectors, *edits):
             raise InputError(f"{entry.name!r} is named twice. Name it once.")
         defense = load_defense(entry.name, **entry.config)
+        if defense.kind == "pipeline" and entry.name != UNDEFENDED:
+            raise InputError(f"{entry.name} {_SEVERAL}: {instead}.")
         if defense.kind in _ELSEWHERE and entry.name != UNDEFENDED:
             raise InputError(f"{entry.name} {_ELSEWHERE[defense.kind]}.")
         artifact = _artifact(entry, defense, facts)
@@ -108,20 +118,40 @@ def attached(settings: Settings, facts: Facts) -> Attached:
         elif parts.edit is not None:
             edits[entry.name] = parts.edit
         elif parts != Parts():
-            raise InputError(f"{entry.name} {_ELSEWHERE['pipeline']}.")
-    _check_order(detectors, edits)
+            raise InputError(f"{entry.name} {_SEVERAL}: {instead}.")
+    _check_order(detectors, edits, instead)
     _check_edits(edits)
     return Attached(detectors, edits, artifacts, fingerprints)
 
 
+def bundled_place(defense: str, model: str) -> Path:
+    """The folder of the artifact that comes with the package for this model.
+
+    Args:
+        defense: The defense's name.
+        model: The model's name or folder.
+
+    Raises:
+        ArtifactError: there is none for this model.
+
+    Example:
+        >>> bundled_place("sasa", "testbed").parts[-2:]
+        ('testbed', 'sasa')
+    """
+    name = public_name(model)
+    if not is_bundled(defense, name):
+        raise ArtifactError(
+            f"{defense} has no bundled artifact for {model!r}. Fit one for this model: "
+            f"safesight fit {defense} --model {model} --data FILE -o FOLDER, and pass the folder."
+        )
+    return place_in(name, defense)
+
+
 def _artifact(entry: Entry, defense: AnyDefense, facts: Facts) -> Artifact | None:
-    bundled = place_in(BUNDLED, entry.name)
     if entry.artifact is not None:
         found = Artifact.load(entry.artifact)
-    elif defense.fitted and (bundled / "config.json").is_file():
-        found = Artifact.load(bundled)
     elif defense.fitted:
-        raise ArtifactError(f"{entry.name} needs an artifact. Fit one with `safesight fit`.")
+        found = Artifact.load(bundled_place(entry.name, facts.place))
     else:
         return None
     model = found.card.get("model", {})
@@ -147,7 +177,9 @@ def _parts(defense: AnyDefense, artifact: Artifact | None, facts: Facts) -> Part
     return defense.parts(as_vlm(facts), config, defense.read(stored, config))
 
 
-def _check_order(detectors: Mapping[str, Detector], edits: Mapping[str, Edit]) -> None:
+def _check_order(
+    detectors: Mapping[str, Detector], edits: Mapping[str, Edit], instead: str
+) -> None:
     """Refuse a detector that would see states that an edit has changed.
 
     With transformers it judges a prefill of its own, without the edits. Here there is one prefill,
@@ -158,7 +190,7 @@ def _check_order(detectors: Mapping[str, Detector], edits: Mapping[str, Edit]) -
             if max(layers_read(each)) > first_changed(edit):
                 raise InputError(
                     f"{detector} reads states that {name} changes, which its threshold was not set "
-                    "for. Serve one of them, or both with `safesight serve` on transformers."
+                    f"for. Name one of them, or, for both, {instead}."
                 )
 
 

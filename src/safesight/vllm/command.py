@@ -10,14 +10,17 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safesight.console import waiting
 from safesight.errors import InputError, ModelError, reason_of
 from safesight.extras import need
+from safesight.vllm.causes import CAUSE
 from safesight.vllm.parent import end_with_parent
 from safesight.vllm.stopping import interrupts_kept, stopped_at_once
 
@@ -171,6 +174,7 @@ def check(serving: Serving) -> Any:
 
     Raises:
         InputError: vLLM or the plugin refuses it.
+        ModelError: there is no such model.
     """
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
@@ -184,31 +188,58 @@ def check(serving: Serving) -> Any:
         AsyncEngineArgs.from_cli_args(parsed).create_engine_config()
     except (ValueError, TypeError) as error:
         raise InputError(_said(error)) from error
+    except OSError as error:
+        raise _not_found(serving.model, error) from error
     return parsed
 
 
-def run(serving: Serving) -> None:
+def run(serving: Serving, starting: Callable[[], None] = lambda: None) -> None:
     """Serve until the process is told to stop.
+
+    Args:
+        serving: What is served.
+        starting: Called when everything is checked, before a process starts.
 
     Raises:
         InputError: vLLM or the plugin refuses the configuration, before any process starts.
-        ModelError: vLLM ended by itself, as it does if its engine does not start.
+        ModelError: there is no such model, or vLLM ended by itself, as it does if its engine does
+            not start.
         Stopped: it was told to before it served.
     """
     surrounded = _placed(surroundings(serving, os.environ))
     end_with_parent()
-    with surrounded, _counters(), stopped_at_once(), interrupts_kept():
-        from vllm.entrypoints.cli.serve import ServeSubcommand
-        from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+    with surrounded, _scratch() as causes, stopped_at_once(), interrupts_kept():
+        with waiting("Checking the engine"):
+            from vllm.entrypoints.cli.serve import ServeSubcommand
+            from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 
-        cli_env_setup()
-        parsed = check(serving)
+            cli_env_setup()
+            parsed = check(serving)
+        starting()
         try:
             ServeSubcommand.cmd(parsed)
         except RuntimeError as error:
-            raise ModelError(
-                f"vLLM has ended ({reason_of(error)}). What it printed before says why."
-            ) from error
+            raise _ended(error, causes) from error
+
+
+def _ended(error: RuntimeError, causes: Path) -> ModelError:
+    """Why vLLM has ended: the last error of its processes, or else what it says itself."""
+    found = causes.read_text(encoding="utf-8").splitlines() if causes.is_file() else []
+    if found:
+        return ModelError(f"vLLM has ended: {found[-1]}")
+    return ModelError(f"vLLM has ended ({reason_of(error)}). What it printed before says why.")
+
+
+def _not_found(model: str, error: OSError) -> ModelError:
+    reason = reason_of(error)
+    if Path(model).is_dir():
+        return ModelError(
+            f"The folder {model!r} cannot be used ({reason}). Check that it is complete."
+        )
+    return ModelError(
+        f"{model!r} is neither a folder nor a model that can be downloaded ({reason}). "
+        "Check the name and the network, or pass the folder of a downloaded model."
+    )
 
 
 def _check_more(more: Sequence[str]) -> None:
@@ -248,14 +279,16 @@ def _placed(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _counters() -> Iterator[None]:
-    """Inside, there is a folder where the counters of several processes meet."""
+def _scratch() -> Iterator[Path]:
+    """Inside, there are places where counters and errors of several processes meet.
+
+    Yields:
+        The file of their errors.
+    """
     name = "PROMETHEUS_MULTIPROC_DIR"
-    if os.environ.get(name):
-        yield
-        return
-    with (
-        tempfile.TemporaryDirectory(prefix="safesight-", ignore_cleanup_errors=True) as folder,
-        _placed({name: folder}),
-    ):
-        yield
+    with tempfile.TemporaryDirectory(prefix="safesight-", ignore_cleanup_errors=True) as folder:
+        counters = os.environ.get(name) or str(Path(folder) / "counters")
+        Path(counters).mkdir(parents=True, exist_ok=True)
+        causes = Path(folder) / "causes.txt"
+        with _placed({name: counters, CAUSE: str(causes)}):
+            yield causes

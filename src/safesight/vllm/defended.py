@@ -21,7 +21,7 @@ class Defended:
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix)  # type: ignore[call-arg]
         settings = settings_of(vllm_config)
-        if settings is None:
+        if settings is None or not settings.defended:
             return
         from safesight.vllm.guard import Guard
 

@@ -6,10 +6,11 @@ refused here would let an answer pass by the defenses, or change what they were 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from safesight.errors import InputError, ModelError, SafesightError
-from safesight.vllm.about import About
+from safesight.vllm.about import About, fingerprint
 from safesight.vllm.architectures import ARCHITECTURES
 from safesight.vllm.settings import Settings, settings_of
 from safesight.vllm.versions import check_version
@@ -32,8 +33,10 @@ def checked(previous: Any) -> type[Any]:
                 previous.verify_and_update_config(vllm_config)
             try:
                 settings = settings_of(vllm_config)
-                if settings is not None:
+                if settings is not None and settings.defended:
                     _check(vllm_config, settings)
+                elif settings is not None:
+                    _check_requests(vllm_config, settings, {})
             except SafesightError as error:
                 raise ValueError(str(error)) from error  # vLLM shows a ValueError as it is
 
@@ -66,13 +69,27 @@ def _check(config: Any, settings: Settings) -> None:
         )
     if not defenses.shares_prefixes(per_request=settings.per_request):
         config.cache_config.enable_prefix_caching = False
+    _check_requests(config, settings, defenses.fingerprints)
+    if not model.enforce_eager:
+        _split_graphs(config)
+
+
+def _check_requests(config: Any, settings: Settings, inside: Mapping[str, str]) -> None:
+    """Have every request checked; `inside` are the fingerprints of the defenses in the engine."""
+    from safesight.defenses.front_door import load_defense
+
+    model = config.model_config
+    if not inside and (config.speculative_config is not None or model.runner_type != "generate"):
+        return  # where vLLM takes nobody's checks
+    about = About(
+        defenses=inside,
+        per_request=bool(inside) and settings.per_request,
+        template={name: fingerprint(load_defense(name), None) for name in settings.template},
+    )
     runner = "v2" if config.use_v2_model_runner else "v1"
-    about = About(defenses=defenses.fingerprints, per_request=settings.per_request)
     own = f"safesight.vllm.runner_{runner}:{about.class_name}"
     if own not in (model.logits_processors or []):
         model.logits_processors = [*(model.logits_processors or []), own]
-    if not model.enforce_eager:
-        _split_graphs(config)
 
 
 def _problems(config: Any) -> list[str]:

@@ -126,9 +126,7 @@ def _words(vlm: VLM, arm: Arm, place: Path, loading: Mapping[str, Any]) -> tuple
             folders[defense.name] = place / defense.name
             artifact.save(place / defense.name)
     wanted = wanted_of(folders)
-    settings = wanted.settings()
-    if settings is not None:
-        attached(settings, _facts(vlm))
+    attached(wanted.settings(), _facts(vlm), instead="leave out --engine vllm")
     off = bool(wanted.inside) and not wanted.before and model == str(vlm.name)
     named = [name if place is None else f"{name}={place}" for name, place in folders.items()]
     words = [*_model_words(model, vlm, loading), "--defense", ",".join(named) or "none"]

@@ -29,6 +29,8 @@ class Facts:
     def __init__(self, model_config: Any) -> None:
         text = model_config.hf_text_config
         self.name = str(model_config.served_model_name or model_config.model)
+        self.place = str(model_config.model)
+        """Its folder, or its name on the hub."""
         self.num_layers: int = text.num_hidden_layers
         self.hidden_size: int = text.hidden_size
         self.vocab_size: int = text.vocab_size

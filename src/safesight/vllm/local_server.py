@@ -6,7 +6,6 @@ What it prints is kept in a file. If it does not start, the line there that says
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import subprocess
 import sys
@@ -21,18 +20,16 @@ from safesight.console import waiting
 from safesight.errors import ModelError
 from safesight.evals.endpoint import Address
 from safesight.hosting.ports import listening
+from safesight.vllm.causes import cause_in
 from safesight.vllm.parent import PARENT
 from safesight.vllm.stopping import kill_all_of
 
-__all__ = ["LocalServer", "cause_in"]
+__all__ = ["LocalServer"]
 
 PATIENCE = 1800.0
 """Seconds that a server may take to start: it may have to download and compile."""
 GRACE = 60.0
 """Seconds that it may take to end."""
-_CAUSE = re.compile(r"(?<=^safesight: ).+|\b\w*(?:Error|Exception): .+")
-_ELSEWHERE = "root cause"
-"""Said by vLLM where an error only points to an earlier one."""
 
 
 @dataclass
@@ -95,21 +92,6 @@ class LocalServer:
             except OSError:
                 time.sleep(0.5)
         raise ModelError(f"vLLM did not start within {PATIENCE:.0f} seconds. See {self.log}.")
-
-
-def cause_in(said: str) -> str:
-    """The last line that states a cause in what a server printed, or else the last one.
-
-    Example:
-        >>> cause_in("ERROR [core.py:7] ValueError: no room")
-        'ValueError: no room'
-    """
-    lines = said.strip().splitlines()
-    for line in reversed(lines):
-        found = _CAUSE.search(line)
-        if found is not None and _ELSEWHERE not in line:
-            return found[0]
-    return lines[-1] if lines else "it said nothing"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

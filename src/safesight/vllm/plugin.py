@@ -26,9 +26,11 @@ def register() -> None:
     from vllm.model_executor.models.config import MODELS_CONFIG_MAP
     from vllm.model_executor.models.registry import ModelRegistry
 
+    from safesight.vllm.causes import keep_causes
     from safesight.vllm.engine_check import checked
     from safesight.vllm.versions import suffix
 
+    keep_causes()
     for architecture in ModelRegistry.get_supported_archs():
         previous = MODELS_CONFIG_MAP.get(architecture)
         if not getattr(previous, "by_safesight", False):

@@ -170,6 +170,11 @@ def _about(server: Remote, url: str) -> About | None:
 
 
 def _check_defenses(url: str, about: About | None, defended: Sequence[Arm]) -> None:
+    if about is not None and about.template:
+        raise InputError(
+            f"The server at {url} has {' and '.join(about.template)} in its chat template, where "
+            "no request can turn it off. Start it without."
+        )
     if not defended:
         return
     arm = defended[0]

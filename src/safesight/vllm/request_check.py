@@ -25,7 +25,8 @@ def check_request(params: Any, about: About) -> None:
         ValueError: it asks for what it may not have, or only which defenses there are; vLLM makes
             an error of the client of it.
     """
-    if params.max_tokens == 1 and params.logprobs and not params.detokenize:
+    inside = bool(about.defenses)
+    if inside and params.max_tokens == 1 and params.logprobs and not params.detokenize:
         raise ValueError(
             "Beam search cannot be defended: vLLM asks the engine again for every token, with the "
             "answer so far as part of the prompt. Leave out use_beam_search."
@@ -34,12 +35,15 @@ def check_request(params: Any, about: About) -> None:
     if wanted == _DESCRIBE:
         raise ValueError(about.told())
     if wanted not in _VALUES:
-        raise ValueError(f"safesight can be 'on' or 'off' for a request, not {wanted!r:.40}.")
+        raise ValueError(
+            f"safesight can be 'on' or 'off' for a request, or 'describe', not {wanted!r:.40}."
+        )
     if wanted == "off" and not about.per_request:
         raise ValueError(
             "This server does not let a request turn its defenses off. Leave out safesight."
         )
-    if wanted == "on" and any(getattr(params, name, None) is not None for name in _OF_PROMPT):
+    told = any(getattr(params, name, None) is not None for name in _OF_PROMPT)
+    if inside and told and wanted == "on":
         raise ValueError(
             "Log-probabilities of a prompt tell what the model would write after it, whatever a "
             "defense refuses. Leave out prompt_logprobs and echo."

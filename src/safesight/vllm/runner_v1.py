@@ -20,14 +20,14 @@ from safesight.vllm.guard import Guard
 from safesight.vllm.request_check import check_request
 from safesight.vllm.requests import Left
 
-__all__ = ["Requests", "adopt"]
+__all__ = ["Requests", "Undefended", "adopt"]
 
 _OF_ENGINE: dict[str, Requests] = {}
 """By vLLM's id of an engine: this object is made before the model is."""
 
 
-class Requests(LogitsProcessor):  # type: ignore[misc]
-    """Keeps the guard's requests as V1's batch has them, and forces refusals.
+class Undefended(LogitsProcessor):  # type: ignore[misc]
+    """Only checks what requests ask for, where no defense is in the engine.
 
     vLLM is given the name of a subclass; see `about`.
     """
@@ -38,6 +38,24 @@ class Requests(LogitsProcessor):  # type: ignore[misc]
     def validate_params(cls, sampling_params: Any) -> None:
         """Refuse a request that asks for what it may not have; called in the front end."""
         check_request(sampling_params, cls.about)
+
+    def __init__(self, vllm_config: Any, device: Any, is_pin_memory: bool) -> None:
+        pass
+
+    def is_argmax_invariant(self) -> bool:
+        """Logits stay as they are, so vLLM need not call this for greedy requests."""
+        return True
+
+    def update_state(self, batch_update: Any) -> None:
+        """Nothing is kept of requests."""
+
+    def apply(self, logits: Tensor) -> Tensor:
+        """The same logits."""
+        return logits
+
+
+class Requests(Undefended):
+    """Keeps the guard's requests as V1's batch has them, and forces refusals."""
 
     def __init__(self, vllm_config: Any, device: Any, is_pin_memory: bool) -> None:
         self.guard: Guard | None = None
@@ -142,8 +160,10 @@ class Requests(LogitsProcessor):  # type: ignore[misc]
 
 
 @cache
-def __getattr__(name: str) -> type[Requests]:
-    return type(name, (Requests,), {"about": About.of_class(name), "__module__": __name__})
+def __getattr__(name: str) -> type[Undefended]:
+    about = About.of_class(name)
+    base = Requests if about.defenses else Undefended
+    return type(name, (base,), {"about": about, "__module__": __name__})
 
 
 def adopt(model: Any, vllm_config: Any, guard: Guard) -> None:

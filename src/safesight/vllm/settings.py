@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from safesight.errors import InputError
+from safesight.grammar import UNDEFENDED
 
 __all__ = ["KEY", "Entry", "Settings", "settings_of"]
 
@@ -41,13 +42,20 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     defenses: tuple[Entry, ...] = Field(min_length=1)
-    """In the order in which they act."""
+    """In the order in which they act; "none" for an engine without defenses."""
     per_request: bool = False
     """Whether a request may turn the defenses off with `vllm_xargs: {"safesight": "off"}`."""
     allow_unvalidated: bool = False
     """Whether to run on a version of vLLM that was not tested."""
     decision_log: Path | None = None
     """JSONL file for refusals, as that of `safesight serve`."""
+    template: tuple[str, ...] = ()
+    """Defenses that `safesight serve` has put into the chat template; clients are told of them."""
+
+    @property
+    def defended(self) -> bool:
+        """Whether a defense acts inside the engine."""
+        return any(each.name != UNDEFENDED for each in self.defenses)
 
 
 def settings_of(vllm_config: Any) -> Settings | None:

@@ -11,8 +11,9 @@ from safesight import registry
 from safesight.defenses.front_door import load_defense
 from safesight.errors import InputError
 from safesight.fitting.artifact import Artifact
-from safesight.fitting.bundled import is_bundled, place_in
+from safesight.fitting.bundled import place_in
 from safesight.grammar import BUNDLED, UNDEFENDED
+from safesight.vllm.attached import bundled_place
 from safesight.vllm.settings import Entry, Settings
 from safesight.vllm.templates import template_with
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from safesight.models import VLM
 
 __all__ = ["Wanted", "wanted_of"]
+
+
+_INSIDE = ("detector", "activation")
+"""Kinds of defenses that can act in the engine."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,8 @@ class Wanted:
     before: tuple[str, ...]
     """In the chat template."""
 
-    def settings(
-        self, *, per_request: bool = False, decision_log: Path | None = None
-    ) -> Settings | None:
-        """What the engine is told; None for nothing.
+    def settings(self, *, per_request: bool = False, decision_log: Path | None = None) -> Settings:
+        """What the engine is told.
 
         Args:
             per_request: Whether a request may turn the defenses off.
@@ -51,10 +54,13 @@ class Wanted:
         if not self.inside and (per_request or decision_log is not None):
             option = "--allow" if per_request else "--decision-log"
             raise InputError(f"No defense is in the engine. Leave out {option}.")
-        if not self.inside:
-            return None
         log = None if decision_log is None else decision_log.absolute()
-        return Settings(defenses=self.inside, per_request=per_request, decision_log=log)
+        return Settings(
+            defenses=self.inside or (Entry(name=UNDEFENDED),),
+            per_request=per_request,
+            decision_log=log,
+            template=self.before,
+        )
 
     def dtype(self, given: str | None) -> str | None:
         """The type of the weights, which the artifacts decide.
@@ -100,15 +106,17 @@ def wanted_of(folders: Mapping[str, Path | None], model: str | None = None) -> W
     Raises:
         UnknownNameError: there is no such defense.
         InputError: an artifact is given to a defense that takes none.
+        ArtifactError: a defense has no artifact for this model.
     """
     inside: list[Entry] = []
     before: list[str] = []
     for name, folder in folders.items():
         if name == UNDEFENDED:
             continue
-        if registry.load("defense", name).kind != "input":
-            if folder is None and model is not None and is_bundled(name, model):
-                folder = place_in(model, name)
+        kind = registry.load("defense", name)
+        if kind.kind != "input":
+            if folder is None and model is not None and kind.fitted and kind.kind in _INSIDE:
+                folder = bundled_place(name, model)
             place = None if folder is None else folder.absolute()
             inside.append(Entry(name=name, artifact=place))
         elif folder is not None:

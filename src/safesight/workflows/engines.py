@@ -122,8 +122,8 @@ class Engine:
             return [f"The answers are those of {engine}."]
         return [
             f"The answers are those of {engine} at {self.base_url}. A few prompts were compared "
-            "with the model here before the run, and the server says which defenses it has. That "
-            "it answered every request with them is its word."
+            "with the model here before the run, and the server says which defenses it has. "
+            "Whether it answered every request with them cannot be checked from here."
         ]
 
 
