@@ -16,6 +16,7 @@ from safesight import registry
 from safesight.benchmarks import Benchmark
 from safesight.benchmarks.published import DATA
 from safesight.errors import InputError
+from safesight.types import group_of
 from tests.benchmarks.made import EACH, LAYOUTS, PUBLISHED, make
 from tests.house.source import ROOT
 
@@ -98,10 +99,18 @@ def test_labels_are_those_of_its_group(made) -> None:
 
 def test_a_draw_keeps_the_order_and_depends_on_the_seed(made) -> None:
     benchmark, folder = made
-    ids = [sample.id for sample in benchmark(folder=folder)]
+    samples = benchmark(folder=folder)
+    ids = [sample.id for sample in samples]
+    group = {sample.id: group_of(sample.facts, sample.id) for sample in samples}
     n = len(ids) - 1
     draws = [[sample.id for sample in benchmark(n, seed=s, folder=folder)] for s in range(4)]
-    assert all(len(draw) == n and draw == [id for id in ids if id in draw] for draw in draws)
+    for draw in draws:
+        drawn = {group[id] for id in draw}
+        assert draw == [id for id in ids if group[id] in drawn], "in order, and groups are whole"
+        left = [
+            sum(each == other for each in group.values()) for other in {*group.values()} - drawn
+        ]
+        assert len(draw) <= n < len(draw) + min(left), "no other would have found room"
     assert len({tuple(draw) for draw in draws}) > 1
     assert [sample.id for sample in benchmark(10**6, folder=folder)] == ids
 

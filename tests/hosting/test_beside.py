@@ -23,7 +23,7 @@ def test_it_is_noted_before_vllm_starts(monkeypatch: pytest.MonkeyPatch) -> None
 
     started = []
     monkeypatch.setattr(command, "need_engine", lambda: None)
-    monkeypatch.setattr(command, "run", started.append)
+    monkeypatch.setattr(command, "run", lambda serving, say: (say(), started.append(serving)))
     words = ["serve", "--engine", "vllm", "--defense", "safety_prompt,probe"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output

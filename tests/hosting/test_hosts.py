@@ -276,9 +276,12 @@ def test_a_model_that_was_not_restored_answers_nothing_more(
     def fail() -> None:
         raise error("no room")
 
+    close = served._stack.close
+    monkeypatch.setattr(served, "_unrestored", None)
     monkeypatch.setattr(served._stack, "close", fail)
     assert served.submit(arm, settings, prompt).result(60)
     served.batcher.cancel()
+    close()
     with pytest.raises(ModelError, match=r"could not be removed from .*no room"):
         served.submit(arm, settings, prompt).result(60)
 
