@@ -270,3 +270,19 @@ def test_help_is_not_taken_for_a_value() -> None:
     assert run("eval", "--help").exit_code == 0
     models = ["testbed", "testbed-smol", "testbed-smol-unguarded"]
     assert json.loads(run("list", "models", "--json").stdout) == models
+
+
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        (("serve", "--engine", "vllm", "--max-model-len", "512"), "after --"),
+        (("serve", "--engine=vllm", "--enforce-eager", "--", "--bogus"), "after --"),
+        (("eval", "--engine", "vllm", "--max-model-len=512"), "into --vllm-options"),
+    ],
+)
+def test_an_option_of_vllm_is_told_its_place(words: tuple[str, ...], where: str) -> None:
+    fails(run(*words), f"Options of vLLM go {where}.")
+
+
+def test_what_only_looks_like_an_option_of_vllm_is_a_usage_error() -> None:
+    refused("serve", "--max-model-len", "512")

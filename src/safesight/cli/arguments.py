@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,9 @@ class Command(TyperCommand):
         for name in _empty(args):
             advice = "Give it a value" if name in needed else "Give it a value, or leave it out"
             raise InputError(f"{name} is empty. {advice}.")
+        if foreign := self._foreign(args):
+            into = "into --vllm-options" if "--vllm-options" in self._known() else "after --"
+            raise InputError(f"There is no option {foreign}. Options of vLLM go {into}.")
         for option in self._given_again(ctx, args):
             told = f"{option.help} {option.metavar}".lower()
             lists = "comma-separated" in told or told.endswith(",...")
@@ -53,6 +57,18 @@ class Command(TyperCommand):
             for value in given if isinstance(given, list | tuple) else [given]:
                 _check(parameter.opts[0], value)
         return rest
+
+    def _known(self) -> set[str]:
+        found = {word for each in self.params for word in (*each.opts, *each.secondary_opts)}
+        return found | {"--help"}
+
+    def _foreign(self, args: Sequence[str]) -> str:
+        """The first option that is not ours, where vLLM may have one of that name; or nothing."""
+        if "--engine=vllm" not in args and ("--engine", "vllm") not in pairwise(args):
+            return ""
+        words = (word.partition("=")[0] for word in takewhile(lambda word: word != "--", args))
+        own = self._known()
+        return next((word for word in words if word.startswith("--") and word not in own), "")
 
     def _given_again(self, ctx: Any, args: Sequence[str]) -> Iterator[Any]:
         """Options of one value that are given more than once."""
