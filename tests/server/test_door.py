@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
@@ -13,6 +14,10 @@ from safesight.server.door import CHAT_ONLY, KEYS, Door
 PATHS = ("/health", "/v1/chat/completions", "/v1/completions", "/metrics", "/invocations")
 
 
+async def served(request: Request) -> PlainTextResponse:
+    return PlainTextResponse((await request.body()).decode() or "served")
+
+
 def client(
     monkeypatch: pytest.MonkeyPatch, host: str = "localhost", **variables: str
 ) -> TestClient:
@@ -20,7 +25,7 @@ def client(
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    routes = [Route(path, lambda _: PlainTextResponse("served")) for path in PATHS]
+    routes = [Route(path, served, methods=["GET", "POST"]) for path in PATHS]
     return TestClient(Door(Starlette(routes=routes)), base_url=f"http://{host}")
 
 
@@ -46,3 +51,30 @@ def test_where_a_defense_is_in_the_template_only_chats_are_answered(
     with client(monkeypatch, **{CHAT_ONLY: "1"}) as asking:
         found = {path: asking.get(path).status_code for path in PATHS}
     assert found == {**dict.fromkeys(PATHS, 200), "/v1/completions": 404, "/invocations": 404}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"messages": [], "truncate_prompt_tokens": 4}', 400),
+        (b'{"messages": [], "tr\\u0075ncate_prompt_tokens": 4}', 400),
+        (b'{"messages": [], "truncation_side": "right"}', 400),
+        (b'{"messages": [], "chat_template_kwargs": {"bos_token": ""}}', 400),
+        (
+            b'{"messages": [], "truncate_prompt_tokens": null, "chat_template_kwargs": {"a": 1}}',
+            200,
+        ),
+        (b"not json", 200),
+        (b"[1]", 200),
+    ],
+)
+def test_nothing_cuts_off_what_the_template_writes(
+    monkeypatch: pytest.MonkeyPatch, body: bytes, status: int
+) -> None:
+    with client(monkeypatch, **{CHAT_ONLY: "1"}) as asking:
+        answer = asking.post("/v1/chat/completions", content=body)
+    assert answer.status_code == status
+    if status == 200:
+        assert answer.text == body.decode(), "it arrives as it was sent"
+    with client(monkeypatch) as asking:
+        assert asking.post("/v1/chat/completions", content=body).status_code == 200

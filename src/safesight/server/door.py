@@ -8,10 +8,12 @@ the operator decided from the environment.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from safesight.files import parsed
 from safesight.server.access import KeyCheck, LocalOnly, keys_of
 from safesight.server.errors import error_body
 
@@ -33,6 +35,9 @@ _CHAT = (
     "/ping",
     "/version",
 )
+_CUTTING = ("truncate_prompt_tokens", "truncation_side")
+_MARKS = ("bos_token", "eos_token")
+"""Variables of a chat template that a client may not set."""
 
 
 class Door:
@@ -56,18 +61,60 @@ class Door:
 
 
 class _ChatOnly:
-    """Refuses paths that take a prompt past the chat template, where a defense is."""
+    """Refuses what takes a prompt past the chat template, where a defense is, or cuts it off."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or scope["path"] in _CHAT:
+        if scope["type"] == "lifespan" or (
+            scope["path"] in _CHAT and scope.get("method") != "POST"
+        ):
             await self._app(scope, receive, send)
-            return
-        body = error_body(
-            "A defense of this server is in its chat template, so it takes chats alone. "
-            "Send messages to /v1/chat/completions.",
-            code="chat_only",
-        )
-        await JSONResponse(body, 404)(scope, receive, send)
+        elif scope["path"] not in _CHAT:
+            body = error_body(
+                "A defense of this server is in its chat template, so it takes chats alone. "
+                "Send messages to /v1/chat/completions.",
+                code="chat_only",
+            )
+            await JSONResponse(body, 404)(scope, receive, send)
+        else:
+            request = Request(scope, receive)
+            asked = await request.body()
+            if name := _cutting(asked):
+                body = error_body(
+                    f"A defense of this server is in its chat template, which {name} would cut "
+                    "off or change. Leave it out.",
+                    code="chat_only",
+                    param=name,
+                )
+                await JSONResponse(body, 400)(scope, receive, send)
+            else:
+                await self._app(scope, _again(asked, receive), send)
+
+
+def _cutting(asked: bytes) -> str:
+    """The field of a request that cuts or changes what the template writes; or nothing.
+
+    A body that cannot be read has none: vLLM reads it no better.
+    """
+    try:
+        body: Any = parsed(asked)
+    except ValueError:
+        return ""
+    if not isinstance(body, dict):
+        return ""
+    settings = body.get("chat_template_kwargs")
+    own = settings if isinstance(settings, dict) else {}
+    found = [name for name in _CUTTING if body.get(name) is not None]
+    return next(iter([*found, *(name for name in _MARKS if name in own)]), "")
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """A body that was read, once more."""
+    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def read() -> Any:
+        return waiting.pop() if waiting else await receive()
+
+    return read
