@@ -7,10 +7,10 @@ from functools import partial
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from safesight.analysis.lens import lens, readable, target_ranks, token_text
+from safesight.analysis.lens import _first_tokens, lens, readable, target_ranks, token_text
 from safesight.analysis.states import states_before_answer
 from safesight.types import Sample
 from tests import tiny
@@ -106,3 +106,16 @@ def test_rows_are_pooled_layer_by_layer() -> None:
     assert one.rank == two.rank
     assert [band.value for band in one.readable] == [band.value for band in two.readable]
     assert one.rank_low[0] <= one.rank[0] <= one.rank_high[0]
+
+
+def test_a_token_for_the_space_before_a_word_is_not_its_first() -> None:
+    """As of tokenizers that write a mark of its own before each word."""
+    inner = Tokenizer(models.WordLevel({"▁": 0, "▁bomb": 1, "bomb": 2}))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex("▁(?=▁)|.+"), "isolated")
+    inner.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    inner.decoder = decoders.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner)
+    assert tokenizer(" bomb")["input_ids"] == [0, 1]
+    assert _first_tokens(tokenizer, "bomb") == [1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,7 +22,7 @@ from safesight.benchmarks.vlguard_test import VLGUARD
 from safesight.errors import InputError
 from safesight.types import Sample
 from safesight.workflows.evaluation import Evaluation, evaluate
-from tests.benchmarks.made import LAYOUTS, make, put, small
+from tests.benchmarks.made import LAYOUTS, make, png, put, small
 
 
 def of_ids(*ids: str, **facts: Any) -> Benchmark:
@@ -176,3 +177,32 @@ def test_an_incomplete_benchmark_is_refused_before_a_model_is_loaded(
     with pytest.raises(InputError, match=r"lacks 1 picture: train2017/"):
         evaluate(wanted)
     assert not (tmp_path / "logs").exists()
+
+
+def test_a_stray_copy_is_not_the_picture_of_the_last_step(tmp_path: Path) -> None:
+    benchmark, folder = make(LAYOUTS["hades"], tmp_path)
+    scenario = next(iter(benchmark.spec.counts))
+    place = folder / "dataset/black_box/images" / scenario / "0"
+    put(place / "concat_opt_10_copy.jpg", png(77))
+    shown = benchmark(folder=folder)[0].image
+    assert shown is not None
+    assert shown().getpixel((0, 0))[0] == 10  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        ({"question": None}, "has no question"),
+        ({"choices": 3}, "has no right choice"),
+        ({"answer": 9}, "has no right choice"),
+    ],
+)
+def test_a_damaged_problem_is_a_user_error(
+    tmp_path: Path, damage: dict[str, object], says: str
+) -> None:
+    benchmark, folder = make(LAYOUTS["scienceqa_img"], tmp_path)
+    problems = json.loads((folder / "problems.json").read_text())
+    problems["0"] |= damage
+    (folder / "problems.json").write_text(json.dumps(problems))
+    with pytest.raises(InputError, match=f"Problem 0 of ScienceQA {says}"):
+        benchmark(folder=folder)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from safesight.defenses import FitData
-from safesight.errors import InputError
+from safesight.errors import InputError, ModelError
 from safesight.types import TuningSet
 from tests import tiny
 from tests.contracts.defense_helpers import (
@@ -68,6 +68,18 @@ def test_data_without_what_it_needs_are_refused(name: str, data, missing: str) -
     """In the user's words: what is missing, and what to do about it."""
     with pytest.raises(InputError, match=rf"(?s)({missing}).*(Add|Ask|Give|Put) "):
         build(name).fit(tiny.vlm("llava"), data(), progress=False)
+
+
+@pytest.mark.parametrize("name", [name for name in DEFENSES if CLASSES[name].fitted])
+def test_a_model_in_training_mode_is_refused(name: str) -> None:
+    """Its states are not the model's, which the artifact would be tied to."""
+    vlm = tiny.vlm("llava")
+    vlm.model.train()
+    try:
+        with pytest.raises(ModelError, match="training mode"):
+            build(name).fit(vlm, fit_data(), progress=False)
+    finally:
+        vlm.model.eval()
 
 
 def test_a_fit_without_any_data_is_refused() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -78,3 +80,18 @@ def test_nothing_cuts_off_what_the_template_writes(
         assert answer.text == body.decode(), "it arrives as it was sent"
     with client(monkeypatch) as asking:
         assert asking.post("/v1/chat/completions", content=body).status_code == 200
+
+
+def test_who_leaves_while_asking_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(KEYS, raising=False)
+    monkeypatch.setenv(CHAT_ONLY, "1")
+    headers = [(b"host", b"localhost")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers}
+
+    async def gone() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    async def unused(*_: object) -> None:
+        raise AssertionError("nobody is there to hear it")
+
+    asyncio.run(Door(unused)(scope, gone, unused))

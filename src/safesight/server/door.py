@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 from safesight.files import parsed
@@ -79,8 +79,10 @@ class _ChatOnly:
             )
             await JSONResponse(body, 404)(scope, receive, send)
         else:
-            request = Request(scope, receive)
-            asked = await request.body()
+            try:
+                asked = await Request(scope, receive).body()
+            except ClientDisconnect:
+                return
             if name := _cutting(asked):
                 body = error_body(
                     f"A defense of this server is in its chat template, which {name} would cut "
