@@ -3,10 +3,11 @@
 Not a benchmark; a row of `peers.py`. Two engines wait side by side: one without the plugin, one
 with a defense that requests may turn off. All get the same prompts in one batch and write the
 same number of tokens, so that only the defense differs. The prompts are those that the defense
-answers; detectors also get prompts that they refuse, against the same ones answered without them.
+answers; detectors also get prompts that they refuse, against the same ones answered without them,
+each to its own end.
 
-Two models: the bundled one, and a wider one with random weights, on which every defense is fitted
-first. Engines run without a prefix cache, which would know the prompts of the round before.
+Two models: the bundled one, whose answers are a sentence long, and a wider one with random weights,
+on which every defense is fitted first and whose answers end at the most tokens. Engines run without a prefix cache, which would know the prompts of the round before.
 """
 
 from __future__ import annotations
@@ -28,11 +29,14 @@ __all__ = ["ROW", "as_vllm", "fit_data", "fitted"]
 EDITS = ("rai", "refusal_direction", "tool_vector")
 DETECTORS = ("probe", "hidden_detect", "sasa")
 SETTINGS: dict[str, dict[str, Any]] = {
-    "sasa": {"layers": (5, 6)},
+    "probe": {"max_fpr": 0.5},
+    "hidden_detect": {"max_fpr": 0.5},
+    "sasa": {"layers": (5, 6), "max_fpr": 0.5},
     "refusal_direction": {"layer": 6},
     "tool_vector": {"layer": 6},
 }
-"""On the wide model, at the depth where the search of a fit would begin."""
+"""On the wide model: the depth where the search of a fit would begin, and a threshold that half of
+the prompts pass, so that both kinds are timed."""
 AIMS = {"sasa": 0.85}
 """Least throughput, defended over undefended; of the others `AIM`."""
 AIM, REFUSED = 0.97, 0.5
@@ -40,6 +44,8 @@ WITHOUT, OFF, ON = "without safesight", "off", "on"
 SPARED, REFUSING = "off, prompts that it refuses", "on, prompts that it refuses"
 SIZES = {"bundled": (48, 32), "wide": (24, 24)}
 """Number of prompts and tokens of an answer."""
+LONGEST = 128
+"""Tokens of an answer that goes to its own end."""
 TASKS = ("vqa", "over_refusal", "sensitive_benign", "image_harm", "text_harm", "typographic_harm")
 HOW = "Make it with make test-vllm, or name a Python with --vllm-python."
 
@@ -154,7 +160,7 @@ class Engine:
         from vllm import SamplingParams
 
         extra = None if on else {"safesight": "off"}
-        params = SamplingParams(temperature=0, max_tokens=self.tokens, extra_args=extra)
+        params = SamplingParams(temperature=0, max_tokens=LONGEST, extra_args=extra)
         self.llm.chat(talks, params, use_tqdm=False, chat_template_content_format="openai")
 
     def refused(self) -> list[bool]:

@@ -286,3 +286,9 @@ def test_an_option_of_vllm_is_told_its_place(words: tuple[str, ...], where: str)
 
 def test_what_only_looks_like_an_option_of_vllm_is_a_usage_error() -> None:
     refused("serve", "--max-model-len", "512")
+
+
+@pytest.mark.parametrize("value", ["--enforce-eager", "--max-model-len 512"])
+def test_a_value_may_look_like_an_option_of_vllm(value: str) -> None:
+    words = ("--engine", "vllm", "--base-url", "http://a", "--vllm-options", value)
+    fails(run("eval", *words), "Leave out --vllm-options")

@@ -66,9 +66,12 @@ class Command(TyperCommand):
         """The first option that is not ours, where vLLM may have one of that name; or nothing."""
         if "--engine=vllm" not in args and ("--engine", "vllm") not in pairwise(args):
             return ""
-        words = (word.partition("=")[0] for word in takewhile(lambda word: word != "--", args))
-        own = self._known()
-        return next((word for word in words if word.startswith("--") and word not in own), "")
+        ours = list(takewhile(lambda word: word != "--", args))
+        options: list[Any] = [each for each in self.params if each.param_type_name == "option"]
+        valued = {word for each in options if not each.is_flag for word in each.opts}
+        words = [word for before, word in pairwise(["", *ours]) if before not in valued]
+        names = [word.partition("=")[0] for word in words if word.startswith("--")]
+        return next((name for name in names if name not in self._known()), "")
 
     def _given_again(self, ctx: Any, args: Sequence[str]) -> Iterator[Any]:
         """Options of one value that are given more than once."""
