@@ -7,7 +7,8 @@ answers; detectors also get prompts that they refuse, against the same ones answ
 each to its own end.
 
 Two models: the bundled one, whose answers are a sentence long, and a wider one with random weights,
-on which every defense is fitted first and whose answers end at the most tokens. Engines run without a prefix cache, which would know the prompts of the round before.
+on which every defense is fitted first and whose answers end at the most tokens. Engines run without
+a prefix cache, which would know the prompts of the round before.
 """
 
 from __future__ import annotations
