@@ -102,13 +102,6 @@ def test_what_the_chat_template_refuses_is_an_input_error(own):
         own.encode([[{"role": "system", "content": "be kind"}]])
 
 
-def test_a_template_that_reads_a_turn_as_one_text_is_an_input_error(own):
-    """Turns are lists of parts here; Pixtral's template adds those of the system to a text."""
-    own.processor.chat_template = "{{ 'system: ' + messages[0].content }}"
-    with pytest.raises(InputError, match="cannot take this conversation"):
-        own.encode([[{"role": "system", "content": "be kind"}]])
-
-
 def test_text_and_picture_order_is_kept(own):
     picture = {"type": "image", "image": tiny.picture(0)}
     text = {"type": "text", "text": "look"}

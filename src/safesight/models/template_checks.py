@@ -11,9 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from jinja2 import TemplateError
-
 from safesight.errors import InputError
+from safesight.models.template_turns import rendered
 
 __all__ = ["check_template"]
 
@@ -70,8 +69,8 @@ def _knows(processor: Any, role: str) -> bool:
         return True
     turn = {"role": role, "content": [{"type": "text", "text": _PROBE}]}
     for before in ([], [_as(turn, "user")]):
-        found = _rendered(processor, [*before, turn])
-        others = [_rendered(processor, [*before, _as(turn, other)]) for other in _STANDARD]
+        found = rendered(processor, [*before, turn])
+        others = [rendered(processor, [*before, _as(turn, other)]) for other in _STANDARD]
         if found is not None and (found in others or found.count(_PROBE) <= len(before)):
             return False
     return True
@@ -92,15 +91,7 @@ def _adds(
     special: re.Pattern[str],
 ) -> bool:
     """Whether a conversation has more control tokens than a plain one of the same shape."""
-    least, found = (_rendered(processor, each) for each in (plain, conversation))
+    least, found = (rendered(processor, each) for each in (plain, conversation))
     if least is None or found is None:
         return False
     return len(special.findall(found)) > len(special.findall(least))
-
-
-def _rendered(processor: Any, conversation: Sequence[dict[str, Any]]) -> str | None:
-    """The prompt as one text; None if the template refuses the conversation."""
-    try:
-        return str(processor.apply_chat_template(list(conversation), tokenize=False))
-    except (ValueError, TypeError, LookupError, AttributeError, TemplateError):
-        return None

@@ -6,24 +6,21 @@ A model is loaded once per process and name. "org/name@revision" names a revisio
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from torch import Tensor
 
 from safesight.errors import ModelError
 from safesight.models.control_tokens import special_tokens, taken_apart
 from safesight.models.loading import Loaded, load_text_model
+from safesight.models.template_turns import TEMPLATE_ERRORS, template_turns
 
 __all__ = ["Encoder", "Writer", "Written", "encoder", "writer"]
 
-_TAKES_PARTS = re.compile(r"""['"](?:type|text)['"]|\.(?:type|text)\b""")
-"""How a chat template asks for the parts of a message; others take its text alone."""
 BATCH = 16
 MAX_EMBEDDED = 256
 """Tokens of a text that are embedded."""
@@ -111,16 +108,18 @@ class Writer:
             raise ModelError(
                 f"{self.name!r} has no chat template. Choose another checkpoint of it."
             )
-        in_parts = _TAKES_PARTS.search(template)
         turns = [
-            {"role": role, "content": [{"type": "text", "text": text}] if in_parts else text}
+            {"role": role, "content": [{"type": "text", "text": text}]}
             for role, text in (("user", question), ("assistant", answer))
         ]
         try:
             prompt: str = self._tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=True, **more
+                template_turns(self._tokenizer, turns, **more),
+                tokenize=False,
+                add_generation_prompt=True,
+                **more,
             )
-        except (ValueError, TypeError, LookupError, AttributeError, TemplateError) as error:
+        except TEMPLATE_ERRORS as error:
             raise ModelError(
                 f"The chat template of {self.name!r} does not take a question and its answer "
                 f"({error}). Choose another checkpoint of it."

@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import Any, cast
 
 import torch
-from jinja2 import TemplateError
 from torch import Tensor, nn
 from transformers import BatchFeature
 
@@ -33,6 +32,7 @@ from safesight.models.prompt_checks import (
     context_length,
 )
 from safesight.models.template_checks import check_template
+from safesight.models.template_turns import TEMPLATE_ERRORS, template_turns
 from safesight.models.wrappers import input_device, unwrapped
 from safesight.tools import ToolSetup, setup_for
 from safesight.types import Messages, begins_answer
@@ -236,19 +236,20 @@ class VLM:
                 "Only some of these conversations end with the start of an answer. "
                 "Put those in one batch and the others in another."
             )
+        offered = {} if tools is None else {"tools": self.control_tokens.cleaned(tools)}
         try:
             inputs = self.processor.apply_chat_template(
-                rows,
+                [template_turns(self.processor, row, **offered) for row in rows],
                 add_generation_prompt=add_generation_prompt and not continue_answer,
                 continue_final_message=continue_answer,
                 tokenize=True,
                 return_dict=True,
-                **({} if tools is None else {"tools": self.control_tokens.cleaned(tools)}),
+                **offered,
                 processor_kwargs={"padding": True, "padding_side": "left"},
                 # Not in processor_kwargs: SmolVLM's processor overrides it with its own default.
                 return_tensors="pt",
             )
-        except (ValueError, TypeError, LookupError, AttributeError, TemplateError) as error:
+        except TEMPLATE_ERRORS as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise InputError(
                 f"{self.name!r} cannot take this conversation: {reason[0][:300]} "

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from safesight.errors import InputError, ModelError
+from safesight.models.template_turns import TEMPLATE_ERRORS, template_turns
 
 if TYPE_CHECKING:
     from safesight.models import VLM
@@ -204,13 +205,13 @@ class Collator:
         return first, behind
 
     def _text(self, messages: list[dict[str, Any]], *, prompt: bool) -> str:
-        from jinja2 import TemplateError
-
         try:
             written = self.vlm.processor.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=prompt
+                template_turns(self.vlm.processor, messages),
+                tokenize=False,
+                add_generation_prompt=prompt,
             )
-        except (ValueError, TypeError, LookupError, AttributeError, TemplateError) as error:
+        except TEMPLATE_ERRORS as error:
             raise InputError(f"The chat template rejects a conversation: {error}") from error
         assert isinstance(written, str)
         return written

@@ -25,6 +25,7 @@ from safesight.fitting.reference import (
     hash_tokens,
     relative_error,
 )
+from safesight.models.template_turns import template_turns
 from safesight.types import Messages
 from safesight.vllm.guard import Guard
 from safesight.vllm.replaying import uncached
@@ -151,7 +152,8 @@ class _Runner:
     def read(self, messages: Messages) -> _Prompt:
         """The prompt of a conversation."""
         hub = self._processor.info.get_hf_processor()
-        text = hub.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        turns = template_turns(hub, messages)
+        text = hub.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         pictures = [
             part["image"]
             for turn in messages
