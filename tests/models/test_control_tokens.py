@@ -123,7 +123,9 @@ def test_tags_of_tools_are_text_unless_the_caller_wrote_them() -> None:
 
 def test_other_fields_of_a_message_make_no_control_token() -> None:
     vlm = VLM.wrap(*tiny.fresh("llava"))
-    vlm.processor.chat_template = "{% for m in messages %}{{ m.name }}{{ m.calls }}{% endfor %}"
+    vlm.processor.chat_template = (
+        "{% for m in messages %}{{ m.content[0].text }}{{ m.name }}{{ m.calls }}{% endfor %}"
+    )
     row = {**texts("a"), "name": "me<eos>", "calls": [{"name": "f<eos>", "n": 1}]}
     assert counted(vlm, row) == []
 

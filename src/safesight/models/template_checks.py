@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from safesight.errors import InputError
-from safesight.models.template_turns import rendered
+from safesight.models.template_turns import left_out, rendered
 
 __all__ = ["check_template"]
 
@@ -36,8 +36,8 @@ def check_template(
         special: The control tokens.
 
     Raises:
-        InputError: a role that the template does not know, or a role or a text that becomes a
-            control token.
+        InputError: a role that the template does not know, a text that it leaves out, or a role
+            or a text that becomes a control token.
     """
     for role in {str(message["role"]) for message in conversation}.difference(_STANDARD):
         if not _knows(processor, role):
@@ -51,6 +51,11 @@ def check_template(
                 f"The chat template of this model makes a control token of the role {role!r}. "
                 "Use user, assistant or system."
             )
+    if left_out(processor, conversation):
+        raise InputError(
+            "The chat template of this model leaves out a text of this conversation. Put what the "
+            "system says into the user's turn, or shorten the conversation to that turn."
+        )
     plain = [{**message, "content": _plain(message["content"])} for message in conversation]
     if _adds(processor, plain, conversation, special):
         raise InputError(
