@@ -47,6 +47,7 @@ __all__ = [
     "is_local",
     "load",
     "names",
+    "whole",
 ]
 
 GROUPS: dict[Kind, str] = {kind: f"safesight.{kind}s" for kind in get_args(Kind)}
@@ -111,8 +112,28 @@ def is_local(kind: Kind, name: str) -> bool:
     return _entry(kind, name).thing is not None
 
 
-def add(kind: Kind, name: str, thing: Any, summary: str) -> None:
+def whole(kind: Kind, name: str) -> str:
+    """The name of what a name stands for a part of; the name itself, if it is no part of anything.
+
+    Raises:
+        UnknownNameError: no such name; the message suggests the nearest one.
+
+    Example:
+        >>> whole("benchmark", "vqa")
+        'vqa'
+    """
+    return _entry(kind, name).part_of or name
+
+
+def add(kind: Kind, name: str, thing: Any, summary: str, *, part_of: str = "") -> None:
     """Let a name stand for a thing in this process, such as a task made of a user's file.
+
+    Args:
+        kind: Of what.
+        name: The name.
+        thing: What it stands for.
+        summary: One sentence about it.
+        part_of: The name that the thing is a part of: it is judged and counted like that.
 
     Raises:
         InputError: the name already stands for something else.
@@ -125,7 +146,7 @@ def add(kind: Kind, name: str, thing: Any, summary: str) -> None:
     known = _table(kind).get(name)
     if known is not None and known.thing is None:
         raise InputError(f"There is already a {_words(kind)} called {name!r}. Choose another name.")
-    _table(kind)[name] = Entry("", summary, thing=thing)
+    _table(kind)[name] = Entry("", summary, thing=thing, part_of=part_of)
 
 
 def check(kind: Kind, name: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from safesight.analysis.transfer import TransferReport
+from safesight.cli.calibrate import _warning
 from safesight.defenses import Artifact
 from safesight.fitting.bundled import place_in
 from safesight.workflows.calibrating import Calibrated
@@ -59,6 +60,10 @@ def test_a_threshold_is_set_shown_and_kept(model: str, probe: str, tmp_path: Pat
         assert row in said
     assert "Warning: 20 rows set the threshold, and 20 check it." in said
     assert "takes 36 or more" in said
+    assert report.checked_on is not None
+    worse = report.checked_on.model_copy(update={"value": 1.0, "low": 0.8})
+    warning = _warning(report.model_copy(update={"checked_on": worse}))
+    assert "It refuses 100.0% of those, not 10%, so it may be of no use." in str(warning)
     assert "does not list the rows" in said, "the fit was on tasks"
     loaded = Artifact.load(new)
     assert loaded.card["calibration"]["n"] == 20

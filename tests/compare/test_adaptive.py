@@ -93,7 +93,34 @@ def test_the_headline_gives_the_weaker_number() -> None:
     assert "Against an attacker who knows sasa, image_harm succeeds in 10%" in sentence
     assert "(pgd8); as they are, they do in 0%" in sentence
     held = verdict_sentence(card(defended="r" * 10))
-    assert "Nothing that knows sasa succeeded on image_harm more often" in held
+    assert "Nothing that knows sasa and asks once succeeded on image_harm more often" in held
+
+
+def test_without_a_defense_that_helps_the_headline_is_about_the_one_that_loses_most() -> None:
+    none = asked("none", "h" * 5 + "r" * 5, pgd8="h" * 10)
+    weak = asked("rai", "h" * 4 + "r" * 6, pgd8="h" * 5 + "r" * 5)
+    lost = asked("sasa", "h" * 4 + "r" * 6, pgd8="h" * 9 + "r")
+    sentence = verdict_sentence(scorecard([*none, *weak, *lost], adaptive=[STRONG]))
+    assert "Against an attacker who knows sasa, image_harm succeeds in 90%" in sentence
+
+
+def test_requests_that_were_not_asked_as_they_are_are_said_not_to_be() -> None:
+    found = [each for each in asked("none", "h" * 10, pgd8="h" * 10) if each.task == STRONG]
+    sentence = verdict_sentence(scorecard(found, adaptive=[STRONG]))
+    assert "(pgd8); they were not asked as they are." in sentence
+
+
+def test_an_arm_without_a_search_of_its_own_has_no_number_of_one() -> None:
+    none = asked("none", "h" * 10, transfer8="h" * 10, pgd8="h" * 10)
+    tools = cell("r" * 10, defense="ecso")
+    for task in ("image_harm+transfer8", STRONG):
+        facts = {"budget": {"queries": 1, "epsilon": 8}} if task == STRONG else budget(8, 50)
+        tools += cell("h" * 10, defense="ecso", task=task, attack=task[11:], facts=facts)
+    found = scorecard([*none, *tools], adaptive=["image_harm+transfer8", STRONG])
+    shown = {column.head: column.rows for column in adaptive_columns(found)}
+    assert [row and row.value for row in shown["searched on the arm, 8/255"]] == [1.0, None]
+    own = next(each for each in found.adaptive if each.defense == "ecso")
+    assert [row.task for row in own.attacks] == ["image_harm+transfer8"]
 
 
 def printed(found: Scorecard) -> str:

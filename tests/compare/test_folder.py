@@ -59,6 +59,21 @@ def test_answers_that_were_cut_off_are_counted(
     )
 
 
+def test_requests_of_two_draws_are_said_not_to_compare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder may hold the attacked requests of one seed and the plain ones of another."""
+    monkeypatch.setattr(evals, "skipped", lambda folder, judge=None: [], raising=False)
+
+    def notes(plain: str) -> list[str]:
+        attacked = cell("h", task="image_harm+prefill", facts={"plain": plain})
+        return scorecard_of(tmp_path, [*cell("hh"), *attacked]).provenance.notes
+
+    assert not any("different requests" in note for note in notes("s-1"))
+    said = next(note for note in notes("other") if "different requests" in note)
+    assert said.startswith("image_harm+prefill and image_harm were asked of none about")
+
+
 def test_logs_without_notes_give_rates_and_say_what_is_missing(logs: Path) -> None:
     card = scorecard_of(logs)
     assert card.rows

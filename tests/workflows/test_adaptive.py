@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from safesight import load_defense, registry
 from safesight.adversary import DefendedModel, crafting
+from safesight.benchmarks import published_as
 from safesight.cli.main import app
 from safesight.compare.folder import scorecard_of
 from safesight.defenses import FitData
@@ -24,10 +25,12 @@ from safesight.errors import InputError
 from safesight.evals import read_answers
 from safesight.hosting.arms import Arm, build_arm
 from safesight.hosting.hosts import host
+from safesight.judges.scope import judge_for
 from safesight.testbed.tuning import tuning_rows
 from safesight.types import Sample
 from safesight.workflows import adaptive, evaluation
 from safesight.workflows.adaptive import Adaptive
+from safesight.workflows.attacked_rows import AttackedRows
 from safesight.workflows.evaluation import Evaluation, evaluate
 from safesight.workflows.own_data import OwnData
 
@@ -92,6 +95,8 @@ def test_what_was_spent_is_a_part_of_the_answer(folder: Path) -> None:
     }
     spent = budgets["sasa", "image_harm+pgd8"]
     assert (spent["epsilon"], spent["steps"], spent["queries"]) == (8, 2, 1)
+    assert budgets["ecso", "image_harm+pgd8"] == {"queries": 1, "epsilon": 8}, "it was not searched"
+    assert budgets["ecso", "image_harm+transfer8"]["steps"] == 2
 
 
 def test_a_defense_without_a_gradient_is_asked_about_transferred_pictures(folder: Path) -> None:
@@ -219,6 +224,17 @@ def test_of_a_mixed_file_the_harmful_rows_with_a_picture_are_attacked(tmp_path: 
     known = scorecard_of(tmp_path / "run").adaptive_tasks
     assert {"mine_attacked", "mine_attacked+pgd8"} <= set(known), "their rows are not asked twice"
     assert any(each.startswith("1 of 3 rows of mine are harmful requests") for each in said)
+
+
+def test_rows_apart_are_judged_and_counted_like_the_whole() -> None:
+    """Else a harmless answer is harmful there, and a published benchmark loses its own judge."""
+    mixed = registry.load("benchmark", "text_harm")(8)
+    assert dict(adaptive._apart({"text_harm": mixed}, [])).keys() == {"text_harm_attacked"}
+    assert judge_for("testbed", "text_harm_attacked+prefill") == "exact"
+    part = AttackedRows("figstep")
+    registry.add("benchmark", "figstep_attacked", part, "A part.", part_of="figstep")
+    assert judge_for("testbed", "figstep_attacked") == judge_for("testbed", "figstep")
+    assert published_as("figstep_attacked+prefill") is published_as("figstep")
 
 
 def test_rows_apart_take_no_name_of_a_file(tmp_path: Path) -> None:

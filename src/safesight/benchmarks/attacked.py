@@ -156,7 +156,7 @@ def describe_benchmark(task: str) -> str:
 
 
 def published_as(task: str) -> Benchmark | None:
-    """The published benchmark behind a task, under attack or not; None for any other task.
+    """The published benchmark behind a task, whole or in part, under attack or not, or None.
 
     Raises:
         UnknownNameError: no such benchmark.
@@ -165,5 +165,6 @@ def published_as(task: str) -> Benchmark | None:
         >>> published_as("figstep").spec.max_new_tokens, published_as("vqa")
         (512, None)
     """
-    found = registry.load("benchmark", task_parts(task)[0])
+    name = registry.whole("benchmark", task_parts(task)[0])
+    found = registry.load("benchmark", name)
     return found if isinstance(found, Benchmark) else None

@@ -22,3 +22,5 @@ class Entry:
     """What the name stands for, if it was added by `add`."""
     group: str = ""
     """What it is listed under, if there are groups of such names."""
+    part_of: str = ""
+    """The name of the whole, if `add` made it of a part of something that has one."""

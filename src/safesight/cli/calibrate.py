@@ -218,8 +218,15 @@ def _spread(scores: Spread) -> str:
 def _warning(found: Calibrated) -> str | None:
     if not found.few:
         return None
+    wanted = f"{100 * found.fpr:g}%"
+    refused = ""
+    if found.missed and found.checked_on is not None:
+        refused = (
+            f" It refuses {100 * found.checked_on.value:.1f}% of those, not {wanted}, so it may be "
+            "of no use."
+        )
     return (
         f"Warning: {numbered(found.set_on.n, 'row')} set the threshold, and {found.checks} check "
-        f"it. To show that no more than {100 * found.fpr:g}% of such prompts are refused takes "
+        f"it.{refused} To show that no more than {wanted} of such prompts are refused takes "
         f"{found.needed} or more of each."
     )

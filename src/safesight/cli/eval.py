@@ -126,7 +126,11 @@ _Steps = Annotated[
 ]
 _Tries = Annotated[
     int | None,
-    typer.Option(min=1, help="With --adaptive: tries of the attacks by many tries. Default: 16."),
+    typer.Option(
+        min=1,
+        help="With --adaptive: tries of best_of_n. What else asks several times, such as "
+        "paraphrase, does so as always, and repeat as often as any. Default: 16.",
+    ),
 ]
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from safesight.compare.records import Adaptive, Row
 from safesight.grammar import UNDEFENDED, task_parts
 
-__all__ = ["adaptive_rows"]
+__all__ = ["adaptive_rows", "was_searched"]
 
 _CONTROLS = ("noise", "repeat")
 _METRIC = "attack_success_rate"
@@ -44,7 +44,7 @@ def adaptive_rows(rows: Sequence[Row], tasks: Sequence[str]) -> Iterator[Adaptiv
             known = [
                 row
                 for name, row in own.items()
-                if not name.startswith(left_out) and (row.tries or 1) == 1
+                if not name.startswith(left_out) and (row.tries or 1) == 1 and was_searched(row)
             ]
             if not known:
                 continue
@@ -59,6 +59,12 @@ def adaptive_rows(rows: Sequence[Row], tasks: Sequence[str]) -> Iterator[Adaptiv
                 strongest=_strongest(known),
                 attacks=known,
             )
+
+
+def was_searched(row: Row) -> bool:
+    """Whether an arm was searched for a row of `pgd`; one without a gradient is only asked."""
+    found = _attack(row.task)
+    return not found.startswith("pgd") or "steps" in (row.budget or {})
 
 
 def _strongest(rows: Sequence[Row]) -> Row | None:

@@ -7,6 +7,7 @@ an evaluation. A folder made with `inspect eval` has no such file, and its score
 
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from safesight.compare.counting import scorecard
 from safesight.compare.records import Overhead, Provenance, Scorecard
 from safesight.compare.searches import search_curves
 from safesight.fitting.facts import told
+from safesight.grammar import task_parts
 from safesight.records import Record, code_hash, read_record, versions_of
 
 if TYPE_CHECKING:
@@ -153,7 +155,7 @@ def scorecard_of(
         remarks += [*notes.remarks, *(each for said in notes.outside.values() for each in said)]
         if notes.only:
             remarks.append(f"Of the samples, only those with {told(notes.only)} were asked.")
-    remarks += _cut(answers)
+    remarks += [*_cut(answers), *_other_requests(answers)]
     provenance = Provenance(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=versions_of(_PACKAGES),
@@ -185,6 +187,29 @@ def _cut(answers: Sequence[Answer]) -> Iterator[str]:
         yield (
             f"{len(cut)} of {len(answers)} answers ({tasks}) were cut off at their longest length "
             "and judged as they are. safesight eval --max-tokens sets a longer one."
+        )
+
+
+def _other_requests(answers: Sequence[Answer]) -> Iterator[str]:
+    """A sentence for each arm that was attacked with requests which it was not asked as they are.
+
+    So it is where two runs in a folder drew with other seeds or limits.
+    """
+    asked: dict[tuple[str, str], set[str]] = defaultdict(set)
+    plain: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for answer in answers:
+        asked[answer.defense, answer.task].add(answer.sample_id)
+        if "plain" in answer.facts and task_parts(answer.task)[1]:
+            plain[answer.defense, answer.task].add(str(answer.facts["plain"]))
+    found: dict[str, list[str]] = defaultdict(list)
+    for (defense, task), wanted in plain.items():
+        whole = task_parts(task)[0]
+        if (defense, whole) in asked and not wanted <= asked[defense, whole]:
+            found[f"{task} and {whole}"].append(defense)
+    for tasks, arms in found.items():
+        yield (
+            f"{tasks} were asked of {', '.join(arms)} about different requests, with other seeds "
+            "or limits, so their rates do not compare. Ask both in one run."
         )
 
 

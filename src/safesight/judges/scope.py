@@ -38,7 +38,7 @@ def judge_for(
     if chosen is not None:
         load_judge(chosen)
         return chosen
-    name, _ = task_parts(task)
+    name = registry.whole(kind, task_parts(task)[0])
     if registry.in_bundled_world(kind, name):
         return "exact" if model == BUNDLED else ANY_MODEL
     named = getattr(registry.load(kind, name), "judge", None)

@@ -10,13 +10,15 @@ import re
 from collections.abc import Iterator
 
 from safesight.compare import Row, Scorecard
+from safesight.compare.adaptive import was_searched
 from safesight.grammar import UNDEFENDED, task_parts
 from safesight.report.best_of import TriesColumn
 from safesight.report.words import listed, share_told
 
-__all__ = ["adaptive_columns", "adaptive_notes", "adaptive_sentence", "attack_of"]
+__all__ = ["adaptive_columns", "adaptive_notes", "adaptive_sentence", "attack_of", "weakest_arm"]
 
 
+_SUCCESS = "attack_success_rate"
 _RANDOM, _STRONGEST = "moved at random", "strongest"
 _SEARCHED = {"transfer": "searched on the undefended", "pgd": "searched on the arm"}
 """What columns for a size of the change are called, by how the names of their attacks begin."""
@@ -37,9 +39,9 @@ def adaptive_columns(card: Scorecard) -> list[TriesColumn]:
         }
         for kind, head in _SEARCHED.items():
             for size in _sizes(card, task, kind):
+                searched = f"{task}+{kind}{size:g}"
                 rows[f"{head}, {size:g}/255"] = [
-                    card.row(name, f"{task}+{kind}{size:g}", "attack_success_rate")
-                    for name in card.defenses
+                    _searched(card.row(arm, searched, _SUCCESS)) for arm in card.defenses
                 ]
         rows[_STRONGEST] = [None if each is None else each.strongest for each in own]
         shown = {head: some for head, some in rows.items() if any(some)}
@@ -48,6 +50,10 @@ def adaptive_columns(card: Scorecard) -> list[TriesColumn]:
             for place, (head, some) in enumerate(shown.items())
         ]
     return found
+
+
+def _searched(row: Row | None) -> Row | None:
+    return row if row is not None and was_searched(row) else None
 
 
 def _sizes(card: Scorecard, task: str, kind: str) -> list[float]:
@@ -71,18 +77,30 @@ def adaptive_sentence(card: Scorecard, arm: str) -> str | None:
     worst = max(own, key=lambda each: _value(each.strongest))
     assert worst.strongest is not None
     against = "the undefended model" if arm == UNDEFENDED else arm
-    plain = "was not asked as it is" if worst.clean is None else share_told(worst.clean)
-    if _value(worst.strongest) <= _value(worst.clean):
-        return (
-            f"Nothing that knows {against} succeeded on {worst.task} more often than the requests "
-            f"as they are ({plain}); the best of {len(worst.attacks)} attacks, "
-            f"{_name(worst.strongest)}, did in {share_told(worst.strongest)}."
-        )
-    return (
-        f"Against an attacker who knows {against}, {worst.task} succeeds in "
-        f"{share_told(worst.strongest)} of the requests ({_name(worst.strongest)}); as they are, "
-        f"they do in {plain}."
+    got, attack = share_told(worst.strongest), _name(worst.strongest)
+    known = (
+        f"Against an attacker who knows {against}, {worst.task} succeeds in {got} of the requests "
+        f"({attack})"
     )
+    if worst.clean is None:
+        return f"{known}; they were not asked as they are."
+    plain, n = share_told(worst.clean), len(worst.attacks)
+    if _value(worst.strongest) > _value(worst.clean):
+        return f"{known}; as they are, they do in {plain}."
+    which = f"the best of {n} attacks, {attack}," if n > 1 else f"the only one, {attack},"
+    return (
+        f"Nothing that knows {against} and asks once succeeded on {worst.task} more often than the "
+        f"requests as they are ({plain}); {which} did in {got}."
+    )
+
+
+def weakest_arm(card: Scorecard) -> str:
+    """The defended arm that loses most to an attacker who knows it; the undefended one else."""
+    arms = [
+        each for each in card.adaptive if each.strongest is not None and each.defense != UNDEFENDED
+    ]
+    lost = max(arms, key=lambda each: _value(each.strongest) - _value(each.clean), default=None)
+    return UNDEFENDED if lost is None else lost.defense
 
 
 def adaptive_notes(card: Scorecard) -> list[str]:

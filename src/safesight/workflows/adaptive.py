@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,6 +94,8 @@ class CraftedAttack:
     name: str
     folders: Mapping[str, CraftedFolder] = field(repr=False)
     """By arm; `none` stands for arms that are not named."""
+    searched: bool = False
+    """Whether each arm has a search of its own. One that has none spends none."""
 
     def __call__(self, sample: Sample) -> Sample:
         """The attacked sample.
@@ -101,8 +103,12 @@ class CraftedAttack:
         Raises:
             InputError: no picture was crafted for it.
         """
-        folder = self.folders.get(active_arm() or UNDEFENDED, self.folders[UNDEFENDED])
-        return folder.attacked(sample, self.name)
+        arm = active_arm() or UNDEFENDED
+        found = self.folders.get(arm, self.folders[UNDEFENDED]).attacked(sample, self.name)
+        if arm in self.folders or not self.searched:
+            return found
+        spent = {name: found.facts["budget"][name] for name in ("queries", "epsilon")}
+        return replace(found, facts={**found.facts, "budget": spent})
 
 
 def add_attacks(
@@ -151,7 +157,7 @@ def add_attacks(
         }
         for kind, (said, folders) in kinds.items():
             name = f"{kind}{budget.epsilon:g}"
-            attack = CraftedAttack(name, folders)
+            attack = CraftedAttack(name, folders, searched=kind == "pgd")
             registry.add("attack", name, lambda attack=attack: attack, said)
             added += [f"{task}+{name}" for task in pictured]
     return [*added, *worded], remarks
@@ -173,7 +179,7 @@ def _apart(
                 "already. Rename one of the two files."
             )
         about = f"The rows of {benchmark} that are harmful requests with one picture."
-        registry.add("benchmark", name, AttackedRows(benchmark), about)
+        registry.add("benchmark", name, AttackedRows(benchmark), about, part_of=benchmark)
         remarks.append(
             f"{len(rows)} of {len(samples)} rows of {benchmark} are harmful requests with one "
             f"picture, which is what is attacked: the task {name}."

@@ -119,6 +119,11 @@ class Calibrated(Record):
         return min(self.set_on.n, self.checks) < self.needed
 
     @property
+    def missed(self) -> bool:
+        """Whether, beyond chance, more rows that check the threshold are refused than wanted."""
+        return self.checked_on is not None and self.checked_on.low > self.fpr
+
+    @property
     def checks(self) -> int:
         """Rows that the threshold is checked on."""
         return 0 if self.checked_on is None else self.checked_on.n
@@ -132,8 +137,8 @@ def check_detector(defense: AnyDefense) -> None:
     """
     if defense.kind != "detector":
         raise InputError(
-            f"{defense.name} is not a detector and has no threshold to calibrate. Use a detector "
-            "that sets one on benign prompts, such as sasa or probe."
+            f"{defense.name} is not a detector of prompts, whose threshold this sets. Use one that "
+            "is, such as sasa or probe."
         )
 
 

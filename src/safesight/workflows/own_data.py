@@ -108,7 +108,7 @@ def add_again(log_dir: Path) -> Iterator[str]:
             data = read_data(source.source, source.columns)
             about = f"Prompts of {data.source}."
             registry.add("benchmark", task, OwnTask(data, whole=True), about)
-            registry.add("benchmark", f"{task}{ATTACKED}", AttackedRows(task), about)
+            registry.add("benchmark", f"{task}{ATTACKED}", AttackedRows(task), about, part_of=task)
         except InputError as error:
             yield f"The pictures of {task} are left out. {error}"
 
@@ -162,8 +162,8 @@ def leave_out_seen(
         part = f"{len(known)} of {len(data.samples)} rows of {data.source}"
         if rows == "all":
             yield (
-                f"{names} saw {part} during the fit. Rates over all rows say little about requests "
-                "that it has not seen."
+                f"{names} saw {part} in a fit or calibration. Rates over all rows say little about "
+                "requests that it has not seen."
             )
             continue
         if len(known) == len(data.samples):
@@ -173,7 +173,7 @@ def leave_out_seen(
             )
         left = OwnTask(data, frozenset(ids))
         registry.add("benchmark", task, left, f"Prompts of {data.source}, without those seen.")
-        yield f"{part} are left out: {names} saw them, or their group, during the fit."
+        yield f"{part} are left out: {names} saw them, or their group, in a fit or calibration."
 
 
 @dataclass(frozen=True)
