@@ -174,14 +174,20 @@ def load_attack(attack: str) -> tuple[Callable[[Sample], Sample], dict[str, floa
         return made_by(**given), given
     except TypeError as error:
         raise InputError(
-            f"The attack {name!r} needs arguments ({error}), so it cannot be part of a task name. "
-            "Apply it to the samples from Python."
+            f"The attack {name!r} needs arguments ({_needed(made_by) or error}), so it cannot be "
+            "part of a task name. Apply it to the samples from Python."
         ) from error
 
 
 _NUMBERS: dict[str, type[int] | type[float]] = {"int": int, "float": float}
 _MOST = 1_000_000
 """The largest number in a name; more tries or pixels would run for days without a word."""
+
+
+def _needed(made_by: Callable[..., Any]) -> str:
+    """The arguments that an attack cannot be made without, by name."""
+    found = inspect.signature(made_by).parameters.items()
+    return ", ".join(name for name, each in found if each.default is inspect.Parameter.empty)
 
 
 def _numbers_of(made_by: Callable[..., Any]) -> dict[str, type[int] | type[float]]:

@@ -50,5 +50,5 @@ def test_only_benchmarks_are_joined() -> None:
 
 
 def test_an_attack_that_needs_more_than_a_name_is_a_user_error() -> None:
-    with pytest.raises(InputError, match="needs arguments"):
+    with pytest.raises(InputError, match=r"needs arguments \(render\)"):
         load_benchmark("text_harm+picture")(1)

@@ -151,7 +151,7 @@ def derive(
     if sample.image is not None:
         raise InputError(
             f"Sample {sample.id!r} already has a picture, and the attack {attack!r} would "
-            "replace it. Attack requests in plain text."
+            "replace it. Attack requests in plain text; of a file of prompts, keep such rows apart."
         )
     hides(sample, attack)
     return tried(sample, attack, [question], [tuple(images)], picture=picture)
