@@ -73,7 +73,7 @@ class Searches:
     """What is searched."""
 
     epsilons: Sequence[int]
-    """Of 255."""
+    """Sizes, in 255ths."""
     steps: int
     fewer: Sequence[int]
     """Further numbers of steps, at one epsilon."""

@@ -30,9 +30,11 @@ class Slow:
             self.calls += 1
             self.running += 1
             self.most = max(self.most, self.running)
-        assert self.open.wait(10)
-        with self._count:
-            self.running -= 1
+        try:
+            assert self.open.wait(60)
+        finally:
+            with self._count:
+                self.running -= 1
 
 
 class Held:

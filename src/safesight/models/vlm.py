@@ -225,8 +225,7 @@ class VLM:
             tensors.
 
         Raises:
-            InputError: an unreadable or oversized picture, a malformed message, a placeholder in
-                a text, too long a prompt, or what the chat template or the processor rejects.
+            InputError: what the model, its processor or its chat template cannot take.
         """
         if not batch:
             raise InputError("The batch has no conversation. Add one.")
