@@ -3,7 +3,7 @@
 Conversations are lists of parts here, which is what templates of VLMs read, each in its own way.
 Pixtral's joins what the system or the assistant says to a text and fails at a list, and earlier
 versions of it look for a text under another name. Llama 3.2's writes the system's list into the
-prompt as Python spells it. Mistral's reads the first part of such a list only. Which form a
+prompt as Python spells it. Gemma 3's reads the first part of such a list only. Which form a
 template shows whole is seen from what it renders of a conversation of the same shape.
 """
 
