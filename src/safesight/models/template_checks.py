@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from safesight.errors import InputError
-from safesight.models.template_turns import left_out, rendered
+from safesight.models.template_turns import PROBE, left_out, rendered
 
 __all__ = ["check_template"]
 
@@ -21,8 +21,6 @@ _WITH_TOOLS = ("tool", "developer")
 """Roles that templates write marks of their own for."""
 _NOBODY = "nobody"
 """A role that no template knows and that is part of no control token."""
-_PROBE = "x7q"
-"""A text that no template contains."""
 
 
 def check_template(
@@ -72,11 +70,11 @@ def _knows(processor: Any, role: str) -> bool:
     template = str(processor.chat_template)
     if f"'{role}'" in template or f'"{role}"' in template:
         return True
-    turn = {"role": role, "content": [{"type": "text", "text": _PROBE}]}
+    turn = {"role": role, "content": [{"type": "text", "text": PROBE}]}
     for before in ([], [_as(turn, "user")]):
         found = rendered(processor, [*before, turn])
         others = [rendered(processor, [*before, _as(turn, other)]) for other in _STANDARD]
-        if found is not None and (found in others or found.count(_PROBE) <= len(before)):
+        if found is not None and (found in others or found.count(PROBE) <= len(before)):
             return False
     return True
 

@@ -16,16 +16,16 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-__all__ = ["TEMPLATE_ERRORS", "left_out", "rendered", "template_turns"]
+__all__ = ["PROBE", "TEMPLATE_ERRORS", "left_out", "rendered", "template_turns"]
 
 TEMPLATE_ERRORS = (ValueError, TypeError, LookupError, AttributeError, TemplateError)
 """What a template may raise at a conversation that it does not take."""
-_PROBE = "x7q"
+PROBE = "x7q"
 """A text that no template contains."""
 _OTHER = "y"
 """A text in place of one that is not looked for."""
 _TELLING = ("system", "user")
-_SPELLED_OUT = re.compile(rf"""["'](?:text|content)["']: ?["']{_PROBE}""")
+_SPELLED_OUT = re.compile(rf"""["'](?:text|content)["']: ?["']{PROBE}""")
 """A part that was written into the prompt as Python or JSON spells it."""
 _REFUSED = -1
 
@@ -116,7 +116,7 @@ def _probed(conversation: Turns, roles: Collection[str] = ()) -> list[dict[str, 
 
     def part(found: dict[str, Any], told: bool) -> dict[str, Any]:
         blank = not found.get("text", "").strip()
-        return found if blank else {**found, "text": _PROBE if told else _OTHER}
+        return found if blank else {**found, "text": PROBE if told else _OTHER}
 
     return [
         {
@@ -128,7 +128,7 @@ def _probed(conversation: Turns, roles: Collection[str] = ()) -> list[dict[str, 
 
 
 def _probes(probed: Turns) -> int:
-    return sum(part.get("text") == _PROBE for turn in probed for part in turn["content"])
+    return sum(part.get("text") == PROBE for turn in probed for part in turn["content"])
 
 
 def _shown(processor: Any, conversation: Turns, settings: dict[str, Any]) -> int:
@@ -137,4 +137,4 @@ def _shown(processor: Any, conversation: Turns, settings: dict[str, Any]) -> int
         found = processor.apply_chat_template(list(conversation), tokenize=False, **settings)
     except TEMPLATE_ERRORS:
         return _REFUSED
-    return _REFUSED if _SPELLED_OUT.search(str(found)) else str(found).count(_PROBE)
+    return _REFUSED if _SPELLED_OUT.search(str(found)) else str(found).count(PROBE)
