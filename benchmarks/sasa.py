@@ -160,7 +160,7 @@ def read_world(vlm: VLM, arguments: argparse.Namespace, folder: Path) -> World:
         some |= features_of(vlm, others, more, folder)
     features = {}
     for key in wanted:
-        table = torch.full((len(pool), full[key].shape[1]), torch.nan)
+        table = full[key].new_full((len(pool), full[key].shape[1]), torch.nan)
         table[base] = full[key]
         if key in some:
             table[rest] = some[key]
