@@ -36,7 +36,7 @@ from safesight.stats import clusters_of
 from safesight.testbed import tasks
 from safesight.testbed.concepts import CONCEPTS
 from safesight.testbed.scenes import objects_scene
-from safesight.testbed.styles import CATALOGUE, MORE, STYLES, drawn
+from safesight.testbed.styles import CATALOGUE, FOREIGN, STYLES, drawn
 from safesight.types import Judge, Sample
 
 SECOND = "testbed-smol"
@@ -97,7 +97,7 @@ def judge_of(model: str) -> Judge:
 def trained_on(model: str) -> list[str]:
     """The styles that the weights were trained on; `training.json` of a folder says so."""
     if model == SECOND:
-        return [*STYLES, *MORE]
+        return [style for style in CATALOGUE if style not in FOREIGN]
     noted = Path(model) / "training.json"
     if model == "testbed" or not noted.is_file():
         return list(STYLES)

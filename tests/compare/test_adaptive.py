@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 
 from safesight.cli.show import print_scorecard
-from safesight.compare import Scorecard, scorecard
-from safesight.report import adaptive_columns, render, verdict_sentence
+from safesight.compare import Scorecard, SearchCurve, scorecard
+from safesight.report import adaptive_columns, adaptive_notes, render, verdict_sentence
 from tests.compare.fake_answers import FakeAnswer, cell
 
 WEAK, STRONG = "image_harm+pgd4", "image_harm+pgd8"
@@ -102,6 +102,27 @@ def test_without_a_defense_that_helps_the_headline_is_about_the_one_that_loses_m
     lost = asked("sasa", "h" * 4 + "r" * 6, pgd8="h" * 9 + "r")
     sentence = verdict_sentence(scorecard([*none, *weak, *lost], adaptive=[STRONG]))
     assert "Against an attacker who knows sasa, image_harm succeeds in 90%" in sentence
+
+
+def test_the_headline_says_so_where_its_defense_alone_was_not_attacked() -> None:
+    none, sasa = asked("none", "h" * 10), asked("sasa", "r" * 10)
+    lost = asked("rai", "h" * 9 + "r", pgd8="h" * 10)
+    sentence = verdict_sentence(scorecard([*none, *sasa, *lost], adaptive=[STRONG]))
+    assert "No attack that knows sasa was run, as they were against others" in sentence
+    assert "No attack that knows" not in verdict_sentence(card())
+    assert "No attack that knows" not in verdict_sentence(scorecard([*none, *sasa]))
+
+
+def test_losses_that_are_gone_are_missed() -> None:
+    def curve(arm: str, size: float) -> SearchCurve:
+        return SearchCurve(against=arm, epsilon=size, n=1, median=[1.0], low=[1.0], high=[1.0])
+
+    found = [curve(arm, size) for arm in ("none", "sasa") for size in (4, 8)]
+    missed = "No figure shows the search against"
+    for kept, said in ((found, ""), (found[:3], f"{missed} sasa:"), ([], f"{missed} none and s")):
+        notes = " ".join(adaptive_notes(card().model_copy(update={"searches": kept})))
+        assert said in notes
+        assert said or missed not in notes
 
 
 def test_requests_that_were_not_asked_as_they_are_are_said_not_to_be() -> None:

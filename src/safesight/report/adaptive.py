@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from safesight.compare import Row, Scorecard
 from safesight.compare.adaptive import was_searched
+from safesight.compare.searches import CRAFTED
 from safesight.grammar import UNDEFENDED, task_parts
 from safesight.report.best_of import TriesColumn
 from safesight.report.words import listed, share_told
@@ -70,10 +71,13 @@ def attack_of(row: Row | None, column: TriesColumn) -> str:
 
 
 def adaptive_sentence(card: Scorecard, arm: str) -> str | None:
-    """What an attacker gets who knows an arm, on the task where that is most; None if not asked."""
+    """What an attacker gets who knows an arm, on the task where that is most.
+
+    None if no arm was attacked so; where only others were, the sentence says that this one was not.
+    """
     own = [each for each in card.adaptive if each.defense == arm and each.strongest is not None]
     if not own:
-        return None
+        return _UNTRIED.format(arm=arm) if card.adaptive else None
     worst = max(own, key=lambda each: _value(each.strongest))
     assert worst.strongest is not None
     against = "the undefended model" if arm == UNDEFENDED else arm
@@ -94,6 +98,12 @@ def adaptive_sentence(card: Scorecard, arm: str) -> str | None:
     )
 
 
+_UNTRIED = (
+    "No attack that knows {arm} was run, as they were against others, so its number is for an "
+    "attacker who does not know it."
+)
+
+
 def weakest_arm(card: Scorecard) -> str:
     """The defended arm that loses most to an attacker who knows it; the undefended one else."""
     arms = [
@@ -104,7 +114,7 @@ def weakest_arm(card: Scorecard) -> str:
 
 
 def adaptive_notes(card: Scorecard) -> list[str]:
-    """What the table does not show: a search that is too weak to say anything."""
+    """What the table does not show: searches that are weak, unequal or no longer there."""
     if not card.adaptive:
         return []
     notes = [
@@ -128,7 +138,7 @@ def adaptive_notes(card: Scorecard) -> list[str]:
             "undefended model, so it is too weak to say that a defense holds at that size. Give it "
             "more steps."
         )
-    return [*notes, *_unequal(card)]
+    return [*notes, *_unequal(card), *_undrawn(card)]
 
 
 def _unequal(card: Scorecard) -> Iterator[str]:
@@ -144,6 +154,22 @@ def _unequal(card: Scorecard) -> Iterator[str]:
                 f"On {task} the searches had different numbers of steps ({told}), so the arms do "
                 "not compare. Search all of them with the same --steps."
             )
+
+
+def _undrawn(card: Scorecard) -> Iterator[str]:
+    """Arms whose losses are gone, so that no figure shows them."""
+    drawn = {(each.against, each.epsilon) for each in card.searches}
+    gone = dict.fromkeys(
+        row.defense
+        for row in (row for each in card.adaptive for row in each.attacks)
+        if _name(row).startswith("pgd")
+        and (row.defense, (row.budget or {}).get("epsilon")) not in drawn
+    )
+    if gone:
+        yield (
+            f"No figure shows the search against {listed([*gone])}: its pictures are no longer in "
+            f"the folder {CRAFTED} of the run."
+        )
 
 
 _ENOUGH = 0.9
