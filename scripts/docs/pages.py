@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.docs import caps, cli_pages, demo_texts, dose, figure, fills, reference
+from scripts.docs import caps, cli_pages, demo_texts, dose, figure, fills, pairs, reference
 from scripts.docs.results import Results, has
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs/results"
 CLI = ROOT / "docs/reference/cli.md"
 API = ROOT / "docs/reference/api.md"
+_PAIRS = "docs/figures/sasa_pairs.svg"
+_TITLES = {"sasa": "testbed", "sasa_smol": "testbed-smol"}
 SMOL_CARD = ROOT / "src/safesight/testbed/smol/weights/README.md"
 
 
@@ -53,6 +55,10 @@ def generate() -> Generated:
         effects = results.value("dial", "effects", "docs/figures/dial.svg")
         if effects:  # only the models that were trained have them
             pages[ROOT / "docs/figures/dial.svg"] = caps.render(effects)
+    if has(RESULTS, "sasa_smol"):
+        every = {name: results.value(name, "every", _PAIRS) for name in ("sasa", "sasa_smol")}
+        tables = {_TITLES[name]: rows for name, rows in every.items()}
+        pages[ROOT / _PAIRS] = pairs.render(tables)
     return Generated(pages, tuple(results.missing))
 
 

@@ -13,7 +13,7 @@ import pytest
 from safesight import registry
 from safesight.compare import Delta, Overhead, Row, Scorecard
 from safesight.compare.records import Provenance
-from scripts.docs import caps, dose, figure, fills, panels, source
+from scripts.docs import caps, dose, figure, fills, pairs, panels, source
 from scripts.docs.captions import bundled_identity
 from scripts.docs.results import LARGE, Results, has, publish
 from scripts.docs.tables import render_beside, render_overhead
@@ -436,6 +436,29 @@ def test_the_dial_has_a_dot_for_every_training_seed_and_a_line_through_their_mea
     height = panels.TOP + 0.6 * panels.TALL
     assert f'points="{panels.LEFT + panels.PANEL / 4:.1f},{height:.1f} ' in drawn
     assert "RAI: 40% at 0.05, 20% at none" in drawn
+
+
+def test_a_pair_of_blocks_stands_where_its_blocks_are() -> None:
+    rates = {"block 0": 0.9, "block 3": 0.1, "pair 0 3": 0.4, "block 1": 0.2, "pair 1 3": 0.3}
+    rows = [{"layers": each, "task": pairs.SIZE, "value": rate} for each, rate in rates.items()]
+    rows += [{"layers": "pair 0 3", "task": "32", "value": 0.7}]
+    drawn = pairs.render({"m": rows, "n": rows})
+    half, bottom = pairs.SIDE / 2, pairs.TOP + pairs.SIDE
+    cells = {
+        (float(node.attrib["x"]), float(node.attrib["y"])): "stroke" in node.attrib
+        for node in ET.fromstring(drawn).iter()
+        if node.tag.endswith("rect") and "x" in node.attrib
+    }
+    left, right = pairs.LEFT, pairs.LEFT + half
+    first = {place: framed for place, framed in cells.items() if place[0] <= right}
+    assert first == {
+        (left, bottom - half): True,
+        (right, bottom - half): False,
+        (right, pairs.TOP): True,
+    }, "block 1 is off the grid of those that have pairs with block 0"
+    assert len(cells) == 6
+    assert ">40</text>" in drawn
+    assert "the probe on m 10% to 90%, SASA on m 40% to 40%" in drawn
 
 
 def test_counts_of_trials_have_the_command_that_repeats_them(tmp_path: Path) -> None:
