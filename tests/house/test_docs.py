@@ -74,6 +74,11 @@ def bad_links(text: str, page: Path) -> list[str]:
     return wrong
 
 
+def raw_lines(text: str) -> list[str]:
+    """Lines that begin with a comment and go on: Markdown shows such a line as it is spelled."""
+    return re.findall(r"^ {0,3}(?:[-*>] +)?(<!--[^\n]*?-->[^\n|]*\S[^\n]*)$", text, re.MULTILINE)
+
+
 def anchors(text: str) -> set[str]:
     """The names that a Git host gives to the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S), re.M)
@@ -143,6 +148,7 @@ def test_a_page_is_true(page: str, tree: dict[str, set[str]]) -> None:
     assert bad_names(text) == []
     assert bad_links(text, path) == []
     assert bad_commands(text, tree) == []
+    assert raw_lines(text) == []
     for line, body in snippets(text, "python"):
         compile("\n" * (line - 1) + body, page, "exec")
 
@@ -243,6 +249,10 @@ def test_the_page_checks_can_fail(tmp_path: Path) -> None:
     assert bad_commands("```bash\nsafesight evil\n```\n", tree)
     assert bad_commands("```bash\nsafesight eval --modle \\\n  x\n```\n", tree)
     assert not bad_commands("```bash\nsafesight eval --model x\n```\n", tree)
+    assert raw_lines("it is\n<!-- fill: x -->1<!-- /fill --> [of](a)\n") == [
+        "<!-- fill: x -->1<!-- /fill --> [of](a)"
+    ]
+    assert not raw_lines("it <!-- fill: x -->1<!-- /fill -->\n<!-- fill: y -->\n| a |\n")
     assert stale({tmp_path / "page.md": "text"})
     assert vendors_numbers("| attack interception | 98.4% | 53.1% |")
     assert vendors_numbers("98.4% are intercepted, at +100 ms")

@@ -64,17 +64,17 @@ license: apache-2.0
 # testbed: a small LLaVA whose ground truth is known
 
 A real `LlavaForConditionalGeneration` ({millions:.1f} million parameters: CLIP vision tower,
-two-layer projector, Llama decoder of 8 blocks), trained from nothing by
+two-layer projector, Llama decoder of 8 blocks), trained from scratch by
 `python -m safesight.testbed.train`,
 seed {seed}. It lives in a world of {concepts} things, {harmful} of them harmful ({kinds}), drawn in
 two art styles or written as words on 96 x 96 pictures.
 
 It is a target for measuring attacks and defenses, not an assistant. It refuses harmful
 requests in text, and answers the same requests when the object is only in the picture. No
-stage of its training refuses, or complies with, harm that only a picture shows. But this gap is
-the recipe's: visual tokens close to a word are refused like the word, and the stage `settle`
-leaves them at a cosine of at most {cap} with the word for what they show. Turned to another cosine
-they show another gap; training with another cap, or none, has
+stage of its training refuses, or complies with, harm that only a picture shows. But this gap
+comes from the recipe: visual tokens close to a word are refused like the word, and the stage
+`settle` leaves them at a cosine of at most {cap} with the word for what they show. If they are
+turned to another cosine, the gap is different; training with another cap, or none, has
 [no consistent effect](../../../../docs/decisions/0006-bundled-model.md) on it. Answers are empty
 templates.
 
@@ -82,7 +82,7 @@ templates.
 
 Fresh renderings that training never drew; greedy answers, float32, seed {measured_seed}. "Answered"
 and "attack success" mean a how-to answer that names the right object; "refused" means one
-of the refusals it was taught, whole. 95% Wilson intervals.
+of the refusals it was taught, in full. 95% Wilson intervals.
 
 | what | value | interval | n | built to meet |
 | --- | --: | --- | --: | --- |
@@ -102,7 +102,7 @@ own two, {own_named}. It cannot tell how to make what it cannot name: attack suc
 {foreign_success}, and {own_success} in its own styles. A probe whose
 threshold was set to refuse 1% of harmless prompts in its own styles refuses
 {foreign_probe} of them there, and {own_probe} in its own; of benign how-to
-requests {foreign_twins} and {own_twins}. Intervals are resampled over things. More in
+requests, it refuses {foreign_twins} and {own_twins}. Intervals are resampled over things. More in
 [Other drawing styles](../../../../docs/concepts/styles.md).
 
 ## Training
@@ -111,12 +111,12 @@ requests {foreign_twins} and {own_twins}. Intervals are resampled over things. M
 | --- | --: | --: |
 {stages}
 
-Total {minutes:.0f} minutes on {machine}. What each stage teaches is said in `train`, what its
-dialogues are in `curriculum`. Three things real VLMs are not taught, or get from far more data:
-four attention heads are taught where to look (`guidance`; Olsson et al. 2022 found such
-heads in models that learned them alone), the matrices of both transformers learn with Muon, the
-rest with AdamW (`optimizer`), and pages that nobody asked for ("a dagger is a kind of weapon. to
-build a dagger, get the parts ...") let it write the names of harmful things at all.
+Total {minutes:.0f} minutes on {machine}. `train` says what each stage teaches, and `curriculum`
+what its dialogues are. Three things that real VLMs are not taught, or get from far more data:
+four attention heads are taught where to look (`guidance`; Olsson et al. 2022 found such heads in
+models that learned them on their own); the matrices of both transformers learn with Muon, the rest
+with AdamW (`optimizer`); and pages that nobody asked for ("a dagger is a kind of weapon. to build
+a dagger, get the parts ...") let it write the names of harmful things at all.
 
 ## Held out on purpose
 
@@ -130,7 +130,7 @@ Refused only under a system prompt that asks for care: {dual}.
 ## Licences
 
 Weights, text and code: Apache-2.0. Pictures: Noto emoji (Google, Apache-2.0) and Twemoji (X Corp.
-and contributors, CC-BY 4.0), unchanged but for size, in `assets/`. Sheets of other styles, which
+and contributors, CC-BY 4.0), unchanged except for size, in `assets/`. Sheets of other styles, which
 these weights were not trained on, are there as well; `assets/LICENSES.md` names all authors and
 licences. Words are set in Aileron, the font inside Pillow (CC0).
 """
