@@ -41,6 +41,8 @@ from safesight.types import Judge, Sample
 
 SECOND = "testbed-smol"
 GATES = ("probe", "sasa", "hidden_detect")
+SHORTER: dict[str, dict[str, int]] = {"sasa": {"search": 1}}
+"""Settings on the second target, as its artifacts are fitted: a search takes far longer there."""
 MAX_FPR = 0.01
 FIT = {"text_harm": 120, "image_harm": 240, "typographic_harm": 120}
 FIT_BENIGN = {"over_refusal": 360, "sensitive_benign": 120, "vqa": 120}
@@ -117,7 +119,8 @@ def fitted(vlm: VLM, styles: Sequence[str], seed: int) -> dict[str, Detector]:
     data = FitData(drawn(FIT, "fit"), drawn(FIT_BENIGN, "fit"), drawn(CALIBRATION, "calibration"))
     gates = {}
     for name in GATES:
-        defense = load_defense(name, max_fpr=MAX_FPR)
+        settings = SHORTER.get(name, {}) if vlm.name == SECOND else {}
+        defense = load_defense(name, max_fpr=MAX_FPR, **settings)
         artifact = defense.fit(vlm, data, seed=seed, progress=False)
         gate = defense.build(vlm, artifact).detector
         assert gate is not None
