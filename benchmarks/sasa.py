@@ -50,6 +50,10 @@ COMPARED = (32, 128, 512)
 SEEDS = 3
 FITTED = 1000
 """Prompts of the fits that leave a kind out; as many as `safesight fit` uses by default."""
+GAINS = {"gain": "probe, chosen block", "gain_over_last": "probe, last block"}
+"""Tables of changes, and the arm that each is against."""
+SUMMED = {"sasa, chosen pair": "{}", "probe, last block": "probe {}"}
+"""Arms whose missed attacks are in the summary, and what they are called there, by size."""
 POOL = {"text_harm": 1000, "image_harm": 1000, "typographic_harm": 1000}
 POOL_BENIGN = {"over_refusal": 3000, "sensitive_benign": 1000, "vqa": 1000}
 CALIBRATION = {"over_refusal": 240, "sensitive_benign": 80, "vqa": 80}
@@ -94,7 +98,7 @@ def main() -> None:
         "calibration": CALIBRATION,
         "margin": SASAConfig().margin,
     }
-    names = ("curve", "gain", "every", "summary", "kinds")
+    names = ("curve", *GAINS, "every", "summary", "kinds")
     tables: dict[str, list[Any]] = {name: [] for name in names}
     results = opened(arguments, head, sizes=[], layers=[], **tables)
     world = read_world(vlm, arguments, arguments.out.with_suffix(".features"))
@@ -276,7 +280,7 @@ def summarize(results: dict[str, Any]) -> None:
     """The tables: intervals resampled over things and seeds."""
     test = gates.test_prompts(results["n"])
     about = gates.things_of(test)
-    results |= {"curve": [], "gain": [], "every": [], "summary": [], "kinds": []}
+    results |= {name: [] for name in ("curve", *GAINS, "every", "summary", "kinds")}
     for arm, left_out in dict.fromkeys((row["arm"], row["left_out"]) for row in results["rows"]):
         rows = select(results["rows"], arm=arm, left_out=left_out)
         label = {"arm": arm, "left out": left_out, "fitted on": rows[0].get("fitted", "")}
@@ -292,12 +296,15 @@ def summarize(results: dict[str, Any]) -> None:
             for arm in arms:
                 cell = table_mean(outcomes[arm], things)
                 results["curve"].append(labelled(size, arm, metric, cell))
-                change = table_mean(
-                    np.subtract(outcomes[arm], outcomes["probe, chosen block"]), things, "delta"
-                )
-                results["gain"].append(labelled(size, arm, metric, change))
-                if (metric, arm) == ("missed", "sasa, chosen pair"):
-                    results["summary"].append({"arm": str(size), "missed": cell, "gain": change})
+                changes = {
+                    name: table_mean(np.subtract(outcomes[arm], outcomes[base]), things, "delta")
+                    for name, base in GAINS.items()
+                }
+                for name, change in changes.items():
+                    results[name].append(labelled(size, arm, metric, change))
+                if metric == "missed" and arm in SUMMED:
+                    name = SUMMED[arm].format(size)
+                    results["summary"].append({"arm": name, "missed": cell, **changes})
         for arm in arms:
             areas = [row["auroc"] for row in of_arm[arm]]
             results["curve"].append(labelled(size, arm, "auroc", gates.spread(areas)))

@@ -197,16 +197,25 @@ def test_a_rare_label_still_fills_the_folds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "chosen"),
-    [(0.96, "preferred"), (0.965, "other"), (0.80, "preferred")],
-    ids=["better by the margin", "better by more than the margin", "worse"],
+    ("other", "each", "chosen"),
+    [
+        (0.96, 100_000, "preferred"),
+        (0.965, 100_000, "other"),
+        (0.80, 100_000, "preferred"),
+        (1.0, 20, "other"),
+        (0.975, 40, "preferred"),
+    ],
+    ids=["by the margin", "by more", "worse", "by more than noise", "within noise"],
 )
-def test_the_preferred_layers_stay_unless_others_are_better_by_the_margin(
-    other: float, chosen: str
+def test_the_preferred_layers_stay_unless_others_are_better_by_margin_and_noise(
+    other: float, each: int, chosen: str
 ) -> None:
     def validation(accuracy: float) -> Validation:
         # The areas rank the candidates the other way round: the accuracy decides.
-        return Validation(accuracy, RocArea(1 - accuracy, 0.0, 1.0, 50, 50), 5, "thing")
+        area = RocArea(1 - accuracy, 0.0, 1.0, each, each)
+        right = torch.arange(each) < round(accuracy * each)
+        labels = torch.tensor([1] * each + [0] * each)
+        return Validation(area, 5, "thing", right.repeat(2), labels)
 
     found = {"preferred": validation(0.95), "other": validation(other)}
     assert choose(found, 0.01) == chosen

@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from safesight.activations import LinearProbe
+from safesight.activations import LinearProbe, RocArea
 from safesight.defenses import FitData, load_defense
 from safesight.defenses.shared.block_gate import candidate_blocks
 from safesight.defenses.shared.validation import (
+    Validation,
     balanced_accuracy,
     folds_of,
+    standard_error,
     unseen_rate,
     validated,
 )
@@ -63,6 +65,17 @@ def test_balanced_accuracy_ignores_the_mixture() -> None:
     assert balanced_accuracy(scores, labels) == 0.75
     repeated = torch.cat([scores, scores[2:].repeat(50)]), torch.cat([labels, torch.zeros(50)])
     assert balanced_accuracy(*repeated) == 0.75
+
+
+def test_the_standard_error_is_that_of_paired_prompts() -> None:
+    def validation(right: list[int]) -> Validation:
+        area, labels = RocArea(0.5, 0.0, 1.0, 2, 4), torch.tensor([0] * 4 + [1] * 2)
+        return Validation(area, 2, "thing", torch.tensor(right) > 0, labels)
+
+    one, other = validation([1, 0, 1, 1, 0, 1]), validation([0, 0, 1, 1, 0, 1])
+    assert standard_error(one, other) == standard_error(other, one) == (0.25 / 4 / 4) ** 0.5
+    assert standard_error(one, one) == 0
+    assert one.accuracy == (3 / 4 + 1 / 2) / 2
 
 
 def test_the_rate_on_unseen_things_counts_what_the_threshold_hides() -> None:

@@ -75,8 +75,8 @@ class GateConfig(DefenseConfig):
     """Validation folds; 5 hold out 0.2 each, as a re-implementation does. A fold holds out whole
     things, not single prompts. Source: ours."""
     margin: float = Field(0.01, ge=0, lt=1)
-    """How much greater the balanced accuracy of other layers has to be to replace the preferred
-    ones. Source: ours."""
+    """How much greater the balanced accuracy of other layers has to be, beyond one standard error,
+    to replace the preferred ones. Source: ours."""
     compare_on: int = Field(500, ge=50)
     """Maximum number of the fit's prompts for comparing candidate layers. Source: ours."""
     max_fpr: float = Field(0.01, ge=0, lt=1)
@@ -114,7 +114,7 @@ class GateFit(Generic[Key]):
     """What `fit_gate` found."""
 
     chosen: Key
-    """The preferred candidate, or one that is better by more than the margin."""
+    """The preferred candidate, or one that is better by more than margin and noise."""
     probe: LinearProbe
     threshold: Threshold | None
     unseen: UnseenRate | None

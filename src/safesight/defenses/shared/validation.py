@@ -7,6 +7,7 @@ of a thing it has not seen. No model here: features in, numbers out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -24,6 +25,7 @@ __all__ = [
     "balanced_accuracy",
     "choose",
     "folds_of",
+    "standard_error",
     "unseen_rate",
     "validated",
 ]
@@ -50,12 +52,19 @@ class Folds:
 class Validation:
     """How well probes do on the prompts that their fold left out."""
 
-    accuracy: float
-    """Balanced accuracy at a probability of one half."""
     area: RocArea
     folds: int
     by: By
     """What the folds left out: whole things or, where there are too few, single samples."""
+    right: Tensor
+    """Whether each decision is right, n."""
+    labels: Tensor
+    """Of the same prompts, n."""
+
+    @property
+    def accuracy(self) -> float:
+        """Balanced accuracy at a probability of one half."""
+        return _balanced(self.right, self.labels)
 
 
 @dataclass(frozen=True)
@@ -116,9 +125,8 @@ def validated(features: Tensor, labels: Tensor, folds: Folds, solver: Solver) ->
     scores = torch.zeros(len(labels))
     for train, test in folds.rows:
         scores[test] = solver(features[train], labels[train]).score(features[test])
-    return Validation(
-        balanced_accuracy(scores, labels), auroc(scores, labels), len(folds.rows), folds.by
-    )
+    right = _right(scores, labels)
+    return Validation(auroc(scores, labels), len(folds.rows), folds.by, right, labels)
 
 
 def balanced_accuracy(scores: Tensor, labels: Tensor) -> float:
@@ -131,20 +139,45 @@ def balanced_accuracy(scores: Tensor, labels: Tensor) -> float:
         >>> balanced_accuracy(torch.tensor([1.0, -1.0, -1.0]), torch.tensor([1, 1, 0]))
         0.75
     """
-    right = (scores >= 0) == (labels == 1)
+    return _balanced(_right(scores, labels), labels)
+
+
+def _balanced(right: Tensor, labels: Tensor) -> float:
     return float(sum(right[labels == label].double().mean() for label in (0, 1)) / 2)
 
 
+def _right(scores: Tensor, labels: Tensor) -> Tensor:
+    return (scores >= 0) == (labels == 1)
+
+
 def choose(found: Mapping[Key, Validation], margin: float) -> Key:
-    """The first candidate, unless the best one is more accurate by more than the margin.
+    """The first candidate, unless the best one is more accurate by more than margin and noise.
+
+    The noise is one standard error of the difference (Breiman et al., Classification and Regression
+    Trees, 1984): of many candidates, one is best by chance, the more so the fewer the prompts.
 
     Args:
-        found: Candidates in order of preference; of equally good ones, the first counts.
+        found: Candidates in order of preference, validated on the same prompts; of equally good
+            ones, the first counts.
         margin: In balanced accuracy, stated before the comparison.
     """
     preferred = next(iter(found))
     best = max(found, key=lambda key: round(found[key].accuracy, 6))
-    return best if found[best].accuracy - found[preferred].accuracy > margin + 1e-9 else preferred
+    gain = found[best].accuracy - found[preferred].accuracy
+    needed = margin + standard_error(found[best], found[preferred])
+    return best if gain > needed + 1e-9 else preferred
+
+
+def standard_error(one: Validation, other: Validation) -> float:
+    """Of the difference of two balanced accuracies over the same prompts, which are paired.
+
+    With d the difference of the two decisions on a prompt, n_y the prompts of label y:
+
+        SE^2 = (Var(d | y = 0) / n_0 + Var(d | y = 1) / n_1) / 4
+    """
+    change = one.right.double() - other.right.double()
+    parts = [change[one.labels == label] for label in (0, 1)]
+    return math.sqrt(float(sum(part.var() / len(part) for part in parts)) / 4)
 
 
 def unseen_rate(
