@@ -11,14 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-__all__ = ["LEFT", "SIDE", "SIZE", "TOP", "render"]
+__all__ = ["INK", "LEFT", "SIDE", "SIZE", "TOP", "color", "render"]
 
 SIZE = "128"
 """Prompts in the fits that are shown."""
 LEFT, TOP, SIDE, GAP = 60, 52, 320, 60
 _WIDTH, _HEIGHT = LEFT + 2 * SIDE + GAP + 20, TOP + SIDE + 56
-_INK, _FAINT = "#1f2933", "#616e7c"
-_LIGHT, _DARK = (240, 244, 248), (16, 42, 67)
+INK, _FAINT = "#1f2933", "#616e7c"
+_LIGHT, _DARK = (240, 244, 248), (96, 156, 210)
+
 
 _Cells = Mapping[tuple[int, int], float]
 
@@ -33,7 +34,7 @@ def render(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     found = {model: _cells(rows) for model, rows in tables.items()}
     opened = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-        f'font-family="sans-serif" font-size="12" fill="{_INK}" role="img">',
+        f'font-family="sans-serif" font-size="12" fill="{INK}" role="img">',
         f"<title>{escape(_spoken(found))}</title>",
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#ffffff"/>',
     ]
@@ -62,15 +63,14 @@ def _panel(left: int, model: str, cells: _Cells) -> Iterator[str]:
     yield f'<text x="{left}" y="28" font-weight="bold">{escape(model)}</text>'
     for (s, f), rate in sorted(cells.items()):
         x, y = left + blocks.index(f) * side, bottom - (blocks.index(s) + 1) * side
-        frame = f' stroke="{_INK}" stroke-width="1.5"' if s == f else ""
-        ink = "#ffffff" if rate > 0.5 else _INK
+        frame = f' stroke="{INK}" stroke-width="1.5"' if s == f else ""
         yield (
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{side - 2:.1f}" height="{side - 2:.1f}" '
-            f'fill="{_color(rate)}"{frame}/>'
+            f'fill="{color(rate)}"{frame}/>'
         )
         yield (
             f'<text x="{x + side / 2 - 1:.1f}" y="{y + side / 2 + 3:.1f}" font-size="10" '
-            f'text-anchor="middle" fill="{ink}">{100 * rate:.0f}</text>'
+            f'text-anchor="middle">{100 * rate:.0f}</text>'
         )
     for place, block in enumerate(blocks):
         middle = (place + 0.5) * side
@@ -87,7 +87,8 @@ def _panel(left: int, model: str, cells: _Cells) -> Iterator[str]:
     )
 
 
-def _color(rate: float) -> str:
+def color(rate: float) -> str:
+    """The ground of a cell; the numbers on it are in `INK`."""
     mixed = (round(low + rate * (high - low)) for low, high in zip(_LIGHT, _DARK, strict=True))
     return "#{:02x}{:02x}{:02x}".format(*mixed)
 

@@ -12,6 +12,7 @@ from safesight.report import render
 from safesight.report.layer_figures import STRONGEST
 from safesight.report.pictures import picture_size
 from safesight.report.risk import draw_risk
+from scripts.docs import pairs
 from tests import tiny
 from tests.contracts.defense_helpers import fitted, sample
 from tests.house.source import ROOT
@@ -79,6 +80,11 @@ def test_the_figures_of_the_documentation_have_enough_contrast(figure: Path) -> 
     assert inks
     white = [1.0, 1.0, 1.0]
     assert [ink for ink in inks if _contrast(_channels(ink), white) < 4.5] == []
+
+
+def test_the_numbers_on_a_figure_of_pairs_have_enough_contrast() -> None:
+    grounds = [pairs.color(rate / 10) for rate in range(11)]
+    assert min(_contrast(_channels(pairs.INK), _channels(each)) for each in grounds) >= 4.5
 
 
 def test_nothing_waits_for_a_scroll() -> None:

@@ -59,7 +59,7 @@ class Validation:
     right: Tensor
     """Whether each decision is right, n."""
     labels: Tensor
-    """Of the same prompts, n."""
+    """Labels of the same prompts, n."""
 
     @property
     def accuracy(self) -> float:
@@ -169,7 +169,7 @@ def choose(found: Mapping[Key, Validation], margin: float) -> Key:
 
 
 def standard_error(one: Validation, other: Validation) -> float:
-    """Of the difference of two balanced accuracies over the same prompts, which are paired.
+    """Standard error of the difference of two balanced accuracies, paired over the same prompts.
 
     With d the difference of the two decisions on a prompt, n_y the prompts of label y:
 
