@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs/results"
 CLI = ROOT / "docs/reference/cli.md"
 API = ROOT / "docs/reference/api.md"
-_PAIRS = "docs/figures/sasa_pairs.svg"
-_TITLES = {"sasa": "testbed", "sasa_smol": "testbed-smol"}
 SMOL_CARD = ROOT / "src/safesight/testbed/smol/weights/README.md"
+_PAIRS = {"sasa": "testbed", "sasa_smol": "testbed-smol"}
+"""Results with SASA's pairs, and the model of each."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ def generate() -> Generated:
         effects = results.value("dial", "effects", "docs/figures/dial.svg")
         if effects:  # only the models that were trained have them
             pages[ROOT / "docs/figures/dial.svg"] = caps.render(effects)
-    if has(RESULTS, "sasa_smol"):
-        every = {name: results.value(name, "every", _PAIRS) for name in ("sasa", "sasa_smol")}
-        tables = {_TITLES[name]: rows for name, rows in every.items()}
-        pages[ROOT / _PAIRS] = pairs.render(tables)
+    if all(has(RESULTS, name) for name in _PAIRS):
+        place = "docs/figures/sasa_pairs.svg"
+        tables = {model: results.value(name, "every", place) for name, model in _PAIRS.items()}
+        pages[ROOT / place] = pairs.render(tables)
     return Generated(pages, tuple(results.missing))
 
 

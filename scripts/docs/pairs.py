@@ -20,7 +20,6 @@ _WIDTH, _HEIGHT = LEFT + 2 * SIDE + GAP + 20, TOP + SIDE + 56
 INK, _FAINT = "#1f2933", "#616e7c"
 _LIGHT, _DARK = (240, 244, 248), (96, 156, 210)
 
-
 _Cells = Mapping[tuple[int, int], float]
 
 

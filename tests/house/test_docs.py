@@ -76,7 +76,7 @@ def bad_links(text: str, page: Path) -> list[str]:
 
 def raw_lines(text: str) -> list[str]:
     """Lines that begin with a comment and go on: Markdown shows such a line as it is spelled."""
-    return re.findall(r"^ {0,3}(?:[-*>] +)?(<!--[^\n]*?-->[^\n|]*\S[^\n]*)$", text, re.MULTILINE)
+    return re.findall(r"^ {0,3}(?:[-*>] +)?(<!--.*?--> *\S.*)$", text, re.MULTILINE)
 
 
 def anchors(text: str) -> set[str]:

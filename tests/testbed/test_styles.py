@@ -22,6 +22,7 @@ from safesight.testbed.curriculum import tool_dialogue
 from safesight.testbed.dialogues import redrawn
 from safesight.testbed.looks import varied
 from safesight.testbed.scenes import Item, objects_scene
+from safesight.testbed.smol import stages as smol
 from safesight.testbed.stages import STAGES, restyling
 from safesight.testbed.styles import (
     ASSETS,
@@ -62,6 +63,8 @@ def test_every_sheet_has_its_licence_beside_it():
 def test_no_stage_ever_draws_a_foreign_style():
     assert set(CATALOGUE) == {*STYLES, *MORE, *FURTHER, *FOREIGN}
     trained = {style for stage in (*STAGES, *restyling(MORE)) for style in stage.styles}
+    second = {style for stage in smol.STAGES for style in stage.styles}
+    assert second == {*STYLES, *MORE, *FURTHER}, "what benchmarks count as seen by it"
     assert trained == {*STYLES, *MORE}
     assert not trained & set(FOREIGN)
     assert not any(CATALOGUE[style].licence == "CC-BY-SA-4.0" for style in trained)

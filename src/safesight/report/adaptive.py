@@ -167,7 +167,7 @@ def _undrawn(card: Scorecard) -> Iterator[str]:
     )
     if gone:
         yield (
-            f"No figure shows the search against {listed([*gone])}: its pictures are no longer in "
+            f"No figure shows the search against {listed([*gone])}: its losses were not found in "
             f"the folder {CRAFTED} of the run."
         )
 
