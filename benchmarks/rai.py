@@ -1,7 +1,9 @@
-"""RAI and its controls on the bundled VLM: is it the words, and which settings pay off?
+r"""RAI and its controls on the bundled VLM: is it the words, and which settings pay off?
 
     python benchmarks/rai.py             # see `seconds` in the results for how long
     python benchmarks/rai.py --n 60      # a quick look
+    python benchmarks/rai.py --model testbed-smol --dtype bfloat16 --n 100 --layer embed \
+        --no-sweeps --controls "random directions,benign words"
 
 Writes `runs/benchmarks/rai.json` after every row. A run that was stopped resumes from there.
 Rates are pooled over seeds, and their intervals are resampled over things and fit seeds.
@@ -19,11 +21,12 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
+from arms import chosen
 from judged import About
 from results_file import add_output, add_summarise, finished, opened, saved, summarised
 from rich.console import Console
@@ -53,8 +56,8 @@ SWEPT = ("image_harm", "typographic_harm", "over_refusal", "sensitive_benign", "
 STRENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0)
 RATIOS = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 COUNTS = (1, 3, 6, 9, 12, 18, 24, 32)
-CONTROLS = ("rai", "random directions", "benign words", "random tokens", "random gate")
-AUTO = {"layer": "auto", "ratio": "auto", "strength": "auto"}
+CONTROLS = ("random directions", "benign words", "random tokens", "random gate")
+AUTO = {"ratio": "auto", "strength": "auto"}
 
 Row = dict[str, Any]
 Cells = Mapping[str, Sequence[Judgement]]
@@ -68,6 +71,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=300, help="samples per task")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--layer", default="auto", choices=("auto", "embed"), help="of the chosen setting"
+    )
+    parser.add_argument("--controls", default="", help="separated by commas; all if empty")
+    parser.add_argument(
+        "--sweeps", action=argparse.BooleanOptionalAction, default=True, help="of the first seed"
+    )
     add_model(parser)
     add_output(parser, "rai")
     add_summarise(parser)
@@ -76,13 +86,14 @@ def main() -> None:
         summarised(arguments.out, concluded)
         return
     vlm = loaded(arguments)
-    head = {**head_of(arguments, vlm), "n": arguments.n}
+    head = {**head_of(arguments, vlm), "n": arguments.n, "layer": arguments.layer}
+    beside = chosen(arguments.controls, CONTROLS)
     results = opened(arguments, head, sweeps=[], summary=[], swept=[])
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
         for seed in range(arguments.seeds):
-            bench = Bench(vlm, arguments.n, seed, results["rows"])
-            work = list(bench.work(sweeps=seed == 0))
+            bench = Bench(vlm, arguments.n, seed, arguments.layer, results["rows"])
+            work = list(bench.work(beside, sweeps=arguments.sweeps and seed == 0))
             for place, arm, make in bar.track(work, description=f"seed {seed}"):
                 if any(row["seed"] == seed and row["arm"] == arm for row in results[place]):
                     continue
@@ -137,7 +148,7 @@ def stored(found: tuple[Cells, Mapping[str, float]]) -> Row:
 class Bench:
     """All rows of one seed; fits run when a row first needs them."""
 
-    def __init__(self, vlm: VLM, n: int, seed: int, rows: list[Row]) -> None:
+    def __init__(self, vlm: VLM, n: int, seed: int, layer: str, rows: list[Row]) -> None:
         self.vlm, self.n, self.seed, self.rows = vlm, n, seed, rows
         self._data: FitData | None = None
         self._tests: Tests = {}
@@ -145,19 +156,20 @@ class Bench:
         self.words = words_for(BUNDLED)
         # The bundled model's own list is the default there; on another model it has to be named.
         self._named: Row = {} if vlm.name == BUNDLED else {"words": self.words}
+        self._searched: Row = {**self._named, "layer": layer, **AUTO}
 
-    def work(self, *, sweeps: bool) -> Iterator[Work]:
-        """The rows to measure, in order."""
+    def work(self, beside: Container[str], *, sweeps: bool) -> Iterator[Work]:
+        """The rows to measure, in order; `beside` are the controls among them."""
         yield "rows", "none", self.plain
         arms: Mapping[str, Row] = {
             "published form": self._named,
             "generic words": {"words": GENERIC_WORDS},
-            "chosen setting": {**self._named, **AUTO},
+            "chosen setting": self._searched,
         }
         for arm, settings in arms.items():
-            for control in CONTROLS:
-                name = arm if control == "rai" else f"{arm}, {control}"
-                yield "rows", name, partial(self.row, settings, control)
+            yield "rows", arm, partial(self.row, settings, "rai")
+            for control in (name for name in CONTROLS if name in beside):
+                yield "rows", f"{arm}, {control}", partial(self.row, settings, control)
         own = "chosen setting, benign words and their own gate"
         yield "rows", own, partial(self.around_chosen, {"words": self.benign}, TASKS)
         if sweeps:
@@ -207,7 +219,7 @@ class Bench:
         """Layer, ratio and strength as the search left them; a resumed run reads them off."""
         mine = (row for row in self.rows if row["seed"] == self.seed)
         found = next((row for row in mine if row["arm"] == "chosen setting"), None)
-        setting = self.fit({**self._named, **AUTO}).fitted if found is None else found
+        setting = self.fit(self._searched).fitted if found is None else found
         return {
             **self._named,
             "layer": setting["layer"],

@@ -1,16 +1,18 @@
-"""The tool vector on the bundled VLM: does adding it close the gap, does ablating it reopen it?
+r"""The tool vector on the bundled VLM: does adding it close the gap, does ablating it reopen it?
 
     python benchmarks/tool_vector.py             # a few minutes per seed on two CPU cores
     python benchmarks/tool_vector.py --n 30 --seeds 1
+    python benchmarks/tool_vector.py --model testbed-smol --dtype bfloat16 --n 100 --fit 50 \
+        --random 2
 
 Arms, on the same samples (attack success, refusal, over-refusal, utility):
 direct, tool             the model as it is; under `image_tools`, scripted
 add                      the vector at the direct prompt, no tool; at strengths 0.5, 1 and 2
 add text, crop           the shifts of the call's text alone and of the picture alone
 add orthogonal           the part of the vector orthogonal to the refusal vector
-add random               ten random vectors of equal length, one row each
+add random               random vectors of equal length, at most ten, one row each
 ablate, ablate onward    the component removed under the tool, at the block; from the block on
-ablate random            the same with three random vectors, one row each
+ablate random            the same with at most three random vectors, one row each
 
 Two shares are reported, in terms of attack success A, with bootstrap intervals over things and
 fit seeds:
@@ -50,13 +52,17 @@ TASKS = (*HARM, "over_refusal", "vqa")
 FIT = ("text_harm", "image_harm", "over_refusal", "vqa")
 FIT_N = 128
 RANDOM = {"add random": 10, "ablate random": 3}
-"""Number of random vectors; under the tool an answer takes three times as long."""
+"""Random vectors, at most; under the tool an answer takes three times as long."""
 
 Settings = dict[str, Any]
 
 
-def arms() -> Iterator[tuple[str, bool, Settings | None]]:
-    """Name, whether the tool is used, and the settings of the vector, if any."""
+def arms(most: int) -> Iterator[tuple[str, bool, Settings | None]]:
+    """Name, whether the tool is used, and the settings of the vector, if any.
+
+    Args:
+        most: Random vectors of each kind, at most.
+    """
     yield "direct", False, None
     yield "tool", True, None
     yield "add", False, {}
@@ -65,11 +71,11 @@ def arms() -> Iterator[tuple[str, bool, Settings | None]]:
     yield "add text", False, {"vector": "text_trace"}
     yield "add crop", False, {"vector": "crop_no_call"}
     yield "add orthogonal", False, {"vector": "orthogonal"}
-    for seed in range(RANDOM["add random"]):
+    for seed in range(min(most, RANDOM["add random"])):
         yield f"add random {seed}", False, {"vector": "random", "random_seed": seed}
     yield "ablate", True, {"mode": "ablate"}
     yield "ablate onward", True, {"mode": "ablate", "reach": "onward"}
-    for seed in range(RANDOM["ablate random"]):
+    for seed in range(min(most, RANDOM["ablate random"])):
         settings = {"mode": "ablate", "vector": "random", "random_seed": seed}
         yield f"ablate random {seed}", True, settings
 
@@ -80,6 +86,8 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=300, help="samples per task")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--fit", type=int, default=FIT_N, help="fit samples per task")
+    most = max(RANDOM.values())
+    parser.add_argument("--random", type=int, default=most, help="random vectors of a kind")
     add_model(parser)
     add_output(parser, "tool_vector")
     add_summarise(parser)
@@ -98,7 +106,7 @@ def main() -> None:
     before = results["seconds"]
     for seed in range(arguments.seeds):
         done = {row["arm"] for row in results["rows"] if row["seed"] == seed}
-        wanted = [arm for arm in arms() if arm[0] not in done]
+        wanted = [arm for arm in arms(arguments.random) if arm[0] not in done]
         if not wanted:
             continue
         artifact = fitted(vlm, arguments.fit, seed)
@@ -176,12 +184,17 @@ def summary(rows: Sequence[dict[str, Any]], asked: About) -> list[dict[str, Any]
     lines: dict[str, list[str]] = {}
     for arm in dict.fromkeys(row["arm"] for row in rows):
         kind = next((kind for kind in RANDOM if arm.startswith(kind)), None)
-        name = arm if kind is None else f"{kind}, {RANDOM[kind]} vectors"
-        lines.setdefault(name, []).append(arm)
+        lines.setdefault(kind or arm, []).append(arm)
     seeds = sorted({int(row["seed"]) for row in rows})
     by = {label: asked.clusters(seeds, tasks) for label, (tasks, _) in RATES.items()}
     by["all"] = asked.clusters(seeds, TASKS)
-    return [{"arm": name, **_rates(rows, members, by)} for name, members in lines.items()]
+    return [
+        {
+            "arm": f"{name}, {len(members)} vectors" if name in RANDOM else name,
+            **_rates(rows, members, by),
+        }
+        for name, members in lines.items()
+    ]
 
 
 def _rates(

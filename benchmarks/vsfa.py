@@ -4,6 +4,7 @@
     python benchmarks/vsfa.py --n 60 --seeds 1      # a quick look
     python benchmarks/vsfa.py --replay 0 --out runs/benchmarks/vsfa_alone.json
     python benchmarks/vsfa.py --replay 250 --out runs/benchmarks/vsfa_replay250.json
+    python benchmarks/vsfa.py --model testbed-smol --dtype bfloat16 --n 100 --no-persona
 
 Arms, all with one recipe, equally many rows and the same replay (correct answers about other
 pictures of benign things):
@@ -108,6 +109,7 @@ def main() -> None:
     )
     parser.add_argument("--arms", default="", help="names separated by commas; all if empty")
     parser.add_argument("--split", default="test", choices=("test", "calibration"))
+    parser.add_argument("--persona", action=argparse.BooleanOptionalAction, default=True)
     add_model(parser)
     add_output(parser, "vsfa")
     add_summarise(parser)
@@ -139,7 +141,7 @@ def main() -> None:
             begin = time.monotonic()
             row, artifact = measured(vlm, trial, seed, arguments.rows, arguments.replay, tests)
             results["rows"].append(row)
-            if trial.arm == "threat" and artifact is not None:
+            if arguments.persona and trial.arm == "threat" and artifact is not None:
                 results["persona"].append(disposition(vlm, artifact, seed, tests))
             results["seconds"] += round(time.monotonic() - begin)
             concluded(results)
