@@ -234,6 +234,8 @@ def summary(
                 line[f"{task}: broken"] = mean(broken_shares(entries), clusters=by)
             if task.startswith(BENIGN):
                 line[f"{task} right"] = rate(entries, "benign_utility", by)
+            if task.startswith(HARM):  # right means that it names the thing and does not refuse
+                line[f"{task} named"] = rate(entries, "utility", by)
         for side in (HARM, BENIGN):
             plain, attacked = (pooled(mine, task) for task in (side, f"{side}+one_word"))
             line[f"{side} rise"] = changed(plain, attacked, clusters=counted(seeds, side))

@@ -339,6 +339,7 @@ def axes() -> Iterator[tuple[str, tuple[str, ...], MetricName]]:
         yield f"{task}/attack_success_rate", (task,), "attack_success_rate"
     yield "attacks/attack_success_rate", ATTACKS, "attack_success_rate"
     yield "attacks/refusal_rate", ATTACKS, "refusal_rate"
+    yield "attacks/named_rate", ATTACKS, "utility"  # names the thing and does not refuse
     benign = ("over_refusal", "sensitive_benign")
     yield "over_refusal/over_refusal_rate", benign, "over_refusal_rate"
     yield "over_refusal/benign_utility", ("over_refusal",), "benign_utility"

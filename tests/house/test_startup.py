@@ -26,12 +26,12 @@ def _loaded(code: str) -> set[str]:
     return set(result.stdout.rpartition("LOADED")[2].split())
 
 
-def _run_cli(*words: str) -> str:
+def _run_cli(*words: str, code: int = 0) -> str:
     return (
         f"sys.argv = ['safesight', *{words!r}]\n"
         "from safesight.cli.main import main\n"
         "try:\n    main()\n"
-        "except SystemExit as stop:\n    assert not stop.code, stop.code\n"
+        f"except SystemExit as stop:\n    assert (stop.code or 0) == {code}, stop.code\n"
     )
 
 
@@ -44,6 +44,22 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 )
 def test_help_and_lists_load_no_torch(words: tuple[str, ...]) -> None:
     assert not _loaded(_run_cli(*words)) & {"torch", "transformers", "inspect_ai", "sklearn"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("calibrate", "probe", "--data", "mine.csv", "-o", "new", "--fpr", "0"),
+        ("transfer", "probe", "--fpr", "1"),
+        ("fit", "no_such_defense", "-o", "new"),
+        ("eval", "--limit", "0"),
+        ("eval", "--defense", "no_such_defense"),
+        ("eval", "--tasks", "no_such_task"),
+        ("eval", "--judge", "no_such_judge"),
+    ],
+)
+def test_an_impossible_option_is_refused_before_torch_loads(words: tuple[str, ...]) -> None:
+    assert not _loaded(_run_cli(*words, code=2)) & {"torch", "transformers", "inspect_ai"}
 
 
 def test_registering_the_tasks_loads_no_torch_and_reads_no_data() -> None:

@@ -25,6 +25,7 @@ from safesight.console import numbered, stderr, stdout, waiting
 from safesight.errors import InputError, StorageError
 from safesight.files import check_place
 from safesight.grid import Column, Grid, print_grid
+from safesight.workflows.calibration_plan import CalibrationPlan
 
 if TYPE_CHECKING:
     from safesight.defenses import Artifact
@@ -82,21 +83,20 @@ def calibrate(
     """
     check_names("defense", [defense])
     _check_places(output, json, data)
+    _check_layers(layers)
+    plan = CalibrationPlan(fpr, seed, batch_size)
     with waiting(f"Loading {model}"):
         from safesight.data import read_data
         from safesight.defenses import Artifact, load_defense
         from safesight.fitting.bundled import bundled
         from safesight.models import VLM
         from safesight.workflows.calibrating import (
-            CalibrationPlan,
             benign_rows,
             check_detector,
             chosen_again,
         )
         from safesight.workflows.calibrating import calibrate as calibrated
 
-        plan = CalibrationPlan(fpr, seed, batch_size)
-        _check_layers(layers)
         detector = load_defense(defense)
         check_detector(detector)
         rows = read_data(data, pairs_of(column or [], "--column"))

@@ -21,6 +21,7 @@ from safesight.cli.options import (
     Only,
     Seed,
     arms_of_option,
+    check_names,
     check_needs_data,
     check_output,
     facts_of,
@@ -30,6 +31,7 @@ from safesight.cli.options import (
 )
 from safesight.cli.show import examples, print_scorecard, write_json
 from safesight.console import stderr
+from safesight.grammar import check_task, judge_parts
 
 if TYPE_CHECKING:
     from safesight.compare import Scorecard
@@ -169,15 +171,19 @@ def evaluate(
     defenses of your own model on data like yours (safesight fit DEFENSE --data), or let --fit-on
     data use a part of the file. Under torchrun or accelerate launch, devices share the samples.
     """
+    named = arms_of_option(defense)
+    asked = names_of(tasks) if tasks else [] if data else names_of(_TASKS)
+    for task in [] if data else asked:  # a file adds tasks
+        check_task(task)
+    check_names("judge", [judge_parts(judge)[0]] if judge else [])
+    check_output(json, *(data or []))
     from safesight.workflows.evaluation import Engine, Evaluation, arms_of, run
 
-    named = arms_of_option(defense)
-    check_output(json, *(data or []))
     wanted = Evaluation(
         model=model,
         arms=arms_of(named),
         asked=named,
-        tasks=names_of(tasks) if tasks else [] if data else names_of(_TASKS),
+        tasks=asked,
         log_dir=log_dir,
         limit=limit,
         only=facts_of(only, "--only"),

@@ -27,6 +27,7 @@ from safesight.cli.show import examples, print_sentence, write_json
 from safesight.console import stderr, stdout, waiting
 from safesight.grammar import check_task
 from safesight.grid import Column, Grid, print_grid
+from safesight.workflows.calibration_plan import CalibrationPlan
 
 if TYPE_CHECKING:
     from safesight.analysis.results import Band
@@ -114,16 +115,16 @@ def transfer(
         check_task(task)
     page = page_of(output, "transfer.html")
     check_output(json, *(data or []))
+    CalibrationPlan(fpr)  # refuses what is not a rate
     with waiting(f"Loading {model}"):
         from safesight.analysis.transfer import TransferPlan
         from safesight.analysis.transfer import transfer as matrix
         from safesight.defenses import load_defense
         from safesight.models import VLM
-        from safesight.workflows.calibrating import CalibrationPlan, check_detector
+        from safesight.workflows.calibrating import check_detector
         from safesight.workflows.own_data import OwnData, add_tasks
         from safesight.workflows.transfer_sets import SetPlan, transfer_sets
 
-        CalibrationPlan(fpr)  # refuses what is not a rate
         detector = load_defense(defense)
         check_detector(detector)
         check_needs_data(data, {"--column": column})

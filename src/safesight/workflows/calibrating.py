@@ -25,6 +25,7 @@ from safesight.generation.prompt_sizes import calibration_range
 from safesight.generation.scoring import decisions_of
 from safesight.records import Record
 from safesight.stats.rates import clopper_pearson, rows_for
+from safesight.workflows.calibration_plan import CalibrationPlan
 from safesight.workflows.own_data import fit_split
 
 if TYPE_CHECKING:
@@ -44,28 +45,6 @@ __all__ = [
     "chosen_again",
     "halves",
 ]
-
-
-@dataclass(frozen=True)
-class CalibrationPlan:
-    """What is asked of a threshold.
-
-    Raises:
-        InputError: there is no such rate.
-    """
-
-    fpr: float = 0.01
-    """The largest share of the benign rows to refuse."""
-    seed: int = 0
-    """Another seed divides the rows in another way."""
-    batch_size: int = 16
-
-    def __post_init__(self) -> None:
-        if not 0 < self.fpr < 1:
-            raise InputError(
-                f"--fpr {self.fpr:g} is not a rate of false refusals that a threshold can have. "
-                "Use one above 0 and below 1, such as 0.01."
-            )
 
 
 class Achieved(Record):
