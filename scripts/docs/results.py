@@ -18,7 +18,7 @@ COSTS = "cost"
 """The scorecard of the benchmark of costs. Times in the documentation come from it: the runs that
 other scorecards are made of time a handful of prompts."""
 
-LARGE = 200_000
+LARGE = 160_000
 """Bytes above which a result is committed compressed."""
 
 
