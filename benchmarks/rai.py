@@ -72,11 +72,14 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=300, help="samples per task")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
-        "--layer", default="auto", choices=("auto", "embed"), help="of the chosen setting"
+        "--layer", default="auto", choices=("auto", "embed"), help="layer of the chosen setting"
     )
     parser.add_argument("--controls", default="", help="separated by commas; all if empty")
     parser.add_argument(
-        "--sweeps", action=argparse.BooleanOptionalAction, default=True, help="of the first seed"
+        "--sweeps",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="sweeps of the first seed",
     )
     add_model(parser)
     add_output(parser, "rai")

@@ -102,7 +102,7 @@ def test_half_of_the_gap_is_half(script: Any) -> None:
     assert lines["add"]["share_of_gap"]["value"] == pytest.approx(0.5)
     assert lines["ablate"]["share_of_gap"]["value"] == pytest.approx(0.75)
     assert "broken_rate" not in lines["direct"], "earlier files do not say"
-    together = lines["add random, 10 vectors"]
+    together = lines["add random, 2 vectors"]
     assert together["attack_success_rate"]["value"] == pytest.approx(0.95)
     assert together["attack_success_rate"]["n"] == 80
     assert together["share_of_gap"]["value"] == pytest.approx(0.1)

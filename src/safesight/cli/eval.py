@@ -31,7 +31,7 @@ from safesight.cli.options import (
 )
 from safesight.cli.show import examples, print_scorecard, write_json
 from safesight.console import stderr
-from safesight.grammar import check_task, judge_parts
+from safesight.grammar import judge_parts, task_parts
 
 if TYPE_CHECKING:
     from safesight.compare import Scorecard
@@ -171,11 +171,7 @@ def evaluate(
     defenses of your own model on data like yours (safesight fit DEFENSE --data), or let --fit-on
     data use a part of the file. Under torchrun or accelerate launch, devices share the samples.
     """
-    named = arms_of_option(defense)
-    asked = names_of(tasks) if tasks else [] if data else names_of(_TASKS)
-    for task in [] if data else asked:  # a file adds tasks
-        check_task(task)
-    check_names("judge", [judge_parts(judge)[0]] if judge else [])
+    named, asked = _names(defense, tasks, data, judge)
     check_output(json, *(data or []))
     from safesight.workflows.evaluation import Engine, Evaluation, arms_of, run
 
@@ -201,6 +197,21 @@ def evaluate(
         adaptive=_adaptive(adaptive, epsilon, steps, tries, seed),
     )
     _show(run(wanted), json, log_dir)
+
+
+def _names(
+    defense: str, tasks: str | None, data: list[str] | None, judge: str | None
+) -> tuple[list[str], list[str]]:
+    """The arms and the tasks, refused before torch loads where a name in them does not exist.
+
+    A file may add a task, so with one the tasks are checked later.
+    """
+    named = arms_of_option(defense)
+    asked = names_of(tasks) if tasks else [] if data else names_of(_TASKS)
+    benchmarks = [task_parts(task)[0] for task in asked if not data]
+    check_names("benchmark", [name for name in benchmarks if name])
+    check_names("judge", [judge_parts(judge)[0]] if judge else [])
+    return named, asked
 
 
 def _words(options: str) -> tuple[str, ...]:

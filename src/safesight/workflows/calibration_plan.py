@@ -1,4 +1,4 @@
-"""What is asked of a threshold, refused where it is impossible before anything heavy is imported."""
+"""What is asked of a threshold; the impossible is refused before anything heavy is imported."""
 
 from __future__ import annotations
 
