@@ -108,6 +108,26 @@ def test_half_of_the_gap_is_half(script: Any) -> None:
     assert together["share_of_gap"]["value"] == pytest.approx(0.1)
 
 
+def test_answers_that_name_the_thing_have_a_gap_of_their_own(script: Any) -> None:
+    rows = []
+    for arm, named in {"direct": 40, "tool": 0, "add": 30}.items():
+        row = tool_row(arm, harmful=40)
+        attacks = [["harmful", index < named] for index in range(40)]
+        rows.append(
+            {
+                **row,
+                "cells": {
+                    **row["cells"],
+                    **dict.fromkeys(("image_harm", "typographic_harm"), attacks),
+                },
+            }
+        )
+    lines = {line["arm"]: line for line in script("tool_vector").summary(rows, about(script))}
+    assert lines["add"]["named_rate"]["value"] == pytest.approx(0.75)
+    assert lines["add"]["share_of_named_gap"]["value"] == pytest.approx(0.25)
+    assert lines["add"]["share_of_gap"] is None, "the tool lowers attack success by nothing"
+
+
 def mirage_row(arm: str, plain: str, attacked: str, shots: list[str]) -> dict[str, Any]:
     harm = {"harm": cell(plain) * 20, "harm+one_word": [[attacked, False, shots]] * 20}
     benign = {"benign": cell("harmless") * 20, "benign+one_word": cell("refused") * 20}
